@@ -1,0 +1,173 @@
+//! The one door to the file system.
+//!
+//! Everything that shardwal reads or writes passes through [`Disk`] and
+//! [`DiskFile`], so that a test can stand in for the machine: lose power
+//! between two calls, fail the n-th sync, run out of space. This layer knows
+//! paths and bytes; it does not know what a segment or a frame is.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+mod real;
+#[cfg(feature = "sim")]
+pub mod sim;
+
+pub use real::RealDisk;
+
+/// How [`Disk::open`] opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, for reading only.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// A new file, for reading and writing; fails if the name is taken.
+    CreateNew,
+}
+
+/// A file system, as the log sees it. Calls may come from any thread.
+///
+/// Implement it to put the log on something else than the operating system's
+/// files, or to inject faults; [`RealDisk`] is what [`crate::Config`] uses by
+/// default.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Whatever the file system answers; `AlreadyExists` for
+    /// [`OpenMode::CreateNew`] on a name that is taken.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Creates one directory; its parent must exist. The new name is durable
+    /// only after [`Disk::sync_dir`] of the parent.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the name is taken, else what the system answers.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, files and folders alike, in no order.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such directory.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes the names in a directory durable (a no-op where the operating
+    /// system has no such call).
+    ///
+    /// # Errors
+    /// What the system answers; the names may then be lost with the power.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file, replacing the target atomically. Durable only after
+    /// [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system answers; the names are then unchanged.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file's name. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such file, else what the system answers.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system answers, among it that the directory is not empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive lock on a file, creating it if need be, without
+    /// waiting. The lock ends when the returned file is dropped, or with the
+    /// process. Two opens of one file conflict inside one process too.
+    ///
+    /// # Errors
+    /// `WouldBlock` when somebody else holds the lock.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Whether the file system that holds `path` writes every block to a new
+    /// place, so that zeros written ahead buy nothing (btrfs, ZFS, bcachefs).
+    fn copy_on_write(&self, path: &Path) -> bool;
+}
+
+/// An open file. One owner at a time; reads and writes name their offset.
+pub trait DiskFile: fmt::Debug + Send {
+    /// Reads at `offset`; returns how many bytes came, 0 at the end.
+    ///
+    /// # Errors
+    /// What the system answers; `Interrupted` may be tried again.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at `offset`; returns how many bytes were taken, which may be
+    /// fewer than asked. The file grows as needed.
+    ///
+    /// # Errors
+    /// What the system answers; `Interrupted` may be tried again.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// `fdatasync`: what was written, and the size needed to read it back, is
+    /// on stable storage when this returns `Ok`.
+    ///
+    /// # Errors
+    /// After an error nothing is known about what was written since the last
+    /// `Ok`, **and a second call proves nothing**: the kernel may have marked
+    /// the lost pages clean. Never retry.
+    fn sync_data(&mut self) -> io::Result<()>;
+
+    /// Cuts or extends the file (with a hole).
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// Asks the system to forget its cached clean pages of this file, so that
+    /// the next read comes from the disk: after a failed sync the cache may
+    /// show bytes that the disk never had. Advice, hence no result.
+    fn drop_cache(&self);
+}
+
+/// Fills `bytes` from `offset`, or stops at the end of the file; returns how
+/// many bytes came. Interrupted and short reads are carried on.
+pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes` at `offset`. Interrupted and short writes are carried
+/// on; a write that takes nothing is `WriteZero`. After an error any part of
+/// the bytes may have been written.
+pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The operating system's files. The only module with `cfg(target_os)`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use super::{Disk, DiskFile, OpenMode};
+
+/// The operating system's file system.
+///
+/// Complete on Linux. On other systems `drop_cache` and the copy-on-write test
+/// do nothing, and on Windows directories cannot be synced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => drop(options.write(true)),
+            OpenMode::CreateNew => drop(options.write(true).create_new(true)),
+        }
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            // A name that is no UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        if cfg!(windows) {
+            // Windows has no handle to a directory that FlushFileBuffers
+            // takes; NTFS journals its names.
+            return Ok(());
+        }
+        File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        // `File::try_lock` is flock(2) on Unix: it belongs to the open file,
+        // so a second open in this process conflicts as well.
+        file.try_lock().map_err(io::Error::from)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn copy_on_write(&self, path: &Path) -> bool {
+        copy_on_write(path)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn copy_on_write(path: &Path) -> bool {
+    const BTRFS: i64 = 0x9123_683e;
+    const ZFS: i64 = 0x2fc1_2fc1;
+    const BCACHEFS: i64 = 0xca45_1a4e;
+    rustix::fs::statfs(path).is_ok_and(|fs| {
+        [BTRFS, ZFS, BCACHEFS]
+            .iter()
+            .any(|magic| *magic == i64::from(fs.f_type))
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copy_on_write(_path: &Path) -> bool {
+    false
+}
+
+/// An open file of the operating system.
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    #[cfg(unix)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.0, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.0, bytes, offset)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(&self.0, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn drop_cache(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            // Advice: a file system that cannot follow it loses nothing that
+            // the log could repair here.
+            drop(rustix::fs::fadvise(
+                &self.0,
+                0,
+                None,
+                rustix::fs::Advice::DontNeed,
+            ));
+        }
+    }
+}
