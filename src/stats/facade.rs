@@ -1,0 +1,232 @@
+//! The same numbers through the `metrics` facade.
+//!
+//! The one place that knows the `metrics` feature: without it [`Facade`] is
+//! empty and so are its methods. The library never installs a recorder; the
+//! handles go to whichever is current where the log is opened, and to nobody
+//! if there is none by then.
+
+#[cfg(not(feature = "metrics"))]
+pub(super) use off::Facade;
+#[cfg(feature = "metrics")]
+pub(super) use on::Facade;
+
+#[cfg(feature = "metrics")]
+mod on {
+    use metrics::{Counter, Gauge, Histogram, Label, Unit};
+
+    use crate::stats::CommitSample;
+
+    /// One shard's handles, registered once and used once a commit.
+    #[derive(Debug)]
+    pub(in crate::stats) struct Facade {
+        records: Counter,
+        bytes: Counter,
+        commits: Counter,
+        syncs: Counter,
+        rolls: Counter,
+        refused_records: Counter,
+        /// In nanoseconds, for a counter of the facade holds whole numbers.
+        blocked: Counter,
+        queue_depth: Gauge,
+        poisoned: Gauge,
+        commit_records: Histogram,
+        queue_wait: Histogram,
+        write: Histogram,
+        sync: Histogram,
+        acknowledged: Histogram,
+    }
+
+    impl Facade {
+        pub(in crate::stats) fn new(log_name: &str, shard: usize) -> Self {
+            let series = Series(vec![
+                Label::new("log", log_name.to_owned()),
+                Label::new("shard", shard.to_string()),
+            ]);
+            let counter = |name, unit, about| series.counter(name, unit, about);
+            let gauge = |name, about| series.gauge(name, about);
+            let seconds = |name, about| series.histogram(name, Unit::Seconds, about);
+            #[rustfmt::skip]
+            let facade = Self {
+                records: counter("shardwal_records_total", Unit::Count, "Records that commits have written."),
+                bytes: counter("shardwal_bytes_total", Unit::Bytes, "Payload bytes of the records written."),
+                commits: counter("shardwal_commits_total", Unit::Count, "Commits that were written."),
+                syncs: counter("shardwal_syncs_total", Unit::Count, "Data syncs that succeeded."),
+                rolls: counter("shardwal_rolls_total", Unit::Count, "Segments begun after the first."),
+                refused_records: counter("shardwal_refused_records_total", Unit::Count, "Records answered NotWritten."),
+                blocked: counter("shardwal_blocked_nanoseconds_total", Unit::Nanoseconds, "Time that callers spent blocked on a full queue, summed over the callers."),
+                queue_depth: gauge("shardwal_queue_depth", "Records found in the queue at the last commit's drain."),
+                poisoned: gauge("shardwal_poisoned", "1 once a failed sync has ended the shard, else 0."),
+                commit_records: series.histogram("shardwal_commit_records", Unit::Count, "Records in a commit."),
+                queue_wait: seconds("shardwal_queue_wait_seconds", "From append to drain, of sampled records."),
+                write: seconds("shardwal_write_seconds", "The write of a commit."),
+                sync: seconds("shardwal_sync_seconds", "A data sync."),
+                acknowledged: seconds("shardwal_acknowledged_seconds", "From append to acknowledgement, of sampled records."),
+            };
+            facade.poisoned.set(0.0);
+            facade
+        }
+
+        pub(in crate::stats) fn blocked(&self, nanos: u64) {
+            self.blocked.increment(nanos);
+        }
+
+        pub(in crate::stats) fn queue_waited(&self, nanos: u64) {
+            self.queue_wait.record(seconds(nanos));
+        }
+
+        pub(in crate::stats) fn acknowledged(&self, nanos: u64) {
+            self.acknowledged.record(seconds(nanos));
+        }
+
+        pub(in crate::stats) fn committed(&self, sample: CommitSample) {
+            self.records.increment(sample.records);
+            self.bytes.increment(sample.bytes);
+            self.commits.increment(1);
+            self.queue_depth.set(sample.queue_depth as f64);
+            self.commit_records.record(sample.records as f64);
+            self.write.record(seconds(sample.write_nanos));
+        }
+
+        pub(in crate::stats) fn synced(&self, nanos: u64) {
+            self.syncs.increment(1);
+            self.sync.record(seconds(nanos));
+        }
+
+        pub(in crate::stats) fn rolled(&self) {
+            self.rolls.increment(1);
+        }
+
+        pub(in crate::stats) fn refused(&self, records: u64) {
+            self.refused_records.increment(records);
+        }
+
+        pub(in crate::stats) fn poisoned(&self) {
+            self.poisoned.set(1.0);
+        }
+    }
+
+    fn seconds(nanos: u64) -> f64 {
+        nanos as f64 / 1e9
+    }
+
+    /// Describes and registers under one shard's labels.
+    ///
+    /// Every shard describes anew rather than the first in the process: the
+    /// recorder may have changed since, and describing twice changes nothing.
+    struct Series(Vec<Label>);
+
+    impl Series {
+        fn counter(&self, name: &'static str, unit: Unit, about: &'static str) -> Counter {
+            metrics::describe_counter!(name, unit, about);
+            metrics::counter!(name, self.0.clone())
+        }
+
+        fn gauge(&self, name: &'static str, about: &'static str) -> Gauge {
+            metrics::describe_gauge!(name, Unit::Count, about);
+            metrics::gauge!(name, self.0.clone())
+        }
+
+        fn histogram(&self, name: &'static str, unit: Unit, about: &'static str) -> Histogram {
+            metrics::describe_histogram!(name, unit, about);
+            metrics::histogram!(name, self.0.clone())
+        }
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod off {
+    use crate::stats::CommitSample;
+
+    /// Nothing, where the `metrics` feature is off.
+    #[derive(Debug)]
+    pub(in crate::stats) struct Facade;
+
+    impl Facade {
+        pub(in crate::stats) fn new(_log_name: &str, _shard: usize) -> Self {
+            Self
+        }
+        pub(in crate::stats) fn blocked(&self, _nanos: u64) {}
+        pub(in crate::stats) fn queue_waited(&self, _nanos: u64) {}
+        pub(in crate::stats) fn acknowledged(&self, _nanos: u64) {}
+        pub(in crate::stats) fn committed(&self, _sample: CommitSample) {}
+        pub(in crate::stats) fn synced(&self, _nanos: u64) {}
+        pub(in crate::stats) fn rolled(&self) {}
+        pub(in crate::stats) fn refused(&self, _records: u64) {}
+        pub(in crate::stats) fn poisoned(&self) {}
+    }
+}
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use crate::stats::{CommitSample, Observer, Recorder};
+
+    /// What the facade's recorder holds, as `name{log,shard}` and a number; a
+    /// histogram as the sum of its values.
+    fn report(work: impl FnOnce()) -> BTreeMap<String, f64> {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        metrics::with_local_recorder(&recorder, work);
+        let rows = snapshotter.snapshot().into_vec().into_iter();
+        rows.map(|(key, unit, about, value)| {
+            assert!(unit.is_some() && about.is_some(), "{key:?} is undescribed");
+            let labels: Vec<_> = key.key().labels().map(|label| label.value()).collect();
+            let number = match value {
+                DebugValue::Counter(count) => count as f64,
+                DebugValue::Gauge(value) => value.into_inner(),
+                DebugValue::Histogram(values) => values.iter().map(|value| value.0).sum(),
+            };
+            (
+                format!("{}{{{}}}", key.key().name(), labels.join(",")),
+                number,
+            )
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_facade_gets_each_shards_numbers_under_its_labels() {
+        let report = report(|| {
+            let (busy, idle) = (Recorder::new("ingest", 0), Recorder::new("ingest", 1));
+            for records in [10, 30] {
+                busy.committed(CommitSample {
+                    records,
+                    bytes: 100 * records,
+                    queue_depth: records,
+                    write_nanos: 250_000_000,
+                });
+            }
+            busy.synced(2_000_000_000);
+            busy.rolled();
+            busy.refused(7);
+            busy.blocked(9);
+            busy.queue_waited(125_000_000);
+            busy.acknowledged(4_000_000_000);
+            idle.poisoned();
+        });
+        assert_eq!(report.len(), 2 * 14);
+        for (name, expected) in [
+            ("shardwal_records_total{ingest,0}", 40.0),
+            ("shardwal_records_total{ingest,1}", 0.0),
+            ("shardwal_bytes_total{ingest,0}", 4000.0),
+            ("shardwal_commits_total{ingest,0}", 2.0),
+            ("shardwal_syncs_total{ingest,0}", 1.0),
+            ("shardwal_rolls_total{ingest,0}", 1.0),
+            ("shardwal_refused_records_total{ingest,0}", 7.0),
+            ("shardwal_blocked_nanoseconds_total{ingest,0}", 9.0),
+            ("shardwal_queue_depth{ingest,0}", 30.0),
+            ("shardwal_poisoned{ingest,0}", 0.0),
+            ("shardwal_poisoned{ingest,1}", 1.0),
+            ("shardwal_commit_records{ingest,0}", 40.0),
+            ("shardwal_queue_wait_seconds{ingest,0}", 0.125),
+            ("shardwal_write_seconds{ingest,0}", 0.5),
+            ("shardwal_sync_seconds{ingest,0}", 2.0),
+            ("shardwal_acknowledged_seconds{ingest,0}", 4.0),
+        ] {
+            assert_eq!(report[name], expected, "{name}");
+        }
+    }
+}
