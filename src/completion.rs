@@ -1,0 +1,241 @@
+//! What an append gives back: a place, and the answer when it comes.
+//!
+//! A completion is a shard and a ticket borrowed from the log. It owns nothing
+//! that the writer would have to free, so dropping it costs nothing and
+//! changes nothing: the record is written all the same.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
+use crate::progress::Answer;
+use crate::shard::WalShard;
+use crate::sync::Arc;
+use crate::waiters::Waiter;
+
+/// The outcome of one append: wait for it, await it, or drop it.
+///
+/// It resolves to the record's [`Position`] once the condition of the log's
+/// [`crate::Durability`] holds for the record and all before it in its shard.
+/// Never lost: shutdown, a writer's panic and a failed disk resolve it too.
+///
+/// As a future it needs no runtime. Awaiting allocates one small node where it
+/// is not resolved at the first poll; waiting allocates nothing.
+#[derive(Debug)]
+#[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
+pub struct Completion<'log> {
+    state: State<'log>,
+    enrolled: Option<Arc<Waiter>>,
+}
+
+#[derive(Debug)]
+enum State<'log> {
+    Queued { shard: &'log WalShard, ticket: u64 },
+    Refused(AppendError),
+}
+
+impl<'log> Completion<'log> {
+    pub(crate) fn queued(shard: &'log WalShard, ticket: u64) -> Self {
+        Self { state: State::Queued { shard, ticket }, enrolled: None }
+    }
+
+    pub(crate) fn refused(cause: Cause) -> Self {
+        let state = State::Refused(AppendError::NotWritten { position: None, cause });
+        Self { state, enrolled: None }
+    }
+
+    /// The record's place, known as soon as it is queued; `None` if it was
+    /// refused before.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match &self.state {
+            State::Queued { shard, ticket } => Some(shard.position(*ticket)),
+            State::Refused(_) => None,
+        }
+    }
+
+    /// Whether there is an answer.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.state {
+            State::Queued { shard, ticket } => shard.lane().progress.answer(*ticket).is_some(),
+            State::Refused(_) => true,
+        }
+    }
+
+    /// Blocks until there is an answer.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn wait(self) -> Result<Position, AppendError> {
+        match self.state {
+            State::Queued { shard, ticket } => {
+                let answer = shard.lane().progress.wait(ticket, None);
+                shard.outcome(ticket, answer.unwrap_or(Answer::Indeterminate(Cause::Closed)))
+            }
+            State::Refused(error) => Err(error),
+        }
+    }
+
+    /// Blocks until there is an answer, or for so long; `None` means that there
+    /// is none yet, and the completion can be waited for again.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<Position, AppendError>> {
+        match &self.state {
+            State::Queued { shard, ticket } => {
+                let deadline = Instant::now().checked_add(timeout);
+                let answer = shard.lane().progress.wait(*ticket, deadline)?;
+                Some(shard.outcome(*ticket, answer))
+            }
+            State::Refused(error) => Some(Err(error.clone())),
+        }
+    }
+}
+
+impl Future for Completion<'_> {
+    type Output = Result<Position, AppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        match &this.state {
+            State::Queued { shard, ticket } => {
+                let progress = &shard.lane().progress;
+                match progress.poll(*ticket, context, &mut this.enrolled) {
+                    Some(answer) => Poll::Ready(shard.outcome(*ticket, answer)),
+                    None => Poll::Pending,
+                }
+            }
+            State::Refused(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+}
+
+/// The outcome of a batch: resolves when each shard's part has an answer.
+#[derive(Debug)]
+#[must_use = "a batch that is not waited for may still fail; drop it on purpose if that is meant"]
+pub struct BatchCompletion<'log> {
+    parts: Vec<Part<'log>>,
+    failed: Vec<FailedPart>,
+    /// Parts before this one have been answered.
+    answered: usize,
+}
+
+/// One shard's part: it is answered as a whole, by its last record.
+#[derive(Debug)]
+pub(crate) struct Part<'log> {
+    pub(crate) shard: usize,
+    pub(crate) last: Completion<'log>,
+    pub(crate) records: Vec<usize>,
+}
+
+impl<'log> BatchCompletion<'log> {
+    pub(crate) fn new(parts: Vec<Part<'log>>) -> Self {
+        Self { parts, failed: Vec::new(), answered: 0 }
+    }
+
+    /// Whether each part has an answer.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.parts.iter().all(|part| part.last.is_done())
+    }
+
+    /// Blocks until each part has an answer.
+    ///
+    /// # Errors
+    /// [`BatchError`] names the parts that failed; the others were acknowledged.
+    pub fn wait(mut self) -> Result<(), BatchError> {
+        for mut part in self.parts.drain(..) {
+            let last = std::mem::replace(&mut part.last, Completion::refused(Cause::Closed));
+            let answer = last.wait();
+            note(&mut self.failed, &mut part, answer);
+        }
+        result(self.failed)
+    }
+}
+
+fn note(failed: &mut Vec<FailedPart>, part: &mut Part<'_>, answer: Result<Position, AppendError>) {
+    if let Err(error) = answer {
+        let records = std::mem::take(&mut part.records);
+        let error = error.moved_back(records.len());
+        failed.push(FailedPart { shard: part.shard, records, error });
+    }
+}
+
+fn result(failed: Vec<FailedPart>) -> Result<(), BatchError> {
+    if failed.is_empty() { Ok(()) } else { Err(BatchError { failed }) }
+}
+
+impl Future for BatchCompletion<'_> {
+    type Output = Result<(), BatchError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        while let Some(part) = this.parts.get_mut(this.answered) {
+            match Pin::new(&mut part.last).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(answer) => note(&mut this.failed, part, answer),
+            }
+            this.answered += 1;
+        }
+        Poll::Ready(result(std::mem::take(&mut this.failed)))
+    }
+}
+
+/// The outcome of a flush: resolves when all that was appended before it, in
+/// every shard, is on stable storage, whatever the log's durability mode.
+#[derive(Debug)]
+#[must_use = "a flush says nothing until it is waited for"]
+pub struct Barrier<'log> {
+    shards: Vec<(&'log WalShard, u64)>,
+    /// Shards before this one have passed.
+    passed: usize,
+    enrolled: Option<Arc<Waiter>>,
+}
+
+impl<'log> Barrier<'log> {
+    pub(crate) fn new(shards: Vec<(&'log WalShard, u64)>) -> Self {
+        Self { shards, passed: 0, enrolled: None }
+    }
+
+    /// Blocks until all is on stable storage.
+    ///
+    /// # Errors
+    /// `Indeterminate`, at the first shard that failed: what had not been
+    /// synced there may or may not be on the disk. Appends that were refused
+    /// are told by their own completions, not here.
+    pub fn wait(self) -> Result<(), AppendError> {
+        for (shard, end) in self.shards {
+            let synced = shard.lane().progress.wait_synced(end);
+            synced.map_err(|cause| barrier_error(shard, cause))?;
+        }
+        Ok(())
+    }
+}
+
+fn barrier_error(shard: &WalShard, cause: Cause) -> AppendError {
+    let position = shard.position(shard.lane().progress.synced());
+    AppendError::Indeterminate { position, cause }
+}
+
+impl Future for Barrier<'_> {
+    type Output = Result<(), AppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        while let Some((shard, end)) = this.shards.get(this.passed) {
+            let progress = &shard.lane().progress;
+            match progress.poll_synced(*end, context, &mut this.enrolled) {
+                None => return Poll::Pending,
+                Some(Err(cause)) => return Poll::Ready(Err(barrier_error(shard, cause))),
+                Some(Ok(())) => {}
+            }
+            this.passed += 1;
+            this.enrolled = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,194 @@
+//! What an embedder chooses, each with its default and its limit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::disk::{Disk, RealDisk};
+use crate::error::OpenError;
+
+/// When an append is acknowledged, and what it then survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Durability {
+    /// After the commit's write and fdatasync returned 0. Survives power loss.
+    #[default]
+    Sync,
+    /// After the write; a sync follows within this time. Survives the death of
+    /// the process; power loss may take the last of it.
+    Interval(Duration),
+    /// After the write. Survives the death of the process.
+    Os,
+}
+
+/// How to open a log. Made by [`Config::new`] and changed by its methods;
+/// checked by [`crate::ShardedWal::open`].
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Config {
+    pub(crate) dir: PathBuf,
+    #[cfg_attr(feature = "serde", serde(default = "default_shards"))]
+    pub(crate) shards: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_queue_records"))]
+    pub(crate) queue_records: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_queue_bytes"))]
+    pub(crate) queue_bytes: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_segment_bytes"))]
+    pub(crate) segment_bytes: u64,
+    #[cfg_attr(feature = "serde", serde(default = "default_commit_records"))]
+    pub(crate) commit_records: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_commit_bytes"))]
+    pub(crate) commit_bytes: usize,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) durability: Durability,
+    #[cfg_attr(feature = "serde", serde(skip, default = "default_disk"))]
+    pub(crate) disk: Arc<dyn Disk>,
+}
+
+/// The most shards that a log may have.
+pub const SHARDS_MAX: usize = 1024;
+/// The most records of one batch in one shard, and the deepest queue.
+pub const QUEUE_RECORDS_MAX: usize = 1 << 20;
+/// The most bytes of one record's payload, and of one batch in one shard.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
+/// The most records of one batch in one shard.
+pub const BATCH_RECORDS_MAX: usize = 65_535;
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
+
+// A frame's length is a u32, and a segment may pass its size by one commit.
+const _: () = assert!(BATCH_BYTES_MAX <= (1 << 30));
+
+fn default_shards() -> usize {
+    4
+}
+
+fn default_queue_records() -> usize {
+    8192
+}
+
+fn default_queue_bytes() -> usize {
+    16 << 20
+}
+
+fn default_segment_bytes() -> u64 {
+    64 << 20
+}
+
+fn default_commit_records() -> usize {
+    8192
+}
+
+fn default_commit_bytes() -> usize {
+    4 << 20
+}
+
+fn default_disk() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+impl Config {
+    /// The defaults, for a log in `dir`, which is created if need be: 4 shards,
+    /// queues of 8,192 records or 16 MiB, segments of 64 MiB, commits of up to
+    /// 8,192 records or 4 MiB, [`Durability::Sync`]. The README says how they
+    /// were measured.
+    pub fn new(dir: impl AsRef<Path>) -> Self {
+        Self {
+            dir: dir.as_ref().to_path_buf(),
+            shards: default_shards(),
+            queue_records: default_queue_records(),
+            queue_bytes: default_queue_bytes(),
+            segment_bytes: default_segment_bytes(),
+            commit_records: default_commit_records(),
+            commit_bytes: default_commit_bytes(),
+            durability: Durability::default(),
+            disk: default_disk(),
+        }
+    }
+
+    /// Shards, each with a queue, a writer thread and a folder: 1 to 1,024.
+    /// Changing it on a log that exists starts a new generation.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Records that a shard's queue holds: 1 to 1,048,576, rounded up to a
+    /// power of two. It bounds a batch's part in one shard as well.
+    #[must_use]
+    pub fn queue_records(mut self, records: usize) -> Self {
+        self.queue_records = records;
+        self
+    }
+
+    /// Payload bytes that a shard's queue holds: 1 or more. Callers that race
+    /// may pass it by one append each; an append that is larger by itself
+    /// waits until the queue is empty.
+    #[must_use]
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// Size at which a segment is followed by the next: 4 KiB to 4 GiB. A
+    /// segment may pass it by one commit, and by as much again while the next
+    /// one is not ready.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Records after which a commit takes no more: 1 or more.
+    #[must_use]
+    pub fn commit_records(mut self, records: usize) -> Self {
+        self.commit_records = records;
+        self
+    }
+
+    /// Bytes after which a commit takes no more: 1 byte to 256 MiB. A commit
+    /// may pass it by one batch.
+    #[must_use]
+    pub fn commit_bytes(mut self, bytes: usize) -> Self {
+        self.commit_bytes = bytes;
+        self
+    }
+
+    /// When appends are acknowledged.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The file system to use, instead of the operating system's.
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Checks each setting against its limit.
+    pub(crate) fn validate(&self) -> Result<(), OpenError> {
+        let within = |setting, found: u64, min: u64, max: u64| {
+            if (min..=max).contains(&found) {
+                return Ok(());
+            }
+            let problem = format!("is {found}; it may be {min} to {max}");
+            Err(OpenError::InvalidConfig { setting, problem })
+        };
+        within("shards", self.shards as u64, 1, SHARDS_MAX as u64)?;
+        within("queue_records", self.queue_records as u64, 1, QUEUE_RECORDS_MAX as u64)?;
+        within("queue_bytes", self.queue_bytes as u64, 1, u64::MAX >> 1)?;
+        within("segment_bytes", self.segment_bytes, *SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())?;
+        within("commit_records", self.commit_records as u64, 1, u64::MAX)?;
+        within("commit_bytes", self.commit_bytes as u64, 1, 256 << 20)?;
+        if let Durability::Interval(interval) = self.durability {
+            let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+            within("durability: interval in microseconds", micros, 100, 3_600_000_000)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Segments: one file of a shard, its name, its header and its identity.
+//! Bytes only, no I/O. FORMAT.md specifies each byte.
+
+use std::path::{Path, PathBuf};
+
+use crc32fast::Hasher;
+
+/// Bytes of a segment's header; frames follow.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
+/// The format that this version writes and reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"shardwal";
+const EXTENSION: &str = "wal";
+
+/// Which segment of which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentIdentity {
+    pub(crate) log: [u8; 16],
+    pub(crate) generation: u32,
+    pub(crate) shard: u32,
+    pub(crate) number: u64,
+}
+
+impl SegmentIdentity {
+    /// Where the checksums of this segment's frames start from.
+    pub(crate) fn seed(&self) -> u32 {
+        let mut hasher = Hasher::new();
+        hasher.update(&self.log);
+        hasher.update(&self.generation.to_le_bytes());
+        hasher.update(&self.shard.to_le_bytes());
+        hasher.update(&self.number.to_le_bytes());
+        hasher.finalize()
+    }
+
+    /// The same shard's segment of another number.
+    pub(crate) fn with_number(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+}
+
+/// Where the log went on from: the segment before, as it stood when it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Predecessor {
+    /// Its number, 0 for none.
+    pub(crate) number: u64,
+    /// Where its last frame ends.
+    pub(crate) end: u64,
+    /// The sequence after its last record.
+    pub(crate) next_sequence: u64,
+}
+
+/// A segment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) identity: SegmentIdentity,
+    /// Below every sequence in the segment, or equal to the first.
+    pub(crate) first_sequence: u64,
+    pub(crate) predecessor: Predecessor,
+}
+
+/// What stands where a segment's header should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FoundHeader {
+    Header(SegmentHeader),
+    /// Zeros: prepared and never used.
+    Blank,
+    /// A version from the future.
+    Newer(u32),
+    /// Another segment's header, whole: a copied or renamed file.
+    Foreign(SegmentIdentity),
+    Bad,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        let identity = &self.identity;
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&identity.generation.to_le_bytes());
+        bytes[16..20].copy_from_slice(&identity.shard.to_le_bytes());
+        bytes[24..40].copy_from_slice(&identity.log);
+        bytes[40..48].copy_from_slice(&identity.number.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.first_sequence.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.predecessor.number.to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.predecessor.end.to_le_bytes());
+        bytes[72..80].copy_from_slice(&self.predecessor.next_sequence.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..84]);
+        bytes[84..88].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of the segment that should be `expected`. `bytes` may
+    /// be shorter than a header where the file is.
+    pub(crate) fn parse(bytes: &[u8], expected: &SegmentIdentity) -> FoundHeader {
+        if bytes.iter().all(|byte| *byte == 0) {
+            return FoundHeader::Blank;
+        }
+        let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
+            return FoundHeader::Bad;
+        };
+        let crc = crc32fast::hash(&bytes[..84]).to_le_bytes();
+        if bytes[0..8] != MAGIC || bytes[84..88] != crc {
+            return FoundHeader::Bad;
+        }
+        let int = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let long = |at: usize| u64::from(int(at)) | u64::from(int(at + 4)) << 32;
+        if int(8) != FORMAT_VERSION {
+            return FoundHeader::Newer(int(8));
+        }
+        let mut log = [0; 16];
+        log.copy_from_slice(&bytes[24..40]);
+        let identity =
+            SegmentIdentity { log, generation: int(12), shard: int(16), number: long(40) };
+        if identity != *expected {
+            return FoundHeader::Foreign(identity);
+        }
+        FoundHeader::Header(Self {
+            identity,
+            first_sequence: long(48),
+            predecessor: Predecessor {
+                number: long(56),
+                end: long(64),
+                next_sequence: long(72),
+            },
+        })
+    }
+}
+
+/// The file of a segment.
+pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:010}.{EXTENSION}"))
+}
+
+/// The file that becomes the segment by a rename.
+pub(crate) fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:010}.{EXTENSION}.tmp"))
+}
+
+/// The number of the segment with this file name; `None` for other files.
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    let number = digits.parse().ok()?;
+    (number > 0 && name == format!("{number:010}.{EXTENSION}")).then_some(number)
+}
+
+/// Whether the file is left over from an open that did not finish.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(|name| segment_number(name).is_some())
+}

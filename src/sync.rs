@@ -1,0 +1,148 @@
+//! The one facade over std and loom: atomics, cells, locks, parking, threads.
+//!
+//! Nothing else in the crate names `std::sync::atomic`, `std::thread` or
+//! `loom`. It knows no policy: what is stored with which ordering is said
+//! where it is stored.
+
+pub(crate) use imp::*;
+
+/// `Arc` is std's under loom too: loom's models our use of an `Arc`, not
+/// `Arc` itself, and `Waker::from` takes std's.
+pub(crate) use std::sync::Arc;
+
+#[cfg(not(loom))]
+mod imp {
+    use std::cell::UnsafeCell as StdUnsafeCell;
+    use std::io;
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU64, Ordering, fence,
+    };
+    pub(crate) use std::thread::JoinHandle;
+    use std::thread::Thread;
+    use std::time::Instant;
+
+    /// An `UnsafeCell` whose accesses loom can follow.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(StdUnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(StdUnsafeCell::new(value))
+        }
+
+        /// Hands out the pointer for writing; the caller vouches that nobody
+        /// else has access meanwhile.
+        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+            access(self.0.get())
+        }
+    }
+
+    /// A mutex that a panic elsewhere does not spoil: each critical section
+    /// in this crate is a few assignments.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    /// Lets one thread sleep until another unparks it. An unpark that comes
+    /// first is remembered; sleeping may end for no reason.
+    #[derive(Debug)]
+    pub(crate) struct Parker(Thread);
+
+    impl Parker {
+        pub(crate) fn for_this_thread() -> Self {
+            Self(std::thread::current())
+        }
+
+        /// Only the thread that made the parker may call this.
+        pub(crate) fn park(&self, deadline: Option<Instant>) {
+            match deadline {
+                None => std::thread::park(),
+                Some(deadline) => std::thread::park_timeout(
+                    deadline.saturating_duration_since(Instant::now()),
+                ),
+            }
+        }
+
+        pub(crate) fn unpark(&self) {
+            self.0.unpark();
+        }
+    }
+
+    pub(crate) fn spawn<R: Send + 'static>(
+        name: String,
+        run: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<JoinHandle<R>> {
+        std::thread::Builder::new().name(name).spawn(run)
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU64, Ordering, fence,
+    };
+    pub(crate) use loom::thread::JoinHandle;
+    use std::io;
+    use std::time::Instant;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    /// loom's `unpark` panics when its target is blocked in something else
+    /// than `park`, so the parker is a flag under a lock here.
+    #[derive(Debug)]
+    pub(crate) struct Parker {
+        unparked: loom::sync::Mutex<bool>,
+        changed: loom::sync::Condvar,
+    }
+
+    impl Parker {
+        pub(crate) fn for_this_thread() -> Self {
+            Self {
+                unparked: loom::sync::Mutex::new(false),
+                changed: loom::sync::Condvar::new(),
+            }
+        }
+
+        /// Models no clock: a deadline never passes.
+        pub(crate) fn park(&self, _deadline: Option<Instant>) {
+            let mut unparked = self.unparked.lock().unwrap();
+            while !*unparked {
+                unparked = self.changed.wait(unparked).unwrap();
+            }
+            *unparked = false;
+        }
+
+        pub(crate) fn unpark(&self) {
+            *self.unparked.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn spawn<R: Send + 'static>(
+        _name: String,
+        run: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<JoinHandle<R>> {
+        Ok(loom::thread::spawn(run))
+    }
+}

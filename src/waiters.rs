@@ -1,0 +1,250 @@
+//! Who sleeps until something is true, threads and tasks alike.
+//!
+//! A [`WaitList`] is a lock-free stack of waiters, each with the number that
+//! it waits for. It does not know what the numbers mean: the caller brings a
+//! predicate, and **the predicate alone decides**; a wake-up is only a hint to
+//! look again. Blocking, deadlines and async share the one loop.
+//!
+//! No wake-up is lost (Q4 WAKE), because both sides put a `SeqCst` fence
+//! between their write and their read: the waiter enrols, fences, looks at the
+//! predicate; the waker changes what the predicate reads, fences, looks at the
+//! list. Whichever fence comes second sees the other's write.
+
+use std::ptr;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Ordering, Parker, fence};
+
+/// Wakes every waiter, whatever it waits for.
+pub(crate) const EVERYONE: u64 = u64::MAX;
+
+/// A lock-free list of waiters. See the module's words.
+#[derive(Debug)]
+pub(crate) struct WaitList {
+    /// Q4 WAKE: the newest waiter. Any waiter pushes (Release), a waker takes
+    /// the whole list (Acquire); nothing is ever removed from the middle.
+    newest: AtomicPtr<Waiter>,
+}
+
+/// One thread or task on one list. The list owns one reference to it.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    /// True while the waiter stands on a list. Set by the waiter before it is
+    /// pushed, cleared by the waker that took it off.
+    enrolled: AtomicBool,
+    /// Wake when the waker's number reaches this. Written before the push.
+    target: AtomicU64,
+    /// The next older waiter. Written before the push, read after the take.
+    older: AtomicPtr<Waiter>,
+    sleeper: Sleeper,
+}
+
+#[derive(Debug)]
+enum Sleeper {
+    Thread(Parker),
+    Task(Waker),
+}
+
+impl Waiter {
+    fn new(sleeper: Sleeper) -> Arc<Self> {
+        Arc::new(Self {
+            enrolled: AtomicBool::new(false),
+            target: AtomicU64::new(0),
+            older: AtomicPtr::new(ptr::null_mut()),
+            sleeper,
+        })
+    }
+
+    fn is_enrolled(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `wake_up`; what the
+        // waker published before it is then visible to the predicate.
+        self.enrolled.load(Ordering::Acquire)
+    }
+
+    fn wake_up(&self) {
+        // ORDERING: Release pairs with the Acquire in `is_enrolled`.
+        self.enrolled.store(false, Ordering::Release);
+        match &self.sleeper {
+            Sleeper::Thread(parker) => parker.unpark(),
+            Sleeper::Task(waker) => waker.wake_by_ref(),
+        }
+    }
+}
+
+/// The waiter of the calling thread, made once and used again unless an
+/// earlier wait that ran into its deadline has left it on a list.
+#[cfg(not(loom))]
+fn waiter_of_this_thread() -> Arc<Waiter> {
+    use std::cell::RefCell;
+    thread_local! {
+        static WAITER: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
+    }
+    let make = || Waiter::new(Sleeper::Thread(Parker::for_this_thread()));
+    WAITER
+        .try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            match &*kept {
+                Some(waiter) if !waiter.is_enrolled() => waiter.clone(),
+                _ => kept.insert(make()).clone(),
+            }
+        })
+        // The thread is ending and its locals are gone.
+        .unwrap_or_else(|_| make())
+}
+
+#[cfg(loom)]
+fn waiter_of_this_thread() -> Arc<Waiter> {
+    Waiter::new(Sleeper::Thread(Parker::for_this_thread()))
+}
+
+impl WaitList {
+    pub(crate) fn new() -> Self {
+        Self { newest: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Blocks until `ready` gives a result, or returns `None` once the
+    /// deadline has passed. `target` is what `wake` must reach.
+    pub(crate) fn wait<R>(
+        &self,
+        target: u64,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            if let Some(result) = ready() {
+                return Some(result);
+            }
+            let waiter = waiter_of_this_thread();
+            self.enroll(&waiter, target);
+            let Sleeper::Thread(parker) = &waiter.sleeper else {
+                unreachable!("the waiter of a thread parks");
+            };
+            loop {
+                if let Some(result) = ready() {
+                    return Some(result);
+                }
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return None;
+                }
+                if !waiter.is_enrolled() {
+                    break;
+                }
+                parker.park(deadline);
+            }
+        }
+    }
+
+    /// The same for a task: `None` means that its waker will be called.
+    /// `enrolled` is the caller's memory between polls.
+    pub(crate) fn poll<R>(
+        &self,
+        target: u64,
+        context: &mut Context<'_>,
+        enrolled: &mut Option<Arc<Waiter>>,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        if let Some(result) = ready() {
+            return Some(result);
+        }
+        let stands = enrolled.as_ref().is_some_and(|waiter| {
+            waiter.is_enrolled()
+                && matches!(&waiter.sleeper, Sleeper::Task(w) if w.will_wake(context.waker()))
+        });
+        if !stands {
+            let waiter = Waiter::new(Sleeper::Task(context.waker().clone()));
+            self.enroll(&waiter, target);
+            *enrolled = Some(waiter);
+        }
+        ready()
+    }
+
+    fn enroll(&self, waiter: &Arc<Waiter>, target: u64) {
+        // ORDERING: Relaxed; the push below publishes both.
+        waiter.enrolled.store(true, Ordering::Relaxed);
+        waiter.target.store(target, Ordering::Relaxed);
+        self.push(Arc::into_raw(waiter.clone()).cast_mut());
+        // ORDERING: SeqCst fence, pairs with the fence in `wake`: either this
+        // thread's next look at the predicate sees the change, or the waker
+        // sees the waiter.
+        fence(Ordering::SeqCst);
+    }
+
+    fn push(&self, waiter: *mut Waiter) {
+        // ORDERING: Relaxed; the exchange below checks what was read.
+        let mut newest = self.newest.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the pointer came from `Arc::into_raw` and the list owns
+            // that reference until a waker takes it, which cannot be before
+            // the exchange below publishes it.
+            let link = unsafe { &(*waiter).older };
+            // ORDERING: Relaxed; published by the exchange.
+            link.store(newest, Ordering::Relaxed);
+            // ORDERING: Release pairs with the Acquire of the swap in `take`.
+            match self.newest.compare_exchange_weak(
+                newest,
+                waiter,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => newest = now,
+            }
+        }
+    }
+
+    /// Wakes those whose target is at most `reached`, oldest first; the others
+    /// stay. Only [`EVERYONE`] may be passed from several threads at once: who
+    /// keeps somebody back must be the list's only waker.
+    pub(crate) fn wake(&self, reached: u64) {
+        // ORDERING: SeqCst fence, pairs with the fence in `enroll`.
+        fence(Ordering::SeqCst);
+        // ORDERING: Relaxed; a waiter that this misses has yet to look at its
+        // predicate, by the fences.
+        if self.newest.load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        let mut next = self.take_oldest_first();
+        while let Some(waiter) = next {
+            // ORDERING: Relaxed; the Acquire in `take_oldest_first` covers it.
+            next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
+            // ORDERING: Relaxed, as above.
+            if waiter.target.load(Ordering::Relaxed) <= reached {
+                waiter.wake_up();
+            } else {
+                self.push(Arc::into_raw(waiter).cast_mut());
+            }
+        }
+    }
+
+    /// Empties the list and turns it round.
+    fn take_oldest_first(&self) -> Option<Arc<Waiter>> {
+        // ORDERING: Acquire pairs with the Release in `push`: target, link and
+        // sleeper of each waiter are visible.
+        let mut rest = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
+        let mut oldest: *mut Waiter = ptr::null_mut();
+        while let Some(waiter) = Self::adopt(rest) {
+            // ORDERING: Relaxed; the list is this thread's own now.
+            rest = waiter.older.swap(oldest, Ordering::Relaxed);
+            oldest = Arc::into_raw(waiter).cast_mut();
+        }
+        Self::adopt(oldest)
+    }
+
+    /// Takes over the reference that a list held.
+    fn adopt(waiter: *mut Waiter) -> Option<Arc<Waiter>> {
+        // SAFETY: a pointer that is not null came from `Arc::into_raw`, and
+        // whoever took it off the list is its only holder.
+        (!waiter.is_null()).then(|| unsafe { Arc::from_raw(waiter) })
+    }
+}
+
+impl Drop for WaitList {
+    fn drop(&mut self) {
+        let mut next = self.take_oldest_first();
+        while let Some(waiter) = next {
+            // ORDERING: Relaxed; exclusive access.
+            next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
+        }
+    }
+}

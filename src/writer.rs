@@ -1,0 +1,303 @@
+//! The writer: one thread a shard, the only owner of its segment.
+//!
+//! What arrived during the last sync is the next commit: drain, encode once,
+//! write once, sync once, raise the mark, wake. It keeps no clock (an
+//! [`Observer`] does) and no timer; the housekeeping thread posts the requests
+//! that time brings.
+//!
+//! | label | invariant |
+//! |---|---|
+//! | W1 PREFIX | what is in the log is a prefix of what was queued, less what was refused |
+//! | W2 STICKY | after a failed sync, or a failed write that could not be taken back, nothing is written or synced again |
+//! | C3 ANSWER | every ticket is answered: dropping the writer, by return or by panic, answers what is left |
+
+use bytes::Bytes;
+
+use crate::error::Cause;
+use crate::frame::{Encoder, Place, record_bytes};
+use crate::mailbox::{Mailbox, Receiver, Work};
+use crate::progress::Progress;
+use crate::segment_writer::{SegmentWriter, Wait, WriteError};
+use crate::stats::{CommitSample, Observer};
+use crate::sync::Arc;
+
+/// One record in the queue, a cache line with its slot.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: u64,
+    pub(crate) payload: Bytes,
+    /// When it was queued, by the observer's clock; 0 for most, who are not
+    /// sampled.
+    pub(crate) stamp: u64,
+    /// Records of the batch that starts here; 0 inside a batch.
+    pub(crate) batch_records: u32,
+    /// Body bytes of the batch that starts here.
+    pub(crate) batch_bytes: u32,
+}
+
+impl Entry {
+    fn weight(&self) -> u64 {
+        self.payload.len() as u64
+    }
+}
+
+/// What the callers of a shard share with its writer.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) mailbox: Arc<Mailbox<Entry>>,
+    pub(crate) progress: Progress,
+}
+
+impl Lane {
+    pub(crate) fn new(queue_records: usize, queue_bytes: u64) -> (Arc<Self>, Receiver<Entry>) {
+        let (mailbox, receiver) = Mailbox::new(queue_records.next_power_of_two(), queue_bytes);
+        (Arc::new(Self { mailbox, progress: Progress::new() }), receiver)
+    }
+}
+
+/// Limits of a commit, and what it ends with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommitPolicy {
+    /// A commit takes no more records once it has these.
+    pub(crate) records_max: u64,
+    /// A commit takes no more once it has these bytes.
+    pub(crate) bytes_max: usize,
+    /// Whether each commit ends with a sync.
+    pub(crate) sync: bool,
+}
+
+/// See the module's words.
+pub(crate) struct Writer<O: Observer> {
+    lane: Arc<Lane>,
+    receiver: Receiver<Entry>,
+    segments: SegmentWriter,
+    policy: CommitPolicy,
+    observer: O,
+    /// The sequence of ticket 0.
+    base: u64,
+    encoder: Encoder,
+    /// Stamps of the commit's sampled records.
+    stamps: Vec<u64>,
+    /// The highest durable mark that stands in a frame, a sequence.
+    marked: u64,
+    end: End,
+}
+
+/// How the writer ended. `Running` when it is dropped means a panic.
+enum End {
+    Running,
+    Stopped(Cause),
+    InOrder,
+}
+
+impl<O: Observer> Writer<O> {
+    /// A writer whose ticket 0 gets the sequence `base`, all below which is
+    /// durable and said to be so in a frame.
+    pub(crate) fn new(
+        lane: Arc<Lane>,
+        receiver: Receiver<Entry>,
+        segments: SegmentWriter,
+        policy: CommitPolicy,
+        observer: O,
+        base: u64,
+    ) -> Self {
+        Self {
+            lane,
+            receiver,
+            segments,
+            policy,
+            observer,
+            base,
+            encoder: Encoder::default(),
+            stamps: Vec::new(),
+            marked: base,
+            end: End::Running,
+        }
+    }
+
+    /// Serves the mailbox until it is closed and empty, or the shard fails.
+    pub(crate) fn run(mut self) -> Result<(), Cause> {
+        let ended = self.serve();
+        self.end = match &ended {
+            Ok(()) => End::InOrder,
+            Err(cause) => End::Stopped(cause.clone()),
+        };
+        ended
+    }
+
+    fn serve(&mut self) -> Result<(), Cause> {
+        loop {
+            match self.receiver.wait() {
+                Work::Values => self.commit()?,
+                Work::Sync => self.sync()?,
+                Work::Seal => self.seal()?,
+                Work::Closed => return self.finish(),
+            }
+        }
+    }
+
+    /// All that has arrived, up to the limits, becomes one write and one sync.
+    fn commit(&mut self) -> Result<(), Cause> {
+        let rolled = self.roll_if_due();
+        let first = self.receiver.head();
+        let depth = self.lane.mailbox.depth();
+        let bytes = self.drain_and_encode();
+        let began = self.observer.now();
+        let written = rolled.and_then(|()| {
+            let next = self.sequence(self.receiver.head());
+            self.segments.append(self.encoder.bytes(), self.sequence(first), next)
+        });
+        let head = self.receiver.head();
+        match written {
+            Ok(()) => {}
+            Err(WriteError::Full(error)) => {
+                self.refuse(first, head, Cause::DiskFull(error.into()));
+                return Ok(());
+            }
+            Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
+        }
+        self.observer.committed(CommitSample {
+            records: head - first,
+            bytes,
+            queue_depth: depth,
+            write_nanos: self.observer.now().saturating_sub(began),
+        });
+        if self.policy.sync {
+            self.sync()?;
+        }
+        self.lane.progress.acknowledge(head);
+        self.report_acknowledged();
+        self.segments.prepare_ahead();
+        Ok(())
+    }
+
+    /// Encodes what the mailbox holds; returns the payloads' bytes.
+    fn drain_and_encode(&mut self) -> u64 {
+        let first = self.sequence(self.receiver.head());
+        let durable = self.durable();
+        let (place, header) = self.segments.place(first);
+        self.encoder.begin(header.map(|header| header.encode()).as_ref().map_or(&[], |h| h));
+        let place = Place { offset: place.offset, ..place };
+        let now = self.observer.now();
+        let Self { receiver, encoder, stamps, observer, policy, base, .. } = self;
+        let (mut records, mut bytes, mut rest_of_batch) = (0, 0, 0);
+        receiver.drain(Entry::weight, |ticket, entry| {
+            if entry.batch_records > 0 {
+                rest_of_batch = entry.batch_records;
+                let records = entry.batch_records as usize;
+                encoder.begin_batch(&place, durable, records, entry.batch_bytes as usize);
+            }
+            encoder.record(*base + ticket, entry.key, &entry.payload);
+            if entry.stamp != 0 {
+                observer.queue_waited(now.saturating_sub(entry.stamp));
+                stamps.push(entry.stamp);
+            }
+            records += 1;
+            bytes += entry.weight();
+            rest_of_batch -= 1;
+            let within = records < policy.records_max && encoder.len() < policy.bytes_max;
+            rest_of_batch > 0 || within
+        });
+        encoder.close_frame(&place, durable);
+        self.marked = durable;
+        bytes
+    }
+
+    fn roll_if_due(&mut self) -> Result<(), WriteError> {
+        let next = self.sequence(self.receiver.head());
+        let Some(wait) = self.segments.due(next) else { return Ok(()) };
+        self.lane.progress.set_segment_late(wait == Wait::Yes);
+        let rolled = self.segments.roll(wait);
+        self.lane.progress.set_segment_late(false);
+        if rolled? {
+            self.observer.rolled();
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, first: u64, end: u64, cause: Cause) {
+        self.stamps.clear();
+        self.observer.refused(end - first);
+        self.lane.progress.refuse(first, end, cause);
+    }
+
+    fn report_acknowledged(&mut self) {
+        if self.stamps.is_empty() {
+            return;
+        }
+        let now = self.observer.now();
+        for stamp in self.stamps.drain(..) {
+            self.observer.acknowledged(now.saturating_sub(stamp));
+        }
+    }
+
+    /// All that was received is on stable storage when this returns `Ok`.
+    fn sync(&mut self) -> Result<(), Cause> {
+        if !self.segments.is_synced() {
+            let began = self.observer.now();
+            // W2 STICKY: never called again after an error.
+            self.segments.sync().map_err(|error| self.poison(error))?;
+            self.observer.synced(self.observer.now().saturating_sub(began));
+        }
+        self.lane.progress.mark_synced(self.receiver.head());
+        Ok(())
+    }
+
+    /// Writes the durable mark down where no frame says it yet, so that damage
+    /// below it can be told from a torn tail. It needs no sync of its own.
+    fn seal(&mut self) -> Result<(), Cause> {
+        let durable = self.durable();
+        if durable <= self.marked {
+            return Ok(());
+        }
+        let next = self.sequence(self.receiver.head());
+        let (place, header) = self.segments.place(next);
+        self.encoder.begin(header.map(|header| header.encode()).as_ref().map_or(&[], |h| h));
+        self.encoder.seal(&place, next, durable);
+        match self.segments.append(self.encoder.bytes(), next, next) {
+            Ok(()) => self.marked = durable,
+            // Nobody waits for a seal; the next commit carries the mark.
+            Err(WriteError::Full(_)) => {}
+            Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Cause> {
+        self.sync()?;
+        self.seal()?;
+        self.sync()
+    }
+
+    fn poison(&self, error: std::io::Error) -> Cause {
+        self.observer.poisoned();
+        Cause::Poisoned(error.into())
+    }
+
+    fn sequence(&self, ticket: u64) -> u64 {
+        self.base + ticket
+    }
+
+    fn durable(&self) -> u64 {
+        self.sequence(self.lane.progress.synced())
+    }
+}
+
+impl<O: Observer> Drop for Writer<O> {
+    /// C3 ANSWER: what was received and not acknowledged may be in the log,
+    /// what is still queued is not, and nobody may queue any more.
+    fn drop(&mut self) {
+        let cause = match &self.end {
+            End::InOrder => return,
+            End::Stopped(cause) => cause.clone(),
+            End::Running => Cause::WriterPanicked,
+        };
+        self.lane.mailbox.close();
+        self.lane.progress.fail(self.receiver.head(), cause);
+    }
+}
+
+/// Body bytes of a batch of these payload sizes.
+pub(crate) fn batch_body_bytes(payloads: impl Iterator<Item = usize>) -> usize {
+    payloads.map(record_bytes).sum()
+}
