@@ -1,0 +1,128 @@
+//! What the command line says.
+//!
+//! The child gets the parent's arguments again, so what can be given can also
+//! be written.
+
+use std::fmt;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+use shardwal::{Config, Durability};
+
+/// The recording that stands in the repository.
+const RECORDING: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/data/node_exporter.remote_write"
+);
+
+/// Logs a recorded Prometheus remote-write stream, kills itself half-way with
+/// SIGKILL, recovers, carries on, and checks every sample.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ingest")]
+pub(crate) struct Arguments {
+    /// Shards of the log
+    #[arg(long, default_value = "4")]
+    pub(crate) shards: NonZero<usize>,
+
+    /// Client threads that append, and threads that replay
+    #[arg(long, default_value = "4")]
+    pub(crate) threads: NonZero<usize>,
+
+    /// What an acknowledgement promises: sync, os or interval:10ms
+    #[arg(long, default_value = "sync")]
+    pub(crate) durability: DurabilityArgument,
+
+    /// New or empty directory for the log; it is left there [default: a
+    /// temporary one beside this program, removed if all is well]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// How many times to take the stream, each time with later timestamps
+    #[arg(long, default_value = "1")]
+    pub(crate) repeat: NonZero<u32>,
+
+    /// The recording: requests, each a little-endian u32 length and a body
+    #[arg(long, default_value = RECORDING)]
+    pub(crate) stream: PathBuf,
+
+    /// Be the process that ingests and is killed; the parent gives this
+    #[arg(long, hide = true, requires = "dir")]
+    pub(crate) child: bool,
+}
+
+impl Arguments {
+    /// Says whether the stream is the one whose content is known.
+    pub(crate) fn is_known_recording(&self) -> bool {
+        self.stream == Path::new(RECORDING)
+    }
+
+    /// How the log in `directory` is to be opened.
+    pub(crate) fn config(&self, directory: &Path) -> Config {
+        Config::new(directory)
+            .shards(self.shards.get())
+            .durability(self.durability.durability)
+    }
+
+    /// Gives a command the arguments of a child that ingests into `directory`.
+    pub(crate) fn hand_to_child(&self, command: &mut Command, directory: &Path) {
+        command
+            .arg("--child")
+            .args(["--shards", &self.shards.to_string()])
+            .args(["--threads", &self.threads.to_string()])
+            .args(["--durability", &self.durability.to_string()])
+            .args(["--repeat", &self.repeat.to_string()])
+            .arg("--dir")
+            .arg(directory)
+            .arg("--stream")
+            .arg(&self.stream);
+    }
+}
+
+/// A durability and how it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct DurabilityArgument {
+    text: String,
+    durability: Durability,
+}
+
+impl FromStr for DurabilityArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let durability = match text {
+            "sync" => Some(Durability::Sync),
+            "os" => Some(Durability::Os),
+            _ => text
+                .strip_prefix("interval:")
+                .and_then(parse_duration)
+                .map(Durability::Interval),
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            durability: durability
+                .ok_or("it is sync, os, or interval: with a time such as 500us, 10ms or 1s")?,
+        })
+    }
+}
+
+impl fmt::Display for DurabilityArgument {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let number: u64 = number.parse().ok()?;
+    let duration = match unit {
+        "us" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        _ => return None,
+    };
+    Some(duration)
+}

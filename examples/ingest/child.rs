@@ -1,0 +1,122 @@
+//! The process that ingests, and that is killed.
+//!
+//! It opens the log, replays it to learn where each series stands, and carries
+//! on from there: some client threads append, each its own share of the series,
+//! with many records in flight. It knows the log as any user does; it does not
+//! know when it will die.
+
+use std::collections::VecDeque;
+use std::io;
+use std::thread;
+use std::time::Instant;
+
+use shardwal::{Completion, ReplayOptions, ShardedWal};
+
+use crate::Failure;
+use crate::acknowledgement::{Acknowledgement, Reporter};
+use crate::arguments::Arguments;
+use crate::check::Census;
+use crate::workload::{RecordId, Workload};
+
+/// How many records a client thread has in flight before it waits.
+const IN_FLIGHT_RECORDS_MAX: usize = 256;
+
+/// Logs what the log does not hold yet, and returns a report of it.
+///
+/// # Errors
+/// If the log or the pipe to the parent fails, or what the log holds already is
+/// no beginning of the workload.
+pub(crate) fn ingest(arguments: &Arguments, workload: &Workload) -> Result<String, Failure> {
+    let directory = arguments.dir.as_deref().ok_or("a child needs --dir")?;
+    let log = ShardedWal::open(arguments.config(directory))?;
+    let census = Census::new(workload);
+    let options = ReplayOptions::default().threads(arguments.threads.get());
+    log.replay(options, |record| {
+        census.take(record.key(), record.payload())
+    })?;
+
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..arguments.threads.get())
+            .map(|share| {
+                let client = Client::new(&log, workload);
+                let (census, threads) = (&census, arguments.threads.get());
+                scope.spawn(move || {
+                    let mine = |id: &RecordId| id.series % threads == share;
+                    let to_do = workload.in_order().filter(mine);
+                    client.log_all(to_do.filter(|id| id.ordinal >= census.records_of(id.series)))
+                })
+            })
+            .collect();
+        clients.into_iter().try_for_each(|client| {
+            client
+                .join()
+                .unwrap_or_else(|_| Err("a client thread panicked".into()))
+        })
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    log.close()?;
+
+    let records = workload.record_count() - census.record_count();
+    let samples = workload.sample_count() - census.sample_count();
+    Ok(format!(
+        "{samples} samples in {records} records in {seconds:.2} s: {:.0} samples/s, {:.0} records/s\n{}",
+        samples as f64 / seconds,
+        records as f64 / seconds,
+        log.stats()
+    ))
+}
+
+/// One thread's way to the log.
+struct Client<'log> {
+    log: &'log ShardedWal,
+    workload: &'log Workload,
+    /// What is appended and not yet known to be acknowledged, oldest first.
+    in_flight: VecDeque<(Acknowledgement, Completion<'log>)>,
+    /// `Stdout` lets no other thread's write into one of its own.
+    reporter: Reporter<io::Stdout>,
+}
+
+impl<'log> Client<'log> {
+    fn new(log: &'log ShardedWal, workload: &'log Workload) -> Self {
+        Self {
+            log,
+            workload,
+            in_flight: VecDeque::with_capacity(IN_FLIGHT_RECORDS_MAX),
+            reporter: Reporter::new(io::stdout()),
+        }
+    }
+
+    /// Logs records, and returns when all are acknowledged and reported.
+    fn log_all(mut self, records: impl Iterator<Item = RecordId>) -> Result<(), Failure> {
+        for id in records {
+            if self.in_flight.len() == IN_FLIGHT_RECORDS_MAX {
+                self.settle_oldest()?;
+            }
+            let acknowledgement = Acknowledgement {
+                key: self.workload.key(id.series),
+                ordinal: id.ordinal as u64,
+            };
+            let payload = self.workload.record(id).encode();
+            let completion = self.log.append(acknowledgement.key, payload);
+            self.in_flight.push_back((acknowledgement, completion));
+        }
+        while !self.in_flight.is_empty() {
+            self.settle_oldest()?;
+        }
+        self.reporter.flush()?;
+        Ok(())
+    }
+
+    /// Waits until the oldest record in flight is acknowledged, and reports it.
+    fn settle_oldest(&mut self) -> Result<(), Failure> {
+        if let Some((acknowledgement, completion)) = self.in_flight.pop_front() {
+            if !completion.is_done() {
+                self.reporter.flush()?;
+            }
+            completion.wait()?;
+            self.reporter.report(acknowledgement)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! Ingests a recorded Prometheus remote-write stream, is killed half-way, and
+//! proves that nothing acknowledged was lost.
+//!
+//! ```text
+//! cargo run --release --example ingest
+//! cargo run --release --example ingest -- --durability interval:10ms --repeat 20
+//! ```
+//!
+//! A child process logs each series' samples from several threads and tells its
+//! parent which records the log has acknowledged. Part-way the parent kills it
+//! with SIGKILL, replays the log, and checks that every acknowledged record is
+//! there and equal. A second child carries on where the log ends; then all
+//! samples are checked, and only if every one is there and equal does the program exit
+//! with 0.
+//!
+//! What is logged follows the data: `stream` (requests) -> `workload` (records
+//! in order) -> `record` (payloads) -> `child` (appends) -> `acknowledgement`
+//! (what is certain) -> `check` (the oracle).
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program speaks through these; the lints are for the library"
+)]
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+use shardwal::{ReplayOptions, ReplayProgress, ShardedWal};
+use tempfile::TempDir;
+
+use arguments::Arguments;
+use check::{Census, Tally};
+use progress::Progress;
+use supervisor::IngestProcess;
+use workload::Workload;
+
+mod acknowledgement;
+mod arguments;
+mod check;
+mod child;
+mod progress;
+mod record;
+mod stream;
+mod supervisor;
+mod workload;
+
+/// Whatever ends the program early; it is shown, not handled.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// How many samples the recording in the repository holds.
+const KNOWN_SAMPLES: u64 = 334_000;
+
+/// How much of the workload is acknowledged when the first child is killed.
+const KILL_AT_PERCENT: u64 = 45;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = if arguments.child {
+        run_child(&arguments)
+    } else {
+        run_parent(&arguments)
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if arguments.child => {
+            eprintln!("{}", with_causes(&*failure));
+            ExitCode::FAILURE
+        }
+        Err(failure) => {
+            println!("FAILED: {}", with_causes(&*failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_child(arguments: &Arguments) -> Result<(), Failure> {
+    let report = child::ingest(arguments, &read_workload(arguments)?)?;
+    eprintln!("{report}");
+    Ok(())
+}
+
+fn run_parent(arguments: &Arguments) -> Result<(), Failure> {
+    let workload = read_workload(arguments)?;
+    println!(
+        "{} samples of {} series in {} records; {} threads, {} shards, durability {}",
+        workload.sample_count(),
+        workload.series_count(),
+        workload.record_count(),
+        arguments.threads,
+        arguments.shards,
+        arguments.durability,
+    );
+    let directory = LogDirectory::prepare(arguments)?;
+    match kill_and_recover(arguments, &workload, directory.path()) {
+        Ok(()) => directory.remove_if_temporary(),
+        Err(failure) => {
+            let kept = directory.keep();
+            let failure = with_causes(&*failure);
+            Err(format!("{failure} (the log is kept in {})", kept.display()).into())
+        }
+    }
+}
+
+/// The story: ingest, kill, check, carry on, check all.
+fn kill_and_recover(
+    arguments: &Arguments,
+    workload: &Workload,
+    directory: &Path,
+) -> Result<(), Failure> {
+    let mut tally = Tally::new(workload);
+    let kill_at = (workload.sample_count() * KILL_AT_PERCENT / 100).max(1);
+    let first = IngestProcess::start(arguments, directory)?;
+    let progress = Progress::start("ingest", "samples");
+    let status = first.kill_at(kill_at, &mut tally, &progress)?;
+    drop(progress);
+    let acknowledged = tally.sample_count();
+    println!("killed the child ({status}) when {acknowledged} samples were acknowledged");
+
+    let survivors = replay(arguments, workload, directory)?;
+    survivors.check_acknowledged(&tally)?;
+    let survived = survivors.sample_count();
+    println!(
+        "all {acknowledged} acknowledged samples are there and equal, and {} that were still on their way",
+        survived - acknowledged
+    );
+
+    let mut tally = survivors.into_tally();
+    let second = IngestProcess::start(arguments, directory)?;
+    let progress = Progress::start("carry on", "samples");
+    let report = second.finish(&mut tally, &progress)?;
+    drop(progress);
+    println!("carried on where the log ended: {report}");
+
+    let all = replay(arguments, workload, directory)?;
+    all.check_complete()?;
+    println!(
+        "OK: all {} samples are there and equal ({} series, {} records; {acknowledged} samples were acknowledged before SIGKILL)",
+        all.sample_count(),
+        workload.series_count(),
+        all.record_count(),
+    );
+    Ok(())
+}
+
+/// Opens the log as its next owner does, and takes all that it holds.
+fn replay<'workload>(
+    arguments: &Arguments,
+    workload: &'workload Workload,
+    directory: &Path,
+) -> Result<Census<'workload>, Failure> {
+    let start = Instant::now();
+    let log = ShardedWal::open(arguments.config(directory))?;
+    let census = Census::new(workload);
+    let progress = Arc::new(Progress::start("replay", "bytes"));
+    let bar = Arc::clone(&progress);
+    let options = ReplayOptions::default()
+        .threads(arguments.threads.get())
+        .progress(Arc::new(move |replay: ReplayProgress| {
+            bar.show(replay.bytes_done, replay.bytes_total);
+        }));
+    log.replay(options, |record| {
+        census.take(record.key(), record.payload())
+    })?;
+    drop(progress);
+    let torn_bytes: u64 = log
+        .recovery()
+        .shards
+        .iter()
+        .map(|shard| shard.torn_bytes)
+        .sum();
+    log.close()?;
+    println!(
+        "opened and replayed {} records in {:.2} s ({torn_bytes} torn bytes cut)",
+        census.record_count(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(census)
+}
+
+fn read_workload(arguments: &Arguments) -> Result<Workload, Failure> {
+    let workload = Workload::new(stream::read(&arguments.stream)?, arguments.repeat.get())?;
+    let expected = KNOWN_SAMPLES * u64::from(arguments.repeat.get());
+    if arguments.is_known_recording() && workload.sample_count() != expected {
+        let found = workload.sample_count();
+        return Err(format!("the recording holds {found} samples, not {expected}").into());
+    }
+    Ok(workload)
+}
+
+/// Where the log is kept.
+enum LogDirectory {
+    /// The user's, who keeps it.
+    Given(PathBuf),
+    /// Ours.
+    Temporary(TempDir),
+}
+
+impl LogDirectory {
+    /// Takes the directory that was given, or makes a temporary one beside the
+    /// program: the system's may be in memory, where a sync costs nothing.
+    fn prepare(arguments: &Arguments) -> Result<Self, Failure> {
+        let Some(given) = &arguments.dir else {
+            let program = std::env::current_exe()?;
+            let beside = program.parent().unwrap_or(Path::new("."));
+            let directory = tempfile::Builder::new()
+                .prefix("ingest-log-")
+                .tempdir_in(beside)?;
+            return Ok(Self::Temporary(directory));
+        };
+        match fs::read_dir(given).map(|mut names| names.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => {
+                let given = given.display();
+                return Err(format!("{given} is not empty; give a new directory").into());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(given)?,
+            Err(error) => return Err(format!("{}: {error}", given.display()).into()),
+        }
+        Ok(Self::Given(given.clone()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) => path,
+            Self::Temporary(directory) => directory.path(),
+        }
+    }
+
+    /// Leaves the log where it is, for whoever wants to see what is wrong.
+    fn keep(self) -> PathBuf {
+        match self {
+            Self::Given(path) => path,
+            Self::Temporary(directory) => directory.keep(),
+        }
+    }
+
+    fn remove_if_temporary(self) -> Result<(), Failure> {
+        match self {
+            Self::Given(_) => Ok(()),
+            Self::Temporary(directory) => Ok(directory.close()?),
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,232 @@
+//! The recorded stream: requests as Prometheus remote-write 1.0 sent them.
+//!
+//! A recording is a sequence of requests, each a little-endian `u32` length and
+//! that many bytes: a snappy block around a protobuf `WriteRequest`. This file
+//! turns bytes into requests; it does not know what is logged of them, and it
+//! takes no length on trust.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use prost::Message;
+
+/// The most that one request may decompress to. Prometheus sends some hundred
+/// kilobytes; a hostile header may claim four gigabytes.
+const REQUEST_BYTES_MAX: usize = 32 << 20;
+
+/// The bytes of the length before each request.
+const LENGTH_BYTES: usize = 4;
+
+/// One remote-write request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Request {
+    /// The series as they were sent: one may come several times.
+    pub(crate) series: Vec<Series>,
+}
+
+/// Some samples of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Series {
+    /// What names the series, sorted.
+    pub(crate) labels: Vec<Label>,
+    /// Its samples in the order in which they were sent.
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// One name and value of those that name a series.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Label {
+    /// The name.
+    pub(crate) name: String,
+    /// The value.
+    pub(crate) value: String,
+}
+
+/// One measured value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Milliseconds since 1970.
+    pub(crate) timestamp: i64,
+    /// What was measured; a NaN with certain bits says that the series ended.
+    pub(crate) value: f64,
+}
+
+/// Equal bits, because NaN markers must compare as what they are.
+impl PartialEq for Sample {
+    fn eq(&self, other: &Self) -> bool {
+        self.timestamp == other.timestamp && self.value.to_bits() == other.value.to_bits()
+    }
+}
+
+/// Why a recording cannot be read.
+#[derive(Debug)]
+pub(crate) enum StreamError {
+    /// The file cannot be read at all.
+    Unreadable(io::Error),
+    /// One request is damaged.
+    Damaged {
+        /// The request, counted from 0.
+        request: usize,
+        /// Where it begins in the file, its length included.
+        offset: usize,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+}
+
+/// What is wrong with one request.
+#[derive(Debug)]
+pub(crate) enum Damage {
+    /// The file ends within it.
+    Truncated,
+    /// It claims to decompress to so many bytes, which is beyond the limit.
+    TooLarge(usize),
+    /// It is not a snappy block.
+    Snappy(snap::Error),
+    /// It is not a `WriteRequest`.
+    Protobuf(prost::DecodeError),
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(_) => write!(formatter, "the recording cannot be read"),
+            Self::Damaged {
+                request,
+                offset,
+                damage,
+            } => {
+                write!(formatter, "request {request} at byte {offset} ")?;
+                match damage {
+                    Damage::Truncated => write!(formatter, "is cut off by the end of the file"),
+                    Damage::TooLarge(bytes) => write!(
+                        formatter,
+                        "claims to hold {bytes} bytes, more than {REQUEST_BYTES_MAX}"
+                    ),
+                    Damage::Snappy(_) => write!(formatter, "is no snappy block"),
+                    Damage::Protobuf(_) => write!(formatter, "is no WriteRequest"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for StreamError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable(error) => Some(error),
+            Self::Damaged { damage, .. } => match damage {
+                Damage::Truncated | Damage::TooLarge(_) => None,
+                Damage::Snappy(error) => Some(error),
+                Damage::Protobuf(error) => Some(error),
+            },
+        }
+    }
+}
+
+/// Reads all requests of a recording.
+///
+/// # Errors
+/// The first request that is damaged, or that the file cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<Request>, StreamError> {
+    decode(&fs::read(path).map_err(StreamError::Unreadable)?)
+}
+
+/// Decodes all requests of a recording.
+///
+/// # Errors
+/// The first request that is damaged.
+pub(crate) fn decode(recording: &[u8]) -> Result<Vec<Request>, StreamError> {
+    let mut requests = Vec::new();
+    let mut rest = recording;
+    while !rest.is_empty() {
+        let damaged = |damage| StreamError::Damaged {
+            request: requests.len(),
+            offset: recording.len() - rest.len(),
+            damage,
+        };
+        let (body, after) = split_body(rest).ok_or_else(|| damaged(Damage::Truncated))?;
+        let request = decode_body(body).map_err(damaged)?;
+        requests.push(request);
+        rest = after;
+    }
+    Ok(requests)
+}
+
+/// The first request's body and what follows it.
+fn split_body(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+fn decode_body(body: &[u8]) -> Result<Request, Damage> {
+    let bytes = snap::raw::decompress_len(body).map_err(Damage::Snappy)?;
+    if bytes > REQUEST_BYTES_MAX {
+        return Err(Damage::TooLarge(bytes));
+    }
+    let message = snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .map_err(Damage::Snappy)?;
+    let request = wire::WriteRequest::decode(message.as_slice()).map_err(Damage::Protobuf)?;
+    Ok(request.into())
+}
+
+impl From<wire::WriteRequest> for Request {
+    fn from(request: wire::WriteRequest) -> Self {
+        let series = request.timeseries.into_iter().map(Series::from).collect();
+        Self { series }
+    }
+}
+
+impl From<wire::TimeSeries> for Series {
+    fn from(series: wire::TimeSeries) -> Self {
+        let mut labels: Vec<Label> = series
+            .labels
+            .into_iter()
+            .map(|wire::Label { name, value }| Label { name, value })
+            .collect();
+        labels.sort();
+        let samples = series
+            .samples
+            .into_iter()
+            .map(|wire::Sample { value, timestamp }| Sample { timestamp, value })
+            .collect();
+        Self { labels, samples }
+    }
+}
+
+/// The protobuf messages, as far as they are read here: metadata, exemplars and
+/// histograms are skipped as unknown fields.
+mod wire {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct WriteRequest {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) timeseries: Vec<TimeSeries>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct TimeSeries {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) labels: Vec<Label>,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) samples: Vec<Sample>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Label {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) value: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Sample {
+        #[prost(double, tag = "1")]
+        pub(super) value: f64,
+        #[prost(int64, tag = "2")]
+        pub(super) timestamp: i64,
+    }
+}
