@@ -160,7 +160,7 @@ impl<'log> BatchCompletion<'log> {
 fn note(failed: &mut Vec<FailedPart>, part: &mut Part<'_>, answer: Result<Position, AppendError>) {
     if let Err(error) = answer {
         let records = std::mem::take(&mut part.records);
-        let error = error.moved_back(records.len());
+        let error = error.of_run(records.len());
         failed.push(FailedPart { shard: part.shard, records, error });
     }
 }

@@ -126,6 +126,18 @@ impl AppendError {
         }
     }
 
+    /// The same of a run of records whose last this speaks of: its position
+    /// becomes the first one's.
+    pub(crate) fn of_run(mut self, records: usize) -> Self {
+        let (Self::NotWritten { position: Some(position), .. }
+        | Self::Indeterminate { position, .. }) = &mut self
+        else {
+            return self;
+        };
+        position.sequence -= (records as u64).saturating_sub(1);
+        self
+    }
+
     /// Whether it is certain that the record is not, and never will be, there.
     #[must_use]
     pub fn is_not_written(&self) -> bool {

@@ -175,9 +175,7 @@ impl<O: Observer> Writer<O> {
     fn drain_and_encode(&mut self) -> u64 {
         let first = self.sequence(self.receiver.head());
         let durable = self.durable();
-        let (place, header) = self.segments.place(first);
-        self.encoder.begin(header.map(|header| header.encode()).as_ref().map_or(&[], |h| h));
-        let place = Place { offset: place.offset, ..place };
+        let place = self.begin_commit(first);
         let now = self.observer.now();
         let Self { receiver, encoder, stamps, observer, policy, base, .. } = self;
         let (mut records, mut bytes, mut rest_of_batch) = (0, 0, 0);
@@ -201,6 +199,16 @@ impl<O: Observer> Writer<O> {
         encoder.close_frame(&place, durable);
         self.marked = durable;
         bytes
+    }
+
+    /// Empties the encoder, but for the header that a new segment begins with.
+    fn begin_commit(&mut self, first: u64) -> Place {
+        let (place, header) = self.segments.place(first);
+        match header {
+            Some(header) => self.encoder.begin(&header.encode()),
+            None => self.encoder.begin(&[]),
+        }
+        place
     }
 
     fn roll_if_due(&mut self) -> Result<(), WriteError> {
@@ -251,8 +259,7 @@ impl<O: Observer> Writer<O> {
             return Ok(());
         }
         let next = self.sequence(self.receiver.head());
-        let (place, header) = self.segments.place(next);
-        self.encoder.begin(header.map(|header| header.encode()).as_ref().map_or(&[], |h| h));
+        let place = self.begin_commit(next);
         self.encoder.seal(&place, next, durable);
         match self.segments.append(self.encoder.bytes(), next, next) {
             Ok(()) => self.marked = durable,

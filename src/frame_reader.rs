@@ -1,0 +1,209 @@
+//! Reads a segment's frames one after the other, within bounded memory.
+//!
+//! Recovery and replay share it. It believes a length only after the header's
+//! checksum, allocates no more than its chunk or one frame, and says where and
+//! why it stopped; what that means is for [`crate::recovery`] to judge.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::disk::{DiskFile, read_full};
+use crate::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, next_record};
+
+/// Why there is no further frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The given end is reached, or the end of the file.
+    End,
+    /// Zeros stand where a frame should begin.
+    Blank,
+    /// Something else than a frame, for this reason.
+    Bad(&'static str),
+    /// A frame of a kind that this version does not know and may not skip.
+    UnknownKind(u8),
+}
+
+/// A frame whose checksums match.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) header: FrameHeader,
+    /// Where it begins in the segment.
+    pub(crate) offset: u64,
+    pub(crate) body: Bytes,
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub(crate) struct FrameReader {
+    file: Box<dyn DiskFile>,
+    seed: u32,
+    /// Nothing at or past this offset is looked at.
+    end: u64,
+    chunk_bytes: usize,
+    chunk: Bytes,
+    /// Offset of the chunk's first byte.
+    chunk_at: u64,
+    /// Where the next frame begins.
+    at: u64,
+}
+
+impl FrameReader {
+    /// Reads frames from `at` to `end` or the end of the file, which must be
+    /// `file_bytes` long, in chunks of about `chunk_bytes`.
+    pub(crate) fn new(
+        file: Box<dyn DiskFile>,
+        seed: u32,
+        at: u64,
+        end: u64,
+        chunk_bytes: usize,
+    ) -> Self {
+        Self { file, seed, end, chunk_bytes, chunk: Bytes::new(), chunk_at: at, at }
+    }
+
+    /// Where the next frame begins, or reading stopped.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The next frame, or why there is none.
+    pub(crate) fn next(&mut self) -> io::Result<Result<Frame, Stop>> {
+        if self.at >= self.end {
+            return Ok(Err(Stop::End));
+        }
+        let Some(header) = self.peek::<FRAME_HEADER_BYTES>()? else {
+            let rest = self.rest()?;
+            let blank = rest.iter().all(|byte| *byte == 0);
+            return Ok(Err(if blank { Stop::Blank } else { Stop::Bad("a frame's header is cut short") }));
+        };
+        let header = match FrameHeader::parse(&header, self.seed, self.at) {
+            Found::Header(header) => header,
+            Found::Blank => return Ok(Err(Stop::Blank)),
+            Found::Bad => return Ok(Err(Stop::Bad("a frame's header does not match its checksum"))),
+            Found::UnknownKind(kind) => return Ok(Err(Stop::UnknownKind(kind))),
+        };
+        let length = header.body_bytes as usize;
+        if length > FRAME_BODY_MAX {
+            return Ok(Err(Stop::Bad("a frame is longer than any that is written")));
+        }
+        let Some(frame) = self.take(FRAME_HEADER_BYTES + length)? else {
+            return Ok(Err(Stop::Bad("a frame is cut short")));
+        };
+        let body = frame.slice(FRAME_HEADER_BYTES..);
+        if !header.vouches_for(&body, self.seed) {
+            return Ok(Err(Stop::Bad("a frame's body does not match its checksum")));
+        }
+        let offset = self.at;
+        self.at += (FRAME_HEADER_BYTES + length) as u64;
+        Ok(Ok(Frame { header, offset, body }))
+    }
+
+    fn peek<const N: usize>(&mut self) -> io::Result<Option<[u8; N]>> {
+        Ok(self.take(N)?.and_then(|bytes| bytes.first_chunk().copied()))
+    }
+
+    /// What is left before the end, which is less than a header.
+    fn rest(&mut self) -> io::Result<Bytes> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(0);
+        let mut bytes = vec![0; left.min(FRAME_HEADER_BYTES)];
+        let read = read_full(self.file.as_ref(), &mut bytes, self.at)?;
+        bytes.truncate(read);
+        Ok(bytes.into())
+    }
+
+    /// `length` bytes from where the next frame begins, `None` past the end.
+    fn take(&mut self, length: usize) -> io::Result<Option<Bytes>> {
+        if length as u64 > self.end - self.at {
+            return Ok(None);
+        }
+        let skip = usize::try_from(self.at - self.chunk_at).unwrap_or(usize::MAX);
+        if skip.saturating_add(length) <= self.chunk.len() {
+            return Ok(Some(self.chunk.slice(skip..skip + length)));
+        }
+        self.refill(length)?;
+        Ok((self.chunk.len() >= length).then(|| self.chunk.slice(..length)))
+    }
+
+    /// Reads a chunk from where the next frame begins, into the old chunk's
+    /// memory unless somebody still holds a slice of it.
+    fn refill(&mut self, at_least: usize) -> io::Result<()> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let wanted = self.chunk_bytes.max(at_least).min(left);
+        let mut chunk = std::mem::take(&mut self.chunk).try_into_mut().unwrap_or_default();
+        if chunk.capacity() < wanted {
+            chunk = BytesMut::with_capacity(wanted);
+        }
+        chunk.resize(wanted, 0);
+        let read = read_full(self.file.as_ref(), &mut chunk, self.at)?;
+        chunk.truncate(read);
+        self.chunk = chunk.freeze();
+        self.chunk_at = self.at;
+        Ok(())
+    }
+}
+
+/// Whether a body's records are as many as its header says, and fill it.
+pub(crate) fn is_consistent(frame: &Frame) -> bool {
+    let mut at = 0;
+    (0..frame.header.records).all(|_| next_record(&frame.body, &mut at).is_some())
+        && at == frame.body.len()
+}
+
+/// What is found past the place where reading stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Remains {
+    /// The highest durable mark in any header that its checksum vouches for,
+    /// less the segment's first sequence.
+    pub(crate) mark: Option<i64>,
+    /// The highest sequence after a frame, likewise.
+    pub(crate) next: Option<u64>,
+    /// Bytes up to the last that is not zero.
+    pub(crate) bytes: u64,
+}
+
+/// Looks for frame headers at every offset from `from` to `end`. A header is
+/// vouched for by itself, so the work is linear in the length whatever the
+/// bytes are.
+pub(crate) fn search_remains(
+    file: &dyn DiskFile,
+    seed: u32,
+    from: u64,
+    end: u64,
+) -> io::Result<Remains> {
+    const CHUNK: usize = 1 << 20;
+    let mut remains = Remains::default();
+    let mut chunk = vec![0; CHUNK + FRAME_HEADER_BYTES];
+    let mut at = from;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
+        let read = read_full(file, &mut chunk[..wanted], at)?;
+        if read == 0 {
+            break;
+        }
+        search_chunk(&chunk[..read], seed, at, from, &mut remains);
+        at += (read.min(CHUNK)) as u64;
+    }
+    Ok(remains)
+}
+
+fn search_chunk(chunk: &[u8], seed: u32, at: u64, from: u64, remains: &mut Remains) {
+    const RUN: usize = 64;
+    let mut i = 0;
+    while i < chunk.len() {
+        // Zeros ahead of the write point are most of what there is.
+        if chunk.len() - i >= RUN && chunk[i..i + RUN].iter().all(|byte| *byte == 0) {
+            i += RUN - (FRAME_HEADER_BYTES - 1);
+            continue;
+        }
+        if chunk[i] != 0 {
+            remains.bytes = remains.bytes.max(at + i as u64 + 1 - from);
+        }
+        if let Some(bytes) = chunk[i..].first_chunk()
+            && let Found::Header(header) = FrameHeader::parse(bytes, seed, at + i as u64)
+        {
+            remains.mark = remains.mark.max(header.mark());
+            remains.next = remains.next.max(Some(header.next()));
+        }
+        i += 1;
+    }
+}

@@ -1,0 +1,189 @@
+//! The manifest: what the log is, and which generations it has.
+//!
+//! A small text file, replaced by a rename. Knows nothing of shards' contents.
+
+use std::collections::hash_map::RandomState;
+use std::fmt::Write as _;
+use std::hash::BuildHasher;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, OpenMode, read_full, write_full};
+use crate::error::OpenError;
+use crate::router::ROUTER;
+use crate::segment::FORMAT_VERSION;
+
+const FILE: &str = "MANIFEST";
+const UNFINISHED: &str = "MANIFEST.tmp";
+/// A manifest of a thousand generations is far below this.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// A period with one shard count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub(crate) number: u32,
+    pub(crate) shards: u32,
+}
+
+impl Generation {
+    /// The folder of one of its shards.
+    pub(crate) fn shard_dir(&self, log: &Path, shard: u32) -> PathBuf {
+        self.dir(log).join(format!("shard-{shard:04}"))
+    }
+
+    /// The folder of its shards.
+    pub(crate) fn dir(&self, log: &Path) -> PathBuf {
+        log.join(format!("generation-{:05}", self.number))
+    }
+}
+
+/// Whether the name is a generation's folder.
+pub(crate) fn is_generation(name: &str) -> bool {
+    name.strip_prefix("generation-").is_some_and(|digits| digits.parse::<u32>().is_ok())
+}
+
+/// See the module's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) log: [u8; 16],
+    /// Oldest first; appends go to the last.
+    pub(crate) generations: Vec<Generation>,
+}
+
+enum Problem {
+    Newer(String),
+    Bad(String),
+}
+
+impl Manifest {
+    /// A manifest with a new log id and no generation.
+    pub(crate) fn new() -> Self {
+        let half = || RandomState::new().hash_one(std::process::id()).to_le_bytes();
+        let mut log = [0; 16];
+        log[..8].copy_from_slice(&half());
+        log[8..].copy_from_slice(&half());
+        Self { log, generations: Vec::new() }
+    }
+
+    /// The log's manifest; `None` where there is none.
+    pub(crate) fn load(disk: &dyn Disk, log: &Path) -> Result<Option<Self>, OpenError> {
+        let path = log.join(FILE);
+        let file = match disk.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::io("opening", &path)(error)),
+        };
+        file.drop_cache();
+        let length = file.len().map_err(OpenError::io("reading the size of", &path))?;
+        let bad = |what: String| OpenError::Manifest { file: path.clone(), what };
+        if length > BYTES_MAX {
+            return Err(bad(format!("it has {length} bytes, more than any manifest")));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = read_full(file.as_ref(), &mut bytes, 0).map_err(OpenError::io("reading", &path))?;
+        bytes.truncate(read);
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        match Self::parse(&text) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(Problem::Bad(what)) => Err(bad(what)),
+            Err(Problem::Newer(what)) => Err(OpenError::NewerFormat { file: path.clone(), what }),
+        }
+    }
+
+    /// Replaces the log's manifest, durably.
+    pub(crate) fn store(&self, disk: &dyn Disk, log: &Path) -> Result<(), OpenError> {
+        let unfinished = log.join(UNFINISHED);
+        let doing = |what: &'static str| OpenError::io(what, &unfinished);
+        match disk.unlink(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(doing("removing")(error));
+            }
+            _ => {}
+        }
+        let mut file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+        write_full(file.as_mut(), self.encode().as_bytes(), 0).map_err(doing("writing"))?;
+        file.sync_data().map_err(doing("syncing"))?;
+        drop(file);
+        disk.rename(&unfinished, &log.join(FILE)).map_err(doing("renaming"))?;
+        disk.sync_dir(log).map_err(OpenError::io("syncing", log))
+    }
+
+    fn encode(&self) -> String {
+        let mut text = format!("shardwal {FORMAT_VERSION}\nlog ");
+        for byte in self.log {
+            // Writing to a String cannot fail.
+            let _ok = write!(text, "{byte:02x}");
+        }
+        text.push('\n');
+        for generation in &self.generations {
+            let Generation { number, shards } = generation;
+            let _ok = writeln!(text, "generation {number} shards {shards} router {ROUTER}");
+        }
+        let crc = crc32fast::hash(text.as_bytes());
+        let _ok = writeln!(text, "crc {crc:08x}");
+        text
+    }
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let bad = |what: &str| Problem::Bad(what.into());
+        let first = text.lines().next().unwrap_or("");
+        let version = first.strip_prefix("shardwal ").ok_or_else(|| bad("it does not begin with `shardwal`"))?;
+        if version != FORMAT_VERSION.to_string() {
+            return Err(match version.parse::<u32>() {
+                Ok(version) => Problem::Newer(format!("its format is version {version}, this is version {FORMAT_VERSION}")),
+                Err(_) => bad("its format version is no number"),
+            });
+        }
+        let (body, crc) = text
+            .strip_suffix('\n')
+            .and_then(|text| text.rsplit_once("\ncrc "))
+            .ok_or_else(|| bad("its last line is not its checksum"))?;
+        let covered = &text[..=body.len()];
+        if crc != format!("{:08x}", crc32fast::hash(covered.as_bytes())) {
+            return Err(bad("its checksum does not match"));
+        }
+        let mut lines = covered.lines().skip(1);
+        let log = lines
+            .next()
+            .and_then(|line| parse_id(line.strip_prefix("log ")?))
+            .ok_or_else(|| bad("its second line is not the log's id"))?;
+        let generations = lines.map(parse_generation).collect::<Result<Vec<_>, _>>()?;
+        if !generations.windows(2).all(|pair| pair[0].number < pair[1].number) {
+            return Err(bad("its generations are not in order"));
+        }
+        Ok(Self { log, generations })
+    }
+
+    /// The generation that appends go to.
+    pub(crate) fn current(&self) -> Option<Generation> {
+        self.generations.last().copied()
+    }
+}
+
+fn parse_id(digits: &str) -> Option<[u8; 16]> {
+    let mut id = [0; 16];
+    if digits.len() != 32 || !digits.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(id)
+}
+
+fn parse_generation(line: &str) -> Result<Generation, Problem> {
+    let words: Vec<_> = line.split(' ').collect();
+    let ["generation", number, "shards", shards, "router", router] = words[..] else {
+        return Err(Problem::Newer(format!("it has a line that this version does not know: {line:?}")));
+    };
+    if router != ROUTER {
+        return Err(Problem::Newer(format!("it names a router that this version does not know: {router:?}")));
+    }
+    let generation = number.parse().ok().zip(shards.parse().ok());
+    match generation {
+        Some((number, shards)) if number > 0 && (1..=crate::config::SHARDS_MAX as u32).contains(&shards) => {
+            Ok(Generation { number, shards })
+        }
+        _ => Err(Problem::Bad(format!("it has a generation that cannot be: {line:?}"))),
+    }
+}

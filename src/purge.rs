@@ -1,0 +1,114 @@
+//! The purge mark of a shard: the sequence below which records are gone.
+//!
+//! One small file a shard, made with the shard: two slots that are written in
+//! turn, so that a truncation needs no space and a torn write leaves the mark
+//! before it. Below the mark, missing segments are no damage.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crc32fast::Hasher;
+
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::error::OpenError;
+use crate::segment::SegmentIdentity;
+
+const FILE: &str = "purge";
+/// Each slot has a block of its own, so that no write touches both.
+const SLOT_OFFSETS: [u64; 2] = [0, 4096];
+const SLOT_BYTES: usize = 32;
+const FILE_BYTES: usize = 8192;
+const MAGIC: [u8; 8] = *b"purgemrk";
+
+/// A mark as it stands in a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PurgeMark {
+    /// Rises with each write; the higher of the two slots holds.
+    epoch: u64,
+    /// Sequences below are gone.
+    pub(crate) below: u64,
+}
+
+/// The file of a shard's purge mark.
+pub(crate) fn purge_path(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+/// Makes the file of a new shard, durable but for its name.
+pub(crate) fn create(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut file = disk.open(&purge_path(dir), OpenMode::CreateNew)?;
+    write_full(file.as_mut(), &[0; FILE_BYTES], 0)?;
+    file.sync_data()
+}
+
+/// Reads the mark of a shard. `identity` names it; its number does not count.
+pub(crate) fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+) -> Result<PurgeMark, OpenError> {
+    let path = purge_path(dir);
+    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    file.drop_cache();
+    let mut best = None;
+    for offset in SLOT_OFFSETS {
+        let mut slot = [0; SLOT_BYTES];
+        read_full(file.as_ref(), &mut slot, offset).map_err(OpenError::io("reading", &path))?;
+        best = best.max(parse(&slot, identity).map(|mark| (mark.epoch, mark.below)));
+    }
+    match best {
+        Some((epoch, below)) => Ok(PurgeMark { epoch, below }),
+        None => Err(OpenError::Manifest {
+            file: path,
+            what: "neither of its two purge marks can be read".into(),
+        }),
+    }
+}
+
+/// Writes the next mark into the slot that does not hold the last, durably.
+/// After an error the mark on the disk is the old or the new one.
+pub(crate) fn store(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    last: PurgeMark,
+    below: u64,
+) -> io::Result<PurgeMark> {
+    let mark = PurgeMark { epoch: last.epoch + 1, below };
+    let mut file = disk.open(&purge_path(dir), OpenMode::Write)?;
+    let offset = SLOT_OFFSETS[usize::from(mark.epoch % 2 == 1)];
+    write_full(file.as_mut(), &encode(mark, identity), offset)?;
+    file.sync_data()?;
+    Ok(mark)
+}
+
+fn encode(mark: PurgeMark, identity: &SegmentIdentity) -> [u8; SLOT_BYTES] {
+    let mut bytes = [0; SLOT_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..16].copy_from_slice(&mark.epoch.to_le_bytes());
+    bytes[16..24].copy_from_slice(&mark.below.to_le_bytes());
+    bytes[24..28].copy_from_slice(&crc(&bytes[..24], identity).to_le_bytes());
+    bytes
+}
+
+/// The mark in a slot; blank slots hold the mark 0.
+fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<PurgeMark> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Some(PurgeMark::default());
+    }
+    if bytes[..8] != MAGIC || bytes[24..28] != crc(&bytes[..24], identity).to_le_bytes() {
+        return None;
+    }
+    let long = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    Some(PurgeMark { epoch: long(8), below: long(16) })
+}
+
+fn crc(bytes: &[u8], identity: &SegmentIdentity) -> u32 {
+    let mut hasher = Hasher::new_with_initial(identity.with_number(0).seed());
+    hasher.update(bytes);
+    hasher.finalize()
+}
