@@ -1,0 +1,139 @@
+//! The calls of `Disk` on the tree of one simulated machine, and the ways past
+//! them by which tests look at a disk or damage it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::content::Content;
+use super::machine::{Machine, ROOT, as_directory};
+use super::names::{Node, names_of, parent_and_name};
+
+/// The calls of `Disk`.
+impl Machine {
+    pub(super) fn create_file(&mut self, path: &Path) -> io::Result<u64> {
+        let (parent, name) = self.find_parent(path)?;
+        if self.get(parent, name).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let node = self.new_file();
+        self.set(parent, name, Some(node));
+        self.find_file(path)
+    }
+
+    pub(super) fn create_dir(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.find_parent(path)?;
+        if self.get(parent, name).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let node = self.new_directory();
+        self.set(parent, name, Some(node));
+        Ok(())
+    }
+
+    pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let directory = self.directory(self.find_directory(path)?);
+        Ok(directory.live().keys().cloned().collect())
+    }
+
+    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
+        let id = self.find_directory(path)?;
+        if !self.directory(id).is_settled() {
+            self.directory_mut(id).sync();
+            self.forget_unreachable();
+        }
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_parent, from_name) = self.find_parent(from)?;
+        let (to_parent, to_name) = self.find_parent(to)?;
+        let node = self.get(from_parent, from_name);
+        let node = node.ok_or(io::ErrorKind::NotFound)?;
+        let target = self.get(to_parent, to_name);
+        match (node, target) {
+            // POSIX: two names of one file both stay.
+            (_, Some(same)) if same == node => return Ok(()),
+            (Node::File(_), Some(Node::Directory(_))) => {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            (Node::Directory(_), Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Node::Directory(_), None) if names_of(to)?.starts_with(&names_of(from)?) => {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            _ => {}
+        }
+        self.set(to_parent, to_name, Some(node));
+        self.set(from_parent, from_name, None);
+        Ok(())
+    }
+
+    pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
+        self.find_file(path)?;
+        let (parent, name) = self.find_parent(path)?;
+        self.set(parent, name, None);
+        Ok(())
+    }
+
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.find_parent(path)?;
+        let id = self.find_directory(path)?;
+        if !self.directory(id).live().is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.set(parent, name, None);
+        Ok(())
+    }
+}
+
+/// Past the calls: for tests that look at the disk or damage it.
+impl Machine {
+    /// Every live file, by path.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        let mut todo = vec![(ROOT, PathBuf::from("/"))];
+        while let Some((directory, path)) = todo.pop() {
+            for (name, node) in self.directory(directory).live() {
+                match node {
+                    Node::File(_) => paths.push(path.join(name)),
+                    Node::Directory(id) => todo.push((*id, path.join(name))),
+                }
+            }
+        }
+        paths.sort();
+        paths
+    }
+
+    /// A directory and those above it, on the disk at once.
+    pub(super) fn make_dir(&mut self, path: &Path) -> io::Result<u64> {
+        self.make_dirs(&names_of(path)?)
+    }
+
+    fn make_dirs(&mut self, names: &[&str]) -> io::Result<u64> {
+        let mut directory = ROOT;
+        for name in names {
+            let known = self.get(directory, name);
+            let node = known.unwrap_or_else(|| self.new_directory());
+            self.set_durably(directory, name, Some(node));
+            directory = as_directory(node)?;
+        }
+        Ok(directory)
+    }
+
+    pub(super) fn put_file(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let (parents, name) = parent_and_name(path)?;
+        let parent = self.make_dirs(&parents)?;
+        let known = self.get(parent, name);
+        let node = known.unwrap_or_else(|| self.new_file());
+        self.set_durably(parent, name, Some(node));
+        *self.content_mut(self.find_file(path)?) = Content::durable(bytes);
+        Ok(())
+    }
+
+    pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        self.find_file(path)?;
+        let (parent, name) = self.find_parent(path)?;
+        self.set_durably(parent, name, None);
+        self.forget_unreachable();
+        Ok(())
+    }
+}

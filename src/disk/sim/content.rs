@@ -1,0 +1,330 @@
+//! The bytes of one simulated file: what a read shows, what the disk has, and
+//! the sectors between the two. Knows no names, handles or faults.
+//!
+//! Pages are shared until they are written to, so that a copy of a file costs
+//! as many reference counts as it has pages, and zeros cost nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::mem;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+/// The unit of allocation.
+pub(super) const PAGE_BYTES: usize = 4096;
+/// The unit that reaches the disk whole or not at all.
+const SECTOR_BYTES: usize = 512;
+const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
+const ALL_SECTORS: u8 = u8::MAX;
+/// [`PAGE_BYTES`], for offsets.
+const PAGE_SPAN: u64 = PAGE_BYTES as u64;
+const _: () = assert!(PAGE_SECTORS == ALL_SECTORS.count_ones() as usize);
+
+type PageBytes = Arc<[u8; PAGE_BYTES]>;
+
+static ZEROS: LazyLock<PageBytes> = LazyLock::new(|| Arc::new([0; PAGE_BYTES]));
+
+/// One file's bytes. Beyond `len` the live bytes are zeros.
+#[derive(Clone, Default)]
+pub(super) struct Content {
+    pages: BTreeMap<u64, Page>,
+    len: u64,
+    durable_len: u64,
+    /// The pages with a dirty sector.
+    dirty: BTreeSet<u64>,
+    /// The pages with a lost sector.
+    lost: BTreeSet<u64>,
+    /// How many pages are no live hole.
+    allocated: u64,
+}
+
+/// A page. In a sector that is neither dirty nor lost, both sides are the same.
+#[derive(Clone, Default)]
+struct Page {
+    /// What a read shows; `None` is a hole.
+    live: Option<PageBytes>,
+    /// What the disk has; `None` is a hole.
+    durable: Option<PageBytes>,
+    /// One bit a sector: changed since the last sync.
+    dirty: u8,
+    /// One bit a sector: clean in the cache, but a failed sync never wrote it.
+    lost: u8,
+}
+
+impl Content {
+    /// A file that is on the disk as a whole.
+    pub(super) fn durable(bytes: &[u8]) -> Self {
+        let mut content = Self::default();
+        content.write(bytes, 0, u64::MAX);
+        content.sync();
+        content
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// How many pages the file takes up.
+    pub(super) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    pub(super) fn read(&self, bytes: &mut [u8], offset: u64) -> usize {
+        let left = self.len.saturating_sub(offset);
+        let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        for piece in pieces(offset, count) {
+            let live = self.pages.get(&piece.page).map(|page| &page.live);
+            let source = live.map_or(&**ZEROS, bytes_of);
+            bytes[piece.in_buffer].copy_from_slice(&source[piece.in_page]);
+        }
+        count
+    }
+
+    /// Writes as long as at most `room` new pages are needed; returns how many
+    /// bytes were taken.
+    pub(super) fn write(&mut self, bytes: &[u8], offset: u64, mut room: u64) -> usize {
+        let mut taken = 0;
+        for piece in pieces(offset, bytes.len()) {
+            let known = self.pages.get(&piece.page);
+            if known.is_none_or(|page| page.live.is_none()) {
+                if room == 0 {
+                    break;
+                }
+                room -= 1;
+                self.allocated += 1;
+            }
+            taken = piece.in_buffer.end;
+            self.dirty.insert(piece.page);
+            let page = self.pages.entry(piece.page).or_default();
+            page.write(&bytes[piece.in_buffer], piece.in_page);
+        }
+        if taken > 0 {
+            self.len = self.len.max(offset + taken as u64);
+        }
+        taken
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            self.cut(len);
+        }
+        self.len = len;
+    }
+
+    /// Makes holes and zeros beyond `len`. They are unsynced like a write: if
+    /// the file grows again, a crash may show what was there before the cut.
+    fn cut(&mut self, len: u64) {
+        let first = page_of(len);
+        for (&number, page) in self.pages.range_mut(first..) {
+            let start = if number == first { within_page(len) } else { 0 };
+            if start == 0 {
+                self.allocated -= u64::from(page.live.take().is_some());
+            } else if let Some(live) = &mut page.live {
+                Arc::make_mut(live)[start..].fill(0);
+            }
+            page.touch(ALL_SECTORS << (start / SECTOR_BYTES));
+            self.dirty.insert(number);
+        }
+    }
+
+    /// Puts the dirty sectors and the length on the disk; not the lost ones.
+    pub(super) fn sync(&mut self) {
+        for number in mem::take(&mut self.dirty) {
+            let Some(page) = self.pages.get_mut(&number) else {
+                continue;
+            };
+            if page.lost == 0 {
+                page.durable.clone_from(&page.live);
+            } else {
+                for sector in sectors(page.dirty) {
+                    copy_sector(&page.live, &mut page.durable, sector);
+                }
+            }
+            page.dirty = 0;
+            if page.is_hole() {
+                self.pages.remove(&number);
+            }
+        }
+        self.durable_len = self.len;
+    }
+
+    /// A sync that failed: the dirty sectors count as clean from now on. The
+    /// length and the holes of a cut are no cached pages and stay unsynced.
+    pub(super) fn fail_sync(&mut self) {
+        let (pages, lost) = (&mut self.pages, &mut self.lost);
+        self.dirty.retain(|number| match pages.get_mut(number) {
+            Some(page) if page.live.is_some() => {
+                page.lost |= mem::take(&mut page.dirty);
+                lost.insert(*number);
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// Forgets the clean sectors, so that the lost ones read as the disk has
+    /// them.
+    pub(super) fn drop_cache(&mut self) {
+        for number in mem::take(&mut self.lost) {
+            let Some(page) = self.pages.get_mut(&number) else {
+                continue;
+            };
+            for sector in sectors(mem::take(&mut page.lost)) {
+                copy_sector(&page.durable, &mut page.live, sector);
+            }
+            if number == page_of(self.len) {
+                zero_tail(&mut page.live, within_page(self.len));
+            }
+        }
+    }
+
+    /// Whether a power loss leaves everything as it is, whatever survives.
+    pub(super) fn is_settled(&self) -> bool {
+        self.dirty.is_empty() && self.lost.is_empty() && self.len == self.durable_len
+    }
+
+    /// How many sectors and lengths a power loss may keep or lose.
+    pub(super) fn unsynced(&self) -> usize {
+        usize::from(self.len != self.durable_len) + self.unsynced_sectors().len()
+    }
+
+    /// The dirty sectors inside the file, as page and sector. One that was
+    /// written with what the disk has already is left out: there is nothing
+    /// to lose, and a window of zeros would be hundreds of choices.
+    fn unsynced_sectors(&self) -> Vec<(u64, usize)> {
+        let mut unsynced = Vec::new();
+        for &number in &self.dirty {
+            let page = &self.pages[&number];
+            for sector in sectors(page.dirty) {
+                let start = number * PAGE_SPAN + (sector * SECTOR_BYTES) as u64;
+                if start < self.len && page.differs(sector) {
+                    unsynced.push((number, sector));
+                }
+            }
+        }
+        unsynced
+    }
+
+    /// Loses the power: the length, then each sector, survives by `choice`,
+    /// which is called [`Content::unsynced`] times.
+    pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
+        let sectors = self.unsynced_sectors();
+        if self.len != self.durable_len && choice() {
+            self.durable_len = self.len;
+        }
+        for (number, sector) in sectors {
+            if let Some(page) = self.pages.get_mut(&number).filter(|_| choice()) {
+                copy_sector(&page.live, &mut page.durable, sector);
+            }
+        }
+        self.settle();
+    }
+
+    /// Shows what the disk has.
+    fn settle(&mut self) {
+        let mut changed = mem::take(&mut self.dirty);
+        changed.append(&mut self.lost);
+        for number in changed {
+            if let Some(page) = self.pages.get_mut(&number) {
+                page.show_durable();
+            }
+        }
+        self.len = self.durable_len;
+        let (last, tail) = (page_of(self.len), within_page(self.len));
+        drop(self.pages.split_off(&(last + u64::from(tail > 0))));
+        if let Some(page) = self.pages.get_mut(&last) {
+            zero_tail(&mut page.durable, tail);
+            page.show_durable();
+        }
+        self.pages.retain(|_, page| !page.is_hole());
+        self.allocated = self.pages.len() as u64;
+    }
+}
+
+impl Page {
+    fn write(&mut self, bytes: &[u8], place: Range<usize>) {
+        self.touch(
+            (ALL_SECTORS << (place.start / SECTOR_BYTES))
+                & (ALL_SECTORS >> (PAGE_SECTORS - 1 - (place.end - 1) / SECTOR_BYTES)),
+        );
+        if bytes == &ZEROS[..] {
+            self.live = Some(ZEROS.clone());
+        } else {
+            let live = self.live.get_or_insert_with(|| ZEROS.clone());
+            Arc::make_mut(live)[place].copy_from_slice(bytes);
+        }
+    }
+
+    fn touch(&mut self, sectors: u8) {
+        self.dirty |= sectors;
+        self.lost &= !sectors;
+    }
+
+    fn differs(&self, sector: usize) -> bool {
+        let place = sector_place(sector);
+        bytes_of(&self.live)[place.clone()] != bytes_of(&self.durable)[place]
+    }
+
+    fn show_durable(&mut self) {
+        self.live.clone_from(&self.durable);
+        self.dirty = 0;
+        self.lost = 0;
+    }
+
+    fn is_hole(&self) -> bool {
+        self.live.is_none() && self.durable.is_none()
+    }
+}
+
+/// The part of a buffer that falls into one page.
+struct Piece {
+    page: u64,
+    in_page: Range<usize>,
+    in_buffer: Range<usize>,
+}
+
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = Piece> {
+    let mut done = 0;
+    iter::from_fn(move || {
+        let at = offset + done as u64;
+        let start = within_page(at);
+        let count = (PAGE_BYTES - start).min(len - done);
+        done += count;
+        (count > 0).then(|| Piece {
+            page: page_of(at),
+            in_page: start..start + count,
+            in_buffer: done - count..done,
+        })
+    })
+}
+
+fn page_of(offset: u64) -> u64 {
+    offset / PAGE_SPAN
+}
+
+fn within_page(offset: u64) -> usize {
+    (offset % PAGE_SPAN) as usize
+}
+
+fn sectors(bits: u8) -> impl Iterator<Item = usize> {
+    (0..PAGE_SECTORS).filter(move |sector| bits & (1 << sector) != 0)
+}
+
+fn sector_place(sector: usize) -> Range<usize> {
+    sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES
+}
+
+fn bytes_of(side: &Option<PageBytes>) -> &[u8; PAGE_BYTES] {
+    side.as_ref().unwrap_or(&ZEROS)
+}
+
+fn copy_sector(from: &Option<PageBytes>, to: &mut Option<PageBytes>, sector: usize) {
+    let to = to.get_or_insert_with(|| ZEROS.clone());
+    Arc::make_mut(to)[sector_place(sector)].copy_from_slice(&bytes_of(from)[sector_place(sector)]);
+}
+
+fn zero_tail(side: &mut Option<PageBytes>, start: usize) {
+    if let Some(bytes) = side.as_mut().filter(|b| b[start..] != ZEROS[start..]) {
+        Arc::make_mut(bytes)[start..].fill(0);
+    }
+}

@@ -1,0 +1,150 @@
+//! What is to go wrong, and at which call. Knows calls and paths; what a fault
+//! does to the disk is decided where the call is carried out.
+
+use std::path::Path;
+
+/// A call of [`Disk`](crate::disk::Disk) or [`DiskFile`](crate::disk::DiskFile).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// [`Disk::open`](crate::disk::Disk::open).
+    Open,
+    /// [`Disk::create_dir`](crate::disk::Disk::create_dir).
+    CreateDir,
+    /// [`Disk::list`](crate::disk::Disk::list).
+    List,
+    /// [`Disk::sync_dir`](crate::disk::Disk::sync_dir).
+    SyncDir,
+    /// [`Disk::rename`](crate::disk::Disk::rename).
+    Rename,
+    /// [`Disk::unlink`](crate::disk::Disk::unlink).
+    Unlink,
+    /// [`Disk::remove_dir`](crate::disk::Disk::remove_dir).
+    RemoveDir,
+    /// [`Disk::lock`](crate::disk::Disk::lock).
+    Lock,
+    /// [`DiskFile::read_at`](crate::disk::DiskFile::read_at).
+    Read,
+    /// [`DiskFile::write_at`](crate::disk::DiskFile::write_at).
+    Write,
+    /// [`DiskFile::sync_data`](crate::disk::DiskFile::sync_data).
+    Sync,
+    /// [`DiskFile::set_len`](crate::disk::DiskFile::set_len).
+    SetLen,
+    /// [`DiskFile::len`](crate::disk::DiskFile::len).
+    Len,
+    /// Whichever of them.
+    Any,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The call fails with this error number of the operating system. It does
+    /// nothing, but a failed sync also loses the unsynced sectors.
+    Error(i32),
+    /// A read or write moves about half of the bytes. Other calls do not match.
+    Short,
+    /// The machine dies before the call takes effect.
+    PowerCut,
+    /// The machine dies when a write has half of its bytes in the cache; at any
+    /// other call the same as [`FaultKind::PowerCut`].
+    TornPowerCut,
+    /// The call panics and does nothing.
+    Panic,
+    /// The operating system happens to write all that is unsynced to the disk,
+    /// names too, and then the call is carried out.
+    WriteBack,
+}
+
+/// One planned fault, for [`SimDisk::fail`](super::SimDisk::fail).
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which call.
+    pub call: Call,
+    /// Only where the path has this in it. A file goes by the path it was
+    /// opened with, a rename by either of its paths.
+    pub path_contains: Option<String>,
+    /// The how-manieth matching call from now on; 1 is the next.
+    pub nth: u64,
+    /// Whether all matching calls after that one go wrong too.
+    pub sticky: bool,
+    /// What goes wrong.
+    pub kind: FaultKind,
+}
+
+impl Fault {
+    /// A fault at the `nth` such call, once, whatever the path.
+    #[must_use]
+    pub fn new(call: Call, nth: u64, kind: FaultKind) -> Self {
+        Self {
+            call,
+            path_contains: None,
+            nth,
+            sticky: false,
+            kind,
+        }
+    }
+
+    fn matches(&self, call: Call, paths: &[&Path]) -> bool {
+        let can_be_short = matches!(call, Call::Read | Call::Write);
+        (self.call == call || self.call == Call::Any)
+            && (self.kind != FaultKind::Short || can_be_short)
+            && self.path_contains.as_ref().is_none_or(|part| {
+                paths
+                    .iter()
+                    .any(|path| path.to_string_lossy().contains(part.as_str()))
+            })
+    }
+}
+
+/// The plan, and the counts of what was called and what went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    planned: Vec<Fault>,
+    fired: u64,
+    calls: [u64; Call::Any as usize],
+}
+
+impl Faults {
+    pub(super) fn plan(&mut self, fault: Fault) {
+        self.planned.push(fault);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.planned.clear();
+    }
+
+    /// Counts a call and says what goes wrong with it. Of two faults due at one
+    /// call the earlier planned goes first, the other at the next such call.
+    pub(super) fn meet(&mut self, call: Call, paths: &[&Path]) -> Option<FaultKind> {
+        self.calls[call as usize] += 1;
+        let mut met = None;
+        self.planned.retain_mut(|fault| {
+            if !fault.matches(call, paths) {
+                return true;
+            }
+            if fault.nth > 1 {
+                fault.nth -= 1;
+                return true;
+            }
+            if met.is_some() {
+                return true;
+            }
+            met = Some(fault.kind);
+            fault.sticky
+        });
+        self.fired += u64::from(met.is_some());
+        met
+    }
+
+    pub(super) fn fired(&self) -> u64 {
+        self.fired
+    }
+
+    pub(super) fn calls(&self, call: Call) -> u64 {
+        match call {
+            Call::Any => self.calls.iter().sum(),
+            call => self.calls[call as usize],
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A handle on a file of the simulated disk.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use super::{Call, SimDisk, Verdict, no_power};
+use crate::disk::DiskFile;
+
+const NO_SPACE: i32 = if cfg!(windows) { 112 } else { 28 };
+
+/// An open file. As long as it lives the file keeps its bytes, name or not.
+pub(super) struct SimFile {
+    disk: SimDisk,
+    file: u64,
+    /// The path it was opened with, by which faults know it.
+    path: PathBuf,
+    writable: bool,
+    holds_lock: bool,
+}
+
+impl SimFile {
+    /// Takes over a handle that the machine has counted.
+    pub(super) fn new(disk: &SimDisk, file: u64, path: &Path, writable: bool, lock: bool) -> Self {
+        Self {
+            disk: disk.clone(),
+            file,
+            path: path.to_owned(),
+            writable,
+            holds_lock: lock,
+        }
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the file was opened for reading only",
+        ))
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let (machine, verdict) = self.disk.enter(Call::Read, &[&self.path])?;
+        let count = verdict.bytes_moved(bytes.len());
+        Ok(machine.content(self.file).read(&mut bytes[..count], offset))
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let (mut machine, verdict) = self.disk.enter(Call::Write, &[&self.path])?;
+        self.check_writable()?;
+        let bytes = &bytes[..verdict.bytes_moved(bytes.len())];
+        if offset.checked_add(bytes.len() as u64).is_none() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let room = machine.free_pages();
+        let taken = machine.content_mut(self.file).write(bytes, offset, room);
+        if matches!(verdict, Verdict::Torn) {
+            machine.dead = true;
+            return Err(no_power());
+        }
+        if taken == 0 && !bytes.is_empty() {
+            return Err(io::Error::from_raw_os_error(NO_SPACE));
+        }
+        Ok(taken)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        let (mut machine, verdict) = self.disk.admit(Call::Sync, &[&self.path])?;
+        if let Verdict::Fail(errno) = verdict {
+            machine.content_mut(self.file).fail_sync();
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let latency = machine.settings.sync_latency;
+        if !latency.is_zero() {
+            drop(machine);
+            thread::sleep(latency);
+            machine = self.disk.alive()?;
+        }
+        machine.content_mut(self.file).sync();
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        let (mut machine, _) = self.disk.enter(Call::SetLen, &[&self.path])?;
+        self.check_writable()?;
+        machine.content_mut(self.file).set_len(len);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let (machine, _) = self.disk.enter(Call::Len, &[&self.path])?;
+        Ok(machine.content(self.file).len())
+    }
+
+    fn drop_cache(&self) {
+        if let Ok(mut machine) = self.disk.alive() {
+            machine.content_mut(self.file).drop_cache();
+        }
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk
+            .lock_machine()
+            .remove_handle(self.file, self.holds_lock);
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SimFile")
+            .field("path", &self.path)
+            .field("writable", &self.writable)
+            .field("holds_lock", &self.holds_lock)
+            .finish_non_exhaustive()
+    }
+}

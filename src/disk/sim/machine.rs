@@ -1,0 +1,307 @@
+//! The state of one simulated machine: its tree of names, its files, and what
+//! a power loss or the death of the process leaves of them. Knows no lock and
+//! no handle but their count; [`super::SimDisk`] holds it behind a mutex.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::content::{Content, PAGE_BYTES};
+use super::faults::Faults;
+use super::names::{Directory, Node, names_of, parent_and_name};
+
+pub(super) const ROOT: u64 = 0;
+
+/// What a restart does not change.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Settings {
+    pub(super) capacity_bytes: Option<u64>,
+    pub(super) sync_latency: Duration,
+    pub(super) copy_on_write: bool,
+}
+
+/// A machine and its disk.
+pub(super) struct Machine {
+    pub(super) settings: Settings,
+    pub(super) faults: Faults,
+    /// Set once, by a power loss or the death of the process: every later call
+    /// fails, and the state stays for as many crashes as are asked of it.
+    pub(super) dead: bool,
+    directories: BTreeMap<u64, Arc<Directory>>,
+    files: BTreeMap<u64, File>,
+    next_id: u64,
+}
+
+/// A file, with or without a name.
+#[derive(Clone, Default)]
+struct File {
+    content: Arc<Content>,
+    /// How many live names stand for it: two after a crash that kept half of a
+    /// rename.
+    names: usize,
+    handles: usize,
+    locked: bool,
+}
+
+/// What some name stands for or may stand for after a crash, in the order in
+/// which a crash asks about it.
+#[derive(Default)]
+struct Reachable {
+    directories: Vec<u64>,
+    files: Vec<u64>,
+    seen: BTreeSet<u64>,
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self {
+            settings: Settings::default(),
+            faults: Faults::default(),
+            dead: false,
+            directories: BTreeMap::from([(ROOT, Arc::default())]),
+            files: BTreeMap::new(),
+            next_id: ROOT + 1,
+        }
+    }
+
+    pub(super) fn find(&self, path: &Path) -> io::Result<Node> {
+        self.find_names(&names_of(path)?)
+    }
+
+    fn find_names(&self, names: &[&str]) -> io::Result<Node> {
+        let mut node = Node::Directory(ROOT);
+        for name in names {
+            let next = self.get(as_directory(node)?, name);
+            node = next.ok_or(io::ErrorKind::NotFound)?;
+        }
+        Ok(node)
+    }
+
+    pub(super) fn find_file(&self, path: &Path) -> io::Result<u64> {
+        match self.find(path)? {
+            Node::File(id) => Ok(id),
+            Node::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    pub(super) fn find_directory(&self, path: &Path) -> io::Result<u64> {
+        as_directory(self.find(path)?)
+    }
+
+    /// The directory that holds `path`, which need not exist, and its name.
+    pub(super) fn find_parent<'path>(&self, path: &'path Path) -> io::Result<(u64, &'path str)> {
+        let (parents, name) = parent_and_name(path)?;
+        let parent = self.find_names(&parents)?;
+        Ok((as_directory(parent)?, name))
+    }
+
+    pub(super) fn get(&self, directory: u64, name: &str) -> Option<Node> {
+        self.directories[&directory].get(name)
+    }
+
+    pub(super) fn set(&mut self, directory: u64, name: &str, node: Option<Node>) {
+        let before = self.directory_mut(directory).set(name, node);
+        self.count_names(before, node);
+    }
+
+    pub(super) fn set_durably(&mut self, directory: u64, name: &str, node: Option<Node>) {
+        let before = self.directory_mut(directory).set_durably(name, node);
+        self.count_names(before, node);
+    }
+
+    fn count_names(&mut self, before: Option<Node>, after: Option<Node>) {
+        if let Some(Node::File(id)) = after {
+            self.file_mut(id).names += 1;
+        }
+        if let Some(Node::File(id)) = before {
+            self.file_mut(id).names -= 1;
+        }
+    }
+
+    pub(super) fn new_file(&mut self) -> Node {
+        let id = self.new_id();
+        self.files.insert(id, File::default());
+        Node::File(id)
+    }
+
+    pub(super) fn new_directory(&mut self) -> Node {
+        let id = self.new_id();
+        self.directories.insert(id, Arc::default());
+        Node::Directory(id)
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    pub(super) fn directory(&self, id: u64) -> &Directory {
+        &self.directories[&id]
+    }
+
+    pub(super) fn directory_mut(&mut self, id: u64) -> &mut Directory {
+        let directory = self.directories.get_mut(&id);
+        Arc::make_mut(directory.expect("a directory that a path leads to"))
+    }
+
+    fn file_mut(&mut self, id: u64) -> &mut File {
+        let file = self.files.get_mut(&id);
+        file.expect("a file that has a name or a handle")
+    }
+
+    pub(super) fn content(&self, file: u64) -> &Content {
+        &self.files[&file].content
+    }
+
+    pub(super) fn content_mut(&mut self, file: u64) -> &mut Content {
+        Arc::make_mut(&mut self.file_mut(file).content)
+    }
+}
+
+/// Handles and space.
+impl Machine {
+    /// One more handle on the file, with the lock if asked for.
+    pub(super) fn add_handle(&mut self, file: u64, lock: bool) -> io::Result<()> {
+        let file = self.file_mut(file);
+        if lock && file.locked {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        file.locked |= lock;
+        file.handles += 1;
+        Ok(())
+    }
+
+    pub(super) fn remove_handle(&mut self, file: u64, lock: bool) {
+        let file = self.file_mut(file);
+        file.locked &= !lock;
+        file.handles -= 1;
+        if file.handles == 0 && file.names == 0 {
+            self.forget_unreachable();
+        }
+    }
+
+    /// How many more pages files may take up. A file without a name takes them
+    /// until its last handle is gone.
+    pub(super) fn free_pages(&self) -> u64 {
+        let Some(capacity_bytes) = self.settings.capacity_bytes else {
+            return u64::MAX;
+        };
+        let held = self.files.values().filter(|f| f.names + f.handles > 0);
+        let allocated: u64 = held.map(|file| file.content.allocated()).sum();
+        (capacity_bytes / PAGE_BYTES as u64).saturating_sub(allocated)
+    }
+}
+
+/// What lasts.
+impl Machine {
+    pub(super) fn unsynced(&self) -> usize {
+        let reachable = self.reachable();
+        let names = reachable.directories.iter();
+        let files = reachable.files.iter();
+        names
+            .map(|id| self.directories[id].unsynced())
+            .sum::<usize>()
+            + files.map(|id| self.content(*id).unsynced()).sum::<usize>()
+    }
+
+    /// Puts all that is unsynced on the disk, as the operating system may do
+    /// at any time.
+    pub(super) fn write_back(&mut self) {
+        let reachable = self.reachable();
+        for id in reachable.directories {
+            self.directory_mut(id).sync();
+        }
+        for id in reachable.files {
+            self.content_mut(id).sync();
+        }
+    }
+
+    /// The same machine with another process on it: all is live that was live.
+    pub(super) fn after_kill(&self) -> Self {
+        let mut after = Self {
+            settings: self.settings,
+            faults: Faults::default(),
+            dead: false,
+            directories: self.directories.clone(),
+            files: self.files.clone(),
+            next_id: self.next_id,
+        };
+        for file in after.files.values_mut() {
+            file.handles = 0;
+            file.locked = false;
+        }
+        after.forget_unreachable();
+        after
+    }
+
+    /// Loses the power; nobody may hold a handle. Changes of names are asked
+    /// about first, directory by directory, then each file's length and
+    /// sectors.
+    pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
+        let reachable = self.reachable();
+        for id in reachable.directories {
+            if !self.directories[&id].is_settled() {
+                self.directory_mut(id).lose_power(choice);
+            }
+        }
+        for id in reachable.files {
+            if !self.content(id).is_settled() {
+                self.content_mut(id).lose_power(choice);
+            }
+            self.file_mut(id).names = 0;
+        }
+        self.forget_unreachable();
+        for directory in self.directories.values() {
+            for node in directory.live().values() {
+                if let Some(file) = file_of(&mut self.files, *node) {
+                    file.names += 1;
+                }
+            }
+        }
+    }
+
+    fn reachable(&self) -> Reachable {
+        let mut reachable = Reachable::default();
+        reachable.add(Node::Directory(ROOT), &self.directories);
+        reachable
+    }
+
+    /// Drops what neither a handle nor a crash can bring back.
+    pub(super) fn forget_unreachable(&mut self) {
+        let seen = self.reachable().seen;
+        self.directories.retain(|id, _| seen.contains(id));
+        self.files
+            .retain(|id, file| file.handles > 0 || seen.contains(id));
+    }
+}
+
+impl Reachable {
+    fn add(&mut self, node: Node, directories: &BTreeMap<u64, Arc<Directory>>) {
+        match node {
+            Node::File(id) if self.seen.insert(id) => self.files.push(id),
+            Node::Directory(id) if self.seen.insert(id) => {
+                self.directories.push(id);
+                for node in directories[&id].possible() {
+                    self.add(node, directories);
+                }
+            }
+            Node::File(_) | Node::Directory(_) => {}
+        }
+    }
+}
+
+fn file_of(files: &mut BTreeMap<u64, File>, node: Node) -> Option<&mut File> {
+    match node {
+        Node::File(id) => files.get_mut(&id),
+        Node::Directory(_) => None,
+    }
+}
+
+pub(super) fn as_directory(node: Node) -> io::Result<u64> {
+    match node {
+        Node::Directory(id) => Ok(id),
+        Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}

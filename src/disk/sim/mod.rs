@@ -1,0 +1,330 @@
+//! A simulated disk, for tests and benchmarks: it can lose its power, fail at
+//! any call, run out of space, and be damaged. In memory, and strict where
+//! real file systems are kind.
+//!
+//! What survives a power loss:
+//!
+//! - bytes, by sectors of 512 bytes, and a file's length: once
+//!   [`sync_data`](crate::disk::DiskFile::sync_data) of the file was `Ok`;
+//! - a name, and the removal of one: once
+//!   [`sync_dir`](crate::disk::Disk::sync_dir) of its directory was `Ok`.
+//!   Syncing a file does not save its name, nor syncing a directory its own;
+//! - of everything else any part, by the choice of the test: see
+//!   [`SimDisk::crash`]. A rename is two changes, of the old and of the new
+//!   name. A sector of a longer file that did not survive reads as it was
+//!   before, or as zeros.
+//!
+//! A sync that a fault lets fail loses what it should have written, as ext4,
+//! XFS and btrfs do: the sectors are shown still, but count as clean, so that
+//! the next sync is `Ok` and does not write them; `drop_cache` shows the truth,
+//! and only writing them again saves them.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Disk, DiskFile, OpenMode};
+use file::SimFile;
+use machine::Machine;
+use names::Node;
+
+mod calls;
+mod content;
+mod faults;
+mod file;
+mod machine;
+mod names;
+
+pub use faults::{Call, Fault, FaultKind};
+
+/// A simulated machine with its disk. A clone is another handle on the same.
+#[derive(Clone)]
+pub struct SimDisk {
+    machine: Arc<Mutex<Machine>>,
+}
+
+/// What becomes of one call.
+enum Verdict {
+    Whole,
+    Half,
+    /// Half of it, and then the machine dies.
+    Torn,
+    /// Nothing of it, and this error of the operating system.
+    Fail(i32),
+}
+
+impl Verdict {
+    fn bytes_moved(&self, asked: usize) -> usize {
+        match self {
+            Self::Whole => asked,
+            Self::Half => asked - asked / 2,
+            Self::Torn => asked / 2,
+            Self::Fail(_) => 0,
+        }
+    }
+}
+
+/// A disk's life.
+impl SimDisk {
+    /// A disk with the directory `/` and nothing in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Machine::new())
+    }
+
+    /// A disk with this directory and those above it, all durable.
+    ///
+    /// # Panics
+    /// When the path has a `..` or is not UTF-8.
+    #[must_use]
+    pub fn with_dir(path: impl AsRef<Path>) -> Self {
+        let disk = Self::new();
+        let made = disk.lock_machine().make_dir(path.as_ref());
+        made.expect("a path of plain names");
+        disk
+    }
+
+    /// Loses the power, and returns the disk as it is at the next start.
+    ///
+    /// `choice` is called once for each of the [`SimDisk::unsynced`] changes,
+    /// in an order that hangs on the disk's state alone, and says whether the
+    /// change survived. Of several changes to one name the last survivor holds.
+    ///
+    /// This disk and its files are dead from now on: every call fails, and no
+    /// lock is held on the new disk. More crashes of the dead disk, or one
+    /// after a [`FaultKind::PowerCut`], start from the moment of its death.
+    /// The new disk has no faults planned and its counters at zero; capacity
+    /// and latency are as before.
+    #[must_use]
+    pub fn crash(&self, choice: &mut dyn FnMut() -> bool) -> SimDisk {
+        let after = self.kill();
+        after.lock_machine().lose_power(choice);
+        after
+    }
+
+    /// Kills the process, and returns the disk as the next process finds it:
+    /// what was unsynced is shown still and is unsynced still, and what a
+    /// failed sync lost is shown still as well. Locks are gone.
+    ///
+    /// For this disk, the planned faults and the counters see
+    /// [`SimDisk::crash`]; after a [`FaultKind::PowerCut`] it is as if the
+    /// process had been killed at that call instead.
+    #[must_use]
+    pub fn kill(&self) -> SimDisk {
+        let mut machine = self.lock_machine();
+        machine.dead = true;
+        Self::of(machine.after_kill())
+    }
+
+    /// How many changes a crash would ask about: sectors, lengths and names
+    /// that are not durable. A sector written with what the disk has there
+    /// already is no change; neither is one in a file that nothing can name.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.lock_machine().unsynced()
+    }
+}
+
+/// What goes wrong.
+impl SimDisk {
+    /// Plans a fault, beside those already planned.
+    pub fn fail(&self, fault: Fault) {
+        self.lock_machine().faults.plan(fault);
+    }
+
+    /// Forgets the planned faults; the counters stay.
+    pub fn clear_faults(&self) {
+        self.lock_machine().faults.clear();
+    }
+
+    /// How many faults have fired; a sticky one counts each time.
+    #[must_use]
+    pub fn fired(&self) -> u64 {
+        self.lock_machine().faults.fired()
+    }
+
+    /// How many such calls were made while the machine was alive, those that
+    /// failed among them.
+    #[must_use]
+    pub fn calls(&self, call: Call) -> u64 {
+        self.lock_machine().faults.calls(call)
+    }
+
+    /// Limits what all files together take up, in blocks of 4096 bytes; holes
+    /// take nothing. A write takes what fits, and fails with the system's "no
+    /// space" when nothing does.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock_machine().settings.capacity_bytes = bytes;
+    }
+
+    /// Lets every `sync_data` take this long; syncs of several files overlap.
+    pub fn set_sync_latency(&self, latency: Duration) {
+        self.lock_machine().settings.sync_latency = latency;
+    }
+
+    /// What [`Disk::copy_on_write`] answers; at first `false`.
+    pub fn set_copy_on_write(&self, copy_on_write: bool) {
+        self.lock_machine().settings.copy_on_write = copy_on_write;
+    }
+}
+
+/// To look at a disk and to damage it. These are no calls: they meet no fault,
+/// are not counted, and work on a dead machine as well.
+impl SimDisk {
+    /// All of a file as a read shows it; `None` where there is no such file.
+    #[must_use]
+    pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let machine = self.lock_machine();
+        let content = machine.content(machine.find_file(path.as_ref()).ok()?);
+        let mut bytes = vec![0; usize::try_from(content.len()).ok()?];
+        content.read(&mut bytes, 0);
+        Some(bytes)
+    }
+
+    /// Makes these the bytes of a file, live and durable, its name and the
+    /// directories above it too. Whoever has the file open sees them.
+    ///
+    /// # Panics
+    /// When the path is that of a directory or leads through a file.
+    pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) {
+        let put = self.lock_machine().put_file(path.as_ref(), bytes);
+        put.expect("a path that can be a file's");
+    }
+
+    /// The paths of all files, sorted.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.lock_machine().paths()
+    }
+
+    /// Removes a file's name, live and durable.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn remove_file(&self, path: impl AsRef<Path>) {
+        let removed = self.lock_machine().remove_file(path.as_ref());
+        removed.expect("the path of a file");
+    }
+}
+
+impl SimDisk {
+    fn of(machine: Machine) -> Self {
+        Self {
+            machine: Arc::new(Mutex::new(machine)),
+        }
+    }
+
+    fn lock_machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> io::Result<MutexGuard<'_, Machine>> {
+        let machine = self.lock_machine();
+        if machine.dead {
+            return Err(no_power());
+        }
+        Ok(machine)
+    }
+
+    /// Starts a call, unless the machine is dead or dies of it.
+    fn admit(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
+        let mut machine = self.alive()?;
+        let verdict = match machine.faults.meet(call, paths) {
+            None => Verdict::Whole,
+            Some(FaultKind::Error(errno)) => Verdict::Fail(errno),
+            Some(FaultKind::Short) => Verdict::Half,
+            Some(FaultKind::TornPowerCut) if call == Call::Write => Verdict::Torn,
+            Some(FaultKind::PowerCut | FaultKind::TornPowerCut) => {
+                machine.dead = true;
+                return Err(no_power());
+            }
+            Some(FaultKind::Panic) => {
+                drop(machine);
+                panic!("a planned panic in {call:?} of {paths:?}");
+            }
+            Some(FaultKind::WriteBack) => {
+                machine.write_back();
+                Verdict::Whole
+            }
+        };
+        Ok((machine, verdict))
+    }
+
+    /// As [`SimDisk::admit`], for calls that do nothing when they fail.
+    fn enter(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
+        match self.admit(call, paths)? {
+            (_, Verdict::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            admitted => Ok(admitted),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let (mut machine, _) = self.enter(Call::Open, &[path])?;
+        let file = match mode {
+            OpenMode::Read | OpenMode::Write => machine.find_file(path)?,
+            OpenMode::CreateNew => machine.create_file(path)?,
+        };
+        machine.add_handle(file, false)?;
+        let writable = mode != OpenMode::Read;
+        Ok(Box::new(SimFile::new(self, file, path, writable, false)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.enter(Call::CreateDir, &[path])?.0.create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.enter(Call::List, &[path])?.0.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.enter(Call::SyncDir, &[path])?.0.sync_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.enter(Call::Rename, &[from, to])?.0.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.enter(Call::Unlink, &[path])?.0.unlink(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.enter(Call::RemoveDir, &[path])?.0.remove_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let (mut machine, _) = self.enter(Call::Lock, &[path])?;
+        let file = match machine.find(path) {
+            Ok(Node::File(file)) => file,
+            Ok(Node::Directory(_)) => return Err(io::ErrorKind::IsADirectory.into()),
+            Err(_) => machine.create_file(path)?,
+        };
+        machine.add_handle(file, true)?;
+        Ok(Box::new(SimFile::new(self, file, path, true, true)))
+    }
+
+    fn copy_on_write(&self, _path: &Path) -> bool {
+        self.lock_machine().settings.copy_on_write
+    }
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SimDisk").finish_non_exhaustive()
+    }
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("the simulated machine has lost its power")
+}
