@@ -74,14 +74,21 @@ impl fmt::Display for Cause {
                 f.write_str("the shard's queue is full while its next segment is being prepared")
             }
             Self::TooLarge { limit, found, max } => {
-                write!(f, "{limit} is at most {max}, found {found}; raise it in the config, or split the batch")
+                write!(
+                    f,
+                    "{limit} is at most {max}, found {found}; raise it in the config, or split the batch"
+                )
             }
-            Self::DiskFull(error) => write!(f, "no room on the disk ({error}); appends work again once there is"),
+            Self::DiskFull(error) => {
+                write!(f, "no room on the disk ({error}); appends work again once there is")
+            }
             Self::Poisoned(error) => write!(
                 f,
                 "the shard is out of service after a failed write or sync ({error}); check the disk and reopen the log"
             ),
-            Self::WriterPanicked => f.write_str("the shard's writer thread has panicked; reopen the log"),
+            Self::WriterPanicked => {
+                f.write_str("the shard's writer thread has panicked; reopen the log")
+            }
             Self::Closed => f.write_str("the log is closed"),
         }
     }
@@ -398,6 +405,8 @@ pub enum TruncateError {
         /// What does not fit.
         what: String,
     },
+    /// The log has been closed, and may be somebody else's by now.
+    Closed,
     /// The operating system refused something. Truncate again.
     Io {
         /// What was being done.
@@ -422,6 +431,7 @@ impl fmt::Display for TruncateError {
             Self::ForeignCheckpoint { what } => {
                 write!(f, "the checkpoint is not of this log: {what}")
             }
+            Self::Closed => f.write_str("the log is closed; open it to truncate it"),
             Self::Io { doing, path, source } => {
                 write!(f, "while {doing} {}: {source}", path.display())
             }
@@ -433,7 +443,7 @@ impl Error for TruncateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::ForeignCheckpoint { .. } => None,
+            Self::ForeignCheckpoint { .. } | Self::Closed => None,
         }
     }
 }

@@ -17,7 +17,8 @@ pub(crate) const FRAME_HEADER_BYTES: usize = 24;
 pub(crate) const FRAME_BODY_TARGET: usize = 64 << 10;
 /// The longest body that is believed: one batch of the largest size, and its
 /// keys and lengths.
-pub(crate) const FRAME_BODY_MAX: usize = crate::config::BATCH_BYTES_MAX + RECORD_OVERHEAD_MAX * FRAME_RECORDS_MAX;
+pub(crate) const FRAME_BODY_MAX: usize =
+    crate::config::BATCH_BYTES_MAX + RECORD_OVERHEAD_MAX * FRAME_RECORDS_MAX;
 /// The most records of a frame: its count is a u16.
 pub(crate) const FRAME_RECORDS_MAX: usize = u16::MAX as usize;
 /// Key, and the longest encoding of a length.
@@ -94,7 +95,9 @@ impl FrameHeader {
         if bytes.iter().all(|byte| *byte == 0) {
             return Found::Blank;
         }
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         if bytes[5] != 0 || word(20) != header_crc(&bytes[..20], seed, offset) {
             return Found::Bad;
         }
@@ -189,7 +192,13 @@ impl Encoder {
     /// Makes room for a batch of so many records and body bytes in one frame:
     /// closes the frame before it where both do not fit. `place` is where the
     /// buffer's first byte goes.
-    pub(crate) fn begin_batch(&mut self, place: &Place, durable: u64, records: usize, bytes: usize) {
+    pub(crate) fn begin_batch(
+        &mut self,
+        place: &Place,
+        durable: u64,
+        records: usize,
+        bytes: usize,
+    ) {
         if let Some(frame) = &self.open {
             let body = self.bytes.len() - frame.at - FRAME_HEADER_BYTES;
             if body + bytes > FRAME_BODY_TARGET || frame.records + records > FRAME_RECORDS_MAX {
@@ -280,10 +289,10 @@ fn fits(bytes: usize) -> u32 {
 fn put_length(bytes: &mut Vec<u8>, length: usize) {
     let mut rest = fits(length);
     while rest >= 0x80 {
-        bytes.push((rest & 0x7f) as u8 | 0x80);
+        bytes.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
     }
-    bytes.push(rest as u8);
+    bytes.push(rest.to_le_bytes()[0]);
 }
 
 /// Bytes that a record takes in a frame's body.

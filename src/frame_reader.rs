@@ -49,8 +49,7 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
-    /// Reads frames from `at` to `end` or the end of the file, which must be
-    /// `file_bytes` long, in chunks of about `chunk_bytes`.
+    /// Reads frames from `at` to `end`, which is at most the file's, in chunks of about `chunk_bytes`.
     pub(crate) fn new(
         file: Box<dyn DiskFile>,
         seed: u32,
@@ -66,6 +65,13 @@ impl FrameReader {
         self.at
     }
 
+    /// Takes a frame back that the reader's user found wrong.
+    pub(crate) fn back_to(&mut self, offset: u64) {
+        self.at = offset;
+        self.chunk = Bytes::new();
+        self.chunk_at = offset;
+    }
+
     /// The next frame, or why there is none.
     pub(crate) fn next(&mut self) -> io::Result<Result<Frame, Stop>> {
         if self.at >= self.end {
@@ -74,12 +80,18 @@ impl FrameReader {
         let Some(header) = self.peek::<FRAME_HEADER_BYTES>()? else {
             let rest = self.rest()?;
             let blank = rest.iter().all(|byte| *byte == 0);
-            return Ok(Err(if blank { Stop::Blank } else { Stop::Bad("a frame's header is cut short") }));
+            return Ok(Err(if blank {
+                Stop::Blank
+            } else {
+                Stop::Bad("a frame's header is cut short")
+            }));
         };
         let header = match FrameHeader::parse(&header, self.seed, self.at) {
             Found::Header(header) => header,
             Found::Blank => return Ok(Err(Stop::Blank)),
-            Found::Bad => return Ok(Err(Stop::Bad("a frame's header does not match its checksum"))),
+            Found::Bad => {
+                return Ok(Err(Stop::Bad("a frame's header does not match its checksum")));
+            }
             Found::UnknownKind(kind) => return Ok(Err(Stop::UnknownKind(kind))),
         };
         let length = header.body_bytes as usize;

@@ -1,11 +1,83 @@
 //! A sharded, group-committed write-ahead log for time-series ingest.
+//!
+//! ```
+//! use shardwal::{Config, ReplayOptions, ShardedWal};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let dir = scratch.path().join("log");
+//! let log = ShardedWal::open(Config::new(&dir).shards(4))?;
+//! let first = log.append(7, "cpu 0.93");   // queued, not yet durable
+//! let second = log.append(7, "cpu 0.95");
+//! println!("durable at {}", second.wait()?); // after its fdatasync
+//! drop(first);                               // fire and forget
+//! log.close()?;
+//!
+//! let log = ShardedWal::open(Config::new(&dir).shards(4))?;
+//! let report = log.replay(ReplayOptions::default(), |record| {
+//!     println!("{} {:?}", record.key(), record.payload());
+//!     Ok::<_, std::io::Error>(())
+//! })?;
+//! assert_eq!(report.records, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The promise, by [`Durability`]:
+//!
+//! | mode | a completion resolves after | survives |
+//! |---|---|---|
+//! | `Sync` | the commit's write and fdatasync | power loss |
+//! | `Interval(d)` | the write; a sync follows within d | process death; power loss may take the last d |
+//! | `Os` | the write | process death |
+//!
+//! README.md tells when to use it, ARCHITECTURE.md how it works, FORMAT.md
+//! what stands on the disk.
 
+mod checkpoint;
+mod completion;
+mod config;
 pub mod disk;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "until the writer and the log use it"
-)]
+mod error;
+mod frame;
+mod frame_reader;
+mod housekeeping;
+mod log;
+mod mailbox;
+mod manifest;
+mod open;
+mod parallel;
+mod progress;
+mod purge;
+mod reader;
+mod recovery;
+mod replay;
+mod router;
+mod segment;
+mod segment_writer;
+mod shard;
 mod stats;
+mod sync;
+mod truncate;
+mod waiters;
+mod writer;
 
+pub use checkpoint::Checkpoint;
+pub use completion::{Barrier, BatchCompletion, Completion};
+pub use config::{
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, QUEUE_RECORDS_MAX, SHARDS_MAX,
+};
+pub use error::{
+    AppendError, BatchError, Cause, CloseError, Damage, FailedPart, OpenError, Position, Refused,
+    ReplayError, TruncateError,
+};
+pub use log::{AppendFuture, ShardedWal};
+pub use reader::LogReader;
+pub use recovery::{RecoveryReport, ShardRecovery};
+pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};
+pub use truncate::TruncateReport;
+
+#[cfg(all(test, loom))]
+#[path = "../loom-tests/mod.rs"]
+mod loom_tests;

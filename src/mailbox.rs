@@ -145,10 +145,7 @@ impl<T> Mailbox<T> {
         make: impl FnMut(u64) -> T,
     ) -> Result<u64, PushError> {
         let claim = || self.claim_unless_full(count, bytes);
-        let first = self
-            .room
-            .wait(0, deadline, claim)
-            .unwrap_or(Err(PushError::Full))?;
+        let first = self.room.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
         self.publish(first, count, bytes, make);
         Ok(first)
     }
@@ -274,11 +271,6 @@ impl<T> Mailbox<T> {
         self.work.wake(EVERYONE);
         self.room.wake(EVERYONE);
     }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        // ORDERING: Relaxed; a hint, `claim` decides.
-        self.tail.load(Ordering::Relaxed) & CLOSED != 0
-    }
 }
 
 /// What the receiver should do next.
@@ -370,7 +362,7 @@ impl<T> Receiver<T> {
             bytes += weigh(&value);
             go_on = take(ticket, value);
             // Let producers on in good time, without a wake-up each.
-            if self.head % 64 == 0 {
+            if self.head.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
             }
         }

@@ -80,7 +80,8 @@ impl Manifest {
             return Err(bad(format!("it has {length} bytes, more than any manifest")));
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let read = read_full(file.as_ref(), &mut bytes, 0).map_err(OpenError::io("reading", &path))?;
+        let read =
+            read_full(file.as_ref(), &mut bytes, 0).map_err(OpenError::io("reading", &path))?;
         bytes.truncate(read);
         let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
         match Self::parse(&text) {
@@ -127,10 +128,14 @@ impl Manifest {
     fn parse(text: &str) -> Result<Self, Problem> {
         let bad = |what: &str| Problem::Bad(what.into());
         let first = text.lines().next().unwrap_or("");
-        let version = first.strip_prefix("shardwal ").ok_or_else(|| bad("it does not begin with `shardwal`"))?;
+        let version = first
+            .strip_prefix("shardwal ")
+            .ok_or_else(|| bad("it does not begin with `shardwal`"))?;
         if version != FORMAT_VERSION.to_string() {
             return Err(match version.parse::<u32>() {
-                Ok(version) => Problem::Newer(format!("its format is version {version}, this is version {FORMAT_VERSION}")),
+                Ok(version) => Problem::Newer(format!(
+                    "its format is version {version}, this is version {FORMAT_VERSION}"
+                )),
                 Err(_) => bad("its format version is no number"),
             });
         }
@@ -174,14 +179,20 @@ fn parse_id(digits: &str) -> Option<[u8; 16]> {
 fn parse_generation(line: &str) -> Result<Generation, Problem> {
     let words: Vec<_> = line.split(' ').collect();
     let ["generation", number, "shards", shards, "router", router] = words[..] else {
-        return Err(Problem::Newer(format!("it has a line that this version does not know: {line:?}")));
+        return Err(Problem::Newer(format!(
+            "it has a line that this version does not know: {line:?}"
+        )));
     };
     if router != ROUTER {
-        return Err(Problem::Newer(format!("it names a router that this version does not know: {router:?}")));
+        return Err(Problem::Newer(format!(
+            "it names a router that this version does not know: {router:?}"
+        )));
     }
     let generation = number.parse().ok().zip(shards.parse().ok());
     match generation {
-        Some((number, shards)) if number > 0 && (1..=crate::config::SHARDS_MAX as u32).contains(&shards) => {
+        Some((number, shards))
+            if number > 0 && (1..=crate::config::SHARDS_MAX).contains(&(shards as usize)) =>
+        {
             Ok(Generation { number, shards })
         }
         _ => Err(Problem::Bad(format!("it has a generation that cannot be: {line:?}"))),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::disk::{Disk, OpenMode, read_full, write_full};
 use crate::error::OpenError;
 use crate::segment::SegmentIdentity;
 
@@ -87,7 +87,8 @@ fn encode(mark: PurgeMark, identity: &SegmentIdentity) -> [u8; SLOT_BYTES] {
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..16].copy_from_slice(&mark.epoch.to_le_bytes());
     bytes[16..24].copy_from_slice(&mark.below.to_le_bytes());
-    bytes[24..28].copy_from_slice(&crc(&bytes[..24], identity).to_le_bytes());
+    let crc = crc(&bytes[..24], identity);
+    bytes[24..28].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 

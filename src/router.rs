@@ -9,7 +9,10 @@ pub(crate) const ROUTER: &str = "fxhash64-high";
 /// that step by 16 would all meet in one shard of 16.
 pub(crate) fn shard_of(key: u64, shards: usize) -> usize {
     let hash = fxhash::hash64(&key);
-    #[expect(clippy::cast_possible_truncation, reason = "the product's high half is below `shards`")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the product's high half is below `shards`"
+    )]
     let shard = ((u128::from(hash) * shards as u128) >> 64) as usize;
     shard
 }
@@ -20,10 +23,7 @@ mod tests {
 
     #[test]
     fn the_table_on_disk_never_changes() {
-        let expected = [
-            (0, [0, 0, 0, 0]),
-            (1, [0, 1, 5, 31]),
-        ];
+        let expected = [(0, [0, 0, 0, 0]), (1, [0, 1, 5, 31])];
         for (key, shards) in expected {
             let found = [3, 4, 16, 100].map(|count| shard_of(key, count));
             assert_eq!(found, shards, "key {key}");

@@ -103,7 +103,9 @@ impl SegmentHeader {
         if bytes[0..8] != MAGIC || bytes[84..88] != crc {
             return FoundHeader::Bad;
         }
-        let int = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let int = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let long = |at: usize| u64::from(int(at)) | u64::from(int(at + 4)) << 32;
         if int(8) != FORMAT_VERSION {
             return FoundHeader::Newer(int(8));
@@ -118,11 +120,7 @@ impl SegmentHeader {
         FoundHeader::Header(Self {
             identity,
             first_sequence: long(48),
-            predecessor: Predecessor {
-                number: long(56),
-                end: long(64),
-                next_sequence: long(72),
-            },
+            predecessor: Predecessor { number: long(56), end: long(64), next_sequence: long(72) },
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::disk::{Disk, DiskFile, OpenMode, write_full};
 use crate::error::means_full;
@@ -199,7 +199,11 @@ impl SegmentWriter {
             Err(error) => Err(error),
         };
         if let Err(error) = written {
-            return Err(if means_full(&error) { self.rewind(error) } else { WriteError::Fatal(error) });
+            return Err(if means_full(&error) {
+                self.rewind(error)
+            } else {
+                WriteError::Fatal(error)
+            });
         }
         self.position = end;
         self.zeroed = self.zeroed.max(end);
@@ -337,24 +341,4 @@ pub(crate) enum Wait {
     Yes,
     /// This one may grow meanwhile.
     No,
-}
-
-/// Makes segments on the spot, for open and for the models.
-#[cfg(loom)]
-pub(crate) struct OnTheSpot {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) dir: PathBuf,
-    pub(crate) asked: Option<(u64, u64)>,
-}
-
-#[cfg(loom)]
-impl SegmentSource for OnTheSpot {
-    fn request(&mut self, number: u64, zeros: u64) {
-        self.asked = Some((number, zeros));
-    }
-
-    fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
-        let (number, zeros) = self.asked.take()?;
-        Some(prepare(self.disk.as_ref(), &self.dir, number, zeros))
-    }
 }

@@ -58,10 +58,7 @@ impl WalStats {
                 tally.into_stats()
             })
             .collect();
-        Self {
-            total: total.into_stats(),
-            shards,
-        }
+        Self { total: total.into_stats(), shards }
     }
 
     /// How many shards are poisoned: a sync failed, and they refuse appends

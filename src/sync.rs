@@ -14,9 +14,7 @@ pub(crate) use std::sync::Arc;
 mod imp {
     use std::cell::UnsafeCell as StdUnsafeCell;
     use std::io;
-    pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU64, Ordering, fence,
-    };
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
     pub(crate) use std::thread::JoinHandle;
     use std::thread::Thread;
     use std::time::Instant;
@@ -66,9 +64,9 @@ mod imp {
         pub(crate) fn park(&self, deadline: Option<Instant>) {
             match deadline {
                 None => std::thread::park(),
-                Some(deadline) => std::thread::park_timeout(
-                    deadline.saturating_duration_since(Instant::now()),
-                ),
+                Some(deadline) => {
+                    std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()))
+                }
             }
         }
 
@@ -88,9 +86,7 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU64, Ordering, fence,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
     pub(crate) use loom::thread::JoinHandle;
     use std::io;
     use std::time::Instant;
@@ -118,10 +114,7 @@ mod imp {
 
     impl Parker {
         pub(crate) fn for_this_thread() -> Self {
-            Self {
-                unparked: loom::sync::Mutex::new(false),
-                changed: loom::sync::Condvar::new(),
-            }
+            Self { unparked: loom::sync::Mutex::new(false), changed: loom::sync::Condvar::new() }
         }
 
         /// Models no clock: a deadline never passes.

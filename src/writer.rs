@@ -67,12 +67,12 @@ pub(crate) struct CommitPolicy {
 }
 
 /// See the module's words.
-pub(crate) struct Writer<O: Observer> {
+pub(crate) struct Writer {
     lane: Arc<Lane>,
     receiver: Receiver<Entry>,
     segments: SegmentWriter,
     policy: CommitPolicy,
-    observer: O,
+    observer: Arc<dyn Observer>,
     /// The sequence of ticket 0.
     base: u64,
     encoder: Encoder,
@@ -90,7 +90,7 @@ enum End {
     InOrder,
 }
 
-impl<O: Observer> Writer<O> {
+impl Writer {
     /// A writer whose ticket 0 gets the sequence `base`, all below which is
     /// durable and said to be so in a frame.
     pub(crate) fn new(
@@ -98,7 +98,7 @@ impl<O: Observer> Writer<O> {
         receiver: Receiver<Entry>,
         segments: SegmentWriter,
         policy: CommitPolicy,
-        observer: O,
+        observer: Arc<dyn Observer>,
         base: u64,
     ) -> Self {
         Self {
@@ -290,7 +290,7 @@ impl<O: Observer> Writer<O> {
     }
 }
 
-impl<O: Observer> Drop for Writer<O> {
+impl Drop for Writer {
     /// C3 ANSWER: what was received and not acknowledged may be in the log,
     /// what is still queued is not, and nobody may queue any more.
     fn drop(&mut self) {

@@ -28,18 +28,12 @@ fn recorded_requests() -> Vec<Request> {
 }
 
 fn label(name: &str, value: &str) -> Label {
-    Label {
-        name: name.to_owned(),
-        value: value.to_owned(),
-    }
+    Label { name: name.to_owned(), value: value.to_owned() }
 }
 
 /// A series as in a request, with a sample a timestamp.
 fn series(name: &str, timestamps: &[i64]) -> Series {
-    let sample = |&timestamp| Sample {
-        timestamp,
-        value: 0.5,
-    };
+    let sample = |&timestamp| Sample { timestamp, value: 0.5 };
     Series {
         labels: vec![label("__name__", name)],
         samples: timestamps.iter().map(sample).collect(),
@@ -55,23 +49,17 @@ fn framed(body: &[u8]) -> Vec<u8> {
 /// Runs the example from the folder `examples` beside this test's own.
 fn ingest(arguments: &[&str]) -> Output {
     let test = env::current_exe().expect("a test has a path");
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("a test stands in target/<profile>/deps");
-    let program: PathBuf = profile
-        .join("examples")
-        .join(format!("ingest{}", env::consts::EXE_SUFFIX));
+    let profile =
+        test.parent().and_then(Path::parent).expect("a test stands in target/<profile>/deps");
+    let program: PathBuf =
+        profile.join("examples").join(format!("ingest{}", env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
         "{} is not built: `cargo test` builds it, `cargo test --test` does not; \
          run `cargo build --example ingest` first",
         program.display()
     );
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .expect("the program starts")
+    Command::new(program).args(arguments).output().expect("the program starts")
 }
 
 #[test]
@@ -82,10 +70,7 @@ fn the_example_survives_its_own_kill_and_finds_all_samples() {
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{durability}: {stdout}");
         assert!(stdout.contains("killed the child"), "{stdout}");
-        assert!(
-            stdout.contains("\nOK: all 334000 samples are there and equal"),
-            "{stdout}"
-        );
+        assert!(stdout.contains("\nOK: all 334000 samples are there and equal"), "{stdout}");
     }
 }
 
@@ -149,9 +134,7 @@ fn the_workload_has_each_sample_of_each_round_once() {
 
 #[test]
 fn a_series_that_comes_twice_in_a_request_is_one_record() {
-    let twice = Request {
-        series: vec![series("a", &[1]), series("b", &[1]), series("a", &[2])],
-    };
+    let twice = Request { series: vec![series("a", &[1]), series("b", &[1]), series("a", &[2])] };
     let workload = Workload::new(vec![twice], 2).unwrap();
     let order: Vec<RecordId> = workload.in_order().collect();
     let named = |series, ordinal| RecordId { series, ordinal };
@@ -164,9 +147,7 @@ fn a_series_that_comes_twice_in_a_request_is_one_record() {
 #[test]
 fn what_cannot_be_dated_or_holds_nothing_is_refused() {
     let refusal = |timestamps: &[i64], rounds| {
-        let request = Request {
-            series: vec![series("a", timestamps)],
-        };
+        let request = Request { series: vec![series("a", timestamps)] };
         Workload::new(vec![request], rounds).unwrap_err()
     };
     assert_eq!(refusal(&[], 1), WorkloadError::Empty);
@@ -182,20 +163,13 @@ fn a_damaged_recording_is_refused_with_its_place() {
     assert_eq!(stream::decode(&whole).unwrap().len(), 1);
 
     let damage_of = |tail: &[u8]| match stream::decode(&[&whole, tail].concat()) {
-        Err(StreamError::Damaged {
-            request: 1,
-            offset,
-            damage,
-        }) if offset == whole.len() => damage,
+        Err(StreamError::Damaged { request: 1, offset, damage }) if offset == whole.len() => damage,
         other => panic!("{other:?}"),
     };
     assert!(matches!(damage_of(&[1, 0]), Damage::Truncated));
     assert!(matches!(damage_of(&[255; 6]), Damage::Truncated));
     let claims_4_gib = framed(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0]);
-    assert!(matches!(
-        damage_of(&claims_4_gib),
-        Damage::TooLarge(0xFFFF_FFFF)
-    ));
+    assert!(matches!(damage_of(&claims_4_gib), Damage::TooLarge(0xFFFF_FFFF)));
     assert!(matches!(damage_of(&framed(&[9, 0, 0])), Damage::Snappy(_)));
     let no_message = framed(&compressed(b"hello"));
     assert!(matches!(damage_of(&no_message), Damage::Protobuf(_)));

@@ -94,10 +94,7 @@ mod files {
         assert_eq!(file.read_at(&mut bytes, u64::MAX).unwrap(), 0);
         assert_eq!(file.write_at(b"", 9000).unwrap(), 0);
         assert_eq!(file.len().unwrap(), 5005);
-        assert_eq!(
-            kind(file.write_at(b"ab", u64::MAX)),
-            ErrorKind::FileTooLarge
-        );
+        assert_eq!(kind(file.write_at(b"ab", u64::MAX)), ErrorKind::FileTooLarge);
     }
 
     #[test]
@@ -276,12 +273,8 @@ mod names {
             .collect();
         seen.sort();
         let (old, new) = (Some(b"old".to_vec()), Some(b"new".to_vec()));
-        let expected = [
-            (None, new.clone()),
-            (None, old.clone()),
-            (new.clone(), new.clone()),
-            (new, old),
-        ];
+        let expected =
+            [(None, new.clone()), (None, old.clone()), (new.clone(), new.clone()), (new, old)];
         assert_eq!(seen, expected);
     }
 
@@ -309,10 +302,8 @@ mod names {
             disk.write_file("/tmp", bytes);
             disk.rename(path("/tmp"), path("/a")).unwrap();
         }
-        let mut seen: Vec<_> = all_crashes(&disk)
-            .iter()
-            .filter_map(|after| after.read_file("/a"))
-            .collect();
+        let mut seen: Vec<_> =
+            all_crashes(&disk).iter().filter_map(|after| after.read_file("/a")).collect();
         seen.sort();
         seen.dedup();
         assert_eq!(seen, [b"0", b"1", b"2"]);
@@ -729,10 +720,7 @@ mod faults {
     fn a_sticky_fault_goes_on_until_it_is_cleared() {
         let disk = disk_with(b"x");
         let file = open(&disk, "/a");
-        disk.fail(Fault {
-            sticky: true,
-            ..Fault::new(Call::Len, 2, FaultKind::Error(EIO))
-        });
+        disk.fail(Fault { sticky: true, ..Fault::new(Call::Len, 2, FaultKind::Error(EIO)) });
         file.len().unwrap();
         file.len().unwrap_err();
         file.len().unwrap_err();
@@ -760,10 +748,7 @@ mod faults {
     fn a_short_transfer_moves_about_half_and_never_nothing() {
         let disk = disk_with(b"");
         let mut file = open(&disk, "/a");
-        disk.fail(Fault {
-            sticky: true,
-            ..Fault::new(Call::Any, 1, FaultKind::Short)
-        });
+        disk.fail(Fault { sticky: true, ..Fault::new(Call::Any, 1, FaultKind::Short) });
         assert_eq!(file.len().unwrap(), 0, "only reads and writes match");
         assert_eq!(disk.fired(), 0);
         assert_eq!(file.write_at(&[1; 100], 0).unwrap(), 50);

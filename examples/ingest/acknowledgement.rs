@@ -77,13 +77,6 @@ pub(crate) fn receive(pipe: &mut impl Read) -> io::Result<Option<Acknowledgement
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     }
-    let mut numbers = bytes
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|number| u64::from_le_bytes(*number));
-    Ok(numbers
-        .next()
-        .zip(numbers.next())
-        .map(|(key, ordinal)| Acknowledgement { key, ordinal }))
+    let mut numbers = bytes.as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number));
+    Ok(numbers.next().zip(numbers.next()).map(|(key, ordinal)| Acknowledgement { key, ordinal }))
 }

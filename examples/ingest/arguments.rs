@@ -14,10 +14,8 @@ use clap::Parser;
 use shardwal::{Config, Durability};
 
 /// The recording that stands in the repository.
-const RECORDING: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/examples/data/node_exporter.remote_write"
-);
+const RECORDING: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/node_exporter.remote_write");
 
 /// Logs a recorded Prometheus remote-write stream, kills itself half-way with
 /// SIGKILL, recovers, carries on, and checks every sample.
@@ -62,9 +60,7 @@ impl Arguments {
 
     /// How the log in `directory` is to be opened.
     pub(crate) fn config(&self, directory: &Path) -> Config {
-        Config::new(directory)
-            .shards(self.shards.get())
-            .durability(self.durability.durability)
+        Config::new(directory).shards(self.shards.get()).durability(self.durability.durability)
     }
 
     /// Gives a command the arguments of a child that ingests into `directory`.
@@ -96,10 +92,7 @@ impl FromStr for DurabilityArgument {
         let durability = match text {
             "sync" => Some(Durability::Sync),
             "os" => Some(Durability::Os),
-            _ => text
-                .strip_prefix("interval:")
-                .and_then(parse_duration)
-                .map(Durability::Interval),
+            _ => text.strip_prefix("interval:").and_then(parse_duration).map(Durability::Interval),
         };
         Ok(Self {
             text: text.to_owned(),

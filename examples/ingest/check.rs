@@ -51,32 +51,18 @@ impl fmt::Display for Mismatch {
             Self::UnknownSeries(key) => {
                 write!(formatter, "no series has the key {key:#018x}")
             }
-            Self::OutOfOrder {
-                key,
-                expected,
-                found,
-            } => write!(
-                formatter,
-                "series {key:#018x}: record {found} came where {expected} must"
-            ),
-            Self::Different { key, ordinal } => write!(
-                formatter,
-                "series {key:#018x}: record {ordinal} is not what was logged"
-            ),
-            Self::TooMany(key) => {
-                write!(
-                    formatter,
-                    "series {key:#018x} has more records than were logged"
-                )
+            Self::OutOfOrder { key, expected, found } => {
+                write!(formatter, "series {key:#018x}: record {found} came where {expected} must")
             }
-            Self::Missing {
-                key,
-                expected,
-                found,
-            } => write!(
-                formatter,
-                "series {key:#018x} has {found} records where {expected} must be"
-            ),
+            Self::Different { key, ordinal } => {
+                write!(formatter, "series {key:#018x}: record {ordinal} is not what was logged")
+            }
+            Self::TooMany(key) => {
+                write!(formatter, "series {key:#018x} has more records than were logged")
+            }
+            Self::Missing { key, expected, found } => {
+                write!(formatter, "series {key:#018x} has {found} records where {expected} must be")
+            }
         }
     }
 }
@@ -94,11 +80,7 @@ pub(crate) struct Tally<'workload> {
 impl<'workload> Tally<'workload> {
     /// Nothing is acknowledged yet.
     pub(crate) fn new(workload: &'workload Workload) -> Self {
-        Self {
-            workload,
-            records: vec![0; workload.series_count()],
-            samples: 0,
-        }
+        Self { workload, records: vec![0; workload.series_count()], samples: 0 }
     }
 
     /// Counts one acknowledgement.
@@ -108,25 +90,15 @@ impl<'workload> Tally<'workload> {
     /// one thread and settled in order.
     pub(crate) fn count(&mut self, acknowledgement: Acknowledgement) -> Result<(), Mismatch> {
         let Acknowledgement { key, ordinal } = acknowledgement;
-        let series = self
-            .workload
-            .series_with_key(key)
-            .ok_or(Mismatch::UnknownSeries(key))?;
+        let series = self.workload.series_with_key(key).ok_or(Mismatch::UnknownSeries(key))?;
         let expected = self.records[series];
         if ordinal != expected as u64 {
-            return Err(Mismatch::OutOfOrder {
-                key,
-                expected,
-                found: ordinal,
-            });
+            return Err(Mismatch::OutOfOrder { key, expected, found: ordinal });
         }
         if expected == self.workload.records_of(series) {
             return Err(Mismatch::TooMany(key));
         }
-        let id = RecordId {
-            series,
-            ordinal: expected,
-        };
+        let id = RecordId { series, ordinal: expected };
         self.samples += self.workload.samples_in(id);
         self.records[series] += 1;
         Ok(())
@@ -159,9 +131,7 @@ impl<'workload> Census<'workload> {
     pub(crate) fn new(workload: &'workload Workload) -> Self {
         Self {
             workload,
-            records: (0..workload.series_count())
-                .map(|_| AtomicUsize::new(0))
-                .collect(),
+            records: (0..workload.series_count()).map(|_| AtomicUsize::new(0)).collect(),
             samples: AtomicU64::new(0),
         }
     }
@@ -172,10 +142,7 @@ impl<'workload> Census<'workload> {
     /// # Errors
     /// If it is not.
     pub(crate) fn take(&self, key: u64, payload: &[u8]) -> Result<(), Mismatch> {
-        let series = self
-            .workload
-            .series_with_key(key)
-            .ok_or(Mismatch::UnknownSeries(key))?;
+        let series = self.workload.series_with_key(key).ok_or(Mismatch::UnknownSeries(key))?;
         let ordinal = self.records_of(series);
         if ordinal == self.workload.records_of(series) {
             return Err(Mismatch::TooMany(key));
@@ -195,8 +162,7 @@ impl<'workload> Census<'workload> {
         }
         // Relaxed: see the fields.
         self.records[series].store(ordinal + 1, Ordering::Relaxed);
-        self.samples
-            .fetch_add(record.samples.len() as u64, Ordering::Relaxed);
+        self.samples.fetch_add(record.samples.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -208,9 +174,7 @@ impl<'workload> Census<'workload> {
 
     /// How many records came.
     pub(crate) fn record_count(&self) -> u64 {
-        (0..self.records.len())
-            .map(|series| self.records_of(series) as u64)
-            .sum()
+        (0..self.records.len()).map(|series| self.records_of(series) as u64).sum()
     }
 
     /// How many samples came.
@@ -240,11 +204,7 @@ impl<'workload> Census<'workload> {
             let (expected, found) = (required(series), self.records_of(series));
             if found < expected {
                 let key = self.workload.key(series);
-                return Err(Mismatch::Missing {
-                    key,
-                    expected,
-                    found,
-                });
+                return Err(Mismatch::Missing { key, expected, found });
             }
         }
         Ok(())
@@ -255,11 +215,7 @@ impl<'workload> Census<'workload> {
     pub(crate) fn into_tally(self) -> Tally<'workload> {
         Tally {
             samples: self.sample_count(),
-            records: self
-                .records
-                .into_iter()
-                .map(AtomicUsize::into_inner)
-                .collect(),
+            records: self.records.into_iter().map(AtomicUsize::into_inner).collect(),
             workload: self.workload,
         }
     }

@@ -31,9 +31,7 @@ pub(crate) fn ingest(arguments: &Arguments, workload: &Workload) -> Result<Strin
     let log = ShardedWal::open(arguments.config(directory))?;
     let census = Census::new(workload);
     let options = ReplayOptions::default().threads(arguments.threads.get());
-    log.replay(options, |record| {
-        census.take(record.key(), record.payload())
-    })?;
+    log.replay(options, |record| census.take(record.key(), record.payload()))?;
 
     let start = Instant::now();
     thread::scope(|scope| {
@@ -49,9 +47,7 @@ pub(crate) fn ingest(arguments: &Arguments, workload: &Workload) -> Result<Strin
             })
             .collect();
         clients.into_iter().try_for_each(|client| {
-            client
-                .join()
-                .unwrap_or_else(|_| Err("a client thread panicked".into()))
+            client.join().unwrap_or_else(|_| Err("a client thread panicked".into()))
         })
     })?;
     let seconds = start.elapsed().as_secs_f64();
@@ -93,10 +89,8 @@ impl<'log> Client<'log> {
             if self.in_flight.len() == IN_FLIGHT_RECORDS_MAX {
                 self.settle_oldest()?;
             }
-            let acknowledgement = Acknowledgement {
-                key: self.workload.key(id.series),
-                ordinal: id.ordinal as u64,
-            };
+            let acknowledgement =
+                Acknowledgement { key: self.workload.key(id.series), ordinal: id.ordinal as u64 };
             let payload = self.workload.record(id).encode();
             let completion = self.log.append(acknowledgement.key, payload);
             self.in_flight.push_back((acknowledgement, completion));

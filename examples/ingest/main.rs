@@ -62,11 +62,7 @@ const KILL_AT_PERCENT: u64 = 45;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = if arguments.child {
-        run_child(&arguments)
-    } else {
-        run_parent(&arguments)
-    };
+    let outcome = if arguments.child { run_child(&arguments) } else { run_parent(&arguments) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if arguments.child => {
@@ -160,21 +156,14 @@ fn replay<'workload>(
     let census = Census::new(workload);
     let progress = Arc::new(Progress::start("replay", "bytes"));
     let bar = Arc::clone(&progress);
-    let options = ReplayOptions::default()
-        .threads(arguments.threads.get())
-        .progress(Arc::new(move |replay: ReplayProgress| {
+    let options = ReplayOptions::default().threads(arguments.threads.get()).progress(Arc::new(
+        move |replay: ReplayProgress| {
             bar.show(replay.bytes_done, replay.bytes_total);
-        }));
-    log.replay(options, |record| {
-        census.take(record.key(), record.payload())
-    })?;
+        },
+    ));
+    log.replay(options, |record| census.take(record.key(), record.payload()))?;
     drop(progress);
-    let torn_bytes: u64 = log
-        .recovery()
-        .shards
-        .iter()
-        .map(|shard| shard.torn_bytes)
-        .sum();
+    let torn_bytes: u64 = log.recovery().shards.iter().map(|shard| shard.torn_bytes).sum();
     log.close()?;
     println!(
         "opened and replayed {} records in {:.2} s ({torn_bytes} torn bytes cut)",
@@ -209,9 +198,7 @@ impl LogDirectory {
         let Some(given) = &arguments.dir else {
             let program = std::env::current_exe()?;
             let beside = program.parent().unwrap_or(Path::new("."));
-            let directory = tempfile::Builder::new()
-                .prefix("ingest-log-")
-                .tempdir_in(beside)?;
+            let directory = tempfile::Builder::new().prefix("ingest-log-").tempdir_in(beside)?;
             return Ok(Self::Temporary(directory));
         };
         match fs::read_dir(given).map(|mut names| names.next().is_none()) {

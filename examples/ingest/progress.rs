@@ -39,12 +39,7 @@ impl Progress {
             bar.with_message(act).with_prefix(unit)
         });
         let lines = AtomicU64::new(0);
-        Self {
-            act,
-            unit,
-            bar,
-            lines,
-        }
+        Self { act, unit, bar, lines }
     }
 
     /// Shows how many units are done, of how many.

@@ -108,12 +108,7 @@ impl SeriesRecord {
         if !rest.is_empty() {
             return Err(NotARecord);
         }
-        Ok(Self {
-            request,
-            ordinal,
-            labels,
-            samples,
-        })
+        Ok(Self { request, ordinal, labels, samples })
     }
 }
 
@@ -128,9 +123,7 @@ pub(crate) fn series_key(labels: &[Label]) -> u64 {
         .iter()
         .flat_map(|label| [&label.name, &label.value])
         .flat_map(|text| text.bytes().chain([0xFF]))
-        .fold(OFFSET_BASIS, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-        })
+        .fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 
 fn push_length(payload: &mut Vec<u8>, length: usize) {

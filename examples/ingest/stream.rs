@@ -93,11 +93,7 @@ impl fmt::Display for StreamError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(_) => write!(formatter, "the recording cannot be read"),
-            Self::Damaged {
-                request,
-                offset,
-                damage,
-            } => {
+            Self::Damaged { request, offset, damage } => {
                 write!(formatter, "request {request} at byte {offset} ")?;
                 match damage {
                     Damage::Truncated => write!(formatter, "is cut off by the end of the file"),
@@ -166,9 +162,7 @@ fn decode_body(body: &[u8]) -> Result<Request, Damage> {
     if bytes > REQUEST_BYTES_MAX {
         return Err(Damage::TooLarge(bytes));
     }
-    let message = snap::raw::Decoder::new()
-        .decompress_vec(body)
-        .map_err(Damage::Snappy)?;
+    let message = snap::raw::Decoder::new().decompress_vec(body).map_err(Damage::Snappy)?;
     let request = wire::WriteRequest::decode(message.as_slice()).map_err(Damage::Protobuf)?;
     Ok(request.into())
 }

@@ -32,11 +32,8 @@ impl IngestProcess {
     pub(crate) fn start(arguments: &Arguments, directory: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe()?);
         arguments.hand_to_child(&mut command, directory);
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut process =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let stdout = process.stdout.take().expect("it was asked to be piped");
         let mut stderr = process.stderr.take().expect("it was asked to be piped");
         let report = thread::spawn(move || {
@@ -44,11 +41,7 @@ impl IngestProcess {
             stderr.read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         });
-        Ok(Self {
-            process,
-            acknowledgements: BufReader::new(stdout),
-            report: Some(report),
-        })
+        Ok(Self { process, acknowledgements: BufReader::new(stdout), report: Some(report) })
     }
 
     /// Counts acknowledgements until `samples` are reached, then kills the child
@@ -109,9 +102,7 @@ impl IngestProcess {
     fn reap(&mut self) -> Result<(ExitStatus, String), Failure> {
         let status = self.process.wait()?;
         let report = match self.report.take() {
-            Some(report) => report
-                .join()
-                .map_err(|_| "the report's reader panicked")??,
+            Some(report) => report.join().map_err(|_| "the report's reader panicked")??,
             None => String::new(),
         };
         Ok((status, report.trim_end().to_owned()))

@@ -114,10 +114,7 @@ impl Workload {
             Some(record) if record.request == request => record.samples.extend(entry.samples),
             _ => {
                 self.order.push((index, records.len()));
-                records.push(RoundRecord {
-                    request,
-                    samples: entry.samples,
-                });
+                records.push(RoundRecord { request, samples: entry.samples });
             }
         }
         Ok(())
@@ -131,11 +128,7 @@ impl Workload {
             }
             Entry::Occupied(_) => Err(WorkloadError::KeyCollision(key)),
             Entry::Vacant(unknown) => {
-                self.series.push(WorkloadSeries {
-                    key,
-                    labels,
-                    records: Vec::new(),
-                });
+                self.series.push(WorkloadSeries { key, labels, records: Vec::new() });
                 Ok(*unknown.insert(self.series.len() - 1))
             }
         }
@@ -189,9 +182,7 @@ impl Workload {
 
     /// What a record says.
     pub(crate) fn record(&self, id: RecordId) -> SeriesRecord {
-        let WorkloadSeries {
-            labels, records, ..
-        } = &self.series[id.series];
+        let WorkloadSeries { labels, records, .. } = &self.series[id.series];
         let round = id.ordinal / records.len();
         let RoundRecord { request, samples } = &records[id.ordinal % records.len()];
         // No overflow: `measure_round` has dated the last round.
@@ -205,10 +196,7 @@ impl Workload {
             },
             samples: samples
                 .iter()
-                .map(|sample| Sample {
-                    timestamp: sample.timestamp + later,
-                    value: sample.value,
-                })
+                .map(|sample| Sample { timestamp: sample.timestamp + later, value: sample.value })
                 .collect(),
         }
     }

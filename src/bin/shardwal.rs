@@ -1,1 +1,3 @@
+//! The `shardwal` command.
+
 fn main() {}

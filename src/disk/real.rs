@@ -62,12 +62,8 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         // `File::try_lock` is flock(2) on Unix: it belongs to the open file,
         // so a second open in this process conflicts as well.
         file.try_lock().map_err(io::Error::from)?;
@@ -84,11 +80,7 @@ fn copy_on_write(path: &Path) -> bool {
     const BTRFS: i64 = 0x9123_683e;
     const ZFS: i64 = 0x2fc1_2fc1;
     const BCACHEFS: i64 = 0xca45_1a4e;
-    rustix::fs::statfs(path).is_ok_and(|fs| {
-        [BTRFS, ZFS, BCACHEFS]
-            .iter()
-            .any(|magic| *magic == i64::from(fs.f_type))
-    })
+    rustix::fs::statfs(path).is_ok_and(|fs| [BTRFS, ZFS, BCACHEFS].contains(&fs.f_type))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -138,12 +130,7 @@ impl DiskFile for RealFile {
         {
             // Advice: a file system that cannot follow it loses nothing that
             // the log could repair here.
-            drop(rustix::fs::fadvise(
-                &self.0,
-                0,
-                None,
-                rustix::fs::Advice::DontNeed,
-            ));
+            let _advice = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed).ok();
         }
     }
 }

@@ -33,10 +33,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new() -> Self {
-        Self {
-            buckets: AtomicHistogram::with_config(&BUCKETS),
-            max: WriterCounter::default(),
-        }
+        Self { buckets: AtomicHistogram::with_config(&BUCKETS), max: WriterCounter::default() }
     }
 
     /// Counts a value. For the writer thread alone.
@@ -49,10 +46,7 @@ impl Stage {
 
     /// A copy of what was counted so far.
     pub(super) fn load(&self) -> Distribution {
-        Distribution {
-            buckets: self.buckets.load(),
-            max: self.max.get(),
-        }
+        Distribution { buckets: self.buckets.load(), max: self.max.get() }
     }
 }
 
@@ -65,10 +59,7 @@ pub(super) struct Distribution {
 
 impl Distribution {
     pub(super) fn empty() -> Self {
-        Self {
-            buckets: Histogram::with_config(&BUCKETS),
-            max: 0,
-        }
+        Self { buckets: Histogram::with_config(&BUCKETS), max: 0 }
     }
 
     /// Adds another's values to these.
@@ -95,14 +86,7 @@ impl Distribution {
     /// The values as numbers of records, whose mean is known from elsewhere.
     pub(super) fn records_per_commit(&self, mean: f64) -> RecordsPerCommit {
         let [p50, p90, p99, p999, max] = self.percentiles();
-        RecordsPerCommit {
-            mean,
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-        }
+        RecordsPerCommit { mean, p50, p90, p99, p999, max }
     }
 
     /// p50, p90, p99, p99.9 and the maximum; zeros where there are no values.
@@ -116,9 +100,7 @@ impl Distribution {
         self.buckets
             .quantile_buckets_into(&[0.5, 0.9, 0.99, 0.999, 1.0], &mut found)
             .expect("the quantiles are within 0..=1, with a place for each");
-        let max = found[4]
-            .as_ref()
-            .map_or(0, |highest| self.max.max(highest.start()));
+        let max = found[4].as_ref().map_or(0, |highest| self.max.max(highest.start()));
         let mut values = found.map(|bucket| bucket.map_or(0, |bucket| bucket.end().min(max)));
         values[4] = max;
         values
@@ -138,9 +120,7 @@ mod tests {
     #[test]
     fn a_percentile_is_at_most_one_part_in_32_above_the_true_one() {
         for step in [1, 7, 1_000, 1_234_567] {
-            let latency = stage_of((1..=100_000).rev().map(|value| value * step))
-                .load()
-                .latency();
+            let latency = stage_of((1..=100_000).rev().map(|value| value * step)).load().latency();
             assert_eq!(latency.count, 100_000);
             assert_eq!(latency.max_nanos, 100_000 * step);
             for (reported, rank) in [

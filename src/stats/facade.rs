@@ -179,10 +179,7 @@ mod tests {
                 DebugValue::Gauge(value) => value.into_inner(),
                 DebugValue::Histogram(values) => values.iter().map(|value| value.0).sum(),
             };
-            (
-                format!("{}{{{}}}", key.key().name(), labels.join(",")),
-                number,
-            )
+            (format!("{}{{{}}}", key.key().name(), labels.join(",")), number)
         })
         .collect()
     }

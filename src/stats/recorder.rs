@@ -270,12 +270,7 @@ mod tests {
     use crate::stats::WalStats;
 
     fn commit(records: u64, write_nanos: u64) -> CommitSample {
-        CommitSample {
-            records,
-            bytes: 100 * records,
-            queue_depth: 2 * records,
-            write_nanos,
-        }
+        CommitSample { records, bytes: 100 * records, queue_depth: 2 * records, write_nanos }
     }
 
     #[test]

@@ -76,13 +76,7 @@ impl Fault {
     /// A fault at the `nth` such call, once, whatever the path.
     #[must_use]
     pub fn new(call: Call, nth: u64, kind: FaultKind) -> Self {
-        Self {
-            call,
-            path_contains: None,
-            nth,
-            sticky: false,
-            kind,
-        }
+        Self { call, path_contains: None, nth, sticky: false, kind }
     }
 
     fn matches(&self, call: Call, paths: &[&Path]) -> bool {
@@ -90,9 +84,7 @@ impl Fault {
         (self.call == call || self.call == Call::Any)
             && (self.kind != FaultKind::Short || can_be_short)
             && self.path_contains.as_ref().is_none_or(|part| {
-                paths
-                    .iter()
-                    .any(|path| path.to_string_lossy().contains(part.as_str()))
+                paths.iter().any(|path| path.to_string_lossy().contains(part.as_str()))
             })
     }
 }

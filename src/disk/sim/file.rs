@@ -23,23 +23,14 @@ pub(super) struct SimFile {
 impl SimFile {
     /// Takes over a handle that the machine has counted.
     pub(super) fn new(disk: &SimDisk, file: u64, path: &Path, writable: bool, lock: bool) -> Self {
-        Self {
-            disk: disk.clone(),
-            file,
-            path: path.to_owned(),
-            writable,
-            holds_lock: lock,
-        }
+        Self { disk: disk.clone(), file, path: path.to_owned(), writable, holds_lock: lock }
     }
 
     fn check_writable(&self) -> io::Result<()> {
         if self.writable {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "the file was opened for reading only",
-        ))
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file was opened for reading only"))
     }
 }
 
@@ -106,9 +97,7 @@ impl DiskFile for SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk
-            .lock_machine()
-            .remove_handle(self.file, self.holds_lock);
+        self.disk.lock_machine().remove_handle(self.file, self.holds_lock);
     }
 }
 

@@ -200,9 +200,7 @@ impl Machine {
         let reachable = self.reachable();
         let names = reachable.directories.iter();
         let files = reachable.files.iter();
-        names
-            .map(|id| self.directories[id].unsynced())
-            .sum::<usize>()
+        names.map(|id| self.directories[id].unsynced()).sum::<usize>()
             + files.map(|id| self.content(*id).unsynced()).sum::<usize>()
     }
 
@@ -272,8 +270,7 @@ impl Machine {
     pub(super) fn forget_unreachable(&mut self) {
         let seen = self.reachable().seen;
         self.directories.retain(|id, _| seen.contains(id));
-        self.files
-            .retain(|id, file| file.handles > 0 || seen.contains(id));
+        self.files.retain(|id, file| file.handles > 0 || seen.contains(id));
     }
 }
 

@@ -211,9 +211,7 @@ impl SimDisk {
 
 impl SimDisk {
     fn of(machine: Machine) -> Self {
-        Self {
-            machine: Arc::new(Mutex::new(machine)),
-        }
+        Self { machine: Arc::new(Mutex::new(machine)) }
     }
 
     fn lock_machine(&self) -> MutexGuard<'_, Machine> {

@@ -1,0 +1,165 @@
+//! The housekeeping thread: what time brings, and what must not stall a writer.
+//!
+//! It prepares the next segments, posts the syncs of `Durability::Interval`
+//! and the seals of idle shards. One thread a log; crossbeam-channel between
+//! it and the writers, whose lanes are ordinary ones.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use crate::disk::Disk;
+use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
+use crate::sync::{Arc, JoinHandle, spawn};
+use crate::writer::Lane;
+
+/// How long a shard must have been idle to be sealed.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
+
+/// A segment to prepare, and where to hand it.
+struct Chore {
+    dir: PathBuf,
+    number: u64,
+    zeros: u64,
+    /// Taken by the answer; a chore that is dropped without one answers that
+    /// nobody will prepare it, so that no writer waits for ever.
+    hand_to: Option<Sender<io::Result<Prepared>>>,
+}
+
+impl Chore {
+    /// The lane holds one answer and its writer asks for one at a time. A
+    /// writer that has gone leaves the file to be found blank by the next open.
+    fn answer(&mut self, prepared: io::Result<Prepared>) {
+        if let Some(hand_to) = self.hand_to.take() {
+            drop(hand_to.try_send(prepared));
+        }
+    }
+}
+
+impl Drop for Chore {
+    fn drop(&mut self) {
+        self.answer(Err(io::Error::other("the housekeeping thread has gone")));
+    }
+}
+
+/// The thread and the lane to it.
+pub(crate) struct Housekeeping {
+    chores: Sender<Chore>,
+    inbox: Receiver<Chore>,
+}
+
+impl Housekeeping {
+    pub(crate) fn new() -> Self {
+        let (chores, inbox) = unbounded();
+        Self { chores, inbox }
+    }
+
+    /// The source of one shard's segments. The thread ends when all sources
+    /// have been dropped.
+    pub(crate) fn source(&self, dir: PathBuf) -> Box<dyn SegmentSource> {
+        let (hand_to, prepared) = bounded(1);
+        Box::new(Housekept { dir, chores: self.chores.clone(), hand_to, prepared })
+    }
+
+    /// Starts the thread, which serves until every source is gone.
+    pub(crate) fn start(
+        self,
+        disk: Arc<dyn Disk>,
+        lanes: Vec<Arc<Lane>>,
+        interval: Option<Duration>,
+    ) -> io::Result<JoinHandle<()>> {
+        let Self { chores, inbox } = self;
+        drop(chores);
+        let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
+        let since = Instant::now();
+        let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
+        let lanes = lanes.into_iter().map(idle).collect();
+        let keeper = Keeper { disk, inbox, sync: interval.is_some(), tick, lanes };
+        spawn("shardwal-housekeeping".into(), move || keeper.serve())
+    }
+}
+
+struct Keeper {
+    disk: Arc<dyn Disk>,
+    inbox: Receiver<Chore>,
+    sync: bool,
+    tick: Duration,
+    lanes: Vec<(Arc<Lane>, Idle)>,
+}
+
+/// Since when a shard has not synced anything new.
+struct Idle {
+    synced: u64,
+    since: Instant,
+    /// Whether it has been asked to seal since.
+    sealed: bool,
+}
+
+impl Keeper {
+    fn serve(mut self) {
+        let mut next_tick = Instant::now() + self.tick;
+        loop {
+            match self.inbox.recv_deadline(next_tick) {
+                Ok(chore) => self.prepare(chore),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                self.tick(now);
+                next_tick = now + self.tick;
+            }
+        }
+    }
+
+    fn prepare(&self, mut chore: Chore) {
+        // With others waiting, a segment's first zeros must do; its writer
+        // adds the rest as it goes.
+        let zeros =
+            if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
+        let disk = self.disk.as_ref();
+        // A disk that panics must not take the other shards' syncs with it.
+        let prepared =
+            catch_unwind(AssertUnwindSafe(|| prepare(disk, &chore.dir, chore.number, zeros)));
+        chore.answer(prepared.unwrap_or_else(|_| Err(io::Error::other("the disk has panicked"))));
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for (lane, idle) in &mut self.lanes {
+            let progress = &lane.progress;
+            if self.sync && progress.synced() < progress.acknowledged() {
+                lane.mailbox.request_sync();
+            }
+            let synced = progress.synced();
+            if synced != idle.synced {
+                *idle = Idle { synced, since: now, sealed: false };
+            } else if !idle.sealed && now - idle.since >= SEAL_AFTER {
+                lane.mailbox.request_seal();
+                idle.sealed = true;
+            }
+        }
+    }
+}
+
+/// A writer's end of the lane.
+struct Housekept {
+    dir: PathBuf,
+    chores: Sender<Chore>,
+    hand_to: Sender<io::Result<Prepared>>,
+    prepared: Receiver<io::Result<Prepared>>,
+}
+
+impl SegmentSource for Housekept {
+    fn request(&mut self, number: u64, zeros: u64) {
+        let (dir, hand_to) = (self.dir.clone(), Some(self.hand_to.clone()));
+        // A chore that cannot be sent answers as it is dropped.
+        drop(self.chores.send(Chore { dir, number, zeros, hand_to }));
+    }
+
+    fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {
+        if wait { self.prepared.recv().ok() } else { self.prepared.try_recv().ok() }
+    }
+}

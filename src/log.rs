@@ -1,0 +1,314 @@
+//! The log: all shards behind one handle.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::checkpoint::Checkpoint;
+use crate::completion::{Barrier, BatchCompletion, Completion, Part};
+use crate::config::Config;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{CloseError, OpenError, Refused, ReplayError, TruncateError};
+use crate::open::{Opened, open};
+use crate::recovery::RecoveryReport;
+use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
+use crate::router::shard_of;
+use crate::shard::WalShard;
+use crate::stats::WalStats;
+use crate::sync::{Arc, JoinHandle, Mutex};
+use crate::truncate::{OldShard, TruncateReport, truncate};
+use crate::waiters::Waiter;
+
+/// A sharded write-ahead log in one directory.
+///
+/// Share it behind a reference or an `Arc`; every method takes `&self`, and no
+/// append takes a lock that another caller could hold. Dropping it does what
+/// [`ShardedWal::close`] does, without reporting.
+#[derive(Debug)]
+pub struct ShardedWal {
+    disk: Arc<dyn Disk>,
+    shards: Vec<WalShard>,
+    old: Vec<OldShard>,
+    recovery: RecoveryReport,
+    housekeeping: Mutex<Option<JoinHandle<()>>>,
+    /// The directory is ours until this is dropped: by close, once all is
+    /// written. Held while a truncation is under way.
+    lock: Mutex<Option<Box<dyn DiskFile>>>,
+}
+
+impl ShardedWal {
+    /// Opens or creates the log that `config` names: takes the lock, surveys
+    /// every shard (the whole log is read and checked), and starts a writer
+    /// thread a shard and one housekeeping thread. Blocks until all of that is
+    /// done. What stood in the log is in [`ShardedWal::recovery`], and is read
+    /// by [`ShardedWal::replay`].
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Unless it is `Io`, nothing on the disk was changed.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let Opened { disk, shards, old, recovery, housekeeping, lock } = open(config)?;
+        let housekeeping = Mutex::new(Some(housekeeping));
+        Ok(Self { disk, shards, old, recovery, housekeeping, lock: Mutex::new(Some(lock)) })
+    }
+
+    /// What open found.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Shards of the current generation.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard that a key lives in, for ever within this generation.
+    #[must_use]
+    pub fn shard_of(&self, key: u64) -> usize {
+        shard_of(key, self.shards.len())
+    }
+
+    fn shard(&self, key: u64) -> &WalShard {
+        &self.shards[self.shard_of(key)]
+    }
+
+    /// Appends a record; blocks while its shard's queue is full. Dropping the
+    /// completion is fire and forget. Records of one key that one thread
+    /// appends are written in that order.
+    ///
+    /// Whatever refuses the record is told by the completion; to get the
+    /// payload back, use [`ShardedWal::try_append`].
+    pub fn append(&self, key: u64, payload: impl Into<Bytes>) -> Completion<'_> {
+        let appended = self.shard(key).append(key, payload.into(), None);
+        appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
+    }
+
+    /// Appends a record, or gives its payload back at once. Never blocks.
+    ///
+    /// # Errors
+    /// [`Refused`], with the reason.
+    pub fn try_append(
+        &self,
+        key: u64,
+        payload: impl Into<Bytes>,
+    ) -> Result<Completion<'_>, Refused> {
+        self.shard(key).try_append(key, payload.into())
+    }
+
+    /// Appends a record; blocks while the queue is full, at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`Refused`], with the reason; the payload comes back.
+    pub fn append_timeout(
+        &self,
+        key: u64,
+        payload: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Completion<'_>, Refused> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.shard(key).append(key, payload.into(), deadline)
+    }
+
+    /// Appends a record; waits for room as a future, without blocking. The
+    /// future resolves when the record is queued, to its completion.
+    pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
+        AppendFuture { shard: self.shard(key), key, payload: payload.into(), enrolled: None }
+    }
+
+    /// Appends many records: each shard's part is one batch, of which all or
+    /// nothing survives a crash. Blocks while a queue is full. Records of one
+    /// key keep their order.
+    ///
+    /// A part over a limit ([`crate::BATCH_RECORDS_MAX`],
+    /// [`crate::BATCH_BYTES_MAX`], the queue's depth) refuses the whole batch
+    /// before anything is queued.
+    pub fn append_batch(
+        &self,
+        records: impl IntoIterator<Item = (u64, Bytes)>,
+    ) -> BatchCompletion<'_> {
+        // For each shard its records, and their indices in the batch.
+        type Split = (Vec<usize>, Vec<(u64, Bytes)>);
+        let mut parts: Vec<Split> = Vec::new();
+        parts.resize_with(self.shards.len(), Default::default);
+        for (index, (key, payload)) in records.into_iter().enumerate() {
+            let (indices, part) = &mut parts[self.shard_of(key)];
+            indices.push(index);
+            part.push((key, payload));
+        }
+        let mut checked = parts.iter().zip(&self.shards);
+        let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
+        let mut queued = Vec::new();
+        for (index, ((records, part), shard)) in parts.into_iter().zip(&self.shards).enumerate() {
+            if part.is_empty() {
+                continue;
+            }
+            let last = match &oversized {
+                Some(cause) => Completion::refused(cause.clone()),
+                None => shard.append_part(part),
+            };
+            queued.push(Part { shard: index, last, records });
+        }
+        BatchCompletion::new(queued)
+    }
+
+    /// A barrier over all shards: resolves when everything that was appended
+    /// before this call is on stable storage, in every durability mode.
+    pub fn flush(&self) -> Barrier<'_> {
+        let flush = |shard| {
+            let shard: &WalShard = shard;
+            (shard, shard.lane().mailbox.request_sync())
+        };
+        Barrier::new(self.shards.iter().map(flush).collect())
+    }
+
+    /// Hands every record to `callback`: those that stood in the log when it
+    /// was opened and those acknowledged before this call. Generations come
+    /// one after the other; within one, shards run in parallel, each in order,
+    /// so that records of one key come in append order. Blocks until done.
+    ///
+    /// # Errors
+    /// The callback's first error, or the log's; the other threads stop.
+    ///
+    /// # Panics
+    /// With the callback's panic, once the other threads have stopped.
+    pub fn replay<E: Send>(
+        &self,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        replay(self.disk.as_ref(), self.plans(None), &options, &callback)
+    }
+
+    /// The same from a checkpoint on: records below it are not handed out, and
+    /// segments below it not read.
+    ///
+    /// # Errors
+    /// As for [`ShardedWal::replay`].
+    ///
+    /// # Panics
+    /// As for [`ShardedWal::replay`].
+    pub fn replay_from<E: Send>(
+        &self,
+        checkpoint: &Checkpoint,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        replay(self.disk.as_ref(), self.plans(Some(checkpoint)), &options, &callback)
+    }
+
+    /// One plan a shard, grouped by generation, oldest first.
+    fn plans(&self, checkpoint: Option<&Checkpoint>) -> Vec<Vec<ShardPlan>> {
+        let from = |plan: &mut ShardPlan| {
+            if let Some(checkpoint) = checkpoint {
+                plan.from = plan.from.max(checkpoint.below(&plan.folder.identity));
+            }
+        };
+        let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
+        let old = self.old.iter().map(OldShard::plan);
+        let current = self.shards.iter().map(|shard| ShardPlan {
+            folder: shard.folder().clone(),
+            from: *shard.purged_below().lock(),
+            to: shard.acknowledged_below(),
+            segments: shard.catalogue().lock().clone(),
+        });
+        for mut plan in old.chain(current) {
+            from(&mut plan);
+            let generation = plan.folder.identity.generation;
+            match generations.last_mut() {
+                Some(plans) if plans[0].folder.identity.generation == generation => {
+                    plans.push(plan)
+                }
+                _ => generations.push(vec![plan]),
+            }
+        }
+        generations
+    }
+
+    /// Where each shard stands now: all below is answered, under the terms of
+    /// the durability mode.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let generation = self.shards[0].folder().identity.generation;
+        Checkpoint::new(generation, self.shards.iter().map(WalShard::acknowledged_below))
+    }
+
+    /// Gives up everything below the checkpoint: it will never be replayed
+    /// again, and segments that hold nothing else are deleted. Durable when
+    /// this returns. Needs no space. Segments are deleted whole, and the one
+    /// that is written to stays.
+    ///
+    /// # Errors
+    /// See [`TruncateError`]; nothing at or above the checkpoint is touched.
+    pub fn truncate_before(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<TruncateReport, TruncateError> {
+        let lock = self.lock.lock();
+        if lock.is_none() {
+            return Err(TruncateError::Closed);
+        }
+        truncate(self.disk.as_ref(), &self.old, &self.shards, checkpoint)
+    }
+
+    /// What the shards have done since open. Takes no lock that an append
+    /// could meet.
+    #[must_use]
+    pub fn stats(&self) -> WalStats {
+        let depth = |shard: &WalShard| shard.lane().mailbox.depth();
+        WalStats::of(self.shards.iter().map(|shard| (shard.recorder(), depth(shard))))
+    }
+
+    /// Closes the log: later appends are refused, what was queued is written
+    /// and synced, the threads are joined, the directory's lock is given up.
+    /// Every completion is resolved when this returns. Calling it again returns
+    /// the same answer.
+    ///
+    /// # Errors
+    /// The first shard's that did not close in order.
+    pub fn close(&self) -> Result<(), CloseError> {
+        self.shards.iter().for_each(WalShard::close_queue);
+        let mut first = Ok(());
+        for (shard, ended) in self.shards.iter().map(WalShard::join).enumerate() {
+            let ended = ended.map_err(|cause| CloseError { shard, cause });
+            first = first.and(ended);
+        }
+        if let Some(housekeeping) = self.housekeeping.lock().take() {
+            // It has no result, and a panic there is caught there.
+            drop(housekeeping.join());
+        }
+        drop(self.lock.lock().take());
+        first
+    }
+}
+
+impl Drop for ShardedWal {
+    fn drop(&mut self) {
+        drop(self.close());
+    }
+}
+
+/// Waits for room in a shard's queue. See [`ShardedWal::append_async`].
+#[derive(Debug)]
+#[must_use = "nothing is appended until it is polled"]
+pub struct AppendFuture<'log> {
+    shard: &'log WalShard,
+    key: u64,
+    payload: Bytes,
+    enrolled: Option<Arc<Waiter>>,
+}
+
+impl<'log> Future for AppendFuture<'log> {
+    type Output = Result<Completion<'log>, Refused>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.enrolled) {
+            Some(appended) => Poll::Ready(appended),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Opening: lock, manifest, survey, and only then the first write.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::{Config, Durability};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::error::OpenError;
+use crate::housekeeping::Housekeeping;
+use crate::manifest::{Generation, Manifest, is_generation};
+use crate::parallel::in_parallel;
+use crate::purge::{self, PurgeMark};
+use crate::recovery::{Folder, RecoveryReport, Settled, ShardRecovery, Survey, settle, survey};
+use crate::segment::SegmentIdentity;
+use crate::segment_writer::{SegmentPolicy, SegmentWriter};
+use crate::shard::WalShard;
+use crate::stats::Recorder;
+use crate::sync::{Arc, JoinHandle, Mutex, spawn};
+use crate::truncate::OldShard;
+use crate::writer::{CommitPolicy, Lane, Writer};
+
+const LOCK: &str = "LOCK";
+
+/// A log that is open: what [`crate::ShardedWal`] is made of.
+pub(crate) struct Opened {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) shards: Vec<WalShard>,
+    pub(crate) old: Vec<OldShard>,
+    pub(crate) recovery: RecoveryReport,
+    pub(crate) housekeeping: JoinHandle<()>,
+    pub(crate) lock: Box<dyn DiskFile>,
+}
+
+/// A shard that was read, before anything is written.
+pub(crate) struct Found {
+    pub(crate) folder: Folder,
+    pub(crate) purge: PurgeMark,
+    pub(crate) survey: Survey,
+}
+
+impl Found {
+    pub(crate) fn report(&self) -> ShardRecovery {
+        let identity = &self.folder.identity;
+        let below = self.folder.purged_below;
+        ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
+    }
+
+    /// Whether it can be left as it is: nothing has to be copied.
+    fn is_settled(&self) -> bool {
+        self.survey.durable_below >= self.survey.next_sequence || self.survey.segments.is_empty()
+    }
+}
+
+/// See [`crate::ShardedWal::open`].
+pub(crate) fn open(config: Config) -> Result<Opened, OpenError> {
+    config.validate()?;
+    let disk = config.disk.clone();
+    let dir = &config.dir;
+    create_dirs(disk.as_ref(), dir)?;
+    let lock = take_lock(disk.as_ref(), dir)?;
+    let manifest = load_manifest(disk.as_ref(), dir)?;
+    let (found, report) = read_shards(disk.as_ref(), dir, &manifest)?;
+    if let Some(damage) = report.damage().next() {
+        return Err(OpenError::Damaged(Box::new(damage.clone())));
+    }
+    // From here on the disk is written to.
+    start(&config, manifest, found, report, lock)
+}
+
+fn start(
+    config: &Config,
+    mut manifest: Manifest,
+    found: Vec<Found>,
+    mut report: RecoveryReport,
+    lock: Box<dyn DiskFile>,
+) -> Result<Opened, OpenError> {
+    let disk = &config.disk;
+    let shards = u32::try_from(config.shards).expect("the config bounds the shards");
+    let goes_on = manifest.current().filter(|generation| generation.shards == shards);
+    let is_current = |found: &Found| {
+        goes_on.is_some_and(|generation| generation.number == found.folder.identity.generation)
+    };
+    let settled = in_parallel(&found, |found| {
+        let needed = is_current(found) || !found.is_settled();
+        needed.then(|| settle(disk.as_ref(), &found.folder, &found.survey)).transpose()
+    })?;
+    for (shard, settled) in report.shards.iter_mut().zip(&settled) {
+        shard.copied_records = settled.as_ref().map_or(0, |settled| settled.copied);
+    }
+    let (mut old, mut current) = (Vec::new(), Vec::new());
+    for (found, settled) in found.into_iter().zip(settled) {
+        match settled {
+            Some(settled) if is_current(&found) => {
+                current.push((found.folder, found.purge, settled))
+            }
+            settled => old.push(old_shard(found, settled)),
+        }
+    }
+    if goes_on.is_none() {
+        current = create_generation(config, &mut manifest, shards)?;
+    }
+    let (shards, housekeeping) = start_shards(config, current)?;
+    let (disk, recovery) = (disk.clone(), report);
+    Ok(Opened { disk, shards, old, recovery, housekeeping, lock })
+}
+
+fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
+    let next_sequence = found.survey.next_sequence;
+    let segments = match settled {
+        None => found.survey.segments,
+        Some(mut settled) => {
+            if let Some(last) = settled.segments.last_mut() {
+                last.next_sequence = Some(next_sequence);
+                last.end = settled.position;
+            }
+            settled.segments
+        }
+    };
+    OldShard {
+        purged_below: Mutex::new(found.purge.below),
+        folder: found.folder,
+        segments: Mutex::new(segments),
+        next_sequence,
+        purge: Mutex::new(Some(found.purge)),
+    }
+}
+
+/// Creates the directories on the way that are missing, each durably.
+fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    match disk.list(dir) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(OpenError::io("opening the directory", dir)(error)),
+    }
+    let parent = dir.parent().unwrap_or(Path::new(""));
+    create_dirs(disk, parent)?;
+    create_dir(disk, dir)?;
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    disk.sync_dir(parent).map_err(OpenError::io("syncing", parent))
+}
+
+fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
+}
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
+    let path = dir.join(LOCK);
+    match disk.lock(&path) {
+        Ok(mut file) => {
+            // For the message of the next opener only: the lock holds without.
+            let pid = format!("{:<10}\n", std::process::id());
+            drop(write_full(file.as_mut(), pid.as_bytes(), 0));
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::Locked { dir: dir.to_path_buf(), pid: lock_holder(disk, &path) })
+        }
+        Err(error) => Err(OpenError::io("locking", &path)(error)),
+    }
+}
+
+fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
+    let file = disk.open(path, OpenMode::Read).ok()?;
+    let mut bytes = [0; 16];
+    let read = read_full(file.as_ref(), &mut bytes, 0).ok()?;
+    std::str::from_utf8(&bytes[..read]).ok()?.trim().parse().ok()
+}
+
+/// The manifest, or a new one for a directory that holds no log.
+fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
+    if let Some(manifest) = Manifest::load(disk, dir)? {
+        return Ok(manifest);
+    }
+    let names = disk.list(dir).map_err(OpenError::io("listing", dir))?;
+    if names.iter().any(|name| is_generation(name)) {
+        let what = "it is missing, though generations stand beside it".into();
+        return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
+    }
+    let manifest = Manifest::new();
+    manifest.store(disk, dir)?;
+    Ok(manifest)
+}
+
+/// Reads every shard of every generation, in parallel. Changes nothing.
+pub(crate) fn read_shards(
+    disk: &dyn Disk,
+    dir: &Path,
+    manifest: &Manifest,
+) -> Result<(Vec<Found>, RecoveryReport), OpenError> {
+    let mut identities = Vec::new();
+    for generation in &manifest.generations {
+        for shard in 0..generation.shards {
+            let number = generation.number;
+            let identity =
+                SegmentIdentity { log: manifest.log, generation: number, shard, number: 0 };
+            identities.push((generation.shard_dir(dir, shard), identity));
+        }
+    }
+    let found = in_parallel(&identities, |(dir, identity)| {
+        let purge = purge::load(disk, dir, identity)?;
+        let folder = Folder { dir: dir.clone(), identity: *identity, purged_below: purge.below };
+        let survey = survey(disk, &folder)?;
+        Ok(Found { folder, purge, survey })
+    })?;
+    let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
+    Ok((found, report))
+}
+
+type Fresh = (Folder, PurgeMark, Settled);
+
+/// Makes the folders and first segments of the next generation, then names it
+/// in the manifest: only from then on it exists.
+fn create_generation(
+    config: &Config,
+    manifest: &mut Manifest,
+    shards: u32,
+) -> Result<Vec<Fresh>, OpenError> {
+    let (disk, log) = (config.disk.as_ref(), config.dir.as_path());
+    let number = manifest.current().map_or(1, |generation| generation.number + 1);
+    let generation = Generation { number, shards };
+    let dir = generation.dir(log);
+    remove_leftovers(disk, &dir)?;
+    create_dir(disk, &dir)?;
+    let folders: Vec<_> = (0..shards)
+        .map(|shard| Folder {
+            dir: generation.shard_dir(log, shard),
+            identity: SegmentIdentity { log: manifest.log, generation: number, shard, number: 0 },
+            purged_below: 0,
+        })
+        .collect();
+    let fresh = in_parallel(&folders, |folder| {
+        create_dir(disk, &folder.dir)?;
+        purge::create(disk, &folder.dir)
+            .map_err(OpenError::io("creating the purge mark of", &folder.dir))?;
+        // Its last act is to sync the folder.
+        let settled = settle(disk, folder, &Survey::default())?;
+        Ok((folder.clone(), PurgeMark::default(), settled))
+    })?;
+    disk.sync_dir(&dir).map_err(OpenError::io("syncing", &dir))?;
+    disk.sync_dir(log).map_err(OpenError::io("syncing", log))?;
+    manifest.generations.push(generation);
+    manifest.store(disk, log)?;
+    Ok(fresh)
+}
+
+/// Removes what an open that did not get to the manifest has left.
+fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let shards = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.map_err(OpenError::io("listing", dir))?,
+    };
+    for shard in shards {
+        let shard = dir.join(shard);
+        for name in disk.list(&shard).map_err(OpenError::io("listing", &shard))? {
+            let path = shard.join(name);
+            disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
+        }
+        disk.remove_dir(&shard).map_err(OpenError::io("removing", &shard))?;
+    }
+    disk.remove_dir(dir).map_err(OpenError::io("removing", dir))
+}
+
+/// A shard with all but its thread.
+struct Ready {
+    folder: Folder,
+    purge: PurgeMark,
+    lane: Arc<Lane>,
+    recorder: Arc<Recorder>,
+    catalogue: crate::segment_writer::Catalogue,
+    base: u64,
+    writer: Writer,
+}
+
+fn start_shards(
+    config: &Config,
+    current: Vec<Fresh>,
+) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
+    let housekeeping = Housekeeping::new();
+    let ready: Vec<_> =
+        current.into_iter().map(|fresh| make_ready(config, fresh, &housekeeping)).collect();
+    let interval = match config.durability {
+        Durability::Interval(interval) => Some(interval),
+        Durability::Sync | Durability::Os => None,
+    };
+    let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
+    let started = |what| OpenError::io(what, &config.dir);
+    let housekeeping = housekeeping
+        .start(config.disk.clone(), lanes, interval.map(sync_tick))
+        .map_err(started("starting the housekeeping thread of"))?;
+    let mut shards = Vec::new();
+    for ready in ready {
+        let Ready { folder, purge, lane, recorder, catalogue, base, writer } = ready;
+        let name = format!("shardwal-{}", folder.identity.shard);
+        // Where a thread cannot be started, dropping the writers and shards
+        // made so far ends them in order.
+        let writer =
+            spawn(name, move || writer.run()).map_err(started("starting a writer thread of"))?;
+        shards.push(WalShard::new(folder, base, lane, recorder, catalogue, purge, writer));
+    }
+    Ok((shards, housekeeping))
+}
+
+/// The promise is that a sync *follows within* the interval: looking twice as
+/// often leaves half of it for the sync itself.
+fn sync_tick(interval: Duration) -> Duration {
+    interval / 2
+}
+
+fn make_ready(config: &Config, fresh: Fresh, housekeeping: &Housekeeping) -> Ready {
+    let (folder, purge, settled) = fresh;
+    let (lane, receiver) = Lane::new(config.queue_records, config.queue_bytes as u64);
+    let shard = folder.identity.shard as usize;
+    let log_name = config.dir.display().to_string();
+    let recorder = Arc::new(Recorder::new(&log_name, shard));
+    let catalogue = Arc::new(Mutex::new(settled.segments));
+    let policy = SegmentPolicy {
+        segment_bytes: config.segment_bytes,
+        zeros_ahead: config.durability != Durability::Os && !config.disk.copy_on_write(&config.dir),
+    };
+    let base = settled.next_sequence;
+    let source = housekeeping.source(PathBuf::from(&folder.dir));
+    let segments = SegmentWriter::new(
+        policy,
+        &settled.header,
+        settled.file,
+        settled.position,
+        base,
+        source,
+        catalogue.clone(),
+    );
+    let policy = CommitPolicy {
+        records_max: config.commit_records as u64,
+        bytes_max: config.commit_bytes,
+        sync: config.durability == Durability::Sync,
+    };
+    let writer = Writer::new(lane.clone(), receiver, segments, policy, recorder.clone(), base);
+    Ready { folder, purge, lane, recorder, catalogue, base, writer }
+}

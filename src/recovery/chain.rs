@@ -1,0 +1,167 @@
+//! Which of a shard's files are the log: from the newest segment with a header,
+//! back through the predecessors that each names. Changes nothing.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::disk::Disk;
+use crate::error::{Damage, OpenError};
+use crate::recovery::survey::{Folder, absolute, read_header, search_file};
+use crate::segment::{FoundHeader, SegmentHeader, is_unfinished, segment_number};
+
+/// A segment of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) header: SegmentHeader,
+}
+
+/// See the module's words.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// Oldest first.
+    pub(crate) links: Vec<Link>,
+    pub(crate) highest_number: u64,
+    /// Segments that open superseded before, prepared and never used, or torn.
+    pub(crate) superfluous: Vec<PathBuf>,
+    /// Bytes of segments that were left out because their header did not come.
+    pub(crate) discarded_bytes: u64,
+    /// The highest mark, and sequence, in segments that were left out.
+    pub(crate) discarded_mark: u64,
+    pub(crate) discarded_next: u64,
+    /// What makes it impossible to tell.
+    pub(crate) damage: Option<Damage>,
+}
+
+impl Chain {
+    pub(crate) fn read(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
+        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+        let mut numbers: BTreeSet<u64> =
+            names.iter().filter_map(|name| segment_number(name)).collect();
+        let mut chain =
+            Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
+        let unfinished = names.iter().filter(|name| is_unfinished(name));
+        chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
+        let expected_some = !numbers.is_empty() || folder.purged_below < u64::MAX;
+        while let Some(newest) = numbers.pop_last() {
+            match chain.try_from(disk, folder, newest, &numbers)? {
+                Attempt::Whole | Attempt::Damaged => {
+                    chain.skip_over(folder, &numbers);
+                    return Ok(chain);
+                }
+                // The segments from `torn` on are left out; go on below them.
+                Attempt::Torn(torn) => {
+                    drop(numbers.split_off(&torn));
+                }
+            }
+        }
+        if expected_some {
+            chain.damage = Some(damage(folder, 1, "the shard has no segment with a header", 0));
+        }
+        Ok(chain)
+    }
+
+    /// Follows the predecessors from `newest`.
+    fn try_from(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Folder,
+        newest: u64,
+        older: &BTreeSet<u64>,
+    ) -> Result<Attempt, OpenError> {
+        let mut links: Vec<Link> = Vec::new();
+        let mut number = newest;
+        loop {
+            let identity = folder.identity.with_number(number);
+            let header = match SegmentHeader::parse(&read_header(disk, folder, number)?, &identity)
+            {
+                FoundHeader::Header(header) => header,
+                FoundHeader::Newer(version) => {
+                    let what = format!("its format is version {version}");
+                    return Err(OpenError::NewerFormat { file: folder.path(number), what });
+                }
+                FoundHeader::Foreign(_) => {
+                    let what = "the file is a segment of another log, shard or number";
+                    self.damage = Some(damage(folder, number, what, 0));
+                    return Ok(Attempt::Damaged);
+                }
+                FoundHeader::Blank | FoundHeader::Bad => {
+                    return self.leave_out(disk, folder, number, &links);
+                }
+            };
+            let predecessor = header.predecessor;
+            links.push(Link { header });
+            // Below the purge mark segments are gone, or on their way.
+            if predecessor.number == 0 || predecessor.next_sequence <= folder.purged_below {
+                break;
+            }
+            if predecessor.number >= number || !older.contains(&predecessor.number) {
+                let what = "the segment is missing, and its successor needs it";
+                let durable = header.first_sequence;
+                self.damage = Some(damage(folder, predecessor.number, what, durable));
+                return Ok(Attempt::Damaged);
+            }
+            number = predecessor.number;
+        }
+        links.reverse();
+        self.links = links;
+        Ok(Attempt::Whole)
+    }
+
+    /// A segment without its header, and all after it, never came whole to the
+    /// disk, unless something in them says that it was durable there.
+    fn leave_out(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Folder,
+        number: u64,
+        later: &[Link],
+    ) -> Result<Attempt, OpenError> {
+        let remains = search_file(disk, folder, number)?;
+        self.superfluous.push(folder.path(number));
+        self.discarded_bytes += remains.bytes;
+        // Without the header its first sequence is not known, but a mark past
+        // it says that something in this very segment was durable.
+        if let Some(mark) = remains.mark.filter(|mark| *mark > 0) {
+            let what = "the segment's header cannot be read, and records in it were durable";
+            self.damage = Some(damage(folder, number, what, mark.unsigned_abs()));
+            return Ok(Attempt::Damaged);
+        }
+        for link in later {
+            let base = link.header.first_sequence;
+            let remains = search_file(disk, folder, link.header.identity.number)?;
+            self.superfluous.push(folder.path(link.header.identity.number));
+            self.discarded_bytes += remains.bytes;
+            let mark = remains.mark.map_or(0, |mark| absolute(base, mark));
+            self.discarded_mark = self.discarded_mark.max(mark);
+            let next = remains.next.map_or(0, |next| base + next);
+            self.discarded_next = self.discarded_next.max(next);
+        }
+        Ok(Attempt::Torn(number))
+    }
+
+    /// Segments below the newest that no successor names were superseded.
+    fn skip_over(&mut self, folder: &Folder, older: &BTreeSet<u64>) {
+        let is_link =
+            |number: &u64| self.links.iter().any(|link| link.header.identity.number == *number);
+        let superseded: Vec<_> = older.iter().filter(|number| !is_link(number)).collect();
+        self.superfluous.extend(superseded.into_iter().map(|number| folder.path(*number)));
+    }
+}
+
+enum Attempt {
+    Whole,
+    Damaged,
+    Torn(u64),
+}
+
+fn damage(folder: &Folder, number: u64, what: &str, durable_below: u64) -> Damage {
+    Damage {
+        generation: folder.identity.generation,
+        shard: folder.identity.shard,
+        file: folder.path(number),
+        offset: 0,
+        first_sequence: folder.purged_below,
+        durable_below,
+        what: what.into(),
+    }
+}

@@ -1,0 +1,20 @@
+//! Recovery: what stands on the disk, what it means, how to go on from it.
+//!
+//! First every shard is surveyed, which changes nothing; only if all of them
+//! can be opened are they settled, one new segment each.
+//!
+//! | label | invariant |
+//! |---|---|
+//! | R1 REPLAY | what is replayed is a gapless prefix of what was accepted, with all that was acknowledged |
+//! | R2 EXHAUSTIVE | every way in which a segment can end has a row in one table |
+//! | R3 FRESH | open writes into no old segment, and replays nothing that it has not read from the disk or written anew |
+
+mod chain;
+mod report;
+mod settle;
+mod survey;
+mod verdict;
+
+pub use report::{RecoveryReport, ShardRecovery};
+pub(crate) use settle::{Settled, settle};
+pub(crate) use survey::{Folder, Survey, survey};

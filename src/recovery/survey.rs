@@ -1,0 +1,275 @@
+//! Reads a shard's folder and decides what stands in it. Changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, DiskFile, OpenMode, read_full};
+use crate::error::{Damage, OpenError};
+use crate::frame_reader::{FrameReader, Remains, Stop, is_consistent, search_remains};
+use crate::recovery::chain::{Chain, Link};
+use crate::recovery::verdict::{Facts, Verdict, judge};
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
+use crate::segment_writer::SegmentMeta;
+
+/// Memory of one shard's survey, beside a frame that is larger.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A shard's folder and what it should hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    pub(crate) dir: PathBuf,
+    /// The number does not count.
+    pub(crate) identity: SegmentIdentity,
+    /// Sequences below are gone.
+    pub(crate) purged_below: u64,
+}
+
+impl Folder {
+    pub(crate) fn path(&self, number: u64) -> PathBuf {
+        segment_path(&self.dir, number)
+    }
+
+    pub(crate) fn seed(&self, number: u64) -> u32 {
+        self.identity.with_number(number).seed()
+    }
+}
+
+/// What stands in a shard's folder.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// The segments that hold the log, oldest first, cut at its end.
+    pub(crate) links: Vec<Link>,
+    /// Their places and sequences, for replay.
+    pub(crate) segments: Vec<SegmentMeta>,
+    /// The sequence after the last record.
+    pub(crate) next_sequence: u64,
+    /// The highest durable mark that a frame says.
+    pub(crate) durable_below: u64,
+    pub(crate) records: u64,
+    /// Bytes of headers and frames that hold the log.
+    pub(crate) bytes: u64,
+    pub(crate) torn_bytes: u64,
+    /// Records whose headers still stand in the torn tail.
+    pub(crate) torn_records: u64,
+    pub(crate) damage: Option<Damage>,
+    /// The highest number of any segment file, used or not.
+    pub(crate) highest_number: u64,
+    /// Files that are no part of the log and may go once the next segment
+    /// stands.
+    pub(crate) superfluous: Vec<PathBuf>,
+}
+
+/// Reads a shard's folder, from the disk rather than from the cache.
+pub(crate) fn survey(disk: &dyn Disk, folder: &Folder) -> Result<Survey, OpenError> {
+    let chain = Chain::read(disk, folder)?;
+    let mut surveyor = Surveyor { disk, folder, survey: Survey::default(), broken: None };
+    surveyor.survey.highest_number = chain.highest_number;
+    surveyor.survey.superfluous = chain.superfluous.clone();
+    surveyor.survey.next_sequence =
+        chain.links.first().map_or(0, |link| link.header.first_sequence);
+    for (index, link) in chain.links.iter().enumerate() {
+        let successor = chain.links.get(index + 1);
+        surveyor.read_segment(link, successor)?;
+    }
+    surveyor.judge(&chain)
+}
+
+struct Surveyor<'a> {
+    disk: &'a dyn Disk,
+    folder: &'a Folder,
+    survey: Survey,
+    broken: Option<Broken>,
+}
+
+/// The first place where reading stopped short.
+struct Broken {
+    stop: Stop,
+    number: u64,
+    offset: u64,
+    has_successor: bool,
+    /// The highest mark seen from here on, a sequence.
+    mark: u64,
+    /// The highest sequence after a frame seen from here on.
+    next: u64,
+}
+
+impl Surveyor<'_> {
+    fn read_segment(&mut self, link: &Link, successor: Option<&Link>) -> Result<(), OpenError> {
+        let number = link.header.identity.number;
+        let path = self.folder.path(number);
+        let io = |doing| OpenError::io(doing, &path);
+        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        file.drop_cache();
+        let bytes = file.len().map_err(io("reading the size of"))?;
+        if self.broken.is_some() {
+            return self.read_past_the_break(
+                link,
+                file.as_ref(),
+                SEGMENT_HEADER_BYTES as u64,
+                bytes,
+            );
+        }
+        let end = successor.map_or(bytes, |link| link.header.predecessor.end.min(bytes));
+        let seed = self.folder.seed(number);
+        let mut frames =
+            FrameReader::new(file, seed, SEGMENT_HEADER_BYTES as u64, end, CHUNK_BYTES);
+        let first_sequence = self.survey.next_sequence.max(link.header.first_sequence);
+        self.survey.next_sequence = first_sequence;
+        let stop = self.read_frames(&mut frames, link).map_err(io("reading"))?;
+        let at = frames.at();
+        self.survey.links.push(link.clone());
+        self.survey.bytes += at;
+        self.survey.segments.push(SegmentMeta {
+            number,
+            first_sequence,
+            next_sequence: Some(self.survey.next_sequence),
+            end: at,
+        });
+        let agrees = successor.is_some_and(|link| {
+            let predecessor = link.header.predecessor;
+            predecessor.end == at && predecessor.next_sequence == self.survey.next_sequence
+        });
+        if stop == Stop::End && agrees {
+            return Ok(());
+        }
+        self.broken = Some(Broken {
+            stop,
+            number,
+            offset: at,
+            has_successor: successor.is_some(),
+            mark: 0,
+            next: 0,
+        });
+        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        self.read_past_the_break(link, file.as_ref(), at, bytes)
+    }
+
+    fn read_frames(&mut self, frames: &mut FrameReader, link: &Link) -> std::io::Result<Stop> {
+        let base = link.header.first_sequence;
+        loop {
+            let frame = match frames.next()? {
+                Ok(frame) => frame,
+                Err(stop) => return Ok(stop),
+            };
+            let first = base + u64::from(frame.header.first);
+            if first < self.survey.next_sequence || !is_consistent(&frame) {
+                frames.back_to(frame.offset);
+                return Ok(Stop::Bad("a frame contradicts the frames before it, or itself"));
+            }
+            self.survey.next_sequence = base + frame.header.next();
+            self.survey.records += u64::from(frame.header.records);
+            let mark = frame.header.mark().map_or(0, |mark| absolute(base, mark));
+            self.survey.durable_below = self.survey.durable_below.max(mark);
+        }
+    }
+
+    /// Looks for what later frames say was durable.
+    fn read_past_the_break(
+        &mut self,
+        link: &Link,
+        file: &dyn DiskFile,
+        from: u64,
+        end: u64,
+    ) -> Result<(), OpenError> {
+        let number = link.header.identity.number;
+        let path = self.folder.path(number);
+        let remains = search_remains(file, self.folder.seed(number), from, end)
+            .map_err(OpenError::io("reading", &path))?;
+        let base = link.header.first_sequence;
+        self.survey.torn_bytes += remains.bytes;
+        if let Some(broken) = &mut self.broken {
+            broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
+            broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
+            if number != broken.number {
+                self.survey.superfluous.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(self, chain: &Chain) -> Result<Survey, OpenError> {
+        let Self { folder, mut survey, broken, .. } = self;
+        survey.torn_bytes += chain.discarded_bytes;
+        if let Some(damage) = &chain.damage {
+            survey.damage = Some(damage.clone());
+            return Ok(survey);
+        }
+        let here = survey.next_sequence;
+        let Some(broken) = broken else {
+            // Only a shard without segments comes here.
+            survey.next_sequence = here.max(folder.purged_below);
+            return Ok(survey);
+        };
+        let mark = broken.mark.max(survey.durable_below).max(chain.discarded_mark);
+        let facts = Facts {
+            stop: broken.stop,
+            has_successor: broken.has_successor,
+            agrees: false,
+            durable_beyond: mark > here,
+        };
+        let path = folder.path(broken.number);
+        match judge(facts) {
+            Verdict::GoOn => {}
+            Verdict::End | Verdict::TornTail => {
+                survey.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
+            }
+            Verdict::Damage => survey.damage = Some(damage(folder, &path, &broken, here, mark)),
+            Verdict::Newer => {
+                let what = format!("{:?} at byte {}", broken.stop, broken.offset);
+                return Err(OpenError::NewerFormat { file: path, what });
+            }
+        }
+        survey.next_sequence = here.max(folder.purged_below);
+        Ok(survey)
+    }
+}
+
+fn damage(folder: &Folder, path: &Path, broken: &Broken, here: u64, mark: u64) -> Damage {
+    let what = match broken.stop {
+        Stop::Bad(what) => what,
+        Stop::Blank => "zeros stand where a frame was",
+        Stop::End | Stop::UnknownKind(_) => "the segment ends before its frames do",
+    };
+    Damage {
+        generation: folder.identity.generation,
+        shard: folder.identity.shard,
+        file: path.to_path_buf(),
+        offset: broken.offset,
+        first_sequence: here,
+        durable_below: mark,
+        what: what.into(),
+    }
+}
+
+/// A mark relative to a segment's first sequence, as a sequence.
+pub(crate) fn absolute(base: u64, mark: i64) -> u64 {
+    base.saturating_add_signed(mark)
+}
+
+/// What stands in a segment whose header cannot be used.
+pub(crate) fn search_file(
+    disk: &dyn Disk,
+    folder: &Folder,
+    number: u64,
+) -> Result<Remains, OpenError> {
+    let path = folder.path(number);
+    let io = |doing| OpenError::io(doing, &path);
+    let file = disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+    file.drop_cache();
+    let bytes = file.len().map_err(io("reading the size of"))?;
+    search_remains(file.as_ref(), folder.seed(number), 0, bytes).map_err(io("reading"))
+}
+
+/// The bytes that a segment's header takes, or fewer where the file is shorter.
+pub(crate) fn read_header(
+    disk: &dyn Disk,
+    folder: &Folder,
+    number: u64,
+) -> Result<Vec<u8>, OpenError> {
+    let path = folder.path(number);
+    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    file.drop_cache();
+    let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+    let read = read_full(file.as_ref(), &mut bytes, 0).map_err(OpenError::io("reading", &path))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

@@ -1,0 +1,387 @@
+//! Reads the log back: generation by generation, shards in parallel within
+//! one, each shard in order, within bounded memory.
+//!
+//! Knows segments and callers' callbacks; it never writes.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, OpenMode};
+use crate::error::{Damage, OpenError, Position, ReplayError};
+use crate::frame::next_record;
+use crate::frame_reader::{Frame, FrameReader, Stop};
+use crate::recovery::Folder;
+use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment_writer::SegmentMeta;
+
+/// A thread's chunk is between these, as the memory limit allows.
+const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(4 << 20);
+
+/// How to replay.
+#[derive(Clone)]
+pub struct ReplayOptions {
+    threads: usize,
+    memory_bytes: usize,
+    progress: Option<Arc<dyn Fn(ReplayProgress) + Send + Sync>>,
+}
+
+impl fmt::Debug for ReplayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayOptions")
+            .field("threads", &self.threads)
+            .field("memory_bytes", &self.memory_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ReplayOptions {
+    /// As many threads as the machine has cores, 64 MiB, no progress.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { threads, memory_bytes: 64 << 20, progress: None }
+    }
+}
+
+impl ReplayOptions {
+    /// Threads that read and call back; at least one, at most one a shard.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Memory for reading, over all threads. Each thread needs 64 KiB or its
+    /// largest batch, whichever is more, whatever this says; slices that the
+    /// callback keeps ([`Record::to_bytes`]) hold their chunk on top of it.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Is called as bytes are read, from any of the threads.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Fn(ReplayProgress) + Send + Sync>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+}
+
+/// How far a replay has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// Bytes read of the segments.
+    pub bytes_done: u64,
+    /// Bytes that there are to read.
+    pub bytes_total: u64,
+}
+
+/// A record as a replay hands it out.
+#[derive(Debug)]
+pub struct Record<'a> {
+    position: Position,
+    key: u64,
+    payload: &'a [u8],
+    frame: &'a Bytes,
+}
+
+impl Record<'_> {
+    /// Its place in the log.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Its series key.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Its payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+
+    /// Its payload as a slice of what was read, without a copy. While it is
+    /// kept, so is the chunk around it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.frame.slice_ref(self.payload)
+    }
+}
+
+/// What a replay has handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct ReplayReport {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+}
+
+/// One shard's share of a replay.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardPlan {
+    pub(crate) folder: Folder,
+    pub(crate) segments: Vec<SegmentMeta>,
+    /// Records of `from..to` are handed out.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl ShardPlan {
+    /// Leaves out the segments that hold nothing that is asked for.
+    fn trim(&mut self) {
+        let (from, to) = (self.from, self.to);
+        self.segments.retain(|meta| {
+            meta.first_sequence < to && meta.next_sequence.is_none_or(|next| next > from)
+        });
+    }
+}
+
+/// Replays the generations one after the other.
+pub(crate) fn replay<E: Send>(
+    disk: &dyn Disk,
+    mut generations: Vec<Vec<ShardPlan>>,
+    options: &ReplayOptions,
+    callback: &(dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+) -> Result<ReplayReport, ReplayError<E>> {
+    let mut bytes_total = 0;
+    for plan in generations.iter_mut().flatten() {
+        plan.trim();
+        for meta in &plan.segments {
+            bytes_total += segment_bytes(disk, plan, meta).map_err(ReplayError::Log)?;
+        }
+    }
+    let shared = Shared {
+        disk,
+        options,
+        callback,
+        bytes_total,
+        bytes_done: AtomicU64::new(0),
+        records: AtomicU64::new(0),
+        payload_bytes: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    };
+    for plans in generations {
+        shared.run_generation(plans)?;
+    }
+    Ok(ReplayReport {
+        records: shared.records.into_inner(),
+        payload_bytes: shared.payload_bytes.into_inner(),
+    })
+}
+
+fn segment_bytes(disk: &dyn Disk, plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError> {
+    if meta.next_sequence.is_some() {
+        return Ok(meta.end);
+    }
+    let path = plan.folder.path(meta.number);
+    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    file.len().map_err(OpenError::io("reading the size of", &path))
+}
+
+/// What the threads of a replay share. The counters order nothing: they are
+/// read when the threads have been joined, or shown to people, hence Relaxed.
+struct Shared<'a, E> {
+    disk: &'a dyn Disk,
+    options: &'a ReplayOptions,
+    callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+    bytes_total: u64,
+    bytes_done: AtomicU64,
+    records: AtomicU64,
+    payload_bytes: AtomicU64,
+    /// Set by the thread that failed; the others stop at their next frame.
+    stop: AtomicBool,
+    /// The first failure.
+    failure: Mutex<Option<Failure<E>>>,
+}
+
+enum Failure<E> {
+    Error(ReplayError<E>),
+    Panic(Box<dyn std::any::Any + Send>),
+}
+
+impl<E: Send> Shared<'_, E> {
+    fn run_generation(&self, plans: Vec<ShardPlan>) -> Result<(), ReplayError<E>> {
+        let threads = self.options.threads.min(plans.len()).max(1);
+        let memory = self.options.memory_bytes / threads;
+        let chunk_bytes = memory.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        for plan in plans {
+            // The receiver lives in this function.
+            drop(sender.send(plan));
+        }
+        drop(sender);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let plans = receiver.clone();
+                scope.spawn(move || self.work(&plans, chunk_bytes));
+            }
+        });
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            None => Ok(()),
+            Some(Failure::Error(error)) => Err(error),
+            Some(Failure::Panic(panic)) => resume_unwind(panic),
+        }
+    }
+
+    /// One thread: a shard after the other, until there is none or one failed.
+    fn work(&self, plans: &crossbeam_channel::Receiver<ShardPlan>, chunk_bytes: usize) {
+        while let Ok(plan) = plans.recv() {
+            let done = catch_unwind(AssertUnwindSafe(|| self.run_shard(&plan, chunk_bytes)));
+            let failure = match done {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => Failure::Error(error),
+                Err(panic) => Failure::Panic(panic),
+            };
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            // ORDERING: Relaxed; a hint to stop early, the join orders.
+            self.stop.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+
+    fn run_shard(&self, plan: &ShardPlan, chunk_bytes: usize) -> Result<(), ReplayError<E>> {
+        for meta in &plan.segments {
+            self.run_segment(plan, meta, chunk_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn run_segment(
+        &self,
+        plan: &ShardPlan,
+        meta: &SegmentMeta,
+        chunk_bytes: usize,
+    ) -> Result<(), ReplayError<E>> {
+        let path = plan.folder.path(meta.number);
+        let log = |doing| {
+            let to = OpenError::io(doing, &path);
+            |error| ReplayError::Log(to(error))
+        };
+        let file = self.disk.open(&path, OpenMode::Read).map_err(log("opening"))?;
+        let end = match meta.next_sequence {
+            Some(_) => meta.end,
+            None => file.len().map_err(log("reading the size of"))?,
+        };
+        let base = self.first_sequence(plan, meta, file.as_ref())?;
+        let seed = plan.folder.seed(meta.number);
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let mut frames = FrameReader::new(file, seed, start, end, chunk_bytes);
+        let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
+        let mut next = meta.first_sequence;
+        let mut reported = 0;
+        while next < needed {
+            // ORDERING: Relaxed; a hint to stop early.
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match frames.next().map_err(log("reading"))? {
+                Ok(frame) => {
+                    next = base + frame.header.next();
+                    self.run_frame(plan, base, &frame)?;
+                }
+                Err(stop) => return Err(changed(plan, &path, frames.at(), next, needed, stop)),
+            }
+            if frames.at() - reported >= chunk_bytes as u64 {
+                self.report(frames.at() - reported);
+                reported = frames.at();
+            }
+        }
+        self.report(end - reported);
+        Ok(())
+    }
+
+    fn first_sequence(
+        &self,
+        plan: &ShardPlan,
+        meta: &SegmentMeta,
+        file: &dyn crate::disk::DiskFile,
+    ) -> Result<u64, ReplayError<E>> {
+        let path = plan.folder.path(meta.number);
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        crate::disk::read_full(file, &mut bytes, 0)
+            .map_err(|error| ReplayError::Log(OpenError::io("reading", &path)(error)))?;
+        let identity = plan.folder.identity.with_number(meta.number);
+        match SegmentHeader::parse(&bytes, &identity) {
+            FoundHeader::Header(header) => Ok(header.first_sequence),
+            _ => {
+                let stop = Stop::Bad("the segment's header does not match");
+                let to = meta.next_sequence.unwrap_or(plan.to);
+                Err(changed(plan, &path, 0, meta.first_sequence, to, stop))
+            }
+        }
+    }
+
+    fn run_frame(&self, plan: &ShardPlan, base: u64, frame: &Frame) -> Result<(), ReplayError<E>> {
+        let first = base + u64::from(frame.header.first);
+        let (mut at, mut records, mut payload_bytes) = (0, 0, 0);
+        for sequence in first..first + u64::from(frame.header.records) {
+            let Some((key, range)) = next_record(&frame.body, &mut at) else {
+                let stop = Stop::Bad("a frame contradicts itself");
+                let path = plan.folder.dir.clone();
+                return Err(changed(plan, &path, frame.offset, sequence, plan.to, stop));
+            };
+            if sequence < plan.from || sequence >= plan.to {
+                continue;
+            }
+            let position = Position {
+                generation: plan.folder.identity.generation,
+                shard: plan.folder.identity.shard,
+                sequence,
+            };
+            let payload = &frame.body[range];
+            records += 1;
+            payload_bytes += payload.len() as u64;
+            (self.callback)(&Record { position, key, payload, frame: &frame.body })
+                .map_err(ReplayError::Callback)?;
+        }
+        // ORDERING: Relaxed; read after the join.
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.payload_bytes.fetch_add(payload_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn report(&self, bytes: u64) {
+        // ORDERING: Relaxed; a figure for people.
+        let bytes_done = self.bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(progress) = &self.options.progress {
+            progress(ReplayProgress { bytes_done, bytes_total: self.bytes_total });
+        }
+    }
+}
+
+/// What stood in the log when it was opened cannot be read now.
+fn changed<E>(
+    plan: &ShardPlan,
+    path: &std::path::Path,
+    offset: u64,
+    first_sequence: u64,
+    durable_below: u64,
+    stop: Stop,
+) -> ReplayError<E> {
+    let what = match stop {
+        Stop::Bad(what) => what,
+        _ => "the segment ends before its frames do",
+    };
+    ReplayError::Log(OpenError::Damaged(Box::new(Damage {
+        generation: plan.folder.identity.generation,
+        shard: plan.folder.identity.shard,
+        file: PathBuf::from(path),
+        offset,
+        first_sequence,
+        durable_below,
+        what: what.into(),
+    })))
+}
