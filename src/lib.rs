@@ -58,6 +58,7 @@ mod segment_writer;
 mod shard;
 mod stats;
 mod sync;
+mod trace;
 mod truncate;
 mod waiters;
 mod writer;

@@ -17,6 +17,7 @@ use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
 use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
+use crate::trace;
 use crate::truncate::OldShard;
 use crate::writer::{CommitPolicy, Lane, Writer};
 
@@ -55,6 +56,7 @@ impl Found {
 /// See [`crate::ShardedWal::open`].
 pub(crate) fn open(config: Config) -> Result<Opened, OpenError> {
     config.validate()?;
+    let _span = trace::opening(&config.dir);
     let disk = config.disk.clone();
     let dir = &config.dir;
     create_dirs(disk.as_ref(), dir)?;
@@ -101,6 +103,7 @@ fn start(
         current = create_generation(config, &mut manifest, shards)?;
     }
     let (shards, housekeeping) = start_shards(config, current)?;
+    trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
     Ok(Opened { disk, shards, old, recovery, housekeeping, lock })
 }

@@ -18,6 +18,7 @@ use crate::frame_reader::{Frame, FrameReader, Stop};
 use crate::recovery::Folder;
 use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::segment_writer::SegmentMeta;
+use crate::trace;
 
 /// A thread's chunk is between these, as the memory limit allows.
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(4 << 20);
@@ -161,6 +162,7 @@ pub(crate) fn replay<E: Send>(
             bytes_total += segment_bytes(disk, plan, meta).map_err(ReplayError::Log)?;
         }
     }
+    let _span = trace::replaying(bytes_total);
     let shared = Shared {
         disk,
         options,

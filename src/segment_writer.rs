@@ -184,6 +184,11 @@ impl SegmentWriter {
         (place, header)
     }
 
+    /// The segment that is written to.
+    pub(crate) fn identity(&self) -> &SegmentIdentity {
+        &self.identity
+    }
+
     /// Whether all that was written has been synced.
     pub(crate) fn is_synced(&self) -> bool {
         !self.dirty && self.unsynced.is_empty()

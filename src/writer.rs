@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::segment_writer::{SegmentWriter, Wait, WriteError};
 use crate::stats::{CommitSample, Observer};
 use crate::sync::Arc;
+use crate::trace;
 
 /// One record in the queue, a cache line with its slot.
 #[derive(Debug)]
@@ -219,6 +220,7 @@ impl Writer {
         self.lane.progress.set_segment_late(false);
         if rolled? {
             self.observer.rolled();
+            trace::rolled(self.segments.identity());
         }
         Ok(())
     }
@@ -278,7 +280,9 @@ impl Writer {
 
     fn poison(&self, error: std::io::Error) -> Cause {
         self.observer.poisoned();
-        Cause::Poisoned(error.into())
+        let cause = Cause::Poisoned(error.into());
+        trace::poisoned(self.segments.identity(), &cause);
+        cause
     }
 
     fn sequence(&self, ticket: u64) -> u64 {

@@ -87,13 +87,8 @@ impl Recorder {
         self.facade.blocked(nanos);
     }
 
-    /// What was counted so far, with the depth of the queue now. From any
-    /// thread; copies the histograms, so not for every append.
-    pub(crate) fn snapshot(&self, queue_depth: u64) -> ShardStats {
-        self.tally(queue_depth).into_stats()
-    }
-
-    /// As [`Recorder::snapshot`], but can still be merged.
+    /// What was counted so far, with the depth of the queue now; can still be
+    /// merged. From any thread; copies the histograms, so not for every append.
     pub(super) fn tally(&self, queue_depth: u64) -> Tally {
         let counted = &self.by_writer;
         Tally {
@@ -298,7 +293,7 @@ mod tests {
             }
         });
 
-        let stats = recorder.snapshot(5);
+        let stats = recorder.tally(5).into_stats();
         assert_eq!((stats.records, stats.bytes, stats.commits), (40, 4000, 2));
         assert_eq!((stats.syncs, stats.rolls, stats.refused_records), (1, 1, 7));
         assert_eq!((stats.queue_depth, stats.queue_depth_max), (5, 60));
@@ -312,7 +307,7 @@ mod tests {
         assert!(!stats.poisoned);
 
         recorder.poisoned();
-        assert!(recorder.snapshot(0).poisoned);
+        assert!(recorder.tally(0).into_stats().poisoned);
     }
 
     #[test]
@@ -323,7 +318,7 @@ mod tests {
         slow.poisoned();
 
         let stats = WalStats::of([(&fast, 3), (&slow, 4)]);
-        assert_eq!(stats.shards, [fast.snapshot(3), slow.snapshot(4)]);
+        assert_eq!(stats.shards, [fast.tally(3).into_stats(), slow.tally(4).into_stats()]);
         assert_eq!(stats.poisoned_shards(), 1);
 
         let total = &stats.total;

@@ -1,0 +1,76 @@
+//! Spans and events for those who switch the feature `tracing` on: open,
+//! replay, roll, poison. Nothing per record or commit. The only module with
+//! `cfg(feature = "tracing")`; without it each function is empty.
+
+pub(crate) use imp::*;
+
+#[cfg(feature = "tracing")]
+mod imp {
+    use std::path::Path;
+
+    use crate::error::Cause;
+    use crate::recovery::RecoveryReport;
+    use crate::segment::SegmentIdentity;
+
+    /// The span of an open, while it is held.
+    pub(crate) fn opening(dir: &Path) -> tracing::span::EnteredSpan {
+        tracing::info_span!("shardwal_open", dir = %dir.display()).entered()
+    }
+
+    /// What an open found, and each torn tail that it cut.
+    pub(crate) fn opened(report: &RecoveryReport) {
+        for shard in report.shards.iter().filter(|shard| shard.torn_bytes > 0) {
+            tracing::warn!(
+                generation = shard.generation,
+                shard = shard.shard,
+                bytes = shard.torn_bytes,
+                records = shard.torn_records,
+                "cut a torn tail"
+            );
+        }
+        tracing::info!(shards = report.shards.len(), records = report.records(), "opened");
+    }
+
+    /// The span of a replay, while it is held.
+    pub(crate) fn replaying(bytes: u64) -> tracing::span::EnteredSpan {
+        tracing::info_span!("shardwal_replay", bytes).entered()
+    }
+
+    /// A shard goes on in this segment.
+    pub(crate) fn rolled(segment: &SegmentIdentity) {
+        let SegmentIdentity { generation, shard, number, .. } = segment;
+        tracing::debug!(generation, shard, segment = number, "rolled");
+    }
+
+    /// A shard has stopped for good.
+    pub(crate) fn poisoned(segment: &SegmentIdentity, cause: &Cause) {
+        let SegmentIdentity { generation, shard, number, .. } = segment;
+        tracing::error!(generation, shard, segment = number, %cause, "the shard has stopped");
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod imp {
+    use std::path::Path;
+
+    use crate::error::Cause;
+    use crate::recovery::RecoveryReport;
+    use crate::segment::SegmentIdentity;
+
+    /// Stands for a span.
+    pub(crate) struct NoSpan;
+
+    pub(crate) fn opening(_dir: &Path) -> NoSpan {
+        NoSpan
+    }
+
+    pub(crate) fn opened(_report: &RecoveryReport) {}
+
+    pub(crate) fn replaying(_bytes: u64) -> NoSpan {
+        NoSpan
+    }
+
+    pub(crate) fn rolled(_segment: &SegmentIdentity) {}
+
+    pub(crate) fn poisoned(_segment: &SegmentIdentity, _cause: &Cause) {}
+}

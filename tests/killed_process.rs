@@ -1,0 +1,152 @@
+//! A real process on a real file system, killed with SIGKILL a hundred times.
+//!
+//! The child appends from several threads and tells its parent, over a pipe,
+//! each record that was acknowledged. The parent kills it at a random moment,
+//! opens the log and looks for all of them. Process death loses no page cache,
+//! so this proves the order of acknowledgement and write, the recovery of torn
+//! commits and the freeing of the lock; power loss is for the simulated disk.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use shardwal::{Checkpoint, Config, ReplayOptions, ShardedWal};
+
+const CHILD: &str = "SHARDWAL_TEST_KILLED_CHILD";
+const CYCLES: usize = 120;
+const THREADS: u64 = 4;
+
+fn config(dir: &Path) -> Config {
+    Config::new(dir).shards(3).segment_bytes(64 << 10).queue_records(64)
+}
+
+fn payload(key: u64, number: u64) -> Vec<u8> {
+    let length = 1 + (number * 37 + key * 11) % 600;
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.extend((0..length).map(|i| (i ^ number ^ key).to_le_bytes()[0]));
+    bytes
+}
+
+/// What stands in the log: for each key the numbers, which must be without a
+/// gap, and whose payloads must be right.
+fn read(log: &ShardedWal, from: Option<&Checkpoint>) -> BTreeMap<u64, (u64, u64)> {
+    let seen: Mutex<BTreeMap<u64, (u64, u64)>> = Mutex::default();
+    let take = |record: &shardwal::Record<'_>| {
+        let number = u64::from_le_bytes(*record.payload().first_chunk().ok_or("too short")?);
+        if record.payload() != payload(record.key(), number) {
+            return Err("a payload differs");
+        }
+        let mut seen = seen.lock().map_err(|_| "poisoned")?;
+        let range = seen.entry(record.key()).or_insert((number, number));
+        if range.1 != number {
+            return Err("a record is missing, doubled or out of order");
+        }
+        range.1 += 1;
+        Ok(())
+    };
+    let options = ReplayOptions::default();
+    match from {
+        None => log.replay(options, take),
+        Some(from) => log.replay_from(from, options, take),
+    }
+    .expect("the log replays");
+    seen.into_inner().expect("no callback panicked")
+}
+
+/// The child: appends until it is killed. Does nothing in an ordinary run.
+#[test]
+fn child_appends_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let log = ShardedWal::open(config(Path::new(&dir))).unwrap();
+    let seen = read(&log, None);
+    std::thread::scope(|scope| {
+        for key in 0..THREADS {
+            let (log, first) = (&log, seen.get(&key).map_or(0, |range| range.1));
+            scope.spawn(move || {
+                for number in first.. {
+                    log.append(key, payload(key, number)).wait().unwrap();
+                    let mut told = key.to_le_bytes().to_vec();
+                    told.extend(number.to_le_bytes());
+                    std::io::stdout().lock().write_all(&told).unwrap();
+                    std::io::stdout().lock().flush().unwrap();
+                }
+            });
+        }
+    });
+}
+
+fn start(dir: &Path) -> Child {
+    Command::new(std::env::current_exe().expect("a test has a program"))
+        .args(["--exact", "child_appends_until_it_is_killed", "--nocapture", "--quiet"])
+        .env(CHILD, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the child starts")
+}
+
+/// Lets the child acknowledge some records, kills it, and returns the highest
+/// number that it told for each key.
+fn run_and_kill(mut child: Child, records: usize) -> BTreeMap<u64, u64> {
+    let mut pipe = child.stdout.take().expect("its output is piped");
+    // The test runner's own first line.
+    let mut line = [0];
+    let mut newlines = 0;
+    while newlines < 2 {
+        pipe.read_exact(&mut line).expect("the runner says what it runs");
+        newlines += usize::from(line[0] == b'\n');
+    }
+    let mut told = vec![0; records * 16];
+    pipe.read_exact(&mut told).expect("the child appends until it is killed");
+    child.kill().expect("it is killed");
+    pipe.read_to_end(&mut told).expect("what was told is read");
+    child.wait().expect("it is reaped");
+    let mut highest = BTreeMap::new();
+    for record in told.chunks_exact(16) {
+        let (key, number) = record.split_at(8);
+        let word = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes"));
+        let entry = highest.entry(word(key)).or_insert(0);
+        *entry = word(number).max(*entry);
+    }
+    highest
+}
+
+#[test]
+fn every_acknowledged_record_survives_a_hundred_kills() {
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = scratch.path().join("log");
+    let mut seed = support_seed();
+    let (mut acknowledged, mut unacknowledged) = (0_u64, 0_u64);
+    for cycle in 0..CYCLES {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let told = run_and_kill(start(&dir), 1 + (seed >> 33) as usize % 200);
+        let log = ShardedWal::open(config(&dir)).unwrap();
+        let seen = read(&log, None);
+        for (key, number) in &told {
+            let next = seen.get(key).map_or(0, |range| range.1);
+            assert!(
+                next > *number,
+                "cycle {cycle}: key {key}: {number} was acknowledged, {next} is next"
+            );
+            unacknowledged += next - number - 1;
+        }
+        acknowledged += told.len() as u64;
+        if cycle % 10 == 9 {
+            let checkpoint = log.checkpoint();
+            log.truncate_before(&checkpoint).unwrap();
+            assert_eq!(read(&log, None), BTreeMap::new(), "nothing below a purge mark comes back");
+            // The next child goes on from 0: it finds nothing.
+        }
+        log.close().unwrap();
+    }
+    assert!(acknowledged >= CYCLES as u64, "each child was acknowledged something");
+    println!("{CYCLES} kills, {unacknowledged} records were there without an acknowledgement");
+}
+
+fn support_seed() -> u64 {
+    let seed = std::env::var("SHARDWAL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("SHARDWAL_SEED={seed}");
+    seed
+}
