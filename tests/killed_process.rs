@@ -116,7 +116,8 @@ fn run_and_kill(mut child: Child, records: usize) -> BTreeMap<u64, u64> {
 fn every_acknowledged_record_survives_a_hundred_kills() {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let dir = scratch.path().join("log");
-    let mut seed = support_seed();
+    let mut seed = seed();
+    println!("SHARDWAL_SEED={seed}");
     let (mut acknowledged, mut unacknowledged) = (0_u64, 0_u64);
     for cycle in 0..CYCLES {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -144,9 +145,7 @@ fn every_acknowledged_record_survives_a_hundred_kills() {
     println!("{CYCLES} kills, {unacknowledged} records were there without an acknowledgement");
 }
 
-fn support_seed() -> u64 {
-    let seed = std::env::var("SHARDWAL_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-    println!("SHARDWAL_SEED={seed}");
-    seed
+fn seed() -> u64 {
+    let given = std::env::var("SHARDWAL_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| u64::from(std::process::id()))
 }

@@ -1,0 +1,157 @@
+//! ARCHITECTURE.md is true: the import table, the file list, the labels and
+//! the absences that a test can see are read off the tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn map() -> String {
+    fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map is there")
+}
+
+/// Every Rust file below a folder, with its text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is there") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("it can be read");
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+fn within(path: &Path) -> String {
+    let path = path.strip_prefix(root().join("src")).expect("it is below src");
+    path.to_string_lossy().into_owned()
+}
+
+/// Lines of code: no comments, no trailing test module.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let shipped = text.split("#[cfg(test)]").next().unwrap_or(text);
+    shipped.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+fn is_part_of_the_map(path: &Path) -> bool {
+    let path = within(path);
+    path != "lib.rs" && !path.starts_with("bin")
+}
+
+#[test]
+fn modules_import_what_the_table_says_and_nothing_else() {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in sources("src").iter().filter(|(path, _)| is_part_of_the_map(path)) {
+        let first = within(path);
+        let first = first.split('/').next().expect("a path has a part");
+        let module = first.trim_end_matches(".rs").to_string();
+        let named = imports.entry(module.clone()).or_default();
+        for line in code(text) {
+            for rest in line.split("crate::").skip(1) {
+                let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+                named.extend(name.filter(|name| *name != module).map(String::from));
+            }
+        }
+    }
+    let map = map();
+    let table = map.split("## Import table").nth(1).expect("the table is there");
+    let table = table.split("\n## ").next().expect("it ends");
+    let mut said = BTreeMap::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let names = cells[2].split(' ').filter(|name| *name != "-").map(String::from);
+        said.insert(cells[1].to_string(), names.collect::<BTreeSet<_>>());
+    }
+    assert_eq!(said, imports, "left: ARCHITECTURE.md, right: the tree");
+}
+
+#[test]
+fn every_file_is_on_the_map() {
+    let map = map();
+    for (path, _) in sources("src").iter().filter(|(path, _)| is_part_of_the_map(path)) {
+        let name = path.file_name().expect("a file has a name").to_string_lossy();
+        assert!(
+            map.contains(&format!("{name}`")),
+            "ARCHITECTURE.md does not name {}",
+            within(path)
+        );
+    }
+}
+
+#[test]
+fn every_label_stands_in_code_and_in_a_model_or_a_test() {
+    let text = |folder: &str| -> String {
+        let sources = sources(folder).into_iter();
+        let but_this = sources.filter(|(path, _)| !path.ends_with("architecture.rs"));
+        but_this.map(|(_, text)| text).collect()
+    };
+    let (code, models, tests) = (text("src"), text("loom-tests"), text("tests"));
+    let map = map();
+    let table = map.split("## Invariants").nth(1).expect("the table is there");
+    let mut labels = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let label = row.split('|').nth(1).expect("a row has cells").trim();
+        assert!(code.contains(label), "{label} stands at no field or function");
+        let concurrent = !label.starts_with('R');
+        assert!(!concurrent || models.contains(label), "{label} stands in no model");
+        assert!(tests.contains(label), "{label} stands in no test");
+        labels += 1;
+        if label.starts_with("R3") {
+            break;
+        }
+    }
+    assert_eq!(labels, 12);
+}
+
+#[test]
+fn std_and_loom_are_named_in_the_facade_alone() {
+    let outside = ["sync.rs", "stats/recorder.rs", "replay.rs", "parallel.rs"];
+    for (path, text) in sources("src") {
+        let path = within(&path);
+        if outside.contains(&path.as_str())
+            || path.starts_with("disk/sim")
+            || path.starts_with("bin")
+        {
+            continue;
+        }
+        for line in code(&text) {
+            let modelled = !line.contains("cfg(loom)") && !line.contains("cfg(not(loom))");
+            let names = ["std::sync::atomic", "std::thread", "loom::", "std::sync::Mutex"];
+            let named = names.iter().find(|name| line.contains(**name) && modelled);
+            assert!(
+                named.is_none() || line.contains("available_parallelism"),
+                "{path} names {named:?}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn unsafe_stands_in_the_mailbox_and_the_waiters_alone() {
+    for (path, text) in sources("src") {
+        let path = within(&path);
+        let allowed = ["mailbox.rs", "waiters.rs"].contains(&path.as_str());
+        let found =
+            code(&text).any(|line| line.contains("unsafe {") || line.contains("unsafe impl"));
+        assert!(allowed || !found, "{path} holds unsafe code");
+    }
+}
+
+#[test]
+fn what_differs_between_operating_systems_is_kept_in_the_disk() {
+    for (path, text) in sources("src") {
+        let path = within(&path);
+        let names = ["target_os", "cfg(unix)", "cfg(windows)", "cfg!(windows)"];
+        let named = code(&text).any(|line| names.iter().any(|name| line.contains(name)));
+        assert!(!named || path.starts_with("disk") || path.starts_with("bin"), "{path}");
+    }
+}
