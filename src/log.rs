@@ -116,7 +116,8 @@ impl ShardedWal {
     /// Appends a record; waits for room as a future, without blocking. The
     /// future resolves when the record is queued, to its completion.
     pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
-        AppendFuture { shard: self.shard(key), key, payload: payload.into(), enrolled: None }
+        let payload = Some(payload.into());
+        AppendFuture { shard: self.shard(key), key, payload, enrolled: None }
     }
 
     /// Appends many records: each shard's part is one batch, of which all or
@@ -270,13 +271,15 @@ impl ShardedWal {
     /// # Errors
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
+        // Held throughout, so that a second caller returns no earlier.
+        let mut housekeeping = self.housekeeping.lock();
         self.shards.iter().for_each(WalShard::close_queue);
         let mut first = Ok(());
         for (shard, ended) in self.shards.iter().map(WalShard::join).enumerate() {
             let ended = ended.map_err(|cause| CloseError { shard, cause });
             first = first.and(ended);
         }
-        if let Some(housekeeping) = self.housekeeping.lock().take() {
+        if let Some(housekeeping) = housekeeping.take() {
             // It has no result, and a panic there is caught there.
             drop(housekeeping.join());
         }
@@ -297,7 +300,8 @@ impl Drop for ShardedWal {
 pub struct AppendFuture<'log> {
     shard: &'log WalShard,
     key: u64,
-    payload: Bytes,
+    /// `None` once it is appended or refused.
+    payload: Option<Bytes>,
     enrolled: Option<Arc<Waiter>>,
 }
 

@@ -49,7 +49,8 @@ impl Found {
 
     /// Whether it can be left as it is: nothing has to be copied.
     fn is_settled(&self) -> bool {
-        self.survey.durable_below >= self.survey.next_sequence || self.survey.segments.is_empty()
+        let gone = self.folder.is_gone() || self.survey.segments.is_empty();
+        gone || self.survey.durable_below >= self.survey.next_sequence
     }
 }
 
@@ -322,7 +323,9 @@ fn make_ready(config: &Config, fresh: Fresh, housekeeping: &Housekeeping) -> Rea
     let catalogue = Arc::new(Mutex::new(settled.segments));
     let policy = SegmentPolicy {
         segment_bytes: config.segment_bytes,
-        zeros_ahead: config.durability != Durability::Os && !config.disk.copy_on_write(&config.dir),
+        // The other modes sync too seldom for the file's growth to matter.
+        zeros_ahead: config.durability == Durability::Sync
+            && !config.disk.copy_on_write(&config.dir),
     };
     let base = settled.next_sequence;
     let source = housekeeping.source(PathBuf::from(&folder.dir));

@@ -11,6 +11,8 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"shardwal";
 const EXTENSION: &str = "wal";
+/// The highest sequence or offset that is believed.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// Which segment of which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +118,10 @@ impl SegmentHeader {
             SegmentIdentity { log, generation: int(12), shard: int(16), number: long(40) };
         if identity != *expected {
             return FoundHeader::Foreign(identity);
+        }
+        // Far above any log, far below where sums could overflow.
+        if [long(48), long(64), long(72)].iter().any(|number| *number > NUMBER_MAX) {
+            return FoundHeader::Bad;
         }
         FoundHeader::Header(Self {
             identity,

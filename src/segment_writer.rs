@@ -138,6 +138,9 @@ pub(crate) struct SegmentWriter {
     unsynced: VecDeque<Box<dyn DiskFile>>,
     source: Box<dyn SegmentSource>,
     requested: bool,
+    /// Whether the last attempt to prepare a segment failed: zeros ahead would
+    /// only take what room is left.
+    source_failed: bool,
     catalogue: Catalogue,
 }
 
@@ -167,6 +170,7 @@ impl SegmentWriter {
             unsynced: VecDeque::new(),
             source,
             requested: false,
+            source_failed: false,
             catalogue,
         }
     }
@@ -276,7 +280,8 @@ impl SegmentWriter {
     /// Asks for the next segment in good time: when this one is half full.
     pub(crate) fn prepare_ahead(&mut self) {
         if !self.requested && self.position >= self.policy.segment_bytes / 2 {
-            let zeros = if self.policy.zeros_ahead { self.policy.segment_bytes } else { 0 };
+            let zeros_ahead = self.policy.zeros_ahead && !self.source_failed;
+            let zeros = if zeros_ahead { self.policy.segment_bytes } else { 0 };
             self.source.request(self.identity.number + 1, zeros);
             self.requested = true;
         }
@@ -303,6 +308,7 @@ impl SegmentWriter {
             Some(prepared) => prepared,
         };
         self.requested = false;
+        self.source_failed = prepared.is_err();
         let prepared = match (prepared, wait) {
             (Ok(prepared), _) => prepared,
             // This segment still has room to grow into.

@@ -154,20 +154,21 @@ impl WalShard {
     pub(crate) fn poll_append(
         &self,
         key: u64,
-        payload: &mut Bytes,
+        payload: &mut Option<Bytes>,
         context: &mut Context<'_>,
         enrolled: &mut Option<Arc<Waiter>>,
     ) -> Option<Result<Completion<'_>, Refused>> {
-        if let Some(cause) = self.check(payload) {
-            return Some(Err(Refused { payload: std::mem::take(payload), cause }));
+        let given = payload.take().expect("an append future is not polled after it resolved");
+        if let Some(cause) = self.check(&given) {
+            return Some(Err(Refused { payload: given, cause }));
         }
-        let mut parts = Parts::new(self, key, std::mem::take(payload));
+        let mut parts = Parts::new(self, key, given);
         let weight = parts.weight();
         let mailbox = &self.lane.mailbox;
         match mailbox.poll_push(weight, context, enrolled, |ticket| parts.entry(ticket)) {
             Some(pushed) => Some(self.completion(pushed, parts)),
             None => {
-                *payload = parts.payload;
+                *payload = Some(parts.payload);
                 None
             }
         }

@@ -10,6 +10,7 @@
 //! predicate; the waker changes what the predicate reads, fences, looks at the
 //! list. Whichever fence comes second sees the other's write.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::task::{Context, Waker};
 use std::time::Instant;
@@ -67,7 +68,11 @@ impl Waiter {
         self.enrolled.store(false, Ordering::Release);
         match &self.sleeper {
             Sleeper::Thread(parker) => parker.unpark(),
-            Sleeper::Task(waker) => waker.wake_by_ref(),
+            // A waker is foreign code. Its panic must not take the writer with
+            // it, nor the waiters behind it on the list.
+            Sleeper::Task(waker) => {
+                drop(catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref())));
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ impl Chain {
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
         let unfinished = names.iter().filter(|name| is_unfinished(name));
         chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
-        let expected_some = !numbers.is_empty() || folder.purged_below < u64::MAX;
+        let expected_some = !folder.is_gone();
         while let Some(newest) = numbers.pop_last() {
             match chain.try_from(disk, folder, newest, &numbers)? {
                 Attempt::Whole | Attempt::Damaged => {

@@ -24,6 +24,16 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// Whether all of it has been given up, whatever still stands.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.purged_below == u64::MAX
+    }
+
+    /// The least that its next sequence can be.
+    fn least_next(&self) -> u64 {
+        if self.is_gone() { 0 } else { self.purged_below }
+    }
+
     pub(crate) fn path(&self, number: u64) -> PathBuf {
         segment_path(&self.dir, number)
     }
@@ -196,7 +206,7 @@ impl Surveyor<'_> {
         let here = survey.next_sequence;
         let Some(broken) = broken else {
             // Only a shard without segments comes here.
-            survey.next_sequence = here.max(folder.purged_below);
+            survey.next_sequence = here.max(folder.least_next());
             return Ok(survey);
         };
         let mark = broken.mark.max(survey.durable_below).max(chain.discarded_mark);
@@ -218,7 +228,7 @@ impl Surveyor<'_> {
                 return Err(OpenError::NewerFormat { file: path, what });
             }
         }
-        survey.next_sequence = here.max(folder.purged_below);
+        survey.next_sequence = here.max(folder.least_next());
         Ok(survey)
     }
 }
