@@ -79,6 +79,11 @@ pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use truncate::TruncateReport;
 
+/// The README's example is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(all(test, loom))]
 #[path = "../loom-tests/mod.rs"]
 mod loom_tests;
