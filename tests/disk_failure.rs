@@ -62,4 +62,40 @@ mod full {
         .unwrap();
         assert_eq!(seen.into_inner().unwrap(), 3);
     }
+
+    /// Recovery takes a frame's durable mark above what it can read for
+    /// damage, so a mark must not cover sequences that were refused.
+    #[test]
+    fn a_flush_over_refused_records_does_not_make_the_next_torn_write_look_like_damage() {
+        let disk = SimDisk::new();
+        let log = open(config(&disk).segment_bytes(1 << 20));
+        let mut ledger = Ledger::default();
+        fill_the_disk(&disk, &log, &mut ledger, 7);
+        log.flush().wait().unwrap();
+        disk.set_capacity(None);
+        disk.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
+        ledger.append(&log, 7, 3000).unwrap_err();
+        drop(log);
+        let mut random = Random::new(seed());
+        for _ in 0..60 {
+            let after = disk.crash(&mut || random.coin());
+            let log = open(config(&after));
+            ledger.clone().check(&replayed(&log));
+        }
+    }
+
+    #[test]
+    fn close_seals_the_log_although_the_last_append_was_refused() {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        fill_the_disk(&disk, &log, &mut ledger, 7);
+        disk.set_capacity(None);
+        log.close().unwrap();
+        let log = open(config(&disk));
+        let shard = &log.recovery().shards[0];
+        assert_eq!(shard.durable_below, shard.next_sequence);
+        assert_eq!(shard.copied_records, 0);
+        ledger.check(&replayed(&log));
+    }
 }
