@@ -82,6 +82,7 @@ fn start(
         goes_on.is_some_and(|generation| generation.number == found.folder.identity.generation)
     };
     let settled = in_parallel(&found, |found| {
+        purge::settle(disk.as_ref(), &found.folder.dir, found.purge)?;
         let needed = is_current(found) || !found.is_settled();
         needed.then(|| settle(disk.as_ref(), &found.folder, &found.survey)).transpose()
     })?;
