@@ -110,7 +110,8 @@ pub enum AppendError {
     /// The record is not in the log and never will be. Appending it again
     /// cannot double it.
     NotWritten {
-        /// Its place, where it had got one. The number stays unused.
+        /// Its place, where it had got one. The number stays unused until the
+        /// log is opened again.
         position: Option<Position>,
         /// Why.
         cause: Cause,

@@ -11,7 +11,9 @@ use crate::housekeeping::Housekeeping;
 use crate::manifest::{Generation, Manifest, is_generation};
 use crate::parallel::in_parallel;
 use crate::purge::{self, PurgeMark};
-use crate::recovery::{Folder, RecoveryReport, Settled, ShardRecovery, Survey, settle, survey};
+use crate::recovery::{
+    Folder, RecoveryReport, Settled, ShardRecovery, Survey, settle, survey, tidy,
+};
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
@@ -84,9 +86,16 @@ fn start(
     let is_current = |found: &Found| {
         goes_on.is_some_and(|generation| generation.number == found.folder.identity.generation)
     };
+    // A process that was killed may have left the manifest's name in the cache
+    // alone, and with it all that is appended from now on.
+    disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
     let settled = in_parallel(&found, |found| {
-        let needed = is_current(found) || !found.is_settled();
-        needed.then(|| settle(disk.as_ref(), &found.folder, &found.survey)).transpose()
+        purge::settle(disk.as_ref(), &found.folder.dir, found.purge)?;
+        if is_current(found) || !found.is_settled() {
+            return settle(disk.as_ref(), &found.folder, &found.survey).map(Some);
+        }
+        tidy(disk.as_ref(), &found.folder, &found.survey)?;
+        Ok(None)
     })?;
     for (shard, settled) in report.shards.iter_mut().zip(&settled) {
         shard.copied_records = settled.as_ref().map_or(0, |settled| settled.copied);
@@ -130,7 +139,8 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
     }
 }
 
-/// Creates the directories on the way that are missing, each durably.
+/// Creates the directories on the way that are missing. Their names are made
+/// durable before the manifest is written, which is before the log exists.
 fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
@@ -142,9 +152,7 @@ fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     }
     let parent = dir.parent().unwrap_or(Path::new(""));
     create_dirs(disk, parent)?;
-    create_dir(disk, dir)?;
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    disk.sync_dir(parent).map_err(OpenError::io("syncing", parent))
+    create_dir(disk, dir)
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
@@ -184,9 +192,26 @@ fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
         let what = "it is missing, though generations stand beside it".into();
         return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
     }
+    sync_the_way_to(disk, dir)?;
     let manifest = Manifest::new();
     manifest.store(disk, dir)?;
     Ok(manifest)
+}
+
+/// Makes the names of the directory, and of those above it, durable: whoever
+/// created them may have been killed before doing so. A directory that may not
+/// be read cannot be synced either, and was not created by us.
+fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    for parent in dir.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(OpenError::io("syncing", parent)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Reads every shard of every generation, in parallel. Changes nothing.

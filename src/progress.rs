@@ -190,7 +190,21 @@ impl Progress {
         Some((ticket < failure.indeterminate_below, failure.cause.clone()))
     }
 
+    /// The ticket after the last that was acknowledged and not refused: the
+    /// log has a record below it, and need have none from there to the mark.
+    pub(crate) fn acknowledged_records_end(&self) -> u64 {
+        let answered = self.acknowledged();
+        let last = answered.checked_sub(1);
+        // Adjacent refusals are one range, so the one before it is a record.
+        last.and_then(|last| self.refused_range(last, |range| range.first)).unwrap_or(answered)
+    }
+
     fn refusal(&self, ticket: u64) -> Option<Cause> {
+        self.refused_range(ticket, |range| range.cause.clone())
+    }
+
+    /// Looks at the refusal of a ticket that the mark covers, if it has one.
+    fn refused_range<R>(&self, ticket: u64, look: impl Fn(&RefusedTickets) -> R) -> Option<R> {
         // ORDERING: Relaxed; `Watermark::load` has synchronised with the raise
         // that came after this was stored.
         if ticket >= self.refused_below.load(Ordering::Relaxed) {
@@ -199,7 +213,7 @@ impl Progress {
         let refused = self.refused.lock();
         let after = refused.partition_point(|range| range.first <= ticket);
         let range = after.checked_sub(1).map(|at| &refused[at])?;
-        (ticket < range.end).then(|| range.cause.clone())
+        (ticket < range.end).then(|| look(range))
     }
 
     /// The writer: all below `end` is acknowledged.

@@ -65,6 +65,17 @@ pub(crate) fn load(
     }
 }
 
+/// Makes a mark that [`load`] found durable: a process that was killed may have
+/// left it in the cache alone, and what it covers is deleted on its word.
+pub(crate) fn settle(disk: &dyn Disk, dir: &Path, mark: PurgeMark) -> Result<(), OpenError> {
+    if mark.below == 0 {
+        return Ok(());
+    }
+    let path = purge_path(dir);
+    let mut file = disk.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
+    file.sync_data().map_err(OpenError::io("syncing", &path))
+}
+
 /// Writes the next mark into the slot that does not hold the last, durably.
 /// After an error the mark on the disk is the old or the new one.
 pub(crate) fn store(

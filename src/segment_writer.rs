@@ -193,6 +193,11 @@ impl SegmentWriter {
         &self.identity
     }
 
+    /// The sequence after the last record or seal that was written.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// Whether all that was written has been synced.
     pub(crate) fn is_synced(&self) -> bool {
         !self.dirty && self.unsynced.is_empty()

@@ -81,9 +81,11 @@ impl WalShard {
         &self.recorder
     }
 
-    /// The sequence below which all is answered.
+    /// The sequence below which all is answered, and after the last record of
+    /// it: sequences that were refused at the end are left out, for no frame
+    /// says them and the next open may give them to other records.
     pub(crate) fn acknowledged_below(&self) -> u64 {
-        self.base + self.lane.progress.acknowledged()
+        self.base + self.lane.progress.acknowledged_records_end()
     }
 
     /// The place of a ticket.

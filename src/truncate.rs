@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::error::TruncateError;
 use crate::purge::{self, PurgeMark};
-use crate::recovery::Folder;
+use crate::recovery::{Folder, GIVEN_UP};
 use crate::replay::ShardPlan;
 use crate::segment_writer::SegmentMeta;
 use crate::shard::WalShard;
@@ -71,7 +71,12 @@ pub(crate) fn truncate(
         purge: &shard.purge,
         purged_below: &shard.purged_below,
         segments: &shard.segments,
-        below: checkpoint.below(&shard.folder.identity),
+        below: match checkpoint.below(&shard.folder.identity) {
+            // Nothing more will come, so this is not a place but the end: all
+            // of the segments go, and the mark must say that none is missing.
+            below if below >= shard.next_sequence => GIVEN_UP,
+            below => below,
+        },
     });
     let current = current.iter().map(|shard| Target {
         folder: shard.folder(),

@@ -79,6 +79,10 @@ pub(crate) struct Writer {
     encoder: Encoder,
     /// Stamps of the commit's sampled records.
     stamps: Vec<u64>,
+    /// The sequence after the last record or seal that was synced. Sequences
+    /// refused since are not covered: no frame stands for them, and a mark
+    /// above what can be read means damage to recovery.
+    durable: u64,
     /// The highest durable mark that stands in a frame, a sequence.
     marked: u64,
     end: End,
@@ -111,6 +115,7 @@ impl Writer {
             base,
             encoder: Encoder::default(),
             stamps: Vec::new(),
+            durable: base,
             marked: base,
             end: End::Running,
         }
@@ -150,7 +155,7 @@ impl Writer {
         });
         let head = self.receiver.head();
         match written {
-            Ok(()) => {}
+            Ok(()) => self.marked = self.durable,
             Err(WriteError::Full(error)) => {
                 self.refuse(first, head, Cause::DiskFull(error.into()));
                 return Ok(());
@@ -175,7 +180,7 @@ impl Writer {
     /// Encodes what the mailbox holds; returns the payloads' bytes.
     fn drain_and_encode(&mut self) -> u64 {
         let first = self.sequence(self.receiver.head());
-        let durable = self.durable();
+        let durable = self.durable;
         let place = self.begin_commit(first);
         let now = self.observer.now();
         let Self { receiver, encoder, stamps, observer, policy, base, .. } = self;
@@ -198,7 +203,6 @@ impl Writer {
             rest_of_batch > 0 || within
         });
         encoder.close_frame(&place, durable);
-        self.marked = durable;
         bytes
     }
 
@@ -249,6 +253,7 @@ impl Writer {
             self.segments.sync().map_err(|error| self.poison(error))?;
             self.observer.synced(self.observer.now().saturating_sub(began));
         }
+        self.durable = self.segments.next_sequence();
         self.lane.progress.mark_synced(self.receiver.head());
         Ok(())
     }
@@ -256,11 +261,11 @@ impl Writer {
     /// Writes the durable mark down where no frame says it yet, so that damage
     /// below it can be told from a torn tail. It needs no sync of its own.
     fn seal(&mut self) -> Result<(), Cause> {
-        let durable = self.durable();
+        let durable = self.durable;
         if durable <= self.marked {
             return Ok(());
         }
-        let next = self.sequence(self.receiver.head());
+        let next = self.segments.next_sequence();
         let place = self.begin_commit(next);
         self.encoder.seal(&place, next, durable);
         match self.segments.append(self.encoder.bytes(), next, next) {
@@ -287,10 +292,6 @@ impl Writer {
 
     fn sequence(&self, ticket: u64) -> u64 {
         self.base + ticket
-    }
-
-    fn durable(&self) -> u64 {
-        self.sequence(self.lane.progress.synced())
     }
 }
 

@@ -41,7 +41,10 @@ impl Chain {
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
         let unfinished = names.iter().filter(|name| is_unfinished(name));
         chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
-        let expected_some = !folder.is_gone();
+        if folder.is_given_up() {
+            chain.superfluous.extend(numbers.iter().map(|number| folder.path(*number)));
+            return Ok(chain);
+        }
         while let Some(newest) = numbers.pop_last() {
             match chain.try_from(disk, folder, newest, &numbers)? {
                 Attempt::Whole | Attempt::Damaged => {
@@ -54,9 +57,7 @@ impl Chain {
                 }
             }
         }
-        if expected_some {
-            chain.damage = Some(damage(folder, 1, "the shard has no segment with a header", 0));
-        }
+        chain.damage = Some(damage(folder, 1, "the shard has no segment with a header", 0));
         Ok(chain)
     }
 

@@ -16,5 +16,5 @@ mod survey;
 mod verdict;
 
 pub use report::{RecoveryReport, ShardRecovery};
-pub(crate) use settle::{Settled, settle};
-pub(crate) use survey::{Folder, Survey, survey};
+pub(crate) use settle::{Settled, settle, tidy};
+pub(crate) use survey::{Folder, GIVEN_UP, Survey, survey};

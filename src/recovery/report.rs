@@ -29,7 +29,8 @@ pub struct ShardRecovery {
     pub records: u64,
     /// Bytes of headers and frames of those segments.
     pub bytes: u64,
-    /// Sequences below were removed by truncation.
+    /// Sequences below were removed by truncation. `u64::MAX`, and the next
+    /// sequence too, for an old shard that nothing is left of.
     pub purged_below: u64,
     /// The sequence after the last record.
     pub next_sequence: u64,

@@ -90,6 +90,14 @@ pub(crate) fn settle(
     })
 }
 
+/// The same for a shard that needs no new segment, because nobody writes to it
+/// and all in it is durable: makes the names that say so durable, and removes
+/// what they supersede.
+pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
+    disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))?;
+    survey.superfluous.iter().try_for_each(|path| remove(disk, path))
+}
+
 /// The new segment is durable; what it replaces may go. A file that stays is
 /// found superfluous by the next open.
 fn remove_superseded(

@@ -13,6 +13,9 @@ use crate::segment_writer::SegmentMeta;
 /// Memory of one shard's survey, beside a frame that is larger.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// The purge mark of a shard that nothing is left of.
+pub(crate) const GIVEN_UP: u64 = u64::MAX;
+
 /// A shard's folder and what it should hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
@@ -24,18 +27,19 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Whether all of it has been given up, whatever still stands.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.purged_below == u64::MAX
-    }
-
     /// The least that its next sequence can be.
     fn least_next(&self) -> u64 {
-        if self.is_gone() { 0 } else { self.purged_below }
+        if self.is_given_up() { 0 } else { self.purged_below }
     }
 
     pub(crate) fn path(&self, number: u64) -> PathBuf {
         segment_path(&self.dir, number)
+    }
+
+    /// Whether all that the shard ever held was truncated: an old one, then,
+    /// whose segments are gone or on their way.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.purged_below == GIVEN_UP
     }
 
     pub(crate) fn seed(&self, number: u64) -> u32 {

@@ -1,0 +1,135 @@
+//! A disk whose data syncs of segments wait at a gate that the test opens, so
+//! that a test can hold a writer up and know that it is held.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::disk::{Disk, DiskFile, OpenMode};
+
+/// The gate. Open at first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct State {
+    shut: bool,
+    waiting: usize,
+    /// What the syncs that wait now, and later ones, fail with.
+    errno: Option<i32>,
+}
+
+impl Gate {
+    /// The disk behind this gate.
+    pub(crate) fn before(&self, disk: &SimDisk) -> Arc<dyn Disk> {
+        Arc::new(GatedDisk { disk: disk.clone(), gate: self.clone() })
+    }
+
+    pub(crate) fn shut(&self) {
+        self.state().shut = true;
+    }
+
+    pub(crate) fn open(&self) {
+        self.state().shut = false;
+        self.0.1.notify_all();
+    }
+
+    /// Opens it; who passes fails with this error.
+    pub(crate) fn open_with_error(&self, errno: i32) {
+        self.state().errno = Some(errno);
+        self.open();
+    }
+
+    /// Blocks until a writer stands at the gate.
+    pub(crate) fn wait_for_writer(&self) {
+        let mut state = self.state();
+        while state.waiting == 0 {
+            state = self.0.1.wait(state).expect("nobody panics at the gate");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().expect("nobody panics at the gate")
+    }
+
+    fn pass(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.waiting += 1;
+        self.0.1.notify_all();
+        while state.shut {
+            state = self.0.1.wait(state).expect("nobody panics at the gate");
+        }
+        state.waiting -= 1;
+        state.errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+    }
+}
+
+#[derive(Debug)]
+struct GatedDisk {
+    disk: SimDisk,
+    gate: Gate,
+}
+
+impl Disk for GatedDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.disk.open(path, mode)?;
+        let is_segment = path.extension().is_some_and(|extension| extension == "wal");
+        let gate = is_segment.then(|| self.gate.clone());
+        Ok(Box::new(GatedFile { file, gate }))
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.disk.unlink(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.lock(path)
+    }
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.disk.copy_on_write(path)
+    }
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    file: Box<dyn DiskFile>,
+    gate: Option<Gate>,
+}
+
+impl DiskFile for GatedFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset)
+    }
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+    fn sync_data(&mut self) -> io::Result<()> {
+        if let Some(gate) = &self.gate {
+            gate.pass()?;
+        }
+        self.file.sync_data()
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn drop_cache(&self) {
+        self.file.drop_cache();
+    }
+}
