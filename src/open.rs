@@ -51,7 +51,7 @@ impl Found {
 
     /// Whether it can be left as it is: nothing has to be copied.
     fn is_settled(&self) -> bool {
-        let gone = self.folder.is_gone() || self.survey.segments.is_empty();
+        let gone = self.survey.segments.is_empty();
         gone || self.survey.durable_below >= self.survey.next_sequence
     }
 }
