@@ -81,7 +81,8 @@ pub(crate) enum Found {
 impl FrameHeader {
     /// The sequence after the last record, less the segment's first.
     pub(crate) fn next(&self) -> u64 {
-        u64::from(self.first) + u64::from(self.records)
+        let records = if self.kind == FrameKind::Records { self.records } else { 0 };
+        u64::from(self.first) + u64::from(records)
     }
 
     /// The durable mark, less the segment's first sequence; negative where it

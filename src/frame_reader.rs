@@ -9,7 +9,9 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 
 use crate::disk::{DiskFile, read_full};
-use crate::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, next_record};
+use crate::frame::{
+    FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, FrameKind, next_record,
+};
 
 /// Why there is no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,13 @@ pub(crate) struct Frame {
     /// Where it begins in the segment.
     pub(crate) offset: u64,
     pub(crate) body: Bytes,
+}
+
+impl Frame {
+    /// Where it ends in the segment.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + (FRAME_HEADER_BYTES + self.body.len()) as u64
+    }
 }
 
 /// See the module's words.
@@ -154,8 +163,14 @@ impl FrameReader {
     }
 }
 
-/// Whether a body's records are as many as its header says, and fill it.
+/// Whether a frame holds what its kind should: records as many as its header
+/// says, that fill it; nothing in a seal; anything in what may be skipped.
 pub(crate) fn is_consistent(frame: &Frame) -> bool {
+    match frame.header.kind {
+        FrameKind::Records => {}
+        FrameKind::Seal => return frame.header.records == 0 && frame.body.is_empty(),
+        FrameKind::Skippable(_) => return true,
+    }
     let mut at = 0;
     (0..frame.header.records).all(|_| next_record(&frame.body, &mut at).is_some())
         && at == frame.body.len()

@@ -229,12 +229,15 @@ impl ShardedWal {
         generations
     }
 
-    /// Where each shard stands now: all below is answered, under the terms of
-    /// the durability mode.
+    /// Where each shard stands on stable storage: all below is durable, in every
+    /// mode, so that no sequence below it can be lost and given to another
+    /// record. Under [`crate::Durability::Interval`] and
+    /// [`crate::Durability::Os`] that is behind what is acknowledged;
+    /// [`ShardedWal::flush`] first brings it up.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let generation = self.shards[0].folder().identity.generation;
-        Checkpoint::new(generation, self.shards.iter().map(WalShard::acknowledged_below))
+        Checkpoint::new(generation, self.shards.iter().map(WalShard::durable_below))
     }
 
     /// Gives up everything below the checkpoint: it will never be replayed

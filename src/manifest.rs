@@ -15,6 +15,8 @@ use crate::segment::FORMAT_VERSION;
 
 const FILE: &str = "MANIFEST";
 const UNFINISHED: &str = "MANIFEST.tmp";
+/// Far above any log.
+const GENERATIONS_MAX: u32 = 1 << 30;
 /// A manifest of a thousand generations is far below this.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -35,6 +37,11 @@ impl Generation {
     pub(crate) fn dir(&self, log: &Path) -> PathBuf {
         log.join(format!("generation-{:05}", self.number))
     }
+}
+
+/// The shard whose folder has this name.
+pub(crate) fn shard_number(name: &str) -> Option<u32> {
+    name.strip_prefix("shard-")?.parse().ok()
 }
 
 /// Whether the name is a generation's folder.
@@ -191,7 +198,8 @@ fn parse_generation(line: &str) -> Result<Generation, Problem> {
     let generation = number.parse().ok().zip(shards.parse().ok());
     match generation {
         Some((number, shards))
-            if number > 0 && (1..=crate::config::SHARDS_MAX).contains(&(shards as usize)) =>
+            if (1..=GENERATIONS_MAX).contains(&number)
+                && (1..=crate::config::SHARDS_MAX).contains(&(shards as usize)) =>
         {
             Ok(Generation { number, shards })
         }

@@ -8,7 +8,7 @@ use crate::config::{Config, Durability};
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
 use crate::error::OpenError;
 use crate::housekeeping::Housekeeping;
-use crate::manifest::{Generation, Manifest, is_generation};
+use crate::manifest::{Generation, Manifest, is_generation, shard_number};
 use crate::parallel::in_parallel;
 use crate::purge::{self, PurgeMark};
 use crate::recovery::{
@@ -252,8 +252,6 @@ fn create_generation(
     let number = manifest.current().map_or(1, |generation| generation.number + 1);
     let generation = Generation { number, shards };
     let dir = generation.dir(log);
-    remove_leftovers(disk, &dir)?;
-    create_dir(disk, &dir)?;
     let folders: Vec<_> = (0..shards)
         .map(|shard| Folder {
             dir: generation.shard_dir(log, shard),
@@ -261,6 +259,8 @@ fn create_generation(
             purged_below: 0,
         })
         .collect();
+    remove_leftovers(disk, log, &dir, manifest.log, number)?;
+    create_dir(disk, &dir)?;
     let fresh = in_parallel(&folders, |folder| {
         create_dir(disk, &folder.dir)?;
         purge::create(disk, &folder.dir)
@@ -276,12 +276,28 @@ fn create_generation(
     Ok(fresh)
 }
 
-/// Removes what an open that did not get to the manifest has left.
-fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+/// Removes what an open that did not get to the manifest has left. A folder
+/// with records in it is no such thing: an older manifest was put back.
+fn remove_leftovers(
+    disk: &dyn Disk,
+    log: &Path,
+    dir: &Path,
+    id: [u8; 16],
+    generation: u32,
+) -> Result<(), OpenError> {
     let shards = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         listed => listed.map_err(OpenError::io("listing", dir))?,
     };
+    for name in &shards {
+        let Some(shard) = shard_number(name) else { continue };
+        let identity = SegmentIdentity { log: id, generation, shard, number: 0 };
+        let folder = Folder { dir: dir.join(name), identity, purged_below: 0 };
+        if survey(disk, &folder)?.records > 0 {
+            let what = format!("it does not name {}, which holds records", dir.display());
+            return Err(OpenError::Manifest { file: log.join("MANIFEST"), what });
+        }
+    }
     for shard in shards {
         let shard = dir.join(shard);
         for name in disk.list(&shard).map_err(OpenError::io("listing", &shard))? {

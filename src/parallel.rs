@@ -12,7 +12,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
 ) -> Result<Vec<R>, E> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
     let next = AtomicUsize::new(0);
-    let work = || {
+    let work = || -> Vec<(usize, Result<R, E>)> {
         let mut done = Vec::new();
         loop {
             // ORDERING: Relaxed; each thread gets another index, and the
@@ -23,11 +23,15 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
         }
     };
     let mut done: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let join = |worker: thread::ScopedJoinHandle<'_, Vec<(usize, Result<R, E>)>>| {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        workers.into_iter().flat_map(join).collect()
+        // This thread works as well, so a thread that cannot be had is not
+        // missed but for its speed.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (1..threads).filter_map(spawn).collect();
+        let mut done = work();
+        for worker in workers {
+            done.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
     });
     done.sort_unstable_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()

@@ -190,13 +190,13 @@ impl Progress {
         Some((ticket < failure.indeterminate_below, failure.cause.clone()))
     }
 
-    /// The ticket after the last that was acknowledged and not refused: the
-    /// log has a record below it, and need have none from there to the mark.
-    pub(crate) fn acknowledged_records_end(&self) -> u64 {
-        let answered = self.acknowledged();
-        let last = answered.checked_sub(1);
+    /// The ticket after the last below `mark`, one of the two marks, that was
+    /// not refused: the log has a record below it, and need have none from
+    /// there to the mark.
+    pub(crate) fn records_end(&self, mark: u64) -> u64 {
+        let last = mark.checked_sub(1);
         // Adjacent refusals are one range, so the one before it is a record.
-        last.and_then(|last| self.refused_range(last, |range| range.first)).unwrap_or(answered)
+        last.and_then(|last| self.refused_range(last, |range| range.first)).unwrap_or(mark)
     }
 
     fn refusal(&self, ticket: u64) -> Option<Cause> {
@@ -257,9 +257,10 @@ impl Progress {
             *failure = Some(Failure { indeterminate_below, cause });
         }
         // ORDERING: Release pairs with the Acquire in `failed`. From the
-        // synced mark on: what was acknowledged and not yet synced keeps its
-        // answer, but a barrier over it fails.
-        self.failed_from.store(self.synced(), Ordering::Release);
+        // lower mark on: what was acknowledged and not yet synced keeps its
+        // answer, but a barrier over it fails; the other way round likewise.
+        let lower = self.synced().min(self.acknowledged());
+        self.failed_from.store(lower, Ordering::Release);
         self.acknowledged.waiters.wake(EVERYONE);
         self.synced.waiters.wake(EVERYONE);
     }

@@ -11,7 +11,7 @@ use crc32fast::Hasher;
 
 use crate::disk::{Disk, OpenMode, read_full, write_full};
 use crate::error::OpenError;
-use crate::segment::SegmentIdentity;
+use crate::segment::{NUMBER_MAX, SegmentIdentity};
 
 const FILE: &str = "purge";
 /// Each slot has a block of its own, so that no write touches both.
@@ -19,6 +19,9 @@ const SLOT_OFFSETS: [u64; 2] = [0, 4096];
 const SLOT_BYTES: usize = 32;
 const FILE_BYTES: usize = 8192;
 const MAGIC: [u8; 8] = *b"purgemrk";
+
+/// The purge mark of a shard that nothing is left of.
+pub(crate) const GIVEN_UP: u64 = u64::MAX;
 
 /// A mark as it stands in a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +119,9 @@ fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<PurgeMa
         word.copy_from_slice(&bytes[at..at + 8]);
         u64::from_le_bytes(word)
     };
-    Some(PurgeMark { epoch: long(8), below: long(16) })
+    let mark = PurgeMark { epoch: long(8), below: long(16) };
+    let believed = mark.below <= NUMBER_MAX || mark.below == GIVEN_UP;
+    (believed && mark.epoch <= NUMBER_MAX).then_some(mark)
 }
 
 fn crc(bytes: &[u8], identity: &SegmentIdentity) -> u32 {

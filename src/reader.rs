@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, RealDisk};
-use crate::error::{OpenError, ReplayError};
+use crate::error::{Damage, OpenError, ReplayError};
 use crate::manifest::Manifest;
-use crate::open::read_shards;
+use crate::open::{Found, read_shards};
 use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::sync::Arc;
@@ -41,7 +41,7 @@ impl LogReader {
         let dir: PathBuf = dir.as_ref().to_path_buf();
         let manifest = Manifest::load(disk.as_ref(), &dir)?
             .ok_or_else(|| OpenError::NotALog { dir: dir.clone() })?;
-        let (found, report) = read_shards(disk.as_ref(), &dir, &manifest)?;
+        let (found, report) = read_beside_a_writer(disk.as_ref(), &dir, &manifest)?;
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
         for found in found {
@@ -76,5 +76,24 @@ impl LogReader {
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
         replay(self.disk.as_ref(), self.plans.clone(), &options, &callback)
+    }
+}
+
+/// Beside a live writer, bytes change between two looks at them, which can seem
+/// damage. What is damaged is so at every look.
+fn read_beside_a_writer(
+    disk: &dyn Disk,
+    dir: &Path,
+    manifest: &Manifest,
+) -> Result<(Vec<Found>, RecoveryReport), OpenError> {
+    let mut last: Vec<Damage> = Vec::new();
+    loop {
+        let (found, report) = read_shards(disk, dir, manifest)?;
+        let damage: Vec<_> = report.damage().cloned().collect();
+        let is_place = |a: &Damage, b: &Damage| (&a.file, a.offset) == (&b.file, b.offset);
+        if damage.iter().all(|now| last.iter().any(|before| is_place(now, before))) {
+            return Ok((found, report));
+        }
+        last = damage;
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Damage, OpenError, Position, ReplayError};
-use crate::frame::next_record;
+use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
 use crate::recovery::Folder;
 use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -225,10 +225,14 @@ impl<E: Send> Shared<'_, E> {
         }
         drop(sender);
         std::thread::scope(|scope| {
-            for _ in 0..threads {
+            // This thread works as well, so a thread that cannot be had is not
+            // missed but for its speed.
+            for _ in 1..threads {
                 let plans = receiver.clone();
-                scope.spawn(move || self.work(&plans, chunk_bytes));
+                let work = move || self.work(&plans, chunk_bytes);
+                drop(std::thread::Builder::new().spawn_scoped(scope, work));
             }
+            self.work(&receiver, chunk_bytes);
         });
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failure {
@@ -292,7 +296,9 @@ impl<E: Send> Shared<'_, E> {
             match frames.next().map_err(log("reading"))? {
                 Ok(frame) => {
                     next = base + frame.header.next();
-                    self.run_frame(plan, base, &frame)?;
+                    if frame.header.kind == FrameKind::Records {
+                        self.run_frame(plan, base, &frame)?;
+                    }
                 }
                 Err(stop) => return Err(changed(plan, &path, frames.at(), next, needed, stop)),
             }

@@ -11,8 +11,8 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"shardwal";
 const EXTENSION: &str = "wal";
-/// The highest sequence or offset that is believed.
-const NUMBER_MAX: u64 = 1 << 62;
+/// The highest sequence, offset, number or epoch that is believed.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
 /// Which segment of which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,8 @@ pub(crate) fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
 pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
     let number = digits.parse().ok()?;
-    (number > 0 && name == format!("{number:010}.{EXTENSION}")).then_some(number)
+    ((1..=NUMBER_MAX).contains(&number) && name == format!("{number:010}.{EXTENSION}"))
+        .then_some(number)
 }
 
 /// Whether the file is left over from an open that did not finish.

@@ -16,8 +16,9 @@ use crate::sync::{Arc, Mutex};
 /// Segments of a mode that does not sync may pile up unsynced to this number;
 /// then the oldest is synced at each roll. Each holds a file descriptor.
 const UNSYNCED_SEGMENTS_MAX: usize = 64;
-/// A segment's sequences are stored as u32 from its first.
-const SEGMENT_SEQUENCES_MAX: u64 = u32::MAX as u64 / 2;
+/// A segment's sequences are stored as u32 from its first, and recovery may
+/// have to copy all unsynced segments into one.
+const SEGMENT_SEQUENCES_MAX: u64 = u32::MAX as u64 / (UNSYNCED_SEGMENTS_MAX as u64 + 2);
 /// Zeros are written ahead of the commits in windows of this size, so that a
 /// data sync need not commit the file's growth each time.
 pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
@@ -196,6 +197,11 @@ impl SegmentWriter {
     /// The sequence after the last record or seal that was written.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next_sequence
+    }
+
+    /// Whether the segment has no header yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.position == 0
     }
 
     /// Whether all that was written has been synced.

@@ -85,7 +85,14 @@ impl WalShard {
     /// it: sequences that were refused at the end are left out, for no frame
     /// says them and the next open may give them to other records.
     pub(crate) fn acknowledged_below(&self) -> u64 {
-        self.base + self.lane.progress.acknowledged_records_end()
+        let progress = &self.lane.progress;
+        self.base + progress.records_end(progress.acknowledged())
+    }
+
+    /// The sequence below which all is on stable storage, likewise.
+    pub(crate) fn durable_below(&self) -> u64 {
+        let progress = &self.lane.progress;
+        self.base + progress.records_end(progress.synced())
     }
 
     /// The place of a ticket.
@@ -273,6 +280,15 @@ impl WalShard {
 
     fn ended(&self) -> Result<(), Cause> {
         self.lane.progress.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for WalShard {
+    /// For a shard that is dropped before its log was made; close has done all
+    /// of it otherwise.
+    fn drop(&mut self) {
+        self.close_queue();
+        drop(self.join());
     }
 }
 

@@ -14,7 +14,9 @@ pub(crate) use std::sync::Arc;
 mod imp {
     use std::cell::UnsafeCell as StdUnsafeCell;
     use std::io;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+    };
     pub(crate) use std::thread::JoinHandle;
     use std::thread::Thread;
     use std::time::Instant;
@@ -86,7 +88,9 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+    };
     pub(crate) use loom::thread::JoinHandle;
     use std::io;
     use std::time::Instant;

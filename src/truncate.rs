@@ -6,8 +6,8 @@ use std::io;
 use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::error::TruncateError;
-use crate::purge::{self, PurgeMark};
-use crate::recovery::{Folder, GIVEN_UP};
+use crate::purge::{self, GIVEN_UP, PurgeMark};
+use crate::recovery::Folder;
 use crate::replay::ShardPlan;
 use crate::segment_writer::SegmentMeta;
 use crate::shard::WalShard;
@@ -52,6 +52,8 @@ impl OldShard {
 
 /// One shard to truncate, of whichever generation.
 struct Target<'a> {
+    /// A shard that is being written to.
+    live: Option<&'a WalShard>,
     folder: &'a Folder,
     purge: &'a Purge,
     purged_below: &'a Mutex<u64>,
@@ -67,6 +69,7 @@ pub(crate) fn truncate(
 ) -> Result<TruncateReport, TruncateError> {
     check(old, current, checkpoint)?;
     let old = old.iter().map(|shard| Target {
+        live: None,
         folder: &shard.folder,
         purge: &shard.purge,
         purged_below: &shard.purged_below,
@@ -79,6 +82,7 @@ pub(crate) fn truncate(
         },
     });
     let current = current.iter().map(|shard| Target {
+        live: Some(shard),
         folder: shard.folder(),
         purge: shard.purge(),
         purged_below: shard.purged_below(),
@@ -100,7 +104,11 @@ fn check(
     let foreign = |what: String| Err(TruncateError::ForeignCheckpoint { what });
     let ends = old
         .iter()
-        .map(|shard| (&shard.folder, shard.next_sequence))
+        .map(|shard| {
+            // Where it ended is not known any more, and does not matter.
+            let gone = shard.folder.is_given_up();
+            (&shard.folder, if gone { GIVEN_UP } else { shard.next_sequence })
+        })
         .chain(current.iter().map(|shard| (shard.folder(), shard.acknowledged_below())));
     let ends: Vec<_> = ends
         .filter(|(folder, _)| folder.identity.generation == checkpoint.generation())
@@ -135,6 +143,7 @@ impl Target<'_> {
             let failed = io::Error::other("an earlier truncation could not be made durable");
             TruncateError::io("truncating (reopen the log first)", dir)(failed)
         })?;
+        self.wait_for_the_survivor()?;
         if self.below > last.below {
             *purge = None;
             let identity = &self.folder.identity;
@@ -146,20 +155,31 @@ impl Target<'_> {
         self.delete(disk, report)
     }
 
+    /// What stays must be found without what goes: the first segment that stays
+    /// may be the newest, whose header is durable only after a sync.
+    fn wait_for_the_survivor(&self) -> Result<(), TruncateError> {
+        let Some(shard) = self.live.filter(|_| self.oldest_below().is_some()) else {
+            return Ok(());
+        };
+        let lane = shard.lane();
+        let synced = lane.progress.wait_synced(lane.mailbox.request_sync());
+        synced.map_err(|cause| {
+            let shard = self.folder.identity.shard as usize;
+            TruncateError::ShardFailed { shard, cause }
+        })
+    }
+
+    fn oldest_below(&self) -> Option<SegmentMeta> {
+        let oldest = self.segments.lock().first().copied();
+        oldest.filter(|meta| meta.next_sequence.is_some_and(|next| next <= self.below))
+    }
+
     /// Deletes, oldest first, the segments that lie below the mark. What was
     /// marked before and could not be deleted is tried again.
     fn delete(&self, disk: &dyn Disk, report: &mut TruncateReport) -> Result<(), TruncateError> {
         let dir = &self.folder.dir;
         let mut deleted = 0;
-        loop {
-            let oldest = {
-                let segments = self.segments.lock();
-                segments
-                    .first()
-                    .copied()
-                    .filter(|meta| meta.next_sequence.is_some_and(|next| next <= self.below))
-            };
-            let Some(oldest) = oldest else { break };
+        while let Some(oldest) = self.oldest_below() {
             let path = self.folder.path(oldest.number);
             match disk.unlink(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

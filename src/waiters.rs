@@ -15,7 +15,7 @@ use std::ptr;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Ordering, Parker, fence};
+use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence};
 
 /// Wakes every waiter, whatever it waits for.
 pub(crate) const EVERYONE: u64 = u64::MAX;
@@ -34,6 +34,8 @@ pub(crate) struct Waiter {
     /// True while the waiter stands on a list. Set by the waiter before it is
     /// pushed, cleared by the waker that took it off.
     enrolled: AtomicBool,
+    /// The list it stands on, by address, while it is enrolled.
+    list: AtomicUsize,
     /// Wake when the waker's number reaches this. Written before the push.
     target: AtomicU64,
     /// The next older waiter. Written before the push, read after the take.
@@ -51,6 +53,7 @@ impl Waiter {
     fn new(sleeper: Sleeper) -> Arc<Self> {
         Arc::new(Self {
             enrolled: AtomicBool::new(false),
+            list: AtomicUsize::new(0),
             target: AtomicU64::new(0),
             older: AtomicPtr::new(ptr::null_mut()),
             sleeper,
@@ -61,6 +64,15 @@ impl Waiter {
         // ORDERING: Acquire pairs with the Release in `wake_up`; what the
         // waker published before it is then visible to the predicate.
         self.enrolled.load(Ordering::Acquire)
+    }
+
+    /// Whether it is still enrolled, by a wait that ran into its deadline, where
+    /// this wait would enrol it.
+    fn stands_on(&self, list: &WaitList, target: u64) -> bool {
+        // ORDERING: Relaxed on both; only the waiter's own thread stores them.
+        self.is_enrolled()
+            && self.list.load(Ordering::Relaxed) == list.address()
+            && self.target.load(Ordering::Relaxed) <= target
     }
 
     fn wake_up(&self) {
@@ -78,9 +90,9 @@ impl Waiter {
 }
 
 /// The waiter of the calling thread, made once and used again unless an
-/// earlier wait that ran into its deadline has left it on a list.
+/// earlier wait that ran into its deadline has left it on another list.
 #[cfg(not(loom))]
-fn waiter_of_this_thread() -> Arc<Waiter> {
+fn waiter_of_this_thread(list: &WaitList, target: u64) -> Arc<Waiter> {
     use std::cell::RefCell;
     thread_local! {
         static WAITER: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
@@ -90,7 +102,9 @@ fn waiter_of_this_thread() -> Arc<Waiter> {
         .try_with(|kept| {
             let mut kept = kept.borrow_mut();
             match &*kept {
-                Some(waiter) if !waiter.is_enrolled() => waiter.clone(),
+                Some(waiter) if !waiter.is_enrolled() || waiter.stands_on(list, target) => {
+                    waiter.clone()
+                }
                 _ => kept.insert(make()).clone(),
             }
         })
@@ -99,7 +113,7 @@ fn waiter_of_this_thread() -> Arc<Waiter> {
 }
 
 #[cfg(loom)]
-fn waiter_of_this_thread() -> Arc<Waiter> {
+fn waiter_of_this_thread(_list: &WaitList, _target: u64) -> Arc<Waiter> {
     Waiter::new(Sleeper::Thread(Parker::for_this_thread()))
 }
 
@@ -120,8 +134,10 @@ impl WaitList {
             if let Some(result) = ready() {
                 return Some(result);
             }
-            let waiter = waiter_of_this_thread();
-            self.enroll(&waiter, target);
+            let waiter = waiter_of_this_thread(self, target);
+            if !waiter.stands_on(self, target) {
+                self.enroll(&waiter, target);
+            }
             let Sleeper::Thread(parker) = &waiter.sleeper else {
                 unreachable!("the waiter of a thread parks");
             };
@@ -165,14 +181,19 @@ impl WaitList {
     }
 
     fn enroll(&self, waiter: &Arc<Waiter>, target: u64) {
-        // ORDERING: Relaxed; the push below publishes both.
+        // ORDERING: Relaxed; the push below publishes all three.
         waiter.enrolled.store(true, Ordering::Relaxed);
+        waiter.list.store(self.address(), Ordering::Relaxed);
         waiter.target.store(target, Ordering::Relaxed);
         self.push(Arc::into_raw(waiter.clone()).cast_mut());
         // ORDERING: SeqCst fence, pairs with the fence in `wake`: either this
         // thread's next look at the predicate sees the change, or the waker
         // sees the waiter.
         fence(Ordering::SeqCst);
+    }
+
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
     }
 
     fn push(&self, waiter: *mut Waiter) {
@@ -250,6 +271,9 @@ impl Drop for WaitList {
         while let Some(waiter) = next {
             // ORDERING: Relaxed; exclusive access.
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
+            // A later list may have this one's address.
+            // ORDERING: Release pairs with the Acquire in `is_enrolled`.
+            waiter.enrolled.store(false, Ordering::Release);
         }
     }
 }

@@ -144,22 +144,18 @@ impl Writer {
 
     /// All that has arrived, up to the limits, becomes one write and one sync.
     fn commit(&mut self) -> Result<(), Cause> {
-        let rolled = self.roll_if_due();
+        if let Err(error) = self.roll_if_due() {
+            return self.refuse_all(error);
+        }
         let first = self.receiver.head();
         let depth = self.lane.mailbox.depth();
         let bytes = self.drain_and_encode();
         let began = self.observer.now();
-        let written = rolled.and_then(|()| {
-            let next = self.sequence(self.receiver.head());
-            self.segments.append(self.encoder.bytes(), self.sequence(first), next)
-        });
         let head = self.receiver.head();
-        match written {
+        let (from, next) = (self.sequence(first), self.sequence(head));
+        match self.segments.append(self.encoder.bytes(), from, next) {
             Ok(()) => self.marked = self.durable,
-            Err(WriteError::Full(error)) => {
-                self.refuse(first, head, Cause::DiskFull(error.into()));
-                return Ok(());
-            }
+            Err(WriteError::Full(error)) => return self.refuse(first, error),
             Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
         }
         self.observer.committed(CommitSample {
@@ -229,10 +225,25 @@ impl Writer {
         Ok(())
     }
 
-    fn refuse(&mut self, first: u64, end: u64, cause: Cause) {
+    /// There is no next segment to write to: refuses what has arrived.
+    fn refuse_all(&mut self, error: WriteError) -> Result<(), Cause> {
+        let first = self.receiver.head();
+        match error {
+            WriteError::Full(error) => {
+                self.receiver.drain(Entry::weight, |_, _| true);
+                self.refuse(first, error)
+            }
+            WriteError::Fatal(error) => Err(self.poison(error)),
+        }
+    }
+
+    /// Answers `first` and all after it that was received: there was no room.
+    fn refuse(&mut self, first: u64, error: std::io::Error) -> Result<(), Cause> {
+        let end = self.receiver.head();
         self.stamps.clear();
         self.observer.refused(end - first);
-        self.lane.progress.refuse(first, end, cause);
+        self.lane.progress.refuse(first, end, Cause::DiskFull(error.into()));
+        Ok(())
     }
 
     fn report_acknowledged(&mut self) {
@@ -262,7 +273,8 @@ impl Writer {
     /// below it can be told from a torn tail. It needs no sync of its own.
     fn seal(&mut self) -> Result<(), Cause> {
         let durable = self.durable;
-        if durable <= self.marked {
+        // A segment begins with records: its header is durable when they are.
+        if durable <= self.marked || self.segments.is_new() {
             return Ok(());
         }
         let next = self.segments.next_sequence();

@@ -17,4 +17,4 @@ mod verdict;
 
 pub use report::{RecoveryReport, ShardRecovery};
 pub(crate) use settle::{Settled, settle, tidy};
-pub(crate) use survey::{Folder, GIVEN_UP, Survey, survey};
+pub(crate) use survey::{Folder, Survey, survey};

@@ -10,7 +10,7 @@ use std::io;
 
 use crate::disk::{Disk, DiskFile, OpenMode, write_full};
 use crate::error::OpenError;
-use crate::frame::{Encoder, FRAME_HEADER_BYTES, Place, next_record};
+use crate::frame::{Encoder, FRAME_HEADER_BYTES, FrameKind, Place, next_record};
 use crate::frame_reader::{Frame, FrameReader};
 use crate::recovery::chain::Link;
 use crate::recovery::survey::{Folder, Survey};
@@ -129,7 +129,8 @@ fn remove(disk: &dyn Disk, path: &std::path::Path) -> Result<(), OpenError> {
 /// The last place below which all is said to be durable; segments without a
 /// record below it are left behind as well.
 fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint, OpenError> {
-    let durable = survey.durable_below;
+    // What was truncated needs no copy, even if no mark covers it.
+    let durable = survey.durable_below.max(folder.purged_below);
     let mut kept = survey.segments.clone();
     let mut copy_from = None;
     for (index, link) in survey.links.iter().enumerate() {
@@ -167,12 +168,17 @@ fn first_frame_above(
 ) -> Result<(u64, u64), OpenError> {
     let base = link.header.first_sequence;
     let mut next = meta.first_sequence;
-    let mut place = meta.end;
+    // Behind the last record, not behind a seal that may never have been
+    // synced: the next open may find it gone.
+    let mut place = SEGMENT_HEADER_BYTES as u64;
     each_frame(disk, folder, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
-        if base + frame.header.next() > durable && frame.header.records > 0 {
-            place = frame.offset;
+        if frame.header.kind != FrameKind::Records {
+            return Ok(true);
+        }
+        if base + frame.header.next() > durable {
             return Ok(false);
         }
+        place = frame.end();
         next = base + frame.header.next();
         Ok(true)
     })?;
@@ -243,6 +249,9 @@ impl Copy {
     /// A frame stays a frame, so that its batches stay whole. The copy claims
     /// nothing durable until it is.
     fn frame(&mut self, frame: &Frame, base: u64) -> io::Result<()> {
+        if frame.header.kind != FrameKind::Records {
+            return Ok(());
+        }
         let first = base + u64::from(frame.header.first);
         let mut at = 0;
         for record in 0..u64::from(frame.header.records) {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, OpenMode, read_full};
 use crate::error::{Damage, OpenError};
+use crate::frame::FrameKind;
 use crate::frame_reader::{FrameReader, Remains, Stop, is_consistent, search_remains};
+use crate::purge::GIVEN_UP;
 use crate::recovery::chain::{Chain, Link};
 use crate::recovery::verdict::{Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
@@ -12,9 +14,6 @@ use crate::segment_writer::SegmentMeta;
 
 /// Memory of one shard's survey, beside a frame that is larger.
 const CHUNK_BYTES: usize = 1 << 20;
-
-/// The purge mark of a shard that nothing is left of.
-pub(crate) const GIVEN_UP: u64 = u64::MAX;
 
 /// A shard's folder and what it should hold.
 #[derive(Clone, Debug)]
@@ -100,6 +99,7 @@ struct Broken {
     number: u64,
     offset: u64,
     has_successor: bool,
+    agrees: bool,
     /// The highest mark seen from here on, a sequence.
     mark: u64,
     /// The highest sequence after a frame seen from here on.
@@ -128,7 +128,7 @@ impl Surveyor<'_> {
             FrameReader::new(file, seed, SEGMENT_HEADER_BYTES as u64, end, CHUNK_BYTES);
         let first_sequence = self.survey.next_sequence.max(link.header.first_sequence);
         self.survey.next_sequence = first_sequence;
-        let stop = self.read_frames(&mut frames, link).map_err(io("reading"))?;
+        let (stop, records_end) = self.read_frames(&mut frames, link).map_err(io("reading"))?;
         let at = frames.at();
         self.survey.links.push(link.clone());
         self.survey.bytes += at;
@@ -136,13 +136,13 @@ impl Surveyor<'_> {
             number,
             first_sequence,
             next_sequence: Some(self.survey.next_sequence),
-            end: at,
+            end: records_end,
         });
-        let agrees = successor.is_some_and(|link| {
-            let predecessor = link.header.predecessor;
-            predecessor.end == at && predecessor.next_sequence == self.survey.next_sequence
-        });
-        if stop == Stop::End && agrees {
+        // The sequence decides, not the offset: what lies behind the last
+        // record is a seal, which was perhaps never synced.
+        let agrees = successor
+            .is_some_and(|link| link.header.predecessor.next_sequence == self.survey.next_sequence);
+        if agrees && !matches!(stop, Stop::UnknownKind(_)) {
             return Ok(());
         }
         self.broken = Some(Broken {
@@ -150,6 +150,7 @@ impl Surveyor<'_> {
             number,
             offset: at,
             has_successor: successor.is_some(),
+            agrees,
             mark: 0,
             next: 0,
         });
@@ -157,20 +158,30 @@ impl Surveyor<'_> {
         self.read_past_the_break(link, file.as_ref(), at, bytes)
     }
 
-    fn read_frames(&mut self, frames: &mut FrameReader, link: &Link) -> std::io::Result<Stop> {
+    /// Reads until it stops: why, and where the last record ends.
+    fn read_frames(
+        &mut self,
+        frames: &mut FrameReader,
+        link: &Link,
+    ) -> std::io::Result<(Stop, u64)> {
         let base = link.header.first_sequence;
+        let mut records_end = frames.at();
         loop {
             let frame = match frames.next()? {
                 Ok(frame) => frame,
-                Err(stop) => return Ok(stop),
+                Err(stop) => return Ok((stop, records_end)),
             };
             let first = base + u64::from(frame.header.first);
             if first < self.survey.next_sequence || !is_consistent(&frame) {
                 frames.back_to(frame.offset);
-                return Ok(Stop::Bad("a frame contradicts the frames before it, or itself"));
+                let stop = Stop::Bad("a frame contradicts the frames before it, or itself");
+                return Ok((stop, records_end));
             }
-            self.survey.next_sequence = base + frame.header.next();
-            self.survey.records += u64::from(frame.header.records);
+            if frame.header.kind == FrameKind::Records {
+                self.survey.next_sequence = base + frame.header.next();
+                self.survey.records += u64::from(frame.header.records);
+                records_end = frames.at();
+            }
             let mark = frame.header.mark().map_or(0, |mark| absolute(base, mark));
             self.survey.durable_below = self.survey.durable_below.max(mark);
         }
@@ -217,7 +228,7 @@ impl Surveyor<'_> {
         let facts = Facts {
             stop: broken.stop,
             has_successor: broken.has_successor,
-            agrees: false,
+            agrees: broken.agrees,
             durable_beyond: mark > here,
         };
         let path = folder.path(broken.number);

@@ -9,10 +9,10 @@ use crate::frame_reader::Stop;
 pub(crate) struct Facts {
     /// Why reading stopped.
     pub(crate) stop: Stop,
-    /// Whether a later segment vouches for where and with which sequence this
-    /// one ends.
+    /// Whether a later segment vouches for the sequence that this one ends with.
     pub(crate) has_successor: bool,
-    /// Whether reading stopped just there. Means nothing without a successor.
+    /// Whether every record up to that sequence was read. Means nothing without
+    /// a successor.
     pub(crate) agrees: bool,
     /// Whether a frame that its checksum vouches for, anywhere in the shard,
     /// says that a sequence at or past this place is durable.
@@ -39,7 +39,7 @@ pub(crate) enum Verdict {
 /// | row | stop | successor | durable beyond | verdict | cause |
 /// |---|---|---|---|---|---|
 /// | A | unknown kind | any | any | newer | a frame from a later version |
-/// | B | end | agrees | any | go on | the segment was full |
+/// | B | any | agrees | any | go on | no record is missing: the segment was full, or only a seal is |
 /// | C | any | any | yes | damage | bytes that were on the disk have changed or gone |
 /// | D | end or blank | none | no | end | the last write came whole, or never came |
 /// | E | bad | none | no | torn tail | the last write came in part |
@@ -47,7 +47,7 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(facts: Facts) -> Verdict {
     match facts.stop {
         Stop::UnknownKind(_) => Verdict::Newer,
-        Stop::End if facts.has_successor && facts.agrees => Verdict::GoOn,
+        _ if facts.has_successor && facts.agrees => Verdict::GoOn,
         _ if facts.durable_beyond => Verdict::Damage,
         Stop::End | Stop::Blank if !facts.has_successor => Verdict::End,
         _ => Verdict::TornTail,
@@ -81,12 +81,11 @@ mod tests {
     }
 
     fn row(facts: Facts) -> (usize, Verdict) {
-        let whole = matches!(facts.stop, Stop::End);
         let bad = matches!(facts.stop, Stop::Bad(_));
         let vouched = facts.has_successor && facts.agrees;
         if matches!(facts.stop, Stop::UnknownKind(_)) {
             (0, Verdict::Newer)
-        } else if whole && vouched {
+        } else if vouched {
             (1, Verdict::GoOn)
         } else if facts.durable_beyond {
             (2, Verdict::Damage)
