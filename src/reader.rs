@@ -1,14 +1,17 @@
 //! A log for those who only read: inspection and dumps. Changes nothing, and
 //! takes no lock, so it works beside a live writer and on a read-only mount.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::error::{Damage, OpenError, ReplayError};
+use crate::frame_reader::FrameReader;
 use crate::manifest::Manifest;
 use crate::open::{Found, read_shards};
-use crate::recovery::RecoveryReport;
+use crate::recovery::{Folder, RecoveryReport, survey};
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
+use crate::segment::segment_number;
 use crate::sync::Arc;
 
 /// A log opened for reading only.
@@ -41,7 +44,9 @@ impl LogReader {
         let dir: PathBuf = dir.as_ref().to_path_buf();
         let manifest = Manifest::load(disk.as_ref(), &dir)?
             .ok_or_else(|| OpenError::NotALog { dir: dir.clone() })?;
-        let (found, report) = read_beside_a_writer(disk.as_ref(), &dir, &manifest)?;
+        let (mut found, _) = read_shards(disk.as_ref(), &dir, &manifest)?;
+        found.iter_mut().try_for_each(|found| look_again(disk.as_ref(), found))?;
+        let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
         for found in found {
@@ -79,21 +84,35 @@ impl LogReader {
     }
 }
 
-/// Beside a live writer, bytes change between two looks at them, which can seem
-/// damage. What is damaged is so at every look.
-fn read_beside_a_writer(
-    disk: &dyn Disk,
-    dir: &Path,
-    manifest: &Manifest,
-) -> Result<(Vec<Found>, RecoveryReport), OpenError> {
-    let mut last: Vec<Damage> = Vec::new();
-    loop {
-        let (found, report) = read_shards(disk, dir, manifest)?;
-        let damage: Vec<_> = report.damage().cloned().collect();
-        let is_place = |a: &Damage, b: &Damage| (&a.file, a.offset) == (&b.file, b.offset);
-        if damage.iter().all(|now| last.iter().any(|before| is_place(now, before))) {
-            return Ok((found, report));
+/// So many looks at a shard decide whether it is damaged.
+const LOOKS: usize = 4;
+
+/// Beside a live writer a survey can seem to find damage: it stops where the
+/// log ended a moment ago, and then finds frames that were written since. Where
+/// reading goes on at a second look, there is none. A segment that was rolled or
+/// removed meanwhile takes another survey.
+fn look_again(disk: &dyn Disk, found: &mut Found) -> Result<(), OpenError> {
+    for _ in 1..LOOKS {
+        let Some(damage) = &found.survey.damage else { return Ok(()) };
+        if reads_on(disk, &found.folder, damage)? {
+            found.survey.damage = None;
+            return Ok(());
         }
-        last = damage;
+        found.survey = survey(disk, &found.folder)?;
     }
+    Ok(())
+}
+
+/// Whether a frame stands where reading stopped.
+fn reads_on(disk: &dyn Disk, folder: &Folder, damage: &Damage) -> Result<bool, OpenError> {
+    let name = damage.file.file_name().and_then(|name| name.to_str());
+    let Some(number) = name.and_then(segment_number) else { return Ok(false) };
+    let file = match disk.open(&damage.file, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(OpenError::io("opening", &damage.file))?,
+    };
+    let end = file.len().map_err(OpenError::io("reading the size of", &damage.file))?;
+    let mut frames = FrameReader::new(file, folder.seed(number), damage.offset, end, 1 << 16);
+    let frame = frames.next().map_err(OpenError::io("reading", &damage.file))?;
+    Ok(damage.offset > 0 && frame.is_ok())
 }
