@@ -275,7 +275,13 @@ impl SegmentWriter {
 
     /// Asks for the next segment in good time: when this one is half full.
     pub(crate) fn prepare_ahead(&mut self) {
-        if !self.requested && self.position >= self.policy.segment_bytes / 2 {
+        if self.position >= self.policy.segment_bytes / 2 {
+            self.request();
+        }
+    }
+
+    fn request(&mut self) {
+        if !self.requested {
             let zeros = if self.policy.zeros_ahead { self.policy.segment_bytes } else { 0 };
             self.source.request(self.identity.number + 1, zeros);
             self.requested = true;
@@ -297,12 +303,16 @@ impl SegmentWriter {
     /// it. Returns whether it did; where the next segment could not be made it
     /// is asked for again.
     pub(crate) fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
-        self.prepare_ahead();
-        let prepared = match self.source.take(wait == Wait::Yes) {
-            None => return Ok(false),
-            Some(prepared) => prepared,
-        };
+        let asked_before = self.requested;
+        self.request();
+        let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(false) };
         self.requested = false;
+        if prepared.is_err() && asked_before && wait == Wait::Yes {
+            // That was how things stood when it was asked for.
+            self.request();
+            prepared = self.source.take(true).unwrap_or(prepared);
+            self.requested = false;
+        }
         let prepared = match (prepared, wait) {
             (Ok(prepared), _) => prepared,
             // This segment still has room to grow into.
@@ -347,3 +357,6 @@ pub(crate) enum Wait {
     /// This one may grow meanwhile.
     No,
 }
+
+#[cfg(test)]
+mod tests;
