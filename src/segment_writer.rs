@@ -31,6 +31,9 @@ pub(crate) struct SegmentMeta {
     pub(crate) next_sequence: Option<u64>,
     /// Where its last frame ends; meaningless while it is written to.
     pub(crate) end: u64,
+    /// Whether its header has been synced: only then can recovery do without
+    /// the segments before it.
+    pub(crate) durable: bool,
 }
 
 /// The segments of a shard, oldest first. The writer adds at a roll, replay and
@@ -134,6 +137,8 @@ pub(crate) struct SegmentWriter {
     zeros_refused: bool,
     /// Whether the file holds bytes that were not synced.
     dirty: bool,
+    /// Whether the catalogue has segments that it does not call durable.
+    headers_dirty: bool,
     /// Earlier segments that were not synced, oldest first.
     unsynced: VecDeque<Box<dyn DiskFile>>,
     source: Box<dyn SegmentSource>,
@@ -164,6 +169,7 @@ impl SegmentWriter {
             next_sequence,
             zeros_refused: false,
             dirty: false,
+            headers_dirty: false,
             unsynced: VecDeque::new(),
             source,
             requested: false,
@@ -215,6 +221,7 @@ impl SegmentWriter {
         self.next_sequence = next;
         if self.first_sequence.is_none() {
             self.first_sequence = Some(first);
+            self.headers_dirty = true;
             self.enter_into_catalogue(first);
         }
         Ok(())
@@ -257,7 +264,13 @@ impl SegmentWriter {
             last.end = self.predecessor.end;
         }
         let number = self.identity.number;
-        catalogue.push(SegmentMeta { number, first_sequence, next_sequence: None, end: 0 });
+        catalogue.push(SegmentMeta {
+            number,
+            first_sequence,
+            next_sequence: None,
+            end: 0,
+            durable: false,
+        });
     }
 
     /// Syncs all that was written, earlier segments first. After an error this
@@ -269,6 +282,9 @@ impl SegmentWriter {
         if self.dirty {
             self.file.sync_data()?;
             self.dirty = false;
+        }
+        if std::mem::take(&mut self.headers_dirty) {
+            self.catalogue.lock().iter_mut().for_each(|meta| meta.durable = true);
         }
         Ok(())
     }

@@ -57,6 +57,8 @@ struct Target<'a> {
     purged_below: &'a Mutex<u64>,
     segments: &'a Mutex<Vec<SegmentMeta>>,
     below: u64,
+    /// The shard, where it is still written to.
+    current: Option<&'a WalShard>,
 }
 
 pub(crate) fn truncate(
@@ -77,6 +79,7 @@ pub(crate) fn truncate(
             below if below >= shard.next_sequence => GIVEN_UP,
             below => below,
         },
+        current: None,
     });
     let current = current.iter().map(|shard| Target {
         folder: shard.folder(),
@@ -84,6 +87,7 @@ pub(crate) fn truncate(
         purged_below: shard.purged_below(),
         segments: shard.catalogue(),
         below: checkpoint.below(&shard.folder().identity),
+        current: Some(shard),
     });
     let mut report = TruncateReport::default();
     for target in old.chain(current) {
@@ -152,13 +156,7 @@ impl Target<'_> {
         let dir = &self.folder.dir;
         let mut deleted = 0;
         loop {
-            let oldest = {
-                let segments = self.segments.lock();
-                segments
-                    .first()
-                    .copied()
-                    .filter(|meta| meta.next_sequence.is_some_and(|next| next <= self.below))
-            };
+            let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
             match disk.unlink(&path) {
@@ -176,5 +174,31 @@ impl Target<'_> {
             disk.sync_dir(dir).map_err(TruncateError::io("syncing", dir))?;
         }
         Ok(())
+    }
+
+    /// The oldest segment, if it lies below the mark and what comes after it
+    /// stands on the disk: recovery begins at a segment's header.
+    fn deletable(&self) -> Option<SegmentMeta> {
+        let segments = self.segments.lock();
+        let oldest = segments.first()?;
+        let is_succeeded = segments.get(1).is_none_or(|successor| successor.durable);
+        (self.covers(oldest) && is_succeeded).then_some(*oldest)
+    }
+
+    fn covers(&self, segment: &SegmentMeta) -> bool {
+        segment.next_sequence.is_some_and(|next| next <= self.below)
+    }
+
+    /// The same once the successor was synced, which may be the only thing
+    /// that is missing. In a shard that has failed nothing more is synced; the
+    /// segment is left to the next open.
+    fn deletable_after_sync(&self) -> Option<SegmentMeta> {
+        let lane = self.current?.lane();
+        if !self.segments.lock().first().is_some_and(|oldest| self.covers(oldest)) {
+            return None;
+        }
+        let end = lane.mailbox.request_sync();
+        lane.progress.wait_synced(end).ok()?;
+        self.deletable()
     }
 }

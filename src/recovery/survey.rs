@@ -132,6 +132,7 @@ impl Surveyor<'_> {
             first_sequence,
             next_sequence: Some(self.survey.next_sequence),
             end: at,
+            durable: true,
         });
         let agrees = successor.is_some_and(|link| {
             let predecessor = link.header.predecessor;
