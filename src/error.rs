@@ -408,14 +408,6 @@ pub enum TruncateError {
     },
     /// The log has been closed, and may be somebody else's by now.
     Closed,
-    /// A shard has failed: what it would still have to say about the segments
-    /// that stay is not durable. Reopen the log first.
-    ShardFailed {
-        /// The shard.
-        shard: usize,
-        /// Why it failed.
-        cause: Cause,
-    },
     /// The operating system refused something. Truncate again.
     Io {
         /// What was being done.
@@ -441,9 +433,6 @@ impl fmt::Display for TruncateError {
                 write!(f, "the checkpoint is not of this log: {what}")
             }
             Self::Closed => f.write_str("the log is closed; open it to truncate it"),
-            Self::ShardFailed { shard, cause } => {
-                write!(f, "shard {shard} cannot be truncated: {cause}")
-            }
             Self::Io { doing, path, source } => {
                 write!(f, "while {doing} {}: {source}", path.display())
             }
@@ -455,7 +444,6 @@ impl Error for TruncateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::ShardFailed { cause, .. } => cause.io(),
             Self::ForeignCheckpoint { .. } | Self::Closed => None,
         }
     }

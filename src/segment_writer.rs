@@ -32,6 +32,9 @@ pub(crate) struct SegmentMeta {
     pub(crate) next_sequence: Option<u64>,
     /// Where its last frame ends; meaningless while it is written to.
     pub(crate) end: u64,
+    /// Whether its header has been synced: only then can recovery do without
+    /// the segments before it.
+    pub(crate) durable: bool,
 }
 
 /// The segments of a shard, oldest first. The writer adds at a roll, replay and
@@ -135,6 +138,8 @@ pub(crate) struct SegmentWriter {
     zeros_refused: bool,
     /// Whether the file holds bytes that were not synced.
     dirty: bool,
+    /// Whether the catalogue has segments that it does not call durable.
+    headers_dirty: bool,
     /// Earlier segments that were not synced, oldest first.
     unsynced: VecDeque<Box<dyn DiskFile>>,
     source: Box<dyn SegmentSource>,
@@ -168,6 +173,7 @@ impl SegmentWriter {
             next_sequence,
             zeros_refused: false,
             dirty: false,
+            headers_dirty: false,
             unsynced: VecDeque::new(),
             source,
             requested: false,
@@ -199,11 +205,6 @@ impl SegmentWriter {
         self.next_sequence
     }
 
-    /// Whether the segment has no header yet.
-    pub(crate) fn is_new(&self) -> bool {
-        self.position == 0
-    }
-
     /// Whether all that was written has been synced.
     pub(crate) fn is_synced(&self) -> bool {
         !self.dirty && self.unsynced.is_empty()
@@ -230,6 +231,7 @@ impl SegmentWriter {
         self.next_sequence = next;
         if self.first_sequence.is_none() {
             self.first_sequence = Some(first);
+            self.headers_dirty = true;
             self.enter_into_catalogue(first);
         }
         Ok(())
@@ -272,7 +274,13 @@ impl SegmentWriter {
             last.end = self.predecessor.end;
         }
         let number = self.identity.number;
-        catalogue.push(SegmentMeta { number, first_sequence, next_sequence: None, end: 0 });
+        catalogue.push(SegmentMeta {
+            number,
+            first_sequence,
+            next_sequence: None,
+            end: 0,
+            durable: false,
+        });
     }
 
     /// Syncs all that was written, earlier segments first. After an error this
@@ -285,12 +293,21 @@ impl SegmentWriter {
             self.file.sync_data()?;
             self.dirty = false;
         }
+        if std::mem::take(&mut self.headers_dirty) {
+            self.catalogue.lock().iter_mut().for_each(|meta| meta.durable = true);
+        }
         Ok(())
     }
 
     /// Asks for the next segment in good time: when this one is half full.
     pub(crate) fn prepare_ahead(&mut self) {
-        if !self.requested && self.position >= self.policy.segment_bytes / 2 {
+        if self.position >= self.policy.segment_bytes / 2 {
+            self.request();
+        }
+    }
+
+    fn request(&mut self) {
+        if !self.requested {
             let zeros_ahead = self.policy.zeros_ahead && !self.source_failed;
             let zeros = if zeros_ahead { self.policy.segment_bytes } else { 0 };
             self.source.request(self.identity.number + 1, zeros);
@@ -313,12 +330,16 @@ impl SegmentWriter {
     /// it. Returns whether it did; where the next segment could not be made it
     /// is asked for again.
     pub(crate) fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
-        self.prepare_ahead();
-        let prepared = match self.source.take(wait == Wait::Yes) {
-            None => return Ok(false),
-            Some(prepared) => prepared,
-        };
+        let asked_before = self.requested;
+        self.request();
+        let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(false) };
         self.requested = false;
+        if prepared.is_err() && asked_before && wait == Wait::Yes {
+            // That was how things stood when it was asked for.
+            self.request();
+            prepared = self.source.take(true).unwrap_or(prepared);
+            self.requested = false;
+        }
         self.source_failed = prepared.is_err();
         let prepared = match (prepared, wait) {
             (Ok(prepared), _) => prepared,
@@ -364,3 +385,6 @@ pub(crate) enum Wait {
     /// This one may grow meanwhile.
     No,
 }
+
+#[cfg(test)]
+mod tests;

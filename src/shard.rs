@@ -269,9 +269,11 @@ impl WalShard {
         self.lane.mailbox.close();
     }
 
-    /// Waits for the writer to finish what was queued.
+    /// Waits for the writer to finish what was queued. Who closes at the same
+    /// time waits for the lock, so that both get the same answer.
     pub(crate) fn join(&self) -> Result<(), Cause> {
-        let Some(writer) = self.writer.lock().take() else { return self.ended() };
+        let mut running = self.writer.lock();
+        let Some(writer) = running.take() else { return self.ended() };
         match writer.join() {
             Ok(ended) => ended,
             Err(_panic) => Err(Cause::WriterPanicked),

@@ -52,13 +52,13 @@ impl OldShard {
 
 /// One shard to truncate, of whichever generation.
 struct Target<'a> {
-    /// A shard that is being written to.
-    live: Option<&'a WalShard>,
     folder: &'a Folder,
     purge: &'a Purge,
     purged_below: &'a Mutex<u64>,
     segments: &'a Mutex<Vec<SegmentMeta>>,
     below: u64,
+    /// The shard, where it is still written to.
+    current: Option<&'a WalShard>,
 }
 
 pub(crate) fn truncate(
@@ -69,7 +69,6 @@ pub(crate) fn truncate(
 ) -> Result<TruncateReport, TruncateError> {
     check(old, current, checkpoint)?;
     let old = old.iter().map(|shard| Target {
-        live: None,
         folder: &shard.folder,
         purge: &shard.purge,
         purged_below: &shard.purged_below,
@@ -80,14 +79,15 @@ pub(crate) fn truncate(
             below if below >= shard.next_sequence => GIVEN_UP,
             below => below,
         },
+        current: None,
     });
     let current = current.iter().map(|shard| Target {
-        live: Some(shard),
         folder: shard.folder(),
         purge: shard.purge(),
         purged_below: shard.purged_below(),
         segments: shard.catalogue(),
         below: checkpoint.below(&shard.folder().identity),
+        current: Some(shard),
     });
     let mut report = TruncateReport::default();
     for target in old.chain(current) {
@@ -143,7 +143,6 @@ impl Target<'_> {
             let failed = io::Error::other("an earlier truncation could not be made durable");
             TruncateError::io("truncating (reopen the log first)", dir)(failed)
         })?;
-        self.wait_for_the_survivor()?;
         if self.below > last.below {
             *purge = None;
             let identity = &self.folder.identity;
@@ -155,31 +154,14 @@ impl Target<'_> {
         self.delete(disk, report)
     }
 
-    /// What stays must be found without what goes: the first segment that stays
-    /// may be the newest, whose header is durable only after a sync.
-    fn wait_for_the_survivor(&self) -> Result<(), TruncateError> {
-        let Some(shard) = self.live.filter(|_| self.oldest_below().is_some()) else {
-            return Ok(());
-        };
-        let lane = shard.lane();
-        let synced = lane.progress.wait_synced(lane.mailbox.request_sync());
-        synced.map_err(|cause| {
-            let shard = self.folder.identity.shard as usize;
-            TruncateError::ShardFailed { shard, cause }
-        })
-    }
-
-    fn oldest_below(&self) -> Option<SegmentMeta> {
-        let oldest = self.segments.lock().first().copied();
-        oldest.filter(|meta| meta.next_sequence.is_some_and(|next| next <= self.below))
-    }
-
     /// Deletes, oldest first, the segments that lie below the mark. What was
     /// marked before and could not be deleted is tried again.
     fn delete(&self, disk: &dyn Disk, report: &mut TruncateReport) -> Result<(), TruncateError> {
         let dir = &self.folder.dir;
         let mut deleted = 0;
-        while let Some(oldest) = self.oldest_below() {
+        loop {
+            let oldest = self.deletable().or_else(|| self.deletable_after_sync());
+            let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
             match disk.unlink(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -196,5 +178,31 @@ impl Target<'_> {
             disk.sync_dir(dir).map_err(TruncateError::io("syncing", dir))?;
         }
         Ok(())
+    }
+
+    /// The oldest segment, if it lies below the mark and what comes after it
+    /// stands on the disk: recovery begins at a segment's header.
+    fn deletable(&self) -> Option<SegmentMeta> {
+        let segments = self.segments.lock();
+        let oldest = segments.first()?;
+        let is_succeeded = segments.get(1).is_none_or(|successor| successor.durable);
+        (self.covers(oldest) && is_succeeded).then_some(*oldest)
+    }
+
+    fn covers(&self, segment: &SegmentMeta) -> bool {
+        segment.next_sequence.is_some_and(|next| next <= self.below)
+    }
+
+    /// The same once the successor was synced, which may be the only thing
+    /// that is missing. In a shard that has failed nothing more is synced; the
+    /// segment is left to the next open.
+    fn deletable_after_sync(&self) -> Option<SegmentMeta> {
+        let lane = self.current?.lane();
+        if !self.segments.lock().first().is_some_and(|oldest| self.covers(oldest)) {
+            return None;
+        }
+        let end = lane.mailbox.request_sync();
+        lane.progress.wait_synced(end).ok()?;
+        self.deletable()
     }
 }

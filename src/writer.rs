@@ -273,8 +273,7 @@ impl Writer {
     /// below it can be told from a torn tail. It needs no sync of its own.
     fn seal(&mut self) -> Result<(), Cause> {
         let durable = self.durable;
-        // A segment begins with records: its header is durable when they are.
-        if durable <= self.marked || self.segments.is_new() {
+        if durable <= self.marked {
             return Ok(());
         }
         let next = self.segments.next_sequence();

@@ -97,3 +97,39 @@ mod full {
         ledger.check(&replayed(&log));
     }
 }
+
+mod interrupted {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_does_nothing_but_interrupt_ends_in_an_error() {
+        must_end("an append that is interrupted for ever", || {
+            let disk = SimDisk::new();
+            let log = open(config(&disk));
+            let fault = Fault::new(Call::Write, 1, FaultKind::Error(EINTR));
+            disk.fail(Fault { sticky: true, ..fault });
+            let error = log.append(1, "x").wait().unwrap_err();
+            assert!(matches!(error, AppendError::Indeterminate { cause: Cause::Poisoned(_), .. }));
+        });
+    }
+}
+
+mod preparing_the_next_segment {
+    use super::*;
+
+    /// At twice its size a segment waits for the next one; what it then gets
+    /// may be an answer from long ago.
+    #[test]
+    fn a_failure_that_has_passed_does_not_poison_the_shard() {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        let fault = Fault::new(Call::Open, 1, FaultKind::Error(EIO));
+        disk.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
+        ledger.append(&log, 1, 2500).unwrap();
+        ledger.append(&log, 1, 6000).unwrap();
+        ledger.append(&log, 1, 10).unwrap();
+        assert_eq!(disk.fired(), 1);
+        ledger.check(&replayed(&log));
+    }
+}

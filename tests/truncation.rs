@@ -6,21 +6,9 @@ mod support;
 use std::path::PathBuf;
 
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{Checkpoint, Config, ShardedWal, TruncateError};
+use shardwal::{Checkpoint, Config, Durability, ShardedWal, TruncateError};
 use support::ledger::Ledger;
 use support::{EIO, Found, Random, append_all, config, open, replayed, seed};
-
-/// What of a replay lies below a checkpoint.
-fn below(found: &Found, checkpoint: &Checkpoint) -> Found {
-    let given_up = |position: &shardwal::Position| {
-        let shard = usize::try_from(position.shard).expect("a small number");
-        position.generation < checkpoint.generation()
-            || (position.generation == checkpoint.generation()
-                && position.sequence < checkpoint.sequences()[shard])
-    };
-    let records = found.records.iter().filter(|(position, ..)| given_up(position));
-    Found { records: records.cloned().collect() }
-}
 
 fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
     let mut files = disk.files();
@@ -59,6 +47,50 @@ mod after_the_process_was_killed {
         drop(log);
         let log = open(config(&disk));
         ledger.check(&replayed(&log));
+    }
+}
+
+mod before_the_live_segment_was_synced {
+    use super::*;
+
+    /// Recovery begins at a segment's header: the last one on the disk must
+    /// not be deleted while its successor's is in the cache alone.
+    #[test]
+    fn a_power_loss_leaves_a_log_that_opens() {
+        let disk = SimDisk::new();
+        let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
+        let log = open(config(&disk));
+        let mut ledger = Ledger::unsynced();
+        (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
+        ledger.give_up(&replayed(&log));
+        let before = segments(&disk, "").len();
+        log.truncate_before(&log.checkpoint()).unwrap();
+        assert!(segments(&disk, "").len() <= 2, "of {before}: the live one, and the next");
+        let mut random = Random::new(seed());
+        for _ in 0..20 {
+            let after = disk.crash(&mut || random.coin());
+            ledger.clone().check(&replayed(&open(config(&after))));
+        }
+        let after = disk.crash(&mut || false);
+        ledger.check(&replayed(&open(config(&after))));
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_synced_any_more_keeps_what_recovery_needs() {
+        let disk = SimDisk::new();
+        // No zeros ahead: the next segment's first sync is its first commit's.
+        disk.set_copy_on_write(true);
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        // So large that the next commit waits for the next segment.
+        ledger.append(&log, 1, 9000).unwrap();
+        let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
+        disk.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
+        ledger.append(&log, 1, 1000).unwrap_err();
+        ledger.give_up(&replayed(&log));
+        log.truncate_before(&log.checkpoint()).unwrap();
+        drop(log);
+        ledger.check(&replayed(&open(config(&disk))));
     }
 }
 

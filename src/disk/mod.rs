@@ -141,15 +141,19 @@ pub trait DiskFile: fmt::Debug + Send {
     fn drop_cache(&self);
 }
 
+/// So many interruptions of one read or write, one after the other, are carried
+/// on; no signal comes that often, and a disk that says nothing else is broken.
+const INTERRUPTIONS_MAX: u32 = 1000;
+
 /// Fills `bytes` from `offset`, or stops at the end of the file; returns how
 /// many bytes came. Interrupted and short reads are carried on.
 pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
+    let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
         match file.read_at(&mut bytes[done..], offset + done as u64) {
             Ok(0) => break,
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(n) => (done, interruptions) = (done + n, 0),
+            Err(error) if may_go_on(&error, &mut interruptions) => {}
             Err(error) => return Err(error),
         }
     }
@@ -160,14 +164,19 @@ pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> i
 /// on; a write that takes nothing is `WriteZero`. After an error any part of
 /// the bytes may have been written.
 pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut done = 0;
+    let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
         match file.write_at(&bytes[done..], offset + done as u64) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(n) => (done, interruptions) = (done + n, 0),
+            Err(error) if may_go_on(&error, &mut interruptions) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+fn may_go_on(error: &io::Error, interruptions: &mut u32) -> bool {
+    *interruptions += 1;
+    error.kind() == io::ErrorKind::Interrupted && *interruptions <= INTERRUPTIONS_MAX
 }

@@ -79,7 +79,13 @@ pub(crate) fn settle(
     disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))?;
     remove_superseded(disk, folder, survey, &joint)?;
     let mut segments = joint.kept;
-    segments.push(SegmentMeta { number, first_sequence, next_sequence: None, end: 0 });
+    segments.push(SegmentMeta {
+        number,
+        first_sequence,
+        next_sequence: None,
+        end: 0,
+        durable: true,
+    });
     Ok(Settled {
         header,
         file: copy.file,

@@ -137,6 +137,7 @@ impl Surveyor<'_> {
             first_sequence,
             next_sequence: Some(self.survey.next_sequence),
             end: records_end,
+            durable: true,
         });
         // The sequence decides, not the offset: what lies behind the last
         // record is a seal, which was perhaps never synced.

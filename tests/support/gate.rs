@@ -74,7 +74,8 @@ struct GatedDisk {
 impl Disk for GatedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
-        let is_segment = path.extension().is_some_and(|extension| extension == "wal");
+        // A segment keeps the handle that it had under its unfinished name.
+        let is_segment = path.to_string_lossy().contains(".wal");
         let gate = is_segment.then(|| self.gate.clone());
         Ok(Box::new(GatedFile { file, gate }))
     }

@@ -15,6 +15,9 @@ use super::{Found, payload};
 enum Fate {
     /// It must be replayed.
     Kept,
+    /// It must be replayed after the death of the process, but a power loss may
+    /// have taken it: acknowledged in a mode that does not sync.
+    Written,
     /// It must not.
     Gone,
     /// Either, and the next open decides.
@@ -27,11 +30,22 @@ enum Fate {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     keys: BTreeMap<u64, Vec<Fate>>,
-    /// Parts of batches whose fate is open, as key and index.
+    /// Parts of batches since the last open, as key and index.
     parts: Vec<Vec<(u64, u64)>>,
+    /// Whether an acknowledgement comes before the sync.
+    unsynced: bool,
 }
 
 impl Ledger {
+    /// Of a log that acknowledges what it has written, and does not sync.
+    pub(crate) fn unsynced() -> Self {
+        Self { unsynced: true, ..Self::default() }
+    }
+
+    fn acknowledged(&self) -> Fate {
+        if self.unsynced { Fate::Written } else { Fate::Kept }
+    }
+
     /// The next payload of a key. Its fate is open.
     pub(crate) fn next(&mut self, key: u64, length: usize) -> Bytes {
         let fates = self.keys.entry(key).or_default();
@@ -60,7 +74,7 @@ impl Ledger {
     ) -> Result<(), AppendError> {
         let answer = completion.wait().map(|_position| ());
         match &answer {
-            Ok(()) => self.enter(key, index, Fate::Kept),
+            Ok(()) => self.enter(key, index, self.acknowledged()),
             Err(AppendError::NotWritten { .. }) => self.enter(key, index, Fate::Gone),
             Err(_) => {}
         }
@@ -86,14 +100,12 @@ impl Ledger {
         for (shard, part) in parts {
             let failure = failed.iter().find(|failed| failed.shard == shard);
             let fate = match failure.map(|failed| failed.error.is_not_written()) {
-                None => Fate::Kept,
+                None => self.acknowledged(),
                 Some(true) => Fate::Gone,
                 Some(false) => Fate::Open,
             };
             part.iter().for_each(|(key, index)| self.enter(*key, *index, fate));
-            if fate == Fate::Open {
-                self.parts.push(part);
-            }
+            self.parts.push(part);
         }
         answer.is_ok()
     }
@@ -108,12 +120,19 @@ impl Ledger {
         fates.get_mut(index).expect("a known index")
     }
 
-    /// What was acknowledged need not survive what comes now: a power loss in
-    /// a mode that does not sync.
-    pub(crate) fn nothing_is_certain(&mut self) {
-        for fate in self.keys.values_mut().flatten().filter(|fate| **fate == Fate::Kept) {
-            *fate = Fate::Open;
-        }
+    /// The power was lost, or a sync: only what was synced is certain.
+    pub(crate) fn lose_power(&mut self) {
+        self.turn(Fate::Written, Fate::Open);
+    }
+
+    /// A flush has passed, or a close.
+    pub(crate) fn flushed(&mut self) {
+        self.turn(Fate::Written, Fate::Kept);
+    }
+
+    fn turn(&mut self, from: Fate, to: Fate) {
+        let fates = self.keys.values_mut().flatten();
+        fates.filter(|fate| **fate == from).for_each(|fate| *fate = to);
     }
 
     /// These were given up by a truncation that was reported done.
@@ -151,8 +170,15 @@ impl Ledger {
             .flat_map(|(key, indices)| indices.iter().map(|index| (*key, *index)))
             .collect();
         for part in &self.parts {
-            let there = part.iter().filter(|record| found.contains(record)).count();
-            assert!(there == 0 || there == part.len(), "{there} of the part {part:?}");
+            let there = |(key, index): &(u64, u64)| found.contains(&(*key, *index));
+            // A truncation may have gone through the middle.
+            let spared = |(key, index): &(u64, u64)| {
+                let index = usize::try_from(*index).expect("a small index");
+                matches!(self.keys[key][index], Fate::Spared | Fate::Gone)
+            };
+            let mut rest = part.iter().filter(|record| !spared(record)).map(there);
+            let first = rest.next();
+            assert!(rest.all(|there| Some(there) == first), "a part of the part {part:?}");
         }
     }
 }
@@ -163,7 +189,9 @@ fn check_key(key: u64, fates: &mut [Fate], found: &[u64]) {
     for (index, fate) in fates.iter_mut().enumerate() {
         let there = found.binary_search(&(index as u64)).is_ok();
         match (*fate, there) {
-            (Fate::Kept, false) => panic!("{key}:{index} was acknowledged and is lost: {found:?}"),
+            (Fate::Kept | Fate::Written, false) => {
+                panic!("{key}:{index} was acknowledged and is lost: {found:?}")
+            }
             (Fate::Gone, true) => panic!("{key}:{index} must not be there: {found:?}"),
             (Fate::Open, false) => missing = missing.or(Some(index)),
             (Fate::Open, true) => {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shardwal::disk::sim::SimDisk;
-use shardwal::{Config, Position, ReplayOptions, ShardedWal};
+use shardwal::{Checkpoint, Config, Position, ReplayError, ReplayOptions, ShardedWal};
 
 pub(crate) const DIR: &str = "/wal";
 pub(crate) const EIO: i32 = 5;
@@ -53,6 +53,18 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// What lies below a checkpoint.
+    pub(crate) fn below(&self, checkpoint: &Checkpoint) -> Self {
+        let given_up = |position: &Position| {
+            let shard = usize::try_from(position.shard).expect("a small number");
+            position.generation < checkpoint.generation()
+                || (position.generation == checkpoint.generation()
+                    && position.sequence < checkpoint.sequences()[shard])
+        };
+        let records = self.records.iter().filter(|(position, ..)| given_up(position));
+        Self { records: records.cloned().collect() }
+    }
+
     /// The payload indices of each key, in the order of the callbacks.
     pub(crate) fn by_key(&self) -> BTreeMap<u64, Vec<u64>> {
         let mut keys: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
@@ -73,6 +85,11 @@ impl Found {
 /// Replays all, and checks what holds of every replay: positions rise strictly
 /// within each shard, generations come in order.
 pub(crate) fn replayed(log: &ShardedWal) -> Found {
+    try_replayed(log).expect("the log replays")
+}
+
+/// The same on a disk that may fail.
+pub(crate) fn try_replayed(log: &ShardedWal) -> Result<Found, ReplayError<Infallible>> {
     let records = Mutex::new(Vec::new());
     let report = log.replay(ReplayOptions::default(), |record| {
         let record = (record.position(), record.key(), record.to_bytes());
@@ -80,9 +97,9 @@ pub(crate) fn replayed(log: &ShardedWal) -> Found {
         Ok::<_, Infallible>(())
     });
     let records = records.into_inner().expect("no callback panics");
-    assert_eq!(report.expect("the log replays").records, records.len() as u64);
     assert_in_order(&records);
-    Found { records }
+    assert_eq!(report?.records, records.len() as u64);
+    Ok(Found { records })
 }
 
 fn assert_in_order(records: &[(Position, u64, Bytes)]) {
