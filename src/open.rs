@@ -47,9 +47,12 @@ impl Found {
         ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
     }
 
-    /// Whether it can be left as it is: nothing has to be copied.
+    /// Whether it can be left as it is: nothing has to be copied, or nothing
+    /// of it counts any more.
     fn is_settled(&self) -> bool {
-        self.survey.durable_below >= self.survey.next_sequence || self.survey.segments.is_empty()
+        self.folder.purged_below == u64::MAX
+            || self.survey.durable_below >= self.survey.next_sequence
+            || self.survey.segments.is_empty()
     }
 }
 

@@ -86,6 +86,19 @@ impl WalShard {
         self.base + self.lane.progress.acknowledged()
     }
 
+    /// Syncs what is acknowledged where the durability mode has not done it
+    /// yet; returns the sequence below which all is on stable storage, which
+    /// is lower where the shard has failed.
+    pub(crate) fn sync_what_is_acknowledged(&self) -> u64 {
+        let progress = &self.lane.progress;
+        if progress.synced() < progress.acknowledged() {
+            let end = self.lane.mailbox.request_sync();
+            // A failed shard's mark stays where it is.
+            drop(progress.wait_synced(end));
+        }
+        self.base + progress.synced()
+    }
+
     /// The place of a ticket.
     pub(crate) fn position(&self, ticket: u64) -> Position {
         let identity = &self.folder.identity;

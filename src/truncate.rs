@@ -57,6 +57,8 @@ struct Target<'a> {
     purged_below: &'a Mutex<u64>,
     segments: &'a Mutex<Vec<SegmentMeta>>,
     below: u64,
+    /// The shard, where it is written to: not all of it need be on the disk.
+    live: Option<&'a WalShard>,
 }
 
 pub(crate) fn truncate(
@@ -72,6 +74,7 @@ pub(crate) fn truncate(
         purged_below: &shard.purged_below,
         segments: &shard.segments,
         below: checkpoint.below(&shard.folder.identity),
+        live: None,
     });
     let current = current.iter().map(|shard| Target {
         folder: shard.folder(),
@@ -79,6 +82,7 @@ pub(crate) fn truncate(
         purged_below: shard.purged_below(),
         segments: shard.catalogue(),
         below: checkpoint.below(&shard.folder().identity),
+        live: Some(shard),
     });
     let mut report = TruncateReport::default();
     for target in old.chain(current) {
@@ -146,15 +150,8 @@ impl Target<'_> {
     fn delete(&self, disk: &dyn Disk, report: &mut TruncateReport) -> Result<(), TruncateError> {
         let dir = &self.folder.dir;
         let mut deleted = 0;
-        loop {
-            let oldest = {
-                let segments = self.segments.lock();
-                segments
-                    .first()
-                    .copied()
-                    .filter(|meta| meta.next_sequence.is_some_and(|next| next <= self.below))
-            };
-            let Some(oldest) = oldest else { break };
+        let durable_below = self.live.map_or(u64::MAX, WalShard::sync_what_is_acknowledged);
+        while let Some(oldest) = self.oldest_to_delete(durable_below) {
             let path = self.folder.path(oldest.number);
             match disk.unlink(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -171,5 +168,18 @@ impl Target<'_> {
             disk.sync_dir(dir).map_err(TruncateError::io("syncing", dir))?;
         }
         Ok(())
+    }
+
+    /// The oldest segment, where it lies below the mark and is not needed to
+    /// know where the shard goes on: a later one says that, durably, or
+    /// nothing of the shard is left and the mark itself says so.
+    fn oldest_to_delete(&self, durable_below: u64) -> Option<SegmentMeta> {
+        let segments = self.segments.lock();
+        let oldest = segments.first().copied()?;
+        let lies_below = oldest.next_sequence.is_some_and(|next| next <= self.below);
+        // A segment's header became durable with its first record.
+        let is_succeeded =
+            segments.get(1).is_some_and(|successor| successor.first_sequence < durable_below);
+        (lies_below && (is_succeeded || self.below == u64::MAX)).then_some(oldest)
     }
 }

@@ -41,7 +41,8 @@ impl Chain {
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
         let unfinished = names.iter().filter(|name| is_unfinished(name));
         chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
-        let expected_some = !numbers.is_empty() || folder.purged_below < u64::MAX;
+        // Of an earlier generation that was given up nothing need be left.
+        let expected_some = folder.purged_below < u64::MAX;
         while let Some(newest) = numbers.pop_last() {
             match chain.try_from(disk, folder, newest, &numbers)? {
                 Attempt::Whole | Attempt::Damaged => {
