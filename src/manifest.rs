@@ -191,7 +191,8 @@ fn parse_generation(line: &str) -> Result<Generation, Problem> {
     let generation = number.parse().ok().zip(shards.parse().ok());
     match generation {
         Some((number, shards))
-            if number > 0 && (1..=crate::config::SHARDS_MAX).contains(&(shards as usize)) =>
+            if (1..u32::MAX).contains(&number)
+                && (1..=crate::config::SHARDS_MAX).contains(&(shards as usize)) =>
         {
             Ok(Generation { number, shards })
         }

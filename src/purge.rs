@@ -11,7 +11,7 @@ use crc32fast::Hasher;
 
 use crate::disk::{Disk, OpenMode, read_full, write_full};
 use crate::error::OpenError;
-use crate::segment::SegmentIdentity;
+use crate::segment::{BELIEVABLE_BELOW, SegmentIdentity};
 
 const FILE: &str = "purge";
 /// Each slot has a block of its own, so that no write touches both.
@@ -105,7 +105,10 @@ fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<PurgeMa
         word.copy_from_slice(&bytes[at..at + 8]);
         u64::from_le_bytes(word)
     };
-    Some(PurgeMark { epoch: long(8), below: long(16) })
+    let mark = PurgeMark { epoch: long(8), below: long(16) };
+    let is_believable =
+        mark.epoch < BELIEVABLE_BELOW && (mark.below < BELIEVABLE_BELOW || mark.below == u64::MAX);
+    is_believable.then_some(mark)
 }
 
 fn crc(bytes: &[u8], identity: &SegmentIdentity) -> u32 {

@@ -11,6 +11,10 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"shardwal";
 const EXTENSION: &str = "wal";
+/// Sequences, numbers and epochs are far below this. What claims to be past it
+/// was never written, whatever its checksum says, and may be added to without
+/// a thought of overflow.
+pub(crate) const BELIEVABLE_BELOW: u64 = 1 << 62;
 
 /// Which segment of which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,11 +121,12 @@ impl SegmentHeader {
         if identity != *expected {
             return FoundHeader::Foreign(identity);
         }
-        FoundHeader::Header(Self {
-            identity,
-            first_sequence: long(48),
-            predecessor: Predecessor { number: long(56), end: long(64), next_sequence: long(72) },
-        })
+        let predecessor = Predecessor { number: long(56), end: long(64), next_sequence: long(72) };
+        let first_sequence = long(48);
+        if first_sequence.max(predecessor.next_sequence) >= BELIEVABLE_BELOW {
+            return FoundHeader::Bad;
+        }
+        FoundHeader::Header(Self { identity, first_sequence, predecessor })
     }
 }
 

@@ -275,7 +275,13 @@ impl SegmentWriter {
 
     /// Asks for the next segment in good time: when this one is half full.
     pub(crate) fn prepare_ahead(&mut self) {
-        if !self.requested && self.position >= self.policy.segment_bytes / 2 {
+        if self.position >= self.policy.segment_bytes / 2 {
+            self.request_next();
+        }
+    }
+
+    fn request_next(&mut self) {
+        if !self.requested {
             let zeros = if self.policy.zeros_ahead { self.policy.segment_bytes } else { 0 };
             self.source.request(self.identity.number + 1, zeros);
             self.requested = true;
@@ -297,7 +303,8 @@ impl SegmentWriter {
     /// it. Returns whether it did; where the next segment could not be made it
     /// is asked for again.
     pub(crate) fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
-        self.prepare_ahead();
+        // A segment that is due for its sequences may be all but empty.
+        self.request_next();
         let prepared = match self.source.take(wait == Wait::Yes) {
             None => return Ok(false),
             Some(prepared) => prepared,

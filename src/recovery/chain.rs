@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
 use crate::recovery::survey::{Folder, absolute, read_header, search_file};
-use crate::segment::{FoundHeader, SegmentHeader, is_unfinished, segment_number};
+use crate::segment::{BELIEVABLE_BELOW, FoundHeader, SegmentHeader, is_unfinished, segment_number};
 
 /// A segment of the log.
 #[derive(Clone, Debug)]
@@ -39,6 +39,11 @@ impl Chain {
             names.iter().filter_map(|name| segment_number(name)).collect();
         let mut chain =
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
+        if chain.highest_number >= BELIEVABLE_BELOW {
+            let what = "the file's number is past any that is written";
+            chain.damage = Some(damage(folder, chain.highest_number, what, 0));
+            return Ok(chain);
+        }
         let unfinished = names.iter().filter(|name| is_unfinished(name));
         chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
         // Of an earlier generation that was given up nothing need be left.

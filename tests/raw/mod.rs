@@ -1,7 +1,7 @@
 //! The bytes of the format, written out once more from FORMAT.md, so that a
 //! test can look at them and forge them. Shares no code with the library.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +36,14 @@ pub fn read(disk: &SimDisk) -> Result<(Vec<Row>, RecoveryReport), OpenError> {
     replayed.expect("what open has checked can be read");
     let rows = rows.into_inner().expect("one thread");
     Ok((rows, reader.report().clone()))
+}
+
+/// `SHARDWAL_SEED`, or one that is always the same; printed, and never 0.
+pub fn seed_of_this_run() -> u64 {
+    let seed = std::env::var("SHARDWAL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or(0x2545_f491_4f6c_dd1d_u64).max(1);
+    println!("SHARDWAL_SEED={seed}");
+    seed
 }
 
 /// Every file and its bytes.
@@ -141,6 +149,12 @@ pub fn reseal(segment: &mut [u8], frames: &[Frame]) {
         segment[frame.offset + 16..frame.offset + 20].copy_from_slice(&body.to_le_bytes());
         reseal_header(segment, frame.offset, seed);
     }
+}
+
+/// Makes the checksum of the frame header at `at` right again.
+pub fn reseal_header_at(segment: &mut [u8], at: usize) {
+    let seed = seed(segment);
+    reseal_header(segment, at, seed);
 }
 
 fn reseal_header(segment: &mut [u8], at: usize, seed: u32) {
