@@ -48,7 +48,9 @@ fn a_log_opens_after_truncation_and_power_loss_before_any_sync() {
 fn a_log_opens_after_truncation_at_the_end_of_an_earlier_generation() {
     let disk = SimDisk::with_dir("/log");
     let log = ShardedWal::open(config(&disk, 2)).unwrap();
-    (0..10_u64).for_each(|key| drop(log.append(key, "old").wait().unwrap()));
+    for key in 0..10_u64 {
+        log.append(key, "old").wait().unwrap();
+    }
     let end = log.checkpoint();
     log.close().unwrap();
 
