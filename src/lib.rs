@@ -42,6 +42,7 @@ mod error;
 mod frame;
 mod frame_reader;
 mod housekeeping;
+mod leftovers;
 mod log;
 mod mailbox;
 mod manifest;

@@ -39,11 +39,6 @@ impl Generation {
     }
 }
 
-/// The shard whose folder has this name.
-pub(crate) fn shard_number(name: &str) -> Option<u32> {
-    name.strip_prefix("shard-")?.parse().ok()
-}
-
 /// Whether the name is a generation's folder.
 pub(crate) fn is_generation(name: &str) -> bool {
     name.strip_prefix("generation-").is_some_and(|digits| digits.parse::<u32>().is_ok())

@@ -8,7 +8,8 @@ use crate::config::{Config, Durability};
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
 use crate::error::OpenError;
 use crate::housekeeping::Housekeeping;
-use crate::manifest::{Generation, Manifest, is_generation, shard_number};
+use crate::leftovers;
+use crate::manifest::{Generation, Manifest, is_generation};
 use crate::parallel::in_parallel;
 use crate::purge::{self, PurgeMark};
 use crate::recovery::{
@@ -69,6 +70,7 @@ pub(crate) fn open(config: Config) -> Result<Opened, OpenError> {
     if let Some(damage) = report.damage().next() {
         return Err(OpenError::Damaged(Box::new(damage.clone())));
     }
+    check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
     start(&config, manifest, found, report, lock)
 }
@@ -182,6 +184,28 @@ fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
     std::str::from_utf8(&bytes[..read]).ok()?.trim().parse().ok()
 }
 
+/// Refuses a manifest that is older than the files beside it: going on from it
+/// would lose what the later generations hold.
+fn check_manifest_is_latest(
+    disk: &dyn Disk,
+    dir: &Path,
+    manifest: &Manifest,
+    found: &[Found],
+) -> Result<(), OpenError> {
+    let stale = |what| Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
+    let current = manifest.current().map_or(0, |generation| generation.number);
+    let is_given_up =
+        |found: &Found| found.folder.identity.generation == current && found.folder.is_given_up();
+    if found.iter().any(is_given_up) {
+        return stale(format!("its last generation, {current}, was given up for a later one"));
+    }
+    let next = Generation { number: current + 1, shards: 0 }.dir(dir);
+    if leftovers::hold_records(disk, &next)? {
+        return stale(format!("{} holds records, and it does not name it", next.display()));
+    }
+    Ok(())
+}
+
 /// The manifest, or a new one for a directory that holds no log.
 fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
     if let Some(manifest) = Manifest::load(disk, dir)? {
@@ -259,7 +283,7 @@ fn create_generation(
             purged_below: 0,
         })
         .collect();
-    remove_leftovers(disk, log, &dir, manifest.log, number)?;
+    leftovers::remove(disk, &dir)?;
     create_dir(disk, &dir)?;
     let fresh = in_parallel(&folders, |folder| {
         create_dir(disk, &folder.dir)?;
@@ -274,39 +298,6 @@ fn create_generation(
     manifest.generations.push(generation);
     manifest.store(disk, log)?;
     Ok(fresh)
-}
-
-/// Removes what an open that did not get to the manifest has left. A folder
-/// with records in it is no such thing: an older manifest was put back.
-fn remove_leftovers(
-    disk: &dyn Disk,
-    log: &Path,
-    dir: &Path,
-    id: [u8; 16],
-    generation: u32,
-) -> Result<(), OpenError> {
-    let shards = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        listed => listed.map_err(OpenError::io("listing", dir))?,
-    };
-    for name in &shards {
-        let Some(shard) = shard_number(name) else { continue };
-        let identity = SegmentIdentity { log: id, generation, shard, number: 0 };
-        let folder = Folder { dir: dir.join(name), identity, purged_below: 0 };
-        if survey(disk, &folder)?.records > 0 {
-            let what = format!("it does not name {}, which holds records", dir.display());
-            return Err(OpenError::Manifest { file: log.join("MANIFEST"), what });
-        }
-    }
-    for shard in shards {
-        let shard = dir.join(shard);
-        for name in disk.list(&shard).map_err(OpenError::io("listing", &shard))? {
-            let path = shard.join(name);
-            disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
-        }
-        disk.remove_dir(&shard).map_err(OpenError::io("removing", &shard))?;
-    }
-    disk.remove_dir(dir).map_err(OpenError::io("removing", dir))
 }
 
 /// A shard with all but its thread.

@@ -21,9 +21,26 @@ pub(crate) fn shard_of(key: u64, shards: usize) -> usize {
 mod tests {
     use super::shard_of;
 
+    /// The same values stand in FORMAT.md; they were computed without fxhash,
+    /// by `(key * 0x517cc1b727220a95 % 2**64) * shards >> 64`.
     #[test]
     fn the_table_on_disk_never_changes() {
-        let expected = [(0, [0, 0, 0, 0]), (1, [0, 1, 5, 31])];
+        let expected = [
+            (0, [0, 0, 0, 0]),
+            (1, [0, 1, 5, 31]),
+            (2, [1, 2, 10, 63]),
+            (3, [2, 3, 15, 95]),
+            (4, [0, 1, 4, 27]),
+            (7, [0, 0, 3, 22]),
+            (16, [0, 0, 1, 9]),
+            (42, [1, 1, 5, 36]),
+            (255, [0, 0, 2, 16]),
+            (1 << 16, [2, 3, 12, 75]),
+            (1 << 32, [0, 0, 2, 15]),
+            (1 << 63, [1, 2, 8, 50]),
+            (0x0123_4567_89ab_cdef, [1, 1, 5, 33]),
+            (u64::MAX, [2, 2, 10, 68]),
+        ];
         for (key, shards) in expected {
             let found = [3, 4, 16, 100].map(|count| shard_of(key, count));
             assert_eq!(found, shards, "key {key}");

@@ -259,6 +259,7 @@ impl Copy {
             return Ok(());
         }
         let first = base + u64::from(frame.header.first);
+        self.check_reach(base + frame.header.next())?;
         let mut at = 0;
         for record in 0..u64::from(frame.header.records) {
             let (key, payload) = next_record(&frame.body, &mut at)
@@ -286,8 +287,17 @@ impl Copy {
     /// the name is not this segment's yet, so nobody reads the one without the
     /// other.
     fn finish(&mut self, next_sequence: u64) -> io::Result<()> {
+        self.check_reach(next_sequence)?;
         self.encoder.seal(&self.place, next_sequence, next_sequence);
         self.write()?;
         self.file.sync_data()
+    }
+
+    /// Four thousand million unsynced records are none that were written.
+    fn check_reach(&self, next: u64) -> io::Result<()> {
+        if u32::try_from(next.saturating_sub(self.place.first_sequence)).is_ok() {
+            return Ok(());
+        }
+        Err(io::Error::other("its unsynced sequences are more than a segment can hold"))
     }
 }

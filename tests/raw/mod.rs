@@ -1,0 +1,207 @@
+//! The bytes of the format, written out once more from FORMAT.md, so that a
+//! test can look at them and forge them. Shares no code with the library.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, Durability, LogReader, OpenError, RecoveryReport, ReplayOptions};
+
+pub const HEADER_BYTES: usize = 88;
+pub const FRAME_BYTES: usize = 24;
+
+/// `(generation, shard, sequence, key, payload)`.
+pub type Row = (u32, u32, u64, u64, Vec<u8>);
+
+/// A log that waits for each sync and writes no zeros ahead, so that its files
+/// are as long as what is in them.
+pub fn config(disk: &SimDisk, shards: usize) -> Config {
+    disk.set_copy_on_write(true);
+    Config::new("/log").disk(Arc::new(disk.clone())).shards(shards).durability(Durability::Sync)
+}
+
+/// Reads the log without changing it: what it holds, in order.
+pub fn read(disk: &SimDisk) -> Result<(Vec<Row>, RecoveryReport), OpenError> {
+    let reader = LogReader::open_on(Arc::new(disk.clone()), "/log")?;
+    let rows = std::sync::Mutex::new(Vec::new());
+    let replayed = reader.replay(ReplayOptions::default().threads(1), |record| {
+        let at = record.position();
+        let row = (at.generation, at.shard, at.sequence, record.key(), record.payload().to_vec());
+        rows.lock().expect("one thread").push(row);
+        Ok::<_, std::convert::Infallible>(())
+    });
+    replayed.expect("what open has checked can be read");
+    let rows = rows.into_inner().expect("one thread");
+    Ok((rows, reader.report().clone()))
+}
+
+/// `SHARDWAL_SEED`, or one that is always the same; printed, and never 0.
+pub fn seed_of_this_run() -> u64 {
+    let seed = std::env::var("SHARDWAL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or(0x2545_f491_4f6c_dd1d_u64).max(1);
+    println!("SHARDWAL_SEED={seed}");
+    seed
+}
+
+/// Every file and its bytes.
+pub fn files(disk: &SimDisk) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let bytes = |path: &Path| disk.read_file(path).expect("a file that is listed");
+    disk.files().into_iter().map(|path| (path.clone(), bytes(&path))).collect()
+}
+
+/// A disk with these files, all durable.
+pub fn disk_of(files: &[(std::path::PathBuf, Vec<u8>)]) -> SimDisk {
+    let disk = SimDisk::with_dir("/log");
+    disk.set_copy_on_write(true);
+    files.iter().for_each(|(path, bytes)| disk.write_file(path, bytes));
+    disk
+}
+
+pub fn segment_path(generation: u32, shard: u32, number: u64) -> String {
+    format!("/log/generation-{generation:05}/shard-{shard:04}/{number:010}.wal")
+}
+
+pub fn purge_path(generation: u32, shard: u32) -> String {
+    format!("/log/generation-{generation:05}/shard-{shard:04}/purge")
+}
+
+pub fn int(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+pub fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// CRC-32 of `bytes`, carried on from another.
+pub fn crc(from: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(from);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Where the checksums of a segment start from, by its header.
+pub fn seed(segment: &[u8]) -> u32 {
+    let identity =
+        [&segment[24..40], &segment[12..16], &segment[16..20], &segment[40..48]].concat();
+    crc(0, &identity)
+}
+
+/// The same of a shard's purge file.
+pub fn purge_seed(segment: &[u8]) -> u32 {
+    let mut header = segment[..HEADER_BYTES].to_vec();
+    header[40..48].fill(0);
+    seed(&header)
+}
+
+/// A frame's header, as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub offset: usize,
+    pub body: u32,
+    pub kind: u8,
+    pub records: u16,
+    pub first: u32,
+    pub lag: u32,
+}
+
+impl Frame {
+    pub fn end(&self) -> usize {
+        self.offset + FRAME_BYTES + self.body as usize
+    }
+}
+
+/// The frames of a segment, until one does not validate or none stands there.
+pub fn frames(segment: &[u8]) -> Vec<Frame> {
+    let seed = seed(segment);
+    let (mut at, mut frames) = (HEADER_BYTES, Vec::new());
+    while let Some(header) = segment.get(at..at + FRAME_BYTES) {
+        let frame = Frame {
+            offset: at,
+            body: int(header, 0),
+            kind: header[4],
+            records: u16::from_le_bytes([header[6], header[7]]),
+            first: int(header, 8),
+            lag: int(header, 12),
+        };
+        let body = segment.get(at + FRAME_BYTES..frame.end());
+        let own = crc(crc(seed, &(at as u64).to_le_bytes()), &header[..20]);
+        if own != int(header, 20) || body.is_none_or(|body| crc(seed, body) != int(header, 16)) {
+            break;
+        }
+        at = frame.end();
+        frames.push(frame);
+    }
+    frames
+}
+
+/// Makes a segment header's checksum right again, and those of its frames at
+/// these offsets.
+pub fn reseal(segment: &mut [u8], frames: &[Frame]) {
+    let own = crc(0, &segment[..84]);
+    segment[84..88].copy_from_slice(&own.to_le_bytes());
+    let seed = seed(segment);
+    for frame in frames {
+        let body = crc(seed, &segment[frame.offset + FRAME_BYTES..frame.end()]);
+        segment[frame.offset + 16..frame.offset + 20].copy_from_slice(&body.to_le_bytes());
+        reseal_header(segment, frame.offset, seed);
+    }
+}
+
+/// Makes the checksum of the frame header at `at` right again.
+pub fn reseal_header_at(segment: &mut [u8], at: usize) {
+    let seed = seed(segment);
+    reseal_header(segment, at, seed);
+}
+
+fn reseal_header(segment: &mut [u8], at: usize, seed: u32) {
+    let own = crc(crc(seed, &(at as u64).to_le_bytes()), &segment[at..at + 20]);
+    segment[at + 20..at + 24].copy_from_slice(&own.to_le_bytes());
+}
+
+/// Puts a frame of any kind behind a segment's last.
+pub fn push_frame(
+    segment: &mut Vec<u8>,
+    kind: u8,
+    records: u16,
+    first: u32,
+    lag: u32,
+    body: &[u8],
+) {
+    let (at, seed) = (segment.len(), seed(segment));
+    segment.extend(u32::try_from(body.len()).expect("a short body").to_le_bytes());
+    segment.extend([kind, 0]);
+    segment.extend(records.to_le_bytes());
+    segment.extend(first.to_le_bytes());
+    segment.extend(lag.to_le_bytes());
+    segment.extend(crc(seed, body).to_le_bytes());
+    segment.extend([0; 4]);
+    reseal_header(segment, at, seed);
+    segment.extend(body);
+}
+
+/// A slot of a purge file.
+pub fn purge_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
+    let mut slot = [0; 32];
+    slot[..8].copy_from_slice(b"purgemrk");
+    slot[8..16].copy_from_slice(&epoch.to_le_bytes());
+    slot[16..24].copy_from_slice(&below.to_le_bytes());
+    let own = crc(seed, &slot[..24]);
+    slot[24..28].copy_from_slice(&own.to_le_bytes());
+    slot
+}
+
+/// A manifest of these generations, `(number, shards)`.
+pub fn manifest(log: [u8; 16], generations: &[(u32, u32)]) -> String {
+    let id: String = log.iter().map(|byte| format!("{byte:02x}")).collect();
+    let line = |(number, shards): &(u32, u32)| {
+        format!("generation {number} shards {shards} router fxhash64-high\n")
+    };
+    let lines: String = generations.iter().map(line).collect();
+    let text = format!("shardwal 1\nlog {id}\n{lines}");
+    let own = crc(0, text.as_bytes());
+    format!("{text}crc {own:08x}\n")
+}
