@@ -1,1 +1,82 @@
-//! Models.
+//! The models: races that loom plays in every order, weak memory included.
+//!
+//! `cargo loom` runs them all, `cargo loom -- --nocapture` says how many
+//! executions each had. They are compiled as unit tests of the crate, so they
+//! drive the mailbox, the waiters, the progress and **the writer loop as
+//! shipped**, the latter over the simulated disk. Capacities are 1 or 2, so
+//! that slots are used again after a push or two.
+//!
+//! Each model names the invariants (`Q2 ORDER`, ..) that it would see broken;
+//! docs/mutations-loom.md lists what was broken and which model saw it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Wake;
+use std::time::{Duration, Instant};
+
+use crate::sync::{Arc, Parker};
+
+mod barrier;
+mod completion;
+mod mailbox;
+mod mailbox_end;
+mod rig;
+mod waiters;
+mod writer;
+mod writer_failure;
+
+/// Loom's limit on one execution's steps; a model that passes it spins.
+const STEPS_MAX: usize = 20_000;
+
+/// Plays `model` in every order of at most `preemptions` forced switches;
+/// `LOOM_MAX_PREEMPTIONS` overrides.
+#[expect(clippy::print_stdout, reason = "how much was explored is the model's result")]
+fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let executions = Arc::new(AtomicU64::new(0));
+    let began = Instant::now();
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = STEPS_MAX;
+    let preemptions = *builder.preemption_bound.get_or_insert(preemptions);
+    let counted = executions.clone();
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let executions = executions.load(Ordering::Relaxed);
+    let seconds = began.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+    println!("{name}: {executions} executions at preemption bound {preemptions} in {seconds:.1} s");
+}
+
+/// The waker of a task that runs on a thread of its own.
+struct TaskThread {
+    parker: Parker,
+    woken: AtomicU64,
+}
+
+impl TaskThread {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { parker: Parker::for_this_thread(), woken: AtomicU64::new(0) })
+    }
+
+    /// Polls until there is a result, and sleeps in between until woken: a
+    /// wake-up that gets lost is a deadlock.
+    fn run<R>(&self, mut poll: impl FnMut() -> Option<R>) -> R {
+        loop {
+            if let Some(result) = poll() {
+                return result;
+            }
+            self.parker.park(None);
+        }
+    }
+}
+
+impl Wake for TaskThread {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Loom sees no access to it, and needs none: it only counts.
+        self.woken.fetch_add(1, Ordering::Relaxed);
+        self.parker.unpark();
+    }
+}

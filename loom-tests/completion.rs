@@ -1,0 +1,197 @@
+//! Models of the answer and those who wait for it: threads, tasks, the late,
+//! the ones that give up.
+
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use loom::thread;
+
+use super::{TaskThread, check};
+use crate::error::Cause;
+use crate::progress::{Answer, Progress};
+use crate::sync::Arc;
+
+fn progress() -> Arc<Progress> {
+    Arc::new(Progress::new())
+}
+
+fn wait(progress: &Progress, ticket: u64) -> Answer {
+    progress.wait(ticket, None).expect("there was no deadline")
+}
+
+fn poll_until_answered(progress: &Progress, ticket: u64) -> Answer {
+    let task = TaskThread::new();
+    let waker = Waker::from(task.clone());
+    let (mut context, mut enrolled) = (Context::from_waker(&waker), None);
+    task.run(|| progress.poll(ticket, &mut context, &mut enrolled))
+}
+
+fn no_room() -> Cause {
+    Cause::DiskFull(std::io::Error::from(std::io::ErrorKind::StorageFull).into())
+}
+
+/// C1 ONCE, C3 ANSWER: two threads wait for two tickets that are answered one
+/// after the other.
+#[test]
+fn resolve_races_wait() {
+    check("resolve_races_wait", 3, || {
+        let progress = progress();
+        for ticket in 0..2 {
+            let progress = progress.clone();
+            thread::spawn(move || {
+                assert!(matches!(wait(&progress, ticket), Answer::Acknowledged));
+                assert!(progress.acknowledged() > ticket, "C1 ONCE");
+            });
+        }
+        progress.acknowledge(1);
+        progress.acknowledge(2);
+    });
+}
+
+/// C2 DURABLE: whoever sees the answer sees all that the writer did before it.
+#[test]
+fn the_answer_shows_what_came_before_it() {
+    check("the_answer_shows_what_came_before_it", 3, || {
+        let progress = progress();
+        let written = Arc::new(loom::cell::UnsafeCell::new(0));
+        for _ in 0..2 {
+            let (progress, written) = (progress.clone(), written.clone());
+            thread::spawn(move || {
+                wait(&progress, 0);
+                // SAFETY: written before the answer only; loom checks it.
+                assert_eq!(written.with(|cell| unsafe { *cell }), 1, "C2 DURABLE");
+            });
+        }
+        // SAFETY: nobody reads before the answer; loom checks it.
+        written.with_mut(|cell| unsafe { *cell = 1 });
+        progress.acknowledge(1);
+    });
+}
+
+/// C3 ANSWER: a task beside a thread.
+#[test]
+fn resolve_races_poll() {
+    check("resolve_races_poll", 3, || {
+        let progress = progress();
+        let (one, other) = (progress.clone(), progress.clone());
+        thread::spawn(move || {
+            assert!(matches!(poll_until_answered(&one, 1), Answer::Acknowledged));
+        });
+        thread::spawn(move || assert!(matches!(wait(&other, 0), Answer::Acknowledged)));
+        progress.acknowledge(1);
+        progress.acknowledge(2);
+    });
+}
+
+/// C3 ANSWER: a future is polled by one task and then by another, as it is when
+/// it moves: the last one is woken.
+#[test]
+fn a_later_waker_is_woken() {
+    check("a_later_waker_is_woken", 3, || {
+        let progress = progress();
+        let resolving = progress.clone();
+        let resolving = thread::spawn(move || resolving.acknowledge(1));
+        let (first, second) = (TaskThread::new(), TaskThread::new());
+        let mut enrolled = None;
+        let waker = Waker::from(first);
+        let early = progress.poll(0, &mut Context::from_waker(&waker), &mut enrolled);
+        if early.is_none() {
+            let waker = Waker::from(second.clone());
+            let mut context = Context::from_waker(&waker);
+            let answer = second.run(|| progress.poll(0, &mut context, &mut enrolled));
+            assert!(matches!(answer, Answer::Acknowledged));
+        }
+        resolving.join().expect("it has resolved");
+    });
+}
+
+/// C3 ANSWER: a future is dropped while it stands on the list, and a wait ends
+/// at its deadline: the others are answered, and so is the one that waits
+/// again.
+#[test]
+fn an_abandoned_wait_harms_nobody() {
+    check("an_abandoned_wait_harms_nobody", 3, || {
+        let progress = progress();
+        let (abandoning, waiting) = (progress.clone(), progress.clone());
+        thread::spawn(move || {
+            let waker = Waker::from(TaskThread::new());
+            let mut enrolled = None;
+            let mut context = Context::from_waker(&waker);
+            drop(abandoning.poll(0, &mut context, &mut enrolled));
+            drop(enrolled);
+        });
+        let waiting = thread::spawn(move || {
+            drop(waiting.wait(0, Some(Instant::now())));
+            assert!(matches!(wait(&waiting, 0), Answer::Acknowledged));
+        });
+        progress.acknowledge(1);
+        waiting.join().expect("it was answered");
+    });
+}
+
+/// C1 ONCE: one ticket finds no room, the next does: each is told so, whenever
+/// it asks.
+#[test]
+fn refuse_races_wait() {
+    check("refuse_races_wait", 3, || {
+        let progress = progress();
+        for ticket in 0..2 {
+            let progress = progress.clone();
+            thread::spawn(move || {
+                let answers = [wait(&progress, ticket), wait(&progress, ticket)];
+                for answer in answers {
+                    match answer {
+                        Answer::NotWritten(Cause::DiskFull(_)) => assert_eq!(ticket, 0),
+                        Answer::Acknowledged => assert_eq!(ticket, 1, "C1 ONCE"),
+                        other => panic!("ticket {ticket}: {other:?}"),
+                    }
+                }
+            });
+        }
+        progress.refuse(0, 1, no_room());
+        progress.acknowledge(2);
+    });
+}
+
+/// C1 ONCE, C3 ANSWER: of three tickets the first is acknowledged, then the
+/// shard fails, having received two: each waiter gets its own answer.
+#[test]
+fn fail_races_wait() {
+    check("fail_races_wait", 2, || {
+        let progress = progress();
+        for ticket in 0..3 {
+            let progress = progress.clone();
+            thread::spawn(move || {
+                match wait(&progress, ticket) {
+                    Answer::Acknowledged => assert_eq!(ticket, 0, "C1 ONCE"),
+                    Answer::Indeterminate(_) => assert_eq!(ticket, 1, "C1 ONCE"),
+                    Answer::NotWritten(_) => assert_eq!(ticket, 2, "C1 ONCE"),
+                }
+            });
+        }
+        progress.acknowledge(1);
+        progress.mark_synced(1);
+        progress.fail(2, Cause::WriterPanicked);
+    });
+}
+
+/// C1 ONCE: who only looks, again and again, sees nothing, then the answer, and
+/// never another one; what was acknowledged without a sync stays acknowledged
+/// when the shard fails, and a barrier over it fails.
+#[test]
+fn an_acknowledgement_outlives_a_failure() {
+    check("an_acknowledgement_outlives_a_failure", 3, || {
+        let progress = progress();
+        let (looking, barrier) = (progress.clone(), progress.clone());
+        thread::spawn(move || {
+            for _ in 0..3 {
+                let answer = looking.answer(0);
+                assert!(matches!(answer, None | Some(Answer::Acknowledged)), "C1 ONCE");
+            }
+        });
+        thread::spawn(move || barrier.wait_synced(1).expect_err("nothing was synced"));
+        progress.acknowledge(1);
+        progress.fail(1, Cause::WriterPanicked);
+        assert!(matches!(progress.answer(0), Some(Answer::Acknowledged)), "C1 ONCE");
+    });
+}

@@ -1,0 +1,217 @@
+//! A shard for the models: a lane, the writer as shipped, and the simulated
+//! disk under it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Once;
+
+use bytes::Bytes;
+use loom::thread::{self, JoinHandle};
+
+use crate::disk::sim::SimDisk;
+use crate::disk::{Disk, OpenMode};
+use crate::error::Cause;
+use crate::frame::{next_record, record_bytes};
+use crate::frame_reader::FrameReader;
+use crate::mailbox::PushError;
+use crate::progress::Answer;
+use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
+use crate::segment::{FoundHeader, segment_path};
+use crate::segment_writer::{Prepared, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter};
+use crate::segment_writer::prepare;
+use crate::sync::{Arc, Mutex};
+use crate::writer::{CommitPolicy, Entry, Lane, Writer};
+
+const DIR: &str = "/shard";
+/// The sequence of ticket 0: not 0, so that the two are not mixed up.
+pub(super) const BASE: u64 = 100;
+/// A segment that is never full.
+pub(super) const ROOMY: u64 = 1 << 20;
+/// A segment that is due for the next one after each commit.
+pub(super) const CRAMPED: u64 = 100;
+
+fn identity(number: u64) -> SegmentIdentity {
+    SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number }
+}
+
+/// Prepares the segment that is asked for on the spot.
+struct OnTheSpot {
+    disk: SimDisk,
+    prepared: Option<io::Result<Prepared>>,
+}
+
+impl SegmentSource for OnTheSpot {
+    fn request(&mut self, number: u64, zeros: u64) {
+        self.prepared = Some(prepare(&self.disk, Path::new(DIR), number, zeros));
+    }
+
+    fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
+        self.prepared.take()
+    }
+}
+
+/// One shard, whose writer has not started.
+pub(super) struct Rig {
+    pub(super) disk: SimDisk,
+    pub(super) lane: Arc<Lane>,
+    pub(super) writer: Writer,
+}
+
+/// What a shard's commits are like.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    /// Records in the queue.
+    pub(super) queue: usize,
+    /// Whether each commit is synced.
+    pub(super) sync: bool,
+    pub(super) segment_bytes: u64,
+}
+
+/// One slot, `Durability::Sync`, one segment.
+pub(super) const SYNCED: Shape = Shape { queue: 1, sync: true, segment_bytes: ROOMY };
+
+impl Rig {
+    /// A fresh shard with its first segment in place, as open makes it.
+    pub(super) fn new(shape: Shape) -> Self {
+        let disk = SimDisk::with_dir(DIR);
+        let header = SegmentHeader {
+            identity: identity(1),
+            first_sequence: BASE,
+            predecessor: Predecessor::default(),
+        };
+        let path = segment_path(Path::new(DIR), 1);
+        disk.write_file(&path, &header.encode());
+        let file = disk.open(&path, OpenMode::Write).expect("it was just made");
+        let meta =
+            SegmentMeta { number: 1, first_sequence: BASE, next_sequence: None, end: 0, durable: true };
+        let source = OnTheSpot { disk: disk.clone(), prepared: None };
+        let segments = SegmentWriter::new(
+            SegmentPolicy { segment_bytes: shape.segment_bytes, zeros_ahead: false },
+            &header,
+            file,
+            SEGMENT_HEADER_BYTES as u64,
+            BASE,
+            Box::new(source),
+            Arc::new(Mutex::new(vec![meta])),
+        );
+        let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
+        let (lane, receiver) = Lane::new(shape.queue, u64::MAX);
+        // It begins with nothing acknowledged and nothing marked beyond it.
+        let writer =
+            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE);
+        Self { disk, lane, writer }
+    }
+
+    /// Starts the writer; a panic in it ends it and is told as such.
+    pub(super) fn start(self) -> (SimDisk, Arc<Lane>, JoinHandle<Result<(), Cause>>) {
+        silence_planned_panics();
+        let Self { disk, lane, writer } = self;
+        let writer = thread::spawn(move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| writer.run()));
+            ended.unwrap_or(Err(Cause::WriterPanicked))
+        });
+        (disk, lane, writer)
+    }
+}
+
+/// Closes and waits for the writer, in one order only: how a close may race is
+/// explored by models of its own.
+pub(super) fn finish(lane: &Lane, writer: JoinHandle<Result<(), Cause>>) {
+    loom::stop_exploring();
+    lane.mailbox.close();
+    drop(writer.join());
+}
+
+/// A planned panic is part of a model, thousands of times.
+fn silence_planned_panics() {
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !info.payload_as_str().is_some_and(|text| text.starts_with("a planned panic")) {
+                usual(info);
+            }
+        }));
+    });
+}
+
+/// Queues one record; `Err` if the shard takes none.
+pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
+    lane.mailbox.push(1, 1, None, |_| entry(key))
+}
+
+/// A record whose payload says its key again.
+fn entry(key: u64) -> Entry {
+    let payload = Bytes::from(vec![u8::try_from(key).expect("models use small keys")]);
+    let batch_bytes = u32::try_from(record_bytes(payload.len())).expect("one byte");
+    Entry { key, payload, stamp: 0, batch_records: 1, batch_bytes }
+}
+
+/// The answer to a ticket; a deadlock if there never is one.
+pub(super) fn answer(lane: &Lane, ticket: u64) -> Answer {
+    lane.progress.wait(ticket, None).expect("there was no deadline")
+}
+
+/// Cuts the power now, with nothing surviving that need not, and reads the log
+/// as it is then: key and sequence of each record.
+pub(super) fn after_power_loss(disk: &SimDisk) -> Vec<(u64, u64)> {
+    gapless(read(&disk.crash(&mut || false)))
+}
+
+/// The same where everything happens to survive.
+pub(super) fn after_lucky_power_loss(disk: &SimDisk) -> Vec<(u64, u64)> {
+    gapless(read(&disk.crash(&mut || true)))
+}
+
+fn gapless(records: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let sequences = records.iter().map(|(_, sequence)| *sequence);
+    assert!(sequences.eq(BASE..BASE + records.len() as u64), "W1 PREFIX: {records:?}");
+    records
+}
+
+/// All records, segment by segment, each checked against its key, up to the
+/// first place without a whole frame: what is behind that does not count.
+pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
+    let mut records = Vec::new();
+    for number in 1.. {
+        let path = segment_path(Path::new(DIR), number);
+        let Some(bytes) = disk.read_file(&path) else { break };
+        let FoundHeader::Header(header) = SegmentHeader::parse(&bytes, &identity(number)) else {
+            break;
+        };
+        let next = records.last().map_or(BASE, |(_, sequence)| sequence + 1);
+        if number > 1 && header.predecessor.next_sequence != next {
+            break;
+        }
+        let file = disk.open(&path, OpenMode::Read).expect("it was just read");
+        let (at, end) = (SEGMENT_HEADER_BYTES as u64, bytes.len() as u64);
+        let mut frames = FrameReader::new(file, header.identity.seed(), at, end, 4096);
+        while let Ok(frame) = frames.next().expect("no fault is left on the disk") {
+            let first = header.first_sequence + u64::from(frame.header.first);
+            let mut at = 0;
+            for sequence in (first..).take(frame.header.records.into()) {
+                let (key, payload) = next_record(&frame.body, &mut at).expect("a whole record");
+                assert_eq!(u64::from(frame.body[payload][0]), key, "a payload says its key");
+                records.push((key, sequence));
+            }
+        }
+    }
+    records
+}
+
+/// Appends a record and waits for it; after an acknowledgement the power is
+/// lost, and the record must be there.
+pub(super) fn append_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64) {
+    let Ok(ticket) = append(lane, key) else { return };
+    if let Answer::Acknowledged = answer(lane, ticket) {
+        assert_survived(&after_power_loss(disk), key, ticket);
+    }
+}
+
+pub(super) fn assert_survived(records: &[(u64, u64)], key: u64, ticket: u64) {
+    assert!(
+        records.contains(&(key, BASE + ticket)),
+        "C2 DURABLE: {key} was acknowledged at {ticket}, there is {records:?}"
+    );
+}

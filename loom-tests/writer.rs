@@ -1,0 +1,106 @@
+//! Models of the real writer loop while all goes well: what is acknowledged is
+//! on the disk, whenever the power goes.
+
+use loom::thread;
+
+use super::check;
+use super::rig::{
+    CRAMPED, Rig, SYNCED, Shape, after_power_loss, answer, append,
+    append_and_lose_power, assert_survived, finish,
+};
+use crate::progress::Answer;
+
+/// C2 DURABLE: two callers append and wait; the moment that one is answered
+/// the power goes.
+#[test]
+fn what_is_acknowledged_survives_a_power_loss() {
+    check("what_is_acknowledged_survives_a_power_loss", 2, || {
+        let (disk, lane, writer) = Rig::new(SYNCED).start();
+        let (other_disk, other_lane) = (disk.clone(), lane.clone());
+        let other = thread::spawn(move || append_and_lose_power(&other_lane, &other_disk, 2));
+        append_and_lose_power(&lane, &disk, 1);
+        other.join().expect("it was answered");
+        finish(&lane, writer);
+    });
+}
+
+/// C2 DURABLE, W1 PREFIX: each commit goes into a segment of its own; the one
+/// before is durable before anything in the next is acknowledged.
+#[test]
+fn a_roll_races_append() {
+    let shape = Shape { segment_bytes: CRAMPED, ..SYNCED };
+    check("a_roll_races_append", 2, move || {
+        let (disk, lane, writer) = Rig::new(shape).start();
+        let (other_disk, other_lane) = (disk.clone(), lane.clone());
+        let other = thread::spawn(move || append_and_lose_power(&other_lane, &other_disk, 2));
+        append_and_lose_power(&lane, &disk, 1);
+        other.join().expect("it was answered");
+        finish(&lane, writer);
+    });
+}
+
+/// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed amid appends: each is
+/// refused, or acknowledged and on the disk when the writer has ended; the log
+/// holds those and no others.
+#[test]
+fn close_races_append() {
+    check("close_races_append", 2, || {
+        let (disk, lane, writer) = Rig::new(SYNCED).start();
+        let callers: Vec<_> = [1, 2]
+            .map(|key| {
+                let lane = lane.clone();
+                thread::spawn(move || {
+                    let ticket = append(&lane, key).ok()?;
+                    assert!(matches!(answer(&lane, ticket), Answer::Acknowledged), "Q3 CLOSE");
+                    Some((key, ticket))
+                })
+            })
+            .into();
+        lane.mailbox.close();
+        writer.join().expect("no panic").expect("it ended in order");
+        let records = after_power_loss(&disk);
+        let acknowledged: Vec<_> =
+            callers.into_iter().filter_map(|caller| caller.join().expect("it returned")).collect();
+        assert_eq!(records.len(), acknowledged.len(), "W1 PREFIX: {records:?}");
+        for (key, ticket) in acknowledged {
+            assert_survived(&records, key, ticket);
+        }
+    });
+}
+
+/// C3 ANSWER: nobody waits for what was appended before close; it is written
+/// all the same.
+#[test]
+fn what_nobody_waits_for_is_written() {
+    check("what_nobody_waits_for_is_written", 2, || {
+        let (disk, lane, writer) = Rig::new(Shape { queue: 2, ..SYNCED }).start();
+        let other = lane.clone();
+        let other = thread::spawn(move || append(&other, 2).expect("it is open"));
+        let ticket = append(&lane, 1).expect("it is open");
+        let other = other.join().expect("it returned");
+        lane.mailbox.close();
+        writer.join().expect("no panic").expect("it ended in order");
+        let records = after_power_loss(&disk);
+        assert_survived(&records, 1, ticket);
+        assert_survived(&records, 2, other);
+    });
+}
+
+/// C2 DURABLE, C3 ANSWER: a batch over two shards: two writers, one caller who
+/// waits for both parts.
+#[test]
+fn a_batch_over_two_shards() {
+    check("a_batch_over_two_shards", 2, || {
+        let shards = [Rig::new(SYNCED).start(), Rig::new(SYNCED).start()];
+        let parts = shards.each_ref().map(|(_, lane, _)| append(lane, 1));
+        for ((disk, lane, _), part) in shards.iter().zip(parts) {
+            let ticket = part.expect("it is open");
+            assert!(matches!(answer(lane, ticket), Answer::Acknowledged), "C3 ANSWER");
+            assert_survived(&after_power_loss(disk), 1, ticket);
+        }
+        let [(_, one, ended), (_, other, also)] = shards;
+        finish(&one, ended);
+        other.mailbox.close();
+        drop(also.join());
+    });
+}

@@ -1,0 +1,184 @@
+//! Models of the real writer loop while things go wrong: a sync or a write that
+//! fails, a disk that is full, a panic. Everybody is answered, and truly.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use loom::thread;
+
+use super::check;
+use super::rig::{
+    BASE, Rig, SYNCED, Shape, after_lucky_power_loss, after_power_loss, answer, append,
+    assert_survived, read,
+};
+use crate::disk::sim::{Call, Fault, FaultKind};
+use crate::error::Cause;
+use crate::mailbox::PushError;
+use crate::progress::{Answer, Progress};
+use crate::sync::Arc;
+use crate::writer::Lane;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// What a caller was told of a record: its key, its ticket, its answer. `None`
+/// where it was not even queued.
+type Told = Option<(u64, u64, Answer)>;
+
+fn append_and_wait(lane: &Lane, key: u64) -> Told {
+    match append(lane, key) {
+        Ok(ticket) => Some((key, ticket, answer(lane, ticket))),
+        Err(PushError::Closed) => {
+            let failure = lane.progress.failure();
+            assert!(failure.is_some(), "nobody but the failed writer closes, and it said why");
+            None
+        }
+        Err(PushError::Full) => panic!("there was no deadline"),
+    }
+}
+
+/// Holds what callers were told against what the disk has: without luck, and
+/// with all of it.
+fn assert_true(told: &Told, unlucky: &[(u64, u64)], lucky: &[(u64, u64)]) {
+    match told {
+        Some((key, ticket, Answer::Acknowledged)) => assert_survived(unlucky, *key, *ticket),
+        Some((key, ticket, Answer::NotWritten(_))) => {
+            let there = lucky.contains(&(*key, BASE + ticket));
+            assert!(!there, "C1 ONCE: {key} is there, and was said not to be: {lucky:?}");
+        }
+        Some((_, _, Answer::Indeterminate(_))) | None => {}
+    }
+}
+
+/// Two callers, one slot, one fault for good: returns how it all ended.
+fn two_callers_meet(fault: Fault) {
+    let (disk, lane, writer) = Rig::new(SYNCED).start();
+    disk.fail(fault.clone());
+    let other = lane.clone();
+    let other = thread::spawn(move || append_and_wait(&other, 2));
+    let mut told = vec![append_and_wait(&lane, 1)];
+    told.push(other.join().expect("it was answered"));
+    // One more, so that a fault at the second commit is met for sure.
+    told.push(append_and_wait(&lane, 3));
+    let ended = writer.join().expect("the panic was caught");
+    assert!(ended.is_err(), "W2 STICKY: the shard has failed");
+    assert_eq!(append(&lane, 4), Err(PushError::Closed), "W2 STICKY: it takes no more");
+    assert_eq!(disk.calls(fault.call), fault.nth, "W2 STICKY: that was the last such call");
+    let (unlucky, lucky) = (after_power_loss(&disk), after_lucky_power_loss(&disk));
+    for told in &told {
+        assert_true(told, &unlucky, &lucky);
+    }
+}
+
+/// C3 ANSWER, W2 STICKY, C1 ONCE: the first sync fails, or the second.
+#[test]
+fn a_failed_sync_answers_everybody() {
+    for nth in [1, 2] {
+        check("a_failed_sync_answers_everybody", 2, move || {
+            two_callers_meet(Fault::new(Call::Sync, nth, FaultKind::Error(EIO)));
+        });
+    }
+}
+
+/// C3 ANSWER, W2 STICKY: the same for a write.
+#[test]
+fn a_failed_write_answers_everybody() {
+    check("a_failed_write_answers_everybody", 2, || {
+        two_callers_meet(Fault::new(Call::Write, 2, FaultKind::Error(EIO)));
+    });
+}
+
+/// C3 ANSWER: the writer panics in the middle of a commit.
+#[test]
+fn a_panic_of_the_writer_leaves_nobody_waiting() {
+    for call in [Call::Write, Call::Sync] {
+        check("a_panic_of_the_writer_leaves_nobody_waiting", 2, move || {
+            two_callers_meet(Fault::new(call, 2, FaultKind::Panic));
+        });
+    }
+}
+
+/// C1 ONCE, W1 PREFIX: there is no room for the first commit, then there is:
+/// who met it is told `NotWritten`, the others are written, and the log has no
+/// hole where nothing was.
+#[test]
+fn a_full_disk_refuses_and_goes_on() {
+    check("a_full_disk_refuses_and_goes_on", 2, || {
+        let (disk, lane, writer) = Rig::new(Shape { queue: 2, ..SYNCED }).start();
+        disk.fail(Fault::new(Call::Write, 1, FaultKind::Error(ENOSPC)));
+        let other = lane.clone();
+        let other = thread::spawn(move || append_and_wait(&other, 2));
+        let told = [append_and_wait(&lane, 1), other.join().expect("it was answered")];
+        lane.mailbox.close();
+        writer.join().expect("no panic").expect("a full disk is no failure of the shard");
+        let refused = told.iter().flatten().filter(|(_, _, answer)| {
+            matches!(answer, Answer::NotWritten(Cause::DiskFull(_)))
+        });
+        assert!((1..=2).contains(&refused.count()), "the first commit met it");
+        // A refused record's number stays unused: the one hole there may be.
+        let (unlucky, lucky) = (read(&disk.crash(&mut || false)), read(&disk.crash(&mut || true)));
+        told.iter().for_each(|told| assert_true(told, &unlucky, &lucky));
+    });
+}
+
+/// Q4 WAKE, C3 ANSWER: a producer is parked on the full ring of a shard whose
+/// sync fails: it is let go, and told why.
+#[test]
+fn a_parked_producer_is_told_why_the_shard_failed() {
+    check("a_parked_producer_is_told_why_the_shard_failed", 2, || {
+        let rig = Rig::new(SYNCED);
+        rig.disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        append(&rig.lane, 1).expect("the ring is empty");
+        let (_, lane, writer) = rig.start();
+        let parked = lane.clone();
+        let parked = thread::spawn(move || append_and_wait(&parked, 2));
+        if let Some((_, _, answer)) = append_and_wait(&lane, 3) {
+            assert!(!matches!(answer, Answer::Acknowledged), "C2 DURABLE");
+        }
+        drop(parked.join().expect("it was let go"));
+        assert!(writer.join().expect("no panic").is_err());
+    });
+}
+
+/// A task whose waker is broken.
+struct Panicking(AtomicU64);
+
+impl Wake for Panicking {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        panic!("a planned panic in a waker");
+    }
+}
+
+/// Enrols a task whose waker panics, and lets it be.
+fn enrol_panicking(poll: impl FnOnce(&mut Context<'_>)) {
+    let waker = Waker::from(Arc::new(Panicking(AtomicU64::new(0))));
+    poll(&mut Context::from_waker(&waker));
+}
+
+/// C3 ANSWER, Q4 WAKE: a caller's waker panics on the writer's thread, be it on
+/// a barrier's, on an append's or on the queue's list: the other callers are
+/// woken all the same.
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    check("a_waker_that_panics_harms_nobody_else", 2, || {
+        let (_disk, lane, writer) = Rig::new(SYNCED).start();
+        let panicking = |progress: &Progress| {
+            enrol_panicking(|context| drop(progress.poll_synced(1, context, &mut None)));
+            enrol_panicking(|context| drop(progress.poll(0, context, &mut None)));
+        };
+        panicking(&lane.progress);
+        let other = lane.clone();
+        let other = thread::spawn(move || append_and_wait(&other, 2));
+        let told = [append_and_wait(&lane, 1), other.join().expect("it was answered")];
+        for (_, _, answer) in told.iter().flatten() {
+            assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
+        }
+        lane.mailbox.close();
+        writer.join().expect("no panic").expect("a caller's panic is not the shard's");
+    });
+}
