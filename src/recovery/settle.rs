@@ -13,7 +13,7 @@ use crate::error::OpenError;
 use crate::frame::{Encoder, FRAME_HEADER_BYTES, Place, next_record};
 use crate::frame_reader::{Frame, FrameReader};
 use crate::recovery::chain::Link;
-use crate::recovery::survey::{Folder, Survey};
+use crate::recovery::survey::{Folder, RecordsEnd, Survey};
 use crate::segment::{
     Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path,
 };
@@ -132,28 +132,30 @@ fn remove(disk: &dyn Disk, path: &std::path::Path) -> Result<(), OpenError> {
     }
 }
 
-/// The last place below which all is said to be durable; segments without a
-/// record below it are left behind as well.
+/// The last place that a record below the durable mark vouches for; segments
+/// without one are left behind as well.
 fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint, OpenError> {
     let durable = survey.durable_below;
     let mut kept = survey.segments.clone();
+    let mut ends = survey.records_ends.clone();
     let mut copy_from = None;
     for (index, link) in survey.links.iter().enumerate() {
         let meta = &survey.segments[index];
         if meta.next_sequence > Some(durable) {
-            let (offset, next) = first_frame_above(disk, folder, link, meta, durable)?;
+            let (end, above) = durable_end(disk, folder, link, meta, durable)?;
             kept.truncate(index + 1);
-            kept[index].end = offset;
-            kept[index].next_sequence = Some(next);
-            copy_from = Some((index, offset));
+            ends.truncate(index);
+            ends.push(end);
+            copy_from = Some((index, above));
             break;
         }
     }
     let mut predecessor = Predecessor::default();
-    while let Some(last) = kept.last() {
-        let next_sequence = last.next_sequence.unwrap_or(last.first_sequence);
-        if next_sequence > last.first_sequence {
-            predecessor = Predecessor { number: last.number, end: last.end, next_sequence };
+    while let Some(last) = kept.last_mut() {
+        if let Some(RecordsEnd { place, next_sequence }) = ends.pop().flatten() {
+            last.end = place;
+            last.next_sequence = Some(next_sequence);
+            predecessor = Predecessor { number: last.number, end: place, next_sequence };
             break;
         }
         predecessor.next_sequence = last.first_sequence;
@@ -162,27 +164,31 @@ fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint
     Ok(Joint { predecessor, kept, copy_from })
 }
 
-/// Where the first frame stands that reaches past `durable`, and the sequence
-/// that was next before it.
-fn first_frame_above(
+/// Where the last frame with records at most up to `durable` ends, and where
+/// the first stands that reaches past it.
+fn durable_end(
     disk: &dyn Disk,
     folder: &Folder,
     link: &Link,
     meta: &SegmentMeta,
     durable: u64,
-) -> Result<(u64, u64), OpenError> {
+) -> Result<(Option<RecordsEnd>, u64), OpenError> {
     let base = link.header.first_sequence;
-    let mut next = meta.first_sequence;
-    let mut place = meta.end;
+    let (mut end, mut above) = (None, meta.end);
     each_frame(disk, folder, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
-        if base + frame.header.next() > durable && frame.header.records > 0 {
-            place = frame.offset;
+        if frame.header.records == 0 {
+            return Ok(true);
+        }
+        let next_sequence = base + frame.header.next();
+        if next_sequence > durable {
+            above = frame.offset;
             return Ok(false);
         }
-        next = base + frame.header.next();
+        let place = frame.offset + (FRAME_HEADER_BYTES + frame.body.len()) as u64;
+        end = Some(RecordsEnd { place, next_sequence });
         Ok(true)
     })?;
-    Ok((place, next))
+    Ok((end, above))
 }
 
 /// Calls `take` for each frame of a surveyed segment until it says stop.

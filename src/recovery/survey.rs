@@ -42,6 +42,15 @@ impl Folder {
     }
 }
 
+/// A place in a segment that a record vouches for: once the durable mark has
+/// come to the sequence, all before the place has been synced. What follows
+/// without records, a seal, may never have been.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordsEnd {
+    pub(crate) place: u64,
+    pub(crate) next_sequence: u64,
+}
+
 /// What stands in a shard's folder.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
@@ -49,6 +58,9 @@ pub(crate) struct Survey {
     pub(crate) links: Vec<Link>,
     /// Their places and sequences, for replay.
     pub(crate) segments: Vec<SegmentMeta>,
+    /// Where the last frame with records ends in each, and the sequence after
+    /// it; `None` where there is no such frame.
+    pub(crate) records_ends: Vec<Option<RecordsEnd>>,
     /// The sequence after the last record.
     pub(crate) next_sequence: u64,
     /// The highest durable mark that a frame says.
@@ -123,6 +135,7 @@ impl Surveyor<'_> {
             FrameReader::new(file, seed, SEGMENT_HEADER_BYTES as u64, end, CHUNK_BYTES);
         let first_sequence = self.survey.next_sequence.max(link.header.first_sequence);
         self.survey.next_sequence = first_sequence;
+        self.survey.records_ends.push(None);
         let stop = self.read_frames(&mut frames, link).map_err(io("reading"))?;
         let at = frames.at();
         self.survey.links.push(link.clone());
@@ -166,6 +179,12 @@ impl Surveyor<'_> {
                 return Ok(Stop::Bad("a frame contradicts the frames before it, or itself"));
             }
             self.survey.next_sequence = base + frame.header.next();
+            if frame.header.records > 0
+                && let Some(end) = self.survey.records_ends.last_mut()
+            {
+                let next_sequence = self.survey.next_sequence;
+                *end = Some(RecordsEnd { place: frames.at(), next_sequence });
+            }
             self.survey.records += u64::from(frame.header.records);
             let mark = frame.header.mark().map_or(0, |mark| absolute(base, mark));
             self.survey.durable_below = self.survey.durable_below.max(mark);
