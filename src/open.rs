@@ -48,9 +48,11 @@ impl Found {
         ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
     }
 
-    /// Whether it can be left as it is: nothing has to be copied.
+    /// Whether it can be left as it is: nothing has to be copied or superseded.
     fn is_settled(&self) -> bool {
-        self.survey.durable_below >= self.survey.next_sequence || self.survey.segments.is_empty()
+        let survey = &self.survey;
+        let is_durable = survey.durable_below >= survey.next_sequence && !survey.is_cut;
+        is_durable || survey.segments.is_empty()
     }
 }
 

@@ -71,6 +71,10 @@ pub(crate) struct Survey {
     pub(crate) torn_bytes: u64,
     /// Records whose headers still stand in the torn tail.
     pub(crate) torn_records: u64,
+    /// Whether segments with a header come after the log's end. They may go only
+    /// once a newer one stands: a power loss could bring back one of them, and
+    /// it would be found without those before it.
+    pub(crate) is_cut: bool,
     pub(crate) damage: Option<Damage>,
     /// The highest number of any segment file, used or not.
     pub(crate) highest_number: u64,
@@ -85,6 +89,7 @@ pub(crate) fn survey(disk: &dyn Disk, folder: &Folder) -> Result<Survey, OpenErr
     let mut surveyor = Surveyor { disk, folder, survey: Survey::default(), broken: None };
     surveyor.survey.highest_number = chain.highest_number;
     surveyor.survey.superfluous = chain.superfluous.clone();
+    surveyor.survey.is_cut = chain.is_cut;
     surveyor.survey.next_sequence =
         chain.links.first().map_or(0, |link| link.header.first_sequence);
     for (index, link) in chain.links.iter().enumerate() {
@@ -209,6 +214,7 @@ impl Surveyor<'_> {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
             if number != broken.number {
+                self.survey.is_cut = true;
                 self.survey.superfluous.push(path);
             }
         }
