@@ -50,10 +50,11 @@ impl Found {
         ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
     }
 
-    /// Whether it can be left as it is: nothing has to be copied.
+    /// Whether it can be left as it is: nothing has to be copied or superseded.
     fn is_settled(&self) -> bool {
-        let gone = self.survey.segments.is_empty();
-        gone || self.survey.durable_below >= self.survey.next_sequence
+        let survey = &self.survey;
+        let is_whole = survey.durable_below >= survey.next_sequence && survey.torn_bytes == 0;
+        is_whole || survey.segments.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{ReplayOptions, ShardedWal};
+use shardwal::{Durability, ReplayOptions, ShardedWal};
 use support::ledger::Ledger;
 use support::{Random, append_all, config, open, replayed, seed};
 
@@ -44,6 +44,32 @@ mod after_the_process_was_killed {
             if done {
                 break;
             }
+        }
+    }
+}
+
+mod after_a_power_loss {
+    use super::*;
+
+    /// The first segment begins sealed; of what follows in it and in the next
+    /// two a power loss leaves what it likes. What is cut off must go
+    /// together, whatever a second power loss brings back of it.
+    #[test]
+    fn what_was_cut_off_an_old_shard_does_not_come_back_in_part() {
+        let mut ledger = Ledger::default();
+        let disk = closed_log(&mut ledger, 1);
+        let log = open(config(&disk).durability(Durability::Os));
+        ledger.acknowledges_unsynced();
+        (0..3).for_each(|_| ledger.append(&log, 1, 9000).unwrap());
+        let mut random = Random::new(seed());
+        ledger.lose_power();
+        for _ in 0..200 {
+            let (mut ledger, after) = (ledger.clone(), disk.crash(&mut || random.coin()));
+            let log = open(config(&after).shards(2));
+            ledger.check(&replayed(&log));
+            let after = after.crash(&mut || random.coin());
+            drop(log);
+            ledger.check(&replayed(&open(config(&after).shards(2))));
         }
     }
 }

@@ -42,6 +42,11 @@ impl Ledger {
         Self { unsynced: true, ..Self::default() }
     }
 
+    /// From now on the log is one of those.
+    pub(crate) fn acknowledges_unsynced(&mut self) {
+        self.unsynced = true;
+    }
+
     fn acknowledged(&self) -> Fate {
         if self.unsynced { Fate::Written } else { Fate::Kept }
     }
