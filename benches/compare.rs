@@ -1,5 +1,7 @@
 //! The figures that shardwal is judged by, measured in one run, in turn:
-//! `cargo bench --bench compare -- [--seconds S] [--rounds R] [--only LETTERS] [--json]`.
+//! `cargo bench --bench compare -- [--seconds S] [--rounds R] [--only LETTERS]
+//! [--contender TEXT] [--json]`, for those figures alone, and those contenders
+//! whose name holds the text.
 //!
 //! A round runs every contender of every figure once, odd rounds backwards, so
 //! that what else the machine does meanwhile meets all alike. Printed are
@@ -47,12 +49,19 @@ struct Arguments {
     seconds: f64,
     rounds: usize,
     only: String,
+    contender: String,
     json: bool,
 }
 
 impl Arguments {
     fn parse() -> Self {
-        let mut parsed = Self { seconds: 1.0, rounds: 5, only: "abcdefg".into(), json: false };
+        let mut parsed = Self {
+            seconds: 1.0,
+            rounds: 5,
+            only: "abcdefgw".into(),
+            contender: String::new(),
+            json: false,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().expect("the option takes a value");
@@ -60,6 +69,7 @@ impl Arguments {
                 "--seconds" => parsed.seconds = value().parse().expect("seconds are a number"),
                 "--rounds" => parsed.rounds = value().parse().expect("rounds are a number"),
                 "--only" => parsed.only = value(),
+                "--contender" => parsed.contender = value(),
                 "--json" => parsed.json = true,
                 // `cargo bench -- --quick` reaches every benchmark.
                 "--quick" => (parsed.seconds, parsed.rounds) = (0.2, 1),
@@ -75,6 +85,9 @@ fn main() {
     let arguments = Arguments::parse();
     let mut figures = compare_figures::figures(Duration::from_secs_f64(arguments.seconds));
     figures.retain(|figure| arguments.only.contains(figure.letter));
+    for figure in &mut figures {
+        figure.contenders.retain(|contender| contender.name.contains(&arguments.contender));
+    }
     for round in 0..arguments.rounds {
         let contenders = figures.iter_mut().flat_map(|figure| &mut figure.contenders);
         let mut contenders: Vec<_> = contenders.collect();

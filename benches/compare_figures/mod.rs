@@ -32,6 +32,7 @@ pub(crate) fn figures(run: Duration) -> Vec<Figure> {
         not_waiting(run),
         one_thread(run),
         cpu(run),
+        wake_ups(run),
         replay(),
         space(),
     ]
@@ -198,7 +199,7 @@ fn cpu(run: Duration) -> Figure {
         ours(name, move || {
             let load = Load { allocate, ..load(run, threads, 256) };
             let adapt = |config: Config| {
-                config.shards(shards).durability(Durability::Os).disk(Arc::new(NullDisk))
+                config.shards(shards).durability(Durability::Os).disk(Arc::new(NullDisk::default()))
             };
             shardwal(&load, adapt).cpu_micros_each()
         })
@@ -217,6 +218,27 @@ fn cpu(run: Duration) -> Figure {
         unit: "us",
         contenders: cases.into_iter().map(contender).collect(),
         targets: vec![Target::AtMost(0.25)],
+    }
+}
+
+/// What waking costs: each record has its waiter, and no real disk disturbs.
+fn wake_ups(run: Duration) -> Figure {
+    let contender = |(micros, shards, in_flight): (u64, usize, usize)| {
+        let name = format!("shardwal, syncs of {micros} us, {shards} shards, {in_flight} in flight");
+        ours(name, move || {
+            let disk = NullDisk { sync_latency: Duration::from_micros(micros) };
+            let disk = Arc::new(disk);
+            let adapt = |config: Config| config.shards(shards).disk(disk.clone());
+            shardwal(&load(run, THREADS, in_flight), adapt).cpu_micros_each()
+        })
+    };
+    let cases = [(0, 1, 1), (150, 1, 1), (150, 4, 1), (150, 1, 16)];
+    Figure {
+        letter: 'w',
+        title: "CPU a record, 64 threads that wait, a disk of known speed",
+        unit: "us",
+        contenders: cases.into_iter().map(contender).collect(),
+        targets: Vec::new(),
     }
 }
 

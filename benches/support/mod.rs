@@ -54,6 +54,11 @@ impl Subject for ShardedWal {
 
     fn settle(&self) {
         self.close().expect("nothing goes wrong in a benchmark");
+        if std::env::var_os("HBSTATS").is_some() {
+            let t = self.stats().total;
+            eprintln!("records/commit {:.1} p50 {} max {}; commits {} syncs {}; sync p50 {} us p99 {}; write p50 {} us; qwait p50 {} us; ack p50 {} us p99 {}",
+                t.records_per_commit.mean, t.records_per_commit.p50, t.records_per_commit.max, t.commits, t.syncs, t.sync.p50_nanos/1000, t.sync.p99_nanos/1000, t.write.p50_nanos/1000, t.queue_wait.p50_nanos/1000, t.acknowledged.p50_nanos/1000, t.acknowledged.p99_nanos/1000);
+        }
     }
 }
 
@@ -126,6 +131,10 @@ pub(crate) fn drive<S: Subject>(subject: &S, load: &Load) -> Outcome {
     });
     subject.settle();
     let records = records.into_inner();
+    if std::env::var_os("HBSTATS").is_some() {
+        let c = cpu_time() - cpu;
+        eprintln!("    -> {:.0}/s, {:.2} us cpu each", records as f64 / began.elapsed().as_secs_f64(), c.as_secs_f64()*1e6/records as f64);
+    }
     Outcome { records, elapsed: began.elapsed(), cpu: cpu_time() - cpu }
 }
 

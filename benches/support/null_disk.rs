@@ -4,12 +4,16 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
 /// See the module's words.
-#[derive(Debug)]
-pub(crate) struct NullDisk;
+#[derive(Debug, Default)]
+pub(crate) struct NullDisk {
+    /// How long a sync of a segment takes: a quiet disk of a known speed.
+    pub(crate) sync_latency: Duration,
+}
 
 /// The segment files are those whose name begins with a digit.
 fn is_segment(path: &Path) -> bool {
@@ -23,7 +27,7 @@ impl Disk for NullDisk {
         if mode == OpenMode::Read || !is_segment(path) {
             return Ok(real);
         }
-        Ok(Box::new(NullFile { len: 0 }))
+        Ok(Box::new(NullFile { len: 0, sync_latency: self.sync_latency }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -62,6 +66,7 @@ impl Disk for NullDisk {
 #[derive(Debug)]
 struct NullFile {
     len: u64,
+    sync_latency: Duration,
 }
 
 impl DiskFile for NullFile {
@@ -75,6 +80,9 @@ impl DiskFile for NullFile {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
+        if !self.sync_latency.is_zero() {
+            std::thread::sleep(self.sync_latency);
+        }
         Ok(())
     }
 
