@@ -15,6 +15,8 @@ use bytes::Bytes;
 
 use crate::support::{RECORD_BYTES, Subject};
 
+pub(crate) mod channel;
+
 /// Length, checksum, key.
 const HEADER_BYTES: usize = 4 + 4 + 8;
 

@@ -130,9 +130,8 @@ fn not_waiting(run: Duration) -> Figure {
 
 fn one_thread(run: Duration) -> Figure {
     let load = load(run, 1, 1);
-    let alone = ours("shardwal, 1 shard", move || {
-        shardwal(&load, |config| config.shards(1)).per_second()
-    });
+    let alone =
+        ours("shardwal, 1 shard", move || shardwal(&load, |config| config.shards(1)).per_second());
     Figure {
         letter: 'd',
         title: "Sync, one thread waits, against 4 KiB overwrite + fdatasync",
@@ -224,7 +223,8 @@ fn cpu(run: Duration) -> Figure {
 /// What waking costs: each record has its waiter, and no real disk disturbs.
 fn wake_ups(run: Duration) -> Figure {
     let contender = |(micros, shards, in_flight): (u64, usize, usize)| {
-        let name = format!("shardwal, syncs of {micros} us, {shards} shards, {in_flight} in flight");
+        let name =
+            format!("shardwal, syncs of {micros} us, {shards} shards, {in_flight} in flight");
         ours(name, move || {
             let disk = NullDisk { sync_latency: Duration::from_micros(micros) };
             let disk = Arc::new(disk);
@@ -289,7 +289,10 @@ fn space() -> Figure {
         letter: 'g',
         title: "Space a record beside key and payload, batches of 100",
         unit: "bytes",
-        contenders: vec![ours("shardwal", || overhead(100)), contender("shardwal, batches of 1", || Some(overhead(1)))],
+        contenders: vec![
+            ours("shardwal", || overhead(100)),
+            contender("shardwal, batches of 1", || Some(overhead(1))),
+        ],
         // 4 a record, and a frame of 24 for 100 of them.
         targets: vec![Target::AtMost(4.24)],
     }

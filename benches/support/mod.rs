@@ -6,7 +6,6 @@
 #![allow(dead_code, reason = "each benchmark is a crate of its own and uses a part")]
 
 use std::collections::VecDeque;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,11 +53,6 @@ impl Subject for ShardedWal {
 
     fn settle(&self) {
         self.close().expect("nothing goes wrong in a benchmark");
-        if std::env::var_os("HBSTATS").is_some() {
-            let t = self.stats().total;
-            eprintln!("records/commit {:.1} p50 {} max {}; commits {} syncs {}; sync p50 {} us p99 {}; write p50 {} us; qwait p50 {} us; ack p50 {} us p99 {}",
-                t.records_per_commit.mean, t.records_per_commit.p50, t.records_per_commit.max, t.commits, t.syncs, t.sync.p50_nanos/1000, t.sync.p99_nanos/1000, t.write.p50_nanos/1000, t.queue_wait.p50_nanos/1000, t.acknowledged.p50_nanos/1000, t.acknowledged.p99_nanos/1000);
-        }
     }
 }
 
@@ -82,6 +76,21 @@ pub(crate) enum Until {
     Elapsed(Duration),
     /// After so many records, over all threads.
     Records(u64),
+}
+
+impl Load {
+    /// The same with so many times the records.
+    pub(crate) fn times(&self, times: u64) -> Self {
+        Self { until: Until::Records(self.records() * times), ..*self }
+    }
+
+    /// Records of a load that ends after so many; 0 for one that ends in time.
+    pub(crate) fn records(&self) -> u64 {
+        match self.until {
+            Until::Records(records) => records,
+            Until::Elapsed(_) => 0,
+        }
+    }
 }
 
 /// What a load came to.
@@ -131,10 +140,6 @@ pub(crate) fn drive<S: Subject>(subject: &S, load: &Load) -> Outcome {
     });
     subject.settle();
     let records = records.into_inner();
-    if std::env::var_os("HBSTATS").is_some() {
-        let c = cpu_time() - cpu;
-        eprintln!("    -> {:.0}/s, {:.2} us cpu each", records as f64 / began.elapsed().as_secs_f64(), c.as_secs_f64()*1e6/records as f64);
-    }
     Outcome { records, elapsed: began.elapsed(), cpu: cpu_time() - cpu }
 }
 
@@ -195,8 +200,11 @@ impl Source {
         let key = self.next();
         let at = usize::from(self.next().to_le_bytes()[7]) * 64;
         let payload = &self.pool[at..at + RECORD_BYTES];
-        let payload =
-            if self.allocate { Bytes::copy_from_slice(payload) } else { Bytes::from_static(payload) };
+        let payload = if self.allocate {
+            Bytes::copy_from_slice(payload)
+        } else {
+            Bytes::from_static(payload)
+        };
         (key, payload)
     }
 }
@@ -230,12 +238,28 @@ pub(crate) fn open(config: Config) -> ShardedWal {
 }
 
 /// User and system time that this process has used, all threads, the ended
-/// ones included; in steps of 10 ms. Zero where the system does not say.
+/// ones included. Zero where the system is not asked.
 pub(crate) fn cpu_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name in parentheses may hold spaces; utime and stime are the 12th
-    // and 13th fields after it.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    Duration::ZERO
+}
+
+/// Criterion with what the command line says, for runs of a second or so: ten
+/// samples, for each is a load of its own on a log of its own.
+pub(crate) fn criterion() -> criterion::Criterion {
+    criterion::Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(if is_quick() { 200 } else { 5000 }))
+        .configure_from_args()
+}
+
+/// Whether the short profile is asked for: `cargo bench -- --quick`.
+pub(crate) fn is_quick() -> bool {
+    std::env::args().any(|argument| argument == "--quick")
 }
