@@ -250,13 +250,20 @@ pub(crate) fn cpu_time() -> Duration {
 }
 
 /// Criterion with what the command line says, for runs of a second or so: ten
-/// samples, for each is a load of its own on a log of its own.
+/// samples, for each is a load of its own on a log of its own. In the short
+/// profile criterion's statistics and plots would take most of the time.
 pub(crate) fn criterion() -> criterion::Criterion {
-    criterion::Criterion::default()
+    let criterion = criterion::Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_millis(if is_quick() { 200 } else { 5000 }))
-        .configure_from_args()
+        .measurement_time(Duration::from_secs(5));
+    let criterion = if is_quick() {
+        let short = criterion.measurement_time(Duration::from_millis(200));
+        short.nresamples(1_001).without_plots()
+    } else {
+        criterion
+    };
+    criterion.configure_from_args()
 }
 
 /// Whether the short profile is asked for: `cargo bench -- --quick`.
