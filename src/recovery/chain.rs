@@ -28,8 +28,6 @@ pub(crate) struct Chain {
     /// The highest mark, and sequence, in segments that were left out.
     pub(crate) discarded_mark: u64,
     pub(crate) discarded_next: u64,
-    /// Whether segments with a header were left out.
-    pub(crate) is_cut: bool,
     /// What makes it impossible to tell.
     pub(crate) damage: Option<Damage>,
 }
@@ -129,7 +127,6 @@ impl Chain {
             self.damage = Some(damage(folder, number, what, mark.unsigned_abs()));
             return Ok(Attempt::Damaged);
         }
-        self.is_cut |= !later.is_empty();
         for link in later {
             let base = link.header.first_sequence;
             let remains = search_file(disk, folder, link.header.identity.number)?;

@@ -1,0 +1,60 @@
+//! Shards on a disk whose every sync takes 1 ms: throughput must grow with
+//! their number, at least 0.9 N from 1 to 16. A commit takes at most four
+//! records here, so that the disk is the bound and not the callers.
+
+mod support;
+
+use std::time::Duration;
+
+use criterion::{SamplingMode, Throughput};
+use shardwal::Config;
+use shardwal::disk::sim::SimDisk;
+use std::sync::Arc;
+use support::{Load, Outcome, Until, criterion, drive, open};
+
+const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
+const COMMIT_RECORDS: usize = 4;
+const LOAD: Load =
+    Load { threads: 64, in_flight: 16, until: Until::Records(1 << 10), allocate: false };
+
+fn main() {
+    let mut criterion = criterion();
+    let mut group = criterion.benchmark_group("simulated disk, syncs of 1 ms");
+    group.sampling_mode(SamplingMode::Flat);
+    for shards in SHARDS {
+        // As many records a shard each time, or the 16 would be measured while
+        // they start and stop.
+        let load = LOAD.times(shards as u64);
+        group.throughput(Throughput::Elements(load.records()));
+        group.bench_function(format!("{shards} shards"), |bencher| {
+            bencher.iter_custom(|iterations| run(shards, &load.times(iterations)).elapsed);
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+    report_growth();
+}
+
+fn run(shards: usize, load: &Load) -> Outcome {
+    let disk = SimDisk::with_dir("/log");
+    disk.set_sync_latency(Duration::from_millis(1));
+    let config = Config::new("/log").shards(shards).commit_records(COMMIT_RECORDS);
+    drive(&open(config.disk(Arc::new(disk))), load)
+}
+
+/// The ratio that is asked for, from medians of three; criterion compares a
+/// benchmark with its own past only.
+#[expect(clippy::print_stdout, reason = "the ratio is what it is for")]
+fn report_growth() {
+    let median = |shards: usize| {
+        let load = LOAD.times(4 * shards as u64);
+        let mut rates = [0; 3].map(|_| run(shards, &load).per_second());
+        rates.sort_by(f64::total_cmp);
+        rates[1]
+    };
+    let one = median(1);
+    for shards in SHARDS {
+        let growth = median(shards) / one;
+        println!("{shards:>2} shards: {growth:.2} x one shard, {:.2} N", growth / shards as f64);
+    }
+}

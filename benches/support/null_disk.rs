@@ -1,0 +1,99 @@
+//! A disk that swallows what segments are written: it leaves the cost of the
+//! log itself. Names, manifest and lock are real, so that a log opens on it;
+//! it must not be opened twice.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+
+/// See the module's words.
+#[derive(Debug, Default)]
+pub(crate) struct NullDisk {
+    /// How long a sync of a segment takes: a quiet disk of a known speed.
+    pub(crate) sync_latency: Duration,
+}
+
+/// The segment files are those whose name begins with a digit.
+fn is_segment(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+impl Disk for NullDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let real = RealDisk.open(path, mode)?;
+        if mode == OpenMode::Read || !is_segment(path) {
+            return Ok(real);
+        }
+        Ok(Box::new(NullFile { len: 0, sync_latency: self.sync_latency }))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        RealDisk.unlink(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.lock(path)
+    }
+
+    fn copy_on_write(&self, path: &Path) -> bool {
+        RealDisk.copy_on_write(path)
+    }
+}
+
+#[derive(Debug)]
+struct NullFile {
+    len: u64,
+    sync_latency: Duration,
+}
+
+impl DiskFile for NullFile {
+    fn read_at(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::Error::other("nothing was kept"))
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.len = self.len.max(offset + bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        if !self.sync_latency.is_zero() {
+            std::thread::sleep(self.sync_latency);
+        }
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.len = len;
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.len)
+    }
+
+    fn drop_cache(&self) {}
+}
