@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
 use crate::recovery::survey::{Folder, absolute, read_header, search_file};
-use crate::segment::{FoundHeader, SegmentHeader, is_unfinished, segment_number};
+use crate::segment::{FoundHeader, NUMBER_MAX, SegmentHeader, is_unfinished, segment_number};
 
 /// A segment of the log.
 #[derive(Clone, Debug)]
@@ -43,6 +43,11 @@ impl Chain {
         chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
         if folder.is_given_up() {
             chain.superfluous.extend(numbers.iter().map(|number| folder.path(*number)));
+            return Ok(chain);
+        }
+        if chain.highest_number >= NUMBER_MAX {
+            let what = "after a segment of this number there can be none";
+            chain.damage = Some(damage(folder, chain.highest_number, what, 0));
             return Ok(chain);
         }
         while let Some(newest) = numbers.pop_last() {
