@@ -1,13 +1,19 @@
 //! What an embedder chooses, each with its default and its limit.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::OpenError;
+use crate::human_duration;
 
 /// When an append is acknowledged, and what it then survives.
+///
+/// As text it is `sync`, `os` or `interval:10ms`; with the `serde` feature
+/// `"sync"`, `"os"` or `{"interval": "10ms"}`. Units are s, ms, us and ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -18,9 +24,37 @@ pub enum Durability {
     Sync,
     /// After the write; a sync follows within this time. Survives the death of
     /// the process; power loss may take the last of it.
-    Interval(Duration),
+    Interval(#[cfg_attr(feature = "serde", serde(with = "crate::human_duration::serde"))] Duration),
     /// After the write. Survives the death of the process.
     Os,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sync => f.write_str("sync"),
+            Self::Interval(interval) => write!(f, "interval:{}", human_duration::print(*interval)),
+            Self::Os => f.write_str("os"),
+        }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = OpenError;
+
+    fn from_str(text: &str) -> Result<Self, OpenError> {
+        let interval = match text {
+            "sync" => return Ok(Self::Sync),
+            "os" => return Ok(Self::Os),
+            _ => text.strip_prefix("interval:"),
+        };
+        let unknown = || format!("`{text}` is none of sync, os and interval:10ms");
+        interval
+            .ok_or_else(unknown)
+            .and_then(human_duration::parse)
+            .map(Self::Interval)
+            .map_err(|problem| OpenError::InvalidConfig { setting: "durability", problem })
+    }
 }
 
 /// How to open a log. Made by [`Config::new`] and changed by its methods;

@@ -42,6 +42,7 @@ mod error;
 mod frame;
 mod frame_reader;
 mod housekeeping;
+mod human_duration;
 mod leftovers;
 mod log;
 mod mailbox;

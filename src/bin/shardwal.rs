@@ -1,3 +1,0 @@
-//! The `shardwal` command.
-
-fn main() {}

@@ -1,0 +1,85 @@
+//! The `shardwal` command: measures a disk with a log of its own, and looks at
+//! a log without changing it.
+//!
+//! Ends with 0, with 1 where a log is damaged, with 2 where the command line
+//! is wrong or something cannot be read or written. Whoever closes the pipe
+//! early has seen enough: that is no error.
+
+mod bench;
+mod dump;
+mod inspect;
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Append to a new log as fast as it goes, and tell how fast that was
+    Bench(bench::Settings),
+    /// Tell what stands in a log, and whether it is whole
+    Inspect {
+        /// The log
+        dir: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a record a line: generation, shard, sequence, key, length, payload in hex
+    Dump {
+        /// The log
+        dir: PathBuf,
+        /// Only the records of this series key
+        #[arg(long)]
+        key: Option<u64>,
+        /// At most so many records
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+}
+
+/// How a command ended.
+enum Outcome {
+    Done,
+    Damaged,
+}
+
+type Failed = Box<dyn Error + Send + Sync>;
+type Ended = Result<Outcome, Failed>;
+
+fn main() -> ExitCode {
+    let ended = match Arguments::parse().command {
+        Command::Bench(settings) => bench::run(&settings),
+        Command::Inspect { dir, json } => inspect::run(&dir, json),
+        Command::Dump { dir, key, limit } => dump::run(&dir, key, limit),
+    };
+    match ended {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Damaged) => ExitCode::from(1),
+        Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Tells people what is wrong; where even that fails there is nobody to tell.
+fn complain(what: &str) {
+    drop(writeln!(io::stderr(), "shardwal: {what}"));
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
