@@ -77,7 +77,7 @@ impl Subject for ChannelLog {
         slot
     }
 
-    fn wait<'a>(&'a self, slot: Arc<Slot>) {
+    fn wait(&self, slot: Arc<Slot>) {
         while !slot.done.load(Ordering::Acquire) {
             std::thread::park();
         }

@@ -71,7 +71,7 @@ impl Subject for OneMutex {
         }
     }
 
-    fn wait<'a>(&'a self, _ticket: ()) {}
+    fn wait(&self, _ticket: ()) {}
 
     fn settle(&self) {}
 }
@@ -98,7 +98,7 @@ impl Subject for ManyMutexes {
         self.files[file].append(key, payload);
     }
 
-    fn wait<'a>(&'a self, _ticket: ()) {}
+    fn wait(&self, _ticket: ()) {}
 
     fn settle(&self) {}
 }
@@ -160,7 +160,7 @@ impl Subject for GroupCommit {
         group.next - 1
     }
 
-    fn wait<'a>(&'a self, ticket: u64) {
+    fn wait(&self, ticket: u64) {
         let mut group = lock(&self.group);
         while group.durable <= ticket {
             group = match group.idle.take() {
