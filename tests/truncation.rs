@@ -6,9 +6,9 @@ mod support;
 use std::path::PathBuf;
 
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{Checkpoint, Config, Durability, ShardedWal, TruncateError};
+use shardwal::{Checkpoint, Durability, ShardedWal, TruncateError};
 use support::ledger::Ledger;
-use support::{EIO, Found, Random, append_all, config, open, replayed, seed};
+use support::{EIO, Random, config, open, replayed, seed};
 
 fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
     let mut files = disk.files();
@@ -16,6 +16,167 @@ fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
         path.to_string_lossy().contains(folder) && path.extension().is_some_and(|e| e == "wal")
     });
     files
+}
+
+/// A log of one shard with so many records of 1,000 bytes, four a segment.
+fn log_of(disk: &SimDisk, ledger: &mut Ledger, records: usize) -> ShardedWal {
+    let log = open(config(disk));
+    (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+    log
+}
+
+#[test]
+fn nothing_below_the_checkpoint_is_ever_replayed_again() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 10);
+    let checkpoint = log.checkpoint();
+    (0..3).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
+    ledger.give_up(&replayed(&log).below(&checkpoint));
+    log.truncate_before(&checkpoint).unwrap();
+    assert_eq!(replayed(&log).of(1), [10, 11, 12]);
+    // An older checkpoint takes nothing back.
+    log.truncate_before(&Checkpoint::new(1, [4])).unwrap();
+    let after = disk.crash(&mut || false);
+    drop(log);
+    for _ in 0..3 {
+        let log = open(config(&after));
+        ledger.check(&replayed(&log));
+        assert_eq!(replayed(&log).of(1), [10, 11, 12]);
+        let from_the_start = log.replay_from(
+            &Checkpoint::new(1, [0]),
+            shardwal::ReplayOptions::default(),
+            |record| {
+                assert!(record.position().sequence >= 10);
+                Ok::<_, std::convert::Infallible>(())
+            },
+        );
+        assert_eq!(from_the_start.unwrap().records, 3);
+    }
+}
+
+#[test]
+fn sequences_go_on_above_a_truncated_log() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 10);
+    log.truncate_before(&log.checkpoint()).unwrap();
+    drop(log);
+    for expected in 10..13 {
+        let log = open(config(&disk));
+        assert_eq!(log.append(1, "x").wait().unwrap().sequence, expected);
+    }
+}
+
+#[test]
+fn segments_are_deleted_whole_and_the_live_one_stays() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 30);
+    let before = segments(&disk, "");
+    let found = replayed(&log);
+    // In the middle of a segment: it stays, and all after it.
+    let middle = found.records.len() as u64 / 2;
+    let report = log.truncate_before(&Checkpoint::new(1, [middle])).unwrap();
+    let kept = segments(&disk, "");
+    let deleted = before.len() - before.iter().filter(|path| kept.contains(path)).count();
+    assert_eq!(report.segments, deleted as u64);
+    assert!(deleted > 0 && report.bytes > 0, "{report:?}");
+    assert!(before[deleted..].iter().all(|path| kept.contains(path)), "oldest first");
+    log.truncate_before(&log.checkpoint()).unwrap();
+    let live = segments(&disk, "");
+    assert!((1..=2).contains(&live.len()), "the live one and perhaps the next: {live:?}");
+    assert_eq!(log.truncate_before(&log.checkpoint()).unwrap().segments, 0);
+    ledger.append(&log, 1, 10).unwrap();
+    assert_eq!(replayed(&log).of(1), [30]);
+}
+
+#[test]
+fn a_truncation_needs_no_space() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 10);
+    let checkpoint = log.checkpoint();
+    disk.set_capacity(Some(0));
+    while ledger.append(&log, 1, 3000).is_ok() {}
+    ledger.give_up(&replayed(&log).below(&checkpoint));
+    log.truncate_before(&checkpoint).unwrap();
+    ledger.check(&replayed(&log));
+    log.close().unwrap();
+    disk.set_capacity(None);
+    ledger.check(&replayed(&open(config(&disk))));
+}
+
+#[test]
+fn a_truncation_makes_the_room_that_the_next_append_needs() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 30);
+    let used: u64 =
+        disk.files().iter().map(|f| disk.read_file(f).map_or(0, |b| b.len() as u64)).sum();
+    disk.set_capacity(Some(used.next_multiple_of(4096)));
+    while ledger.append(&log, 1, 3000).is_ok() {}
+    ledger.give_up(&replayed(&log));
+    log.truncate_before(&log.checkpoint()).unwrap();
+    ledger.append(&log, 1, 3000).unwrap();
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn checkpoints_of_another_log_or_of_the_future_are_refused() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 3);
+    for (generation, sequences) in
+        [(1, vec![4]), (1, vec![0, 0]), (1, vec![]), (2, vec![0]), (0, vec![])]
+    {
+        let foreign = Checkpoint::new(generation, sequences);
+        match log.truncate_before(&foreign) {
+            Err(TruncateError::ForeignCheckpoint { .. }) => {}
+            // Nothing is named, and nothing given up.
+            Ok(report) => assert_eq!((report.segments, generation), (0, 0)),
+            other => panic!("{foreign:?}: {other:?}"),
+        }
+    }
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_for_each_shard() {
+    let mut random = Random::new(seed());
+    let shards = |disk: &SimDisk| config(disk).shards(2);
+    let (before, mut ledger) = (SimDisk::new(), Ledger::default());
+    let log = open(shards(&before));
+    (0..24).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
+    let checkpoint = log.checkpoint();
+    ledger.perhaps_give_up(&replayed(&log));
+    log.close().unwrap();
+    for n in 1.. {
+        let (disk, mut ledger) = (before.kill(), ledger.clone());
+        let log = open(shards(&disk));
+        ledger.append(&log, 0, 1000).unwrap();
+        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let done = log.truncate_before(&checkpoint).is_ok();
+        let afters: Vec<_> = (0..6)
+            .map(|attempt| disk.crash(&mut || attempt == 0 || (attempt > 1 && random.coin())))
+            .collect();
+        drop(log);
+        for after in afters.into_iter().chain([disk.kill()]) {
+            let log = open(shards(&after));
+            let found = replayed(&log);
+            let left = found.below(&checkpoint);
+            for shard in 0..2 {
+                let of_shard =
+                    left.records.iter().filter(|(p, ..)| p.shard == shard).count() as u64;
+                let all = checkpoint.sequences()[shard as usize];
+                assert!(of_shard == 0 || (!done && of_shard == all), "{of_shard} of {all}");
+            }
+            ledger.clone().check(&found);
+        }
+        if done {
+            return;
+        }
+    }
 }
 
 mod after_the_process_was_killed {

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shardwal::disk::sim::SimDisk;
-use shardwal::{Checkpoint, Config, Position, ReplayError, ReplayOptions, ShardedWal};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Cause, Checkpoint, Config, Position, ReplayError, ReplayOptions, ShardedWal};
 
 pub(crate) const DIR: &str = "/wal";
 pub(crate) const EIO: i32 = 5;
@@ -172,4 +172,16 @@ pub(crate) fn must_end<R: Send + 'static>(
         panic!("{what} hangs");
     }
     runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A fault at the next such call on a path with this in it.
+pub(crate) fn fault_at(path: &str, call: Call, kind: FaultKind) -> Fault {
+    Fault { path_contains: Some(path.into()), ..Fault::new(call, 1, kind) }
+}
+
+pub(crate) fn assert_poisoned(cause: &Cause, errno: i32) {
+    match cause {
+        Cause::Poisoned(error) => assert_eq!(error.raw_os_error(), Some(errno)),
+        other => panic!("{other:?}"),
+    }
 }
