@@ -27,6 +27,11 @@ mod writer_failure;
 /// Loom's limit on one execution's steps; a model that passes it spins.
 const STEPS_MAX: usize = 20_000;
 
+/// A model that is not through by then is cut short, and says so: all of them
+/// together must end within five minutes on two cores. `LOOM_MAX_DURATION`, in
+/// seconds, overrides.
+const DURATION_MAX: Duration = Duration::from_secs(12);
+
 /// Plays `model` in every order of at most `preemptions` forced switches;
 /// `LOOM_MAX_PREEMPTIONS` overrides.
 #[expect(clippy::print_stdout, reason = "how much was explored is the model's result")]
@@ -36,14 +41,18 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'stati
     let mut builder = loom::model::Builder::new();
     builder.max_branches = STEPS_MAX;
     let preemptions = *builder.preemption_bound.get_or_insert(preemptions);
+    let limit = *builder.max_duration.get_or_insert(DURATION_MAX);
     let counted = executions.clone();
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         model();
     });
     let executions = executions.load(Ordering::Relaxed);
+    let cut = if began.elapsed() >= limit { ", CUT SHORT" } else { "" };
     let seconds = began.elapsed().max(Duration::from_millis(1)).as_secs_f64();
-    println!("{name}: {executions} executions at preemption bound {preemptions} in {seconds:.1} s");
+    println!(
+        "{name}: {executions} executions at preemption bound {preemptions} in {seconds:.1} s{cut}"
+    );
 }
 
 /// The waker of a task that runs on a thread of its own.

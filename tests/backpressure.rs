@@ -1,6 +1,8 @@
 //! A queue that is full says so in four ways, and none of them loses a record
 //! or adds one. The gate holds the writer up in its sync, so that the queue is
 //! known to be full.
+//!
+//! Holds Q1 BOUND, Q4 WAKE (ARCHITECTURE.md).
 
 mod support;
 

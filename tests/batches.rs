@@ -1,6 +1,12 @@
 //! A batch: each shard's part whole or absent, and refused before anything is
 //! queued where it could never fit.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,4 +1,10 @@
 //! The `shardwal` command, as a user runs it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
 #![cfg(feature = "cli")]
 
 use std::fs::{self, File};

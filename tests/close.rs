@@ -1,4 +1,12 @@
 //! The end of a log: nobody is left waiting, everybody is told the same.
+//!
+//! Holds Q3 CLOSE, C3 ANSWER (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! A disk that fails: what the callers are told is true, and what was
 //! acknowledged is there after the next open, once.
+//!
+//! Holds C1 ONCE, W2 STICKY, C3 ANSWER (ARCHITECTURE.md).
 
 mod support;
 

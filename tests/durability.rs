@@ -1,4 +1,6 @@
 //! What was acknowledged is there after whatever the mode says it survives.
+//!
+//! Holds C2 DURABLE (ARCHITECTURE.md).
 
 mod support;
 

@@ -2,6 +2,12 @@
 //! from a later version, from somebody who means harm, or from a copy that was
 //! put back. A CRC is no signature, so nothing may hang on it that could panic.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
 mod raw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -5,6 +5,12 @@
 //! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test format` writes the files anew.
 //! Only a new format version may need that, and then into another folder.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
 mod raw;
 
 use std::fmt::Write as _;

@@ -5,6 +5,14 @@
 //! The victim is a log that was closed, of about 16 KiB in its first segment
 //! and a few hundred bytes in its second. What may be lost without an error is
 //! spelled out here and in FORMAT.md under "Limits", and nothing else may be.
+//!
+//! Holds R2 EXHAUSTIVE (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
 
 mod raw;
 

@@ -1,4 +1,6 @@
 //! Many threads, many shards, one log: each record once, in order for each key.
+//!
+//! Holds Q2 ORDER, Q4 WAKE (ARCHITECTURE.md).
 
 use std::collections::HashMap;
 use std::sync::Mutex;

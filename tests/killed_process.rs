@@ -5,6 +5,8 @@
 //! opens the log and looks for all of them. Process death loses no page cache,
 //! so this proves the order of acknowledgement and write, the recovery of torn
 //! commits and the freeing of the lock; power loss is for the simulated disk.
+//!
+//! Holds C2 DURABLE, R1 REPLAY (ARCHITECTURE.md).
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

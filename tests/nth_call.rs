@@ -2,6 +2,8 @@
 //! time, and so on until the workload makes no further such call. Whatever
 //! happens: no hang, no panic, no false alarm, and after the next open without
 //! faults nothing acknowledged is lost and nothing is there that should not be.
+//!
+//! Holds W1 PREFIX, C3 ANSWER (ARCHITECTURE.md).
 
 mod support;
 

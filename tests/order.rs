@@ -1,5 +1,7 @@
 //! Records of one key come back in the order in which one thread appended
 //! them; positions have no holes and rise.
+//!
+//! Holds Q2 ORDER (ARCHITECTURE.md).
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! Random histories of a log on a disk that loses its power, against a model
 //! that is as plain as possible: what was acknowledged, key by key.
+//!
+//! Holds R1 REPLAY, W1 PREFIX, R3 FRESH (ARCHITECTURE.md).
 
 mod support;
 

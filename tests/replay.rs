@@ -1,4 +1,12 @@
 //! Replay: all of it, in order, in parallel, and it stops when told to.
+//!
+//! Holds R1 REPLAY (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
 
 mod support;
 

@@ -7,6 +7,12 @@
 //! refused a log that had lost nothing. The same happened, without any crash,
 //! to an earlier generation that was truncated at its very end.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
 mod raw;
 
 use raw::config;
