@@ -65,7 +65,9 @@ fn close_writes_what_was_queued_and_resolves_every_completion() {
             closing.join().unwrap().unwrap();
         });
         assert!(queued.iter().all(|completion| completion.is_done()));
-        queued.into_iter().for_each(|completion| drop(completion.wait().unwrap()));
+        queued.into_iter().for_each(|completion| {
+            completion.wait().unwrap();
+        });
         let after = disk.crash(&mut || false);
         assert_eq!(replayed(&open(config(&after))).of(1), [0, 1, 2, 3, 4]);
     });

@@ -290,7 +290,7 @@ mod of_an_older_generation {
             let checkpoint = if own_checkpoint { end } else { log.checkpoint() };
             ledger.give_up(&replayed(&log));
             log.truncate_before(&checkpoint).unwrap();
-            assert_eq!(segments(&disk, "generation-00001"), [PathBuf::new(); 0]);
+            assert_eq!(segments(&disk, "generation-00001"), Vec::<PathBuf>::new());
             ledger.append(&log, 1, 10).unwrap();
             log.close().unwrap();
             let log = open(config(&disk).shards(2));
@@ -316,7 +316,7 @@ mod of_an_older_generation {
             let after = disk.crash(&mut || random.coin());
             let log = open(config(&after).shards(2));
             ledger.clone().check(&replayed(&log));
-            assert_eq!(segments(&after, "generation-00001"), [PathBuf::new(); 0]);
+            assert_eq!(segments(&after, "generation-00001"), Vec::<PathBuf>::new());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The bytes of the format, written out once more from FORMAT.md, so that a
 //! test can look at them and forge them. Shares no code with the library.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "seeds are printed")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::path::Path;

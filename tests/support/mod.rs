@@ -1,6 +1,7 @@
 //! What the behaviour tests share: a small log on a simulated disk, payloads
 //! that say what they are, what a replay found, and a limit on waiting.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "seeds are printed")]
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
 
 pub(crate) mod gate;
