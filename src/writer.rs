@@ -315,8 +315,10 @@ impl Drop for Writer {
             End::Stopped(cause) => cause.clone(),
             End::Running => Cause::WriterPanicked,
         };
-        self.lane.mailbox.close();
+        // The cause first: whoever finds the queue closed finds out why. What
+        // is queued between the two is answered as never written.
         self.lane.progress.fail(self.receiver.head(), cause);
+        self.lane.mailbox.close();
     }
 }
 
