@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
 use crate::waiters::{EVERYONE, WaitList, Waiter};
 
 /// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
@@ -186,6 +186,9 @@ impl<T> Mailbox<T> {
         let mut tail = self.tail.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
+                // ORDERING: Acquire fence pairs with the Release in `close`: who
+                // is refused sees why, where the closer has said so before.
+                fence(Ordering::Acquire);
                 return Err(PushError::Closed);
             }
             // ORDERING: Acquire pairs with the receiver's Release in `free`:
@@ -265,9 +268,9 @@ impl<T> Mailbox<T> {
     /// Q3 CLOSE: refuses every later push. What has been claimed will still be
     /// received. Idempotent.
     pub(crate) fn close(&self) {
-        // ORDERING: Relaxed; the bit and the tickets are one word, so every
-        // exchange comes before or after it.
-        self.tail.fetch_or(CLOSED, Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire fence in `claim`. The bit and
+        // the tickets are one word, so every exchange comes before or after it.
+        self.tail.fetch_or(CLOSED, Ordering::Release);
         self.work.wake(EVERYONE);
         self.room.wake(EVERYONE);
     }
