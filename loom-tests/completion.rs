@@ -161,12 +161,10 @@ fn fail_races_wait() {
         let progress = progress();
         for ticket in 0..3 {
             let progress = progress.clone();
-            thread::spawn(move || {
-                match wait(&progress, ticket) {
-                    Answer::Acknowledged => assert_eq!(ticket, 0, "C1 ONCE"),
-                    Answer::Indeterminate(_) => assert_eq!(ticket, 1, "C1 ONCE"),
-                    Answer::NotWritten(_) => assert_eq!(ticket, 2, "C1 ONCE"),
-                }
+            thread::spawn(move || match wait(&progress, ticket) {
+                Answer::Acknowledged => assert_eq!(ticket, 0, "C1 ONCE"),
+                Answer::Indeterminate(_) => assert_eq!(ticket, 1, "C1 ONCE"),
+                Answer::NotWritten(_) => assert_eq!(ticket, 2, "C1 ONCE"),
             });
         }
         progress.acknowledge(1);

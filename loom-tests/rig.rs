@@ -16,10 +16,10 @@ use crate::frame::{next_record, record_bytes};
 use crate::frame_reader::FrameReader;
 use crate::mailbox::PushError;
 use crate::progress::Answer;
-use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment::{FoundHeader, segment_path};
-use crate::segment_writer::{Prepared, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter};
+use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment_writer::prepare;
+use crate::segment_writer::{Prepared, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter};
 use crate::sync::{Arc, Mutex};
 use crate::writer::{CommitPolicy, Entry, Lane, Writer};
 
@@ -83,8 +83,13 @@ impl Rig {
         let path = segment_path(Path::new(DIR), 1);
         disk.write_file(&path, &header.encode());
         let file = disk.open(&path, OpenMode::Write).expect("it was just made");
-        let meta =
-            SegmentMeta { number: 1, first_sequence: BASE, next_sequence: None, end: 0, durable: true };
+        let meta = SegmentMeta {
+            number: 1,
+            first_sequence: BASE,
+            next_sequence: None,
+            end: 0,
+            durable: true,
+        };
         let source = OnTheSpot { disk: disk.clone(), prepared: None };
         let segments = SegmentWriter::new(
             SegmentPolicy { segment_bytes: shape.segment_bytes, zeros_ahead: false },
@@ -98,8 +103,7 @@ impl Rig {
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
         let (lane, receiver) = Lane::new(shape.queue, u64::MAX);
         // It begins with nothing acknowledged and nothing marked beyond it.
-        let writer =
-            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE);
+        let writer = Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE);
         Self { disk, lane, writer }
     }
 

@@ -5,8 +5,8 @@ use loom::thread;
 
 use super::check;
 use super::rig::{
-    CRAMPED, Rig, SYNCED, Shape, after_power_loss, answer, append,
-    append_and_lose_power, assert_survived, finish,
+    CRAMPED, Rig, SYNCED, Shape, after_power_loss, answer, append, append_and_lose_power,
+    assert_survived, finish,
 };
 use crate::progress::Answer;
 

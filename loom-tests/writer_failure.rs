@@ -111,9 +111,10 @@ fn a_full_disk_refuses_and_goes_on() {
         let told = [append_and_wait(&lane, 1), other.join().expect("it was answered")];
         lane.mailbox.close();
         writer.join().expect("no panic").expect("a full disk is no failure of the shard");
-        let refused = told.iter().flatten().filter(|(_, _, answer)| {
-            matches!(answer, Answer::NotWritten(Cause::DiskFull(_)))
-        });
+        let refused = told
+            .iter()
+            .flatten()
+            .filter(|(_, _, answer)| matches!(answer, Answer::NotWritten(Cause::DiskFull(_))));
         assert!((1..=2).contains(&refused.count()), "the first commit met it");
         // A refused record's number stays unused: the one hole there may be.
         let (unlucky, lucky) = (read(&disk.crash(&mut || false)), read(&disk.crash(&mut || true)));

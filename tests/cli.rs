@@ -1,5 +1,6 @@
 //! The `shardwal` command, as a user runs it.
 #![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
 
 use std::fs::{self, File};
 use std::io::Read as _;

@@ -15,9 +15,9 @@ use support::{Random, config, open, replayed, seed};
 fn a_log_whose_creation_was_killed_loses_nothing_that_is_appended_later() {
     for n in 1.. {
         let disk = SimDisk::new();
-        let config = |disk: &SimDisk| shardwal::Config::new("/var/lib/log").disk(
-            std::sync::Arc::new(disk.clone()),
-        );
+        let config = |disk: &SimDisk| {
+            shardwal::Config::new("/var/lib/log").disk(std::sync::Arc::new(disk.clone()))
+        };
         disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
         let opened = ShardedWal::open(config(&disk));
         let done = opened.is_ok() && disk.fired() == 0;

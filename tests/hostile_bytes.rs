@@ -6,6 +6,8 @@
 //! and a few hundred bytes in its second. What may be lost without an error is
 //! spelled out here and in FORMAT.md under "Limits", and nothing else may be.
 
+#![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+
 mod raw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

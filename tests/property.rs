@@ -14,14 +14,26 @@ use support::{EIO, Random, must_end, replayed, seed, try_replayed};
 /// What happens while the log is open.
 #[derive(Clone, Debug)]
 enum Step {
-    Append { key: u64, length: usize, wait: bool },
-    Batch { keys: Vec<u64>, length: usize },
+    Append {
+        key: u64,
+        length: usize,
+        wait: bool,
+    },
+    Batch {
+        keys: Vec<u64>,
+        length: usize,
+    },
     Flush,
     Remember,
-    Truncate { at_remembered: bool },
+    Truncate {
+        at_remembered: bool,
+    },
     FullDisk(bool),
     /// At so many calls from now.
-    Fault { nth: u64, kind: FaultKind },
+    Fault {
+        nth: u64,
+        kind: FaultKind,
+    },
 }
 
 /// How it ends.
@@ -221,7 +233,8 @@ impl Model {
 }
 
 fn run(durability: Durability, lives: &[Life]) {
-    let ledger = if durability == Durability::Sync { Ledger::default() } else { Ledger::unsynced() };
+    let ledger =
+        if durability == Durability::Sync { Ledger::default() } else { Ledger::unsynced() };
     let mut model = Model { durability, ledger, remembered: None };
     let mut disk = SimDisk::with_dir(support::DIR);
     let mut log = ShardedWal::open(model.config(&disk, 2)).expect("a new disk");

@@ -1,7 +1,7 @@
 //! The bytes of the format, written out once more from FORMAT.md, so that a
 //! test can look at them and forge them. Shares no code with the library.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::print_stdout, reason = "each test file uses its part")]
 
 use std::path::Path;
 use std::sync::Arc;
