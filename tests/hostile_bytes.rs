@@ -13,6 +13,7 @@
     clippy::print_stdout,
     reason = "a test fails by a panic and prints its seed"
 )]
+#![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
 
 mod raw;
 
