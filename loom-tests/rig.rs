@@ -105,7 +105,8 @@ impl Rig {
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
         let (lane, receiver) = Lane::new(shape.queue, u64::MAX);
         // It begins with nothing acknowledged and nothing marked beyond it.
-        let writer = Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE);
+        let writer =
+            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE, None);
         Self { disk, lane, writer }
     }
 
