@@ -60,6 +60,8 @@ mod segment_writer;
 mod shard;
 mod stats;
 mod sync;
+#[cfg(feature = "timeseries")]
+pub mod timeseries;
 mod trace;
 mod truncate;
 mod waiters;
