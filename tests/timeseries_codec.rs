@@ -118,7 +118,7 @@ fn labels_of_any_kind_come_back() {
     let (long, longer) = ("ä".repeat(1000), "é".repeat(4000));
     let of = move |series: u32| {
         let (host, number) = (format!("☺{series}é"), format!("{series}"));
-        let value = if series % 4 == 0 { &longer } else { &long };
+        let value = if series.is_multiple_of(4) { &longer } else { &long };
         match series % 5 {
             0 => Labels::default(),
             1 => Labels::new([("host", host.as_str()), ("long", value)]).unwrap(),

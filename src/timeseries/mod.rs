@@ -4,11 +4,11 @@
 
 pub mod codec;
 mod labels;
+mod labels_error;
 mod quote;
 mod sample;
 mod xxh64;
 
-pub use labels::{
-    LABELS_BYTES_MAX, LABELS_MAX, LabelIter, Labels, LabelsError, METRIC_NAME, SeriesId,
-};
+pub use labels::{LABELS_BYTES_MAX, LABELS_MAX, LabelIter, Labels, METRIC_NAME, SeriesId};
+pub use labels_error::LabelsError;
 pub use sample::{STALE_MARKER_BITS, Sample, TimeSeries};

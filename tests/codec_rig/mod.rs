@@ -36,7 +36,7 @@ pub(crate) fn labels_of(series: u32) -> Labels {
     let metric = names[series as usize % 3];
     let host = format!("h{}", series / 3);
     let mut pairs = vec![("__name__", metric), ("host", &host), ("job", "node")];
-    if series % 5 == 0 {
+    if series.is_multiple_of(5) {
         pairs.push(("a_first", names[3]));
     }
     Labels::new(pairs).expect("valid labels")

@@ -26,7 +26,7 @@ pub(super) fn to_double(integer: i64, exponent: u8) -> f64 {
     if exponent == 0 { integer } else { integer / POWERS[usize::from(exponent)] }
 }
 
-/// The integer that makes `value` at this exponent, if there is one.
+/// T1 EXACT: the integer that makes `value` at this exponent, if there is one.
 #[inline]
 pub(super) fn to_integer(value: f64, exponent: u8) -> Option<i64> {
     let scaled = value * POWERS[usize::from(exponent)];

@@ -29,7 +29,8 @@ pub trait BatchSink {
 /// of the labels for each series of the fresh period, and one block.
 #[derive(Default)]
 pub struct BatchDecoder {
-    /// The checksum of the fresh period's batches; none can be continued.
+    /// T2 PERIOD: the checksum of the fresh period's batches so far, which the
+    /// next one names; `None` where no batch can be continued.
     check: Option<u32>,
     definitions: Definitions,
     references: References,

@@ -44,7 +44,8 @@ impl EncodedBytes {
 /// samples of series that have been used in it before.
 #[derive(Default)]
 pub struct BatchEncoder {
-    /// The checksum of the fresh period's batches; none has been begun.
+    /// T2 PERIOD: the checksum of the fresh period's batches so far, which goes
+    /// into the next one; `None` before the first.
     check: Option<u32>,
     table: SeriesTable,
     definer: Definer,

@@ -69,8 +69,12 @@ impl Timestamps {
             let clock = &mut self.clocks[*reference as usize];
             let now = sample.timestamp_ms;
             let expected = clock.expected(self.previous);
-            let fits = u8::from(now == self.previous) * SAME | u8::from(now == expected) * EXPECTED;
-            let fits = if fits == 0 { TOLD } else { fits };
+            let fits = match (now == self.previous, now == expected) {
+                (true, true) => SAME | EXPECTED,
+                (true, false) => SAME,
+                (false, true) => EXPECTED,
+                (false, false) => TOLD,
+            };
             clock.tick(now);
             self.previous = now;
             if self.kinds & fits == 0 {

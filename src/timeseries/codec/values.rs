@@ -19,7 +19,7 @@ const BITS: u8 = 10;
 const STALE: u8 = 11;
 
 /// High half of a token: so many hits or more, the rest as a varint.
-const HITS_MORE: u64 = 15;
+const HITS_MORE: u8 = 15;
 
 /// The exponent of a series that is bits.
 const NO_EXPONENT: u8 = u8::MAX;
@@ -142,7 +142,7 @@ impl Values {
             let token = reader.byte()?;
             let left = references.len() - at;
             let mut hits = usize::from(token >> 4);
-            if hits == HITS_MORE as usize {
+            if token >> 4 == HITS_MORE {
                 hits += reader.at_most(left, "a run of values")?;
             }
             let told = usize::from(token & 0xf != END);
@@ -232,10 +232,10 @@ fn push_difference(difference: u64, hits: u64, out: &mut Vec<u8>) {
 
 #[inline]
 fn push_token(hits: u64, low: u8, out: &mut Vec<u8>) {
-    let some = hits.min(HITS_MORE);
-    out.push(some.to_le_bytes()[0] << 4 | low);
+    let some = hits.min(HITS_MORE.into()).to_le_bytes()[0];
+    out.push(some << 4 | low);
     if some == HITS_MORE {
-        push_varint(out, hits - HITS_MORE);
+        push_varint(out, hits - u64::from(HITS_MORE));
     }
 }
 
