@@ -12,14 +12,18 @@
 
 mod codec_rig;
 mod recording;
+mod support;
 
 use codec_rig::{Catalogue, Decoded, decode, encode, expected, labels_of, sample, samples};
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::{Config as Runs, RngAlgorithm, TestRng, TestRunner};
 use recording::Recording;
 use shardwal::timeseries::codec::{
     BatchDecoder, BatchEncoder, DecodeError, DecodeFault, SeriesSample,
 };
 use shardwal::timeseries::{Labels, STALE_MARKER_BITS};
+use support::seed;
 
 /// Bytes a sample of the recording, payload of the log alone.
 const BYTES_A_SAMPLE_MAX: f64 = 2.5;
@@ -59,42 +63,51 @@ fn any_batch() -> impl Strategy<Value = (bool, Vec<SeriesSample>)> {
     let series = prop_oneof![8 => 0_u32..12, 1 => Just(5_000_000)];
     let parts = (series, any_timestamp(), any_value());
     let one = parts.prop_map(|(series, at, value)| sample(series, at, value));
-    (prop::bool::weighted(0.2), prop::collection::vec(one, 0..40))
+    (prop::bool::weighted(0.2), vec(one, 0..40))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+/// Runs a property over many inputs of this run's seed.
+fn hold<S: Strategy>(inputs: &S, property: impl Fn(S::Value)) {
+    let seed = seed();
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let runs = Runs { cases: 400, failure_persistence: None, ..Runs::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let result = TestRunner::new_with_rng(runs, rng).run(inputs, |input| {
+        property(input);
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("SHARDWAL_SEED={seed}: {failure}"));
+}
 
-    #[test]
-    fn any_batches_come_back_as_they_were(batches in prop::collection::vec(any_batch(), 1..12)) {
+#[test]
+fn any_batches_come_back_as_they_were() {
+    hold(&vec(any_batch(), 1..12), |batches| {
         let decoded = decode(&encode(&batches)).unwrap();
-        prop_assert_eq!(decoded.samples, expected(batches.iter().flat_map(|batch| &batch.1)));
-    }
+        assert_eq!(decoded.samples, expected(batches.iter().flat_map(|batch| &batch.1)));
+    });
+}
 
-    #[test]
-    fn one_series_comes_back_as_it_was(values in prop::collection::vec(any_value(), 1..400)) {
+#[test]
+fn one_series_comes_back_as_it_was() {
+    hold(&vec(any_value(), 1..400), |values| {
         let all: Vec<_> = (0..).zip(&values).map(|(at, value)| sample(0, at, *value)).collect();
-        let decoded = decode(&encode(&[(true, all.clone())])).unwrap();
-        prop_assert_eq!(decoded.samples, expected(&all));
-    }
+        assert_eq!(decode(&encode(&[(true, all.clone())])).unwrap().samples, expected(&all));
+    });
+}
 
-    #[test]
-    fn lines_and_random_walks_come_back_as_they_were(
-        start in any::<i32>(),
-        steps in prop::collection::vec((-3_i32..3, 0_usize..30), 1..20),
-        exponent in 0_i32..10,
-    ) {
+#[test]
+fn lines_and_random_walks_come_back_as_they_were() {
+    let walks = (any::<i32>(), vec((-3_i64..3, 0_usize..30), 1..20), 0_i32..10);
+    hold(&walks, |(start, steps, exponent)| {
         let mut integer = i64::from(start);
         let mut all = Vec::new();
-        for (step, times) in steps {
-            for _ in 0..times {
-                integer += i64::from(step) * 977;
-                all.push(sample(0, integer, integer as f64 / 10_f64.powi(exponent)));
-            }
+        for step in steps.into_iter().flat_map(|(step, times)| std::iter::repeat_n(step, times)) {
+            integer += step * 977;
+            all.push(sample(0, integer, integer as f64 / 10_f64.powi(exponent)));
         }
-        let decoded = decode(&encode(&[(true, all.clone())])).unwrap();
-        prop_assert_eq!(decoded.samples, expected(&all));
-    }
+        assert_eq!(decode(&encode(&[(true, all.clone())])).unwrap().samples, expected(&all));
+    });
 }
 
 #[test]
