@@ -61,6 +61,8 @@ mod shard;
 mod state_machine;
 mod stats;
 mod sync;
+#[cfg(feature = "timeseries")]
+pub mod timeseries;
 mod trace;
 mod truncate;
 mod waiters;
