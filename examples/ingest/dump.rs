@@ -38,4 +38,3 @@ fn print_series(out: &mut impl Write, series: &TimeSeries) -> io::Result<()> {
     }
     Ok(())
 }
-

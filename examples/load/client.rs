@@ -72,27 +72,6 @@ impl Connection {
         self.receive()
     }
 
-    /// Posts a body in two halves, with something happening in between.
-    ///
-    /// # Errors
-    /// As for [`Connection::send`].
-    pub(crate) fn send_in_two(
-        &mut self,
-        path: &str,
-        headers: &str,
-        body: &[u8],
-        between: impl FnOnce(),
-    ) -> io::Result<Answer> {
-        let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n");
-        let (first, second) = body.split_at(length / 2);
-        let stream = self.stream.get_mut();
-        stream.write_all(&[head.as_bytes(), headers.as_bytes(), b"\r\n", first].concat())?;
-        between();
-        self.stream.get_mut().write_all(second)?;
-        self.receive()
-    }
-
     fn receive(&mut self) -> io::Result<Answer> {
         let line = self.line()?;
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());

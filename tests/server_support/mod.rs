@@ -11,7 +11,6 @@ use serde_json::Value;
 use client::{Answer, Connection};
 
 #[path = "../../examples/load/client.rs"]
-#[expect(dead_code, reason = "the load generator needs less of it")]
 pub(crate) mod client;
 
 /// The example that `cargo test` built.
@@ -40,7 +39,11 @@ impl Server {
     }
 
     /// Starts what a command leads to, and waits until it listens.
-    pub(crate) fn start_command(mut command: Command, directory: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_command(
+        mut command: Command,
+        directory: &Path,
+        arguments: &[&str],
+    ) -> Self {
         let mut process = command
             .args(["--listen", "127.0.0.1:0", "--shards", "2", "--dir"])
             .arg(directory)
@@ -49,8 +52,7 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let output = process.stdout.take().expect("it is piped");
-        let mut server =
-            Self { process, output: BufReader::new(output), address: String::new() };
+        let mut server = Self { process, output: BufReader::new(output), address: String::new() };
         let line = server.wait_for("listening on http://");
         let address = line.trim_start_matches("listening on http://").trim_end_matches('/');
         server.address = address.to_owned();

@@ -43,8 +43,7 @@ pub(crate) struct App {
     storage: OnceLock<Storage>,
     /// Bytes replayed, and to replay. Relaxed: they are only shown.
     replayed: [AtomicU64; 2],
-    /// Whether the server has begun to end. Relaxed: who sees it late is
-    /// refused by the log.
+    /// Whether the server has begun to end. Relaxed: it is only shown.
     closing: AtomicBool,
 }
 
@@ -71,13 +70,13 @@ impl App {
         assert!(opened.is_ok(), "a server opens one storage");
     }
 
-    /// Refuses requests from now on.
+    /// Shows that the server ends; what is in flight is still taken.
     pub(crate) fn begin_to_close(&self) {
         // Relaxed: see the field.
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// The storage, if it is open, even while the server ends.
+    /// The storage, if it is open.
     pub(crate) fn storage_if_open(&self) -> Option<&Storage> {
         self.storage.get()
     }
@@ -85,21 +84,18 @@ impl App {
     /// The storage, for a request.
     ///
     /// # Errors
-    /// While the log is replayed, and when the server is about to end.
+    /// While the log is replayed.
     pub(crate) fn storage(&self) -> Result<&Storage, Refusal> {
-        // Relaxed: see the field.
-        if self.closing.load(Ordering::Relaxed) {
-            return Err(Refusal::Closing);
-        }
         self.storage.get().ok_or(Refusal::Replaying)
     }
 
     /// What the server does: `replaying`, `ready` or `closing`.
     pub(crate) fn phase(&self) -> &'static str {
-        match self.storage() {
-            Ok(_) => "ready",
-            Err(Refusal::Closing) => "closing",
-            Err(_) => "replaying",
+        // Relaxed: see the field.
+        match self.closing.load(Ordering::Relaxed) {
+            true => "closing",
+            false if self.storage.get().is_some() => "ready",
+            false => "replaying",
         }
     }
 
@@ -237,5 +233,5 @@ fn latency_bucket(took: Duration) -> usize {
 /// The upper end of a bucket.
 fn latency_of_bucket(bucket: usize) -> u64 {
     let base = 1_u64 << (bucket / 2);
-    if bucket % 2 == 0 { base + base / 2 } else { base * 2 }
+    if bucket.is_multiple_of(2) { base + base / 2 } else { base * 2 }
 }

@@ -47,11 +47,8 @@ async fn gather(
     bytes_max: usize,
     body: &mut Body,
 ) -> Result<Vec<u8>, Refusal> {
-    let too_large = |found| Refusal::TooLarge {
-        what: "the body's length",
-        found,
-        max: bytes_max as u64,
-    };
+    let too_large =
+        |found| Refusal::TooLarge { what: "the body's length", found, max: bytes_max as u64 };
     let mut bytes = Vec::new();
     if let Some(length) = body.size_hint().exact() {
         let length = usize::try_from(length).ok().filter(|length| *length <= bytes_max);

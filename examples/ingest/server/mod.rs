@@ -81,8 +81,7 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     tokio::spawn(keep_history(Arc::clone(&app)));
     let (end, ends) = watch::channel(false);
     let connections_max = options.limits.connections_max;
-    let served =
-        tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
+    let served = tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
 
     let stop = async {
         tokio::select! {

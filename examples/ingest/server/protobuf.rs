@@ -194,9 +194,7 @@ fn sample(bytes: &[u8]) -> Result<(i64, f64), Malformed> {
 /// If the bytes are no labels, or a text is no UTF-8.
 pub(crate) fn label_pairs(labels: &[u8]) -> Result<Vec<(&str, &str)>, Malformed> {
     let text = |value| match value {
-        Value::Bytes(bytes) => {
-            str::from_utf8(bytes).map_err(|_| malformed("a label is no UTF-8"))
-        }
+        Value::Bytes(bytes) => str::from_utf8(bytes).map_err(|_| malformed("a label is no UTF-8")),
         _ => Err(malformed("a label's field has the wrong type")),
     };
     let mut pairs = Vec::new();

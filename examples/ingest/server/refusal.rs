@@ -29,8 +29,6 @@ pub(crate) enum Refusal {
     Encoding(String),
     /// The log is being replayed.
     Replaying,
-    /// The server is about to end.
-    Closing,
     /// As many bytes of requests are in flight as may be.
     InFlight,
     /// The rest of the request did not come in time.
@@ -40,12 +38,11 @@ pub(crate) enum Refusal {
 }
 
 /// The reasons, in the order of their counters.
-pub(crate) const REASONS: [&str; 13] = [
+pub(crate) const REASONS: [&str; 12] = [
     "invalid",
     "too_large",
     "encoding",
     "replaying",
-    "closing",
     "in_flight",
     "slow",
     "queue_full",
@@ -64,15 +61,14 @@ impl Refusal {
             Self::TooLarge { .. } | Self::Log(Cause::TooLarge { .. }) => 1,
             Self::Encoding(_) => 2,
             Self::Replaying => 3,
-            Self::Closing => 4,
-            Self::InFlight => 5,
-            Self::Slow => 6,
-            Self::Log(Cause::QueueFull) => 7,
-            Self::Log(Cause::SegmentNotReady) => 8,
-            Self::Log(Cause::DiskFull(_)) => 9,
-            Self::Log(Cause::Poisoned(_)) => 10,
-            Self::Log(Cause::WriterPanicked) => 11,
-            Self::Log(_) => 12,
+            Self::InFlight => 4,
+            Self::Slow => 5,
+            Self::Log(Cause::QueueFull) => 6,
+            Self::Log(Cause::SegmentNotReady) => 7,
+            Self::Log(Cause::DiskFull(_)) => 8,
+            Self::Log(Cause::Poisoned(_)) => 9,
+            Self::Log(Cause::WriterPanicked) => 10,
+            Self::Log(_) => 11,
         }
     }
 
@@ -85,7 +81,7 @@ impl Refusal {
                 (StatusCode::PAYLOAD_TOO_LARGE, None)
             }
             Self::Encoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
-            Self::Replaying | Self::Closing => unavailable("2"),
+            Self::Replaying => unavailable("2"),
             Self::InFlight | Self::Slow => unavailable("1"),
             Self::Log(Cause::QueueFull | Cause::SegmentNotReady) => unavailable("1"),
             // These need somebody to come.
@@ -133,7 +129,6 @@ impl fmt::Display for Refusal {
                 write!(formatter, "{what} is {found} and may be {max} at most")
             }
             Self::Replaying => formatter.write_str("the log is being replayed; try again"),
-            Self::Closing => formatter.write_str("the server is closing; try again"),
             Self::InFlight => formatter.write_str("too many requests are in flight; try again"),
             Self::Slow => formatter.write_str("the body did not come in time; try again"),
             Self::Log(cause) => write!(formatter, "{cause}"),

@@ -163,6 +163,7 @@ impl Invalid {
 
     fn into_text(self) -> Option<String> {
         let Self { first, count } = self;
-        first.map(|first| format!("{count} series left out, the others written; the first: {first}"))
+        first
+            .map(|first| format!("{count} series left out, the others written; the first: {first}"))
     }
 }
