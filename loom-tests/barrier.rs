@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use loom::thread;
 
 use super::rig::{
-    CRAMPED, ROOMY, Rig, Shape, after_power_loss, answer, append, assert_survived, finish,
+    CRAMPED, FIRST, ROOMY, Rig, Shape, after_power_loss, answer, append, assert_survived, finish,
 };
 use super::{TaskThread, check};
 use crate::disk::sim::{Call, Fault, FaultKind};
@@ -14,7 +14,7 @@ use crate::progress::Answer;
 use crate::writer::Lane;
 
 /// `Durability::Os`.
-const UNSYNCED: Shape = Shape { queue: 1, sync: false, segment_bytes: ROOMY };
+const UNSYNCED: Shape = Shape { queue: 2, sync: false, segment_bytes: ROOMY };
 const EIO: i32 = 5;
 
 fn poll_synced(lane: &Lane, below: u64) -> bool {
@@ -29,17 +29,16 @@ fn poll_synced(lane: &Lane, below: u64) -> bool {
 #[test]
 fn a_barrier_races_append() {
     check("a_barrier_races_append", 2, || {
-        let (disk, lane, writer) = Rig::new(UNSYNCED).start();
+        let (disk, lane, writer) = Rig::new(UNSYNCED).with_first(1).start();
         let other = lane.clone();
         let other = thread::spawn(move || {
             let ticket = append(&other, 2).expect("it is open");
             assert!(matches!(answer(&other, ticket), Answer::Acknowledged), "C3 ANSWER");
         });
-        let ticket = append(&lane, 1).expect("it is open");
         let below = lane.mailbox.request_sync();
         lane.progress.wait_synced(below).expect("no fault is planned");
         other.join().expect("it was answered");
-        assert_survived(&after_power_loss(&disk), 1, ticket);
+        assert_survived(&after_power_loss(&disk), 1, FIRST);
         finish(&lane, writer);
     });
 }
@@ -49,13 +48,13 @@ fn a_barrier_races_append() {
 #[test]
 fn a_barrier_reaches_back_over_segments() {
     check("a_barrier_reaches_back_over_segments", 2, || {
-        let (disk, lane, writer) = Rig::new(Shape { segment_bytes: CRAMPED, ..UNSYNCED }).start();
+        let (disk, lane, writer) =
+            Rig::new(Shape { segment_bytes: CRAMPED, ..UNSYNCED }).with_first(1).start();
         let other = lane.clone();
         let other = thread::spawn(move || append(&other, 2).expect("it is open"));
-        let ticket = append(&lane, 1).expect("it is open");
         let below = lane.mailbox.request_sync();
         assert!(poll_synced(&lane, below), "no fault is planned");
-        assert_survived(&after_power_loss(&disk), 1, ticket);
+        assert_survived(&after_power_loss(&disk), 1, FIRST);
         other.join().expect("it returned");
         finish(&lane, writer);
     });

@@ -26,6 +26,8 @@ use crate::writer::{CommitPolicy, Entry, Lane, Writer};
 const DIR: &str = "/shard";
 /// The sequence of ticket 0: not 0, so that the two are not mixed up.
 pub(super) const BASE: u64 = 100;
+/// The ticket of a record that was queued before the writer started.
+pub(super) const FIRST: u64 = 0;
 /// A segment that is never full.
 pub(super) const ROOMY: u64 = 1 << 20;
 /// A segment that is due for the next one after each commit.
@@ -68,8 +70,8 @@ pub(super) struct Shape {
     pub(super) segment_bytes: u64,
 }
 
-/// One slot, `Durability::Sync`, one segment.
-pub(super) const SYNCED: Shape = Shape { queue: 1, sync: true, segment_bytes: ROOMY };
+/// `Durability::Sync`, one segment, room in the queue for two callers.
+pub(super) const SYNCED: Shape = Shape { queue: 2, sync: true, segment_bytes: ROOMY };
 
 impl Rig {
     /// A fresh shard with its first segment in place, as open makes it.
@@ -103,8 +105,16 @@ impl Rig {
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
         let (lane, receiver) = Lane::new(shape.queue, u64::MAX);
         // It begins with nothing acknowledged and nothing marked beyond it.
-        let writer = Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE);
+        let writer =
+            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE, None);
         Self { disk, lane, writer }
+    }
+
+    /// Queues a record before the writer starts: how pushes race is explored by
+    /// the mailbox's own models. It gets ticket 0.
+    pub(super) fn with_first(self, key: u64) -> Self {
+        assert_eq!(append(&self.lane, key), Ok(FIRST), "the queue was empty");
+        self
     }
 
     /// Starts the writer; a panic in it ends it and is told as such.
@@ -204,10 +214,9 @@ pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
     records
 }
 
-/// Appends a record and waits for it; after an acknowledgement the power is
-/// lost, and the record must be there.
-pub(super) fn append_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64) {
-    let Ok(ticket) = append(lane, key) else { return };
+/// Waits for a record; after an acknowledgement the power is lost, and the
+/// record must be there.
+pub(super) fn wait_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64, ticket: u64) {
     if let Answer::Acknowledged = answer(lane, ticket) {
         assert_survived(&after_power_loss(disk), key, ticket);
     }

@@ -1,24 +1,36 @@
 //! Models of the real writer loop while all goes well: what is acknowledged is
 //! on the disk, whenever the power goes.
 
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 
 use super::check;
 use super::rig::{
-    CRAMPED, Rig, SYNCED, Shape, after_power_loss, answer, append, append_and_lose_power,
-    assert_survived, finish,
+    CRAMPED, FIRST, Rig, SYNCED, Shape, after_power_loss, answer, append, assert_survived, finish,
+    wait_and_lose_power,
 };
+use crate::disk::sim::SimDisk;
 use crate::progress::Answer;
+use crate::sync::Arc;
+use crate::writer::Lane;
+
+/// Another caller, on a thread of its own.
+fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHandle<()> {
+    let (lane, disk) = (lane.clone(), disk.clone());
+    thread::spawn(move || {
+        if let Ok(ticket) = append(&lane, key) {
+            wait_and_lose_power(&lane, &disk, key, ticket);
+        }
+    })
+}
 
 /// C2 DURABLE: two callers append and wait; the moment that one is answered
 /// the power goes.
 #[test]
 fn what_is_acknowledged_survives_a_power_loss() {
     check("what_is_acknowledged_survives_a_power_loss", 2, || {
-        let (disk, lane, writer) = Rig::new(SYNCED).start();
-        let (other_disk, other_lane) = (disk.clone(), lane.clone());
-        let other = thread::spawn(move || append_and_lose_power(&other_lane, &other_disk, 2));
-        append_and_lose_power(&lane, &disk, 1);
+        let (disk, lane, writer) = Rig::new(SYNCED).with_first(1).start();
+        let other = append_and_lose_power(&lane, &disk, 2);
+        wait_and_lose_power(&lane, &disk, 1, FIRST);
         other.join().expect("it was answered");
         finish(&lane, writer);
     });
@@ -30,10 +42,9 @@ fn what_is_acknowledged_survives_a_power_loss() {
 fn a_roll_races_append() {
     let shape = Shape { segment_bytes: CRAMPED, ..SYNCED };
     check("a_roll_races_append", 2, move || {
-        let (disk, lane, writer) = Rig::new(shape).start();
-        let (other_disk, other_lane) = (disk.clone(), lane.clone());
-        let other = thread::spawn(move || append_and_lose_power(&other_lane, &other_disk, 2));
-        append_and_lose_power(&lane, &disk, 1);
+        let (disk, lane, writer) = Rig::new(shape).with_first(1).start();
+        let other = append_and_lose_power(&lane, &disk, 2);
+        wait_and_lose_power(&lane, &disk, 1, FIRST);
         other.join().expect("it was answered");
         finish(&lane, writer);
     });
@@ -45,43 +56,43 @@ fn a_roll_races_append() {
 #[test]
 fn close_races_append() {
     check("close_races_append", 2, || {
-        let (disk, lane, writer) = Rig::new(SYNCED).start();
-        let callers: Vec<_> = [1, 2]
-            .map(|key| {
-                let lane = lane.clone();
-                thread::spawn(move || {
-                    let ticket = append(&lane, key).ok()?;
-                    assert!(matches!(answer(&lane, ticket), Answer::Acknowledged), "Q3 CLOSE");
-                    Some((key, ticket))
-                })
-            })
-            .into();
+        let (disk, lane, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
+        let appending = lane.clone();
+        let appending = thread::spawn(move || {
+            let tickets: Vec<_> = [1, 2].map(|key| append(&appending, key)).into();
+            for ticket in tickets.iter().flatten() {
+                let answer = answer(&appending, *ticket);
+                assert!(matches!(answer, Answer::Acknowledged), "Q3 CLOSE: {answer:?}");
+            }
+            tickets.into_iter().flatten().collect::<Vec<_>>()
+        });
         lane.mailbox.close();
         writer.join().expect("no panic").expect("it ended in order");
+        let acknowledged = appending.join().expect("it returned");
         let records = after_power_loss(&disk);
-        let acknowledged: Vec<_> =
-            callers.into_iter().filter_map(|caller| caller.join().expect("it returned")).collect();
         assert_eq!(records.len(), acknowledged.len(), "W1 PREFIX: {records:?}");
-        for (key, ticket) in acknowledged {
+        for (key, ticket) in (1..).zip(acknowledged) {
             assert_survived(&records, key, ticket);
         }
     });
 }
 
-/// C3 ANSWER: nobody waits for what was appended before close; it is written
+/// W1 PREFIX: nobody waits for what was appended before close; it is written
 /// all the same.
 #[test]
 fn what_nobody_waits_for_is_written() {
     check("what_nobody_waits_for_is_written", 2, || {
-        let (disk, lane, writer) = Rig::new(Shape { queue: 2, ..SYNCED }).start();
-        let other = lane.clone();
-        let other = thread::spawn(move || append(&other, 2).expect("it is open"));
-        let ticket = append(&lane, 1).expect("it is open");
-        let other = other.join().expect("it returned");
-        lane.mailbox.close();
+        let (disk, lane, writer) = Rig::new(SYNCED).with_first(1).start();
+        let closing = lane.clone();
+        let closing = thread::spawn(move || {
+            let ticket = append(&closing, 2).expect("it is open");
+            closing.mailbox.close();
+            ticket
+        });
         writer.join().expect("no panic").expect("it ended in order");
+        let other = closing.join().expect("it returned");
         let records = after_power_loss(&disk);
-        assert_survived(&records, 1, ticket);
+        assert_survived(&records, 1, FIRST);
         assert_survived(&records, 2, other);
     });
 }

@@ -58,8 +58,11 @@ mod router;
 mod segment;
 mod segment_writer;
 mod shard;
+mod state_machine;
 mod stats;
 mod sync;
+#[cfg(feature = "timeseries")]
+pub mod timeseries;
 mod trace;
 mod truncate;
 mod waiters;
@@ -78,6 +81,7 @@ pub use log::{AppendFuture, ShardedWal};
 pub use reader::LogReader;
 pub use recovery::{RecoveryReport, ShardRecovery};
 pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
+pub use state_machine::StateMachine;
 pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use truncate::TruncateReport;
 

@@ -12,11 +12,12 @@ use crate::completion::{Barrier, BatchCompletion, Completion, Part};
 use crate::config::Config;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{CloseError, OpenError, Refused, ReplayError, TruncateError};
-use crate::open::{Opened, open};
+use crate::open::{Machines, Opened, open};
 use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::router::shard_of;
 use crate::shard::WalShard;
+use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
 use crate::sync::{Arc, JoinHandle, Mutex};
 use crate::truncate::{OldShard, TruncateReport, truncate};
@@ -49,7 +50,25 @@ impl ShardedWal {
     /// # Errors
     /// See [`OpenError`]. Unless it is `Io`, nothing on the disk was changed.
     pub fn open(config: Config) -> Result<Self, OpenError> {
-        let Opened { disk, shards, old, recovery, housekeeping, lock } = open(config)?;
+        Self::open_driving(config, &mut |_| None)
+    }
+
+    /// Opens a log whose shards each drive a [`StateMachine`], made here from
+    /// the shard's number: it says how payloads are stored, and applies them
+    /// once they are acknowledged. What stood in the log is not applied by it:
+    /// replay first, then append.
+    ///
+    /// # Errors
+    /// As for [`ShardedWal::open`].
+    pub fn open_with(
+        config: Config,
+        mut machine: impl FnMut(usize) -> Box<dyn StateMachine>,
+    ) -> Result<Self, OpenError> {
+        Self::open_driving(config, &mut |shard| Some(machine(shard)))
+    }
+
+    fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
+        let Opened { disk, shards, old, recovery, housekeeping, lock } = open(config, machines)?;
         let housekeeping = Mutex::new(Some(housekeeping));
         Ok(Self { disk, shards, old, recovery, housekeeping, lock: Mutex::new(Some(lock)) })
     }
@@ -227,6 +246,13 @@ impl ShardedWal {
             }
         }
         generations
+    }
+
+    /// Asks each shard's writer to call its machine's [`StateMachine::mark`],
+    /// soon and once, between two commits. Does not wait for it, and a shard
+    /// that has failed or closed never does it: its machine was dropped.
+    pub fn mark(&self) {
+        self.shards.iter().for_each(|shard| shard.lane().mailbox.request_mark());
     }
 
     /// Where each shard stands on stable storage: all below is durable, in every

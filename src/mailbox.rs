@@ -5,7 +5,7 @@
 //! receiver whole. The mailbox knows no file and no record: it carries values
 //! and their weight in bytes.
 //!
-//! **Requests** (sync, seal) travel beside the slots, as a ticket each: "once
+//! **Requests** (sync, seal, mark) travel beside the slots, as a ticket each: "once
 //! all below ticket t has been received, do this". Their place among the
 //! values is thereby fixed, as it would be in the ring, but they take no
 //! ticket (tickets become the records' permanent numbers, which have no
@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence, yield_now};
 use crate::waiters::{EVERYONE, WaitList, Waiter};
 
 /// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
@@ -66,6 +66,8 @@ pub(crate) struct Mailbox<T> {
     sync_below: AtomicU64,
     /// Write a seal. Set by anyone, cleared by the receiver.
     seal: AtomicBool,
+    /// Say where the shard stands. The same.
+    mark: AtomicBool,
     bytes_max: u64,
     slots: Box<[Slot<T>]>,
     /// Q4 WAKE: producers that found no room.
@@ -94,6 +96,7 @@ impl<T> Mailbox<T> {
             bytes: CachePadded::new(AtomicU64::new(0)),
             sync_below: AtomicU64::new(0),
             seal: AtomicBool::new(false),
+            mark: AtomicBool::new(false),
             bytes_max,
             slots: (0..capacity).map(slot).collect(),
             room: WaitList::new(),
@@ -265,6 +268,14 @@ impl<T> Mailbox<T> {
         self.work.wake(EVERYONE);
     }
 
+    /// Asks for a mark, before any value that is still inside.
+    pub(crate) fn request_mark(&self) {
+        // ORDERING: Relaxed; the request says no more than itself, and the
+        // fences of `work` order it (Q4 WAKE).
+        self.mark.store(true, Ordering::Relaxed);
+        self.work.wake(EVERYONE);
+    }
+
     /// Q3 CLOSE: refuses every later push. What has been claimed will still be
     /// received. Idempotent.
     pub(crate) fn close(&self) {
@@ -285,6 +296,8 @@ pub(crate) enum Work {
     Sync,
     /// Somebody asked for a seal, and there is nothing else to do.
     Seal,
+    /// Somebody asked for a mark.
+    Mark,
     /// Closed, and everything has been received.
     Closed,
 }
@@ -308,10 +321,19 @@ impl<T> Receiver<T> {
     /// Parks until there is something to do, and says what.
     pub(crate) fn wait(&mut self) -> Work {
         let mailbox = self.mailbox.clone();
+        // One turn for the producers before parking: where they are about to
+        // push, nobody needs to be woken. Two producers and four shards
+        // without a disk took 0.9 us of CPU a record without it, 0.4 with it;
+        // more turns gained nothing.
+        if self.look().is_none() {
+            yield_now();
+        }
         let work = mailbox.work.wait(0, None, || self.look());
         match work {
             // ORDERING: Relaxed; a request that comes now is the next one.
             Some(Work::Seal) => mailbox.seal.store(false, Ordering::Relaxed),
+            // ORDERING: Relaxed; likewise.
+            Some(Work::Mark) => mailbox.mark.store(false, Ordering::Relaxed),
             Some(Work::Sync) => self.synced = self.head,
             _ => {}
         }
@@ -319,8 +341,11 @@ impl<T> Receiver<T> {
     }
 
     fn look(&self) -> Option<Work> {
-        // ORDERING: Relaxed on all three; see `request_sync`, `request_seal`
-        // and `close`.
+        // ORDERING: Relaxed on all four; see `request_mark`, `request_sync`,
+        // `request_seal` and `close`.
+        if self.mailbox.mark.load(Ordering::Relaxed) {
+            return Some(Work::Mark);
+        }
         let sync_below = self.mailbox.sync_below.load(Ordering::Relaxed);
         if sync_below > self.synced && sync_below <= self.head {
             return Some(Work::Sync);

@@ -18,6 +18,7 @@ use crate::recovery::{
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
+use crate::state_machine::{Driven, StateMachine};
 use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
 use crate::trace;
@@ -25,6 +26,9 @@ use crate::truncate::OldShard;
 use crate::writer::{CommitPolicy, Lane, Writer};
 
 const LOCK: &str = "LOCK";
+
+/// Makes the state machine of a shard, if there is to be one.
+pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateMachine>>;
 
 /// A log that is open: what [`crate::ShardedWal`] is made of.
 pub(crate) struct Opened {
@@ -59,7 +63,7 @@ impl Found {
 }
 
 /// See [`crate::ShardedWal::open`].
-pub(crate) fn open(config: Config) -> Result<Opened, OpenError> {
+pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, OpenError> {
     config.validate()?;
     let _span = trace::opening(&config.dir);
     let disk = config.disk.clone();
@@ -73,7 +77,7 @@ pub(crate) fn open(config: Config) -> Result<Opened, OpenError> {
     }
     check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
-    start(&config, manifest, found, report, lock)
+    start(&config, manifest, found, report, lock, machines)
 }
 
 fn start(
@@ -82,6 +86,7 @@ fn start(
     found: Vec<Found>,
     mut report: RecoveryReport,
     lock: Box<dyn DiskFile>,
+    machines: Machines<'_>,
 ) -> Result<Opened, OpenError> {
     let disk = &config.disk;
     let shards = u32::try_from(config.shards).expect("the config bounds the shards");
@@ -115,7 +120,7 @@ fn start(
     if goes_on.is_none() {
         current = create_generation(config, &mut manifest, shards)?;
     }
-    let (shards, housekeeping) = start_shards(config, current)?;
+    let (shards, housekeeping) = start_shards(config, current, machines)?;
     trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
     Ok(Opened { disk, shards, old, recovery, housekeeping, lock })
@@ -315,10 +320,11 @@ struct Ready {
 fn start_shards(
     config: &Config,
     current: Vec<Fresh>,
+    machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
     let housekeeping = Housekeeping::new();
-    let ready: Vec<_> =
-        current.into_iter().map(|fresh| make_ready(config, fresh, &housekeeping)).collect();
+    let make_ready = |(shard, fresh)| make_ready(config, fresh, &housekeeping, machines(shard));
+    let ready: Vec<_> = current.into_iter().enumerate().map(make_ready).collect();
     let interval = match config.durability {
         Durability::Interval(interval) => Some(interval),
         Durability::Sync | Durability::Os => None,
@@ -347,7 +353,12 @@ fn sync_tick(interval: Duration) -> Duration {
     interval / 2
 }
 
-fn make_ready(config: &Config, fresh: Fresh, housekeeping: &Housekeeping) -> Ready {
+fn make_ready(
+    config: &Config,
+    fresh: Fresh,
+    housekeeping: &Housekeeping,
+    machine: Option<Box<dyn StateMachine>>,
+) -> Ready {
     let (folder, purge, settled) = fresh;
     let (lane, receiver) = Lane::new(config.queue_records, config.queue_bytes as u64);
     let shard = folder.identity.shard as usize;
@@ -376,6 +387,8 @@ fn make_ready(config: &Config, fresh: Fresh, housekeeping: &Housekeeping) -> Rea
         bytes_max: config.commit_bytes,
         sync: config.durability == Durability::Sync,
     };
-    let writer = Writer::new(lane.clone(), receiver, segments, policy, recorder.clone(), base);
+    let machine = machine.map(Driven::new);
+    let observer = recorder.clone();
+    let writer = Writer::new(lane.clone(), receiver, segments, policy, observer, base, machine);
     Ready { folder, purge, lane, recorder, catalogue, base, writer }
 }

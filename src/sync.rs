@@ -19,6 +19,8 @@ mod imp {
     };
     pub(crate) use std::thread::JoinHandle;
     use std::thread::Thread;
+    pub(crate) use std::thread::yield_now;
+    pub(crate) use std::thread_local as per_thread;
     use std::time::Instant;
 
     /// An `UnsafeCell` whose accesses loom can follow.
@@ -91,9 +93,21 @@ mod imp {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    use loom::sync::mpsc;
     pub(crate) use loom::thread::JoinHandle;
     use std::io;
     use std::time::Instant;
+
+    /// A turn for the others is no event: loom plays every order as it is.
+    pub(crate) fn yield_now() {}
+
+    /// loom's takes no `const` block.
+    macro_rules! per_thread {
+        (static $name:ident: $type:ty = const { $init:expr };) => {
+            loom::thread_local! { static $name: $type = $init; }
+        };
+    }
+    pub(crate) use per_thread;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -109,30 +123,29 @@ mod imp {
     }
 
     /// loom's `unpark` panics when its target is blocked in something else
-    /// than `park`, so the parker is a flag under a lock here.
+    /// than `park`. A channel is the cheapest to explore of what can stand in
+    /// for it: one step a call. Unparks add up in it, where std keeps but one,
+    /// so that parks may end for no reason.
     #[derive(Debug)]
     pub(crate) struct Parker {
-        unparked: loom::sync::Mutex<bool>,
-        changed: loom::sync::Condvar,
+        unpark: mpsc::Sender<()>,
+        /// Locked by the one thread that may park, for `Sync`.
+        park: std::sync::Mutex<mpsc::Receiver<()>>,
     }
 
     impl Parker {
         pub(crate) fn for_this_thread() -> Self {
-            Self { unparked: loom::sync::Mutex::new(false), changed: loom::sync::Condvar::new() }
+            let (unpark, park) = mpsc::channel();
+            Self { unpark, park: std::sync::Mutex::new(park) }
         }
 
         /// Models no clock: a deadline never passes.
         pub(crate) fn park(&self, _deadline: Option<Instant>) {
-            let mut unparked = self.unparked.lock().unwrap();
-            while !*unparked {
-                unparked = self.changed.wait(unparked).unwrap();
-            }
-            *unparked = false;
+            self.park.lock().unwrap().recv().unwrap();
         }
 
         pub(crate) fn unpark(&self) {
-            *self.unparked.lock().unwrap() = true;
-            self.changed.notify_one();
+            self.unpark.send(()).unwrap();
         }
     }
 

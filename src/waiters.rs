@@ -15,7 +15,9 @@ use std::ptr;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence};
+use crate::sync::{
+    Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence, per_thread,
+};
 
 /// Wakes every waiter, whatever it waits for.
 pub(crate) const EVERYONE: u64 = u64::MAX;
@@ -91,10 +93,9 @@ impl Waiter {
 
 /// The waiter of the calling thread, made once and used again unless an
 /// earlier wait that ran into its deadline has left it on another list.
-#[cfg(not(loom))]
 fn waiter_of_this_thread(list: &WaitList, target: u64) -> Arc<Waiter> {
     use std::cell::RefCell;
-    thread_local! {
+    per_thread! {
         static WAITER: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
     }
     let make = || Waiter::new(Sleeper::Thread(Parker::for_this_thread()));
@@ -110,11 +111,6 @@ fn waiter_of_this_thread(list: &WaitList, target: u64) -> Arc<Waiter> {
         })
         // The thread is ending and its locals are gone.
         .unwrap_or_else(|_| make())
-}
-
-#[cfg(loom)]
-fn waiter_of_this_thread(_list: &WaitList, _target: u64) -> Arc<Waiter> {
-    Waiter::new(Sleeper::Thread(Parker::for_this_thread()))
 }
 
 impl WaitList {

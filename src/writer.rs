@@ -18,6 +18,7 @@ use crate::frame::{Encoder, Place, record_bytes};
 use crate::mailbox::{Mailbox, Receiver, Work};
 use crate::progress::Progress;
 use crate::segment_writer::{SegmentWriter, Wait, WriteError};
+use crate::state_machine::Driven;
 use crate::stats::{CommitSample, Observer};
 use crate::sync::Arc;
 use crate::trace;
@@ -77,6 +78,8 @@ pub(crate) struct Writer {
     /// The sequence of ticket 0.
     base: u64,
     encoder: Encoder,
+    /// What is driven beside the log, if anything.
+    machine: Option<Driven>,
     /// Stamps of the commit's sampled records.
     stamps: Vec<u64>,
     /// The sequence after the last record or seal that was synced. Sequences
@@ -105,6 +108,7 @@ impl Writer {
         policy: CommitPolicy,
         observer: Arc<dyn Observer>,
         base: u64,
+        machine: Option<Driven>,
     ) -> Self {
         Self {
             lane,
@@ -114,6 +118,7 @@ impl Writer {
             observer,
             base,
             encoder: Encoder::default(),
+            machine,
             stamps: Vec::new(),
             durable: base,
             marked: base,
@@ -137,6 +142,7 @@ impl Writer {
                 Work::Values => self.commit()?,
                 Work::Sync => self.sync()?,
                 Work::Seal => self.seal()?,
+                Work::Mark => self.mark(),
                 Work::Closed => return self.finish(),
             }
         }
@@ -167,6 +173,8 @@ impl Writer {
         if self.policy.sync {
             self.sync()?;
         }
+        // S2 APPLY: whoever is told finds it applied.
+        self.machine.iter_mut().for_each(Driven::apply);
         self.lane.progress.acknowledge(head);
         self.report_acknowledged();
         self.segments.prepare_ahead();
@@ -179,15 +187,28 @@ impl Writer {
         let durable = self.durable;
         let place = self.begin_commit(first);
         let now = self.observer.now();
-        let Self { receiver, encoder, stamps, observer, policy, base, .. } = self;
+        let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
         let (mut records, mut bytes, mut rest_of_batch) = (0, 0, 0);
         receiver.drain(Entry::weight, |ticket, entry| {
+            let sequence = *base + ticket;
             if entry.batch_records > 0 {
                 rest_of_batch = entry.batch_records;
-                let records = entry.batch_records as usize;
-                encoder.begin_batch(&place, durable, records, entry.batch_bytes as usize);
             }
-            encoder.record(*base + ticket, entry.key, &entry.payload);
+            match machine {
+                Some(machine) => {
+                    machine.store(entry.key, &entry.payload);
+                    if rest_of_batch == 1 {
+                        machine.encode_batch(encoder, &place, durable, sequence + 1);
+                    }
+                }
+                None => {
+                    if entry.batch_records > 0 {
+                        let records = entry.batch_records as usize;
+                        encoder.begin_batch(&place, durable, records, entry.batch_bytes as usize);
+                    }
+                    encoder.record(sequence, entry.key, &entry.payload);
+                }
+            }
             if entry.stamp != 0 {
                 observer.queue_waited(now.saturating_sub(entry.stamp));
                 stamps.push(entry.stamp);
@@ -219,6 +240,7 @@ impl Writer {
         let rolled = self.segments.roll(wait);
         self.lane.progress.set_segment_late(false);
         if rolled? {
+            self.machine.iter_mut().for_each(Driven::begin_segment);
             self.observer.rolled();
             trace::rolled(self.segments.identity());
         }
@@ -241,6 +263,7 @@ impl Writer {
     fn refuse(&mut self, first: u64, error: std::io::Error) -> Result<(), Cause> {
         let end = self.receiver.head();
         self.stamps.clear();
+        self.machine.iter_mut().for_each(Driven::discard);
         self.observer.refused(end - first);
         self.lane.progress.refuse(first, end, Cause::DiskFull(error.into()));
         Ok(())
@@ -286,6 +309,13 @@ impl Writer {
             Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
         }
         Ok(())
+    }
+
+    /// Says where the shard stands: the sequence after the last record that is
+    /// written, not after one that was refused, whose number may be used again.
+    fn mark(&mut self) {
+        let next = self.segments.next_sequence();
+        self.machine.iter_mut().for_each(|machine| machine.mark(next));
     }
 
     fn finish(&mut self) -> Result<(), Cause> {

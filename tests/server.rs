@@ -303,6 +303,20 @@ fn a_selector_that_cannot_be_read_is_refused() {
 }
 
 #[test]
+fn an_export_is_of_the_time_that_was_asked_for_and_each_series_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let samples = [(1_000, 1.0), (2_000, 2.0), (3_500, 3.5)];
+    assert_eq!(server.write(&request(&["a", "b"], &samples)).status, 204);
+    let twice = "/api/v1/export?match[]=a&match[]=b&match[]=a&start=2&end=3.5";
+    let found = text(&server.get(twice));
+    let lines: Vec<serde_json::Value> =
+        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{found}");
+    assert!(lines.iter().all(|line| line["values"] == json!([2.0, 3.5])), "{found}");
+}
+
+#[test]
 fn the_metrics_are_those_of_the_log_and_of_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]);

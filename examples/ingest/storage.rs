@@ -4,73 +4,16 @@
 //! It answers to the same words. Every sample is a line of text with all its
 //! labels in a record of the log; nothing here is meant to be small or fast.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::HashMap;
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub(crate) use shardwal::timeseries::{Labels, Sample, TimeSeries};
 use shardwal::{Cause, Config, ReplayOptions, ReplayProgress, ShardedWal, WalStats};
 
 use crate::Failure;
-
-/// Sorted names and values.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Labels(Arc<BTreeMap<String, String>>);
-
-/// Why labels name no series.
-#[derive(Debug)]
-pub(crate) struct LabelsError(String);
-
-impl fmt::Display for LabelsError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl Labels {
-    pub(crate) fn new<N: AsRef<str>, V: AsRef<str>>(
-        labels: impl IntoIterator<Item = (N, V)>,
-    ) -> Result<Self, LabelsError> {
-        let mut map = BTreeMap::new();
-        for (name, value) in labels {
-            let (name, value) = (name.as_ref(), value.as_ref());
-            let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.is_empty() || !name.chars().all(valid) {
-                return Err(LabelsError(format!("{name:?} is no label name")));
-            }
-            if map.insert(name.to_owned(), value.to_owned()).is_some() {
-                return Err(LabelsError(format!("the label {name} comes twice")));
-            }
-        }
-        map.retain(|_, value| !value.is_empty());
-        Ok(Self(Arc::new(map)))
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
-impl fmt::Display for Labels {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels: Vec<_> = self.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        write!(formatter, "{{{}}}", labels.join(", "))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    pub(crate) timestamp_ms: i64,
-    pub(crate) value: f64,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct TimeSeries {
-    pub(crate) labels: Labels,
-    pub(crate) samples: Vec<Sample>,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeriesHandle(usize);
@@ -104,10 +47,12 @@ impl Matcher {
     }
 
     fn matches(&self, labels: &Labels) -> bool {
-        let value = labels.0.get(&self.name).map_or("", String::as_str);
+        let value = labels.get(&self.name).unwrap_or("");
         self.regex.is_match(value) != self.negated
     }
 }
+
+type Completion<'log> = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send + 'log>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -167,10 +112,10 @@ impl Storage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn try_write<'log>(
-        &'log self,
+    pub(crate) fn try_write(
+        &self,
         batch: &[(SeriesHandle, Sample)],
-    ) -> Result<Pin<Box<dyn Future<Output = Result<(), Cause>> + Send + 'log>>, Cause> {
+    ) -> Result<Completion<'_>, Cause> {
         use std::fmt::Write;
         let mut parts = vec![String::new(); self.log.shards()];
         {

@@ -1,0 +1,118 @@
+//! The codec on one thread, with the recorded stream in the order and the
+//! batches in which it came: samples a second and bytes a sample. The state
+//! kept with the shard's writer against records that stand alone (each batch
+//! fresh): the measurement that decided for the state.
+//!
+//! `cargo bench --bench codec`; each figure is the best of several runs.
+
+#![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
+
+#[path = "../tests/recording/mod.rs"]
+mod recording;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use recording::Recording;
+use shardwal::timeseries::Labels;
+use shardwal::timeseries::codec::{
+    BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
+};
+
+const RUNS: usize = 9;
+
+struct Catalogue<'a>(&'a [Labels]);
+
+impl SeriesLabels for Catalogue<'_> {
+    fn labels(&self, series: u32) -> Labels {
+        self.0[series as usize].clone()
+    }
+}
+
+/// Looks at everything and keeps nothing.
+#[derive(Default)]
+struct Seen {
+    series: u64,
+    sum: u64,
+}
+
+impl BatchSink for Seen {
+    fn series(&mut self, _reference: u32, labels: Labels) {
+        self.series += 1;
+        black_box(labels);
+    }
+
+    fn samples(&mut self, samples: &[SeriesSample]) {
+        for found in samples {
+            let bits = found.sample.value.to_bits() ^ found.sample.timestamp_ms.cast_unsigned();
+            self.sum = self.sum.wrapping_add(bits ^ u64::from(found.series));
+        }
+    }
+}
+
+fn main() {
+    let recording = Recording::read();
+    println!(
+        "{:34} {:>12} {:>12} {:>14}",
+        "334,000 samples", "encode M/s", "decode M/s", "bytes/sample"
+    );
+    for shards in [1_u16, 4] {
+        let parts: Vec<_> =
+            (0..shards).map(|shard| recording.shard(shard.into(), shards.into())).collect();
+        for (what, fresh) in [("state with the writer", false), ("stand-alone records", true)] {
+            measure(&format!("{shards} shards, {what}"), &recording.series, &parts, fresh);
+        }
+    }
+    let batches = &recording.batches;
+    let tenfold = batches.iter().cycle().take(10 * batches.len()).cloned().collect();
+    measure("1 shard, ten times over, state", &recording.series, &[tenfold], false);
+}
+
+fn measure(what: &str, series: &[Labels], parts: &[Vec<Vec<SeriesSample>>], fresh: bool) {
+    let samples: usize = parts.iter().flatten().map(Vec::len).sum();
+    let mut best = [Duration::MAX; 2];
+    let mut bytes = 0;
+    for _ in 0..RUNS {
+        let (mut encode, mut decode) = (Duration::ZERO, Duration::ZERO);
+        bytes = 0;
+        for batches in parts {
+            let encoded;
+            (encoded, encode) = encode_all(series, batches, fresh, encode);
+            bytes += encoded.iter().map(Vec::len).sum::<usize>();
+            decode += decode_all(&encoded);
+        }
+        best = [best[0].min(encode), best[1].min(decode)];
+    }
+    let [encode, decode] = best.map(|time| samples as f64 / time.as_secs_f64() / 1e6);
+    let bytes = bytes as f64 / samples as f64;
+    println!("{what:34} {encode:12.1} {decode:12.1} {bytes:14.3}");
+}
+
+/// The buffers are made before the clock starts: the writer reuses one.
+fn encode_all(
+    series: &[Labels],
+    batches: &[Vec<SeriesSample>],
+    fresh: bool,
+    before: Duration,
+) -> (Vec<Vec<u8>>, Duration) {
+    let mut encoded: Vec<_> =
+        batches.iter().map(|batch| Vec::with_capacity(64 + 16 * batch.len())).collect();
+    let mut encoder = BatchEncoder::new();
+    let start = Instant::now();
+    for (batch, out) in batches.iter().zip(&mut encoded) {
+        encoder.encode(fresh, batch, &Catalogue(series), out);
+    }
+    (encoded, before + start.elapsed())
+}
+
+fn decode_all(encoded: &[Vec<u8>]) -> Duration {
+    let mut decoder = BatchDecoder::new();
+    let mut seen = Seen::default();
+    let start = Instant::now();
+    for batch in encoded {
+        decoder.decode(batch, &mut seen).expect("it was encoded a moment ago");
+    }
+    let elapsed = start.elapsed();
+    black_box(&seen);
+    elapsed
+}

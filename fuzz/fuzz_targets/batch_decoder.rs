@@ -1,0 +1,102 @@
+//! Any bytes as a stream of time series batches: the decoder ends with samples
+//! or an error, and what it gave can be encoded and comes back the same.
+//!
+//! The input is batches, each behind its length in two bytes (the last takes
+//! the rest). A continued batch gets the checksum that it should have: else the
+//! fuzzer would have to guess it before it sees anything behind.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use shardwal::timeseries::Labels;
+use shardwal::timeseries::codec::{
+    BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
+};
+
+/// The most samples and bytes of labels that are kept to be encoded again.
+const KEPT_MAX: usize = 1 << 14;
+const KEPT_LABEL_BYTES_MAX: usize = 1 << 20;
+
+/// All series of all periods, each with a number of its own.
+#[derive(Default)]
+struct Kept {
+    labels: Vec<Labels>,
+    label_bytes: usize,
+    /// The number of the period's reference 0.
+    base: u32,
+    samples: Vec<SeriesSample>,
+}
+
+impl BatchSink for Kept {
+    fn series(&mut self, reference: u32, labels: Labels) {
+        let next = u32::try_from(self.labels.len()).expect("inputs are small");
+        if reference == 0 {
+            self.base = next;
+        }
+        assert_eq!(self.base + reference, next, "references rise by one");
+        assert_eq!(Labels::new(&labels).as_ref(), Ok(&labels), "labels are canonical");
+        self.label_bytes += labels.canonical().len();
+        let kept = self.label_bytes <= KEPT_LABEL_BYTES_MAX;
+        self.labels.push(if kept { labels } else { Labels::default() });
+    }
+
+    fn samples(&mut self, samples: &[SeriesSample]) {
+        assert!(!samples.is_empty() && samples.len() <= 4096);
+        for found in samples {
+            let series = self.base + found.series;
+            assert!((series as usize) < self.labels.len(), "a reference has been explained");
+            if self.samples.len() < KEPT_MAX {
+                self.samples.push(SeriesSample { series, sample: found.sample });
+            }
+        }
+    }
+}
+
+impl SeriesLabels for Kept {
+    fn labels(&self, series: u32) -> Labels {
+        self.labels[series as usize].clone()
+    }
+}
+
+fn decode_all(mut data: &[u8]) -> Kept {
+    let mut decoder = BatchDecoder::new();
+    let mut kept = Kept::default();
+    let mut check = 0;
+    while let Some((length, rest)) = data.split_first_chunk() {
+        let (batch, rest) = rest.split_at(rest.len().min(u16::from_le_bytes(*length).into()));
+        data = rest;
+        let mut batch = batch.to_vec();
+        match batch.first() {
+            Some(1) => check = 0,
+            Some(2) if batch.len() >= 5 => batch[1..5].copy_from_slice(&u32::to_le_bytes(check)),
+            _ => {}
+        }
+        match decoder.decode(&batch, &mut kept) {
+            Ok(()) if batch[0] & 0x80 == 0 => {
+                let mut hasher = crc32fast::Hasher::new_with_initial(check);
+                hasher.update(&batch);
+                check = hasher.finalize();
+            }
+            Ok(()) => {}
+            Err(error) => assert!(error.offset <= batch.len(), "{error}"),
+        }
+    }
+    kept
+}
+
+fuzz_target!(|data: &[u8]| {
+    let kept = decode_all(data);
+    let mut encoder = BatchEncoder::new();
+    let mut decoder = BatchDecoder::new();
+    let mut again = Kept::default();
+    for part in kept.samples.chunks(1000) {
+        let mut bytes = Vec::new();
+        encoder.encode(false, part, &kept, &mut bytes);
+        decoder.decode(&bytes, &mut again).expect("what was encoded can be decoded");
+    }
+    assert_eq!(again.samples.len(), kept.samples.len());
+    for (again_found, found) in again.samples.iter().zip(&kept.samples) {
+        assert_eq!(again_found.sample, found.sample);
+        assert_eq!(again.labels[again_found.series as usize], kept.labels[found.series as usize]);
+    }
+});

@@ -1,0 +1,51 @@
+//! From the caller's number of a series to its reference in this fresh period.
+//! In pages, so that a number that is not dense costs pages and not gigabytes.
+
+const PAGE: usize = 1024;
+const NONE: u32 = u32::MAX;
+
+#[derive(Default)]
+pub(super) struct SeriesTable {
+    pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// The series that have a reference, by reference.
+    series: Vec<u32>,
+}
+
+impl SeriesTable {
+    /// Forgets all references, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        for series in self.series.drain(..) {
+            let (page, at) = place(series);
+            if let Some(page) = &mut self.pages[page] {
+                page[at] = NONE;
+            }
+        }
+    }
+
+    /// The reference of `series`, and whether it was given only now.
+    #[inline]
+    pub(super) fn reference(&mut self, series: u32) -> (u32, bool) {
+        let (page, at) = place(series);
+        if let Some(Some(page)) = self.pages.get(page)
+            && page[at] != NONE
+        {
+            return (page[at], false);
+        }
+        (self.insert(series), true)
+    }
+
+    fn insert(&mut self, series: u32) -> u32 {
+        let (page, at) = place(series);
+        if page >= self.pages.len() {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let reference = u32::try_from(self.series.len()).expect("fewer references than series");
+        self.pages[page].get_or_insert_with(|| Box::new([NONE; PAGE]))[at] = reference;
+        self.series.push(series);
+        reference
+    }
+}
+
+const fn place(series: u32) -> (usize, usize) {
+    (series as usize / PAGE, series as usize % PAGE)
+}

@@ -1,0 +1,167 @@
+//! The codec's memory: nothing is allocated for samples of series that are
+//! known, and hostile bytes get no more than their number justifies.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
+
+mod codec_rig;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use codec_rig::{Catalogue, labels_of, sample};
+use shardwal::timeseries::Labels;
+use shardwal::timeseries::codec::{
+    BatchDecoder, BatchEncoder, BatchSink, DecodeFault, SeriesSample,
+};
+
+/// Counts each thread's allocations, what of them is live, and the most of that.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    static MOST: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        LIVE.set(LIVE.get().wrapping_add(layout.size()));
+        MOST.set(MOST.get().max(LIVE.get()));
+        // SAFETY: as the caller promised for this call.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
+        // SAFETY: as the caller promised for this call.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Keeps nothing, counts everything.
+#[derive(Default)]
+struct Count {
+    series: usize,
+    label_bytes: usize,
+    samples: usize,
+}
+
+impl BatchSink for Count {
+    fn series(&mut self, _reference: u32, labels: Labels) {
+        self.series += 1;
+        self.label_bytes += labels.canonical().len();
+    }
+
+    fn samples(&mut self, samples: &[SeriesSample]) {
+        self.samples += samples.len();
+    }
+}
+
+#[test]
+fn samples_of_known_series_allocate_nothing() {
+    let scrape = |round: u32| -> Vec<SeriesSample> {
+        // Each round in another order, with values that fit no line.
+        let number = |i: u32| (i + round * 7) % 1000;
+        (0..1000)
+            .map(|i| sample(number(i), i64::from(round) * 999, f64::from(i * i) / 7.0))
+            .collect()
+    };
+    let rounds: Vec<_> = (0..30).map(scrape).collect();
+    let catalogue = Catalogue::new(labels_of);
+    let (mut encoder, mut decoder) = (BatchEncoder::new(), BatchDecoder::new());
+    let (mut out, mut count) = (Vec::new(), Count::default());
+    let mut allocated = Vec::new();
+    for round in &rounds {
+        let before = ALLOCATIONS.get();
+        out.clear();
+        encoder.encode(false, round, &catalogue, &mut out);
+        decoder.decode(&out, &mut count).unwrap();
+        allocated.push(ALLOCATIONS.get() - before);
+    }
+    assert_eq!((count.series, count.samples), (1000, 30_000));
+    println!("allocations by batch: {allocated:?}");
+    assert!(allocated[0] > 1000, "the counter counts");
+    assert_eq!(allocated[10..], [0; 20]);
+}
+
+/// Decodes a batch that may be wrong; gives the most memory that it took.
+fn memory_of(bytes: &[u8], count: &mut Count) -> usize {
+    let before = LIVE.get();
+    MOST.set(before);
+    let outcome = BatchDecoder::new().decode(bytes, count);
+    let most = MOST.get() - before;
+    println!("{} bytes took {most}: {outcome:?}", bytes.len());
+    most
+}
+
+#[test]
+fn a_claimed_length_reserves_nothing() {
+    let longest = [0xff, 0xff, 0x03];
+    let string = [&[1, 1, 1, 1, 1, 0, 0][..], &longest].concat();
+    let samples = [1, 0xff, 0x1f, 0xff, 0x1f];
+    for bytes in [&string[..], &samples] {
+        assert!(memory_of(bytes, &mut Count::default()) < 4096);
+    }
+}
+
+#[test]
+fn few_bytes_become_no_more_labels_than_the_limit_lets() {
+    // Series 0 has 4,000 bytes of labels; 4,095 more of two bytes each share them.
+    let pairs: Vec<_> = (0..40).map(|i| (format!("l{i}"), "v".repeat(92))).collect();
+    let shared = Labels::new(pairs).unwrap();
+    let catalogue = Catalogue::new(|_| shared.clone());
+    let mut bytes = Vec::new();
+    let samples: Vec<_> = (0..4096).map(|series| sample(series, 0, 0.0)).collect();
+    BatchEncoder::new().encode(true, &samples, &catalogue, &mut bytes);
+    let mut count = Count::default();
+    let most = memory_of(&bytes, &mut count);
+    assert_eq!(count.series, 4096);
+    assert!(count.label_bytes / bytes.len() <= 2048, "{} of {}", count.label_bytes, bytes.len());
+    assert!(most < 128 * bytes.len(), "{most} of {}", bytes.len());
+}
+
+#[test]
+fn large_labels_are_told_whole_each_time_and_must_be() {
+    let large = |number: usize| {
+        let mut pairs: Vec<_> = (0..50).map(|i| (format!("l{i}"), "v".repeat(92))).collect();
+        pairs.push(("number".to_owned(), number.to_string()));
+        Labels::new(pairs).unwrap()
+    };
+    let catalogue = Catalogue::new(|series| large(series as usize));
+    let mut bytes = Vec::new();
+    let samples: Vec<_> = (0..100).map(|series| sample(series, 0, 0.0)).collect();
+    BatchEncoder::new().encode(true, &samples, &catalogue, &mut bytes);
+    let mut count = Count::default();
+    memory_of(&bytes, &mut count);
+    assert_eq!((count.series, count.samples), (100, 100));
+    assert!(count.label_bytes < bytes.len() * 2, "{} of {}", count.label_bytes, bytes.len());
+
+    // The same batch with a second series that shares all of the first's: the
+    // first, told anew, and then shape 1 with nothing told.
+    let mut one = Vec::new();
+    BatchEncoder::new().encode(true, &samples[..1], &catalogue, &mut one);
+    let first = &one[3..one.len() - 3];
+    let forged = [&[1, 2, 2], first, &[1, 0], &[2, 2 << 2, 0x20]].concat();
+    let mut count = Count::default();
+    let refused = BatchDecoder::new().decode(&forged, &mut count).unwrap_err();
+    assert!(matches!(refused.fault, DecodeFault::OutOfRange { what: "shared labels", .. }));
+    assert_eq!((count.series, count.samples), (1, 0));
+}
+
+#[test]
+fn a_batch_becomes_no_more_samples_than_its_blocks_hold() {
+    let catalogue = Catalogue::new(labels_of);
+    let mut bytes = Vec::new();
+    let same: Vec<_> = (0..1 << 20).map(|_| sample(0, 0, 0.0)).collect();
+    BatchEncoder::new().encode(true, &same, &catalogue, &mut bytes);
+    let mut count = Count::default();
+    let most = memory_of(&bytes, &mut count);
+    assert_eq!(count.samples, 1 << 20);
+    assert!(count.samples / bytes.len() <= 4096 / 8, "{} bytes", bytes.len());
+    assert!(most < 256 << 10, "one block and its state, not {most}");
+}
