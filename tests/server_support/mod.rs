@@ -1,5 +1,7 @@
 //! A server of `examples/ingest` as a process, and the requests to it.
 
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,9 @@ use client::{Answer, Connection};
 
 #[path = "../../examples/load/client.rs"]
 pub(crate) mod client;
+
+/// The header of a body in snappy.
+pub(crate) const SNAPPY: &str = "Content-Encoding: snappy\r\n";
 
 /// The example that `cargo test` built.
 pub(crate) fn program() -> PathBuf {

@@ -58,6 +58,21 @@ impl Reservation {
         }
         taken.is_ok()
     }
+
+    /// Makes room for one more element if there is none, and so much more that
+    /// filling a vector stays linear: as much as there is, `step` at least.
+    #[must_use]
+    pub(crate) fn make_room<T>(&mut self, vector: &mut Vec<T>, step: usize) -> bool {
+        if vector.len() < vector.capacity() {
+            return true;
+        }
+        let more = vector.capacity().max(step);
+        let fits = self.grow(more * size_of::<T>());
+        if fits {
+            vector.reserve_exact(more);
+        }
+        fits
+    }
 }
 
 impl Drop for Reservation {

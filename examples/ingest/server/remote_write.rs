@@ -25,7 +25,7 @@ const PATH: &str = "/api/v1/write";
 /// of 64 bytes takes 3.
 const SNAPPY_RATIO_MAX: usize = 22;
 
-/// A batch grows by so many samples at once: one reservation for each.
+/// The samples that a batch has room for at first.
 const BATCH_STEP: usize = 4096;
 
 /// Answers a write.
@@ -129,11 +129,8 @@ fn decode(
             Err(refusal) => return Err(refusal),
         };
         while let Some((timestamp_ms, value)) = entry.next_sample().map_err(malformed)? {
-            if batch.len() == batch.capacity() {
-                if !reservation.grow(BATCH_STEP * size_of::<(SeriesHandle, Sample)>()) {
-                    return Err(Refusal::InFlight);
-                }
-                batch.reserve_exact(BATCH_STEP);
+            if !reservation.make_room(&mut batch, BATCH_STEP) {
+                return Err(Refusal::InFlight);
             }
             batch.push((handle, Sample { timestamp_ms, value }));
         }

@@ -35,7 +35,7 @@ const ERRORS_SHOWN_MAX: usize = 10;
 /// What is inflated before more memory is reserved.
 const INFLATE_STEP: usize = 256 << 10;
 
-/// A batch grows by so many samples at once.
+/// The samples that a batch has room for at first.
 const BATCH_STEP: usize = 4096;
 
 /// Answers a write.
@@ -103,17 +103,17 @@ pub(crate) fn inflate(
     let mut decoder = MultiGzDecoder::new(body);
     let mut inflated = Vec::new();
     loop {
-        if !reservation.grow(INFLATE_STEP) {
+        if !reservation.make_room(&mut inflated, INFLATE_STEP) {
             return Err(Refusal::InFlight);
         }
-        inflated.reserve_exact(INFLATE_STEP);
-        let step = decoder.by_ref().take(INFLATE_STEP as u64).read_to_end(&mut inflated);
+        let room = inflated.capacity() - inflated.len();
+        let step = decoder.by_ref().take(room as u64).read_to_end(&mut inflated);
         let read = step.map_err(|error| Refusal::Invalid(format!("no gzip: {error}")))?;
         if inflated.len() > bytes_max {
             let (found, max) = (inflated.len() as u64, bytes_max as u64);
             return Err(Refusal::TooLarge { what: "the inflated length", found, max });
         }
-        if read < INFLATE_STEP {
+        if read < room {
             return Ok(inflated);
         }
     }
@@ -178,11 +178,8 @@ impl<'request> Batch<'request> {
             let storage = self.storage;
             let find = || find(storage, point, field.key);
             let handle = self.known.get_or(&self.key, find)?;
-            if self.samples.len() == self.samples.capacity() {
-                if !reservation.grow(BATCH_STEP * size_of::<(SeriesHandle, Sample)>()) {
-                    return Err(Unreadable::Request(Refusal::InFlight));
-                }
-                self.samples.reserve_exact(BATCH_STEP);
+            if !reservation.make_room(&mut self.samples, BATCH_STEP) {
+                return Err(Unreadable::Request(Refusal::InFlight));
             }
             self.samples.push((handle, Sample { timestamp_ms, value }));
         }
