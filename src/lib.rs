@@ -90,6 +90,11 @@ pub use truncate::TruncateReport;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// So are those of the guide for embedders.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;
+
 #[cfg(all(test, loom))]
 #[path = "../loom-tests/mod.rs"]
 mod loom_tests;

@@ -4,6 +4,7 @@
 //! be written.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,10 +19,36 @@ const RECORDING: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/node_exporter.remote_write");
 
 /// Logs a recorded Prometheus remote-write stream, kills itself half-way with
-/// SIGKILL, recovers, carries on, and checks every sample.
+/// SIGKILL, recovers, carries on, and checks every sample. With --listen it is
+/// a server for Prometheus remote write and InfluxDB's line protocol instead;
+/// with --dump it prints what a server has logged.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ingest")]
 pub(crate) struct Arguments {
+    /// Serve at this address, into the log in --dir
+    #[arg(long, requires = "dir")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Print every sample of a server's log as `promtool tsdb dump` does
+    #[arg(long, value_name = "DIR", conflicts_with = "listen")]
+    pub(crate) dump: Option<PathBuf>,
+
+    /// The longest request that a server takes, also when decompressed
+    #[arg(long, value_name = "BYTES", default_value = "33554432")]
+    pub(crate) request_bytes_max: usize,
+
+    /// What a server holds of all requests in flight together
+    #[arg(long, value_name = "BYTES", default_value = "134217728")]
+    pub(crate) in_flight_bytes_max: usize,
+
+    /// How many connections a server has at once
+    #[arg(long, default_value = "512")]
+    pub(crate) connections_max: NonZero<u16>,
+
+    /// The server's replay waits while this file exists; for tests
+    #[arg(long, hide = true)]
+    pub(crate) replay_hold: Option<PathBuf>,
+
     /// Shards of the log
     #[arg(long, default_value = "4")]
     pub(crate) shards: NonZero<usize>,
@@ -34,8 +61,9 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "sync")]
     pub(crate) durability: DurabilityArgument,
 
-    /// New or empty directory for the log; it is left there [default: a
-    /// temporary one beside this program, removed if all is well]
+    /// Directory for the log; it is left there. It must be new or empty but
+    /// for --listen [default: a temporary one beside this program, removed if
+    /// all is well]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 

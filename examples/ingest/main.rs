@@ -13,6 +13,9 @@
 //! samples are checked, and only if every one is there and equal does the program exit
 //! with 0.
 //!
+//! With `--listen` it is a server, see `server`; with `--dump` it prints what
+//! such a server has logged.
+//!
 //! What is logged follows the data: `stream` (requests) -> `workload` (records
 //! in order) -> `record` (payloads) -> `child` (appends) -> `acknowledgement`
 //! (what is certain) -> `check` (the oracle).
@@ -26,6 +29,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,8 +49,12 @@ mod acknowledgement;
 mod arguments;
 mod check;
 mod child;
+mod dump;
+mod go_float;
 mod progress;
 mod record;
+mod server;
+mod storage;
 mod stream;
 mod supervisor;
 mod workload;
@@ -62,10 +70,19 @@ const KILL_AT_PERCENT: u64 = 45;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = if arguments.child { run_child(&arguments) } else { run_parent(&arguments) };
+    let outcome = if arguments.child {
+        run_child(&arguments)
+    } else if let Some(directory) = &arguments.dump {
+        dump::dump(arguments.config(directory))
+    } else if let Some(address) = arguments.listen {
+        run_server(&arguments, address)
+    } else {
+        run_parent(&arguments)
+    };
+    let for_people = arguments.dump.is_none() && !arguments.child;
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if arguments.child => {
+        Err(failure) if !for_people => {
             eprintln!("{}", with_causes(&*failure));
             ExitCode::FAILURE
         }
@@ -80,6 +97,20 @@ fn run_child(arguments: &Arguments) -> Result<(), Failure> {
     let report = child::ingest(arguments, &read_workload(arguments)?)?;
     eprintln!("{report}");
     Ok(())
+}
+
+fn run_server(arguments: &Arguments, address: SocketAddr) -> Result<(), Failure> {
+    let directory = arguments.dir.as_deref().ok_or("a server needs --dir")?;
+    server::serve(server::Options {
+        address,
+        config: arguments.config(directory),
+        limits: server::ServerLimits {
+            request_bytes_max: arguments.request_bytes_max,
+            in_flight_bytes_max: arguments.in_flight_bytes_max,
+            connections_max: arguments.connections_max.get().into(),
+        },
+        replay_hold: arguments.replay_hold.as_deref(),
+    })
 }
 
 fn run_parent(arguments: &Arguments) -> Result<(), Failure> {

@@ -1,0 +1,258 @@
+//! InfluxDB's line protocol at `/write` and `/api/v2/write`.
+//!
+//! Each numeric field is a series `measurement_field` with the line's tags.
+//! Booleans are 1 and 0, integers become the nearest `f64`, strings are
+//! skipped. Characters that no Prometheus name may have become `_`. The good
+//! lines of a request are written, and acknowledged, whatever the others are;
+//! a bad line makes the answer 400 and names the line.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use flate2::read::MultiGzDecoder;
+use serde_json::json;
+
+use super::app::App;
+use super::body;
+use super::budget::Reservation;
+use super::refusal::Refusal;
+use super::series_cache::CacheReader;
+use crate::storage::{Labels, Sample, SeriesHandle, Storage};
+use line::{LineError, Lines, Point};
+use precision::Precision;
+
+pub(crate) mod line;
+pub(crate) mod name;
+pub(crate) mod precision;
+
+/// How many bad lines an answer describes.
+const ERRORS_SHOWN_MAX: usize = 10;
+
+/// What is inflated before more memory is reserved.
+const INFLATE_STEP: usize = 256 << 10;
+
+/// The samples that a batch has room for at first.
+const BATCH_STEP: usize = 4096;
+
+/// Answers a write.
+pub(crate) async fn write(
+    State(app): State<Arc<App>>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let began = Instant::now();
+    let answer = take(&app, &query, &headers, body).await;
+    let invalid = |bad: &BadLines| Refusal::Invalid(bad.summary());
+    let refusal = match &answer {
+        Ok(bad) => (bad.count > 0).then(|| invalid(bad)),
+        Err(_) => None,
+    };
+    app.counters.count_request("/api/v2/write", began, refusal.as_ref().or(answer.as_ref().err()));
+    match answer {
+        Ok(bad) if bad.count > 0 => bad.answer(),
+        Ok(_) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Err(refusal) => refusal.as_json(),
+    }
+}
+
+async fn take(
+    app: &App,
+    query: &[(String, String)],
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<BadLines, Refusal> {
+    let bytes_max = app.limits.request_bytes_max;
+    let (mut bytes, mut reservation) = body::read(&app.budget, bytes_max, body).await?;
+    let unit = query.iter().find(|(name, _)| name == "precision").map_or("", |(_, unit)| unit);
+    let precision = Precision::named(unit)
+        .ok_or_else(|| Refusal::Invalid(format!("{unit:?} is no precision")))?;
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
+    let storage = app.storage()?;
+    match encoding {
+        b"" | b"identity" => {}
+        b"gzip" => bytes = inflate(&bytes, bytes_max, &mut reservation)?,
+        _ => {
+            let encoding = String::from_utf8_lossy(encoding);
+            return Err(Refusal::Encoding(format!("the encoding is {encoding:?}, not gzip")));
+        }
+    }
+    let (samples, bad) = Batch::new(app, storage, precision).read(&bytes, &mut reservation)?;
+    drop(bytes);
+    app.write(samples, reservation).await?;
+    Ok(bad)
+}
+
+/// Inflates a gzip body, as far as the limit and the budget allow.
+///
+/// # Errors
+/// If it is no gzip, too large, or too much is in flight.
+pub(crate) fn inflate(
+    body: &[u8],
+    bytes_max: usize,
+    reservation: &mut Reservation,
+) -> Result<Vec<u8>, Refusal> {
+    let mut decoder = MultiGzDecoder::new(body);
+    let mut inflated = Vec::new();
+    loop {
+        if !reservation.make_room(&mut inflated, INFLATE_STEP) {
+            return Err(Refusal::InFlight);
+        }
+        let room = inflated.capacity() - inflated.len();
+        let step = decoder.by_ref().take(room as u64).read_to_end(&mut inflated);
+        let read = step.map_err(|error| Refusal::Invalid(format!("no gzip: {error}")))?;
+        if inflated.len() > bytes_max {
+            let (found, max) = (inflated.len() as u64, bytes_max as u64);
+            return Err(Refusal::TooLarge { what: "the inflated length", found, max });
+        }
+        if read < room {
+            return Ok(inflated);
+        }
+    }
+}
+
+/// The samples of a request, as they are read.
+struct Batch<'request> {
+    known: CacheReader<'request>,
+    storage: &'request Storage,
+    precision: Precision,
+    samples: Vec<(SeriesHandle, Sample)>,
+    /// What names a series in the cache; kept for its memory.
+    key: Vec<u8>,
+}
+
+impl<'request> Batch<'request> {
+    fn new(app: &'request App, storage: &'request Storage, precision: Precision) -> Self {
+        let known = app.influx_series.reader();
+        Self { known, storage, precision, samples: Vec::new(), key: Vec::new() }
+    }
+
+    fn read(
+        mut self,
+        text: &[u8],
+        reservation: &mut Reservation,
+    ) -> Result<(Vec<(SeriesHandle, Sample)>, BadLines), Refusal> {
+        let mut bad = BadLines::default();
+        let now_ms = milliseconds_since_1970();
+        for line in Lines::new(text) {
+            let before = self.samples.len();
+            let added = match line {
+                Ok(point) => self.add(&point, now_ms, reservation),
+                Err(error) => Err(Unreadable::Line(error)),
+            };
+            match added {
+                Ok(()) => {}
+                Err(Unreadable::Line(error)) => {
+                    self.samples.truncate(before);
+                    bad.add(error);
+                }
+                Err(Unreadable::Request(refusal)) => return Err(refusal),
+            }
+        }
+        Ok((self.samples, bad))
+    }
+
+    fn add(
+        &mut self,
+        point: &Point<'_>,
+        now_ms: i64,
+        reservation: &mut Reservation,
+    ) -> Result<(), Unreadable> {
+        let timestamp_ms = point.timestamp.map_or(now_ms, |at| self.precision.milliseconds(at));
+        for field in point.fields() {
+            let field = field.map_err(|what| point.error(what))?;
+            let Some(value) = field.value else { continue };
+            self.key.clear();
+            self.key.extend_from_slice(point.head);
+            // No line holds one outside of a string.
+            self.key.push(b'\n');
+            self.key.extend_from_slice(field.key);
+            let storage = self.storage;
+            let find = || find(storage, point, field.key);
+            let handle = self.known.get_or(&self.key, find)?;
+            if !reservation.make_room(&mut self.samples, BATCH_STEP) {
+                return Err(Unreadable::Request(Refusal::InFlight));
+            }
+            self.samples.push((handle, Sample { timestamp_ms, value }));
+        }
+        Ok(())
+    }
+}
+
+/// The series of a field that was not seen before.
+fn find(storage: &Storage, point: &Point<'_>, field: &[u8]) -> Result<SeriesHandle, Unreadable> {
+    let pairs = name::labels(point.head, field).map_err(|what| point.error(what))?;
+    let labels = Labels::new(pairs).map_err(|error| point.error(error.to_string()))?;
+    storage.series_handle(&labels).map_err(|cause| Unreadable::Request(Refusal::Log(cause)))
+}
+
+/// What keeps a line from being a sample.
+enum Unreadable {
+    /// The line itself.
+    Line(LineError),
+    /// Something that concerns the whole request.
+    Request(Refusal),
+}
+
+impl From<LineError> for Unreadable {
+    fn from(error: LineError) -> Self {
+        Self::Line(error)
+    }
+}
+
+/// The lines that could not be read.
+#[derive(Debug, Default)]
+struct BadLines {
+    first: Vec<LineError>,
+    count: usize,
+}
+
+impl BadLines {
+    fn add(&mut self, error: LineError) {
+        if self.first.len() < ERRORS_SHOWN_MAX {
+            self.first.push(error);
+        }
+        self.count += 1;
+    }
+
+    fn summary(&self) -> String {
+        let lines: Vec<String> = self.first.iter().map(LineError::to_string).collect();
+        format!("partial write: {}; dropped={}", lines.join("; "), self.count)
+    }
+
+    /// 400, in the words of both versions of InfluxDB and with the lines.
+    fn answer(&self) -> Response<Body> {
+        let errors: Vec<_> = self
+            .first
+            .iter()
+            .map(|error| json!({ "line": error.line, "message": error.to_string() }))
+            .collect();
+        let summary = self.summary();
+        let json = json!({
+            "code": "invalid",
+            "message": summary,
+            "error": summary,
+            "line": self.first.first().map(|error| error.line),
+            "dropped": self.count,
+            "errors": errors,
+        });
+        let mut response = Response::new(Body::from(json.to_string()));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}
+
+fn milliseconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,157 @@
+//! The server: Prometheus remote write and InfluxDB's line protocol into a
+//! storage on the log.
+//!
+//! ```text
+//! cargo run --release --example ingest -- --listen 127.0.0.1:9291 --dir D
+//! ```
+//!
+//! A request's way: `connections` -> `body` (within the `budget`) ->
+//! `remote_write` + `protobuf`, or `influx` -> `series_cache` -> the storage;
+//! what goes wrong is a `refusal`. It listens at once and answers 503 until
+//! the log is replayed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use shardwal::Config;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::Failure;
+use crate::progress::Progress;
+use crate::storage::Storage;
+use app::{App, Limits};
+
+mod app;
+mod body;
+mod budget;
+mod connections;
+mod history;
+mod influx;
+mod protobuf;
+mod read;
+mod refusal;
+mod remote_write;
+mod selector;
+mod series_cache;
+mod status;
+
+/// How a server is started.
+pub(crate) struct Options<'arguments> {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The log.
+    pub(crate) config: Config,
+    /// What requests may be and take.
+    pub(crate) limits: Limits,
+    /// The replay waits while this file exists; for tests.
+    pub(crate) replay_hold: Option<&'arguments Path>,
+}
+
+pub(crate) use app::Limits as ServerLimits;
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the address is taken, or the log cannot be opened or closed.
+pub(crate) fn serve(options: Options<'_>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve_until_signal(options));
+    // Not waiting for a replay or an export that is still under way.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = TcpListener::bind(options.address).await?;
+    let address = listener.local_addr()?;
+    println!("listening on http://{address}/");
+
+    let app = Arc::new(App::new(options.limits, metrics));
+    let opened = open(&app, &options);
+    tokio::spawn(keep_history(Arc::clone(&app)));
+    let (end, ends) = watch::channel(false);
+    let connections_max = options.limits.connections_max;
+    let served = tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
+
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let mut stop = std::pin::pin!(stop);
+    let signal = tokio::select! {
+        opened = opened => {
+            app.open(opened??);
+            println!("ready");
+            stop.await
+        }
+        // Nothing is acknowledged before the replay is done.
+        signal = stop.as_mut() => signal,
+    };
+    println!("{signal}: finishing what is in flight");
+    app.begin_to_close();
+    end.send(true)?;
+    served.await?;
+    if let Some(storage) = app.storage_if_open() {
+        storage.close()?;
+    }
+    println!("closed");
+    Ok(())
+}
+
+/// Opens the storage on a thread of its own, and shows how far it is.
+fn open(
+    app: &Arc<App>,
+    options: &Options<'_>,
+) -> tokio::task::JoinHandle<Result<Storage, Failure>> {
+    let (app, config) = (Arc::clone(app), options.config.clone());
+    let hold = options.replay_hold.map(Path::to_path_buf);
+    tokio::task::spawn_blocking(move || {
+        while hold.as_ref().is_some_and(|file| file.exists()) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let progress = Progress::start("replay", "bytes");
+        Storage::open(
+            config,
+            Arc::new(move |done, total| {
+                progress.show(done, total);
+                app.show_replay(done, total);
+            }),
+        )
+    })
+}
+
+/// Takes the history down, and keeps the recorder's memory bounded: what it
+/// gathers for a summary is only condensed on request.
+async fn keep_history(app: Arc<App>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        app.metrics.run_upkeep();
+        app.history.lock().unwrap_or_else(PoisonError::into_inner).take_second(&app);
+    }
+}
+
+fn router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(status::page))
+        .route("/status.json", get(status::numbers))
+        .route("/metrics", get(status::metrics))
+        .route("/api/v1/write", post(remote_write::write))
+        .route("/api/v1/series", get(read::series))
+        .route("/api/v1/export", get(read::export))
+        .route("/write", post(influx::write))
+        .route("/api/v2/write", post(influx::write))
+        .with_state(Arc::clone(app))
+}

@@ -1,0 +1,175 @@
+//! What can be asked of the server: which series there are, and their samples.
+//!
+//! `/api/v1/series` answers as Prometheus does, `/api/v1/export` with a line
+//! of JSON for each series as VictoriaMetrics does. Samples are written out
+//! series by series, as fast as the client takes them.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, Response, header};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::app::App;
+use super::refusal::Refusal;
+use super::selector;
+use crate::storage::{Labels, Matcher, TimeSeries};
+
+/// How many lines wait for the client.
+const LINES_AHEAD: usize = 4;
+
+type Parameters = Query<Vec<(String, String)>>;
+
+/// `/api/v1/series?match[]=..`
+pub(crate) async fn series(
+    State(app): State<Arc<App>>,
+    Query(query): Parameters,
+) -> Response<Body> {
+    let found = async {
+        let selectors = selectors(&query)?;
+        let storage = app.storage()?;
+        let _turn = app.reads.acquire().await;
+        let mut found = BTreeMap::new();
+        for labels in selectors.iter().flat_map(|selector| storage.series(selector)) {
+            found.insert(labels.to_string(), labels);
+        }
+        Ok::<_, Refusal>(found)
+    };
+    match found.await {
+        Ok(found) => {
+            let data: Vec<Value> = found.values().map(object).collect();
+            answer("application/json", json!({ "status": "success", "data": data }).to_string())
+        }
+        Err(refusal) => refusal.as_json(),
+    }
+}
+
+/// `/api/v1/export?match[]=..&start=..&end=..`, both in seconds.
+pub(crate) async fn export(
+    State(app): State<Arc<App>>,
+    Query(query): Parameters,
+) -> Response<Body> {
+    let asked = selectors(&query).and_then(|selectors| {
+        app.storage()?;
+        Ok((selectors, range(&query)?))
+    });
+    let (selectors, range) = match asked {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.as_json(),
+    };
+    let (lines, body) = mpsc::channel(LINES_AHEAD);
+    tokio::spawn(async move {
+        let _turn = app.reads.acquire().await;
+        let app = Arc::clone(&app);
+        let write = tokio::task::spawn_blocking(move || {
+            write_lines(&app, &selectors, &range, &lines);
+        });
+        // A panic there ends the body early, which the client sees.
+        drop(write.await);
+    });
+    let mut response = Response::new(Body::new(Lines(body)));
+    let json_lines = HeaderValue::from_static("application/stream+json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json_lines);
+    response
+}
+
+fn write_lines(
+    app: &App,
+    selectors: &[Vec<Matcher>],
+    range: &RangeInclusive<i64>,
+    lines: &mpsc::Sender<Bytes>,
+) {
+    let Some(storage) = app.storage_if_open() else { return };
+    let mut written = std::collections::HashSet::new();
+    for selector in selectors {
+        for series in storage.query(selector, range.clone()) {
+            let first_time = selectors.len() == 1 || written.insert(series.labels.to_string());
+            if first_time
+                && !series.samples.is_empty()
+                && lines.blocking_send(line(&series)).is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+fn line(series: &TimeSeries) -> Bytes {
+    let values: Vec<Value> = series.samples.iter().map(|sample| value(sample.value)).collect();
+    let timestamps: Vec<i64> = series.samples.iter().map(|sample| sample.timestamp_ms).collect();
+    let line =
+        json!({ "metric": object(&series.labels), "values": values, "timestamps": timestamps });
+    Bytes::from(format!("{line}\n"))
+}
+
+/// JSON has no numbers for these; this is how VictoriaMetrics writes them.
+fn value(value: f64) -> Value {
+    match value {
+        f64::INFINITY => json!("Infinity"),
+        f64::NEG_INFINITY => json!("-Infinity"),
+        value if value.is_nan() => Value::Null,
+        value => json!(value),
+    }
+}
+
+fn object(labels: &Labels) -> Value {
+    labels.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
+}
+
+fn selectors(query: &[(String, String)]) -> Result<Vec<Vec<Matcher>>, Refusal> {
+    let asked = query.iter().filter(|(name, _)| name == "match[]" || name == "match");
+    let selectors: Result<Vec<_>, _> = asked.map(|(_, text)| selector::parse(text)).collect();
+    match selectors {
+        Ok(selectors) if selectors.is_empty() => {
+            Err(Refusal::Invalid("match[] is missing".to_owned()))
+        }
+        Ok(selectors) => Ok(selectors),
+        Err(why) => Err(Refusal::Invalid(format!("match[]: {why}"))),
+    }
+}
+
+/// Milliseconds from `start` to `end`, either of which may be missing.
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is what is meant")]
+fn range(query: &[(String, String)]) -> Result<RangeInclusive<i64>, Refusal> {
+    let bound = |wanted: &str, default| {
+        let Some((_, text)) = query.iter().find(|(name, _)| name == wanted) else {
+            return Ok(default);
+        };
+        let seconds: f64 = text
+            .parse()
+            .map_err(|_| Refusal::Invalid(format!("{wanted}={text:?} is no number of seconds")))?;
+        Ok((seconds * 1e3) as i64)
+    };
+    Ok(bound("start", i64::MIN)?..=bound("end", i64::MAX)?)
+}
+
+/// An answer in one piece.
+pub(crate) fn answer(content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A body that is written while it is sent.
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}

@@ -1,0 +1,166 @@
+//! Prometheus remote write 1.0: a snappy block around a protobuf
+//! `WriteRequest`, answered with 204 when all of it is acknowledged.
+//!
+//! Series whose labels are not valid are left out, the others are written, and
+//! the answer is then 400 with the reason, as the specification has it. Native
+//! histograms, exemplars and metadata are skipped.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+
+use super::app::App;
+use super::body;
+use super::budget::Reservation;
+use super::protobuf::{Entries, label_pairs};
+use super::refusal::Refusal;
+use crate::storage::{Labels, Sample, SeriesHandle, Storage};
+
+const PATH: &str = "/api/v1/write";
+
+/// A snappy block of so many bytes holds at most so many times as many: a copy
+/// of 64 bytes takes 3.
+const SNAPPY_RATIO_MAX: usize = 22;
+
+/// The samples that a batch has room for at first.
+const BATCH_STEP: usize = 4096;
+
+/// Answers a write.
+pub(crate) async fn write(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let began = Instant::now();
+    let answer = take(&app, &headers, body).await;
+    app.counters.count_request(PATH, began, answer.as_ref().err());
+    match answer {
+        Ok(()) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Err(refusal) => refusal.as_text(),
+    }
+}
+
+async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
+    let (bytes, mut reservation) =
+        body::read(&app.budget, app.limits.request_bytes_max, body).await?;
+    check_headers(headers)?;
+    let storage = app.storage()?;
+    let message = decompress(&bytes, app.limits.request_bytes_max, &mut reservation)?;
+    drop(bytes);
+    let Decoded { batch, invalid } = decode(app, storage, &message, &mut reservation)?;
+    drop(message);
+    app.write(batch, reservation).await?;
+    invalid.map_or(Ok(()), |invalid| Err(Refusal::Invalid(invalid)))
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
+    let encoding = text(header::CONTENT_ENCODING);
+    if !["", "snappy"].contains(&encoding) {
+        return Err(Refusal::Encoding(format!("the encoding is {encoding:?}, not snappy")));
+    }
+    let content_type = text(header::CONTENT_TYPE);
+    if content_type.contains("io.prometheus.write.v2") {
+        return Err(Refusal::Encoding("this is remote write 1.0, not 2.0".to_owned()));
+    }
+    Ok(())
+}
+
+/// Decompresses a snappy block. What its header claims is believed only where
+/// it is within the limit, can be true, and fits into the budget.
+///
+/// # Errors
+/// If it is no snappy block, too large, or too much is in flight.
+pub(crate) fn decompress(
+    block: &[u8],
+    bytes_max: usize,
+    reservation: &mut Reservation,
+) -> Result<Vec<u8>, Refusal> {
+    let invalid = |error: snap::Error| Refusal::Invalid(format!("no snappy block: {error}"));
+    let length = snap::raw::decompress_len(block).map_err(invalid)?;
+    if length > bytes_max {
+        let (found, max) = (length as u64, bytes_max as u64);
+        return Err(Refusal::TooLarge { what: "the decompressed length", found, max });
+    }
+    if length > block.len() * SNAPPY_RATIO_MAX {
+        let claim = format!("{} bytes cannot hold {length}", block.len());
+        return Err(Refusal::Invalid(format!("no snappy block: {claim}")));
+    }
+    if !reservation.grow(length) {
+        return Err(Refusal::InFlight);
+    }
+    snap::raw::Decoder::new().decompress_vec(block).map_err(invalid)
+}
+
+/// What a request says.
+struct Decoded {
+    batch: Vec<(SeriesHandle, Sample)>,
+    /// What is wrong with the series that were left out.
+    invalid: Option<String>,
+}
+
+/// Reads the samples of a request. Nothing is written yet: a request that is
+/// malformed at its end is refused as a whole.
+fn decode(
+    app: &App,
+    storage: &Storage,
+    message: &[u8],
+    reservation: &mut Reservation,
+) -> Result<Decoded, Refusal> {
+    let malformed = |malformed: super::protobuf::Malformed| Refusal::Invalid(malformed.to_string());
+    let mut batch = Vec::new();
+    let mut invalid = Invalid::default();
+    let mut known = app.remote_series.reader();
+    let mut entries = Entries::new(message);
+    while let Some(mut entry) = entries.next().map_err(malformed)? {
+        let handle = match known.get_or(&entry.labels, || find(storage, &entry.labels)) {
+            Ok(handle) => handle,
+            Err(Refusal::Invalid(why)) => {
+                invalid.add(why);
+                continue;
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        while let Some((timestamp_ms, value)) = entry.next_sample().map_err(malformed)? {
+            if !reservation.make_room(&mut batch, BATCH_STEP) {
+                return Err(Refusal::InFlight);
+            }
+            batch.push((handle, Sample { timestamp_ms, value }));
+        }
+    }
+    Ok(Decoded { batch, invalid: invalid.into_text() })
+}
+
+/// The series of labels that were not seen before.
+fn find(storage: &Storage, labels: &[u8]) -> Result<SeriesHandle, Refusal> {
+    let pairs = label_pairs(labels).map_err(|malformed| Refusal::Invalid(malformed.to_string()))?;
+    let labels = Labels::new(pairs).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    storage.series_handle(&labels).map_err(Refusal::Log)
+}
+
+/// How many series were left out, and why the first was.
+#[derive(Default)]
+struct Invalid {
+    first: Option<String>,
+    count: usize,
+}
+
+impl Invalid {
+    fn add(&mut self, why: String) {
+        self.first.get_or_insert(why);
+        self.count += 1;
+    }
+
+    fn into_text(self) -> Option<String> {
+        let Self { first, count } = self;
+        first
+            .map(|first| format!("{count} series left out, the others written; the first: {first}"))
+    }
+}

@@ -1,0 +1,86 @@
+//! `match[]`: a series selector as Prometheus writes it.
+//!
+//! ```text
+//! up{job="node",host=~"h1.*",mode!="idle"}
+//! ```
+
+use crate::storage::{MatchOp, Matcher};
+
+/// The matchers of a selector.
+///
+/// # Errors
+/// If it is none, or selects everything.
+pub(crate) fn parse(selector: &str) -> Result<Vec<Matcher>, String> {
+    let mut rest = selector.trim();
+    let mut matchers = Vec::new();
+    let name_end = rest.find(|c: char| !is_name(c) && c != ':').unwrap_or(rest.len());
+    let (metric, after) = rest.split_at(name_end);
+    if !metric.is_empty() {
+        matchers.push(Matcher::new(MatchOp::Equal, "__name__", metric)?);
+    }
+    rest = after.trim_start();
+    if let Some(after) = rest.strip_prefix('{') {
+        rest = after.trim_start();
+        while !rest.starts_with('}') {
+            matchers.push(take_matcher(&mut rest)?);
+            rest = rest.trim_start();
+            match rest.strip_prefix(',') {
+                Some(after) => rest = after.trim_start(),
+                None if rest.starts_with('}') => {}
+                None => return Err(format!("a comma or a brace is missing before {rest:?}")),
+            }
+        }
+        rest = rest[1..].trim_start();
+    }
+    match (rest, matchers.is_empty()) {
+        ("", false) => Ok(matchers),
+        ("", true) => Err("a selector must name something".to_owned()),
+        _ => Err(format!("{rest:?} follows the selector")),
+    }
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn take_matcher(rest: &mut &str) -> Result<Matcher, String> {
+    let (name, after) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
+    let operators = [
+        ("=~", MatchOp::Regex),
+        ("!~", MatchOp::NotRegex),
+        ("!=", MatchOp::NotEqual),
+        ("=", MatchOp::Equal),
+    ];
+    let after = after.trim_start();
+    let found = operators.into_iter().find_map(|(text, op)| Some((op, after.strip_prefix(text)?)));
+    let (op, after) = found.ok_or_else(|| format!("an operator is missing before {after:?}"))?;
+    if name.is_empty() {
+        return Err("a matcher has no label name".to_owned());
+    }
+    *rest = after.trim_start();
+    Matcher::new(op, name, &take_string(rest)?)
+}
+
+/// Takes a string in quotes, with the escapes that a selector needs.
+fn take_string(rest: &mut &str) -> Result<String, String> {
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'));
+    let quote = quote.ok_or_else(|| format!("a quote is missing before {rest:?}"))?;
+    let mut text = String::new();
+    let mut chars = rest.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            c if c == quote => {
+                *rest = &rest[at + 1..];
+                return Ok(text);
+            }
+            '\\' if quote != '`' => match chars.next() {
+                Some((_, 'n')) => text.push('\n'),
+                Some((_, 't')) => text.push('\t'),
+                Some((_, escaped @ ('\\' | '"' | '\''))) => text.push(escaped),
+                _ => return Err(format!("an escape in {rest:?} is not known")),
+            },
+            c => text.push(c),
+        }
+    }
+    Err(format!("{rest:?} has no closing quote"))
+}
