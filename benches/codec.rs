@@ -14,10 +14,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use recording::Recording;
-use shardwal::timeseries::Labels;
 use shardwal::timeseries::codec::{
     BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
 };
+use shardwal::timeseries::{Labels, Sample};
 
 const RUNS: usize = 9;
 
@@ -66,6 +66,21 @@ fn main() {
     let batches = &recording.batches;
     let tenfold = batches.iter().cycle().take(10 * batches.len()).cloned().collect();
     measure("1 shard, ten times over, state", &recording.series, &[tenfold], false);
+    measure("random bits in random order", &recording.series, &[worst()], false);
+}
+
+/// What no codec can make small.
+fn worst() -> Vec<Vec<SeriesSample>> {
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state ^ state >> 33
+    };
+    let mut sample = || SeriesSample {
+        series: u32::try_from(random() % 5120).expect("it is below 5120"),
+        sample: Sample::new((random() >> 20).cast_signed(), f64::from_bits(random())),
+    };
+    (0..168).map(|_| (0..2000).map(|_| sample()).collect()).collect()
 }
 
 fn measure(what: &str, series: &[Labels], parts: &[Vec<Vec<SeriesSample>>], fresh: bool) {

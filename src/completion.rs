@@ -33,7 +33,7 @@ pub struct Completion<'log> {
 #[derive(Debug)]
 enum State<'log> {
     Queued { shard: &'log WalShard, ticket: u64 },
-    Refused(AppendError),
+    Answered(Result<Position, AppendError>),
 }
 
 impl<'log> Completion<'log> {
@@ -42,8 +42,11 @@ impl<'log> Completion<'log> {
     }
 
     pub(crate) fn refused(cause: Cause) -> Self {
-        let state = State::Refused(AppendError::NotWritten { position: None, cause });
-        Self { state, enrolled: None }
+        Self::answered(Err(AppendError::NotWritten { position: None, cause }))
+    }
+
+    pub(crate) fn answered(answer: Result<Position, AppendError>) -> Self {
+        Self { state: State::Answered(answer), enrolled: None }
     }
 
     /// The record's place, known as soon as it is queued; `None` if it was
@@ -52,7 +55,7 @@ impl<'log> Completion<'log> {
     pub fn position(&self) -> Option<Position> {
         match &self.state {
             State::Queued { shard, ticket } => Some(shard.position(*ticket)),
-            State::Refused(_) => None,
+            State::Answered(answer) => answer.as_ref().ok().copied(),
         }
     }
 
@@ -61,7 +64,7 @@ impl<'log> Completion<'log> {
     pub fn is_done(&self) -> bool {
         match &self.state {
             State::Queued { shard, ticket } => shard.lane().progress.answer(*ticket).is_some(),
-            State::Refused(_) => true,
+            State::Answered(_) => true,
         }
     }
 
@@ -75,7 +78,7 @@ impl<'log> Completion<'log> {
                 let answer = shard.lane().progress.wait(ticket, None);
                 shard.outcome(ticket, answer.unwrap_or(Answer::Indeterminate(Cause::Closed)))
             }
-            State::Refused(error) => Err(error),
+            State::Answered(answer) => answer,
         }
     }
 
@@ -91,7 +94,7 @@ impl<'log> Completion<'log> {
                 let answer = shard.lane().progress.wait(*ticket, deadline)?;
                 Some(shard.outcome(*ticket, answer))
             }
-            State::Refused(error) => Some(Err(error.clone())),
+            State::Answered(answer) => Some(answer.clone()),
         }
     }
 }
@@ -109,7 +112,7 @@ impl Future for Completion<'_> {
                     None => Poll::Pending,
                 }
             }
-            State::Refused(error) => Poll::Ready(Err(error.clone())),
+            State::Answered(answer) => Poll::Ready(answer.clone()),
         }
     }
 }

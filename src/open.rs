@@ -149,7 +149,8 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
 
 /// Creates the directories on the way that are missing. Their names are made
 /// durable before the manifest is written, which is before the log exists.
-fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+/// Creates a directory and those above it that are missing.
+pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
@@ -167,7 +168,8 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
 }
 
-fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
+/// Takes the exclusive lock on a directory.
+pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
     let path = dir.join(LOCK);
     match disk.lock(&path) {
         Ok(mut file) => {
@@ -231,7 +233,7 @@ fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
 /// Makes the names of the directory, and of those above it, durable: whoever
 /// created them may have been killed before doing so. A directory that may not
 /// be read cannot be synced either, and was not created by us.
-fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match disk.sync_dir(parent) {

@@ -137,7 +137,8 @@ fn labels_of_any_kind_come_back() {
             1 => Labels::new([("host", host.as_str()), ("long", value)]).unwrap(),
             2 => Labels::new((0..64).map(|i| (format!("l{i}"), &number))).unwrap(),
             3 => Labels::new([("host", number.as_str()), ("\u{5f}", "\0")]).unwrap(),
-            _ => Labels::new([("host", "\u{e9}"), ("long", &host)]).unwrap(),
+            // Shares more with the one before than a byte can count.
+            _ => Labels::new([("host", "\u{e9}"), ("long", &format!("{long}{series}"))]).unwrap(),
         }
     };
     let catalogue = Catalogue::new(&of);
@@ -208,6 +209,19 @@ fn a_batch_out_of_place_leaves_the_period_as_it_was() {
     decoder.decode(&batches[2], &mut decoded).unwrap();
     let values: Vec<_> = decoded.samples.iter().map(|(_, sample)| sample.value).collect();
     assert_eq!(values, [1.0, 2.0, 4.0]);
+}
+
+#[test]
+fn after_a_fault_only_a_fresh_batch_is_taken() {
+    let batch = |fresh, value| (fresh, samples(&[value, 0.5]));
+    let batches = encode(&[batch(true, 1.0), batch(false, 2.0), batch(true, 4.0)]);
+    let mut decoder = BatchDecoder::new();
+    let mut decoded = Decoded::default();
+    decoder.decode(&batches[0], &mut decoded).unwrap();
+    decoder.decode(&batches[1][..batches[1].len() - 1], &mut decoded).unwrap_err();
+    let refused = decoder.decode(&batches[1], &mut decoded).unwrap_err();
+    assert_eq!(refused, DecodeError { offset: 0, fault: DecodeFault::NotFresh });
+    decoder.decode(&batches[2], &mut decoded).unwrap();
 }
 
 #[test]

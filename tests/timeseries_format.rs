@@ -62,10 +62,22 @@ fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
     out_of_order[3].sample.timestamp_ms = i64::MIN;
     out_of_order[4].sample.timestamp_ms = i64::MAX;
     let backfill = (0..40).map(|i| sample(3, i * 1000, i as f64 / 8.0)).collect();
+    // Lines long enough for any trend, with breaks; time round the whole circle.
+    let breaks = [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 3, 0, 0, 0, -4, 2, 9, -7, 1, 1, 0];
+    let mut lines: Vec<_> = (0..)
+        .zip(breaks.iter().cycle().take(80))
+        .map(|(i, off)| sample(4, 0, f64::from(i * 5 + off) / 100.0))
+        .collect();
+    let circle = [i64::MIN, i64::MAX, 0, i64::MIN, -1, i64::MAX, i64::MAX, i64::MIN];
+    lines.extend(circle.map(|at| sample(5, at, f64::from_bits(at.cast_unsigned()))));
+    // The stale marker after bits, after a decimal, and before both.
+    let stale = f64::from_bits(STALE_MARKER_BITS);
+    let ends = [1e300, stale, stale, 2.5, stale, 1e300, f64::NAN];
+    lines.extend(ends.map(|value| sample(6, 0, value)));
     let many = (0..5000).map(|i| sample(i % 90, i64::from(i / 90), f64::from(i / 900))).collect();
     let mut batches: Vec<_> = (0..20).map(|round| (false, scrape(round))).collect();
     let more = [(false, out_of_order), (false, Vec::new()), (false, backfill)];
-    batches.extend(more.into_iter().chain([(true, scrape(3)), (false, many)]));
+    batches.extend(more.into_iter().chain([(true, scrape(3)), (false, lines), (false, many)]));
     batches
 }
 

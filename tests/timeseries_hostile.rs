@@ -105,6 +105,9 @@ fn a_fault_says_what_and_where() {
     // One label, named "-", of the value "v".
     let refused = fault(&[1, 1, 1, 1, 1, 0, 0, 1, b'-', 1, 0, 0, 1, b'v']);
     assert!(matches!(refused, (14, DecodeFault::Labels(_))), "{refused:?}");
+    // Two samples of a series without labels; the values end after one.
+    let ends_early = [1, 2, 1, 1, 0, 0, 1, 1, 1, 2 << 2, 0x10, 0x10];
+    assert_eq!(fault(&ends_early), (11, out_of_range("a run of values", 1)));
     // A sample of no series at all.
     assert_eq!(fault(&[1, 1, 0, 1]), (4, out_of_range("a reference", 0)));
 }

@@ -15,29 +15,35 @@ use shardwal::timeseries::codec::{
 };
 
 /// Counts each thread's allocations, what of them is live, and the most of that.
+/// Signed: a thread may free what another one has allocated.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static MOST: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
 // SAFETY: every call is passed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        LIVE.set(LIVE.get().wrapping_add(layout.size()));
+        LIVE.set(LIVE.get() + bytes_of(layout));
         MOST.set(MOST.get().max(LIVE.get()));
         // SAFETY: as the caller promised for this call.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
+        LIVE.set(LIVE.get() - bytes_of(layout));
         // SAFETY: as the caller promised for this call.
         unsafe { System.dealloc(pointer, layout) }
     }
+}
+
+fn bytes_of(layout: Layout) -> isize {
+    // A layout's size is at most `isize::MAX`.
+    layout.size().cast_signed()
 }
 
 #[global_allocator]
@@ -94,7 +100,7 @@ fn memory_of(bytes: &[u8], count: &mut Count) -> usize {
     let before = LIVE.get();
     MOST.set(before);
     let outcome = BatchDecoder::new().decode(bytes, count);
-    let most = MOST.get() - before;
+    let most = (MOST.get() - before).unsigned_abs();
     println!("{} bytes took {most}: {outcome:?}", bytes.len());
     most
 }

@@ -1,14 +1,35 @@
 //! Time series on top of the log: what names a series, what is measured of it,
-//! and the bytes that a batch of samples becomes. Knows no file, no thread and
-//! no shard.
+//! the bytes that a batch of samples becomes, and a [`Storage`] that logs them,
+//! applies them and answers queries.
+//!
+//! | label | invariant |
+//! |---|---|
+//! | S3 COMPLETE | whatever happens, snapshot and log together hold every sample that was acknowledged |
 
 pub mod codec;
+mod column;
 mod labels;
 mod labels_error;
+mod machine;
+mod matcher;
+mod memories;
+mod memory;
 mod quote;
 mod sample;
+mod series_log;
+mod single_mutex_log;
+mod snapshot;
+mod storage;
+mod storage_error;
 mod xxh64;
 
 pub use labels::{LABELS_BYTES_MAX, LABELS_MAX, LabelIter, Labels, METRIC_NAME, SeriesId};
 pub use labels_error::LabelsError;
+pub use matcher::{Matcher, PatternError};
+pub use memories::SeriesHandle;
 pub use sample::{STALE_MARKER_BITS, Sample, TimeSeries};
+pub use series_log::{Machines, Replayed, SeriesLog};
+pub use single_mutex_log::SingleMutexLog;
+pub use snapshot::SnapshotReport;
+pub use storage::{Storage, StorageOptions, Writing};
+pub use storage_error::{StorageError, WriteError};

@@ -14,6 +14,9 @@ const _: () = assert!(POWERS.len() == EXPONENT_MAX as usize + 1);
 /// From here on not every integer is a double.
 const INTEGER_END: f64 = 9_007_199_254_740_992.0;
 
+/// From here on an integer has 16 digits.
+const FRACTION_END: f64 = 1e15;
+
 /// The largest double below one half: one half itself would round odd integers
 /// beyond 2^52 up.
 const HALF: f64 = 0.499_999_999_999_999_94;
@@ -35,9 +38,12 @@ pub(super) fn to_integer(value: f64, exponent: u8) -> Option<i64> {
 }
 
 /// The smallest exponent at which `value` is an integer, and the integer.
+/// Fractions of 16 digits and more are not looked for: half of all doubles are
+/// such, by chance, and their neighbours in a series are not.
 pub(super) fn find(value: f64) -> Option<(u8, i64)> {
     for exponent in 0..=EXPONENT_MAX {
-        let integer = nearest(value * POWERS[usize::from(exponent)])?;
+        let scaled = value * POWERS[usize::from(exponent)];
+        let integer = nearest(scaled).filter(|_| exponent == 0 || scaled.abs() < FRACTION_END)?;
         if to_double(integer, exponent).to_bits() == value.to_bits() {
             return Some((exponent, integer));
         }

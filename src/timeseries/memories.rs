@@ -1,0 +1,123 @@
+//! All shards' series: which shard a series lives in, and what number it has
+//! there; and the way back from coded batches.
+
+use std::sync::Arc;
+
+use super::codec::{BatchDecoder, BatchSink, DecodeError, SeriesSample};
+use super::memory::ShardMemory;
+use super::{Labels, Sample};
+use crate::router::shard_of;
+
+/// A series of an open storage: cheap to copy, void when the storage is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesHandle {
+    /// The series' id, which routes it.
+    pub(crate) key: u64,
+    /// Its number in its shard.
+    pub(crate) number: u32,
+}
+
+/// The shards of a storage.
+#[derive(Debug)]
+pub(crate) struct Memories {
+    shards: Vec<Arc<ShardMemory>>,
+    series_max: u32,
+}
+
+impl Memories {
+    pub(crate) fn new(shards: Vec<Arc<ShardMemory>>, series_max: u32) -> Self {
+        Self { shards, series_max }
+    }
+
+    pub(crate) fn shards(&self) -> &[Arc<ShardMemory>] {
+        &self.shards
+    }
+
+    /// The most series in one shard.
+    pub(crate) fn series_max(&self) -> u32 {
+        self.series_max
+    }
+
+    /// The shard that a series lives in.
+    pub(crate) fn shard_of(&self, key: u64) -> usize {
+        shard_of(key, self.shards.len())
+    }
+
+    /// A series' handle; `None` where its shard has no room for another one.
+    pub(crate) fn handle(&self, labels: &Labels) -> Option<SeriesHandle> {
+        let key = labels.id().0;
+        let number = self.shards[self.shard_of(key)].number(labels, self.series_max)?;
+        Some(SeriesHandle { key, number })
+    }
+
+    /// Samples in all shards.
+    pub(crate) fn samples(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.samples()).sum()
+    }
+}
+
+/// Decodes one run of batches, in order, into memory. The run's shards need not
+/// be the storage's: it may be older than they are, or a snapshot.
+pub(crate) struct Restorer<'a> {
+    decoder: BatchDecoder,
+    restored: Restored<'a>,
+}
+
+/// Why a batch could not be restored.
+pub(crate) enum RestoreError {
+    Decode(DecodeError),
+    TooManySeries,
+}
+
+struct Restored<'a> {
+    memories: &'a Memories,
+    /// By reference; `None` where there was no room for the series.
+    handles: Vec<Option<SeriesHandle>>,
+    /// Of the block in hand, for each shard.
+    samples: Vec<Vec<SeriesSample>>,
+    too_many: bool,
+}
+
+impl<'a> Restorer<'a> {
+    pub(crate) fn new(memories: &'a Memories) -> Self {
+        let samples = memories.shards.iter().map(|_| Vec::new()).collect();
+        let restored = Restored { memories, handles: Vec::new(), samples, too_many: false };
+        Self { decoder: BatchDecoder::new(), restored }
+    }
+
+    /// Applies one batch.
+    pub(crate) fn restore(&mut self, batch: &[u8]) -> Result<(), RestoreError> {
+        self.decoder.decode(batch, &mut self.restored).map_err(RestoreError::Decode)?;
+        if self.restored.too_many { Err(RestoreError::TooManySeries) } else { Ok(()) }
+    }
+}
+
+impl BatchSink for Restored<'_> {
+    fn series(&mut self, reference: u32, labels: Labels) {
+        self.handles.truncate(reference as usize);
+        let handle = self.memories.handle(&labels);
+        self.too_many |= handle.is_none();
+        self.handles.push(handle);
+    }
+
+    fn samples(&mut self, samples: &[SeriesSample]) {
+        for SeriesSample { series, sample } in samples {
+            if let Some(handle) = self.handles[*series as usize] {
+                let shard = self.memories.shard_of(handle.key);
+                self.samples[shard].push(handle.with(*sample));
+            }
+        }
+        for (shard, samples) in self.memories.shards.iter().zip(&mut self.samples) {
+            if !samples.is_empty() {
+                shard.apply(samples);
+                samples.clear();
+            }
+        }
+    }
+}
+
+impl SeriesHandle {
+    pub(crate) fn with(self, sample: Sample) -> SeriesSample {
+        SeriesSample { series: self.number, sample }
+    }
+}

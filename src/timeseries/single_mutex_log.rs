@@ -1,0 +1,356 @@
+//! The design that the sharded log replaces: one file behind one mutex, a write
+//! and a sync a batch. It answers to the same trait, so that one benchmark
+//! drives both; it is no slower than it has to be, and it keeps the promise.
+//!
+//! What it cannot do: tell damage from a torn tail (it ends at the first record
+//! that does not match its checksum), and keep up: writers wait for each other's
+//! syncs, and for a truncation, which copies what stays.
+//!
+//! The file: a magic, the first record's sequence and a checksum of both; then
+//! records, each its length, the checksum of its sequence and bytes, and those.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::series_log::{Machines, Replayed, SeriesLog};
+use super::storage_error::StorageError;
+use crate::checkpoint::Checkpoint;
+use crate::completion::Completion;
+use crate::config::{BATCH_BYTES_MAX, Config, Durability};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::error::{
+    AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
+};
+use crate::open::{create_dirs, sync_the_way_to, take_lock};
+use crate::replay::ReplayOptions;
+use crate::state_machine::StateMachine;
+use crate::sync::{Arc, Mutex};
+
+const MAGIC: [u8; 8] = *b"SWMUTEX\x01";
+const HEADER_BYTES: usize = 8 + 8 + 4;
+const RECORD_HEAD_BYTES: usize = 4 + 4;
+/// Bytes that a copy or a replay reads at a time.
+const PIECE_BYTES: usize = 1 << 20;
+/// There is one generation and one shard.
+const GENERATION: u32 = 1;
+
+/// See the module's words. Under [`Durability::Interval`] it syncs each batch,
+/// having no thread that could do it in time.
+#[derive(Debug)]
+pub struct SingleMutexLog {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    sync: bool,
+    state: Mutex<State>,
+    /// The directory is ours until this is dropped, by close.
+    lock: Mutex<Option<Box<dyn DiskFile>>>,
+}
+
+struct State {
+    /// `None` once it is closed.
+    machine: Option<Box<dyn StateMachine>>,
+    fresh: bool,
+    file: Box<dyn DiskFile>,
+    /// The sequence of the first record in the file, and of the next.
+    first: u64,
+    next: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    /// Why it takes no more.
+    failed: Option<Cause>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl SingleMutexLog {
+    fn position(sequence: u64) -> Position {
+        Position { generation: GENERATION, shard: 0, sequence }
+    }
+}
+
+impl State {
+    fn append(&mut self, sync: bool, key: u64, batch: &[u8]) -> Result<Position, AppendError> {
+        let refused = |cause| AppendError::NotWritten { position: None, cause };
+        if let Some(cause) = &self.failed {
+            return Err(refused(cause.clone()));
+        }
+        let machine = self.machine.as_mut().ok_or_else(|| refused(Cause::Closed))?;
+        self.buffer.clear();
+        self.buffer.resize(RECORD_HEAD_BYTES, 0);
+        machine.store(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
+        let stored = &self.buffer[RECORD_HEAD_BYTES..];
+        assert!(stored.len() <= BATCH_BYTES_MAX, "a state machine stored too much for one batch");
+        let length = u32::try_from(stored.len()).expect("bounded far below u32");
+        let crc = checksum(self.next, stored);
+        self.buffer[..4].copy_from_slice(&length.to_le_bytes());
+        self.buffer[4..8].copy_from_slice(&crc.to_le_bytes());
+        let written = write_full(self.file.as_mut(), &self.buffer, self.end);
+        let position = SingleMutexLog::position(self.next);
+        match written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) }) {
+            Ok(()) => {
+                self.end += self.buffer.len() as u64;
+                self.next += 1;
+                machine.apply();
+                Ok(position)
+            }
+            Err(error) => Err(self.take_back(position, error)),
+        }
+    }
+
+    /// A record that is not in the file for good: it is cut off where there was
+    /// no room for it; after any other error nothing is known.
+    fn take_back(&mut self, position: Position, error: io::Error) -> AppendError {
+        self.fresh = true;
+        self.machine.iter_mut().for_each(|machine| machine.discard());
+        if means_full(&error)
+            && self.file.set_len(self.end).and_then(|()| self.file.sync_data()).is_ok()
+        {
+            let cause = Cause::DiskFull(error.into());
+            return AppendError::NotWritten { position: None, cause };
+        }
+        let cause = Cause::Poisoned(error.into());
+        self.failed = Some(cause.clone());
+        AppendError::Indeterminate { position, cause }
+    }
+}
+
+fn checksum(sequence: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&sequence.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Reads a file from its header on.
+struct Records<'a> {
+    from: io::BufReader<At<'a>>,
+    left: u64,
+    next: u64,
+}
+
+struct At<'a> {
+    file: &'a dyn DiskFile,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = read_full(self.file, bytes, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+impl<'a> Records<'a> {
+    /// `None` where the file does not begin as a log does.
+    fn begin(file: &'a dyn DiskFile) -> io::Result<Option<Self>> {
+        let mut header = [0; HEADER_BYTES];
+        if read_full(file, &mut header, 0)? < header.len() || header != head(first(&header)) {
+            return Ok(None);
+        }
+        let from =
+            io::BufReader::with_capacity(PIECE_BYTES, At { file, offset: HEADER_BYTES as u64 });
+        Ok(Some(Self { from, left: file.len()? - HEADER_BYTES as u64, next: first(&header) }))
+    }
+
+    /// The next record that is whole.
+    fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        if self.left < RECORD_HEAD_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut head = [0; RECORD_HEAD_BYTES];
+        self.from.read_exact(&mut head)?;
+        self.left -= head.len() as u64;
+        let [l0, l1, l2, l3, crc @ ..] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        if length > BATCH_BYTES_MAX || length as u64 > self.left {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; length];
+        self.from.read_exact(&mut bytes)?;
+        self.left -= length as u64;
+        if checksum(self.next, &bytes) != u32::from_le_bytes(crc) {
+            return Ok(None);
+        }
+        self.next += 1;
+        Ok(Some((self.next - 1, bytes)))
+    }
+}
+
+fn first(header: &[u8; HEADER_BYTES]) -> u64 {
+    let [_, _, _, _, _, _, _, _, first @ .., _, _, _, _] = *header;
+    u64::from_le_bytes(first)
+}
+
+fn head(first: u64) -> [u8; HEADER_BYTES] {
+    let mut head = [0; HEADER_BYTES];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..16].copy_from_slice(&first.to_le_bytes());
+    let crc = checksum(first, &MAGIC);
+    head[16..].copy_from_slice(&crc.to_le_bytes());
+    head
+}
+
+/// Makes a new file of the records from `first` on, durable, under the log's
+/// name. Returns it with its end and the next sequence.
+fn rewrite(
+    disk: &dyn Disk,
+    dir: &Path,
+    old: Option<&dyn DiskFile>,
+    first: Option<u64>,
+) -> io::Result<State> {
+    let unfinished = dir.join("records.unfinished");
+    match disk.unlink(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut records = old.map(Records::begin).transpose()?.flatten();
+    let begins = records.as_ref().map_or(0, |records| records.next);
+    let first = first.unwrap_or(begins);
+    let mut file = disk.open(&unfinished, OpenMode::CreateNew)?;
+    let (mut next, mut end, mut buffer) = (first, 0, head(first).to_vec());
+    while let Some((sequence, bytes)) = records.as_mut().map_or(Ok(None), Records::next)? {
+        if sequence < first {
+            continue;
+        }
+        let length = u32::try_from(bytes.len()).expect("it was read as a u32");
+        buffer.extend_from_slice(&length.to_le_bytes());
+        buffer.extend_from_slice(&checksum(sequence, &bytes).to_le_bytes());
+        buffer.extend_from_slice(&bytes);
+        next = sequence + 1;
+        if buffer.len() >= PIECE_BYTES {
+            write_full(file.as_mut(), &buffer, end)?;
+            end += buffer.len() as u64;
+            buffer.clear();
+        }
+    }
+    write_full(file.as_mut(), &buffer, end)?;
+    end += buffer.len() as u64;
+    file.sync_data()?;
+    disk.rename(&unfinished, &dir.join("records"))?;
+    disk.sync_dir(dir)?;
+    Ok(State { machine: None, fresh: true, file, first, next, end, buffer, failed: None })
+}
+
+impl SeriesLog for SingleMutexLog {
+    fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
+        config.validate()?;
+        let (disk, dir) = (config.disk.clone(), config.dir.clone());
+        create_dirs(disk.as_ref(), &dir)?;
+        let lock = Mutex::new(Some(take_lock(disk.as_ref(), &dir)?));
+        sync_the_way_to(disk.as_ref(), &dir)?;
+        let path = dir.join("records");
+        let old = match disk.open(&path, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened.map_err(OpenError::io("opening", &path))?),
+        };
+        // What is replayed must be on the disk, not in the cache alone.
+        old.iter().for_each(|file| file.drop_cache());
+        let state = rewrite(disk.as_ref(), &dir, old.as_deref(), None);
+        let mut state = state.map_err(OpenError::io("rewriting", &path))?;
+        state.machine = Some(machines(0));
+        let sync = config.durability != Durability::Os;
+        Ok(Self { disk, dir, sync, state: Mutex::new(state), lock })
+    }
+
+    fn append(&self, key: u64, batch: Bytes) -> Completion<'_> {
+        Completion::answered(self.state.lock().append(self.sync, key, &batch))
+    }
+
+    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, Refused> {
+        match self.state.lock().append(self.sync, key, &batch) {
+            Err(AppendError::NotWritten { cause, .. }) => Err(Refused { payload: batch, cause }),
+            answer => Ok(Completion::answered(answer)),
+        }
+    }
+
+    fn mark(&self) {
+        let mut state = self.state.lock();
+        state.fresh = true;
+        let next = state.next;
+        state.machine.iter_mut().for_each(|machine| machine.mark(next));
+    }
+
+    fn generation(&self) -> u32 {
+        GENERATION
+    }
+
+    fn flush(&self) -> Result<(), AppendError> {
+        let mut state = self.state.lock();
+        let position = Self::position(state.next);
+        let failed = match &state.failed {
+            Some(cause) => Some(cause.clone()),
+            None => state.file.sync_data().err().map(|error| Cause::Poisoned(error.into())),
+        };
+        state.failed = failed.clone();
+        failed.map_or(Ok(()), |cause| Err(AppendError::Indeterminate { position, cause }))
+    }
+
+    fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position> {
+        let first = self.state.lock().first;
+        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        (first > below).then(|| Self::position(first))
+    }
+
+    fn replay_from(
+        &self,
+        checkpoint: &Checkpoint,
+        _options: ReplayOptions,
+        callback: Replayed<'_>,
+    ) -> Result<(), StorageError> {
+        let state = self.state.lock();
+        let io = |error| StorageError::io("reading", &self.dir.join("records"))(error);
+        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let mut records = Records::begin(state.file.as_ref()).map_err(io)?;
+        while let Some((sequence, bytes)) =
+            records.as_mut().map_or(Ok(None), Records::next).map_err(io)?
+        {
+            if sequence >= below {
+                callback(Self::position(sequence), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate_before(&self, checkpoint: &Checkpoint) -> Result<(), TruncateError> {
+        let mut state = self.state.lock();
+        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        if checkpoint.generation() != GENERATION || below > state.next {
+            let what = format!("the log goes to sequence {}, not to {below}", state.next);
+            return Err(TruncateError::ForeignCheckpoint { what });
+        }
+        if state.failed.is_some() || state.machine.is_none() {
+            return Err(TruncateError::Closed);
+        }
+        let new = rewrite(self.disk.as_ref(), &self.dir, Some(state.file.as_ref()), Some(below));
+        match new {
+            Ok(new) => {
+                let machine = state.machine.take();
+                *state = State { machine, fresh: state.fresh, ..new };
+                Ok(())
+            }
+            Err(error) => {
+                // Either file may have the name now: neither may be written to.
+                state.failed = Some(Cause::Poisoned(Arc::new(io::Error::from(error.kind()))));
+                Err(TruncateError::io("rewriting", &self.dir.join("records"))(error))
+            }
+        }
+    }
+
+    fn close(&self) -> Result<(), CloseError> {
+        let mut state = self.state.lock();
+        let closing = state.machine.take().is_some();
+        if closing && state.failed.is_none() {
+            let synced = state.file.sync_data();
+            state.failed = synced.err().map(|error| Cause::Poisoned(error.into()));
+        }
+        drop(self.lock.lock().take());
+        state.failed.clone().map_or(Ok(()), |cause| Err(CloseError { shard: 0, cause }))
+    }
+}

@@ -1,0 +1,260 @@
+//! The snapshot file: all series and samples below one place in every shard.
+//!
+//! `SWSNAP` and a version, then blocks, each its length, its checksum and that
+//! many bytes: first where the shards stood, then coded batches (each shard's
+//! first is fresh), last an empty one. FORMAT.md has each byte. The file gets
+//! its name once it is whole and durable, so that there is always one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::codec::{BatchEncoder, SeriesLabels, SeriesSample};
+use super::machine::Mark;
+use super::memories::{Memories, RestoreError, Restorer};
+use super::memory::Frozen;
+use super::storage_error::StorageError;
+use super::{LABELS_BYTES_MAX, Labels};
+use crate::checkpoint::Checkpoint;
+use crate::config::SHARDS_MAX;
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+
+const NAME: &str = "snapshot";
+const UNFINISHED_NAME: &str = "snapshot.unfinished";
+/// The last byte is the version.
+const MAGIC: [u8; 8] = *b"SWSNAP\0\x01";
+/// Length and checksum before each block's bytes.
+const BLOCK_HEAD_BYTES: usize = 8;
+/// A block takes no more once it has these samples or bytes of labels.
+const BLOCK_SAMPLES: usize = 16_384;
+const BLOCK_LABELS_BYTES: usize = 1 << 20;
+/// What a reader believes of a length. A sample takes far less than 64 bytes.
+const BLOCK_BYTES_MAX: usize = BLOCK_SAMPLES * 64 + BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX;
+const _: () = assert!(8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
+
+/// Where the snapshot of a storage stands.
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// What a snapshot holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Series with samples.
+    pub series: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// Writes a snapshot of the shards where `marks` stood; durable, and the only
+/// one, when this returns `Ok`. After an error the one before it still stands.
+pub(crate) fn write(
+    disk: &dyn Disk,
+    dir: &Path,
+    generation: u32,
+    marks: &[Mark],
+) -> Result<SnapshotReport, StorageError> {
+    let unfinished = dir.join(UNFINISHED_NAME);
+    let doing = |what: &'static str| StorageError::io(what, &unfinished);
+    remove(disk, &unfinished).map_err(doing("removing"))?;
+    let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+    let report = Writer::new(file).write(generation, marks).map_err(doing("writing"))?;
+    let named = disk.rename(&unfinished, &path(dir)).and_then(|()| disk.sync_dir(dir));
+    named.map_err(doing("renaming"))?;
+    Ok(report)
+}
+
+fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+struct Writer {
+    file: Box<dyn DiskFile>,
+    position: u64,
+    blocks: u64,
+    report: SnapshotReport,
+}
+
+impl Writer {
+    fn new(file: Box<dyn DiskFile>) -> Self {
+        Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
+    }
+
+    fn write(mut self, generation: u32, marks: &[Mark]) -> io::Result<SnapshotReport> {
+        write_full(self.file.as_mut(), &MAGIC, 0)?;
+        self.position = MAGIC.len() as u64;
+        let mut place = Vec::new();
+        place.extend_from_slice(&generation.to_le_bytes());
+        let shards = u32::try_from(marks.len()).expect("the config bounds the shards");
+        place.extend_from_slice(&shards.to_le_bytes());
+        marks.iter().for_each(|mark| place.extend_from_slice(&mark.next.to_le_bytes()));
+        self.block(&place)?;
+        marks.iter().try_for_each(|mark| self.shard(&mark.frozen))?;
+        self.block(&[])?;
+        self.file.sync_data()?;
+        self.report.bytes = self.position;
+        Ok(self.report)
+    }
+
+    fn shard(&mut self, frozen: &Frozen) -> io::Result<()> {
+        let mut encoder = BatchEncoder::new();
+        let (mut samples, mut labels_bytes) = (Vec::new(), 0);
+        for (number, column) in (0_u32..).zip(&frozen.columns) {
+            if column.is_empty() {
+                continue;
+            }
+            self.report.series += 1;
+            labels_bytes += frozen.labels[number as usize].canonical().len();
+            for sample in column.samples() {
+                samples.push(SeriesSample { series: number, sample });
+                if samples.len() >= BLOCK_SAMPLES || labels_bytes >= BLOCK_LABELS_BYTES {
+                    self.batch(&mut encoder, frozen, &mut samples)?;
+                    labels_bytes = 0;
+                }
+            }
+        }
+        self.batch(&mut encoder, frozen, &mut samples)
+    }
+
+    fn batch(
+        &mut self,
+        encoder: &mut BatchEncoder,
+        frozen: &Frozen,
+        samples: &mut Vec<SeriesSample>,
+    ) -> io::Result<()> {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Vec::new();
+        encoder.encode(false, samples, frozen, &mut batch);
+        self.report.samples += samples.len() as u64;
+        samples.clear();
+        self.block(&batch)
+    }
+
+    fn block(&mut self, bytes: &[u8]) -> io::Result<()> {
+        assert!(bytes.len() <= BLOCK_BYTES_MAX, "a block of {} bytes", bytes.len());
+        let mut block = Vec::with_capacity(BLOCK_HEAD_BYTES + bytes.len());
+        let length = u32::try_from(bytes.len()).expect("a block is bounded far below u32");
+        block.extend_from_slice(&length.to_le_bytes());
+        block.extend_from_slice(&checksum(self.blocks, bytes).to_le_bytes());
+        block.extend_from_slice(bytes);
+        write_full(self.file.as_mut(), &block, self.position)?;
+        self.position += block.len() as u64;
+        self.blocks += 1;
+        Ok(())
+    }
+}
+
+/// Of a block's number, length and bytes, so that none stands for another.
+fn checksum(number: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Reads the snapshot into memory, if there is one, and says up to where it
+/// reaches.
+pub(crate) fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    memories: &Memories,
+) -> Result<Option<Checkpoint>, StorageError> {
+    let path = path(dir);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(StorageError::io("opening", &path))?,
+    };
+    file.drop_cache();
+    let length = file.len().map_err(StorageError::io("reading the size of", &path))?;
+    let mut reader = Reader { path, file, length, position: 0, blocks: 0 };
+    let mut magic = MAGIC;
+    reader.exactly(&mut magic)?;
+    if magic != MAGIC {
+        return Err(reader.damaged("it does not begin as a snapshot of this version does"));
+    }
+    let place = reader.block()?;
+    let checkpoint =
+        checkpoint(&place).ok_or_else(|| reader.damaged("its place cannot be understood"))?;
+    let mut restorer = Restorer::new(memories);
+    loop {
+        let batch = reader.block()?;
+        if batch.is_empty() {
+            break;
+        }
+        restorer.restore(&batch).map_err(|error| match error {
+            RestoreError::Decode(_) => reader.damaged("a block is no batch of samples"),
+            RestoreError::TooManySeries => {
+                StorageError::TooManySeries { max: memories.series_max() }
+            }
+        })?;
+    }
+    if reader.position != reader.length {
+        return Err(reader.damaged("it goes on behind its end"));
+    }
+    Ok(Some(checkpoint))
+}
+
+fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
+    let (generation, rest) = place.split_first_chunk::<4>()?;
+    let (shards, rest) = rest.split_first_chunk::<4>()?;
+    let (sequences, tail) = rest.as_chunks::<8>();
+    let whole = tail.is_empty() && u32::from_le_bytes(*shards) as usize == sequences.len();
+    let sequences = sequences.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    whole.then(|| Checkpoint::new(u32::from_le_bytes(*generation), sequences))
+}
+
+struct Reader {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    length: u64,
+    position: u64,
+    blocks: u64,
+}
+
+impl Reader {
+    fn block(&mut self) -> Result<Vec<u8>, StorageError> {
+        let mut head = [0; BLOCK_HEAD_BYTES];
+        self.exactly(&mut head)?;
+        let [l0, l1, l2, l3, crc @ ..] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        let left = self.length - self.position;
+        if length > BLOCK_BYTES_MAX || length as u64 > left {
+            return Err(self.damaged("a block is longer than it can be"));
+        }
+        let mut bytes = vec![0; length];
+        self.exactly(&mut bytes)?;
+        if checksum(self.blocks, &bytes) != u32::from_le_bytes(crc) {
+            return Err(self.damaged("a block does not match its checksum"));
+        }
+        self.blocks += 1;
+        Ok(bytes)
+    }
+
+    fn exactly(&mut self, bytes: &mut [u8]) -> Result<(), StorageError> {
+        let read = read_full(self.file.as_ref(), bytes, self.position)
+            .map_err(StorageError::io("reading", &self.path))?;
+        if read < bytes.len() {
+            return Err(self.damaged("it ends too early"));
+        }
+        self.position += read as u64;
+        Ok(())
+    }
+
+    fn damaged(&self, what: &'static str) -> StorageError {
+        let path = self.path.clone();
+        StorageError::DamagedSnapshot { path, offset: self.position, what }
+    }
+}
+
+impl SeriesLabels for Frozen {
+    fn labels(&self, series: u32) -> Labels {
+        self.labels[series as usize].clone()
+    }
+}

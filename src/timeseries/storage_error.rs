@@ -1,0 +1,161 @@
+//! What can go wrong in the storage, one enum an operation.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::codec::DecodeError;
+use crate::error::{AppendError, Cause, OpenError, Position, TruncateError};
+
+/// Why a storage could not be opened, or a snapshot not be taken. What was
+/// acknowledged is still there.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The log could not be opened or read.
+    Log(OpenError),
+    /// A record of the log is no batch of samples, or does not follow the one
+    /// before it.
+    Batch {
+        /// Which.
+        position: Position,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The snapshot is not as it was written.
+    DamagedSnapshot {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The log was truncated beyond the snapshot: what stood between the two is
+    /// in neither. Put the newest snapshot back.
+    SnapshotTooOld {
+        /// Where the snapshot should be; it may be missing.
+        path: PathBuf,
+        /// The first place that the log still has.
+        log_begins: Position,
+    },
+    /// There are more series than the limit.
+    TooManySeries {
+        /// The most in one shard.
+        max: u32,
+    },
+    /// A shard has failed, so that its state cannot be had. Reopen the storage.
+    ShardFailed,
+    /// What was to be in the snapshot could not be synced.
+    Flush(AppendError),
+    /// The snapshot stands; the log could not be truncated. Take another one.
+    Truncate(TruncateError),
+    /// The operating system refused something.
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+}
+
+impl StorageError {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => write!(f, "{error}"),
+            Self::Batch { position, error } => {
+                write!(f, "the record at {position} is no batch of samples: {error}")
+            }
+            Self::DamagedSnapshot { path, offset, what } => write!(
+                f,
+                "the snapshot {} is damaged at byte {offset}: {what}; put a copy of it back",
+                path.display()
+            ),
+            Self::SnapshotTooOld { path, log_begins } => write!(
+                f,
+                "the log begins at {log_begins}, and the snapshot {} is missing or does not reach \
+                 so far; put the newest one back",
+                path.display()
+            ),
+            Self::TooManySeries { max } => too_many(f, *max),
+            Self::ShardFailed => f.write_str("a shard has failed; reopen the storage"),
+            Self::Flush(error) => write!(f, "the log could not be synced: {error}"),
+            Self::Truncate(error) => {
+                write!(f, "the snapshot stands, but the log is not truncated: {error}")
+            }
+            Self::Io { doing, path, source } => {
+                write!(f, "{doing} {}: {source}", path.display())
+            }
+        }
+    }
+}
+
+fn too_many(f: &mut fmt::Formatter<'_>, max: u32) -> fmt::Result {
+    write!(f, "a shard holds at most {max} series; raise `series_max`, or send fewer label values")
+}
+
+impl std::error::Error for StorageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Log(error) => Some(error),
+            Self::Batch { error, .. } => Some(error),
+            Self::Flush(error) => Some(error),
+            Self::Truncate(error) => Some(error),
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why samples were not written, or may not have been. Other parts of the same
+/// call may have been: write all of it again, for a sample that is there
+/// already is the same sample.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// There are more series than the limit.
+    TooManySeries {
+        /// The most in one shard.
+        max: u32,
+    },
+    /// Memory holds as many samples as it may. Nothing was queued.
+    MemoryFull {
+        /// The most.
+        max: u64,
+    },
+    /// The log refused a part at once.
+    Refused(Cause),
+    /// The log did not acknowledge a part.
+    Append(AppendError),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManySeries { max } => too_many(f, *max),
+            Self::MemoryFull { max } => {
+                write!(f, "memory holds {max} samples, its limit; raise `samples_max`")
+            }
+            Self::Refused(cause) => write!(f, "refused: {cause}"),
+            Self::Append(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Append(error) => Some(error),
+            _ => None,
+        }
+    }
+}
