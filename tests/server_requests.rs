@@ -75,8 +75,10 @@ fn what_does_not_fit_into_the_budget_is_answered_503_and_may_come_again() {
     let server = Server::start(directory.path(), &["--in-flight-bytes-max", "300000"]);
     let mut connection = server.connect();
     let large = block(&request(&["a"], &[(1, 1.0); 20_000]));
+    let long = snap::raw::Encoder::new().compress_vec(&[0; 400_000]).unwrap();
     for (path, headers, body) in [
         ("/api/v1/write", SNAPPY, &large),
+        ("/api/v1/write", SNAPPY, &long),
         ("/api/v1/write", SNAPPY, &vec![0; 300_001]),
         ("/write", "", &vec![b'\n'; 300_001]),
         ("/write", GZIP, &gzip(&[b'\n'; 1 << 20])),
@@ -88,7 +90,7 @@ fn what_does_not_fit_into_the_budget_is_answered_503_and_may_come_again() {
     let small = block(&request(&["a"], &[(1, 1.0)]));
     assert_eq!(connection.send("POST", "/api/v1/write", SNAPPY, &small).unwrap().status, 204);
     let status = server.get_json("/status.json");
-    assert_eq!((&status["refusals"]["in_flight"], &status["samples"]), (&json!(4), &json!(1)));
+    assert_eq!((&status["refusals"]["in_flight"], &status["samples"]), (&json!(5), &json!(1)));
 }
 
 const GZIP: &str = "Content-Encoding: gzip\r\n";

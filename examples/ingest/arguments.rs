@@ -41,6 +41,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", default_value = "134217728")]
     pub(crate) in_flight_bytes_max: usize,
 
+    /// How many samples a server keeps in memory, 16 bytes each; it takes no
+    /// more then
+    #[arg(long, default_value = "500000000")]
+    pub(crate) samples_max: u64,
+
     /// How many connections a server has at once
     #[arg(long, default_value = "512")]
     pub(crate) connections_max: NonZero<u16>,

@@ -54,7 +54,6 @@ mod go_float;
 mod progress;
 mod record;
 mod server;
-mod storage;
 mod stream;
 mod supervisor;
 mod workload;
@@ -73,7 +72,7 @@ fn main() -> ExitCode {
     let outcome = if arguments.child {
         run_child(&arguments)
     } else if let Some(directory) = &arguments.dump {
-        dump::dump(arguments.config(directory))
+        dump::dump(directory)
     } else if let Some(address) = arguments.listen {
         run_server(&arguments, address)
     } else {
@@ -104,6 +103,7 @@ fn run_server(arguments: &Arguments, address: SocketAddr) -> Result<(), Failure>
     server::serve(server::Options {
         address,
         config: arguments.config(directory),
+        samples_max: arguments.samples_max,
         limits: server::ServerLimits {
             request_bytes_max: arguments.request_bytes_max,
             in_flight_bytes_max: arguments.in_flight_bytes_max,

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use shardwal::timeseries::{Sample, SeriesHandle, Storage};
 
 use super::budget::{Budget, Reservation};
 use super::history::History;
 use super::refusal::{REASONS, Refusal};
 use super::series_cache::SeriesCache;
-use crate::storage::{Sample, SeriesHandle, Storage};
 
 /// What a request may be and what all of them may take.
 #[derive(Clone, Copy, Debug)]
@@ -127,9 +127,9 @@ impl App {
         if samples == 0 {
             return Ok(());
         }
-        let completion = self.storage()?.try_write(&batch).map_err(Refusal::Log)?;
+        let completion = self.storage()?.try_write_samples(&batch).map_err(Refusal::Storage)?;
         drop(batch);
-        completion.await.map_err(Refusal::Log)?;
+        completion.await.map_err(Refusal::Storage)?;
         drop(reservation);
         self.counters.count_samples(samples);
         Ok(())

@@ -46,7 +46,8 @@ struct Second {
 impl History {
     /// Takes down the second that has just passed.
     pub(crate) fn take_second(&mut self, app: &App) {
-        let stats = app.storage_if_open().map(|storage| storage.stats().total).unwrap_or_default();
+        let stats =
+            app.storage_if_open().map(|storage| storage.log().stats().total).unwrap_or_default();
         let now = Totals {
             samples: app.counters.samples(),
             requests: app.counters.requests(),

@@ -18,14 +18,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use shardwal::Config;
+use shardwal::timeseries::{Storage, StorageError, StorageOptions};
+use shardwal::{Config, ReplayOptions, ReplayProgress};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::Failure;
 use crate::progress::Progress;
-use crate::storage::Storage;
 use app::{App, Limits};
 
 mod app;
@@ -48,6 +48,8 @@ pub(crate) struct Options<'arguments> {
     pub(crate) address: SocketAddr,
     /// The log.
     pub(crate) config: Config,
+    /// What is kept in memory at most.
+    pub(crate) samples_max: u64,
     /// What requests may be and take.
     pub(crate) limits: Limits,
     /// The replay waits while this file exists; for tests.
@@ -114,21 +116,20 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
 fn open(
     app: &Arc<App>,
     options: &Options<'_>,
-) -> tokio::task::JoinHandle<Result<Storage, Failure>> {
-    let (app, config) = (Arc::clone(app), options.config.clone());
+) -> tokio::task::JoinHandle<Result<Storage, StorageError>> {
+    let app = Arc::clone(app);
     let hold = options.replay_hold.map(Path::to_path_buf);
+    let storage = StorageOptions::new(options.config.clone()).samples_max(options.samples_max);
     tokio::task::spawn_blocking(move || {
         while hold.as_ref().is_some_and(|file| file.exists()) {
             std::thread::sleep(Duration::from_millis(10));
         }
         let progress = Progress::start("replay", "bytes");
-        Storage::open(
-            config,
-            Arc::new(move |done, total| {
-                progress.show(done, total);
-                app.show_replay(done, total);
-            }),
-        )
+        let replay = ReplayOptions::default().progress(Arc::new(move |at: ReplayProgress| {
+            progress.show(at.bytes_done, at.bytes_total);
+            app.show_replay(at.bytes_done, at.bytes_total);
+        }));
+        Storage::open(storage.replay(replay))
     })
 }
 

@@ -15,12 +15,12 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderValue, Response, header};
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use shardwal::timeseries::{Labels, Matcher, TimeSeries};
 use tokio::sync::mpsc;
 
 use super::app::App;
 use super::refusal::Refusal;
 use super::selector;
-use crate::storage::{Labels, Matcher, TimeSeries};
 
 /// How many lines wait for the client.
 const LINES_AHEAD: usize = 4;

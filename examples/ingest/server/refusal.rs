@@ -10,6 +10,7 @@ use std::fmt;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use shardwal::Cause;
+use shardwal::timeseries::WriteError;
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -33,18 +34,20 @@ pub(crate) enum Refusal {
     InFlight,
     /// The rest of the request did not come in time.
     Slow,
-    /// The log has not taken it.
-    Log(Cause),
+    /// The storage or its log has not taken it.
+    Storage(WriteError),
 }
 
 /// The reasons, in the order of their counters.
-pub(crate) const REASONS: [&str; 12] = [
+pub(crate) const REASONS: [&str; 14] = [
     "invalid",
     "too_large",
     "encoding",
     "replaying",
     "in_flight",
     "slow",
+    "too_many_series",
+    "memory_full",
     "queue_full",
     "segment_not_ready",
     "disk_full",
@@ -54,38 +57,52 @@ pub(crate) const REASONS: [&str; 12] = [
 ];
 
 impl Refusal {
+    /// Why the log did not take it, if that is it.
+    fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Storage(WriteError::Refused(cause)) => Some(cause),
+            Self::Storage(WriteError::Append(error)) => Some(error.cause()),
+            _ => None,
+        }
+    }
+
     /// Which of [`REASONS`] it is.
     pub(crate) fn reason(&self) -> usize {
-        match self {
+        let cause = self.cause().map(|cause| match cause {
+            Cause::TooLarge { .. } => 1,
+            Cause::QueueFull => 8,
+            Cause::SegmentNotReady => 9,
+            Cause::DiskFull(_) => 10,
+            Cause::Poisoned(_) => 11,
+            Cause::WriterPanicked => 12,
+            _ => 13,
+        });
+        cause.unwrap_or(match self {
             Self::Invalid(_) => 0,
-            Self::TooLarge { .. } | Self::Log(Cause::TooLarge { .. }) => 1,
+            Self::TooLarge { .. } => 1,
             Self::Encoding(_) => 2,
             Self::Replaying => 3,
             Self::InFlight => 4,
             Self::Slow => 5,
-            Self::Log(Cause::QueueFull) => 6,
-            Self::Log(Cause::SegmentNotReady) => 7,
-            Self::Log(Cause::DiskFull(_)) => 8,
-            Self::Log(Cause::Poisoned(_)) => 9,
-            Self::Log(Cause::WriterPanicked) => 10,
-            Self::Log(_) => 11,
-        }
+            Self::Storage(WriteError::TooManySeries { .. }) => 6,
+            Self::Storage(_) => 7,
+        })
     }
 
     /// The status, and after how many seconds it may be worth to try again.
     fn status(&self) -> (StatusCode, Option<&'static str>) {
         let unavailable = |seconds| (StatusCode::SERVICE_UNAVAILABLE, Some(seconds));
-        match self {
-            Self::Invalid(_) => (StatusCode::BAD_REQUEST, None),
-            Self::TooLarge { .. } | Self::Log(Cause::TooLarge { .. }) => {
+        match (self, self.cause()) {
+            (Self::Invalid(_), _) => (StatusCode::BAD_REQUEST, None),
+            (Self::TooLarge { .. }, _) | (_, Some(Cause::TooLarge { .. })) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, None)
             }
-            Self::Encoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
-            Self::Replaying => unavailable("2"),
-            Self::InFlight | Self::Slow => unavailable("1"),
-            Self::Log(Cause::QueueFull | Cause::SegmentNotReady) => unavailable("1"),
+            (Self::Encoding(_), _) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+            (Self::Replaying, _) => unavailable("2"),
+            (Self::InFlight | Self::Slow, _)
+            | (_, Some(Cause::QueueFull | Cause::SegmentNotReady)) => unavailable("1"),
             // These need somebody to come.
-            Self::Log(_) => unavailable("10"),
+            (Self::Storage(_), _) => unavailable("10"),
         }
     }
 
@@ -131,7 +148,7 @@ impl fmt::Display for Refusal {
             Self::Replaying => formatter.write_str("the log is being replayed; try again"),
             Self::InFlight => formatter.write_str("too many requests are in flight; try again"),
             Self::Slow => formatter.write_str("the body did not come in time; try again"),
-            Self::Log(cause) => write!(formatter, "{cause}"),
+            Self::Storage(error) => write!(formatter, "{error}"),
         }
     }
 }

@@ -11,13 +11,13 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode, header};
+use shardwal::timeseries::{Labels, Sample, SeriesHandle, Storage};
 
 use super::app::App;
 use super::body;
 use super::budget::Reservation;
 use super::protobuf::{Entries, label_pairs};
 use super::refusal::Refusal;
-use crate::storage::{Labels, Sample, SeriesHandle, Storage};
 
 const PATH: &str = "/api/v1/write";
 
@@ -142,7 +142,7 @@ fn decode(
 fn find(storage: &Storage, labels: &[u8]) -> Result<SeriesHandle, Refusal> {
     let pairs = label_pairs(labels).map_err(|malformed| Refusal::Invalid(malformed.to_string()))?;
     let labels = Labels::new(pairs).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    storage.series_handle(&labels).map_err(Refusal::Log)
+    storage.series_handle(&labels).map_err(Refusal::Storage)
 }
 
 /// How many series were left out, and why the first was.

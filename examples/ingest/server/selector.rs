@@ -4,7 +4,7 @@
 //! up{job="node",host=~"h1.*",mode!="idle"}
 //! ```
 
-use crate::storage::{MatchOp, Matcher};
+use shardwal::timeseries::Matcher;
 
 /// The matchers of a selector.
 ///
@@ -16,7 +16,7 @@ pub(crate) fn parse(selector: &str) -> Result<Vec<Matcher>, String> {
     let name_end = rest.find(|c: char| !is_name(c) && c != ':').unwrap_or(rest.len());
     let (metric, after) = rest.split_at(name_end);
     if !metric.is_empty() {
-        matchers.push(Matcher::new(MatchOp::Equal, "__name__", metric)?);
+        matchers.push(Matcher::equal("__name__", metric));
     }
     rest = after.trim_start();
     if let Some(after) = rest.strip_prefix('{') {
@@ -45,20 +45,22 @@ fn is_name(c: char) -> bool {
 
 fn take_matcher(rest: &mut &str) -> Result<Matcher, String> {
     let (name, after) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
-    let operators = [
-        ("=~", MatchOp::Regex),
-        ("!~", MatchOp::NotRegex),
-        ("!=", MatchOp::NotEqual),
-        ("=", MatchOp::Equal),
-    ];
     let after = after.trim_start();
-    let found = operators.into_iter().find_map(|(text, op)| Some((op, after.strip_prefix(text)?)));
-    let (op, after) = found.ok_or_else(|| format!("an operator is missing before {after:?}"))?;
+    let operators = ["=~", "!~", "!=", "="];
+    let found = operators.into_iter().find_map(|each| Some((each, after.strip_prefix(each)?)));
+    let (operator, after) =
+        found.ok_or_else(|| format!("an operator is missing before {after:?}"))?;
     if name.is_empty() {
         return Err("a matcher has no label name".to_owned());
     }
     *rest = after.trim_start();
-    Matcher::new(op, name, &take_string(rest)?)
+    let value = take_string(rest)?;
+    match operator {
+        "=~" => Matcher::matches(name, &value).map_err(|error| error.to_string()),
+        "!~" => Matcher::not_matches(name, &value).map_err(|error| error.to_string()),
+        "!=" => Ok(Matcher::not_equal(name, value)),
+        _ => Ok(Matcher::equal(name, value)),
+    }
 }
 
 /// Takes a string in quotes, with the escapes that a selector needs.

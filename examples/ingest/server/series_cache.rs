@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use foldhash::fast::RandomState;
-
-use crate::storage::SeriesHandle;
+use shardwal::timeseries::SeriesHandle;
 
 /// What the cache may hold; when it is full it starts anew, which costs one
 /// parse a series and nothing else.

@@ -20,7 +20,7 @@ pub(crate) async fn page() -> Response<Body> {
 
 /// `/status.json`
 pub(crate) async fn numbers(State(app): State<Arc<App>>) -> Response<Body> {
-    let stats = app.storage_if_open().map(|storage| storage.stats()).unwrap_or_default();
+    let stats = app.storage_if_open().map(|storage| storage.log().stats()).unwrap_or_default();
     let shards: Vec<Value> = stats.shards.iter().map(shard).collect();
     let refusals: serde_json::Map<_, _> = REASONS
         .iter()

@@ -15,13 +15,13 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use flate2::read::MultiGzDecoder;
 use serde_json::json;
+use shardwal::timeseries::{Labels, Sample, SeriesHandle, Storage};
 
 use super::app::App;
 use super::body;
 use super::budget::Reservation;
 use super::refusal::Refusal;
 use super::series_cache::CacheReader;
-use crate::storage::{Labels, Sample, SeriesHandle, Storage};
 use line::{LineError, Lines, Point};
 use precision::Precision;
 
@@ -191,7 +191,7 @@ impl<'request> Batch<'request> {
 fn find(storage: &Storage, point: &Point<'_>, field: &[u8]) -> Result<SeriesHandle, Unreadable> {
     let pairs = name::labels(point.head, field).map_err(|what| point.error(what))?;
     let labels = Labels::new(pairs).map_err(|error| point.error(error.to_string()))?;
-    storage.series_handle(&labels).map_err(|cause| Unreadable::Request(Refusal::Log(cause)))
+    storage.series_handle(&labels).map_err(|error| Unreadable::Request(Refusal::Storage(error)))
 }
 
 /// What keeps a line from being a sample.
