@@ -7,6 +7,8 @@
 //! Prints samples a second (median, least, most of the rounds, the contenders
 //! in turn), and of the replay the rate and the most memory held.
 
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+
 #[path = "../tests/recording/mod.rs"]
 #[expect(dead_code, reason = "the codec's tests use the rest")]
 mod recording;
