@@ -14,6 +14,8 @@ use support::{Load, Outcome, Until, criterion, drive, open};
 
 const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
 const COMMIT_RECORDS: usize = 4;
+/// Of what each shard must add to what one has.
+const GROWTH_MIN: f64 = 0.9;
 const LOAD: Load =
     Load { threads: 64, in_flight: 16, until: Until::Records(1 << 10), allocate: false };
 
@@ -55,6 +57,8 @@ fn report_growth() {
     let one = median(1);
     for shards in SHARDS {
         let growth = median(shards) / one;
-        println!("{shards:>2} shards: {growth:.2} x one shard, {:.2} N", growth / shards as f64);
+        let of_each = growth / shards as f64;
+        println!("{shards:>2} shards: {growth:.2} x one shard, {of_each:.2} N");
+        assert!(of_each >= GROWTH_MIN, "throughput must grow by {GROWTH_MIN} N at least");
     }
 }

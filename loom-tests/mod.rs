@@ -20,6 +20,7 @@ mod completion;
 mod mailbox;
 mod mailbox_end;
 mod rig;
+mod state_machine;
 mod waiters;
 mod writer;
 mod writer_failure;

@@ -20,6 +20,7 @@ use crate::segment::{FoundHeader, segment_path};
 use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment_writer::prepare;
 use crate::segment_writer::{Prepared, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter};
+use crate::state_machine::{Driven, StateMachine};
 use crate::sync::{Arc, Mutex};
 use crate::writer::{CommitPolicy, Entry, Lane, Writer};
 
@@ -76,6 +77,11 @@ pub(super) const SYNCED: Shape = Shape { queue: 2, sync: true, segment_bytes: RO
 impl Rig {
     /// A fresh shard with its first segment in place, as open makes it.
     pub(super) fn new(shape: Shape) -> Self {
+        Self::driving(shape, None)
+    }
+
+    /// The same, whose writer drives a state machine.
+    pub(super) fn driving(shape: Shape, machine: Option<Box<dyn StateMachine>>) -> Self {
         let disk = SimDisk::with_dir(DIR);
         let header = SegmentHeader {
             identity: identity(1),
@@ -103,10 +109,11 @@ impl Rig {
             Arc::new(Mutex::new(vec![meta])),
         );
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
+        let machine = machine.map(Driven::new);
         let (lane, receiver) = Lane::new(shape.queue, u64::MAX);
         // It begins with nothing acknowledged and nothing marked beyond it.
         let writer =
-            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE, None);
+            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE, machine);
         Self { disk, lane, writer }
     }
 

@@ -95,7 +95,7 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
 const _: () = assert!(BATCH_BYTES_MAX <= (1 << 30));
 
 fn default_shards() -> usize {
-    4
+    2
 }
 
 fn default_queue_records() -> usize {
@@ -123,7 +123,7 @@ fn default_disk() -> Arc<dyn Disk> {
 }
 
 impl Config {
-    /// The defaults, for a log in `dir`, which is created if need be: 4 shards,
+    /// The defaults, for a log in `dir`, which is created if need be: 2 shards,
     /// queues of 8,192 records or 16 MiB, segments of 64 MiB, commits of up to
     /// 8,192 records or 4 MiB, [`Durability::Sync`]. The README says how they
     /// were measured.

@@ -194,20 +194,15 @@ impl Writer {
             if entry.batch_records > 0 {
                 rest_of_batch = entry.batch_records;
             }
+            rest_of_batch -= 1;
             match machine {
                 Some(machine) => {
                     machine.store(entry.key, &entry.payload);
-                    if rest_of_batch == 1 {
+                    if rest_of_batch == 0 {
                         machine.encode_batch(encoder, &place, durable, sequence + 1);
                     }
                 }
-                None => {
-                    if entry.batch_records > 0 {
-                        let records = entry.batch_records as usize;
-                        encoder.begin_batch(&place, durable, records, entry.batch_bytes as usize);
-                    }
-                    encoder.record(sequence, entry.key, &entry.payload);
-                }
+                None => encode(encoder, &place, durable, sequence, &entry),
             }
             if entry.stamp != 0 {
                 observer.queue_waited(now.saturating_sub(entry.stamp));
@@ -215,7 +210,6 @@ impl Writer {
             }
             records += 1;
             bytes += entry.weight();
-            rest_of_batch -= 1;
             let within = records < policy.records_max && encoder.len() < policy.bytes_max;
             rest_of_batch > 0 || within
         });
@@ -350,6 +344,15 @@ impl Drop for Writer {
         self.lane.progress.fail(self.receiver.head(), cause);
         self.lane.mailbox.close();
     }
+}
+
+/// Encodes one record as it is, its batch into one frame.
+fn encode(encoder: &mut Encoder, place: &Place, durable: u64, sequence: u64, entry: &Entry) {
+    if entry.batch_records > 0 {
+        let (records, bytes) = (entry.batch_records as usize, entry.batch_bytes as usize);
+        encoder.begin_batch(place, durable, records, bytes);
+    }
+    encoder.record(sequence, entry.key, &entry.payload);
 }
 
 /// Body bytes of a batch of these payload sizes.

@@ -101,7 +101,7 @@ fn every_label_stands_in_code_in_a_model_and_in_a_test() {
     for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
         let label = row.split('|').nth(1).expect("a row has cells").trim();
         assert!(code.contains(label), "{label} stands at no field or function");
-        let concurrent = !label.starts_with(['R', 'S', 'T']);
+        let concurrent = !label.starts_with(['R', 'T']) && label != "S3 COMPLETE";
         assert!(!concurrent || models.contains(label), "{label} stands in no model");
         assert!(tests.contains(label), "{label} stands in no test");
         labels += 1;

@@ -209,10 +209,10 @@ fn loses_nothing_at_any_call<L: SeriesLog>() {
             let storage = Storage::<L>::open_on(options(&disk, 2));
             let storage = storage.unwrap_or_else(|error| panic!("{what}: {error}"));
             told.check(&storage, &what);
-            storage.write(&series("after", 0, &[(1, 1.0)])).unwrap();
+            storage.write(&series("after", 0, &[(1, 1.0)])).expect("it goes on");
             storage.snapshot().unwrap_or_else(|error| panic!("{what}: {error}"));
             drop(storage);
-            let storage = Storage::<L>::open_on(options(&disk, 2)).unwrap();
+            let storage = Storage::<L>::open_on(options(&disk, 2)).expect("it opens again");
             assert_eq!(storage.query(&[Matcher::equal("__name__", "after")], ALL).len(), 1);
         }
         if !fired {

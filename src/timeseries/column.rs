@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn a_frozen_clone_does_not_change() {
         let mut column = Column::default();
-        (0..2000).for_each(|n| drop(column.insert(Sample::new(n, 1.0))));
+        (0..2000).for_each(|n| assert!(column.insert(Sample::new(n, 1.0))));
         let frozen = column.clone();
-        (0..2000).for_each(|n| drop(column.insert(Sample::new(n, 2.0))));
+        (0..2000).for_each(|n| assert!(!column.insert(Sample::new(n, 2.0))));
         assert!(frozen.samples().all(|sample| sample.value == 1.0));
         assert!(column.samples().all(|sample| sample.value == 2.0));
     }

@@ -121,3 +121,40 @@ impl SeriesHandle {
         SeriesSample { series: self.number, sample }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::codec::BatchEncoder;
+    use super::super::{Labels, Sample, SeriesId};
+    use super::{Memories, Restorer, ShardMemory};
+
+    fn memories() -> Memories {
+        let shards = (0..4).map(|_| Arc::new(ShardMemory::default())).collect();
+        Memories::new(shards, 10)
+    }
+
+    /// Two label sets with one id have one shard and one key, and stay two.
+    #[test]
+    fn series_whose_ids_collide_stay_two() {
+        let labels = |host| Labels::new([("host", host)]).expect("they are valid");
+        let colliding = ["a", "b"].map(|host| labels(host).with_id(SeriesId(7)));
+        let memories = memories();
+        let handles = colliding.each_ref().map(|labels| memories.handle(labels).expect("room"));
+        assert_eq!(handles[0].key, handles[1].key, "they collide");
+        let samples = handles.map(|handle| handle.with(Sample::new(1, f64::from(handle.number))));
+        let shard = &memories.shards()[memories.shard_of(7)];
+        shard.apply(&samples);
+        let found = shard.query(&[], &(0..=9));
+        assert_eq!(found.len(), 2);
+        assert_ne!(found[0].samples, found[1].samples);
+
+        let mut stored = Vec::new();
+        BatchEncoder::new().encode(true, &samples, shard.as_ref(), &mut stored);
+        let again = self::memories();
+        assert!(Restorer::new(&again).restore(&stored).is_ok());
+        let held: u64 = again.shards().iter().map(|shard| shard.samples()).sum();
+        assert_eq!(held, 2, "the log tells them apart too");
+    }
+}

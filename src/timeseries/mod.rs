@@ -21,7 +21,6 @@ mod single_mutex_log;
 mod snapshot;
 mod storage;
 mod storage_error;
-mod xxh64;
 
 pub use labels::{LABELS_BYTES_MAX, LABELS_MAX, LabelIter, Labels, METRIC_NAME, SeriesId};
 pub use labels_error::LabelsError;

@@ -1,0 +1,130 @@
+//! Models of the state machine that a writer drives: what callers see of it.
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+use super::check;
+use super::rig::{FIRST, Rig, SYNCED, answer, append, finish};
+use crate::disk::sim::{Call, Fault, FaultKind};
+use crate::mailbox::{Mailbox, Work};
+use crate::progress::Answer;
+use crate::state_machine::StateMachine;
+use crate::sync::Arc;
+
+/// What was applied, and whether it was fresh, without a lock: loom reports who
+/// looks while the writer is at it.
+#[derive(Default)]
+struct Applied {
+    keys: UnsafeCell<Vec<(u64, bool)>>,
+}
+
+// SAFETY: loom checks every access: the writer's before an answer, the callers'
+// after it.
+unsafe impl Sync for Applied {}
+// SAFETY: as above.
+unsafe impl Send for Applied {}
+
+/// Stores keys, and applies them.
+struct Keys {
+    stored: Vec<(u64, bool)>,
+    applied: Arc<Applied>,
+}
+
+impl StateMachine for Keys {
+    fn store(&mut self, fresh: bool, key: u64, _payload: &[u8], stored: &mut Vec<u8>) {
+        stored.push(0);
+        self.stored.push((key, fresh));
+    }
+
+    fn apply(&mut self) {
+        // SAFETY: nobody looks before an answer; loom checks it.
+        self.applied.keys.with_mut(|keys| unsafe { (*keys).append(&mut self.stored) });
+    }
+
+    fn discard(&mut self) {
+        self.stored.clear();
+    }
+
+    fn mark(&mut self, _next: u64) {}
+}
+
+fn applied(applied: &Applied) -> Vec<(u64, bool)> {
+    // SAFETY: after the last answer the writer applies nothing; loom checks it.
+    applied.keys.with(|keys| unsafe { (*keys).clone() })
+}
+
+/// S2 APPLY: whoever is answered finds what was acknowledged applied, in the
+/// log's order, and the writer no longer at it.
+#[test]
+fn an_answer_shows_what_was_applied() {
+    check("an_answer_shows_what_was_applied", 3, || {
+        let state = Arc::new(Applied::default());
+        let machine = Keys { stored: Vec::new(), applied: state.clone() };
+        let rig = Rig::driving(SYNCED, Some(Box::new(machine))).with_first(1);
+        let (_, lane, writer) = rig.start();
+        let (beside, seen) = (lane.clone(), state.clone());
+        let beside = thread::spawn(move || {
+            assert!(matches!(answer(&beside, FIRST), Answer::Acknowledged));
+            assert_eq!(applied(&seen), [(1, true)], "S2 APPLY");
+        });
+        assert!(matches!(answer(&lane, FIRST), Answer::Acknowledged));
+        assert_eq!(applied(&state), [(1, true)], "S2 APPLY");
+        beside.join().expect("it was answered");
+        finish(&lane, writer);
+    });
+}
+
+/// S2 APPLY, S1 FRESH: the first commit finds no room: nothing of it is
+/// applied, and the next record is fresh, as the first was.
+#[test]
+fn what_found_no_room_is_not_applied() {
+    check("what_found_no_room_is_not_applied", 2, || {
+        let state = Arc::new(Applied::default());
+        let machine = Keys { stored: Vec::new(), applied: state.clone() };
+        let rig = Rig::driving(SYNCED, Some(Box::new(machine))).with_first(1);
+        rig.disk.fail(Fault::new(Call::Write, 1, FaultKind::Error(28)));
+        let (_, lane, writer) = rig.start();
+        let beside = lane.clone();
+        let beside = thread::spawn(move || {
+            let ticket = append(&beside, 2).expect("it is open");
+            matches!(answer(&beside, ticket), Answer::Acknowledged)
+        });
+        let first = matches!(answer(&lane, FIRST), Answer::Acknowledged);
+        let told = [first, beside.join().expect("it was answered")];
+        finish(&lane, writer);
+        let expected: Vec<_> =
+            told.into_iter().zip([(1, true), (2, true)]).filter(|(is, _)| *is).collect();
+        let expected: Vec<_> = expected.into_iter().map(|(_, applied)| applied).collect();
+        assert_eq!(applied(&state), expected, "S2 APPLY: those who were told; S1 FRESH");
+        assert!(!first, "the first commit met the full disk");
+    });
+}
+
+/// Q4 WAKE: a mark is asked for beside a push: the receiver, asleep or not, does
+/// both, and each once.
+#[test]
+fn a_mark_request_races_push() {
+    check("a_mark_request_races_push", 3, || {
+        let (mailbox, mut receiver) = Mailbox::new(1, u64::MAX);
+        let asking = mailbox.clone();
+        let asked = thread::spawn(move || asking.request_mark());
+        let pushed = thread::spawn(move || mailbox.try_push(1, 0, |_| 7_u64));
+        let (mut marks, mut values) = (0, Vec::new());
+        while marks + values.len() < 2 {
+            match receiver.wait() {
+                Work::Mark => marks += 1,
+                Work::Values => receiver.drain(
+                    |_| 0,
+                    |_, value| {
+                        values.push(value);
+                        true
+                    },
+                ),
+                other => panic!("nobody asked for {other:?}"),
+            }
+        }
+        assert_eq!((marks, values), (1, vec![7]), "one request, one mark");
+        asked.join().expect("it has asked");
+        pushed.join().expect("it has pushed").expect("there is room");
+    });
+}
