@@ -130,6 +130,7 @@ struct Tally {
     samples: u64,
     offered: u64,
     refused: u64,
+    broken: u64,
     /// Of requests that were taken, in microseconds.
     latencies: Vec<u64>,
 }
@@ -174,7 +175,13 @@ impl<'run> Load<'run> {
             tally.offered += body.samples;
             let sent = Instant::now();
             loop {
-                let answer = connection.send("POST", "/api/v1/write", HEADERS, &body.bytes)?;
+                let answer = connection.send("POST", "/api/v1/write", HEADERS, &body.bytes);
+                let Ok(answer) = answer else {
+                    // As any client does: what became of it is not known.
+                    tally.broken += 1;
+                    connection = Connection::open(&self.arguments.to)?;
+                    continue;
+                };
                 match answer.status {
                     204 => {
                         tally.samples += body.samples;
@@ -216,6 +223,7 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
         all.samples += tally.samples;
         all.offered += tally.offered;
         all.refused += tally.refused;
+        all.broken += tally.broken;
         all.latencies.extend(tally.latencies);
     }
     all.latencies.sort_unstable();
@@ -226,13 +234,14 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
     };
     println!(
         "{} samples acknowledged in {seconds:.2} s: {:.0} samples/s; offered {:.0}/s; \
-         {} requests taken, {} refused with 503; {} connections",
+         {} requests taken, {} refused with 503; {} connections, broken {} times",
         all.samples,
         all.samples as f64 / seconds,
         all.offered as f64 / seconds,
         all.latencies.len(),
         all.refused,
         load.arguments.connections,
+        all.broken,
     );
     println!(
         "request P50 {:.2} ms, P99 {:.2} ms, max {:.2} ms",
