@@ -199,7 +199,8 @@ pub(crate) fn search_remains(
 ) -> io::Result<Remains> {
     const CHUNK: usize = 1 << 20;
     let mut remains = Remains::default();
-    let mut chunk = vec![0; CHUNK + FRAME_HEADER_BYTES];
+    let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut chunk = vec![0; left.min(CHUNK + FRAME_HEADER_BYTES)];
     let mut at = from;
     while at < end {
         let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());

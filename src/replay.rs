@@ -15,6 +15,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::{Damage, OpenError, Position, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
+use crate::parallel::cores;
 use crate::recovery::Folder;
 use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::segment_writer::SegmentMeta;
@@ -43,8 +44,7 @@ impl fmt::Debug for ReplayOptions {
 impl Default for ReplayOptions {
     /// As many threads as the machine has cores, 64 MiB, no progress.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { threads, memory_bytes: 64 << 20, progress: None }
+        Self { threads: cores(), memory_bytes: 64 << 20, progress: None }
     }
 }
 
