@@ -64,11 +64,21 @@ pub(crate) struct Survey {
     /// Records whose headers still stand in the torn tail.
     pub(crate) torn_records: u64,
     pub(crate) damage: Option<Damage>,
+    /// Whether it is in the newest segment, where a writer may have gone on
+    /// while this was read.
+    pub(crate) damaged_at_the_end: bool,
     /// The highest number of any segment file, used or not.
     pub(crate) highest_number: u64,
     /// Files that are no part of the log and may go once the next segment
     /// stands.
     pub(crate) superfluous: Vec<PathBuf>,
+}
+
+impl Survey {
+    /// Takes back what was found behind the end because a writer went on there.
+    pub(crate) fn forget_what_came_meanwhile(&mut self) {
+        (self.damage, self.torn_bytes, self.torn_records) = (None, 0, 0);
+    }
 }
 
 /// Reads a shard's folder, from the disk rather than from the cache.
@@ -238,7 +248,10 @@ impl Surveyor<'_> {
             Verdict::End | Verdict::TornTail => {
                 survey.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
             }
-            Verdict::Damage => survey.damage = Some(damage(folder, &path, &broken, here, mark)),
+            Verdict::Damage => {
+                survey.damage = Some(damage(folder, &path, &broken, here, mark));
+                survey.damaged_at_the_end = !broken.has_successor;
+            }
             Verdict::Newer => {
                 let what = format!("{:?} at byte {}", broken.stop, broken.offset);
                 return Err(OpenError::NewerFormat { file: path, what });
