@@ -203,7 +203,10 @@ pub(crate) fn check_manifest_is_latest(
     manifest: &Manifest,
     found: &[Found],
 ) -> Result<(), OpenError> {
-    let stale = |what| Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
+    let stale = |what: String| {
+        let what = format!("it is older than the log: {what}");
+        Err(OpenError::Manifest { file: dir.join("MANIFEST"), what })
+    };
     let current = manifest.current().map_or(0, |generation| generation.number);
     let is_given_up =
         |found: &Found| found.folder.identity.generation == current && found.folder.is_given_up();
@@ -265,8 +268,7 @@ pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, Segmen
     let of = |generation: &Generation| {
         let (generation, log) = (*generation, manifest.log);
         (0..generation.shards).map(move |shard| {
-            let identity =
-                SegmentIdentity { log, generation: generation.number, shard, number: 0 };
+            let identity = SegmentIdentity { log, generation: generation.number, shard, number: 0 };
             (generation.shard_dir(dir, shard), identity)
         })
     };
@@ -280,8 +282,7 @@ pub(crate) fn read_shard(
     identity: &SegmentIdentity,
 ) -> Result<Found, OpenError> {
     let purge = purge::load(disk, dir, identity)?;
-    let folder =
-        Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
+    let folder = Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
     let survey = survey(disk, &folder)?;
     Ok(Found { folder, purge, survey })
 }

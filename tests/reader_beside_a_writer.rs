@@ -51,7 +51,13 @@ impl Watched {
         Self { disk: disk.clone(), meanwhile: Arc::default() }
     }
 
-    fn before(self, call: &'static str, path: &str, nth: usize, act: impl FnOnce() + Send + 'static) -> Self {
+    fn before(
+        self,
+        call: &'static str,
+        path: &str,
+        nth: usize,
+        act: impl FnOnce() + Send + 'static,
+    ) -> Self {
         let act: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(act));
         let meanwhile = Meanwhile { call, path: path.into(), nth, act };
         self.meanwhile.lock().unwrap().push(meanwhile);
@@ -194,7 +200,8 @@ fn segments_that_follow_while_it_reads_are_no_damage() {
     for nth in 1..=3 {
         let (disk, log) = live(3);
         let segment = segment_path(1, 0, 1);
-        let watched = Watched::new(&disk).before("open", &segment, nth, move || append(&log, 3..90));
+        let watched =
+            Watched::new(&disk).before("open", &segment, nth, move || append(&log, 3..90));
         let (keys, report) = watched.read().unwrap();
         assert_intact(&report);
         assert!(keys.len() >= 3 && keys.iter().copied().eq(0..keys.len() as u64), "{keys:?}");
