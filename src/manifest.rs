@@ -137,6 +137,10 @@ impl Manifest {
             .ok_or_else(|| bad("it does not begin with `shardwal`"))?;
         if version != FORMAT_VERSION.to_string() {
             let what = format!("its format is version {version}, this is version {FORMAT_VERSION}");
+            let as_ours = text.replacen(first, &format!("shardwal {FORMAT_VERSION}"), 1);
+            if Self::parse(&as_ours).is_ok() {
+                return Err(bad("its format version does not match its checksum"));
+            }
             return Err(match version.parse::<u32>() {
                 Ok(version) if version > FORMAT_VERSION => Problem::Newer(what),
                 Ok(version) if version < FORMAT_VERSION => Problem::Older(what),

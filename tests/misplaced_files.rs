@@ -242,6 +242,18 @@ fn a_newer_format_is_refused_by_its_version_or_kind_and_an_older_one_by_its_vers
     }
 }
 
+/// A flipped bit makes a 1 a 0 or a 3, and the checksum knows.
+#[test]
+fn a_manifest_whose_version_rotted_is_no_other_versions() {
+    let victim = victim();
+    for bit in [0, 1] {
+        let mut manifest = file(&victim, MANIFEST);
+        manifest[9] ^= 1 << bit;
+        let words = [MANIFEST, "its format version does not match its checksum", "restore"];
+        assert_told(&with(&victim, MANIFEST, &manifest), &words);
+    }
+}
+
 #[test]
 fn a_manifest_from_before_the_last_change_of_shards_is_called_old() {
     let victim = victim();
