@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::disk::{Disk, OpenMode};
-use crate::error::{Damage, OpenError, Position, ReplayError};
+use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
 use crate::parallel::cores;
@@ -379,10 +379,6 @@ fn changed<E>(
     durable_below: u64,
     stop: Stop,
 ) -> ReplayError<E> {
-    let what = match stop {
-        Stop::Bad(what) => what,
-        _ => "the segment ends before its frames do",
-    };
     ReplayError::Log(OpenError::Damaged(Box::new(Damage {
         generation: plan.folder.identity.generation,
         shard: plan.folder.identity.shard,
@@ -390,6 +386,7 @@ fn changed<E>(
         offset,
         first_sequence,
         durable_below,
-        what: what.into(),
+        what: stop.to_string(),
+        advice: RESTORE.into(),
     })))
 }
