@@ -38,6 +38,26 @@ fn what_is_answered_204_is_found_by_name_and_after_a_restart() {
     check(&Server::start(directory.path(), &[]));
 }
 
+/// The log is truncated below a snapshot; what came before and after is there.
+#[test]
+fn a_snapshot_and_a_sigkill_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(directory.path(), &["--snapshot-samples", "20"]);
+    let write = |server: &Server, times: std::ops::Range<i64>| {
+        let samples: Vec<_> = times.map(|at| (at, 0.5)).collect();
+        assert_eq!(server.write(&request(&["up"], &samples)).status, 204);
+    };
+    write(&server, 0..30);
+    let said = server.wait_for("snapshot: ");
+    assert!(said.contains("30 samples of 1 series"), "{said}");
+    assert!(directory.path().join("snapshot").exists());
+    write(&server, 30..40);
+    server.kill();
+    let server = Server::start(directory.path(), &[]);
+    let found = server.export("up");
+    assert_eq!(found[0]["timestamps"], json!((0..40).collect::<Vec<_>>()));
+}
+
 #[test]
 fn what_is_acknowledged_survives_sigkill() {
     let directory = tempfile::tempdir().unwrap();

@@ -46,6 +46,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "500000000")]
     pub(crate) samples_max: u64,
 
+    /// A server takes a snapshot and truncates its log after so many samples
+    #[arg(long, default_value = "50000000")]
+    pub(crate) snapshot_samples: NonZero<u64>,
+
     /// How many connections a server has at once
     #[arg(long, default_value = "512")]
     pub(crate) connections_max: NonZero<u16>,

@@ -104,6 +104,7 @@ fn run_server(arguments: &Arguments, address: SocketAddr) -> Result<(), Failure>
         address,
         config: arguments.config(directory),
         samples_max: arguments.samples_max,
+        snapshot_samples: arguments.snapshot_samples.get(),
         limits: server::ServerLimits {
             request_bytes_max: arguments.request_bytes_max,
             in_flight_bytes_max: arguments.in_flight_bytes_max,

@@ -50,6 +50,8 @@ pub(crate) struct Options<'arguments> {
     pub(crate) config: Config,
     /// What is kept in memory at most.
     pub(crate) samples_max: u64,
+    /// A snapshot is taken, and the log truncated, after so many samples.
+    pub(crate) snapshot_samples: u64,
     /// What requests may be and take.
     pub(crate) limits: Limits,
     /// The replay waits while this file exists; for tests.
@@ -81,6 +83,7 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     let app = Arc::new(App::new(options.limits, metrics));
     let opened = open(&app, &options);
     tokio::spawn(keep_history(Arc::clone(&app)));
+    tokio::spawn(keep_log_short(Arc::clone(&app), options.snapshot_samples));
     let (end, ends) = watch::channel(false);
     let connections_max = options.limits.connections_max;
     let served = tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
@@ -141,6 +144,33 @@ async fn keep_history(app: Arc<App>) {
         seconds.tick().await;
         app.metrics.run_upkeep();
         app.history.lock().unwrap_or_else(PoisonError::into_inner).take_second(&app);
+    }
+}
+
+/// Takes a snapshot each time that so many samples have been acknowledged, so
+/// that neither the log nor the next replay grows without end.
+async fn keep_log_short(app: Arc<App>, samples: u64) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut covered = 0;
+    loop {
+        seconds.tick().await;
+        let acknowledged = app.counters.samples();
+        if acknowledged - covered < samples {
+            continue;
+        }
+        let app = Arc::clone(&app);
+        let snapshot =
+            tokio::task::spawn_blocking(move || app.storage_if_open().map(Storage::snapshot));
+        match snapshot.await {
+            Ok(Some(Ok(report))) => println!(
+                "snapshot: {} samples of {} series in {} bytes",
+                report.samples, report.series, report.bytes
+            ),
+            // It is tried again; what it would have held stays in the log.
+            Ok(Some(Err(error))) => eprintln!("snapshot: {error}"),
+            Ok(None) | Err(_) => {}
+        }
+        covered = acknowledged;
     }
 }
 
