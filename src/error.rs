@@ -249,13 +249,18 @@ pub struct Damage {
     pub durable_below: u64,
     /// What is wrong there.
     pub what: String,
+    /// What to do about it.
+    pub advice: String,
 }
+
+/// What to do where nothing more is known than that bytes have changed.
+pub(crate) const RESTORE: &str = "restore the file from a copy";
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "generation {} shard {}: {} at byte {} of {}; sequences {}..{} were durable and cannot be read",
+            "generation {} shard {}: {} at byte {} of {}; sequences {}..{} were durable and cannot be read; {}",
             self.generation,
             self.shard,
             self.what,
@@ -263,6 +268,7 @@ impl fmt::Display for Damage {
             self.file.display(),
             self.first_sequence,
             self.durable_below,
+            self.advice,
         )
     }
 }
@@ -285,11 +291,12 @@ pub enum OpenError {
         /// The holder, if it could be read.
         pid: Option<u32>,
     },
-    /// Data that was durable cannot be read. Restore the files from a copy.
+    /// Data that was durable cannot be read. It says what to do.
     Damaged(Box<Damage>),
-    /// The manifest is missing or cannot be read, though the directory holds a log.
+    /// The manifest, or a shard's purge mark, is missing, older than the log
+    /// beside it, or cannot be read.
     Manifest {
-        /// The manifest.
+        /// The manifest, or the purge file.
         file: PathBuf,
         /// What is wrong with it.
         what: String,
@@ -300,6 +307,14 @@ pub enum OpenError {
         /// The file that says so.
         file: PathBuf,
         /// What this version does not know.
+        what: String,
+    },
+    /// The log is in a format that is older than this version reads. Version 1
+    /// is the first.
+    OlderFormat {
+        /// The file that says so.
+        file: PathBuf,
+        /// What this version does not know any more.
         what: String,
     },
     /// There is no log in the directory (said by those who only read).
@@ -336,18 +351,20 @@ impl fmt::Display for OpenError {
             Self::Locked { dir, pid: None } => {
                 write!(f, "{} is open elsewhere; close it there first", dir.display())
             }
-            Self::Damaged(damage) => write!(
-                f,
-                "the log is damaged and was left as it is: {damage}; restore the file from a copy"
-            ),
-            Self::Manifest { file, what } => write!(
-                f,
-                "{}: {what}; the log was left as it is, restore the manifest from a copy",
-                file.display()
-            ),
+            Self::Damaged(damage) => {
+                write!(f, "the log is damaged and was left as it is: {damage}")
+            }
+            Self::Manifest { file, what } => {
+                write!(f, "{}: {what}; the log was left as it is, {RESTORE}", file.display())
+            }
             Self::NewerFormat { file, what } => write!(
                 f,
                 "{}: {what}; open it with the version of shardwal that wrote it",
+                file.display()
+            ),
+            Self::OlderFormat { file, what } => write!(
+                f,
+                "{}: {what}; read it with a version of shardwal that knows it, and append it to a new log",
                 file.display()
             ),
             Self::NotALog { dir } => write!(f, "there is no log in {}", dir.display()),

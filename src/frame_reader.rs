@@ -4,6 +4,7 @@
 //! checksum, allocates no more than its chunk or one frame, and says where and
 //! why it stopped; what that means is for [`crate::recovery`] to judge.
 
+use std::fmt;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +25,18 @@ pub(crate) enum Stop {
     Bad(&'static str),
     /// A frame of a kind that this version does not know and may not skip.
     UnknownKind(u8),
+}
+
+impl fmt::Display for Stop {
+    /// What is wrong where a frame should be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End => f.write_str("the segment ends before its frames do"),
+            Self::Blank => f.write_str("zeros stand where a frame was"),
+            Self::Bad(what) => f.write_str(what),
+            Self::UnknownKind(kind) => write!(f, "it has a frame of the unknown kind {kind}"),
+        }
+    }
 }
 
 /// A frame whose checksums match.
@@ -199,7 +212,8 @@ pub(crate) fn search_remains(
 ) -> io::Result<Remains> {
     const CHUNK: usize = 1 << 20;
     let mut remains = Remains::default();
-    let mut chunk = vec![0; CHUNK + FRAME_HEADER_BYTES];
+    let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut chunk = vec![0; left.min(CHUNK + FRAME_HEADER_BYTES)];
     let mut at = from;
     while at < end {
         let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());

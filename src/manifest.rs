@@ -54,6 +54,7 @@ pub(crate) struct Manifest {
 
 enum Problem {
     Newer(String),
+    Older(String),
     Bad(String),
 }
 
@@ -90,6 +91,7 @@ impl Manifest {
             Ok(manifest) => Ok(Some(manifest)),
             Err(Problem::Bad(what)) => Err(bad(what)),
             Err(Problem::Newer(what)) => Err(OpenError::NewerFormat { file: path.clone(), what }),
+            Err(Problem::Older(what)) => Err(OpenError::OlderFormat { file: path.clone(), what }),
         }
     }
 
@@ -134,11 +136,15 @@ impl Manifest {
             .strip_prefix("shardwal ")
             .ok_or_else(|| bad("it does not begin with `shardwal`"))?;
         if version != FORMAT_VERSION.to_string() {
+            let what = format!("its format is version {version}, this is version {FORMAT_VERSION}");
+            let as_ours = text.replacen(first, &format!("shardwal {FORMAT_VERSION}"), 1);
+            if Self::parse(&as_ours).is_ok() {
+                return Err(bad("its format version does not match its checksum"));
+            }
             return Err(match version.parse::<u32>() {
-                Ok(version) => Problem::Newer(format!(
-                    "its format is version {version}, this is version {FORMAT_VERSION}"
-                )),
-                Err(_) => bad("its format version is no number"),
+                Ok(version) if version > FORMAT_VERSION => Problem::Newer(what),
+                Ok(version) if version < FORMAT_VERSION => Problem::Older(what),
+                _ => bad("its format version is no number"),
             });
         }
         let (body, crc) = text

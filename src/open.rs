@@ -71,7 +71,10 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     create_dirs(disk.as_ref(), dir)?;
     let lock = take_lock(disk.as_ref(), dir)?;
     let manifest = load_manifest(disk.as_ref(), dir)?;
-    let (found, report) = read_shards(disk.as_ref(), dir, &manifest)?;
+    let found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
+        read_shard(disk.as_ref(), dir, identity)
+    })?;
+    let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
     if let Some(damage) = report.damage().next() {
         return Err(OpenError::Damaged(Box::new(damage.clone())));
     }
@@ -194,13 +197,16 @@ fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
 
 /// Refuses a manifest that is older than the files beside it: going on from it
 /// would lose what the later generations hold.
-fn check_manifest_is_latest(
+pub(crate) fn check_manifest_is_latest(
     disk: &dyn Disk,
     dir: &Path,
     manifest: &Manifest,
     found: &[Found],
 ) -> Result<(), OpenError> {
-    let stale = |what| Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
+    let stale = |what: String| {
+        let what = format!("it is older than the log: {what}");
+        Err(OpenError::Manifest { file: dir.join("MANIFEST"), what })
+    };
     let current = manifest.current().map_or(0, |generation| generation.number);
     let is_given_up =
         |found: &Found| found.folder.identity.generation == current && found.folder.is_given_up();
@@ -214,15 +220,26 @@ fn check_manifest_is_latest(
     Ok(())
 }
 
-/// The manifest, or a new one for a directory that holds no log.
-fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
+/// The manifest; `None` for a directory that holds no log, or is none.
+pub(crate) fn find_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, OpenError> {
     if let Some(manifest) = Manifest::load(disk, dir)? {
-        return Ok(manifest);
+        return Ok(Some(manifest));
     }
-    let names = disk.list(dir).map_err(OpenError::io("listing", dir))?;
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listed => listed.map_err(OpenError::io("listing", dir))?,
+    };
     if names.iter().any(|name| is_generation(name)) {
         let what = "it is missing, though generations stand beside it".into();
         return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
+    }
+    Ok(None)
+}
+
+/// The manifest, or a new one for a directory that holds no log.
+fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
+    if let Some(manifest) = find_manifest(disk, dir)? {
+        return Ok(manifest);
     }
     sync_the_way_to(disk, dir)?;
     let manifest = Manifest::new();
@@ -246,29 +263,28 @@ pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErr
     Ok(())
 }
 
-/// Reads every shard of every generation, in parallel. Changes nothing.
-pub(crate) fn read_shards(
+/// Every shard of every generation: its folder, and who it is.
+pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, SegmentIdentity)> {
+    let of = |generation: &Generation| {
+        let (generation, log) = (*generation, manifest.log);
+        (0..generation.shards).map(move |shard| {
+            let identity = SegmentIdentity { log, generation: generation.number, shard, number: 0 };
+            (generation.shard_dir(dir, shard), identity)
+        })
+    };
+    manifest.generations.iter().flat_map(of).collect()
+}
+
+/// Reads a shard. Changes nothing.
+pub(crate) fn read_shard(
     disk: &dyn Disk,
     dir: &Path,
-    manifest: &Manifest,
-) -> Result<(Vec<Found>, RecoveryReport), OpenError> {
-    let mut identities = Vec::new();
-    for generation in &manifest.generations {
-        for shard in 0..generation.shards {
-            let number = generation.number;
-            let identity =
-                SegmentIdentity { log: manifest.log, generation: number, shard, number: 0 };
-            identities.push((generation.shard_dir(dir, shard), identity));
-        }
-    }
-    let found = in_parallel(&identities, |(dir, identity)| {
-        let purge = purge::load(disk, dir, identity)?;
-        let folder = Folder { dir: dir.clone(), identity: *identity, purged_below: purge.below };
-        let survey = survey(disk, &folder)?;
-        Ok(Found { folder, purge, survey })
-    })?;
-    let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
-    Ok((found, report))
+    identity: &SegmentIdentity,
+) -> Result<Found, OpenError> {
+    let purge = purge::load(disk, dir, identity)?;
+    let folder = Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
+    let survey = survey(disk, &folder)?;
+    Ok(Found { folder, purge, survey })
 }
 
 type Fresh = (Folder, PurgeMark, Settled);

@@ -1,8 +1,16 @@
 //! One thing done to each of many, on as many threads as there are cores.
 
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+/// How many threads run at once. Asked for once: on Linux the answer is read
+/// from files of the control group, which takes longer than a small log.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
+}
 
 /// The results in the items' order, or the first error in that order. A panic
 /// is passed on.
@@ -10,7 +18,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     run: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
+    let threads = cores().min(items.len());
     let next = AtomicUsize::new(0);
     let work = || -> Vec<(usize, Result<R, E>)> {
         let mut done = Vec::new();

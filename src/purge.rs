@@ -51,7 +51,13 @@ pub(crate) fn load(
     identity: &SegmentIdentity,
 ) -> Result<PurgeMark, OpenError> {
     let path = purge_path(dir);
-    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = "it is missing, and with it perhaps the shard's folder".into();
+            return Err(OpenError::Manifest { file: path, what });
+        }
+        opened => opened.map_err(OpenError::io("opening", &path))?,
+    };
     file.drop_cache();
     let mut best = None;
     for offset in SLOT_OFFSETS {

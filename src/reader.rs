@@ -2,16 +2,16 @@
 //! takes no lock, so it works beside a live writer and on a read-only mount.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::disk::{Disk, OpenMode, RealDisk};
-use crate::error::{Damage, OpenError, ReplayError};
-use crate::frame_reader::FrameReader;
-use crate::manifest::Manifest;
-use crate::open::{Found, read_shards};
-use crate::recovery::{Folder, RecoveryReport, survey};
+use crate::error::{OpenError, ReplayError};
+use crate::frame_reader::{FrameReader, is_consistent};
+use crate::open::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
+use crate::parallel::in_parallel;
+use crate::recovery::{RecoveryReport, Survey};
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
-use crate::segment::segment_number;
+use crate::segment::SegmentIdentity;
 use crate::sync::Arc;
 
 /// A log opened for reading only.
@@ -41,11 +41,23 @@ impl LogReader {
     /// # Errors
     /// As for [`LogReader::open`].
     pub fn open_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let dir: PathBuf = dir.as_ref().to_path_buf();
-        let manifest = Manifest::load(disk.as_ref(), &dir)?
-            .ok_or_else(|| OpenError::NotALog { dir: dir.clone() })?;
-        let (mut found, _) = read_shards(disk.as_ref(), &dir, &manifest)?;
-        found.iter_mut().try_for_each(|found| look_again(disk.as_ref(), found))?;
+        let dir = dir.as_ref();
+        let load = || find_manifest(disk.as_ref(), dir);
+        let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
+        let mut manifest = load()?.ok_or_else(not_a_log)?;
+        let found = loop {
+            let found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
+                look(disk.as_ref(), dir, identity)
+            })?;
+            let latest = check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found);
+            let Err(stale) = latest else { break found };
+            // The shard count may have been changed since the manifest was read.
+            let later = load()?.ok_or_else(not_a_log)?;
+            if later == manifest {
+                return Err(stale);
+            }
+            manifest = later;
+        };
         let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
@@ -84,35 +96,61 @@ impl LogReader {
     }
 }
 
-/// So many looks at a shard decide whether it is damaged.
-const LOOKS: usize = 4;
+/// More looks at a shard than any race needs.
+const LOOKS: usize = 16;
 
-/// Beside a live writer a survey can seem to find damage: it stops where the
-/// log ended a moment ago, and then finds frames that were written since. Where
-/// reading goes on at a second look, there is none. A segment that was rolled or
-/// removed meanwhile takes another survey.
-fn look_again(disk: &dyn Disk, found: &mut Found) -> Result<(), OpenError> {
+/// Surveys a shard beside a writer. What is wrong while it is read need not be:
+/// frames come behind the end that was read, a segment is rolled, truncated or
+/// superseded. Each look begins after the one before has ended, and what that
+/// one could not read at a place has been written, or marked as gone, by then:
+/// so damage is what two looks in a row find at the same place.
+fn look(disk: &dyn Disk, dir: &Path, identity: &SegmentIdentity) -> Result<Found, OpenError> {
+    let mut last = None;
     for _ in 1..LOOKS {
-        let Some(damage) = &found.survey.damage else { return Ok(()) };
-        if reads_on(disk, &found.folder, damage)? {
-            found.survey.damage = None;
-            return Ok(());
+        let looked = read_shard(disk, dir, identity);
+        let place = match &looked {
+            Ok(Found { survey: Survey { damage: Some(damage), .. }, .. }) => {
+                Some((damage.file.clone(), damage.offset))
+            }
+            Err(OpenError::Io { path, source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Some((path.clone(), 0))
+            }
+            Ok(_) | Err(_) => None,
+        };
+        if place.is_none() || place == last {
+            return looked;
         }
-        found.survey = survey(disk, &found.folder)?;
+        if let Ok(mut found) = looked
+            && went_on(disk, &found)?
+        {
+            found.survey.forget_what_came_meanwhile();
+            return Ok(found);
+        }
+        last = place;
     }
-    Ok(())
+    read_shard(disk, dir, identity)
 }
 
-/// Whether a frame stands where reading stopped.
-fn reads_on(disk: &dyn Disk, folder: &Folder, damage: &Damage) -> Result<bool, OpenError> {
-    let name = damage.file.file_name().and_then(|name| name.to_str());
-    let Some(number) = name.and_then(segment_number) else { return Ok(false) };
+/// Whether the frame that belongs where reading stopped stands there now. It
+/// spares a second look at a long shard, which would be overtaken as well.
+fn went_on(disk: &dyn Disk, found: &Found) -> Result<bool, OpenError> {
+    let survey = &found.survey;
+    let (Some(damage), Some(link)) = (&survey.damage, survey.links.last()) else {
+        return Ok(false);
+    };
+    if !survey.damaged_at_the_end {
+        return Ok(false);
+    }
     let file = match disk.open(&damage.file, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened.map_err(OpenError::io("opening", &damage.file))?,
     };
     let end = file.len().map_err(OpenError::io("reading the size of", &damage.file))?;
-    let mut frames = FrameReader::new(file, folder.seed(number), damage.offset, end, 1 << 16);
+    let seed = found.folder.seed(link.header.identity.number);
+    let mut frames = FrameReader::new(file, seed, damage.offset, end, 1 << 16);
     let frame = frames.next().map_err(OpenError::io("reading", &damage.file))?;
-    Ok(damage.offset > 0 && frame.is_ok())
+    Ok(frame.is_ok_and(|frame| {
+        let first = link.header.first_sequence + u64::from(frame.header.first);
+        first >= damage.first_sequence && is_consistent(&frame)
+    }))
 }

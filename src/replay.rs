@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::disk::{Disk, OpenMode};
-use crate::error::{Damage, OpenError, Position, ReplayError};
+use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
+use crate::parallel::cores;
 use crate::recovery::Folder;
 use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::segment_writer::SegmentMeta;
@@ -43,8 +44,7 @@ impl fmt::Debug for ReplayOptions {
 impl Default for ReplayOptions {
     /// As many threads as the machine has cores, 64 MiB, no progress.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { threads, memory_bytes: 64 << 20, progress: None }
+        Self { threads: cores(), memory_bytes: 64 << 20, progress: None }
     }
 }
 
@@ -379,10 +379,6 @@ fn changed<E>(
     durable_below: u64,
     stop: Stop,
 ) -> ReplayError<E> {
-    let what = match stop {
-        Stop::Bad(what) => what,
-        _ => "the segment ends before its frames do",
-    };
     ReplayError::Log(OpenError::Damaged(Box::new(Damage {
         generation: plan.folder.identity.generation,
         shard: plan.folder.identity.shard,
@@ -390,6 +386,7 @@ fn changed<E>(
         offset,
         first_sequence,
         durable_below,
-        what: what.into(),
+        what: stop.to_string(),
+        advice: RESTORE.into(),
     })))
 }

@@ -1,6 +1,7 @@
 //! Segments: one file of a shard, its name, its header and its identity.
 //! Bytes only, no I/O. FORMAT.md specifies each byte.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
@@ -68,6 +69,8 @@ pub(crate) enum FoundHeader {
     Blank,
     /// A version from the future.
     Newer(u32),
+    /// A version from before the first.
+    Older(u32),
     /// Another segment's header, whole: a copied or renamed file.
     Foreign(SegmentIdentity),
     Bad,
@@ -109,8 +112,10 @@ impl SegmentHeader {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
         let long = |at: usize| u64::from(int(at)) | u64::from(int(at + 4)) << 32;
-        if int(8) != FORMAT_VERSION {
-            return FoundHeader::Newer(int(8));
+        match int(8).cmp(&FORMAT_VERSION) {
+            Ordering::Less => return FoundHeader::Older(int(8)),
+            Ordering::Equal => {}
+            Ordering::Greater => return FoundHeader::Newer(int(8)),
         }
         let mut log = [0; 16];
         log.copy_from_slice(&bytes[24..40]);

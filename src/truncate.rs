@@ -109,7 +109,7 @@ fn check(
             let gone = shard.folder.is_given_up();
             (&shard.folder, if gone { GIVEN_UP } else { shard.next_sequence })
         })
-        .chain(current.iter().map(|shard| (shard.folder(), shard.acknowledged_below())));
+        .chain(current.iter().map(|shard| (shard.folder(), reached(shard))));
     let ends: Vec<_> = ends
         .filter(|(folder, _)| folder.identity.generation == checkpoint.generation())
         .map(|(_, end)| end)
@@ -129,6 +129,12 @@ fn check(
         )),
         None => Ok(()),
     }
+}
+
+/// How far a shard has come. A sync is known a moment before what it
+/// acknowledges, and a checkpoint of that moment is the log's own.
+fn reached(shard: &WalShard) -> u64 {
+    shard.acknowledged_below().max(shard.durable_below())
 }
 
 impl Target<'_> {

@@ -155,3 +155,32 @@ fn what_differs_between_operating_systems_is_kept_in_the_disk() {
         assert!(!named || path.starts_with("disk") || path.starts_with("bin"), "{path}");
     }
 }
+
+#[test]
+fn each_test_that_the_promise_names_exists() {
+    let page = fs::read_to_string(root().join("docs/durability.md")).expect("the page is there");
+    let mut named = BTreeSet::new();
+    for word in page.split('`') {
+        let Some((file, test)) = word.split_once("::") else { continue };
+        let path = root().join("tests").join(format!("{file}.rs"));
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{word}: {error}"));
+        let (before, _) =
+            text.split_once(&format!("fn {test}() {{")).unwrap_or_else(|| panic!("no {word}"));
+        // What stands between its attribute and its name are attributes.
+        let (_, between) = before.rsplit_once("#[test]").unwrap_or_else(|| panic!("no {word}"));
+        assert!(!between.contains("fn "), "{word} is no test");
+        named.insert(word);
+    }
+    assert!(named.len() >= 40, "{} tests are named", named.len());
+    // A row that promises something and names nothing is none.
+    for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("held by")) {
+        assert!(row.ends_with("held by |"), "the last column of {row} is the test");
+    }
+    for section in ["## The promise", "## Damage"] {
+        let rows = page.split(section).nth(1).and_then(|text| text.split("\n## ").next());
+        let rows = rows.expect("the section is there").lines();
+        for row in rows.filter(|line| line.starts_with("| ") && !line.starts_with("| case")) {
+            assert!(row.contains("::"), "nothing holds {row}");
+        }
+    }
+}

@@ -104,15 +104,15 @@ fn a_reader_that_knows_only_the_format_prints_the_same() {
 }
 
 #[test]
-fn inspect_tells_a_whole_log_from_a_damaged_one_and_changes_neither() {
+fn verify_tells_a_whole_log_from_a_damaged_one_and_changes_neither() {
     let scratch = tempfile::tempdir().unwrap();
     golden_copy(scratch.path());
     let log = scratch.path().display().to_string();
     let before = bytes_below(scratch.path());
-    let whole = run(&["inspect", &log]);
+    let whole = run(&["verify", &log]);
     assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
     assert!(text(&whole.stdout).contains("generation"), "{}", text(&whole.stdout));
-    let report: Value = serde_json::from_slice(&run(&["inspect", &log, "--json"]).stdout).unwrap();
+    let report: Value = serde_json::from_slice(&run(&["verify", &log, "--json"]).stdout).unwrap();
     assert_eq!(report["shards"].as_array().map(Vec::len), Some(5));
     assert_eq!(bytes_below(scratch.path()), before);
 
@@ -121,11 +121,11 @@ fn inspect_tells_a_whole_log_from_a_damaged_one_and_changes_neither() {
     bytes[200] ^= 1;
     fs::write(&segment, bytes).unwrap();
     let before = bytes_below(scratch.path());
-    let damaged = run(&["inspect", &log]);
+    let damaged = run(&["verify", &log]);
     assert_eq!(damaged.status.code(), Some(1));
     let place = "generation 2 shard 0: a frame's body does not match its checksum at byte 112";
     assert!(text(&damaged.stdout).contains(place), "{}", text(&damaged.stdout));
-    let damaged = run(&["inspect", &log, "--json"]);
+    let damaged = run(&["verify", &log, "--json"]);
     let report: Value = serde_json::from_slice(&damaged.stdout).unwrap();
     assert_eq!(report["shards"][2]["damage"]["offset"], 112);
     let dumped = run(&["dump", &log]);
@@ -143,8 +143,8 @@ fn what_cannot_be_read_or_understood_ends_with_2() {
         &["frobnicate"],
         &["dump"],
         &["dump", &empty],
-        &["inspect", &empty],
-        &["inspect", "/nonexistent"],
+        &["verify", &empty],
+        &["verify", "/nonexistent"],
         &["bench", "--dir", "/nonexistent/x/y", "--durability", "fast"],
         &["bench", "--dir", "/proc/shardwal", "--seconds", "0.1"],
     ];
@@ -161,7 +161,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let scratch = tempfile::tempdir().unwrap();
     let log = golden().join("log").display().to_string();
     let errors = scratch.path().join("errors");
-    for arguments in [&["dump", &log][..], &["inspect", &log], &["inspect", &log, "--json"]] {
+    for arguments in [&["dump", &log][..], &["verify", &log], &["verify", &log, "--json"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = shardwal(arguments)

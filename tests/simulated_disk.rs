@@ -958,3 +958,20 @@ mod damage {
         assert!(format!("{disk:?} {:?}", create(&disk, "/a")).contains("/a"));
     }
 }
+
+#[test]
+fn a_copy_crashes_alone() {
+    let disk = disk_with(&[1; 600]);
+    let mut file = open(&disk, "/a");
+    file.write_at(&[2; 600], 0).expect("room");
+    let copy = disk.copy();
+    assert_eq!(copy.unsynced(), disk.unsynced());
+    assert_eq!(lose_all(&copy).read_file("/a"), Some(vec![1; 600]));
+    assert_eq!(copy.read_file("/a"), Some(vec![2; 600]));
+    assert_dead(copy.list(path("/")));
+    // The one that was copied lives on, and its copy stays behind.
+    file.write_at(&[3; 600], 0).expect("room");
+    file.sync_data().expect("no fault");
+    assert_eq!(lose_all(&disk).read_file("/a"), Some(vec![3; 600]));
+    assert_eq!(lose_all(&copy).read_file("/a"), Some(vec![1; 600]));
+}

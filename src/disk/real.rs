@@ -22,7 +22,7 @@ impl Disk for RealDisk {
             OpenMode::Write => drop(options.write(true)),
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile { file: options.open(path)?, locked: false }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -67,7 +67,7 @@ impl Disk for RealDisk {
         // `File::try_lock` is flock(2) on Unix: it belongs to the open file,
         // so a second open in this process conflicts as well.
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile { file, locked: true }))
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
@@ -90,39 +90,53 @@ fn copy_on_write(_path: &Path) -> bool {
 
 /// An open file of the operating system.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    locked: bool,
+}
+
+impl Drop for RealFile {
+    /// Closing would give a lock up only once every process that was forked
+    /// meanwhile has closed its copy, or come to its `exec`.
+    fn drop(&mut self) {
+        if self.locked {
+            // The file is closed next, which is all else that can be done.
+            drop(self.file.unlock());
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     #[cfg(unix)]
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, bytes, offset)
+        std::os::unix::fs::FileExt::read_at(&self.file, bytes, offset)
     }
 
     #[cfg(windows)]
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.0, bytes, offset)
+        std::os::windows::fs::FileExt::seek_read(&self.file, bytes, offset)
     }
 
     #[cfg(unix)]
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(&self.0, bytes, offset)
+        std::os::unix::fs::FileExt::write_at(&self.file, bytes, offset)
     }
 
     #[cfg(windows)]
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)
+        std::os::windows::fs::FileExt::seek_write(&self.file, bytes, offset)
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|metadata| metadata.len())
+        self.file.metadata().map(|metadata| metadata.len())
     }
 
     fn drop_cache(&self) {
@@ -130,7 +144,8 @@ impl DiskFile for RealFile {
         {
             // Advice: a file system that cannot follow it loses nothing that
             // the log could repair here.
-            let _advice = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed).ok();
+            let _advice =
+                rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).ok();
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
 use crate::recovery::survey::{Folder, absolute, read_header, search_file};
+use crate::recovery::told;
 use crate::segment::{FoundHeader, NUMBER_MAX, SegmentHeader, is_unfinished, segment_number};
 
 /// A segment of the log.
@@ -46,8 +47,7 @@ impl Chain {
             return Ok(chain);
         }
         if chain.highest_number >= NUMBER_MAX {
-            let what = "after a segment of this number there can be none";
-            chain.damage = Some(damage(folder, chain.highest_number, what, 0));
+            chain.damage = Some(told::last_number(folder, chain.highest_number));
             return Ok(chain);
         }
         while let Some(newest) = numbers.pop_last() {
@@ -62,7 +62,7 @@ impl Chain {
                 }
             }
         }
-        chain.damage = Some(damage(folder, 1, "the shard has no segment with a header", 0));
+        chain.damage = Some(told::no_segment(folder));
         Ok(chain)
     }
 
@@ -85,9 +85,12 @@ impl Chain {
                     let what = format!("its format is version {version}");
                     return Err(OpenError::NewerFormat { file: folder.path(number), what });
                 }
-                FoundHeader::Foreign(_) => {
-                    let what = "the file is a segment of another log, shard or number";
-                    self.damage = Some(damage(folder, number, what, 0));
+                FoundHeader::Older(version) => {
+                    let what = format!("its format is version {version}");
+                    return Err(OpenError::OlderFormat { file: folder.path(number), what });
+                }
+                FoundHeader::Foreign(found) => {
+                    self.damage = Some(told::foreign(folder, number, &found));
                     return Ok(Attempt::Damaged);
                 }
                 FoundHeader::Blank | FoundHeader::Bad => {
@@ -101,9 +104,7 @@ impl Chain {
                 break;
             }
             if predecessor.number >= number || !older.contains(&predecessor.number) {
-                let what = "the segment is missing, and its successor needs it";
-                let durable = header.first_sequence;
-                self.damage = Some(damage(folder, predecessor.number, what, durable));
+                self.damage = Some(told::missing(folder, &header));
                 return Ok(Attempt::Damaged);
             }
             number = predecessor.number;
@@ -128,8 +129,7 @@ impl Chain {
         // Without the header its first sequence is not known, but a mark past
         // it says that something in this very segment was durable.
         if let Some(mark) = remains.mark.filter(|mark| *mark > 0) {
-            let what = "the segment's header cannot be read, and records in it were durable";
-            self.damage = Some(damage(folder, number, what, mark.unsigned_abs()));
+            self.damage = Some(told::headerless(folder, number, mark.unsigned_abs()));
             return Ok(Attempt::Damaged);
         }
         for link in later {
@@ -158,16 +158,4 @@ enum Attempt {
     Whole,
     Damaged,
     Torn(u64),
-}
-
-fn damage(folder: &Folder, number: u64, what: &str, durable_below: u64) -> Damage {
-    Damage {
-        generation: folder.identity.generation,
-        shard: folder.identity.shard,
-        file: folder.path(number),
-        offset: 0,
-        first_sequence: folder.purged_below,
-        durable_below,
-        what: what.into(),
-    }
 }

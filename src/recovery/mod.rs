@@ -13,6 +13,7 @@ mod chain;
 mod report;
 mod settle;
 mod survey;
+mod told;
 mod verdict;
 
 pub use report::{RecoveryReport, ShardRecovery};

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, OpenMode, read_full};
-use crate::error::{Damage, OpenError};
+use crate::error::{Damage, OpenError, RESTORE};
 use crate::frame::FrameKind;
 use crate::frame_reader::{FrameReader, Remains, Stop, is_consistent, search_remains};
 use crate::purge::GIVEN_UP;
 use crate::recovery::chain::{Chain, Link};
+use crate::recovery::told;
 use crate::recovery::verdict::{Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment_writer::SegmentMeta;
@@ -64,11 +65,21 @@ pub(crate) struct Survey {
     /// Records whose headers still stand in the torn tail.
     pub(crate) torn_records: u64,
     pub(crate) damage: Option<Damage>,
+    /// Whether it is in the newest segment, where a writer may have gone on
+    /// while this was read.
+    pub(crate) damaged_at_the_end: bool,
     /// The highest number of any segment file, used or not.
     pub(crate) highest_number: u64,
     /// Files that are no part of the log and may go once the next segment
     /// stands.
     pub(crate) superfluous: Vec<PathBuf>,
+}
+
+impl Survey {
+    /// Takes back what was found behind the end because a writer went on there.
+    pub(crate) fn forget_what_came_meanwhile(&mut self) {
+        (self.damage, self.torn_bytes, self.torn_records) = (None, 0, 0);
+    }
 }
 
 /// Reads a shard's folder, from the disk rather than from the cache.
@@ -98,8 +109,12 @@ struct Broken {
     stop: Stop,
     number: u64,
     offset: u64,
-    has_successor: bool,
+    /// Where the successor saw the segment end.
+    successor_end: Option<u64>,
     agrees: bool,
+    /// Where the file ends, and how far something stands behind the place.
+    file_end: u64,
+    remains: u64,
     /// The highest mark seen from here on, a sequence.
     mark: u64,
     /// The highest sequence after a frame seen from here on.
@@ -150,8 +165,10 @@ impl Surveyor<'_> {
             stop,
             number,
             offset: at,
-            has_successor: successor.is_some(),
+            successor_end: successor.map(|link| link.header.predecessor.end),
             agrees,
+            file_end: bytes,
+            remains: 0,
             mark: 0,
             next: 0,
         });
@@ -205,7 +222,9 @@ impl Surveyor<'_> {
         if let Some(broken) = &mut self.broken {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
-            if number != broken.number {
+            if number == broken.number {
+                broken.remains = remains.bytes;
+            } else {
                 self.survey.superfluous.push(path);
             }
         }
@@ -228,7 +247,7 @@ impl Surveyor<'_> {
         let mark = broken.mark.max(survey.durable_below).max(chain.discarded_mark);
         let facts = Facts {
             stop: broken.stop,
-            has_successor: broken.has_successor,
+            has_successor: broken.successor_end.is_some(),
             agrees: broken.agrees,
             durable_beyond: mark > here,
         };
@@ -238,9 +257,12 @@ impl Surveyor<'_> {
             Verdict::End | Verdict::TornTail => {
                 survey.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
             }
-            Verdict::Damage => survey.damage = Some(damage(folder, &path, &broken, here, mark)),
+            Verdict::Damage => {
+                survey.damage = Some(damage(folder, &path, &broken, here, mark));
+                survey.damaged_at_the_end = broken.successor_end.is_none();
+            }
             Verdict::Newer => {
-                let what = format!("{:?} at byte {}", broken.stop, broken.offset);
+                let what = format!("{} at byte {}", broken.stop, broken.offset);
                 return Err(OpenError::NewerFormat { file: path, what });
             }
         }
@@ -250,19 +272,22 @@ impl Surveyor<'_> {
 }
 
 fn damage(folder: &Folder, path: &Path, broken: &Broken, here: u64, mark: u64) -> Damage {
-    let what = match broken.stop {
-        Stop::Bad(what) => what,
-        Stop::Blank => "zeros stand where a frame was",
-        Stop::End | Stop::UnknownKind(_) => "the segment ends before its frames do",
-    };
-    Damage {
+    let is_blank = matches!(broken.stop, Stop::End | Stop::Blank) && broken.remains == 0;
+    let damage = Damage {
         generation: folder.identity.generation,
         shard: folder.identity.shard,
         file: path.to_path_buf(),
         offset: broken.offset,
         first_sequence: here,
         durable_below: mark,
-        what: what.into(),
+        what: broken.stop.to_string(),
+        advice: RESTORE.into(),
+    };
+    match broken.successor_end {
+        Some(end) if broken.offset < end && (broken.file_end < end || is_blank) => {
+            told::cut_short(damage, broken.file_end, end)
+        }
+        _ => damage,
     }
 }
 

@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use shardwal::{AppendError, Completion, ShardedWal};
+use shardwal::{AppendError, BatchError, Completion, ShardedWal};
 
 use super::{Found, payload};
 
+/// A batch's parts, by shard: the key and index of each record.
+pub(crate) type Parts = BTreeMap<usize, Vec<(u64, u64)>>;
+
 /// What is certain of one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Fate {
     /// It must be replayed.
     Kept,
@@ -27,7 +30,7 @@ enum Fate {
 }
 
 /// See the module's words.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Ledger {
     keys: BTreeMap<u64, Vec<Fate>>,
     /// Parts of batches since the last open, as key and index.
@@ -78,12 +81,17 @@ impl Ledger {
         completion: Completion<'_>,
     ) -> Result<(), AppendError> {
         let answer = completion.wait().map(|_position| ());
-        match &answer {
+        self.answered(key, index, &answer);
+        answer
+    }
+
+    /// Enters the answer to the record `index` of a key.
+    pub(crate) fn answered(&mut self, key: u64, index: u64, answer: &Result<(), AppendError>) {
+        match answer {
             Ok(()) => self.enter(key, index, self.acknowledged()),
             Err(AppendError::NotWritten { .. }) => self.enter(key, index, Fate::Gone),
             Err(_) => {}
         }
-        answer
     }
 
     /// The number of records of a key so far.
@@ -94,25 +102,41 @@ impl Ledger {
     /// Appends the next record of each key as one batch, waits and enters the
     /// answers. Returns whether all was acknowledged.
     pub(crate) fn append_batch(&mut self, log: &ShardedWal, keys: &[u64], length: usize) -> bool {
+        let (records, parts) = self.begin_batch(log, keys, length);
+        let answer = log.append_batch(records).wait();
+        self.batch_answered(&parts, answer.as_ref().err());
+        answer.is_ok()
+    }
+
+    /// The next record of each key, and which of them are one part of a batch.
+    pub(crate) fn begin_batch(
+        &mut self,
+        log: &ShardedWal,
+        keys: &[u64],
+        length: usize,
+    ) -> (Vec<(u64, Bytes)>, Parts) {
         let mut records = Vec::new();
-        let mut parts: BTreeMap<usize, Vec<(u64, u64)>> = BTreeMap::new();
+        let mut parts = Parts::new();
         for key in keys {
             records.push((*key, self.next(*key, length)));
             parts.entry(log.shard_of(*key)).or_default().push((*key, self.len(*key) - 1));
         }
-        let answer = log.append_batch(records).wait();
-        let failed = answer.as_ref().err().map_or(&[][..], |error| &error.failed);
+        self.parts.extend(parts.values().cloned());
+        (records, parts)
+    }
+
+    /// Enters the answer to a batch of these parts.
+    pub(crate) fn batch_answered(&mut self, parts: &Parts, error: Option<&BatchError>) {
+        let failed = error.map_or(&[][..], |error| &error.failed);
         for (shard, part) in parts {
-            let failure = failed.iter().find(|failed| failed.shard == shard);
+            let failure = failed.iter().find(|failed| failed.shard == *shard);
             let fate = match failure.map(|failed| failed.error.is_not_written()) {
                 None => self.acknowledged(),
                 Some(true) => Fate::Gone,
                 Some(false) => Fate::Open,
             };
             part.iter().for_each(|(key, index)| self.enter(*key, *index, fate));
-            self.parts.push(part);
         }
-        answer.is_ok()
     }
 
     fn enter(&mut self, key: u64, index: u64, fate: Fate) {

@@ -125,6 +125,7 @@ pub(crate) fn append_all(log: &ShardedWal, key: u64, indices: std::ops::Range<u6
 }
 
 /// A reproducible source of choices.
+#[derive(Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -162,6 +163,15 @@ pub(crate) fn must_end<R: Send + 'static>(
     what: &str,
     run: impl FnOnce() -> R + Send + 'static,
 ) -> R {
+    must_end_within(Duration::from_secs(120), what, run)
+}
+
+/// The same with another limit.
+pub(crate) fn must_end_within<R: Send + 'static>(
+    limit: Duration,
+    what: &str,
+    run: impl FnOnce() -> R + Send + 'static,
+) -> R {
     let (done, waiting) = channel();
     let runner = thread::spawn(move || {
         let result = run();
@@ -169,7 +179,7 @@ pub(crate) fn must_end<R: Send + 'static>(
         done.send(()).ok();
         result
     });
-    if waiting.recv_timeout(Duration::from_secs(120)) == Err(RecvTimeoutError::Timeout) {
+    if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
         panic!("{what} hangs");
     }
     runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

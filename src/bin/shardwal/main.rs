@@ -7,7 +7,7 @@
 
 mod bench;
 mod dump;
-mod inspect;
+mod verify;
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -27,11 +27,15 @@ struct Arguments {
 enum Command {
     /// Append to a new log as fast as it goes, and tell how fast that was
     Bench(bench::Settings),
-    /// Tell what stands in a log, and whether it is whole
-    Inspect {
+    /// Tell what stands in a log, and whether it is whole: 0 if it is (a write
+    /// that never came whole to the disk is told), 1 if durable data is
+    /// damaged, 2 if there is no log or this version cannot read it. Works
+    /// beside a writer and on a read-only mount
+    #[command(visible_alias = "inspect")]
+    Verify {
         /// The log
         dir: PathBuf,
-        /// Print one JSON object
+        /// Print one JSON object, `verdict` among its fields
         #[arg(long)]
         json: bool,
     },
@@ -60,7 +64,7 @@ type Ended = Result<Outcome, Failed>;
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Bench(settings) => bench::run(&settings),
-        Command::Inspect { dir, json } => inspect::run(&dir, json),
+        Command::Verify { dir, json } => verify::run(&dir, json),
         Command::Dump { dir, key, limit } => dump::run(&dir, key, limit),
     };
     match ended {

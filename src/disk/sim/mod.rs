@@ -118,6 +118,14 @@ impl SimDisk {
         Self::of(machine.after_kill())
     }
 
+    /// Another machine that stands as this one does at this moment, for a crash
+    /// of it while this one lives on. For locks, planned faults and counters
+    /// see [`SimDisk::kill`].
+    #[must_use]
+    pub fn copy(&self) -> SimDisk {
+        Self::of(self.lock_machine().after_kill())
+    }
+
     /// How many changes a crash would ask about: sectors, lengths and names
     /// that are not durable. A sector written with what the disk has there
     /// already is no change; neither is one in a file that nothing can name.

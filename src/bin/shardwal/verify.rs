@@ -1,0 +1,59 @@
+//! `shardwal verify`: whether a log is whole, and where it is not.
+//!
+//! It is the reading half of an open, so what it calls intact opens and what
+//! it calls damaged is refused. It takes no lock and writes nothing.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use shardwal::{LogReader, OpenError, RecoveryReport};
+
+use crate::{Ended, Outcome, complain};
+
+pub(crate) fn run(dir: &Path, json: bool) -> Ended {
+    let looked = LogReader::open(dir);
+    let verdict = match &looked {
+        Ok(reader) if reader.report().damage().next().is_none() => "intact",
+        // The manifest and the purge marks are durable data too.
+        Ok(_) | Err(OpenError::Manifest { .. }) => "damaged",
+        Err(_) => "unreadable",
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &as_json(verdict, &looked)?)
+            .map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else if let Ok(reader) = &looked {
+        let report = reader.report();
+        write!(out, "{report}")?;
+        writeln!(out, "{verdict}: {} records{}", report.records(), torn(report))?;
+    }
+    out.flush()?;
+    match looked {
+        Err(error) if verdict == "unreadable" => Err(error.into()),
+        Err(error) => {
+            complain(&error.to_string());
+            Ok(Outcome::Damaged)
+        }
+        Ok(_) if verdict == "damaged" => Ok(Outcome::Damaged),
+        Ok(_) => Ok(Outcome::Done),
+    }
+}
+
+/// The report, its verdict, and why there is no report.
+fn as_json(verdict: &str, looked: &Result<LogReader, OpenError>) -> serde_json::Result<Value> {
+    let mut object = match looked {
+        Ok(reader) => serde_json::to_value(reader.report())?,
+        Err(error) => json!({ "shards": [], "problem": error.to_string() }),
+    };
+    object["verdict"] = verdict.into();
+    Ok(object)
+}
+
+fn torn(report: &RecoveryReport) -> String {
+    match report.torn_bytes() {
+        0 => String::new(),
+        bytes => format!("; the next open cuts {bytes} bytes that never came whole to the disk"),
+    }
+}

@@ -1,0 +1,92 @@
+//! What is told of damage: what is wrong, and what to do about it.
+//!
+//! Each way in which a file can be the wrong one has words of its own, for the
+//! cure differs: a missing file is put back, a foreign one is moved away.
+
+use crate::error::{Damage, RESTORE};
+use crate::manifest::Generation;
+use crate::recovery::survey::Folder;
+use crate::segment::{SegmentHeader, SegmentIdentity, segment_path};
+
+/// A segment that its successor names is not there.
+pub(crate) fn missing(folder: &Folder, successor: &SegmentHeader) -> Damage {
+    let number = successor.predecessor.number;
+    let what = "the segment is missing, and its successor needs it".into();
+    let below = successor.predecessor.next_sequence;
+    let advice = format!(
+        "put it back from a copy of the log, or, if the log was truncated to sequence {below} or \
+         beyond, the shard's latest purge file"
+    );
+    Damage { durable_below: successor.first_sequence, what, advice, ..of(folder, number) }
+}
+
+/// A segment's file holds another segment, whole.
+pub(crate) fn foreign(folder: &Folder, number: u64, found: &SegmentIdentity) -> Damage {
+    let own = &folder.identity;
+    let SegmentIdentity { generation, shard, .. } = *found;
+    let (what, home) = if found.log != own.log {
+        let id: String = found.log.iter().map(|byte| format!("{byte:02x}")).collect();
+        (format!("the file is a segment of another log, {id}"), "away".into())
+    } else {
+        let what = if generation != own.generation {
+            format!("the file is a segment of another generation, {generation}, shard {shard}")
+        } else if shard != own.shard {
+            format!("the file is a segment of another shard, {shard}")
+        } else {
+            format!("the file is another segment of the shard, {}", found.number)
+        };
+        let home = Generation { number: generation, shards: 0 };
+        let home = segment_path(&home.shard_dir("".as_ref(), shard), found.number);
+        (what, format!("to {} if it is missing there, else away", home.display()))
+    };
+    let advice =
+        format!("move it {home}; then put the shard's own segment {number} back, if it had one");
+    Damage { what, advice, ..of(folder, number) }
+}
+
+/// A segment holds durable records, and its header is gone.
+pub(crate) fn headerless(folder: &Folder, number: u64, mark: u64) -> Damage {
+    let what = "the segment's header cannot be read, and records in it were durable".into();
+    Damage { durable_below: mark, what, ..of(folder, number) }
+}
+
+/// A shard always has a segment.
+pub(crate) fn no_segment(folder: &Folder) -> Damage {
+    let what = "the shard has no segment with a header".into();
+    let advice = "put the shard's folder back from a copy of the log".into();
+    Damage { what, advice, ..of(folder, 1) }
+}
+
+/// A number that none of ours has.
+pub(crate) fn last_number(folder: &Folder, number: u64) -> Damage {
+    let what = "after a segment of this number there can be none".into();
+    Damage { what, advice: "move it away".into(), ..of(folder, number) }
+}
+
+/// A segment ends before the end that its successor saw.
+pub(crate) fn cut_short(damage: Damage, file_end: u64, end: u64) -> Damage {
+    let how = match file_end.saturating_sub(damage.offset) {
+        zeros if file_end >= end => format!("its last {zeros} bytes are zeros"),
+        _ => format!("it has {file_end} bytes"),
+    };
+    let what = format!(
+        "the file is older than its successor, or was cut short: {how}, and its frames went to \
+         byte {end}; they end"
+    );
+    let advice = "put its latest copy back".into();
+    Damage { what, advice, ..damage }
+}
+
+/// Damage at the beginning of a segment.
+fn of(folder: &Folder, number: u64) -> Damage {
+    Damage {
+        generation: folder.identity.generation,
+        shard: folder.identity.shard,
+        file: folder.path(number),
+        offset: 0,
+        first_sequence: folder.purged_below,
+        durable_below: 0,
+        what: String::new(),
+        advice: RESTORE.into(),
+    }
+}

@@ -1,0 +1,162 @@
+//! A disk that keeps the moment after each call that changed something: the
+//! machine as it stood, and what the client knew of its appends.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::disk::{Disk, DiskFile, OpenMode};
+
+use crate::support::ledger::Ledger;
+
+/// Between two calls.
+pub(crate) struct Moment {
+    pub(crate) disk: SimDisk,
+    pub(crate) ledger: Ledger,
+    /// The call that has just ended, for messages.
+    pub(crate) after: &'static str,
+}
+
+/// The disk, what the client knows, and the moments so far. One lock is held
+/// over a call and the look at what it left, so that no call of another thread
+/// falls between the two.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    disk: SimDisk,
+    moments: Arc<Mutex<Vec<Moment>>>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Recorder {
+    pub(crate) fn new(disk: &SimDisk, ledger: Ledger) -> Self {
+        let ledger = Arc::new(Mutex::new(ledger));
+        Self { disk: disk.clone(), moments: Arc::default(), ledger }
+    }
+
+    pub(crate) fn sim(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the moments so far.
+    pub(crate) fn begin(&self) {
+        self.lock().clear();
+        self.look("nothing");
+    }
+
+    /// The moments since, this one last.
+    pub(crate) fn take(&self) -> Vec<Moment> {
+        self.look("the answer");
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn look(&self, after: &'static str) {
+        let mut moments = self.lock();
+        self.enter(&mut moments, after);
+    }
+
+    /// The ledger first: what it calls acknowledged is then on the machine,
+    /// and what it does not know of has not been asked for.
+    fn enter(&self, moments: &mut Vec<Moment>, after: &'static str) {
+        let ledger = self.ledger();
+        moments.push(Moment { disk: self.disk.copy(), ledger: ledger.clone(), after });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Moment>> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call<R>(&self, what: &'static str, run: impl FnOnce() -> R) -> R {
+        let mut moments = self.lock();
+        let result = run();
+        self.enter(&mut moments, what);
+        result
+    }
+
+    fn file(&self, file: io::Result<Box<dyn DiskFile>>) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RecordedFile { file: file?, recorder: self.clone() }))
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl Disk for Recorder {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if mode == OpenMode::CreateNew {
+            return self.file(self.call("create", || self.disk.open(path, mode)));
+        }
+        self.file(self.disk.open(path, mode))
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.call("create_dir", || self.disk.create_dir(path))
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.call("sync_dir", || self.disk.sync_dir(path))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call("rename", || self.disk.rename(from, to))
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.call("unlink", || self.disk.unlink(path))
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.call("remove_dir", || self.disk.remove_dir(path))
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.file(self.call("lock", || self.disk.lock(path)))
+    }
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.disk.copy_on_write(path)
+    }
+}
+
+#[derive(Debug)]
+struct RecordedFile {
+    file: Box<dyn DiskFile>,
+    recorder: Recorder,
+}
+
+impl DiskFile for RecordedFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset)
+    }
+    /// In two halves, as if the power could go within a write.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let Self { file, recorder } = self;
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let mut taken = 0;
+        if !first.is_empty() {
+            taken = recorder.call("half a write", || file.write_at(first, offset))?;
+            if taken < first.len() {
+                return Ok(taken);
+            }
+        }
+        let rest = recorder.call("write", || file.write_at(second, offset + taken as u64))?;
+        Ok(taken + rest)
+    }
+    fn sync_data(&mut self) -> io::Result<()> {
+        let Self { file, recorder } = self;
+        recorder.call("sync", || file.sync_data())
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        let Self { file, recorder } = self;
+        recorder.call("set_len", || file.set_len(len))
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn drop_cache(&self) {
+        self.file.drop_cache();
+    }
+}

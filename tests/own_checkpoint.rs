@@ -1,0 +1,33 @@
+//! The log's own checkpoint, taken and used beside appends, is never called
+//! foreign: a sync is known a moment before what it acknowledges.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, ShardedWal};
+
+#[test]
+fn a_checkpoint_taken_beside_appends_is_taken_by_truncate() {
+    let disk = SimDisk::with_dir("/log");
+    let config = Config::new("/log").disk(Arc::new(disk)).shards(2).segment_bytes(64 << 10);
+    let log = ShardedWal::open(config).expect("the log opens");
+    let done = AtomicBool::new(false);
+    let truncations = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for key in 0..1_500_u64 {
+                log.append(key, "a record").wait().expect("the disk does not fail");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut truncations = 0_u64;
+        while !done.load(Ordering::Relaxed) {
+            let truncated = log.truncate_before(&log.checkpoint());
+            truncated.unwrap_or_else(|error| panic!("after {truncations}: {error}"));
+            truncations += 1;
+        }
+        truncations
+    });
+    assert!(truncations > 0, "the appends were over before the first truncation");
+    log.close().expect("the log closes");
+}
