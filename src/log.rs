@@ -85,6 +85,12 @@ impl ShardedWal {
         self.shards.len()
     }
 
+    /// What tells this log from others, for ever.
+    #[cfg(feature = "timeseries")]
+    pub(crate) fn log_id(&self) -> [u8; 16] {
+        self.shards[0].folder().identity.log
+    }
+
     /// The shard that a key lives in, for ever within this generation.
     #[must_use]
     pub fn shard_of(&self, key: u64) -> usize {

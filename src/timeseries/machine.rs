@@ -12,7 +12,7 @@ use super::memory::{Frozen, ShardMemory};
 use crate::state_machine::StateMachine;
 
 /// A queued sample: the series' number, the timestamp, the value's bits.
-const QUEUED_BYTES: usize = 4 + 8 + 8;
+pub(crate) const QUEUED_BYTES: usize = 4 + 8 + 8;
 
 /// Samples as they stand in a shard's queue. Nothing of it reaches the disk.
 pub(crate) fn queue(samples: impl ExactSizeIterator<Item = SeriesSample>) -> Bytes {

@@ -11,6 +11,8 @@ use crate::router::shard_of;
 /// A series of an open storage: cheap to copy, void when the storage is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesHandle {
+    /// The storage that gave it.
+    pub(crate) storage: u64,
     /// The series' id, which routes it.
     pub(crate) key: u64,
     /// Its number in its shard.
@@ -21,12 +23,14 @@ pub struct SeriesHandle {
 #[derive(Debug)]
 pub(crate) struct Memories {
     shards: Vec<Arc<ShardMemory>>,
+    /// The storage's.
+    id: u64,
     series_max: u32,
 }
 
 impl Memories {
-    pub(crate) fn new(shards: Vec<Arc<ShardMemory>>, series_max: u32) -> Self {
-        Self { shards, series_max }
+    pub(crate) fn new(shards: Vec<Arc<ShardMemory>>, id: u64, series_max: u32) -> Self {
+        Self { shards, id, series_max }
     }
 
     pub(crate) fn shards(&self) -> &[Arc<ShardMemory>] {
@@ -45,9 +49,13 @@ impl Memories {
 
     /// A series' handle; `None` where its shard has no room for another one.
     pub(crate) fn handle(&self, labels: &Labels) -> Option<SeriesHandle> {
+        self.handle_within(labels, self.series_max)
+    }
+
+    fn handle_within(&self, labels: &Labels, series_max: u32) -> Option<SeriesHandle> {
         let key = labels.id().0;
-        let number = self.shards[self.shard_of(key)].number(labels, self.series_max)?;
-        Some(SeriesHandle { key, number })
+        let number = self.shards[self.shard_of(key)].number(labels, series_max)?;
+        Some(SeriesHandle { storage: self.id, key, number })
     }
 
     /// Samples in all shards.
@@ -66,46 +74,53 @@ pub(crate) struct Restorer<'a> {
 /// Why a batch could not be restored.
 pub(crate) enum RestoreError {
     Decode(DecodeError),
-    TooManySeries,
+    MemoryFull,
 }
 
 struct Restored<'a> {
     memories: &'a Memories,
-    /// By reference; `None` where there was no room for the series.
-    handles: Vec<Option<SeriesHandle>>,
+    samples_max: u64,
+    /// By reference.
+    handles: Vec<SeriesHandle>,
     /// Of the block in hand, for each shard.
     samples: Vec<Vec<SeriesSample>>,
-    too_many: bool,
+    /// Whether there is no room for more.
+    is_full: bool,
 }
 
 impl<'a> Restorer<'a> {
-    pub(crate) fn new(memories: &'a Memories) -> Self {
-        let samples = memories.shards.iter().map(|_| Vec::new()).collect();
-        let restored = Restored { memories, handles: Vec::new(), samples, too_many: false };
+    /// Few bytes may say many samples, so their number is bounded here.
+    pub(crate) fn new(memories: &'a Memories, samples_max: u64) -> Self {
+        let (samples, handles) = (vec![Vec::new(); memories.shards.len()], Vec::new());
+        let restored = Restored { memories, samples_max, handles, samples, is_full: false };
         Self { decoder: BatchDecoder::new(), restored }
     }
 
     /// Applies one batch.
     pub(crate) fn restore(&mut self, batch: &[u8]) -> Result<(), RestoreError> {
         self.decoder.decode(batch, &mut self.restored).map_err(RestoreError::Decode)?;
-        if self.restored.too_many { Err(RestoreError::TooManySeries) } else { Ok(()) }
+        if self.restored.is_full { Err(RestoreError::MemoryFull) } else { Ok(()) }
     }
 }
 
 impl BatchSink for Restored<'_> {
     fn series(&mut self, reference: u32, labels: Labels) {
         self.handles.truncate(reference as usize);
-        let handle = self.memories.handle(&labels);
-        self.too_many |= handle.is_none();
-        self.handles.push(handle);
+        // What was acknowledged is restored, whatever the limit is now.
+        let handle = self.memories.handle_within(&labels, u32::MAX);
+        self.is_full |= handle.is_none();
+        self.handles.extend(handle);
     }
 
     fn samples(&mut self, samples: &[SeriesSample]) {
+        self.is_full |= self.memories.samples() > self.samples_max;
+        if self.is_full {
+            return;
+        }
         for SeriesSample { series, sample } in samples {
-            if let Some(handle) = self.handles[*series as usize] {
-                let shard = self.memories.shard_of(handle.key);
-                self.samples[shard].push(handle.with(*sample));
-            }
+            let handle = self.handles[*series as usize];
+            let shard = self.memories.shard_of(handle.key);
+            self.samples[shard].push(handle.with(*sample));
         }
         for (shard, samples) in self.memories.shards.iter().zip(&mut self.samples) {
             if !samples.is_empty() {
@@ -132,7 +147,7 @@ mod tests {
 
     fn memories() -> Memories {
         let shards = (0..4).map(|_| Arc::new(ShardMemory::default())).collect();
-        Memories::new(shards, 10)
+        Memories::new(shards, 0, 10)
     }
 
     /// Two label sets with one id have one shard and one key, and stay two.
@@ -153,7 +168,7 @@ mod tests {
         let mut stored = Vec::new();
         BatchEncoder::new().encode(true, &samples, shard.as_ref(), &mut stored);
         let again = self::memories();
-        assert!(Restorer::new(&again).restore(&stored).is_ok());
+        assert!(Restorer::new(&again, 100).restore(&stored).is_ok());
         let held: u64 = again.shards().iter().map(|shard| shard.samples()).sum();
         assert_eq!(held, 2, "the log tells them apart too");
     }

@@ -9,6 +9,10 @@ use super::column::Column;
 use super::{Labels, Matcher, Sample, TimeSeries};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
+/// So many labels are looked at under one hold of the lock, which the writer
+/// meets too.
+const SERIES_AT_A_TIME: usize = 1024;
+
 /// One shard's series. Numbers are dense from 0 and never change while the
 /// storage is open; they are not on disk.
 #[derive(Debug, Default)]
@@ -58,11 +62,6 @@ impl ShardMemory {
     pub(crate) fn labels_bytes(&self) -> u64 {
         // ORDERING: Relaxed; see `number`.
         self.labels_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether a number has been given out.
-    pub(crate) fn has(&self, number: u32) -> bool {
-        (number as usize) < self.index.lock().labels.len()
     }
 
     /// Adds samples in this order.
@@ -132,9 +131,19 @@ impl ShardMemory {
     }
 
     fn matching(&self, matchers: &[Matcher]) -> Vec<(usize, Labels)> {
-        let all = self.index.lock().labels.clone();
         let accepted = |labels: &Labels| matchers.iter().all(|matcher| matcher.accepts(labels));
-        all.into_iter().enumerate().filter(|(_, labels)| accepted(labels)).collect()
+        let mut matching = Vec::new();
+        for from in (0..).step_by(SERIES_AT_A_TIME) {
+            let index = self.index.lock();
+            let Some(rest) = index.labels.get(from..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
+            let some: Vec<_> = rest.iter().take(SERIES_AT_A_TIME).cloned().collect();
+            // Patterns are tried without the lock.
+            drop(index);
+            matching.extend((from..).zip(some).filter(|(_, labels)| accepted(labels)));
+        }
+        matching
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{
     AppendError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
 };
 use crate::log::ShardedWal;
+use crate::recovery::ShardRecovery;
 use crate::replay::{Record, ReplayOptions};
 use crate::state_machine::StateMachine;
 
@@ -42,6 +43,9 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// Has each shard's machine called with its place.
     fn mark(&self);
 
+    /// What tells it from other logs, for ever; zeros where nothing does.
+    fn id(&self) -> [u8; 16];
+
     /// The generation that is written to.
     fn generation(&self) -> u32;
 
@@ -54,6 +58,10 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// A place above the checkpoint that was truncated all the same: what stood
     /// in between is gone.
     fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position>;
+
+    /// Where the log ends, if it ends below the checkpoint: what it is given
+    /// next would be taken for what the checkpoint covers.
+    fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position>;
 
     /// Replays what is not below the checkpoint.
     ///
@@ -96,6 +104,10 @@ impl SeriesLog for ShardedWal {
         self.mark();
     }
 
+    fn id(&self) -> [u8; 16] {
+        self.log_id()
+    }
+
     fn generation(&self) -> u32 {
         self.checkpoint().generation()
     }
@@ -120,6 +132,24 @@ impl SeriesLog for ShardedWal {
             generation: shard.generation,
             shard: shard.shard,
             sequence: shard.purged_below,
+        })
+    }
+
+    fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
+        let generation = checkpoint.generation();
+        let next = |shard: usize| {
+            let mut found = self.recovery().shards.iter();
+            let is_it = |found: &&ShardRecovery| {
+                (found.generation, found.shard as usize) == (generation, shard)
+            };
+            found.find(is_it).map_or(0, |found| found.next_sequence)
+        };
+        let shards = checkpoint.sequences().iter().enumerate();
+        let mut short = shards.filter(|(shard, below)| next(*shard) < **below);
+        short.next().map(|(shard, _)| Position {
+            generation,
+            shard: u32::try_from(shard).unwrap_or(u32::MAX),
+            sequence: next(shard),
         })
     }
 

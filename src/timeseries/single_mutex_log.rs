@@ -81,6 +81,8 @@ impl State {
             return Err(refused(cause.clone()));
         }
         let machine = self.machine.as_mut().ok_or_else(|| refused(Cause::Closed))?;
+        // Stands if the machine panics: half of a batch must not be gone on from.
+        self.failed = Some(Cause::WriterPanicked);
         self.buffer.clear();
         self.buffer.resize(RECORD_HEAD_BYTES, 0);
         machine.store(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
@@ -97,6 +99,7 @@ impl State {
                 self.end += self.buffer.len() as u64;
                 self.next += 1;
                 machine.apply();
+                self.failed = None;
                 Ok(position)
             }
             Err(error) => Err(self.take_back(position, error)),
@@ -111,6 +114,7 @@ impl State {
         if means_full(&error)
             && self.file.set_len(self.end).and_then(|()| self.file.sync_data()).is_ok()
         {
+            self.failed = None;
             let cause = Cause::DiskFull(error.into());
             return AppendError::NotWritten { position: None, cause };
         }
@@ -211,6 +215,13 @@ fn rewrite(
         _ => {}
     }
     let mut records = old.map(Records::begin).transpose()?.flatten();
+    if old.is_some() && records.is_none() {
+        // It got its name when it was whole.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it does not begin as a log of this version does; put a copy of it back",
+        ));
+    }
     let begins = records.as_ref().map_or(0, |records| records.next);
     let first = first.unwrap_or(begins);
     let mut file = disk.open(&unfinished, OpenMode::CreateNew)?;
@@ -277,6 +288,10 @@ impl SeriesLog for SingleMutexLog {
         state.machine.iter_mut().for_each(|machine| machine.mark(next));
     }
 
+    fn id(&self) -> [u8; 16] {
+        [0; 16]
+    }
+
     fn generation(&self) -> u32 {
         GENERATION
     }
@@ -296,6 +311,12 @@ impl SeriesLog for SingleMutexLog {
         let first = self.state.lock().first;
         let below = checkpoint.sequences().first().copied().unwrap_or(0);
         (first > below).then(|| Self::position(first))
+    }
+
+    fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
+        let next = self.state.lock().next;
+        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        (next < below).then(|| Self::position(next))
     }
 
     fn replay_from(

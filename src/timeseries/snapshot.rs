@@ -12,6 +12,7 @@ use super::codec::{BatchEncoder, SeriesLabels, SeriesSample};
 use super::machine::Mark;
 use super::memories::{Memories, RestoreError, Restorer};
 use super::memory::Frozen;
+use super::storage::SAMPLE_BYTES_MAX;
 use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use crate::checkpoint::Checkpoint;
@@ -27,9 +28,10 @@ const BLOCK_HEAD_BYTES: usize = 8;
 /// A block takes no more once it has these samples or bytes of labels.
 const BLOCK_SAMPLES: usize = 16_384;
 const BLOCK_LABELS_BYTES: usize = 1 << 20;
-/// What a reader believes of a length. A sample takes far less than 64 bytes.
-const BLOCK_BYTES_MAX: usize = BLOCK_SAMPLES * 64 + BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX;
-const _: () = assert!(8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
+/// What a reader believes of a length: what a writer can come to.
+const BLOCK_BYTES_MAX: usize =
+    BLOCK_SAMPLES * SAMPLE_BYTES_MAX + BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX;
+const _: () = assert!(16 + 8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
 
 /// Where the snapshot of a storage stands.
 pub(crate) fn path(dir: &Path) -> PathBuf {
@@ -47,19 +49,33 @@ pub struct SnapshotReport {
     pub bytes: u64,
 }
 
+/// Removes what a snapshot that never came to its end has left: it takes room
+/// that the log may need.
+pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let unfinished = dir.join(UNFINISHED_NAME);
+    remove(disk, &unfinished).map_err(StorageError::io("removing", &unfinished))
+}
+
 /// Writes a snapshot of the shards where `marks` stood; durable, and the only
-/// one, when this returns `Ok`. After an error the one before it still stands.
+/// one, when this returns `Ok`. After an error there is this one, whole, or the
+/// one before.
 pub(crate) fn write(
     disk: &dyn Disk,
     dir: &Path,
+    log: [u8; 16],
     generation: u32,
     marks: &[Mark],
 ) -> Result<SnapshotReport, StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     let doing = |what: &'static str| StorageError::io(what, &unfinished);
-    remove(disk, &unfinished).map_err(doing("removing"))?;
+    remove_unfinished(disk, dir)?;
     let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
-    let report = Writer::new(file).write(generation, marks).map_err(doing("writing"))?;
+    let written = Writer::new(file).write(log, generation, marks);
+    if written.is_err() {
+        // Its room may be what was wanting. What stays is removed at open.
+        drop(disk.unlink(&unfinished));
+    }
+    let report = written.map_err(doing("writing"))?;
     let named = disk.rename(&unfinished, &path(dir)).and_then(|()| disk.sync_dir(dir));
     named.map_err(doing("renaming"))?;
     Ok(report)
@@ -84,10 +100,15 @@ impl Writer {
         Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
     }
 
-    fn write(mut self, generation: u32, marks: &[Mark]) -> io::Result<SnapshotReport> {
+    fn write(
+        mut self,
+        log: [u8; 16],
+        generation: u32,
+        marks: &[Mark],
+    ) -> io::Result<SnapshotReport> {
         write_full(self.file.as_mut(), &MAGIC, 0)?;
         self.position = MAGIC.len() as u64;
-        let mut place = Vec::new();
+        let mut place = log.to_vec();
         place.extend_from_slice(&generation.to_le_bytes());
         let shards = u32::try_from(marks.len()).expect("the config bounds the shards");
         place.extend_from_slice(&shards.to_le_bytes());
@@ -164,7 +185,9 @@ fn checksum(number: u64, bytes: &[u8]) -> u32 {
 pub(crate) fn load(
     disk: &dyn Disk,
     dir: &Path,
+    log: [u8; 16],
     memories: &Memories,
+    samples_max: u64,
 ) -> Result<Option<Checkpoint>, StorageError> {
     let path = path(dir);
     let file = match disk.open(&path, OpenMode::Read) {
@@ -180,9 +203,12 @@ pub(crate) fn load(
         return Err(reader.damaged("it does not begin as a snapshot of this version does"));
     }
     let place = reader.block()?;
-    let checkpoint =
-        checkpoint(&place).ok_or_else(|| reader.damaged("its place cannot be understood"))?;
-    let mut restorer = Restorer::new(memories);
+    let place = checkpoint(&place);
+    let (of, checkpoint) = place.ok_or_else(|| reader.damaged("its place cannot be understood"))?;
+    if of != log {
+        return Err(StorageError::ForeignSnapshot { path: reader.path });
+    }
+    let mut restorer = Restorer::new(memories, samples_max);
     loop {
         let batch = reader.block()?;
         if batch.is_empty() {
@@ -190,9 +216,7 @@ pub(crate) fn load(
         }
         restorer.restore(&batch).map_err(|error| match error {
             RestoreError::Decode(_) => reader.damaged("a block is no batch of samples"),
-            RestoreError::TooManySeries => {
-                StorageError::TooManySeries { max: memories.series_max() }
-            }
+            RestoreError::MemoryFull => StorageError::MemoryFull { max: samples_max },
         })?;
     }
     if reader.position != reader.length {
@@ -201,13 +225,15 @@ pub(crate) fn load(
     Ok(Some(checkpoint))
 }
 
-fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
-    let (generation, rest) = place.split_first_chunk::<4>()?;
+/// The log that it is of, and where that stood.
+fn checkpoint(place: &[u8]) -> Option<([u8; 16], Checkpoint)> {
+    let (log, rest) = place.split_first_chunk::<16>()?;
+    let (generation, rest) = rest.split_first_chunk::<4>()?;
     let (shards, rest) = rest.split_first_chunk::<4>()?;
     let (sequences, tail) = rest.as_chunks::<8>();
     let whole = tail.is_empty() && u32::from_le_bytes(*shards) as usize == sequences.len();
     let sequences = sequences.iter().map(|bytes| u64::from_le_bytes(*bytes));
-    whole.then(|| Checkpoint::new(u32::from_le_bytes(*generation), sequences))
+    whole.then(|| (*log, Checkpoint::new(u32::from_le_bytes(*generation), sequences)))
 }
 
 struct Reader {

@@ -11,24 +11,29 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::machine::{Machine, Mark, queue};
+use super::machine::{Machine, Mark, QUEUED_BYTES, queue};
 use super::memories::{Memories, RestoreError, Restorer, SeriesHandle};
 use super::memory::ShardMemory;
 use super::series_log::SeriesLog;
 use super::snapshot::{self, SnapshotReport};
 use super::storage_error::{StorageError, WriteError};
-use super::{Labels, Matcher, Sample, TimeSeries};
+use super::{LABELS_MAX, Labels, Matcher, Sample, TimeSeries};
 use crate::checkpoint::Checkpoint;
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, CloseError, Position};
 use crate::log::ShardedWal;
+use crate::open::{create_dirs, take_lock};
 use crate::replay::ReplayOptions;
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// What a sample may take in a batch beside its series' labels.
-const SAMPLE_BYTES_MAX: u64 = 64;
+/// What a sample may take in a batch beside the bytes of its series' labels: a
+/// definition's tokens and lengths for each name and value, and its columns.
+pub(crate) const SAMPLE_BYTES_MAX: usize = 96 + 4 * LABELS_MAX;
+
+/// Tells the storages of this process apart.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// How to open a [`Storage`].
 #[derive(Clone, Debug)]
@@ -57,6 +62,7 @@ impl StorageOptions {
     }
 
     /// The most series in one shard; a write that needs another one is refused.
+    /// What the log holds is opened all the same.
     #[must_use]
     pub fn series_max(mut self, series: u32) -> Self {
         self.series_max = series;
@@ -64,7 +70,8 @@ impl StorageOptions {
     }
 
     /// The most samples in memory; while they are reached, writes are refused.
-    /// What is queued may pass it. A log that holds more is opened all the same.
+    /// What is queued may pass it. A storage that holds more than could have
+    /// passed it so is not opened.
     #[must_use]
     pub fn samples_max(mut self, samples: u64) -> Self {
         self.samples_max = samples;
@@ -86,8 +93,13 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     dir: PathBuf,
     memories: Memories,
     samples_max: u64,
-    /// From each shard's machine. Held while a snapshot is taken.
+    /// From each shard's machine. Held while a snapshot is taken, and by close.
     marks: Mutex<Vec<Receiver<Mark>>>,
+    /// In every handle that it gives: numbers mean nothing to another storage.
+    id: u64,
+    /// The directory, snapshots included, is ours until this is dropped, by
+    /// close.
+    lock: Mutex<Option<Box<dyn DiskFile>>>,
 }
 
 impl Storage {
@@ -109,7 +121,14 @@ impl<L: SeriesLog> Storage<L> {
     /// See [`StorageError`].
     pub fn open_on(options: StorageOptions) -> Result<Self, StorageError> {
         let StorageOptions { mut log, replay, series_max, samples_max } = options;
-        let (disk, dir) = (log.disk.clone(), log.dir.clone());
+        let (disk, mut dir) = (log.disk.clone(), log.dir.clone());
+        if dir.as_os_str().is_empty() {
+            dir.push(".");
+        }
+        let queued = log.queue_bytes.max(BATCH_BYTES_MAX) / QUEUED_BYTES * log.shards;
+        create_dirs(disk.as_ref(), &dir).map_err(StorageError::Log)?;
+        let lock = take_lock(disk.as_ref(), &dir).map_err(StorageError::Log)?;
+        snapshot::remove_unfinished(disk.as_ref(), &dir)?;
         log.dir = dir.join("log");
         let (mut shards, mut marks) = (Vec::new(), Vec::new());
         let log = L::open(log, &mut |_| {
@@ -120,39 +139,50 @@ impl<L: SeriesLog> Storage<L> {
             Box::new(Machine::new(memory, sender))
         })
         .map_err(StorageError::Log)?;
-        let memories = Memories::new(shards, series_max);
-        let storage = Self { log, disk, dir, memories, samples_max, marks: Mutex::new(marks) };
-        storage.restore(replay)?;
+        // ORDERING: Relaxed; the numbers only have to differ.
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let storage = Self {
+            log,
+            disk,
+            dir,
+            memories: Memories::new(shards, id, series_max),
+            samples_max,
+            marks: Mutex::new(marks),
+            id,
+            lock: Mutex::new(Some(lock)),
+        };
+        storage.restore(replay, samples_max.saturating_add(queued as u64))?;
         Ok(storage)
     }
 
-    fn restore(&self, options: ReplayOptions) -> Result<(), StorageError> {
-        let found = snapshot::load(self.disk.as_ref(), &self.dir, &self.memories)?;
+    fn restore(&self, options: ReplayOptions, samples_max: u64) -> Result<(), StorageError> {
+        let (disk, path) = (self.disk.as_ref(), snapshot::path(&self.dir));
+        let found = snapshot::load(disk, &self.dir, self.log.id(), &self.memories, samples_max)?;
         let checkpoint = found.unwrap_or_else(|| Checkpoint::new(0, []));
         if let Some(log_begins) = self.log.truncated_above(&checkpoint) {
-            return Err(StorageError::SnapshotTooOld {
-                path: snapshot::path(&self.dir),
-                log_begins,
-            });
+            return Err(StorageError::SnapshotTooOld { path, log_begins });
+        }
+        if let Some(log_ends) = self.log.ends_below(&checkpoint) {
+            return Err(StorageError::LogTooShort { path, log_ends });
         }
         // One restorer a shard of a generation. Only its own thread takes it.
         let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
         let restore = |position: Position, batch: &[u8]| {
             let run = (position.generation, position.shard);
-            let new = || Arc::new(Mutex::new(Restorer::new(&self.memories)));
+            let new = || Arc::new(Mutex::new(Restorer::new(&self.memories, samples_max)));
             let restorer = restorers.lock().entry(run).or_insert_with(new).clone();
             let restored = restorer.lock().restore(batch);
             restored.map_err(|error| match error {
                 RestoreError::Decode(error) => StorageError::Batch { position, error },
-                RestoreError::TooManySeries => {
-                    StorageError::TooManySeries { max: self.memories.series_max() }
-                }
+                RestoreError::MemoryFull => StorageError::MemoryFull { max: samples_max },
             })
         };
         self.log.replay_from(&checkpoint, options, &restore)
     }
 
-    /// The log that it stands on.
+    /// The log that it stands on, for its figures. Do not append to it: only
+    /// the storage's own batches mean something there, and a shard stops at
+    /// another. Do not truncate it: only [`Storage::snapshot`] may.
     #[must_use]
     pub fn log(&self) -> &L {
         &self.log
@@ -181,6 +211,7 @@ impl<L: SeriesLog> Storage<L> {
     /// # Errors
     /// See [`WriteError`]. Other series of the batch may have been written.
     pub fn write_batch(&self, batch: &[TimeSeries]) -> Result<(), WriteError> {
+        self.check_room()?;
         let mut samples = Vec::with_capacity(batch.iter().map(|one| one.samples.len()).sum());
         for series in batch {
             let handle = self.series_handle(&series.labels)?;
@@ -200,7 +231,7 @@ impl<L: SeriesLog> Storage<L> {
         samples: &[(SeriesHandle, Sample)],
     ) -> Result<Writing<'_>, WriteError> {
         self.check_room()?;
-        let parts = self.parts(samples).into_iter();
+        let parts = self.parts(samples)?.into_iter();
         Ok(Writing { parts: parts.map(|(key, part)| self.log.append(key, part)).collect() })
     }
 
@@ -214,7 +245,7 @@ impl<L: SeriesLog> Storage<L> {
         samples: &[(SeriesHandle, Sample)],
     ) -> Result<Writing<'_>, WriteError> {
         self.check_room()?;
-        let parts = self.parts(samples).into_iter();
+        let parts = self.parts(samples)?.into_iter();
         let parts = parts.map(|(key, part)| self.log.try_append(key, part)).collect();
         let refused = |refused: crate::error::Refused| WriteError::Refused(refused.cause);
         Ok(Writing { parts: Result::map_err(parts, refused)? })
@@ -228,23 +259,25 @@ impl<L: SeriesLog> Storage<L> {
     }
 
     /// One or more parts a shard, each with a key that routes there.
-    fn parts(&self, samples: &[(SeriesHandle, Sample)]) -> Vec<(u64, Bytes)> {
+    fn parts(&self, samples: &[(SeriesHandle, Sample)]) -> Result<Vec<(u64, Bytes)>, WriteError> {
         let shards = self.memories.shards();
         let mut split = vec![Vec::new(); shards.len()];
         for (handle, sample) in samples {
+            if handle.storage != self.id {
+                return Err(WriteError::ForeignHandle);
+            }
             split[self.memories.shard_of(handle.key)].push((handle.key, handle.with(*sample)));
         }
         let mut parts = Vec::new();
         for (shard, samples) in shards.iter().zip(&split) {
             // Were each sample the first of its series, the log would still
             // take them.
-            let most = BATCH_BYTES_MAX as u64 / (shard.labels_bytes() + SAMPLE_BYTES_MAX);
+            let most = BATCH_BYTES_MAX as u64 / (shard.labels_bytes() + SAMPLE_BYTES_MAX as u64);
             for part in samples.chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
-                assert!(shard.has(part[0].1.series), "a handle is of the storage that gave it");
                 parts.push((part[0].0, queue(part.iter().map(|(_, sample)| *sample))));
             }
         }
-        parts
+        Ok(parts)
     }
 
     /// The series that fulfil all matchers, sorted by their labels, with their
@@ -285,8 +318,8 @@ impl<L: SeriesLog> Storage<L> {
     /// caller waits.
     ///
     /// # Errors
-    /// See [`StorageError`]; the storage is as it was, but for
-    /// [`StorageError::Truncate`], where only room was not given back.
+    /// See [`StorageError`]; nothing is lost. The new snapshot stands after
+    /// [`StorageError::Truncate`], and may after an `Io` of its renaming.
     pub fn snapshot(&self) -> Result<SnapshotReport, StorageError> {
         let receivers = self.marks.lock();
         // Somebody may have marked the log by hand.
@@ -297,19 +330,24 @@ impl<L: SeriesLog> Storage<L> {
         // What the snapshot holds must not be lost from the log and its numbers
         // given to other records, while a snapshot says that they are dealt with.
         self.log.flush().map_err(StorageError::Flush)?;
-        let generation = self.log.generation();
-        let report = snapshot::write(self.disk.as_ref(), &self.dir, generation, &marks)?;
+        let (generation, id) = (self.log.generation(), self.log.id());
+        let report = snapshot::write(self.disk.as_ref(), &self.dir, id, generation, &marks)?;
         let checkpoint = Checkpoint::new(generation, marks.iter().map(|mark| mark.next));
         self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;
         Ok(report)
     }
 
-    /// Closes the log, see [`ShardedWal::close`]. Queries still answer.
+    /// Closes the log, see [`ShardedWal::close`], once a snapshot that is under
+    /// way has ended. Queries still answer.
     ///
     /// # Errors
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
-        self.log.close()
+        // The directory may be somebody else's as soon as its locks are gone.
+        let _no_snapshot = self.marks.lock();
+        let closed = self.log.close();
+        drop(self.lock.lock().take());
+        closed
     }
 }
 

@@ -39,10 +39,23 @@ pub enum StorageError {
         /// The first place that the log still has.
         log_begins: Position,
     },
-    /// There are more series than the limit.
-    TooManySeries {
-        /// The most in one shard.
-        max: u32,
+    /// The log ends before the place up to which the snapshot reaches: it, or
+    /// its newest part, is gone, or it is another log.
+    LogTooShort {
+        /// The snapshot.
+        path: PathBuf,
+        /// Where the log ends.
+        log_ends: Position,
+    },
+    /// The snapshot was taken of another log.
+    ForeignSnapshot {
+        /// The snapshot.
+        path: PathBuf,
+    },
+    /// There are more samples than memory may hold. Raise `samples_max`.
+    MemoryFull {
+        /// The most that were taken, those that could have been queued included.
+        max: u64,
     },
     /// A shard has failed, so that its state cannot be had. Reopen the storage.
     ShardFailed,
@@ -86,7 +99,20 @@ impl fmt::Display for StorageError {
                  so far; put the newest one back",
                 path.display()
             ),
-            Self::TooManySeries { max } => too_many(f, *max),
+            Self::LogTooShort { path, log_ends } => write!(
+                f,
+                "the log ends at {log_ends}, before the place that the snapshot {} reaches: put the \
+                 log back, or move the snapshot away and lose what only it holds",
+                path.display()
+            ),
+            Self::ForeignSnapshot { path } => write!(
+                f,
+                "the snapshot {} was taken of another log: put this log's back",
+                path.display()
+            ),
+            Self::MemoryFull { max } => {
+                write!(f, "it holds more than {max} samples; raise `samples_max`")
+            }
             Self::ShardFailed => f.write_str("a shard has failed; reopen the storage"),
             Self::Flush(error) => write!(f, "the log could not be synced: {error}"),
             Self::Truncate(error) => {
@@ -132,6 +158,9 @@ pub enum WriteError {
         /// The most.
         max: u64,
     },
+    /// A handle of another storage, or of an earlier opening of this one.
+    /// Nothing was queued. Ask for the series' handle again.
+    ForeignHandle,
     /// The log refused a part at once.
     Refused(Cause),
     /// The log did not acknowledge a part.
@@ -145,6 +174,9 @@ impl fmt::Display for WriteError {
             Self::MemoryFull { max } => {
                 write!(f, "memory holds {max} samples, its limit; raise `samples_max`")
             }
+            Self::ForeignHandle => f.write_str(
+                "a series' handle is of another storage, or from before it was reopened",
+            ),
             Self::Refused(cause) => write!(f, "refused: {cause}"),
             Self::Append(error) => write!(f, "{error}"),
         }
