@@ -123,7 +123,7 @@ fn a_stale_copy_of_a_segment_is_told_from_one_that_rotted() {
     let path = segment_path(1, 0, 2);
     let whole = file(&victim, &path);
     let frames = frames(&whole);
-    let end = frames.iter().filter(|frame| frame.kind == 1).last().unwrap().end();
+    let end = frames.iter().rfind(|frame| frame.kind == 1).unwrap().end();
     for frame in &frames[2..4] {
         let at = format!("they end at byte {} of {path}", frame.offset);
         let went = format!("its frames went to byte {end};");
