@@ -186,10 +186,18 @@ fn a_snapshot_that_found_no_room_gives_it_back() {
 fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
     let disk = SimDisk::new();
     let storage = open(&disk);
-    write(&storage, 0..50);
-    storage.snapshot().unwrap();
+    write(&storage, 0..20);
     storage.close().unwrap();
     drop(storage);
+    let storage = open(&disk);
+    write(&storage, 20..50);
+    // The log as it is before the snapshot truncates it, less its last segment.
+    let mut log: Vec<_> = disk.files();
+    log.retain(|path| path.starts_with("/db/log"));
+    let log = log.into_iter().filter_map(|path| Some((disk.read_file(&path)?, path)));
+    let log: Vec<_> = log.collect();
+    storage.snapshot().unwrap();
+    storage.close().unwrap();
     let snapshot = disk.read_file("/db/snapshot").expect("it was taken");
 
     let without_log = SimDisk::with_dir("/db");
@@ -198,12 +206,12 @@ fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
     assert!(matches!(refused, Err(StorageError::ForeignSnapshot { .. })), "{refused:?}");
 
     let shorter = disk.crash(&mut || true);
-    let mut segments: Vec<_> = shorter.files();
-    segments.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
-    segments.sort();
-    segments.iter().for_each(|path| shorter.remove_file(path));
+    log.iter().for_each(|(bytes, path)| shorter.write_file(path, bytes));
+    let is_segment = |path: &&std::path::PathBuf| path.extension().is_some_and(|it| it == "wal");
+    let last = shorter.files().iter().filter(is_segment).max().cloned();
+    shorter.remove_file(last.expect("there are segments"));
     let refused = Storage::open(options(Arc::new(shorter))).map(drop);
-    assert!(refused.is_err(), "the log's end is gone");
+    assert!(matches!(refused, Err(StorageError::LogTooShort { .. })), "{refused:?}");
 }
 
 /// A handle kept over a reopening named another series, and one of another
