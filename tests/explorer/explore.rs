@@ -284,7 +284,7 @@ fn print_of_moment(moment: &Moment) -> u64 {
     let none = fingerprint(&moment.disk.crash(&mut || false), &moment.ledger);
     let all = fingerprint(&moment.disk.crash(&mut || true), &moment.ledger);
     let pieces = moment.disk.unsynced() as u64;
-    (none.rotate_left(20) ^ all.rotate_left(40)).wrapping_add(pieces).wrapping_mul(0x51_7c_c1b7)
+    (none.rotate_left(20) ^ all.rotate_left(40)).wrapping_add(pieces).wrapping_mul(0x517c_c1b7)
 }
 
 fn crash(disk: &SimDisk, subset: &[bool]) -> SimDisk {

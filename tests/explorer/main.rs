@@ -10,6 +10,8 @@
 //!
 //! Holds W1 PREFIX, C2 DURABLE, R3 FRESH (ARCHITECTURE.md).
 
+#![allow(clippy::print_stdout, reason = "the counts are printed")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -139,5 +141,5 @@ fn the_power_may_go_at_any_call_of_the_first_open() {
         explorer.explore_creation(setting);
     }
     println!("{}", explorer.counts);
-    assert!(explorer.counts.opened.into_inner() > 400);
+    assert!(explorer.counts.opened.into_inner() > 100);
 }
