@@ -246,6 +246,9 @@ fn a_float_is_printed_as_go_prints_it() {
         (1_002_381.0, "1.002381e+06"),
         (123_456.789, "123456.789"),
         (1_795_367_004.63, "1.79536700463e+09"),
+        // Half-way between two numbers of 17 digits: the even one.
+        (1_795_391_806.957_031_25, "1.7953918069570312e+09"),
+        (100_000.0, "100000"),
         (18_446_744_073_709_552_000.0, "1.8446744073709552e+19"),
         (f64::MAX, "1.7976931348623157e+308"),
         (5e-324, "5e-324"),
@@ -254,5 +257,7 @@ fn a_float_is_printed_as_go_prints_it() {
         (f64::from_bits(0x7ff0_0000_0000_0002), "NaN"),
     ] {
         assert_eq!(go_float::print(value), text);
+        let back: f64 = text.parse().expect("it is a number");
+        assert!(back == value || value.is_nan(), "{text}");
     }
 }
