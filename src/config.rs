@@ -57,6 +57,22 @@ impl FromStr for Durability {
     }
 }
 
+/// What an open does where durable records cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum OnDamage {
+    /// It refuses, says where they are, and changes nothing: a copy of the log
+    /// may still have them.
+    #[default]
+    Refuse,
+    /// It repairs the shards that are damaged as [`crate::Repair`] does, with
+    /// `quarantine` in the log's directory for the copies, and goes on without
+    /// what is lost. [`crate::RecoveryReport::repair`] says what that is.
+    Quarantine,
+}
+
 /// How to open a log. Made by [`Config::new`] and changed by its methods;
 /// checked by [`crate::ShardedWal::open`].
 #[derive(Clone, Debug)]
@@ -77,6 +93,8 @@ pub struct Config {
     pub(crate) commit_bytes: usize,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(crate) durability: Durability,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) on_damage: OnDamage,
     #[cfg_attr(feature = "serde", serde(skip, default = "default_disk"))]
     pub(crate) disk: Arc<dyn Disk>,
 }
@@ -137,6 +155,7 @@ impl Config {
             commit_records: default_commit_records(),
             commit_bytes: default_commit_bytes(),
             durability: Durability::default(),
+            on_damage: OnDamage::default(),
             disk: default_disk(),
         }
     }
@@ -194,6 +213,13 @@ impl Config {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// What open does where durable records cannot be read.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
+        self.on_damage = on_damage;
         self
     }
 

@@ -53,6 +53,7 @@ mod progress;
 mod purge;
 mod reader;
 mod recovery;
+mod repair;
 mod replay;
 mod router;
 mod segment;
@@ -71,7 +72,7 @@ mod writer;
 pub use checkpoint::Checkpoint;
 pub use completion::{Barrier, BatchCompletion, Completion};
 pub use config::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, QUEUE_RECORDS_MAX, SHARDS_MAX,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, OnDamage, QUEUE_RECORDS_MAX, SHARDS_MAX,
 };
 pub use error::{
     AppendError, BatchError, Cause, CloseError, Damage, FailedPart, OpenError, Position, Refused,
@@ -79,7 +80,8 @@ pub use error::{
 };
 pub use log::{AppendFuture, ShardedWal};
 pub use reader::LogReader;
-pub use recovery::{RecoveryReport, ShardRecovery};
+pub use recovery::{Lost, RecoveryReport, RepairReport, ShardRecovery};
+pub use repair::Repair;
 pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use state_machine::StateMachine;
 pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, OnDamage};
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
 use crate::error::OpenError;
 use crate::housekeeping::Housekeeping;
@@ -15,6 +15,7 @@ use crate::purge::{self, PurgeMark};
 use crate::recovery::{
     Folder, RecoveryReport, Settled, ShardRecovery, Survey, settle, survey, tidy,
 };
+use crate::repair::{QUARANTINE, refuse_damage, repair};
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
@@ -71,15 +72,16 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     create_dirs(disk.as_ref(), dir)?;
     let lock = take_lock(disk.as_ref(), dir)?;
     let manifest = load_manifest(disk.as_ref(), dir)?;
-    let found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
+    let mut found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
         read_shard(disk.as_ref(), dir, identity)
     })?;
-    let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
-    if let Some(damage) = report.damage().next() {
-        return Err(OpenError::Damaged(Box::new(damage.clone())));
+    if config.on_damage == OnDamage::Refuse {
+        refuse_damage(&found)?;
     }
     check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
+    let repair = repair(disk.as_ref(), dir, &dir.join(QUARANTINE), &mut found)?;
+    let report = RecoveryReport { shards: found.iter().map(Found::report).collect(), repair };
     start(&config, manifest, found, report, lock, machines)
 }
 
@@ -150,9 +152,8 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
     }
 }
 
-/// Creates the directories on the way that are missing. Their names are made
+/// Creates a directory and those above it that are missing. Their names are made
 /// durable before the manifest is written, which is before the log exists.
-/// Creates a directory and those above it that are missing.
 pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());

@@ -58,7 +58,10 @@ impl LogReader {
             }
             manifest = later;
         };
-        let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
+        let report = RecoveryReport {
+            shards: found.iter().map(Found::report).collect(),
+            ..RecoveryReport::default()
+        };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
         for found in found {

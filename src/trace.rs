@@ -9,7 +9,7 @@ mod imp {
     use std::path::Path;
 
     use crate::error::Cause;
-    use crate::recovery::RecoveryReport;
+    use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::SegmentIdentity;
 
     /// The span of an open, while it is held.
@@ -29,6 +29,13 @@ mod imp {
             );
         }
         tracing::info!(shards = report.shards.len(), records = report.records(), "opened");
+    }
+
+    /// Damaged shards were repaired.
+    pub(crate) fn repaired(report: &RepairReport) {
+        for lost in &report.lost {
+            tracing::error!(%lost, "quarantined");
+        }
     }
 
     /// The span of a replay, while it is held.
@@ -54,7 +61,7 @@ mod imp {
     use std::path::Path;
 
     use crate::error::Cause;
-    use crate::recovery::RecoveryReport;
+    use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::SegmentIdentity;
 
     /// Stands for a span.
@@ -65,6 +72,8 @@ mod imp {
     }
 
     pub(crate) fn opened(_report: &RecoveryReport) {}
+
+    pub(crate) fn repaired(_report: &RepairReport) {}
 
     pub(crate) fn replaying(_bytes: u64) -> NoSpan {
         NoSpan
