@@ -1,7 +1,7 @@
 //! Whatever was done to a log, a repair leaves one that opens, keeps every
 //! record but those in the ranges that it reports as lost, and invents none.
 //!
-//! The victim has three generations' worth of trouble to be in: two shards, of
+//! The victim has two shards, of
 //! which the first has four segments, rolled and reopened, and batches in it.
 
 #![allow(
@@ -21,20 +21,20 @@ use shardwal::{OnDamage, OpenError, Repair, RepairReport, ShardedWal};
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
-const SEGMENTS: u64 = 4;
+const SEGMENTS: u64 = 5;
 
 struct Victim {
     files: Files,
     rows: Vec<Row>,
 }
 
-/// Two lives of a log with segments of 4 KiB; keys of the first shard and a few
-/// of the second.
+/// Records of the first shard, and a few of the second. A roll would come when it
+/// pleases; a life begins a segment for certain.
 static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
     let disk = SimDisk::with_dir("/log");
-    for life in 0..2_u64 {
-        let log = ShardedWal::open(config(&disk, 2).segment_bytes(4096)).unwrap();
-        for i in life * 40..life * 40 + 40 {
+    for life in 0..SEGMENTS {
+        let log = ShardedWal::open(config(&disk, 2)).unwrap();
+        for i in life * 16..life * 16 + 16 {
             let bytes = usize::try_from(60 + i * 37 % 300).unwrap();
             log.append(0, vec![i.to_le_bytes()[0]; bytes]).wait().unwrap();
             if i % 10 == 0 {
@@ -47,7 +47,8 @@ static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
     }
     let rows = raw::read(&disk).unwrap().0;
     let files = files(&disk);
-    assert!((1..=SEGMENTS).all(|number| has(&files, &segment_path(1, 0, number))));
+    assert!(has(&files, &segment_path(1, 0, SEGMENTS)));
+    assert!(!has(&files, &segment_path(1, 0, SEGMENTS + 1)));
     Victim { files, rows }
 });
 
@@ -106,8 +107,7 @@ impl Victim {
         let kept: Vec<_> = self.rows.iter().filter(|row| !is_lost(row)).cloned().collect();
         // The end of the newest segment, unvouched for, may be a torn tail.
         if report.files.is_empty() {
-            assert!(kept.starts_with(&rows[..0]), "{what}");
-            assert!(rows.iter().all(|row| kept.contains(row)), "{what}: a wrong record");
+            assert!(kept.starts_with(&rows), "{what}: a prefix");
         } else {
             assert_eq!(rows, kept, "{what}: what is there, and what should be");
         }
@@ -262,7 +262,7 @@ fn any_damage_at_all_is_repaired_or_none() {
         let disk = VICTIM.disk();
         let mut did = Vec::new();
         for _ in 0..1 + below(3) {
-            let number = 1 + u64::try_from(below(4)).unwrap();
+            let number = 1 + below(5) as u64;
             let path = segment_path(1, 0, number);
             let Some(mut bytes) = disk.read_file(&path).filter(|bytes| bytes.len() > 1) else {
                 continue;
@@ -316,8 +316,8 @@ fn much_damage() -> SimDisk {
         disk.write_file(path, &bytes);
     };
     rot(segment_path(1, 0, 1), raw::frames(&VICTIM.segment(1))[3].end() - 1);
-    rot(segment_path(1, 0, 3), 20);
-    disk.remove_file(segment_path(1, 0, 2));
+    rot(segment_path(1, 0, 2), 20);
+    disk.remove_file(segment_path(1, 0, 4));
     rot(segment_path(1, 1, 1), 130);
     disk
 }

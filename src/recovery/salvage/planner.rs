@@ -74,8 +74,11 @@ impl Planner<'_> {
             let Some(to) = self.vouched(&limit, &header, at, later)? else {
                 break !matches!(limit, Limit::Told(told) if told.next_sequence != self.here);
             };
-            taken.is_changed = true;
             let found = self.find_frame(&mut frames, base, &limit).map_err(io("reading"))?;
+            if found.is_none() && matches!(limit, Limit::Below(_)) {
+                break true;
+            }
+            taken.is_changed = true;
             let next = found.as_ref().map_or(to, |frame| base + u64::from(frame.header.first));
             taken.pieces.extend(self.lose(number, at, next, &stop.to_string()));
             let Some(frame) = found else { break true };
@@ -112,12 +115,7 @@ impl Planner<'_> {
         let identity = self.folder.identity.with_number(number);
         let mut header =
             SegmentHeader { identity, first_sequence: self.here, predecessor: self.last };
-        let base = match self.open(number)? {
-            Some(file) => first_sequence(file, self.folder.seed(number), number, told)
-                .map_err(OpenError::io("reading", &self.folder.path(number)))?,
-            None => None,
-        };
-        if let Some(base) = base.filter(|base| *base >= self.here) {
+        if let Some(base) = hole.first_sequence.filter(|base| *base >= self.here) {
             // Its header says what is missing before it.
             let _gap = self.lose(number, 0, base, "the segment's header cannot be read");
             header.first_sequence = base;
@@ -181,6 +179,7 @@ impl Planner<'_> {
     fn is_next(&self, frame: &Frame, base: u64, limit: &Limit) -> bool {
         let within = match limit {
             Limit::Told(told) => base + frame.header.next() <= told.next_sequence,
+            Limit::Below(below) => base + frame.header.next() <= *below,
             Limit::Unknown | Limit::None => true,
         };
         within && base + u64::from(frame.header.first) >= self.here && is_consistent(frame)
@@ -224,6 +223,7 @@ impl Planner<'_> {
     ) -> Result<Option<u64>, OpenError> {
         let told = match (limit, later.first()) {
             (Limit::Told(told), _) if told.next_sequence == self.here => return Ok(None),
+            (Limit::Below(below), _) => return Ok((*below > self.here).then_some(*below)),
             (Limit::Unknown, Some(Part::Hole(hole))) if self.was_there(hole, &later[1..])? => {
                 return Ok(None);
             }
@@ -273,6 +273,10 @@ impl Planner<'_> {
 enum Limit {
     /// Its successor says it.
     Told(Predecessor),
+    /// Its successor has lost its header, and began with this sequence. What
+    /// lies below was never used twice: a segment that open makes begins where
+    /// it found the log's end, one that a writer makes follows all of its own.
+    Below(u64),
     /// Its successor is gone; it may have been cut anywhere behind its first
     /// damaged place, and its sequences used again.
     Unknown,
@@ -284,6 +288,7 @@ impl Limit {
     fn of(later: &[Part]) -> Self {
         match later.first() {
             Some(Part::Segment(successor)) => Self::Told(successor.predecessor),
+            Some(Part::Hole(Hole { first_sequence: Some(first), .. })) => Self::Below(*first),
             Some(Part::Hole(_)) => Self::Unknown,
             None => Self::None,
         }
@@ -305,34 +310,4 @@ impl Taken {
             _ => self.pieces.push(Piece::Frames { from: frame.offset, to: frame.end() }),
         }
     }
-}
-
-/// The first sequence of a segment without its header. A shard's first begins
-/// at 0; else the successor says which sequence followed the frame that ends
-/// where it says that the segment does.
-fn first_sequence(
-    file: Box<dyn DiskFile>,
-    seed: u32,
-    number: u64,
-    told: Option<Predecessor>,
-) -> io::Result<Option<u64>> {
-    if number == 1 {
-        return Ok(Some(0));
-    }
-    let Some(told) = told else { return Ok(None) };
-    let end = told.end.min(file.len()?);
-    let start = SEGMENT_HEADER_BYTES as u64;
-    let mut frames = FrameReader::new(file, seed, start, end, PIECE_BYTES);
-    let mut last = None;
-    loop {
-        let frame = match frames.next()? {
-            Ok(frame) => Some(frame),
-            Err(_) => frames.find()?,
-        };
-        let Some(frame) = frame else { break };
-        last = is_consistent(&frame).then(|| (frame.end(), frame.header.next()));
-    }
-    let Some((ends, next)) = last.filter(|(ends, _)| *ends == told.end) else { return Ok(None) };
-    debug_assert!(ends <= end, "a reader stays within its end");
-    Ok(told.next_sequence.checked_sub(next))
 }

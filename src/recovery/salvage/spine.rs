@@ -2,11 +2,17 @@
 //! the chain of [`super::chain`], but it goes on over what is broken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::OpenError;
+use crate::frame::FrameHeader;
+use crate::frame_reader::{FrameReader, is_consistent};
+use crate::recovery::copy::PIECE_BYTES;
 use crate::recovery::survey::{Folder, read_header, search_file};
-use crate::segment::{FoundHeader, NUMBER_MAX, Predecessor, SegmentHeader, segment_number};
+use crate::segment::{
+    FoundHeader, NUMBER_MAX, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
+};
 
 /// A segment, or the place of one.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +29,16 @@ pub(crate) struct Hole {
     pub(crate) number: u64,
     /// What its successor tells of it, if it has one.
     pub(crate) told: Option<Predecessor>,
+    /// Where it began, if what is left of it tells.
+    pub(crate) first_sequence: Option<u64>,
     /// Whether a file is there whose header may never have come to the disk.
     pub(crate) may_be_torn: bool,
+}
+
+impl Hole {
+    fn new(number: u64, told: Option<Predecessor>, may_be_torn: bool) -> Self {
+        Self { number, told, first_sequence: None, may_be_torn }
+    }
 }
 
 /// See the module's words.
@@ -52,13 +66,17 @@ impl Spine {
             let remains = search_file(disk, folder, *number)?;
             // Else it never came to hold anything that was durable.
             if remains.mark > Some(0) {
-                let hole = Hole { number: *number, told: None, may_be_torn: false };
-                parts.push(Part::Hole(hole));
+                parts.push(Part::Hole(Hole::new(*number, None, false)));
             }
         }
         if parts.is_empty() {
             let number = numbers.last().copied().unwrap_or(1);
-            parts.push(Part::Hole(Hole { number, told: None, may_be_torn: false }));
+            parts.push(Part::Hole(Hole::new(number, None, false)));
+        }
+        for part in &mut parts {
+            if let Part::Hole(hole) = part {
+                hole.first_sequence = first_sequence(disk, folder, hole)?;
+            }
         }
         Ok(Self { parts, set_aside })
     }
@@ -111,11 +129,45 @@ fn walk(
         }
         at = headers.get_key_value(&told.number).or_else(|| {
             let may_be_torn = headerless.contains(&told.number);
-            let hole = Hole { number: told.number, told: Some(told), may_be_torn };
-            parts.push(Part::Hole(hole));
+            parts.push(Part::Hole(Hole::new(told.number, Some(told), may_be_torn)));
             headers.range(..told.number).next_back()
         });
     }
     parts.reverse();
     parts
+}
+
+/// The first sequence of a segment without its header. A shard's first begins
+/// at 0; else the successor says which sequence followed the frame that ends
+/// where it says that the segment does.
+fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Option<u64>, OpenError> {
+    let path = folder.path(hole.number);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(OpenError::io("opening", &path))?,
+    };
+    file.drop_cache();
+    if hole.number == 1 {
+        return Ok(Some(0));
+    }
+    let Some(told) = hole.told else { return Ok(None) };
+    let last = last_frame(file, folder.seed(hole.number), told.end);
+    let last = last.map_err(OpenError::io("reading", &path))?;
+    Ok(last.and_then(|header| told.next_sequence.checked_sub(header.next())))
+}
+
+/// The header of the whole frame that ends at `end`.
+fn last_frame(file: Box<dyn DiskFile>, seed: u32, end: u64) -> io::Result<Option<FrameHeader>> {
+    let bytes = file.len()?;
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let mut frames = FrameReader::new(file, seed, start, end.min(bytes), PIECE_BYTES);
+    let mut last = None;
+    loop {
+        let frame = match frames.next()? {
+            Ok(frame) => Some(frame),
+            Err(_) => frames.find()?,
+        };
+        let Some(frame) = frame else { return Ok(last) };
+        last = (frame.end() == end && is_consistent(&frame)).then_some(frame.header);
+    }
 }
