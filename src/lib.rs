@@ -37,8 +37,10 @@
 mod checkpoint;
 mod completion;
 mod config;
+mod directory;
 pub mod disk;
 mod error;
+mod found;
 mod frame;
 mod frame_reader;
 mod housekeeping;

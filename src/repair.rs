@@ -1,18 +1,16 @@
 //! Repair: copies what cannot be read out of the way, then writes the damaged
 //! segments anew, with gaps where records are lost.
 //!
-//! Nothing of the log changes before the copies and the report stand on the
-//! disk. What can be saved is for [`crate::recovery`] to say.
+//! R4 REPAIR: nothing of the log changes before the copies and the report stand
+//! on the disk. What can be saved is for [`crate::recovery`] to say.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, OpenMode, RealDisk, write_full};
+use crate::directory::{create_dirs, sync_the_way_to, take_lock};
+use crate::disk::{Disk, OpenMode, RealDisk, read_full, write_full};
 use crate::error::OpenError;
-use crate::open::{
-    Found, check_manifest_is_latest, create_dirs, find_manifest, read_shard, shards_of,
-    sync_the_way_to, take_lock,
-};
+use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::parallel::in_parallel;
 use crate::recovery::{RepairReport, Salvage};
 use crate::sync::Arc;
@@ -179,7 +177,7 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), OpenError> {
     let mut copy = disk.open(to, OpenMode::CreateNew).map_err(writing())?;
     let (mut at, mut piece) = (0, vec![0; COPY_BYTES]);
     loop {
-        let read = crate::disk::read_full(file.as_ref(), &mut piece, at);
+        let read = read_full(file.as_ref(), &mut piece, at);
         let read = read.map_err(OpenError::io("reading", from))?;
         if read == 0 {
             break;

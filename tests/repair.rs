@@ -1,8 +1,10 @@
 //! Whatever was done to a log, a repair leaves one that opens, keeps every
 //! record but those in the ranges that it reports as lost, and invents none.
 //!
-//! The victim has two shards, of
-//! which the first has four segments, rolled and reopened, and batches in it.
+//! The victim has two shards, and each life that it had began a segment; there
+//! are batches in it.
+//!
+//! Holds R4 REPAIR (ARCHITECTURE.md).
 
 #![allow(
     clippy::unwrap_used,

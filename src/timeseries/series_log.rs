@@ -63,6 +63,13 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// next would be taken for what the checkpoint covers.
     fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position>;
 
+    /// Whether a repair has given up records of this shard: a batch may lack
+    /// those that it continues.
+    fn has_gap(&self, generation: u32, shard: u32) -> bool {
+        let _a_log_that_is_never_repaired = (generation, shard);
+        false
+    }
+
     /// Replays what is not below the checkpoint.
     ///
     /// # Errors
@@ -150,6 +157,12 @@ impl SeriesLog for ShardedWal {
             generation,
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             sequence: next(shard),
+        })
+    }
+
+    fn has_gap(&self, generation: u32, shard: u32) -> bool {
+        self.recovery().shards.iter().any(|found| {
+            (found.generation, found.shard) == (generation, shard) && found.gap_sequences > 0
         })
     }
 

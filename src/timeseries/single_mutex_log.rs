@@ -19,11 +19,11 @@ use super::storage_error::StorageError;
 use crate::checkpoint::Checkpoint;
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
+use crate::directory::{create_dirs, sync_the_way_to, take_lock};
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
 use crate::error::{
     AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
 };
-use crate::open::{create_dirs, sync_the_way_to, take_lock};
 use crate::replay::ReplayOptions;
 use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
