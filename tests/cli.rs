@@ -110,9 +110,9 @@ fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
     let dir = tempfile::tempdir().unwrap();
     let (log, out) = (dir.path().join("log"), dir.path().join("out"));
     golden_copy(&log);
-    let rotten = log.join("generation-00001/shard-0000/0000000001.wal");
+    let rotten = log.join("generation-00001/shard-0000/0000000002.wal");
     let mut bytes = fs::read(&rotten).unwrap();
-    bytes[88 + 24 + 24 + 8] ^= 1;
+    bytes[400] ^= 1;
     fs::write(&rotten, &bytes).unwrap();
     let before = bytes_below(&log);
     let arguments = ["repair", log.to_str().unwrap(), "--quarantine", out.to_str().unwrap()];
@@ -129,7 +129,7 @@ fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
         let range = format!("{}..{} are lost", lost["first_sequence"], lost["next_sequence"]);
         assert!(text(&planned.stdout).contains(&range), "{report}");
     }
-    let copy = out.join("0001/generation-00001/shard-0000/0000000001.wal");
+    let copy = out.join("0001/generation-00001/shard-0000/0000000002.wal");
     assert_eq!(fs::read(copy).unwrap(), bytes);
 
     let verified = run(&["verify", arguments[1]]);

@@ -83,7 +83,7 @@ impl Victim {
         assert_eq!(report.quarantine.is_some(), !report.files.is_empty(), "{what}");
         check_copies(disk, &before, &report, what);
         let rows = self.check_rows(disk, &report, what);
-        assert_eq!(repair(disk).run("/log/quarantine").unwrap().files, [PathBuf::new(); 0]);
+        assert!(repair(disk).run("/log/quarantine").unwrap().files.is_empty(), "{what}: once more");
 
         let opened = ShardedWal::open(config(&at_open, 2).on_damage(OnDamage::Quarantine));
         let opened = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
