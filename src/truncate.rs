@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::Disk;
+use crate::disk::{Disk, unlink_if_there};
 use crate::error::TruncateError;
 use crate::purge::{self, GIVEN_UP, PurgeMark};
 use crate::recovery::Folder;
@@ -169,12 +169,7 @@ impl Target<'_> {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
-            match disk.unlink(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(TruncateError::io("deleting", &path)(error));
-                }
-                _ => {}
-            }
+            unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
             self.segments.lock().remove(0);
             deleted += 1;
             report.bytes += oldest.end;

@@ -176,6 +176,15 @@ pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> 
     Ok(())
 }
 
+/// Removes a file's name where there is one. Durable only after
+/// [`Disk::sync_dir`].
+pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn may_go_on(error: &io::Error, interruptions: &mut u32) -> bool {
     *interruptions += 1;
     error.kind() == io::ErrorKind::Interrupted && *interruptions <= INTERRUPTIONS_MAX

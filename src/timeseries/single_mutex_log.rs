@@ -19,7 +19,7 @@ use super::storage_error::StorageError;
 use crate::checkpoint::Checkpoint;
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 use crate::error::{
     AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
 };
@@ -210,10 +210,7 @@ fn rewrite(
     first: Option<u64>,
 ) -> io::Result<State> {
     let unfinished = dir.join("records.unfinished");
-    match disk.unlink(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    unlink_if_there(disk, &unfinished)?;
     let mut records = old.map(Records::begin).transpose()?.flatten();
     if old.is_some() && records.is_none() {
         // It got its name when it was whole.
