@@ -230,7 +230,8 @@ impl ShardedWal {
     fn plans(&self, checkpoint: Option<&Checkpoint>) -> Vec<Vec<ShardPlan>> {
         let from = |plan: &mut ShardPlan| {
             if let Some(checkpoint) = checkpoint {
-                plan.from = plan.from.max(checkpoint.below(&plan.folder.identity));
+                let identity = &plan.folder.identity;
+                plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
             }
         };
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();

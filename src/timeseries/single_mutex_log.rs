@@ -124,6 +124,11 @@ impl State {
     }
 }
 
+/// The first sequence of the one shard that has not been dealt with.
+fn below(checkpoint: &Checkpoint) -> u64 {
+    checkpoint.sequences().first().copied().unwrap_or(0)
+}
+
 fn checksum(sequence: u64, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&sequence.to_le_bytes());
@@ -306,13 +311,13 @@ impl SeriesLog for SingleMutexLog {
 
     fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position> {
         let first = self.state.lock().first;
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         (first > below).then(|| Self::position(first))
     }
 
     fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
         let next = self.state.lock().next;
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         (next < below).then(|| Self::position(next))
     }
 
@@ -324,7 +329,7 @@ impl SeriesLog for SingleMutexLog {
     ) -> Result<(), StorageError> {
         let state = self.state.lock();
         let io = |error| StorageError::io("reading", &self.dir.join("records"))(error);
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         let mut records = Records::begin(state.file.as_ref()).map_err(io)?;
         while let Some((sequence, bytes)) =
             records.as_mut().map_or(Ok(None), Records::next).map_err(io)?
@@ -338,7 +343,7 @@ impl SeriesLog for SingleMutexLog {
 
     fn truncate_before(&self, checkpoint: &Checkpoint) -> Result<(), TruncateError> {
         let mut state = self.state.lock();
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         if checkpoint.generation() != GENERATION || below > state.next {
             let what = format!("the log goes to sequence {}, not to {below}", state.next);
             return Err(TruncateError::ForeignCheckpoint { what });
