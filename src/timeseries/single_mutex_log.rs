@@ -88,10 +88,8 @@ impl State {
         machine.store(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
         let stored = &self.buffer[RECORD_HEAD_BYTES..];
         assert!(stored.len() <= BATCH_BYTES_MAX, "a state machine stored too much for one batch");
-        let length = u32::try_from(stored.len()).expect("bounded far below u32");
-        let crc = checksum(self.next, stored);
-        self.buffer[..4].copy_from_slice(&length.to_le_bytes());
-        self.buffer[4..8].copy_from_slice(&crc.to_le_bytes());
+        let head = record_head(self.next, stored);
+        self.buffer[..RECORD_HEAD_BYTES].copy_from_slice(&head);
         let written = write_full(self.file.as_mut(), &self.buffer, self.end);
         let position = SingleMutexLog::position(self.next);
         match written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) }) {
@@ -127,6 +125,14 @@ impl State {
 /// The first sequence of the one shard that has not been dealt with.
 fn below(checkpoint: &Checkpoint) -> u64 {
     checkpoint.sequences().first().copied().unwrap_or(0)
+}
+
+fn record_head(sequence: u64, bytes: &[u8]) -> [u8; RECORD_HEAD_BYTES] {
+    let length = u32::try_from(bytes.len()).expect("bounded far below u32");
+    let mut head = [0; RECORD_HEAD_BYTES];
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4..].copy_from_slice(&checksum(sequence, bytes).to_le_bytes());
+    head
 }
 
 fn checksum(sequence: u64, bytes: &[u8]) -> u32 {
@@ -232,9 +238,7 @@ fn rewrite(
         if sequence < first {
             continue;
         }
-        let length = u32::try_from(bytes.len()).expect("it was read as a u32");
-        buffer.extend_from_slice(&length.to_le_bytes());
-        buffer.extend_from_slice(&checksum(sequence, &bytes).to_le_bytes());
+        buffer.extend_from_slice(&record_head(sequence, &bytes));
         buffer.extend_from_slice(&bytes);
         next = sequence + 1;
         if buffer.len() >= PIECE_BYTES {
