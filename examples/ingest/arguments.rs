@@ -3,13 +3,10 @@
 //! The child gets the parent's arguments again, so what can be given can also
 //! be written.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
-use std::time::Duration;
 
 use clap::Parser;
 use shardwal::{Config, Durability};
@@ -68,7 +65,7 @@ pub(crate) struct Arguments {
 
     /// What an acknowledgement promises: sync, os or interval:10ms
     #[arg(long, default_value = "sync")]
-    pub(crate) durability: DurabilityArgument,
+    pub(crate) durability: Durability,
 
     /// Directory for the log; it is left there. It must be new or empty but
     /// for --listen [default: a temporary one beside this program, removed if
@@ -97,7 +94,7 @@ impl Arguments {
 
     /// How the log in `directory` is to be opened.
     pub(crate) fn config(&self, directory: &Path) -> Config {
-        Config::new(directory).shards(self.shards.get()).durability(self.durability.durability)
+        Config::new(directory).shards(self.shards.get()).durability(self.durability)
     }
 
     /// Gives a command the arguments of a child that ingests into `directory`.
@@ -113,46 +110,4 @@ impl Arguments {
             .arg("--stream")
             .arg(&self.stream);
     }
-}
-
-/// A durability and how it was written.
-#[derive(Clone, Debug)]
-pub(crate) struct DurabilityArgument {
-    text: String,
-    durability: Durability,
-}
-
-impl FromStr for DurabilityArgument {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let durability = match text {
-            "sync" => Some(Durability::Sync),
-            "os" => Some(Durability::Os),
-            _ => text.strip_prefix("interval:").and_then(parse_duration).map(Durability::Interval),
-        };
-        Ok(Self {
-            text: text.to_owned(),
-            durability: durability
-                .ok_or("it is sync, os, or interval: with a time such as 500us, 10ms or 1s")?,
-        })
-    }
-}
-
-impl fmt::Display for DurabilityArgument {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
-    }
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let number: u64 = number.parse().ok()?;
-    let duration = match unit {
-        "us" => Duration::from_micros(number),
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        _ => return None,
-    };
-    Some(duration)
 }
