@@ -58,6 +58,7 @@ mod router;
 mod segment;
 mod segment_writer;
 mod shard;
+mod space;
 mod state_machine;
 mod stats;
 mod sync;
@@ -82,7 +83,7 @@ pub use reader::LogReader;
 pub use recovery::{RecoveryReport, ShardRecovery};
 pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use state_machine::StateMachine;
-pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};
+pub use stats::{DiskSpace, DiskState, Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use truncate::TruncateReport;
 
 /// The README's example is compiled and run with the documentation's.

@@ -89,6 +89,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whether the file system that holds `path` writes every block to a new
     /// place, so that zeros written ahead buy nothing (btrfs, ZFS, bcachefs).
     fn copy_on_write(&self, path: &Path) -> bool;
+
+    /// How many bytes may still be written on the file system that holds
+    /// `path`, by this process; `None` where it does not say, which is what it
+    /// answers unless told otherwise. Asked several times a second.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// An open file. One owner at a time; reads and writes name their offset.
