@@ -213,6 +213,27 @@ fn a_log_closes_on_a_disk_without_a_free_byte_and_loses_nothing() {
     }
 }
 
+/// At whatever place in a page the last record ends.
+#[test]
+fn a_seal_that_finds_no_room_does_not_fail_the_close() {
+    let mut unsealed = 0;
+    for length in (3800..4096).step_by(8) {
+        let disk = limited();
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        ledger.append(&log, 7, length).unwrap();
+        leave(&disk, CAPACITY, 0);
+        log.close().expect("close needs no room");
+        drop(log);
+        disk.set_capacity(None);
+        let log = open(config(&disk));
+        let shard = &log.recovery().shards[0];
+        unsealed += u64::from(shard.durable_below < shard.next_sequence);
+        ledger.check(&replayed(&log));
+    }
+    assert!(unsealed > 0, "each seal has found room");
+}
+
 /// A segment's zeros would have taken a mebibyte of what the mark keeps, and
 /// appends would have been refused for it.
 #[test]
