@@ -67,6 +67,14 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "sync")]
     pub(crate) durability: Durability,
 
+    /// Say that the disk is low when fewer bytes are free; 0 for never
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    pub(crate) disk_soft_bytes: u64,
+
+    /// Take no more when fewer bytes are free; 0 for never
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    pub(crate) disk_hard_bytes: u64,
+
     /// Directory for the log; it is left there. It must be new or empty but
     /// for --listen [default: a temporary one beside this program, removed if
     /// all is well]
@@ -94,7 +102,11 @@ impl Arguments {
 
     /// How the log in `directory` is to be opened.
     pub(crate) fn config(&self, directory: &Path) -> Config {
-        Config::new(directory).shards(self.shards.get()).durability(self.durability)
+        Config::new(directory)
+            .shards(self.shards.get())
+            .durability(self.durability)
+            .disk_soft_bytes(self.disk_soft_bytes)
+            .disk_hard_bytes(self.disk_hard_bytes)
     }
 
     /// Gives a command the arguments of a child that ingests into `directory`.
@@ -105,6 +117,8 @@ impl Arguments {
             .args(["--threads", &self.threads.to_string()])
             .args(["--durability", &self.durability.to_string()])
             .args(["--repeat", &self.repeat.to_string()])
+            .args(["--disk-soft-bytes", &self.disk_soft_bytes.to_string()])
+            .args(["--disk-hard-bytes", &self.disk_hard_bytes.to_string()])
             .arg("--dir")
             .arg(directory)
             .arg("--stream")

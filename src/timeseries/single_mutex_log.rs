@@ -37,7 +37,8 @@ const PIECE_BYTES: usize = 1 << 20;
 const GENERATION: u32 = 1;
 
 /// See the module's words. Under [`Durability::Interval`] it syncs each batch,
-/// having no thread that could do it in time.
+/// having no thread that could do it in time; nor does it look at the disk's
+/// free space, and no watermark holds.
 #[derive(Debug)]
 pub struct SingleMutexLog {
     disk: Arc<dyn Disk>,
