@@ -61,6 +61,7 @@ mod router;
 mod segment;
 mod segment_writer;
 mod shard;
+mod space;
 mod state_machine;
 mod stats;
 mod sync;
@@ -86,7 +87,7 @@ pub use recovery::{Lost, RecoveryReport, RepairReport, ShardRecovery};
 pub use repair::Repair;
 pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use state_machine::StateMachine;
-pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};
+pub use stats::{DiskSpace, DiskState, Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use truncate::TruncateReport;
 
 /// The README's example is compiled and run with the documentation's.

@@ -18,6 +18,7 @@ use crate::repair::{QUARANTINE, refuse_damage, repair};
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
+use crate::space::Space;
 use crate::state_machine::{Driven, StateMachine};
 use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
@@ -31,6 +32,7 @@ pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateM
 /// A log that is open: what [`crate::ShardedWal`] is made of.
 pub(crate) struct Opened {
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) space: Arc<Space>,
     pub(crate) shards: Vec<WalShard>,
     pub(crate) old: Vec<OldShard>,
     pub(crate) recovery: RecoveryReport,
@@ -46,6 +48,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let dir = &config.dir;
     create_dirs(disk.as_ref(), dir)?;
     let lock = take_lock(disk.as_ref(), dir)?;
+    let space = Arc::new(Space::open(&config)?);
     let manifest = load_manifest(disk.as_ref(), dir)?;
     let mut found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
         read_shard(disk.as_ref(), dir, identity)
@@ -57,11 +60,12 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     // From here on the disk is written to.
     let repair = repair(disk.as_ref(), dir, &dir.join(QUARANTINE), &mut found)?;
     let report = RecoveryReport { shards: found.iter().map(Found::report).collect(), repair };
-    start(&config, manifest, found, report, lock, machines)
+    start(&config, space, manifest, found, report, lock, machines)
 }
 
 fn start(
     config: &Config,
+    space: Arc<Space>,
     mut manifest: Manifest,
     found: Vec<Found>,
     mut report: RecoveryReport,
@@ -100,10 +104,10 @@ fn start(
     if goes_on.is_none() {
         current = create_generation(config, &mut manifest, shards)?;
     }
-    let (shards, housekeeping) = start_shards(config, current, machines)?;
+    let (shards, housekeeping) = start_shards(config, &space, current, machines)?;
     trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
-    Ok(Opened { disk, shards, old, recovery, housekeeping, lock })
+    Ok(Opened { disk, space, shards, old, recovery, housekeeping, lock })
 }
 
 fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
@@ -188,6 +192,7 @@ struct Ready {
 
 fn start_shards(
     config: &Config,
+    space: &Arc<Space>,
     current: Vec<Fresh>,
     machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
@@ -201,7 +206,7 @@ fn start_shards(
     let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
-        .start(config.disk.clone(), lanes, interval.map(sync_tick))
+        .start(config.disk.clone(), space.clone(), lanes, interval.map(sync_tick))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {

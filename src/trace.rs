@@ -1,5 +1,5 @@
 //! Spans and events for those who switch the feature `tracing` on: open,
-//! replay, roll, poison. Nothing per record or commit. The only module with
+//! replay, roll, poison, a disk short of room. Nothing per record or commit. The only module with
 //! `cfg(feature = "tracing")`; without it each function is empty.
 
 pub(crate) use imp::*;
@@ -11,6 +11,7 @@ mod imp {
     use crate::error::Cause;
     use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::SegmentIdentity;
+    use crate::stats::DiskState;
 
     /// The span of an open, while it is held.
     pub(crate) fn opening(dir: &Path) -> tracing::span::EnteredSpan {
@@ -54,6 +55,14 @@ mod imp {
         let SegmentIdentity { generation, shard, number, .. } = segment;
         tracing::error!(generation, shard, segment = number, %cause, "the shard has stopped");
     }
+
+    /// The file system's free bytes have passed a watermark.
+    pub(crate) fn disk_space(free_bytes: u64, state: DiskState) {
+        match state {
+            DiskState::Ok => tracing::info!(free_bytes, %state, "the disk has room again"),
+            _ => tracing::warn!(free_bytes, %state, "the disk is short of room"),
+        }
+    }
 }
 
 #[cfg(not(feature = "tracing"))]
@@ -63,6 +72,7 @@ mod imp {
     use crate::error::Cause;
     use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::SegmentIdentity;
+    use crate::stats::DiskState;
 
     /// Stands for a span.
     pub(crate) struct NoSpan;
@@ -82,4 +92,6 @@ mod imp {
     pub(crate) fn rolled(_segment: &SegmentIdentity) {}
 
     pub(crate) fn poisoned(_segment: &SegmentIdentity, _cause: &Cause) {}
+
+    pub(crate) fn disk_space(_free_bytes: u64, _state: DiskState) {}
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::disk::{Disk, DiskFile, OpenMode, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, unlink_if_there, write_full};
 use crate::error::OpenError;
 use crate::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::frame_reader::Frame;
@@ -34,12 +34,7 @@ impl SegmentCopy {
         let number = header.identity.number;
         let unfinished = unfinished_path(&folder.dir, number);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
-        match disk.unlink(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(doing("removing")(error));
-            }
-            _ => {}
-        }
+        unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
         let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let mut encoder = Encoder::default();
         encoder.begin(&header.encode());

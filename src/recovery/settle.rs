@@ -8,7 +8,7 @@
 
 use std::io;
 
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, unlink_if_there};
 use crate::error::OpenError;
 use crate::frame::FrameKind;
 use crate::frame_reader::{Frame, FrameReader};
@@ -113,12 +113,7 @@ fn remove_superseded(
 }
 
 fn remove(disk: &dyn Disk, path: &std::path::Path) -> Result<(), OpenError> {
-    match disk.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(OpenError::io("removing", path)(error))
-        }
-        _ => Ok(()),
-    }
+    unlink_if_there(disk, path).map_err(OpenError::io("removing", path))
 }
 
 /// The last place below which all is said to be durable; segments without a

@@ -97,8 +97,6 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     lost_batches: AtomicU64,
     /// From each shard's machine. Held while a snapshot is taken, and by close.
     marks: Mutex<Vec<Receiver<Mark>>>,
-    /// In every handle that it gives: numbers mean nothing to another storage.
-    id: u64,
     /// The directory, snapshots included, is ours until this is dropped, by
     /// close.
     lock: Mutex<Option<Box<dyn DiskFile>>>,
@@ -151,7 +149,6 @@ impl<L: SeriesLog> Storage<L> {
             samples_max,
             lost_batches: AtomicU64::new(0),
             marks: Mutex::new(marks),
-            id,
             lock: Mutex::new(Some(lock)),
         };
         storage.restore(replay, samples_max.saturating_add(queued as u64))?;
@@ -283,7 +280,7 @@ impl<L: SeriesLog> Storage<L> {
         let shards = self.memories.shards();
         let mut split = vec![Vec::new(); shards.len()];
         for (handle, sample) in samples {
-            if handle.storage != self.id {
+            if !self.memories.gave(*handle) {
                 return Err(WriteError::ForeignHandle);
             }
             split[self.memories.shard_of(handle.key)].push((handle.key, handle.with(*sample)));
