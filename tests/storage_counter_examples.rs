@@ -59,7 +59,7 @@ fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
             closed.store(true, Ordering::SeqCst);
         });
         // Time enough to close, were there nothing to wait for.
-        (0..10_000).for_each(|_| std::thread::yield_now());
+        (0..1000).for_each(|_| std::thread::yield_now());
         let next = Storage::open(options(Arc::new(disk.clone()))).map(drop);
         let was_closed = closed.load(Ordering::SeqCst);
         gate.open();
