@@ -1,0 +1,105 @@
+//! The raw figures: rows of the CSV, and what is asked of them.
+
+use std::collections::BTreeMap;
+
+/// One measured figure.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Of which round, from 0; fio's: 0 before, 1 after.
+    pub round: usize,
+    /// Of which workload.
+    pub workload: String,
+    /// Whose.
+    pub peer: String,
+    /// With so many shards.
+    pub shards: usize,
+    /// Of what: `workload::RATE` and the like, or `FAILED`.
+    pub metric: String,
+    /// The figure.
+    pub value: f64,
+}
+
+/// The metric of a run that failed: nothing else is said of it.
+pub const FAILED: &str = "failed";
+
+/// The CSV's first line.
+const HEADER: &str = "round,workload,peer,shards,metric,value";
+
+/// Lowest, median and highest.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// The lowest.
+    pub lowest: f64,
+    /// The median.
+    pub median: f64,
+    /// The highest.
+    pub highest: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    pub fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let highest = values[values.len() - 1];
+        Self { lowest: values[0], median: values[values.len() / 2], highest }
+    }
+}
+
+/// A peer with so many shards, and what it reached.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Whose.
+    pub peer: String,
+    /// With so many shards.
+    pub shards: usize,
+    /// Over the rounds.
+    pub spread: Spread,
+}
+
+/// All standings in one workload and metric, in the order of their medians, the
+/// highest first.
+pub fn standings(rows: &[Row], workload: &str, metric: &str) -> Vec<Standing> {
+    let mut values: BTreeMap<_, Vec<f64>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.workload == workload && row.metric == metric) {
+        values.entry((row.peer.clone(), row.shards)).or_default().push(row.value);
+    }
+    let standing = |((peer, shards), values)| Standing { peer, shards, spread: Spread::of(values) };
+    let mut standings: Vec<_> = values.into_iter().map(standing).collect();
+    standings.sort_by(|a, b| b.spread.median.total_cmp(&a.spread.median));
+    standings
+}
+
+/// As the CSV holds them; the lines of the head begin with `#`.
+pub fn to_csv(head: &[String], rows: &[Row]) -> String {
+    let mut csv: String = head.iter().map(|line| format!("# {line}\n")).collect();
+    csv.push_str(HEADER);
+    for row in rows {
+        let Row { round, workload, peer, shards, metric, value } = row;
+        csv.push_str(&format!("\n{round},{workload},\"{peer}\",{shards},{metric},{value:.3}"));
+    }
+    csv.push('\n');
+    csv
+}
+
+/// Of a peer's name, which may hold a comma, the quotes are the mark.
+fn parse_line(line: &str) -> Option<Row> {
+    let (before, rest) = line.split_once(",\"")?;
+    let (peer, after) = rest.split_once("\",")?;
+    let (round, workload) = before.split_once(',')?;
+    let mut after = after.split(',');
+    Some(Row {
+        round: round.parse().ok()?,
+        workload: workload.into(),
+        peer: peer.into(),
+        shards: after.next()?.parse().ok()?,
+        metric: after.next()?.into(),
+        value: after.next()?.parse().ok()?,
+    })
+}
+
+/// The head's lines, and the rows.
+#[allow(dead_code, reason = "the arena writes what the plots read")]
+pub fn from_csv(csv: &str) -> (Vec<String>, Vec<Row>) {
+    let head = csv.lines().filter_map(|line| line.strip_prefix("# ")).map(String::from).collect();
+    (head, csv.lines().filter_map(parse_line).collect())
+}

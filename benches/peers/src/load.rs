@@ -1,0 +1,260 @@
+//! One run: a peer in an empty directory, threads that append for so long, and
+//! a replay that must find exactly what was acknowledged.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::peer::{Durability, Found, Kind, Peer, Record};
+
+/// Bytes of a payload.
+pub const PAYLOAD_BYTES: usize = 256;
+/// Records of one run, over all threads: 1.5 GiB; it ends early here, so that no disk is filled.
+const RECORDS_MAX: u64 = 6 << 20;
+/// Bits of a key that count; the thread's number stands above.
+const COUNT_BITS: u32 = 40;
+
+/// How the threads append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// One record at a time, each waited for.
+    Waiting,
+    /// So many unanswered at a time.
+    InFlight(usize),
+    /// So many in a call, waited for.
+    Batches(usize),
+    /// Nobody waits; the clock stops once the log is closed.
+    Forgetting,
+}
+
+/// What is done to a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Threads that append.
+    pub threads: usize,
+    /// How they do.
+    pub manner: Manner,
+    /// When they are answered.
+    pub durability: Durability,
+}
+
+/// What it came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Records that were acknowledged, a second.
+    pub per_second: f64,
+    /// P50 and P99 of an append or a batch, in microseconds; none where nobody waits.
+    pub latency_micros: Option<[f64; 2]>,
+}
+
+/// The key of a thread's record number `count`.
+fn key(thread: usize, count: u64) -> u64 {
+    ((thread as u64) << COUNT_BITS) | count
+}
+
+/// Which of its thread's records it is.
+pub fn count_of(key: u64) -> u64 {
+    key & ((1 << COUNT_BITS) - 1)
+}
+
+/// Random bytes that the payloads are slices of.
+fn pool() -> &'static [u8] {
+    static POOL: OnceLock<Vec<u8>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        let mut state = 0x853c_49e6_748f_ea9b_u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state.to_le_bytes()[6]
+        };
+        (0..256 * 64 + PAYLOAD_BYTES).map(|_| next()).collect()
+    })
+}
+
+/// The bytes that belong to a key.
+fn payload(key: u64) -> &'static [u8] {
+    let at = usize::from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[7]) * 64;
+    &pool()[at..at + PAYLOAD_BYTES]
+}
+
+fn record(thread: usize, count: u64) -> Record {
+    let key = key(thread, count);
+    Record { key, payload: payload(key) }
+}
+
+/// What one thread did.
+struct Appended {
+    records: u64,
+    nanos: Vec<u32>,
+}
+
+/// Loads the peer for so long, closes it, and has it replay what it holds.
+pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duration) -> Outcome {
+    let peer = (kind.open)(dir, shards, load.durability);
+    settle(dir);
+    let stop = AtomicBool::new(false);
+    // The clock starts before anybody does, and once everybody could.
+    let [ready, start] = [(); 2].map(|()| Barrier::new(load.threads + 1));
+    let (began, appended) = std::thread::scope(|scope| {
+        let spawn = |thread| {
+            let (peer, stop, ready, start) = (&*peer, &stop, &ready, &start);
+            scope.spawn(move || {
+                pool();
+                ready.wait();
+                start.wait();
+                append(peer, thread, load, stop)
+            })
+        };
+        let threads: Vec<_> = (0..load.threads).map(spawn).collect();
+        ready.wait();
+        let began = Instant::now();
+        start.wait();
+        std::thread::sleep(elapsed);
+        stop.store(true, Ordering::Relaxed);
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Appended>| {
+            thread.join().expect("no append failed")
+        };
+        (began, threads.into_iter().map(join).collect::<Vec<_>>())
+    });
+    let answered = began.elapsed();
+    peer.close();
+    let elapsed = if load.manner == Manner::Forgetting { began.elapsed() } else { answered };
+    let counts: Vec<_> = appended.iter().map(|thread| thread.records).collect();
+    verify(kind, shards, dir, &counts);
+    Outcome {
+        per_second: counts.iter().sum::<u64>() as f64 / elapsed.as_secs_f64(),
+        latency_micros: percentiles(appended),
+    }
+}
+
+/// What the last run and the opening left to be written is not this run's.
+fn settle(dir: &Path) {
+    let dir = std::fs::File::open(dir).expect("the scratch directory is there");
+    rustix::fs::syncfs(dir).expect("the scratch disk syncs");
+}
+
+fn append(peer: &dyn Peer, thread: usize, load: &Load, stop: &AtomicBool) -> Appended {
+    let share = RECORDS_MAX / load.threads as u64;
+    let mut done = Appended { records: 0, nanos: Vec::new() };
+    let going = |records| records < share && !stop.load(Ordering::Relaxed);
+    match load.manner {
+        Manner::InFlight(depth) => peer.pipeline(thread, depth, &mut || {
+            going(done.records).then(|| {
+                done.records += 1;
+                record(thread, done.records - 1)
+            })
+        }),
+        Manner::Forgetting => {
+            while going(done.records) {
+                peer.forget(thread, record(thread, done.records));
+                done.records += 1;
+            }
+        }
+        Manner::Waiting => {
+            while going(done.records) {
+                timed(&mut done, 1, |count| peer.append(thread, record(thread, count)));
+            }
+        }
+        Manner::Batches(size) => {
+            let mut batch = Vec::with_capacity(size);
+            while going(done.records) {
+                batch.clear();
+                batch.extend((0..size as u64).map(|n| record(thread, done.records + n)));
+                timed(&mut done, size as u64, |_| peer.append_batch(thread, &batch));
+            }
+        }
+    }
+    done
+}
+
+fn timed(done: &mut Appended, records: u64, append: impl FnOnce(u64)) {
+    let began = Instant::now();
+    append(done.records);
+    done.nanos.push(u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX));
+    done.records += records;
+}
+
+fn percentiles(appended: Vec<Appended>) -> Option<[f64; 2]> {
+    let mut nanos: Vec<_> = appended.into_iter().flat_map(|thread| thread.nanos).collect();
+    nanos.sort_unstable();
+    let at = |share: f64| f64::from(nanos[(nanos.len() as f64 * share) as usize]) / 1e3;
+    (!nanos.is_empty()).then(|| [at(0.5), at(0.99)])
+}
+
+/// Writes a log of so many records to be replayed, and closes it.
+pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
+    let durability = if kind.os { Durability::Os } else { Durability::Sync };
+    let peer = (kind.open)(dir, shards, durability);
+    let mut count = 0;
+    while count < records {
+        let batch: Vec<_> =
+            (count..records.min(count + 1000)).map(|count| record(0, count)).collect();
+        count += batch.len() as u64;
+        peer.append_batch(0, &batch);
+    }
+    peer.close();
+    settle(dir);
+}
+
+/// Replays a log of so many records and looks at each key. Records a second
+/// from the first that is found to the last, and from before the log is opened.
+pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64) -> [f64; 2] {
+    let began = Instant::now();
+    let first = Arc::new(OnceLock::new());
+    // Two threads at most find at once: each its own cache line.
+    let found = Arc::new([const { Lane(AtomicU64::new(0)) }; 8]);
+    let (lanes, at) = (Arc::clone(&found), Arc::clone(&first));
+    (kind.replay)(
+        dir,
+        shards,
+        Arc::new(move |key, payload| {
+            at.get_or_init(Instant::now);
+            std::hint::black_box(payload);
+            lanes[lane()].0.fetch_add(u64::from(count_of(key) < records), Ordering::Relaxed);
+        }),
+    );
+    let ended = Instant::now();
+    let found: u64 = found.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum();
+    assert_eq!(found, records, "a replay yields every record once");
+    let first = *first.get().expect("there is a record");
+    [first, began].map(|began| records as f64 / (ended - began).as_secs_f64())
+}
+
+#[repr(align(128))]
+struct Lane(AtomicU64);
+
+/// This thread's lane.
+fn lane() -> usize {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local!(static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed) as usize % 8);
+    LANE.with(|lane| *lane)
+}
+
+/// Acknowledged = found, each record once and with its own bytes.
+fn verify(kind: &Kind, shards: usize, dir: &Path, acknowledged: &[u64]) {
+    let words = |records: &u64| (0..records / 64 + 1).map(|_| AtomicU64::new(0)).collect();
+    let seen: Arc<Vec<Vec<AtomicU64>>> = Arc::new(acknowledged.iter().map(words).collect());
+    let counts = acknowledged.to_vec();
+    let wrong = Arc::new(AtomicU64::new(0));
+    let found: Found = {
+        let (seen, wrong) = (Arc::clone(&seen), Arc::clone(&wrong));
+        Arc::new(move |key, bytes| {
+            let (thread, count) = ((key >> COUNT_BITS) as usize, count_of(key));
+            let known = counts.get(thread).is_some_and(|acknowledged| count < *acknowledged);
+            let good = known && bytes == payload(key) && {
+                let bit = 1 << (count % 64);
+                seen[thread][(count / 64) as usize].fetch_or(bit, Ordering::Relaxed) & bit == 0
+            };
+            wrong.fetch_add(u64::from(!good), Ordering::Relaxed);
+        })
+    };
+    (kind.replay)(dir, shards, found);
+    let bits =
+        seen.iter().flatten().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
+    let (found, wrong) = (bits.sum::<u64>(), wrong.load(Ordering::Relaxed));
+    let acknowledged: u64 = acknowledged.iter().sum();
+    assert!(
+        found == acknowledged && wrong == 0,
+        "acknowledged {acknowledged}, found {found}; {wrong} twice, unknown or with other bytes"
+    );
+}

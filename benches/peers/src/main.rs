@@ -1,0 +1,145 @@
+//! shardwal beside what a user could pick instead: each peer at its best
+//! settings, in turn, every run verified by replay.
+//!
+//! `cargo run --release --bin arena -- [--rounds R] [--seconds S]
+//! [--replay-mib N] [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`.
+//! The table goes to stdout, what goes on to stderr.
+
+mod figures;
+mod load;
+mod machine;
+mod peer;
+mod peers;
+mod table;
+mod workload;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figures::{FAILED, Row};
+use peer::{KINDS, Kind};
+use tempfile::TempDir;
+use workload::{P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload};
+
+/// What the command line says.
+struct Arguments {
+    rounds: usize,
+    seconds: f64,
+    replay_mib: u64,
+    workload: String,
+    peer: String,
+    dir: PathBuf,
+    csv: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let mut parsed = Self {
+            rounds: 5,
+            seconds: 1.0,
+            replay_mib: 1024,
+            workload: String::new(),
+            peer: String::new(),
+            dir: "target".into(),
+            csv: None,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let value = arguments.next().expect("each option takes a value");
+            match argument.as_str() {
+                "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
+                "--seconds" => parsed.seconds = value.parse().expect("seconds are a number"),
+                "--replay-mib" => parsed.replay_mib = value.parse().expect("MiB are a number"),
+                "--workload" => parsed.workload = value,
+                "--peer" => parsed.peer = value,
+                "--dir" => parsed.dir = value.into(),
+                "--csv" => parsed.csv = Some(value.into()),
+                other => panic!("no such option: {other}"),
+            }
+        }
+        parsed
+    }
+}
+
+/// A peer with so many shards under one workload.
+struct Entry {
+    kind: &'static Kind,
+    shards: usize,
+    workload: &'static Workload,
+    /// What a replay is of; written once.
+    filled: Option<TempDir>,
+}
+
+fn scratch(dir: &Path) -> TempDir {
+    tempfile::Builder::new().prefix("arena-").tempdir_in(dir).expect("the folder is writable")
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    std::fs::create_dir_all(&arguments.dir).expect("the folder can be made");
+    let dir = arguments.dir.canonicalize().expect("the folder is there");
+    let head = machine::describe(&dir);
+    let fio = |round| machine::fio(scratch(&dir).path(), round, arguments.seconds.max(0.5));
+    let mut rows = fio(0);
+    let mut entries = entries(&arguments);
+    for round in 0..arguments.rounds {
+        for entry in &mut entries {
+            rows.extend(run(entry, round, &arguments, &dir));
+        }
+        // Odd rounds run backwards: what else the machine does meets all alike.
+        entries.reverse();
+    }
+    drop(entries);
+    rows.extend(fio(1));
+    if let Some(csv) = &arguments.csv {
+        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
+    }
+    print!("{}", table::markdown(&head, &rows));
+}
+
+fn entries(arguments: &Arguments) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for workload in WORKLOADS.iter().filter(|one| one.id.contains(&arguments.workload)) {
+        for kind in KINDS.iter().filter(|kind| kind.name.contains(&arguments.peer)) {
+            let entry = |shards| Entry { kind, shards, workload, filled: None };
+            entries.extend(workload.shards(kind).into_iter().map(entry));
+        }
+    }
+    entries
+}
+
+/// One run; what panics or does not verify is a failure, and has no figure.
+fn run(entry: &mut Entry, round: usize, arguments: &Arguments, dir: &Path) -> Vec<Row> {
+    let (workload, peer) = (entry.workload.id, entry.kind.name);
+    let shards = entry.shards;
+    let measured = catch_unwind(AssertUnwindSafe(|| measure(entry, arguments, dir)));
+    let measured = measured.unwrap_or_else(|_| vec![(FAILED, 1.0)]);
+    eprintln!("{round} {workload} {peer} {shards}: {measured:?}");
+    let row = |(metric, value): (&str, f64)| {
+        let (workload, peer) = (workload.to_owned(), peer.to_owned());
+        Row { round, workload, peer, shards, metric: metric.to_owned(), value }
+    };
+    measured.into_iter().map(row).collect()
+}
+
+fn measure(entry: &mut Entry, arguments: &Arguments, dir: &Path) -> Vec<(&'static str, f64)> {
+    let Entry { kind, shards, workload, filled } = entry;
+    let Some(load) = &workload.load else {
+        let records = (arguments.replay_mib << 20) / load::PAYLOAD_BYTES as u64;
+        let filled = filled.get_or_insert_with(|| {
+            let filled = scratch(dir);
+            load::fill(kind, *shards, filled.path(), records);
+            load::replay(kind, *shards, filled.path(), records);
+            filled
+        });
+        let [reading, with_open] = load::replay(kind, *shards, filled.path(), records);
+        return vec![(RATE, reading), (WITH_OPEN, with_open)];
+    };
+    let scratch = scratch(dir);
+    let elapsed = Duration::from_secs_f64(arguments.seconds);
+    let outcome = load::run(kind, *shards, load, scratch.path(), elapsed);
+    let latency =
+        outcome.latency_micros.into_iter().flat_map(|[p50, p99]| [(P50, p50), (P99, p99)]);
+    std::iter::once((RATE, outcome.per_second)).chain(latency).collect()
+}

@@ -1,0 +1,67 @@
+//! wal-db 1.1: appends reserve their place with an atomic and write it
+//! themselves; who syncs leads for all. `append` answers after the write,
+//! `append_and_sync` after an fdatasync. Nothing to set but the record's size.
+//!
+//! A batch is appends and one sync, which is its own form of it: it is not
+//! atomic.
+
+use std::path::Path;
+
+use wal_db::Wal;
+
+use super::{Many, keyed, replay_parts, unkeyed};
+use crate::peer::{Durability, Found, Kind, Peer, Record};
+
+/// See the file's words.
+pub const KIND: Kind = Kind {
+    name: "wal-db 1.1",
+    promises_less: "",
+    shards: &[1, 16],
+    sync: true,
+    os: true,
+    pipelines: false,
+    open: |dir, logs, durability| {
+        Many::open(dir, logs, false, |dir| Log {
+            log: open(dir),
+            sync: durability == Durability::Sync,
+        })
+    },
+    replay: |dir, logs, found| replay_parts(dir, logs, |dir| replay(dir, &found)),
+};
+
+fn open(dir: &Path) -> Wal {
+    Wal::open(dir.join("log")).expect("the log opens")
+}
+
+fn replay(dir: &Path, found: &Found) {
+    for record in open(dir).iter().expect("the log can be read") {
+        let record = record.expect("the record can be read");
+        let (key, payload) = unkeyed(record.data());
+        found(key, payload);
+    }
+}
+
+struct Log {
+    log: Wal,
+    sync: bool,
+}
+
+impl Peer for Log {
+    fn append(&self, _thread: usize, record: Record) {
+        let value = keyed(record);
+        let written =
+            if self.sync { self.log.append_and_sync(&value) } else { self.log.append(&value) };
+        let _lsn = written.expect("the record is written");
+    }
+
+    fn append_batch(&self, _thread: usize, records: &[Record]) {
+        for record in records {
+            let _lsn = self.log.append(&keyed(*record)).expect("the record is written");
+        }
+        if self.sync {
+            self.log.sync().expect("the log syncs");
+        }
+    }
+
+    fn close(self: Box<Self>) {}
+}

@@ -1,0 +1,170 @@
+//! The workloads of the arena, and what is asked of shardwal in each.
+
+use crate::load::{Load, Manner};
+use crate::peer::{Durability, Kind};
+
+/// What is run; `None` for the replay.
+#[derive(Clone, Copy)]
+pub struct Workload {
+    /// Its name in the raw figures.
+    pub id: &'static str,
+    /// The load; `None`: a replay.
+    pub load: Option<Load>,
+    /// The counts of shards that are worth their time here.
+    shards: &'static [usize],
+}
+
+const fn load(threads: usize, manner: Manner, durability: Durability) -> Option<Load> {
+    Some(Load { threads, manner, durability })
+}
+
+/// All of them, in the order of the table.
+pub const WORKLOADS: &[Workload] = &[
+    Workload {
+        id: "sync-64-waiting",
+        load: load(64, Manner::Waiting, Durability::Sync),
+        shards: &[1, 2, 4, 16],
+    },
+    Workload {
+        id: "sync-2x256-in-flight",
+        load: load(2, Manner::InFlight(256), Durability::Sync),
+        shards: &[1, 2],
+    },
+    Workload {
+        id: "sync-8-batches-100",
+        load: load(8, Manner::Batches(100), Durability::Sync),
+        shards: &[1, 2, 4],
+    },
+    Workload {
+        id: "sync-1-waiting",
+        load: load(1, Manner::Waiting, Durability::Sync),
+        shards: &[1],
+    },
+    Workload {
+        id: "os-64-waiting",
+        load: load(64, Manner::Waiting, Durability::Os),
+        shards: &[1, 4, 16],
+    },
+    Workload {
+        id: "os-2-batches-100",
+        load: load(2, Manner::Batches(100), Durability::Os),
+        shards: &[1, 2, 4],
+    },
+    Workload {
+        id: "os-64-forgetting",
+        load: load(64, Manner::Forgetting, Durability::Os),
+        shards: &[1, 4, 16],
+    },
+    Workload { id: "replay", load: None, shards: &[1, 4] },
+];
+
+impl Workload {
+    /// The counts of shards with which the peer takes part.
+    pub fn shards(&self, kind: &Kind) -> Vec<usize> {
+        let takes_part = match self.load.map(|load| load.durability) {
+            Some(Durability::Sync) => kind.sync,
+            Some(Durability::Os) => kind.os,
+            None => true,
+        };
+        let tried = |shards: &usize| takes_part && self.shards.contains(shards);
+        kind.shards.iter().copied().filter(tried).collect()
+    }
+}
+
+/// What is counted of a run.
+pub const RATE: &str = "per_second";
+/// Records a second of a replay, opening and recovery included; `RATE` is from
+/// the first record that is found.
+pub const WITH_OPEN: &str = "with_open_per_second";
+/// The median of what an append or a batch took.
+pub const P50: &str = "p50_us";
+/// Of a hundred, what the slowest took.
+pub const P99: &str = "p99_us";
+
+/// Whom shardwal is held against.
+#[derive(Clone, Copy)]
+pub enum Against {
+    /// The best of all others that promise as much.
+    Best,
+    /// The best of those whose name holds the text.
+    Named(&'static str),
+    /// fio, by the name of its figure.
+    Fio(&'static str),
+}
+
+/// A row of the table of targets.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// The row's words.
+    pub title: &'static str,
+    /// Of which workload.
+    pub workload: &'static str,
+    /// Which figure.
+    pub metric: &'static str,
+    /// With so many shards; `None`: the best.
+    pub shards: Option<usize>,
+    /// Whom it is held against.
+    pub against: Against,
+    /// At least, or, of a latency, at most so many times that.
+    pub times: f64,
+}
+
+const fn target(
+    title: &'static str,
+    workload: &'static str,
+    against: Against,
+    times: f64,
+) -> Target {
+    Target { title, workload, metric: RATE, shards: None, against, times }
+}
+
+/// The table; at one shard nothing is asked, and 1 stands.
+pub const TARGETS: &[Target] = &[
+    target("`Sync`, 64 threads waiting", "sync-64-waiting", Against::Best, 1.5),
+    target("`Sync`, 64 threads waiting", "sync-64-waiting", Against::Named("one mutex"), 25.0),
+    Target {
+        shards: Some(1),
+        ..target(
+            "`Sync`, 64 threads waiting, 1 shard (no target)",
+            "sync-64-waiting",
+            Against::Best,
+            1.0,
+        )
+    },
+    Target {
+        shards: Some(16),
+        ..target("`Sync`, 64 threads waiting, 16 shards", "sync-64-waiting", Against::Best, 2.0)
+    },
+    target("`Sync`, 2 threads, 256 in flight", "sync-2x256-in-flight", Against::Best, 1.5),
+    target("`Sync`, 8 threads, batches of 100", "sync-8-batches-100", Against::Best, 1.3),
+    target(
+        "`Sync`, 8 threads, batches of 100",
+        "sync-8-batches-100",
+        Against::Fio("208 KiB records/s"),
+        0.8,
+    ),
+    Target {
+        metric: P50,
+        ..target("`Sync`, 1 thread, P50", "sync-1-waiting", Against::Fio("4 KiB P50 us"), 1.05)
+    },
+    target("`Os`, 64 threads waiting", "os-64-waiting", Against::Named("mutex"), 1.0),
+    target("`Os`, batches of 100, 2 threads", "os-2-batches-100", Against::Best, 1.3),
+    target(
+        "fire and forget, `Os`, 64 threads",
+        "os-64-forgetting",
+        Against::Named("user-space buffer"),
+        1.3,
+    ),
+    target(
+        "fire and forget, `Os`, 64 threads",
+        "os-64-forgetting",
+        Against::Named("one mutex"),
+        6.0,
+    ),
+    target("replay, warm", "replay", Against::Named("writeahead"), 2.0),
+    target("replay, warm, a plain reader", "replay", Against::Named("one mutex"), 1.2),
+    Target {
+        metric: P99,
+        ..target("P99 at 64 threads, `Sync`", "sync-64-waiting", Against::Best, 0.8)
+    },
+];
