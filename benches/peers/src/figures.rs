@@ -38,10 +38,10 @@ pub struct Spread {
 
 impl Spread {
     /// Of at least one value.
-    pub fn of(mut values: Vec<f64>) -> Self {
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        let highest = values[values.len() - 1];
-        Self { lowest: values[0], median: values[values.len() / 2], highest }
+        let (lowest, highest) = (*values.first()?, *values.last()?);
+        Some(Self { lowest, median: values[values.len() / 2], highest })
     }
 }
 
@@ -63,8 +63,10 @@ pub fn standings(rows: &[Row], workload: &str, metric: &str) -> Vec<Standing> {
     for row in rows.iter().filter(|row| row.workload == workload && row.metric == metric) {
         values.entry((row.peer.clone(), row.shards)).or_default().push(row.value);
     }
-    let standing = |((peer, shards), values)| Standing { peer, shards, spread: Spread::of(values) };
-    let mut standings: Vec<_> = values.into_iter().map(standing).collect();
+    let standing = |((peer, shards), values)| {
+        Spread::of(values).map(|spread| Standing { peer, shards, spread })
+    };
+    let mut standings: Vec<_> = values.into_iter().filter_map(standing).collect();
     standings.sort_by(|a, b| b.spread.median.total_cmp(&a.spread.median));
     standings
 }
@@ -98,7 +100,6 @@ fn parse_line(line: &str) -> Option<Row> {
 }
 
 /// The head's lines, and the rows.
-#[allow(dead_code, reason = "the arena writes what the plots read")]
 pub fn from_csv(csv: &str) -> (Vec<String>, Vec<Row>) {
     let head = csv.lines().filter_map(|line| line.strip_prefix("# ")).map(String::from).collect();
     (head, csv.lines().filter_map(parse_line).collect())

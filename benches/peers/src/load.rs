@@ -46,6 +46,9 @@ pub struct Outcome {
     pub per_second: f64,
     /// P50 and P99 of an append or a batch, in microseconds; none where nobody waits.
     pub latency_micros: Option<[f64; 2]>,
+    /// Of the machine's CPU time meanwhile, what this process did not use and
+    /// the idle task did not either: other programs, and the kernel's threads.
+    pub others: f64,
 }
 
 /// The key of a thread's record number `count`.
@@ -107,7 +110,7 @@ pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duratio
         };
         let threads: Vec<_> = (0..load.threads).map(spawn).collect();
         ready.wait();
-        let began = Instant::now();
+        let began = (Instant::now(), CpuTime::now());
         start.wait();
         std::thread::sleep(elapsed);
         stop.store(true, Ordering::Relaxed);
@@ -116,7 +119,8 @@ pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duratio
         };
         (began, threads.into_iter().map(join).collect::<Vec<_>>())
     });
-    let answered = began.elapsed();
+    let (began, cpu) = began;
+    let (answered, others) = (began.elapsed(), cpu.others());
     peer.close();
     let elapsed = if load.manner == Manner::Forgetting { began.elapsed() } else { answered };
     let counts: Vec<_> = appended.iter().map(|thread| thread.records).collect();
@@ -124,6 +128,39 @@ pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duratio
     Outcome {
         per_second: counts.iter().sum::<u64>() as f64 / elapsed.as_secs_f64(),
         latency_micros: percentiles(appended),
+        others,
+    }
+}
+
+/// Ticks of the whole machine, busy and in all, and of this process.
+struct CpuTime {
+    busy: u64,
+    all: u64,
+    own: u64,
+}
+
+impl CpuTime {
+    fn now() -> Self {
+        let numbers = |path: &str, skip: usize| -> Vec<u64> {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let line = text.lines().next().unwrap_or_default();
+            // The program's name, in brackets, may hold a space.
+            let line = line.rsplit(')').next().unwrap_or_default();
+            line.split_whitespace().skip(skip).map(|word| word.parse().unwrap_or(0)).collect()
+        };
+        // user nice system idle iowait irq softirq steal; in 11 and 12 utime and stime.
+        let (machine, own) = (numbers("/proc/stat", 1), numbers("/proc/self/stat", 11));
+        let sum = |of: &[u64]| of.iter().take(8).sum::<u64>();
+        let idle = sum(machine.get(3..5).unwrap_or_default());
+        let own = own.iter().take(2).sum();
+        Self { busy: sum(&machine) - idle, all: sum(&machine), own }
+    }
+
+    /// The share of others since.
+    fn others(&self) -> f64 {
+        let now = Self::now();
+        let busy = (now.busy - self.busy).saturating_sub(now.own - self.own);
+        busy as f64 / (now.all - self.all).max(1) as f64
     }
 }
 

@@ -5,9 +5,11 @@
 //! [--replay-mib N] [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`.
 //! The table goes to stdout, what goes on to stderr.
 
+#[allow(dead_code, reason = "two programs share it, and each uses a part")]
 mod figures;
+mod fio;
 mod load;
-mod machine;
+mod machine_words;
 mod peer;
 mod peers;
 mod table;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use figures::{FAILED, Row};
 use peer::{KINDS, Kind};
 use tempfile::TempDir;
-use workload::{P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload};
+use workload::{OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload};
 
 /// What the command line says.
 struct Arguments {
@@ -79,8 +81,10 @@ fn main() {
     let arguments = Arguments::parse();
     std::fs::create_dir_all(&arguments.dir).expect("the folder can be made");
     let dir = arguments.dir.canonicalize().expect("the folder is there");
-    let head = machine::describe(&dir);
-    let fio = |round| machine::fio(scratch(&dir).path(), round, arguments.seconds.max(0.5));
+    let mut head = machine_words::describe(&dir, "arena");
+    let less = KINDS.iter().filter(|kind| !kind.promises_less.is_empty());
+    head.extend(less.map(|kind| format!("promises less: {}: {}", kind.name, kind.promises_less)));
+    let fio = |round| fio::measure(scratch(&dir).path(), round, arguments.seconds.max(0.5));
     let mut rows = fio(0);
     let mut entries = entries(&arguments);
     for round in 0..arguments.rounds {
@@ -92,6 +96,14 @@ fn main() {
     }
     drop(entries);
     rows.extend(fio(1));
+    let others = rows.iter().filter(|row| row.metric == OTHERS).map(|row| row.value);
+    if let Some(spread) = figures::Spread::of(others.collect()) {
+        let [median, highest] = [spread.median, spread.highest].map(|share| share * 100.0);
+        head.push(format!(
+            "CPU that other programs and the kernel's threads used: {median:.0} % in the median run, \
+             {highest:.0} % at most"
+        ));
+    }
     if let Some(csv) = &arguments.csv {
         std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
     }
@@ -141,5 +153,6 @@ fn measure(entry: &mut Entry, arguments: &Arguments, dir: &Path) -> Vec<(&'stati
     let outcome = load::run(kind, *shards, load, scratch.path(), elapsed);
     let latency =
         outcome.latency_micros.into_iter().flat_map(|[p50, p99]| [(P50, p50), (P99, p99)]);
-    std::iter::once((RATE, outcome.per_second)).chain(latency).collect()
+    let outcome = [(RATE, outcome.per_second), (OTHERS, outcome.others)];
+    outcome.into_iter().chain(latency).collect()
 }

@@ -3,22 +3,11 @@
 use std::fmt::Write;
 
 use crate::figures::{FAILED, Row, Standing, standings};
+use crate::machine_words::short;
 use crate::peer::KINDS;
 use crate::workload::{Against, P50, P99, RATE, TARGETS, Target, WITH_OPEN, WORKLOADS};
 
 const OURS: &str = "shardwal";
-
-/// Three digits that count, thousands as k and millions as M.
-fn short(value: f64) -> String {
-    let (value, unit) = match value {
-        v if v >= 1e6 => (v / 1e6, " M"),
-        v if v >= 1e4 => (v / 1e3, " k"),
-        v => (v, ""),
-    };
-    let digits =
-        if value >= 100.0 { 0 } else { usize::from(value < 100.0) + usize::from(value < 10.0) };
-    format!("{value:.digits$}{unit}")
-}
 
 fn promises_less(peer: &str) -> &'static str {
     KINDS.iter().find(|kind| kind.name == peer).map_or("", |kind| kind.promises_less)

@@ -76,6 +76,8 @@ pub const RATE: &str = "per_second";
 /// Records a second of a replay, opening and recovery included; `RATE` is from
 /// the first record that is found.
 pub const WITH_OPEN: &str = "with_open_per_second";
+/// The share of the machine's CPU that others used meanwhile.
+pub const OTHERS: &str = "others_cpu";
 /// The median of what an append or a batch took.
 pub const P50: &str = "p50_us";
 /// Of a hundred, what the slowest took.

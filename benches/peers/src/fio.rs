@@ -1,4 +1,4 @@
-//! Where a run was made, and what fio says of the disk.
+//! What fio says of the disk.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,41 +6,9 @@ use std::process::Command;
 use crate::figures::Row;
 use crate::load::PAYLOAD_BYTES;
 
-/// Printed words of a command, or a question mark.
-fn said(command: &str, arguments: &[&str]) -> String {
-    let output = Command::new(command).args(arguments).output();
-    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    said.ok().filter(|said| !said.is_empty()).unwrap_or_else(|| "?".into())
-}
-
-/// Machine, kernel, file system, commit, date, command; a line each.
-pub fn describe(dir: &Path) -> Vec<String> {
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?");
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    let dir = dir.to_str().unwrap_or("/");
-    let file_system = said("findmnt", &["-no", "FSTYPE,SOURCE,OPTIONS", "--target", dir]);
-    let file_system: Vec<_> = file_system.split_whitespace().collect();
-    let commit = said("git", &["rev-parse", "--short=10", "HEAD"]);
-    let changed =
-        said("git", &["status", "--porcelain", "--untracked-files=no", "--", "../../src", "src"]);
-    let changed = if changed == "?" { "" } else { ", changed" };
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    vec![
-        format!("machine: {cpus} x {model}, Linux {}", said("uname", &["-r"])),
-        format!("file system: {}", file_system.join(" ")),
-        format!(
-            "commit: {commit}{changed}; date: {}",
-            said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])
-        ),
-        format!("command: cargo run --release --bin arena -- {}", arguments.join(" ")),
-    ]
-}
-
 /// fio's figures of this disk: 4 KiB and 208 KiB overwritten, each followed by
 /// an fdatasync, one job. Empty where there is no fio.
-pub fn fio(dir: &Path, round: usize, seconds: f64) -> Vec<Row> {
+pub fn measure(dir: &Path, round: usize, seconds: f64) -> Vec<Row> {
     let row = |metric: &str, value| Row {
         round,
         workload: "fio".into(),
