@@ -2,7 +2,7 @@
 //! settings, in turn, every run verified by replay.
 //!
 //! `cargo run --release --bin arena -- [--rounds R] [--seconds S]
-//! [--replay-mib N] [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`.
+//! [--tries T] [--replay-mib N] [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`.
 //! The table goes to stdout, what goes on to stderr.
 
 #[allow(dead_code, reason = "two programs share it, and each uses a part")]
@@ -24,10 +24,15 @@ use peer::{KINDS, Kind};
 use tempfile::TempDir;
 use workload::{OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload};
 
+/// A run during which others used more of the machine's CPU is made again, as
+/// often as `--tries` allows; the least disturbed counts, for all peers alike.
+const OTHERS_MAX: f64 = 0.25;
+
 /// What the command line says.
 struct Arguments {
     rounds: usize,
     seconds: f64,
+    tries: usize,
     replay_mib: u64,
     workload: String,
     peer: String,
@@ -40,6 +45,7 @@ impl Arguments {
         let mut parsed = Self {
             rounds: 5,
             seconds: 1.0,
+            tries: 3,
             replay_mib: 1024,
             workload: String::new(),
             peer: String::new(),
@@ -52,6 +58,7 @@ impl Arguments {
             match argument.as_str() {
                 "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
                 "--seconds" => parsed.seconds = value.parse().expect("seconds are a number"),
+                "--tries" => parsed.tries = value.parse().expect("tries are a number"),
                 "--replay-mib" => parsed.replay_mib = value.parse().expect("MiB are a number"),
                 "--workload" => parsed.workload = value,
                 "--peer" => parsed.peer = value,
@@ -148,9 +155,18 @@ fn measure(entry: &mut Entry, arguments: &Arguments, dir: &Path) -> Vec<(&'stati
         let [reading, with_open] = load::replay(kind, *shards, filled.path(), records);
         return vec![(RATE, reading), (WITH_OPEN, with_open)];
     };
-    let scratch = scratch(dir);
     let elapsed = Duration::from_secs_f64(arguments.seconds);
-    let outcome = load::run(kind, *shards, load, scratch.path(), elapsed);
+    let once = || load::run(kind, *shards, load, scratch(dir).path(), elapsed);
+    let mut outcome = once();
+    for _ in 1..arguments.tries {
+        if outcome.others <= OTHERS_MAX {
+            break;
+        }
+        let again = once();
+        if again.others < outcome.others {
+            outcome = again;
+        }
+    }
     let latency =
         outcome.latency_micros.into_iter().flat_map(|[p50, p99]| [(P50, p50), (P99, p99)]);
     let outcome = [(RATE, outcome.per_second), (OTHERS, outcome.others)];
