@@ -3,9 +3,9 @@
 //!
 //! `cargo run --release --bin arena -- [--rounds R] [--seconds S]
 //! [--tries T] [--replay-mib N] [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`.
-//! The table goes to stdout, what goes on to stderr.
+//! The table goes to stdout, what goes on to stderr. `--from CSV` prints the
+//! table of an earlier run.
 
-#[allow(dead_code, reason = "two programs share it, and each uses a part")]
 mod figures;
 mod fio;
 mod load;
@@ -38,6 +38,7 @@ struct Arguments {
     peer: String,
     dir: PathBuf,
     csv: Option<PathBuf>,
+    from: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -51,6 +52,7 @@ impl Arguments {
             peer: String::new(),
             dir: "target".into(),
             csv: None,
+            from: None,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -64,6 +66,7 @@ impl Arguments {
                 "--peer" => parsed.peer = value,
                 "--dir" => parsed.dir = value.into(),
                 "--csv" => parsed.csv = Some(value.into()),
+                "--from" => parsed.from = Some(value.into()),
                 other => panic!("no such option: {other}"),
             }
         }
@@ -86,6 +89,12 @@ fn scratch(dir: &Path) -> TempDir {
 
 fn main() {
     let arguments = Arguments::parse();
+    if let Some(from) = &arguments.from {
+        let csv = std::fs::read_to_string(from).expect("the CSV can be read");
+        let (head, rows) = figures::from_csv(&csv);
+        print!("{}", table::markdown(&head, &rows));
+        return;
+    }
     std::fs::create_dir_all(&arguments.dir).expect("the folder can be made");
     let dir = arguments.dir.canonicalize().expect("the folder is there");
     let mut head = machine_words::describe(&dir, "arena");
