@@ -234,27 +234,25 @@ pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
 }
 
 /// Replays a log of so many records and looks at each key. Records a second
-/// from the first that is found to the last, and from before the log is opened.
+/// from when the log is open, and from before it is opened.
 pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64) -> [f64; 2] {
     let began = Instant::now();
-    let first = Arc::new(OnceLock::new());
+    let opened = OnceLock::new();
     // Two threads at most find at once: each its own cache line.
     let found = Arc::new([const { Lane(AtomicU64::new(0)) }; 8]);
-    let (lanes, at) = (Arc::clone(&found), Arc::clone(&first));
-    (kind.replay)(
-        dir,
-        shards,
-        Arc::new(move |key, payload| {
-            at.get_or_init(Instant::now);
-            std::hint::black_box(payload);
-            lanes[lane()].0.fetch_add(u64::from(count_of(key) < records), Ordering::Relaxed);
-        }),
-    );
+    let lanes = Arc::clone(&found);
+    let look: Found = Arc::new(move |key, payload| {
+        std::hint::black_box(payload);
+        lanes[lane()].0.fetch_add(u64::from(count_of(key) < records), Ordering::Relaxed);
+    });
+    (kind.replay)(dir, shards, look, &|| {
+        opened.get_or_init(Instant::now);
+    });
     let ended = Instant::now();
     let found: u64 = found.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum();
     assert_eq!(found, records, "a replay yields every record once");
-    let first = *first.get().expect("there is a record");
-    [first, began].map(|began| records as f64 / (ended - began).as_secs_f64())
+    let opened = *opened.get().expect("every peer says when it is open");
+    [opened, began].map(|began| records as f64 / (ended - began).as_secs_f64())
 }
 
 #[repr(align(128))]
@@ -285,7 +283,7 @@ fn verify(kind: &Kind, shards: usize, dir: &Path, acknowledged: &[u64]) {
             wrong.fetch_add(u64::from(!good), Ordering::Relaxed);
         })
     };
-    (kind.replay)(dir, shards, found);
+    (kind.replay)(dir, shards, found, &|| {});
     let bits =
         seen.iter().flatten().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
     let (found, wrong) = (bits.sum::<u64>(), wrong.load(Ordering::Relaxed));

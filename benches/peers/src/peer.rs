@@ -29,6 +29,9 @@ pub enum Durability {
 /// Where a replay's records go; from several threads at once, if the peer can.
 pub type Found = Arc<dyn Fn(u64, &[u8]) + Send + Sync>;
 
+/// Told once the log is open, recovery done, and what follows is the reading.
+pub type Opened<'a> = &'a (dyn Fn() + Sync);
+
 /// A log that is open. `thread` is the caller's number, from 0.
 pub trait Peer: Send + Sync {
     /// Appends one record and waits for the answer.
@@ -80,7 +83,7 @@ pub struct Kind {
     /// Opens it in an empty directory.
     pub open: fn(&Path, usize, Durability) -> Box<dyn Peer>,
     /// Opens what a closed one left, with as many shards, and yields all of it.
-    pub replay: fn(&Path, usize, Found),
+    pub replay: fn(&Path, usize, Found, Opened<'_>),
 }
 
 /// Everybody, shardwal first.

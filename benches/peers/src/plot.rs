@@ -44,7 +44,7 @@ const PANELS: [Panel; 12] = [
     rate("Os, 64 threads waiting", "os-64-waiting"),
     rate("Os, 2 threads, batches of 100", "os-2-batches-100"),
     rate("Os, 64 threads, fire and forget", "os-64-forgetting"),
-    rate("Replay, warm, from the first record", "replay"),
+    rate("Replay, warm, once it is open", "replay"),
     Panel { metric: "with_open_per_second", ..rate("Replay, warm, opening included", "replay") },
     micros("P99 of Os, 64 threads waiting, less is better", "os-64-waiting", "p99_us"),
 ];

@@ -74,7 +74,7 @@ impl Workload {
 /// What is counted of a run.
 pub const RATE: &str = "per_second";
 /// Records a second of a replay, opening and recovery included; `RATE` is from
-/// the first record that is found.
+/// when the log is open.
 pub const WITH_OPEN: &str = "with_open_per_second";
 /// The share of the machine's CPU that others used meanwhile.
 pub const OTHERS: &str = "others_cpu";

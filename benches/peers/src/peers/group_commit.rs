@@ -20,7 +20,8 @@ pub const GROWING: Kind = Kind {
     os: false,
     pipelines: true,
     open: |dir, files, _| Many::open(dir, files, false, |dir| GroupCommit::open(dir, 0)),
-    replay: |dir, files, found| {
+    replay: |dir, files, found, opened| {
+        opened();
         replay_parts(dir, files, |dir| framed::read(&dir.join("log"), &*found))
     },
 };

@@ -11,7 +11,7 @@ use std::path::Path;
 use ironwal::{ReadStrategy, SyncMode, Wal, WalOptions};
 
 use super::{by_key, keyed, unkeyed};
-use crate::peer::{Durability, Found, Kind, Peer, Record};
+use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
 /// See the file's words.
 pub const KIND: Kind = Kind {
@@ -42,8 +42,9 @@ fn open(dir: &Path, durability: Durability) -> Wal {
     Wal::new(options).expect("the log opens")
 }
 
-fn replay(dir: &Path, streams: usize, found: Found) {
+fn replay(dir: &Path, streams: usize, found: Found, opened: Opened<'_>) {
     let log = open(dir, Durability::Sync);
+    opened();
     for stream in names(streams) {
         for value in log.iter(&stream, 0).expect("the stream can be read") {
             let value = value.expect("the record can be read");

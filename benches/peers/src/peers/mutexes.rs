@@ -24,7 +24,8 @@ pub const ONE: Kind = Kind {
     open: |dir, files, durability| {
         Many::open(dir, files, false, |dir| OneMutex::open(dir, durability))
     },
-    replay: |dir, files, found| {
+    replay: |dir, files, found, opened| {
+        opened();
         replay_parts(dir, files, |dir| framed::read(&dir.join("log"), &*found))
     },
 };
@@ -38,7 +39,10 @@ pub const BUFFERED: Kind = Kind {
     promises_less: "answers before the write: process death loses up to 64 KiB",
     sync: false,
     open: |dir, _, _| Box::new(Buffered::open(dir)),
-    replay: |dir, _, found| read_buffered(dir, &found),
+    replay: |dir, _, found, opened| {
+        opened();
+        read_buffered(dir, &found)
+    },
     ..ONE
 };
 

@@ -24,7 +24,9 @@ pub const KIND: Kind = Kind {
     os: false,
     pipelines: false,
     open: |dir, logs, _| Many::open(dir, logs, false, |dir| Log(open(dir, logs, LogVoid))),
-    replay: |dir, logs, found| {
+    replay: |dir, logs, found, opened| {
+        // It yields what it recovers while it opens.
+        opened();
         replay_parts(dir, logs, |dir| {
             open(dir, logs, Recovered(found.clone())).shutdown().expect("the log ends");
         });

@@ -16,7 +16,7 @@ use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 
 use super::{Many, keyed, replay_parts, unkeyed};
 use crate::load;
-use crate::peer::{Durability, Found, Kind, Peer, Record};
+use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
 /// See the file's words.
 pub const KIND: Kind = Kind {
@@ -30,7 +30,9 @@ pub const KIND: Kind = Kind {
         let sync = durability == Durability::Sync;
         Many::open(dir, engines, true, |dir| Log { engine: open(dir, engines, true), sync })
     },
-    replay: |dir, engines, found| replay_parts(dir, engines, |dir| replay(dir, engines, &found)),
+    replay: |dir, engines, found, opened| {
+        replay_parts(dir, engines, |dir| replay(dir, engines, &found, opened))
+    },
 };
 
 /// 0.4 s of the most that it was ever seen to write.
@@ -69,8 +71,9 @@ fn entry(record: &Record) -> BytesValue {
     entry
 }
 
-fn replay(dir: &Path, engines: usize, found: &Found) {
+fn replay(dir: &Path, engines: usize, found: &Found, opened: Opened<'_>) {
     let engine = open(dir, engines, false);
+    opened();
     let mut entries = Vec::new();
     for group in engine.raft_groups() {
         let first = engine.first_index(group).expect("a group has entries");

@@ -12,7 +12,7 @@ use std::path::Path;
 use rocksdb::{DB, DBCompressionType, IteratorMode, Options, WriteBatch, WriteOptions};
 
 use super::{Many, replay_parts};
-use crate::peer::{Durability, Found, Kind, Peer, Record};
+use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
 /// See the file's words.
 pub const KIND: Kind = Kind {
@@ -28,7 +28,9 @@ pub const KIND: Kind = Kind {
             sync: durability == Durability::Sync,
         })
     },
-    replay: |dir, databases, found| replay_parts(dir, databases, |dir| replay(dir, &found)),
+    replay: |dir, databases, found, opened| {
+        replay_parts(dir, databases, |dir| replay(dir, &found, opened))
+    },
 };
 
 fn open(dir: &Path) -> DB {
@@ -40,8 +42,10 @@ fn open(dir: &Path) -> DB {
     DB::open(&options, dir.join("db")).expect("the database opens")
 }
 
-fn replay(dir: &Path, found: &Found) {
-    for pair in open(dir).iterator(IteratorMode::Start) {
+fn replay(dir: &Path, found: &Found, opened: Opened<'_>) {
+    let db = open(dir);
+    opened();
+    for pair in db.iterator(IteratorMode::Start) {
         let (key, payload) = pair.expect("the record can be read");
         found(u64::from_be_bytes((*key).try_into().expect("eight bytes")), &payload);
     }

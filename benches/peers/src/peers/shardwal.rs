@@ -10,7 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use shardwal::{Config, ReplayOptions, ShardedWal};
 
-use crate::peer::{Durability, Found, Kind, Peer, Record};
+use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
 /// The first of the table.
 pub const KIND: Kind = Kind {
@@ -33,8 +33,9 @@ fn open(dir: &Path, shards: usize, durability: Durability) -> ShardedWal {
     ShardedWal::open(config).expect("the log opens")
 }
 
-fn replay(dir: &Path, shards: usize, found: Found) {
+fn replay(dir: &Path, shards: usize, found: Found, opened: Opened<'_>) {
     let log = open(dir, shards, Durability::Sync);
+    opened();
     log.replay(ReplayOptions::default().threads(2), |record| {
         found(record.key(), record.payload());
         Ok::<_, Infallible>(())

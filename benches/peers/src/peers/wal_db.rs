@@ -10,7 +10,7 @@ use std::path::Path;
 use wal_db::Wal;
 
 use super::{Many, keyed, replay_parts, unkeyed};
-use crate::peer::{Durability, Found, Kind, Peer, Record};
+use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
 /// See the file's words.
 pub const KIND: Kind = Kind {
@@ -26,15 +26,17 @@ pub const KIND: Kind = Kind {
             sync: durability == Durability::Sync,
         })
     },
-    replay: |dir, logs, found| replay_parts(dir, logs, |dir| replay(dir, &found)),
+    replay: |dir, logs, found, opened| replay_parts(dir, logs, |dir| replay(dir, &found, opened)),
 };
 
 fn open(dir: &Path) -> Wal {
     Wal::open(dir.join("log")).expect("the log opens")
 }
 
-fn replay(dir: &Path, found: &Found) {
-    for record in open(dir).iter().expect("the log can be read") {
+fn replay(dir: &Path, found: &Found, opened: Opened<'_>) {
+    let log = open(dir);
+    opened();
+    for record in log.iter().expect("the log can be read") {
         let record = record.expect("the record can be read");
         let (key, payload) = unkeyed(record.data());
         found(key, payload);

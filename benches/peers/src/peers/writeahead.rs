@@ -17,7 +17,7 @@ use futures::executor::block_on;
 use writeahead::{SimpleFile, WriteAhead, WriteAheadOptions, WriteHandle};
 
 use super::{Many, keyed, replay_parts, unkeyed};
-use crate::peer::{Found, Kind, Peer, Record};
+use crate::peer::{Found, Kind, Opened, Peer, Record};
 
 /// See the file's words.
 pub const KIND: Kind = Kind {
@@ -33,7 +33,7 @@ pub const KIND: Kind = Kind {
             Log { handle: log.writer().expect("a started log has a writer"), _log: log }
         })
     },
-    replay: |dir, logs, found| replay_parts(dir, logs, |dir| replay(dir, &found)),
+    replay: |dir, logs, found, opened| replay_parts(dir, logs, |dir| replay(dir, &found, opened)),
 };
 
 fn start(dir: &Path) -> WriteAhead<SimpleFile> {
@@ -46,8 +46,9 @@ fn start(dir: &Path) -> WriteAhead<SimpleFile> {
     log
 }
 
-fn replay(dir: &Path, found: &Found) {
+fn replay(dir: &Path, found: &Found, opened: Opened<'_>) {
     let log = start(dir);
+    opened();
     let mut records = log.create_stream().expect("the log can be read");
     block_on(async {
         while let Some(record) = records.next().await {
