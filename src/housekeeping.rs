@@ -9,11 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-
 use crate::disk::Disk;
 use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
-use crate::sync::{Arc, JoinHandle, spawn};
+use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crate::sync::{Arc, JoinHandle, now, spawn};
 use crate::writer::Lane;
 
 /// How long a shard must have been idle to be sealed.
@@ -74,7 +73,7 @@ impl Housekeeping {
         let Self { chores, inbox } = self;
         drop(chores);
         let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
-        let since = Instant::now();
+        let since = now();
         let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
         let lanes = lanes.into_iter().map(idle).collect();
         let keeper = Keeper { disk, inbox, sync: interval.is_some(), tick, lanes };
@@ -100,14 +99,14 @@ struct Idle {
 
 impl Keeper {
     fn serve(mut self) {
-        let mut next_tick = Instant::now() + self.tick;
+        let mut next_tick = now() + self.tick;
         loop {
             match self.inbox.recv_deadline(next_tick) {
                 Ok(chore) => self.prepare(chore),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = Instant::now();
+            let now = now();
             if now >= next_tick {
                 self.tick(now);
                 next_tick = now + self.tick;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use crate::router::shard_of;
 use crate::shard::WalShard;
 use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
-use crate::sync::{Arc, JoinHandle, Mutex};
+use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::{OldShard, TruncateReport, truncate};
 use crate::waiters::Waiter;
 
@@ -134,7 +134,7 @@ impl ShardedWal {
         payload: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<Completion<'_>, Refused> {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = now().checked_add(timeout);
         self.shard(key).append(key, payload.into(), deadline)
     }
 
