@@ -21,18 +21,53 @@ type Of = u8;
 
 #[derive(Arbitrary, Debug)]
 enum Change {
-    Flip { file: Of, at: u16, with: u8 },
-    Write { file: Of, at: u16, bytes: Vec<u8> },
-    Truncate { file: Of, to: u16 },
-    Append { file: Of, bytes: Vec<u8> },
-    Remove { file: Of },
-    Copy { from: Of, to: Of },
-    Swap { one: Of, other: Of },
-    Sector { file: Of, from: u8, to: u8 },
-    Zero { file: Of, sector: u8 },
-    Number { file: Of, shard: u8, number: u8 },
+    Flip {
+        file: Of,
+        at: u16,
+        with: u8,
+    },
+    Write {
+        file: Of,
+        at: u16,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        file: Of,
+        to: u16,
+    },
+    Append {
+        file: Of,
+        bytes: Vec<u8>,
+    },
+    Remove {
+        file: Of,
+    },
+    Copy {
+        from: Of,
+        to: Of,
+    },
+    Swap {
+        one: Of,
+        other: Of,
+    },
+    Sector {
+        file: Of,
+        from: u8,
+        to: u8,
+    },
+    Zero {
+        file: Of,
+        sector: u8,
+    },
+    Number {
+        file: Of,
+        shard: u8,
+        number: u8,
+    },
     /// The checksums of a segment are made right again.
-    Seal { file: Of },
+    Seal {
+        file: Of,
+    },
 }
 
 macro_rules! golden {
@@ -106,7 +141,8 @@ fn apply(files: &mut Files, change: &Change) {
             bytes.skip(usize::from(*sector) * 512).take(512).for_each(|byte| *byte = 0);
         }
         Change::Number { file, shard, number } => {
-            let path = segment_path(1 + u32::from(shard / 4 % 2), (shard % 4).into(), (*number).into());
+            let path =
+                segment_path(1 + u32::from(shard / 4 % 2), (shard % 4).into(), (*number).into());
             files[index(file)].0 = path.into();
         }
         Change::Seal { file } => {

@@ -23,7 +23,11 @@ const LIVES_MAX: usize = 4;
 const STEPS_MAX: usize = 16;
 
 fn length(input: &mut Unstructured<'_>) -> Result<usize> {
-    Ok(if input.ratio(1, 4)? { input.int_in_range(1000..=6000)? } else { input.int_in_range(0..=99)? })
+    Ok(if input.ratio(1, 4)? {
+        input.int_in_range(1000..=6000)?
+    } else {
+        input.int_in_range(0..=99)?
+    })
 }
 
 fn key(input: &mut Unstructured<'_>) -> Result<u64> {

@@ -15,8 +15,8 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Once};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
@@ -86,7 +86,10 @@ fn check(name: &str, scenario: fn(), events: &[&str]) {
     println!("{name}: {played} schedules in {:.1} s", began.elapsed().as_secs_f64());
     assert_eq!(played, 2 * each, "each schedule is played");
     for event in events {
-        assert!(seen.contains_key(event) || asked < SCHEDULES / 10, "{name} has never seen {event}");
+        assert!(
+            seen.contains_key(event) || asked < SCHEDULES / 10,
+            "{name} has never seen {event}"
+        );
     }
     let all = PLAYED.fetch_add(played as u64, Ordering::Relaxed) + played as u64;
     if DONE.fetch_add(1, Ordering::Relaxed) + 1 == SCENARIOS {
