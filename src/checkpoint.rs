@@ -1,7 +1,5 @@
 //! A place in every shard at once.
 
-use crate::segment::SegmentIdentity;
-
 /// One position a shard: everything below has been dealt with.
 ///
 /// It covers all of the generations before its own. Keep it where the state
@@ -35,10 +33,10 @@ impl Checkpoint {
     }
 
     /// The same for a shard of any generation.
-    pub(crate) fn below(&self, shard: &SegmentIdentity) -> u64 {
-        match shard.generation.cmp(&self.generation) {
+    pub(crate) fn below(&self, generation: u32, shard: u32) -> u64 {
+        match generation.cmp(&self.generation) {
             std::cmp::Ordering::Less => u64::MAX,
-            std::cmp::Ordering::Equal => self.below.get(shard.shard as usize).copied().unwrap_or(0),
+            std::cmp::Ordering::Equal => self.below.get(shard as usize).copied().unwrap_or(0),
             std::cmp::Ordering::Greater => 0,
         }
     }

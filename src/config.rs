@@ -57,6 +57,22 @@ impl FromStr for Durability {
     }
 }
 
+/// What an open does where durable records cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum OnDamage {
+    /// It refuses, says where they are, and changes nothing: a copy of the log
+    /// may still have them.
+    #[default]
+    Refuse,
+    /// It repairs the shards that are damaged as [`crate::Repair`] does, with
+    /// `quarantine` in the log's directory for the copies, and goes on without
+    /// what is lost. [`crate::RecoveryReport::repair`] says what that is.
+    Quarantine,
+}
+
 /// How to open a log. Made by [`Config::new`] and changed by its methods;
 /// checked by [`crate::ShardedWal::open`].
 #[derive(Clone, Debug)]
@@ -77,6 +93,12 @@ pub struct Config {
     pub(crate) commit_bytes: usize,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(crate) durability: Durability,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) on_damage: OnDamage,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) disk_soft_bytes: u64,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) disk_hard_bytes: u64,
     #[cfg_attr(feature = "serde", serde(skip, default = "default_disk"))]
     pub(crate) disk: Arc<dyn Disk>,
 }
@@ -89,6 +111,8 @@ pub const QUEUE_RECORDS_MAX: usize = 1 << 20;
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The most records of one batch in one shard.
 pub const BATCH_RECORDS_MAX: usize = 65_535;
+/// Beyond all disks.
+const DISK_BYTES_MAX: u64 = 1 << 60;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
 
 // A frame's length is a u32, and a segment may pass its size by one commit.
@@ -125,8 +149,8 @@ fn default_disk() -> Arc<dyn Disk> {
 impl Config {
     /// The defaults, for a log in `dir`, which is created if need be: 2 shards,
     /// queues of 8,192 records or 16 MiB, segments of 64 MiB, commits of up to
-    /// 8,192 records or 4 MiB, [`Durability::Sync`]. The README says how they
-    /// were measured.
+    /// 8,192 records or 4 MiB, [`Durability::Sync`], no watermark on the disk's
+    /// free space. The README says how they were measured.
     pub fn new(dir: impl AsRef<Path>) -> Self {
         Self {
             dir: dir.as_ref().to_path_buf(),
@@ -137,6 +161,9 @@ impl Config {
             commit_records: default_commit_records(),
             commit_bytes: default_commit_bytes(),
             durability: Durability::default(),
+            on_damage: OnDamage::default(),
+            disk_soft_bytes: 0,
+            disk_hard_bytes: 0,
             disk: default_disk(),
         }
     }
@@ -197,6 +224,38 @@ impl Config {
         self
     }
 
+    /// What open does where durable records cannot be read.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
+        self.on_damage = on_damage;
+        self
+    }
+
+    /// The soft watermark: with fewer bytes free on the log's file system,
+    /// [`crate::WalStats::disk`] and the metrics say [`crate::DiskState::Low`],
+    /// so that somebody comes. 0, the default, for never; not below the hard one.
+    #[must_use]
+    pub fn disk_soft_bytes(mut self, bytes: u64) -> Self {
+        self.disk_soft_bytes = bytes;
+        self
+    }
+
+    /// The hard watermark: with fewer bytes free on the log's file system,
+    /// appends are refused with [`crate::Cause::BelowWatermark`], and work again
+    /// once a sixteenth more is free. Truncation and close go on. 0, the
+    /// default, for never: then appends are refused when the disk is full.
+    ///
+    /// It is looked at ten times a second and before a segment is prepared, not
+    /// at each append; what is queued is still written. So leave room for a
+    /// queue and two segments a shard, and for what else must be written to
+    /// free space, such as the snapshot that lets the log be truncated. Segments
+    /// get no zeros ahead where those would take what it keeps.
+    #[must_use]
+    pub fn disk_hard_bytes(mut self, bytes: u64) -> Self {
+        self.disk_hard_bytes = bytes;
+        self
+    }
+
     /// The file system to use, instead of the operating system's.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -222,6 +281,13 @@ impl Config {
         if let Durability::Interval(interval) = self.durability {
             let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
             within("durability: interval in microseconds", micros, 100, 3_600_000_000)?;
+        }
+        within("disk_soft_bytes", self.disk_soft_bytes, 0, DISK_BYTES_MAX)?;
+        within("disk_hard_bytes", self.disk_hard_bytes, 0, DISK_BYTES_MAX)?;
+        let (soft, hard) = (self.disk_soft_bytes, self.disk_hard_bytes);
+        if (1..hard).contains(&soft) {
+            let problem = format!("is {soft}, and disk_hard_bytes, which comes after it, {hard}");
+            return Err(OpenError::InvalidConfig { setting: "disk_soft_bytes", problem });
         }
         Ok(())
     }

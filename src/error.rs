@@ -52,6 +52,17 @@ pub enum Cause {
     /// The disk, quota or file size limit is reached. The log is whole, and
     /// appends work again as soon as there is room, without reopening.
     DiskFull(Arc<io::Error>),
+    /// Less is free on the file system than [`crate::Config::disk_hard_bytes`]
+    /// asks for. Nothing was queued. Appends work again as soon as there is
+    /// room, without reopening: truncate, or free it elsewhere.
+    BelowWatermark {
+        /// What was found free at the last look.
+        free_bytes: u64,
+        /// The mark.
+        disk_hard_bytes: u64,
+        /// So many must be free for appends to be taken again.
+        required_bytes: u64,
+    },
     /// A write or sync of this shard has failed for good. After a failed
     /// fdatasync the kernel may have dropped the data and yet report success
     /// the next time (Rebello et al., "Can Applications Recover from fsync
@@ -82,6 +93,10 @@ impl fmt::Display for Cause {
             Self::DiskFull(error) => {
                 write!(f, "no room on the disk ({error}); appends work again once there is")
             }
+            Self::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => write!(
+                f,
+                "{free_bytes} bytes are free on the disk, below disk_hard_bytes, {disk_hard_bytes}; appends work again once {required_bytes} are"
+            ),
             Self::Poisoned(error) => write!(
                 f,
                 "the shard is out of service after a failed write or sync ({error}); check the disk and reopen the log"

@@ -38,15 +38,23 @@ pub(crate) enum FrameKind {
     Records,
     /// Nothing but its durable mark.
     Seal,
+    /// That the sequences below its own are lost: a repair could not read them.
+    Gap,
     /// Something that this version may pass over.
     Skippable(u8),
 }
 
 impl FrameKind {
+    /// Whether such a frame changes which sequence is next.
+    pub(crate) fn moves_on(self) -> bool {
+        matches!(self, Self::Records | Self::Gap)
+    }
+
     fn code(self) -> u8 {
         match self {
             Self::Records => 1,
             Self::Seal => 2,
+            Self::Gap => 3,
             Self::Skippable(code) => code,
         }
     }
@@ -58,7 +66,8 @@ pub(crate) struct FrameHeader {
     pub(crate) kind: FrameKind,
     pub(crate) body_bytes: u32,
     pub(crate) records: u16,
-    /// Sequence of the first record, less the segment's first sequence.
+    /// Sequence of the first record, less the segment's first sequence; without
+    /// records, of the next one.
     pub(crate) first: u32,
     /// How far the durable mark lay behind `first` when this was written.
     pub(crate) lag: u32,
@@ -105,6 +114,7 @@ impl FrameHeader {
         let kind = match bytes[4] {
             1 => FrameKind::Records,
             2 => FrameKind::Seal,
+            3 => FrameKind::Gap,
             code if code & SKIPPABLE != 0 => FrameKind::Skippable(code),
             code => return Found::UnknownKind(code),
         };
@@ -246,17 +256,40 @@ impl Encoder {
     /// Adds a seal: a frame that says that all below `durable` is durable, and
     /// that `next` is the next sequence.
     pub(crate) fn seal(&mut self, place: &Place, next: u64, durable: u64) {
+        self.without_records(FrameKind::Seal, place, next, durable);
+    }
+
+    /// Adds a gap: a frame that says that what should stand before `next` is
+    /// lost.
+    pub(crate) fn gap(&mut self, place: &Place, next: u64, durable: u64) {
+        self.without_records(FrameKind::Gap, place, next, durable);
+    }
+
+    fn without_records(&mut self, kind: FrameKind, place: &Place, next: u64, durable: u64) {
         self.close_frame(place, durable);
+        let header = FrameHeader { kind, body_bytes: 0, records: 0, first: 0, lag: 0, body_crc: 0 };
+        self.copy(&header, &[], place, next, durable);
+    }
+
+    /// Adds a frame that was read, for this place: what depends on segment and
+    /// offset is said anew.
+    pub(crate) fn copy(
+        &mut self,
+        header: &FrameHeader,
+        body: &[u8],
+        place: &Place,
+        first: u64,
+        durable: u64,
+    ) {
         let at = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         let header = FrameHeader {
-            kind: FrameKind::Seal,
-            body_bytes: 0,
-            records: 0,
-            first: relative(next, place),
-            lag: lag(next, durable),
-            body_crc: body_crc(&[], place.seed),
+            first: relative(first, place),
+            lag: lag(first, durable),
+            body_crc: body_crc(body, place.seed),
+            ..*header
         };
+        self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        self.bytes.extend_from_slice(body);
         self.put_header(at, &header, place);
     }
 

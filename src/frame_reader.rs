@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
 
@@ -132,6 +133,20 @@ impl FrameReader {
         Ok(Ok(Frame { header, offset, body }))
     }
 
+    /// The next whole frame that begins anywhere behind the place where reading
+    /// stopped.
+    pub(crate) fn find(&mut self) -> io::Result<Option<Frame>> {
+        let mut from = self.at + 1;
+        while let Some(at) = find_header(self.file.as_ref(), self.seed, from, self.end)? {
+            self.back_to(at);
+            if let Ok(frame) = self.next()? {
+                return Ok(Some(frame));
+            }
+            from = at + 1;
+        }
+        Ok(None)
+    }
+
     fn peek<const N: usize>(&mut self) -> io::Result<Option<[u8; N]>> {
         Ok(self.take(N)?.and_then(|bytes| bytes.first_chunk().copied()))
     }
@@ -177,14 +192,16 @@ impl FrameReader {
 }
 
 /// Whether a frame holds what its kind should: records as many as its header
-/// says, at least one, that fill it; nothing in a seal; anything in what may be
+/// says, at least one, that fill it; nothing in a seal or a gap; anything in what may be
 /// skipped. Without a record it would only move the sequence on, which nothing
 /// that is copied could say again.
 pub(crate) fn is_consistent(frame: &Frame) -> bool {
     match frame.header.kind {
         FrameKind::Records if frame.header.records == 0 => return false,
         FrameKind::Records => {}
-        FrameKind::Seal => return frame.header.records == 0 && frame.body.is_empty(),
+        FrameKind::Seal | FrameKind::Gap => {
+            return frame.header.records == 0 && frame.body.is_empty();
+        }
         FrameKind::Skippable(_) => return true,
     }
     let mut at = 0;
@@ -213,41 +230,71 @@ pub(crate) fn search_remains(
     from: u64,
     end: u64,
 ) -> io::Result<Remains> {
-    const CHUNK: usize = 1 << 20;
     let mut remains = Remains::default();
-    let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
-    let mut chunk = vec![0; left.min(CHUNK + FRAME_HEADER_BYTES)];
-    let mut at = from;
-    while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
-        let read = read_full(file, &mut chunk[..wanted], at)?;
-        if read == 0 {
-            break;
+    search(file, seed, from, end, |at, found| {
+        match found {
+            Some(header) => {
+                remains.mark = remains.mark.max(header.mark());
+                remains.next = remains.next.max(Some(header.next()));
+            }
+            None => remains.bytes = remains.bytes.max(at + 1 - from),
         }
-        search_chunk(&chunk[..read], seed, at, from, &mut remains);
-        at += (read.min(CHUNK)) as u64;
-    }
+        ControlFlow::<()>::Continue(())
+    })?;
     Ok(remains)
 }
 
-fn search_chunk(chunk: &[u8], seed: u32, at: u64, from: u64, remains: &mut Remains) {
+/// Where the first frame header at or behind `from` stands.
+fn find_header(file: &dyn DiskFile, seed: u32, from: u64, end: u64) -> io::Result<Option<u64>> {
+    search(file, seed, from, end, |at, found| match found {
+        Some(_) => ControlFlow::Break(at),
+        None => ControlFlow::Continue(()),
+    })
+}
+
+/// Calls `found` for each byte that is not zero, and for each frame header, in
+/// the file's order, until it breaks.
+fn search<R>(
+    file: &dyn DiskFile,
+    seed: u32,
+    from: u64,
+    end: u64,
+    mut found: impl FnMut(u64, Option<FrameHeader>) -> ControlFlow<R>,
+) -> io::Result<Option<R>> {
+    const CHUNK: usize = 1 << 20;
     const RUN: usize = 64;
-    let mut i = 0;
-    while i < chunk.len() {
-        // Zeros ahead of the write point are most of what there is.
-        if chunk.len() - i >= RUN && chunk[i..i + RUN].iter().all(|byte| *byte == 0) {
-            i += RUN - (FRAME_HEADER_BYTES - 1);
-            continue;
+    let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut chunk = vec![0; left.min(CHUNK + FRAME_HEADER_BYTES)];
+    let mut chunk_at = from;
+    while chunk_at < end {
+        let wanted = usize::try_from(end - chunk_at).unwrap_or(usize::MAX).min(chunk.len());
+        let read = read_full(file, &mut chunk[..wanted], chunk_at)?;
+        if read == 0 {
+            break;
         }
-        if chunk[i] != 0 {
-            remains.bytes = remains.bytes.max(at + i as u64 + 1 - from);
+        let mut i = 0;
+        while i < read {
+            // Zeros ahead of the write point are most of what there is.
+            if read - i >= RUN && chunk[i..i + RUN].iter().all(|byte| *byte == 0) {
+                i += RUN - (FRAME_HEADER_BYTES - 1);
+                continue;
+            }
+            let at = chunk_at + i as u64;
+            let header = chunk[i..read].first_chunk();
+            let header = header.map(|bytes| FrameHeader::parse(bytes, seed, at));
+            if chunk[i] != 0
+                && let ControlFlow::Break(it) = found(at, None)
+            {
+                return Ok(Some(it));
+            }
+            if let Some(Found::Header(header)) = header
+                && let ControlFlow::Break(it) = found(at, Some(header))
+            {
+                return Ok(Some(it));
+            }
+            i += 1;
         }
-        if let Some(bytes) = chunk[i..].first_chunk()
-            && let Found::Header(header) = FrameHeader::parse(bytes, seed, at + i as u64)
-        {
-            remains.mark = remains.mark.max(header.mark());
-            remains.next = remains.next.max(Some(header.next()));
-        }
-        i += 1;
+        chunk_at += (read.min(CHUNK)) as u64;
     }
+    Ok(None)
 }

@@ -1,7 +1,7 @@
 //! The housekeeping thread: what time brings, and what must not stall a writer.
 //!
-//! It prepares the next segments, posts the syncs of `Durability::Interval`
-//! and the seals of idle shards. One thread a log; crossbeam-channel between
+//! It prepares the next segments, looks at the disk's free space, posts the
+//! syncs of `Durability::Interval` and the seals of idle shards. One thread a log; crossbeam-channel between
 //! it and the writers, whose lanes are ordinary ones.
 
 use std::io;
@@ -11,12 +11,17 @@ use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
+use crate::space::Space;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::sync::{Arc, JoinHandle, now, spawn};
 use crate::writer::Lane;
 
 /// How long a shard must have been idle to be sealed.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
+/// How often the disk's free space is looked at where something hangs on it,
+/// and else.
+const LOOK_EACH: Duration = Duration::from_millis(100);
+const LOOK_EACH_FOR_FIGURES: Duration = Duration::from_secs(1);
 
 /// A segment to prepare, and where to hand it.
 struct Chore {
@@ -67,6 +72,7 @@ impl Housekeeping {
     pub(crate) fn start(
         self,
         disk: Arc<dyn Disk>,
+        space: Arc<Space>,
         lanes: Vec<Arc<Lane>>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
@@ -76,7 +82,7 @@ impl Housekeeping {
         let since = now();
         let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
         let lanes = lanes.into_iter().map(idle).collect();
-        let keeper = Keeper { disk, inbox, sync: interval.is_some(), tick, lanes };
+        let keeper = Keeper { disk, inbox, space, sync: interval.is_some(), tick, lanes };
         spawn("shardwal-housekeeping".into(), move || keeper.serve())
     }
 }
@@ -84,6 +90,7 @@ impl Housekeeping {
 struct Keeper {
     disk: Arc<dyn Disk>,
     inbox: Receiver<Chore>,
+    space: Arc<Space>,
     sync: bool,
     tick: Duration,
     lanes: Vec<(Arc<Lane>, Idle)>,
@@ -99,14 +106,20 @@ struct Idle {
 
 impl Keeper {
     fn serve(mut self) {
+        let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
         let mut next_tick = now() + self.tick;
+        let mut next_look = now() + look_each;
         loop {
-            match self.inbox.recv_deadline(next_tick) {
+            match self.inbox.recv_deadline(next_tick.min(next_look)) {
                 Ok(chore) => self.prepare(chore),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let now = now();
+            if now >= next_look {
+                self.look();
+                next_look = now + look_each;
+            }
             if now >= next_tick {
                 self.tick(now);
                 next_tick = now + self.tick;
@@ -114,11 +127,20 @@ impl Keeper {
         }
     }
 
+    /// What a look finds stands in the space. A disk that fails or panics here
+    /// must not take the other shards' syncs with it.
+    fn look(&self) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.space.look())));
+    }
+
     fn prepare(&self, mut chore: Chore) {
+        // The zeros may be more than all that was written since the last look.
+        self.look();
         // With others waiting, a segment's first zeros must do; its writer
         // adds the rest as it goes.
         let zeros =
             if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
+        let zeros = self.space.spare(zeros);
         let disk = self.disk.as_ref();
         // A disk that panics must not take the other shards' syncs with it.
         let prepared =

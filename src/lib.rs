@@ -37,8 +37,10 @@
 mod checkpoint;
 mod completion;
 mod config;
+mod directory;
 pub mod disk;
 mod error;
+mod found;
 mod frame;
 mod frame_reader;
 mod housekeeping;
@@ -53,11 +55,13 @@ mod progress;
 mod purge;
 mod reader;
 mod recovery;
+mod repair;
 mod replay;
 mod router;
 mod segment;
 mod segment_writer;
 mod shard;
+mod space;
 mod state_machine;
 mod stats;
 mod sync;
@@ -71,7 +75,7 @@ mod writer;
 pub use checkpoint::Checkpoint;
 pub use completion::{Barrier, BatchCompletion, Completion};
 pub use config::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, QUEUE_RECORDS_MAX, SHARDS_MAX,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, OnDamage, QUEUE_RECORDS_MAX, SHARDS_MAX,
 };
 pub use error::{
     AppendError, BatchError, Cause, CloseError, Damage, FailedPart, OpenError, Position, Refused,
@@ -79,10 +83,11 @@ pub use error::{
 };
 pub use log::{AppendFuture, ShardedWal};
 pub use reader::LogReader;
-pub use recovery::{RecoveryReport, ShardRecovery};
+pub use recovery::{Lost, RecoveryReport, RepairReport, ShardRecovery};
+pub use repair::Repair;
 pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use state_machine::StateMachine;
-pub use stats::{Latency, RecordsPerCommit, ShardStats, WalStats};
+pub use stats::{DiskSpace, DiskState, Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use truncate::TruncateReport;
 
 /// The README's example is compiled and run with the documentation's.

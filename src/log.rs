@@ -17,6 +17,7 @@ use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::router::shard_of;
 use crate::shard::WalShard;
+use crate::space::Space;
 use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
 use crate::sync::{Arc, JoinHandle, Mutex, now};
@@ -31,6 +32,7 @@ use crate::waiters::Waiter;
 #[derive(Debug)]
 pub struct ShardedWal {
     disk: Arc<dyn Disk>,
+    space: Arc<Space>,
     shards: Vec<WalShard>,
     old: Vec<OldShard>,
     recovery: RecoveryReport,
@@ -68,9 +70,10 @@ impl ShardedWal {
     }
 
     fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
-        let Opened { disk, shards, old, recovery, housekeeping, lock } = open(config, machines)?;
-        let housekeeping = Mutex::new(Some(housekeeping));
-        Ok(Self { disk, shards, old, recovery, housekeeping, lock: Mutex::new(Some(lock)) })
+        let Opened { disk, space, shards, old, recovery, housekeeping, lock } =
+            open(config, machines)?;
+        let (housekeeping, lock) = (Mutex::new(Some(housekeeping)), Mutex::new(Some(lock)));
+        Ok(Self { disk, space, shards, old, recovery, housekeeping, lock })
     }
 
     /// What open found.
@@ -108,7 +111,8 @@ impl ShardedWal {
     /// Whatever refuses the record is told by the completion; to get the
     /// payload back, use [`ShardedWal::try_append`].
     pub fn append(&self, key: u64, payload: impl Into<Bytes>) -> Completion<'_> {
-        let appended = self.shard(key).append(key, payload.into(), None);
+        let admitted = self.space.admit(payload.into());
+        let appended = admitted.and_then(|payload| self.shard(key).append(key, payload, None));
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
     }
 
@@ -121,7 +125,8 @@ impl ShardedWal {
         key: u64,
         payload: impl Into<Bytes>,
     ) -> Result<Completion<'_>, Refused> {
-        self.shard(key).try_append(key, payload.into())
+        let payload = self.space.admit(payload.into())?;
+        self.shard(key).try_append(key, payload)
     }
 
     /// Appends a record; blocks while the queue is full, at most for `timeout`.
@@ -135,14 +140,16 @@ impl ShardedWal {
         timeout: Duration,
     ) -> Result<Completion<'_>, Refused> {
         let deadline = now().checked_add(timeout);
-        self.shard(key).append(key, payload.into(), deadline)
+        let payload = self.space.admit(payload.into())?;
+        self.shard(key).append(key, payload, deadline)
     }
 
     /// Appends a record; waits for room as a future, without blocking. The
     /// future resolves when the record is queued, to its completion.
     pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
         let payload = Some(payload.into());
-        AppendFuture { shard: self.shard(key), key, payload, enrolled: None }
+        let (space, shard) = (&*self.space, self.shard(key));
+        AppendFuture { space, shard, key, payload, enrolled: None }
     }
 
     /// Appends many records: each shard's part is one batch, of which all or
@@ -151,7 +158,7 @@ impl ShardedWal {
     ///
     /// A part over a limit ([`crate::BATCH_RECORDS_MAX`],
     /// [`crate::BATCH_BYTES_MAX`], the queue's depth) refuses the whole batch
-    /// before anything is queued.
+    /// before anything is queued, and so does [`crate::Config::disk_hard_bytes`].
     pub fn append_batch(
         &self,
         records: impl IntoIterator<Item = (u64, Bytes)>,
@@ -167,12 +174,14 @@ impl ShardedWal {
         }
         let mut checked = parts.iter().zip(&self.shards);
         let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
+        // One look for all parts, so that not one is refused beside another.
+        let refused = oversized.or_else(|| self.space.refusal());
         let mut queued = Vec::new();
         for (index, ((records, part), shard)) in parts.into_iter().zip(&self.shards).enumerate() {
             if part.is_empty() {
                 continue;
             }
-            let last = match &oversized {
+            let last = match &refused {
                 Some(cause) => Completion::refused(cause.clone()),
                 None => shard.append_part(part),
             };
@@ -230,7 +239,8 @@ impl ShardedWal {
     fn plans(&self, checkpoint: Option<&Checkpoint>) -> Vec<Vec<ShardPlan>> {
         let from = |plan: &mut ShardPlan| {
             if let Some(checkpoint) = checkpoint {
-                plan.from = plan.from.max(checkpoint.below(&plan.folder.identity));
+                let identity = &plan.folder.identity;
+                plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
             }
         };
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
@@ -287,7 +297,11 @@ impl ShardedWal {
         if lock.is_none() {
             return Err(TruncateError::Closed);
         }
-        truncate(self.disk.as_ref(), &self.old, &self.shards, checkpoint)
+        let truncated = truncate(self.disk.as_ref(), &self.old, &self.shards, checkpoint);
+        // Whoever has freed room need not wait until somebody looks. Where the
+        // disk does not answer, the housekeeping thread asks again.
+        drop(self.space.look());
+        truncated
     }
 
     /// What the shards have done since open. Takes no lock that an append
@@ -295,7 +309,8 @@ impl ShardedWal {
     #[must_use]
     pub fn stats(&self) -> WalStats {
         let depth = |shard: &WalShard| shard.lane().mailbox.depth();
-        WalStats::of(self.shards.iter().map(|shard| (shard.recorder(), depth(shard))))
+        let shards = self.shards.iter().map(|shard| (shard.recorder(), depth(shard)));
+        WalStats::of(shards, self.space.found())
     }
 
     /// Closes the log: later appends are refused, what was queued is written
@@ -333,6 +348,7 @@ impl Drop for ShardedWal {
 #[derive(Debug)]
 #[must_use = "nothing is appended until it is polled"]
 pub struct AppendFuture<'log> {
+    space: &'log Space,
     shard: &'log WalShard,
     key: u64,
     /// `None` once it is appended or refused.
@@ -345,6 +361,9 @@ impl<'log> Future for AppendFuture<'log> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let Some(payload) = this.payload.take() {
+            this.payload = Some(this.space.admit(payload)?);
+        }
         match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.enrolled) {
             Some(appended) => Poll::Ready(appended),
             None => Poll::Pending,

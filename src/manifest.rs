@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, OpenMode, read_full, write_full};
+use crate::disk::{Disk, OpenMode, read_full, unlink_if_there, write_full};
 use crate::error::OpenError;
 use crate::router::ROUTER;
 use crate::segment::FORMAT_VERSION;
@@ -99,12 +99,7 @@ impl Manifest {
     pub(crate) fn store(&self, disk: &dyn Disk, log: &Path) -> Result<(), OpenError> {
         let unfinished = log.join(UNFINISHED);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
-        match disk.unlink(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(doing("removing")(error));
-            }
-            _ => {}
-        }
+        unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
         let mut file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         write_full(file.as_mut(), self.encode().as_bytes(), 0).map_err(doing("writing"))?;
         file.sync_data().map_err(doing("syncing"))?;

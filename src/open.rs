@@ -1,23 +1,24 @@
 //! Opening: lock, manifest, survey, and only then the first write.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, Durability};
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::config::{Config, Durability, OnDamage};
+use crate::directory::{create_dir, create_dirs, sync_the_way_to, take_lock};
+use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
+use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::housekeeping::Housekeeping;
 use crate::leftovers;
-use crate::manifest::{Generation, Manifest, is_generation};
+use crate::manifest::{Generation, Manifest};
 use crate::parallel::in_parallel;
 use crate::purge::{self, PurgeMark};
-use crate::recovery::{
-    Folder, RecoveryReport, Settled, ShardRecovery, Survey, settle, survey, tidy,
-};
+use crate::recovery::{Folder, RecoveryReport, Settled, Survey, settle, tidy};
+use crate::repair::{QUARANTINE, refuse_damage, repair};
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
+use crate::space::Space;
 use crate::state_machine::{Driven, StateMachine};
 use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
@@ -25,41 +26,18 @@ use crate::trace;
 use crate::truncate::OldShard;
 use crate::writer::{CommitPolicy, Lane, Writer};
 
-const LOCK: &str = "LOCK";
-
 /// Makes the state machine of a shard, if there is to be one.
 pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateMachine>>;
 
 /// A log that is open: what [`crate::ShardedWal`] is made of.
 pub(crate) struct Opened {
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) space: Arc<Space>,
     pub(crate) shards: Vec<WalShard>,
     pub(crate) old: Vec<OldShard>,
     pub(crate) recovery: RecoveryReport,
     pub(crate) housekeeping: JoinHandle<()>,
     pub(crate) lock: Box<dyn DiskFile>,
-}
-
-/// A shard that was read, before anything is written.
-pub(crate) struct Found {
-    pub(crate) folder: Folder,
-    pub(crate) purge: PurgeMark,
-    pub(crate) survey: Survey,
-}
-
-impl Found {
-    pub(crate) fn report(&self) -> ShardRecovery {
-        let identity = &self.folder.identity;
-        let below = self.folder.purged_below;
-        ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
-    }
-
-    /// Whether it can be left as it is: nothing has to be copied or superseded.
-    fn is_settled(&self) -> bool {
-        let survey = &self.survey;
-        let is_whole = survey.durable_below >= survey.next_sequence && survey.torn_bytes == 0;
-        is_whole || survey.segments.is_empty()
-    }
 }
 
 /// See [`crate::ShardedWal::open`].
@@ -70,21 +48,24 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let dir = &config.dir;
     create_dirs(disk.as_ref(), dir)?;
     let lock = take_lock(disk.as_ref(), dir)?;
+    let space = Arc::new(Space::open(&config)?);
     let manifest = load_manifest(disk.as_ref(), dir)?;
-    let found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
+    let mut found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
         read_shard(disk.as_ref(), dir, identity)
     })?;
-    let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
-    if let Some(damage) = report.damage().next() {
-        return Err(OpenError::Damaged(Box::new(damage.clone())));
+    if config.on_damage == OnDamage::Refuse {
+        refuse_damage(&found)?;
     }
     check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
-    start(&config, manifest, found, report, lock, machines)
+    let repair = repair(disk.as_ref(), dir, &dir.join(QUARANTINE), &mut found)?;
+    let report = RecoveryReport { shards: found.iter().map(Found::report).collect(), repair };
+    start(&config, space, manifest, found, report, lock, machines)
 }
 
 fn start(
     config: &Config,
+    space: Arc<Space>,
     mut manifest: Manifest,
     found: Vec<Found>,
     mut report: RecoveryReport,
@@ -123,10 +104,10 @@ fn start(
     if goes_on.is_none() {
         current = create_generation(config, &mut manifest, shards)?;
     }
-    let (shards, housekeeping) = start_shards(config, current, machines)?;
+    let (shards, housekeeping) = start_shards(config, &space, current, machines)?;
     trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
-    Ok(Opened { disk, shards, old, recovery, housekeeping, lock })
+    Ok(Opened { disk, space, shards, old, recovery, housekeeping, lock })
 }
 
 fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
@@ -150,92 +131,6 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
     }
 }
 
-/// Creates the directories on the way that are missing. Their names are made
-/// durable before the manifest is written, which is before the log exists.
-/// Creates a directory and those above it that are missing.
-pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    if dir.as_os_str().is_empty() {
-        return Ok(());
-    }
-    match disk.list(dir) {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(OpenError::io("opening the directory", dir)(error)),
-    }
-    let parent = dir.parent().unwrap_or(Path::new(""));
-    create_dirs(disk, parent)?;
-    create_dir(disk, dir)
-}
-
-fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
-}
-
-/// Takes the exclusive lock on a directory.
-pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
-    let path = dir.join(LOCK);
-    match disk.lock(&path) {
-        Ok(mut file) => {
-            // For the message of the next opener only: the lock holds without.
-            let pid = format!("{:<10}\n", std::process::id());
-            drop(write_full(file.as_mut(), pid.as_bytes(), 0));
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(OpenError::Locked { dir: dir.to_path_buf(), pid: lock_holder(disk, &path) })
-        }
-        Err(error) => Err(OpenError::io("locking", &path)(error)),
-    }
-}
-
-fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
-    let file = disk.open(path, OpenMode::Read).ok()?;
-    let mut bytes = [0; 16];
-    let read = read_full(file.as_ref(), &mut bytes, 0).ok()?;
-    std::str::from_utf8(&bytes[..read]).ok()?.trim().parse().ok()
-}
-
-/// Refuses a manifest that is older than the files beside it: going on from it
-/// would lose what the later generations hold.
-pub(crate) fn check_manifest_is_latest(
-    disk: &dyn Disk,
-    dir: &Path,
-    manifest: &Manifest,
-    found: &[Found],
-) -> Result<(), OpenError> {
-    let stale = |what: String| {
-        let what = format!("it is older than the log: {what}");
-        Err(OpenError::Manifest { file: dir.join("MANIFEST"), what })
-    };
-    let current = manifest.current().map_or(0, |generation| generation.number);
-    let is_given_up =
-        |found: &Found| found.folder.identity.generation == current && found.folder.is_given_up();
-    if found.iter().any(is_given_up) {
-        return stale(format!("its last generation, {current}, was given up for a later one"));
-    }
-    let next = Generation { number: current + 1, shards: 0 }.dir(dir);
-    if leftovers::hold_records(disk, &next)? {
-        return stale(format!("{} holds records, and it does not name it", next.display()));
-    }
-    Ok(())
-}
-
-/// The manifest; `None` for a directory that holds no log, or is none.
-pub(crate) fn find_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, OpenError> {
-    if let Some(manifest) = Manifest::load(disk, dir)? {
-        return Ok(Some(manifest));
-    }
-    let names = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        listed => listed.map_err(OpenError::io("listing", dir))?,
-    };
-    if names.iter().any(|name| is_generation(name)) {
-        let what = "it is missing, though generations stand beside it".into();
-        return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
-    }
-    Ok(None)
-}
-
 /// The manifest, or a new one for a directory that holds no log.
 fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
     if let Some(manifest) = find_manifest(disk, dir)? {
@@ -245,46 +140,6 @@ fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
     let manifest = Manifest::new();
     manifest.store(disk, dir)?;
     Ok(manifest)
-}
-
-/// Makes the names of the directory, and of those above it, durable: whoever
-/// created them may have been killed before doing so. A directory that may not
-/// be read cannot be synced either, and was not created by us.
-pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    for parent in dir.ancestors().skip(1) {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        match disk.sync_dir(parent) {
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                return Err(OpenError::io("syncing", parent)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Every shard of every generation: its folder, and who it is.
-pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, SegmentIdentity)> {
-    let of = |generation: &Generation| {
-        let (generation, log) = (*generation, manifest.log);
-        (0..generation.shards).map(move |shard| {
-            let identity = SegmentIdentity { log, generation: generation.number, shard, number: 0 };
-            (generation.shard_dir(dir, shard), identity)
-        })
-    };
-    manifest.generations.iter().flat_map(of).collect()
-}
-
-/// Reads a shard. Changes nothing.
-pub(crate) fn read_shard(
-    disk: &dyn Disk,
-    dir: &Path,
-    identity: &SegmentIdentity,
-) -> Result<Found, OpenError> {
-    let purge = purge::load(disk, dir, identity)?;
-    let folder = Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
-    let survey = survey(disk, &folder)?;
-    Ok(Found { folder, purge, survey })
 }
 
 type Fresh = (Folder, PurgeMark, Settled);
@@ -337,6 +192,7 @@ struct Ready {
 
 fn start_shards(
     config: &Config,
+    space: &Arc<Space>,
     current: Vec<Fresh>,
     machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
@@ -350,7 +206,7 @@ fn start_shards(
     let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
-        .start(config.disk.clone(), lanes, interval.map(sync_tick))
+        .start(config.disk.clone(), space.clone(), lanes, interval.map(sync_tick))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {

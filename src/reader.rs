@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::error::{OpenError, ReplayError};
+use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::frame_reader::{FrameReader, is_consistent};
-use crate::open::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::parallel::in_parallel;
 use crate::recovery::{RecoveryReport, Survey};
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
@@ -58,7 +58,10 @@ impl LogReader {
             }
             manifest = later;
         };
-        let report = RecoveryReport { shards: found.iter().map(Found::report).collect() };
+        let report = RecoveryReport {
+            shards: found.iter().map(Found::report).collect(),
+            ..RecoveryReport::default()
+        };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
         for found in found {

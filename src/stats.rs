@@ -12,8 +12,11 @@ mod observer;
 mod recorder;
 mod table;
 
+pub(crate) use facade::SpaceGauges;
 pub(crate) use observer::{CommitSample, Observer};
 pub(crate) use recorder::Recorder;
+
+use std::fmt;
 
 use recorder::Tally;
 
@@ -43,12 +46,54 @@ pub struct WalStats {
     pub total: ShardStats,
     /// Each shard, in the order of their numbers.
     pub shards: Vec<ShardStats>,
+    /// The room on the log's file system, whoever else uses it.
+    pub disk: DiskSpace,
+}
+
+/// How much room the log's file system had when the log last looked, some
+/// moments ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct DiskSpace {
+    /// Bytes that were free; `None` where the disk does not say.
+    pub free_bytes: Option<u64>,
+    /// What that means.
+    pub state: DiskState,
+}
+
+/// How a disk's room stands to the watermarks of the config.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum DiskState {
+    /// There is room, as far as anybody has asked.
+    #[default]
+    Ok,
+    /// Less than [`crate::Config::disk_soft_bytes`] is free.
+    Low,
+    /// Less than [`crate::Config::disk_hard_bytes`] is free: no append is taken.
+    Refusing,
+}
+
+impl fmt::Display for DiskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Low => "low",
+            Self::Refusing => "refusing",
+        })
+    }
 }
 
 impl WalStats {
     /// The stats of a log, from each shard's recorder and the depth of its
-    /// queue now, in the order of the shards' numbers.
-    pub(crate) fn of<'a>(shards: impl IntoIterator<Item = (&'a Recorder, u64)>) -> Self {
+    /// queue now, in the order of the shards' numbers, and the disk's room.
+    pub(crate) fn of<'a>(
+        shards: impl IntoIterator<Item = (&'a Recorder, u64)>,
+        disk: DiskSpace,
+    ) -> Self {
         let mut total = Tally::empty();
         let shards = shards
             .into_iter()
@@ -58,7 +103,7 @@ impl WalStats {
                 tally.into_stats()
             })
             .collect();
-        Self { total: total.into_stats(), shards }
+        Self { total: total.into_stats(), shards, disk }
     }
 
     /// How many shards are poisoned: a sync failed, and they refuse appends

@@ -1,5 +1,5 @@
 //! Spans and events for those who switch the feature `tracing` on: open,
-//! replay, roll, poison. Nothing per record or commit. The only module with
+//! replay, roll, poison, a disk short of room. Nothing per record or commit. The only module with
 //! `cfg(feature = "tracing")`; without it each function is empty.
 
 pub(crate) use imp::*;
@@ -9,8 +9,9 @@ mod imp {
     use std::path::Path;
 
     use crate::error::Cause;
-    use crate::recovery::RecoveryReport;
+    use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::SegmentIdentity;
+    use crate::stats::DiskState;
 
     /// The span of an open, while it is held.
     pub(crate) fn opening(dir: &Path) -> tracing::span::EnteredSpan {
@@ -31,6 +32,13 @@ mod imp {
         tracing::info!(shards = report.shards.len(), records = report.records(), "opened");
     }
 
+    /// Damaged shards were repaired.
+    pub(crate) fn repaired(report: &RepairReport) {
+        for lost in &report.lost {
+            tracing::error!(%lost, "quarantined");
+        }
+    }
+
     /// The span of a replay, while it is held.
     pub(crate) fn replaying(bytes: u64) -> tracing::span::EnteredSpan {
         tracing::info_span!("shardwal_replay", bytes).entered()
@@ -47,6 +55,14 @@ mod imp {
         let SegmentIdentity { generation, shard, number, .. } = segment;
         tracing::error!(generation, shard, segment = number, %cause, "the shard has stopped");
     }
+
+    /// The file system's free bytes have passed a watermark.
+    pub(crate) fn disk_space(free_bytes: u64, state: DiskState) {
+        match state {
+            DiskState::Ok => tracing::info!(free_bytes, %state, "the disk has room again"),
+            _ => tracing::warn!(free_bytes, %state, "the disk is short of room"),
+        }
+    }
 }
 
 #[cfg(not(feature = "tracing"))]
@@ -54,8 +70,9 @@ mod imp {
     use std::path::Path;
 
     use crate::error::Cause;
-    use crate::recovery::RecoveryReport;
+    use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::SegmentIdentity;
+    use crate::stats::DiskState;
 
     /// Stands for a span.
     pub(crate) struct NoSpan;
@@ -66,6 +83,8 @@ mod imp {
 
     pub(crate) fn opened(_report: &RecoveryReport) {}
 
+    pub(crate) fn repaired(_report: &RepairReport) {}
+
     pub(crate) fn replaying(_bytes: u64) -> NoSpan {
         NoSpan
     }
@@ -73,4 +92,6 @@ mod imp {
     pub(crate) fn rolled(_segment: &SegmentIdentity) {}
 
     pub(crate) fn poisoned(_segment: &SegmentIdentity, _cause: &Cause) {}
+
+    pub(crate) fn disk_space(_free_bytes: u64, _state: DiskState) {}
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::Disk;
+use crate::disk::{Disk, unlink_if_there};
 use crate::error::TruncateError;
 use crate::purge::{self, GIVEN_UP, PurgeMark};
 use crate::recovery::Folder;
@@ -68,12 +68,14 @@ pub(crate) fn truncate(
     checkpoint: &Checkpoint,
 ) -> Result<TruncateReport, TruncateError> {
     check(old, current, checkpoint)?;
+    let below =
+        |folder: &Folder| checkpoint.below(folder.identity.generation, folder.identity.shard);
     let old = old.iter().map(|shard| Target {
         folder: &shard.folder,
         purge: &shard.purge,
         purged_below: &shard.purged_below,
         segments: &shard.segments,
-        below: match checkpoint.below(&shard.folder.identity) {
+        below: match below(&shard.folder) {
             // Nothing more will come, so this is not a place but the end: all
             // of the segments go, and the mark must say that none is missing.
             below if below >= shard.next_sequence => GIVEN_UP,
@@ -86,7 +88,7 @@ pub(crate) fn truncate(
         purge: shard.purge(),
         purged_below: shard.purged_below(),
         segments: shard.catalogue(),
-        below: checkpoint.below(&shard.folder().identity),
+        below: below(shard.folder()),
         current: Some(shard),
     });
     let mut report = TruncateReport::default();
@@ -169,12 +171,7 @@ impl Target<'_> {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
-            match disk.unlink(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(TruncateError::io("deleting", &path)(error));
-                }
-                _ => {}
-            }
+            unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
             self.segments.lock().remove(0);
             deleted += 1;
             report.bytes += oldest.end;

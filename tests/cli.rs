@@ -103,6 +103,49 @@ fn a_reader_that_knows_only_the_format_prints_the_same() {
     assert_eq!(text(&python.stdout), fs::read_to_string(golden().join("dump.txt")).unwrap());
 }
 
+/// The golden log with one of its records rotten. The Python reader, which knows
+/// gaps from FORMAT.md, reads what is left as the library does.
+#[test]
+fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, out) = (dir.path().join("log"), dir.path().join("out"));
+    golden_copy(&log);
+    let rotten = log.join("generation-00001/shard-0000/0000000002.wal");
+    let mut bytes = fs::read(&rotten).unwrap();
+    bytes[400] ^= 1;
+    fs::write(&rotten, &bytes).unwrap();
+    let before = bytes_below(&log);
+    let arguments = ["repair", log.to_str().unwrap(), "--quarantine", out.to_str().unwrap()];
+    assert_eq!(run(&["verify", arguments[1]]).status.code(), Some(1));
+
+    let planned = run(&[arguments.as_slice(), &["--dry-run"]].concat());
+    assert_eq!(planned.status.code(), Some(0), "{}", text(&planned.stderr));
+    assert_eq!(bytes_below(&log), before, "a dry run changes nothing");
+    assert!(!out.exists());
+    let done = run(&[arguments.as_slice(), &["--json"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    for lost in report["lost"].as_array().unwrap() {
+        let range = format!("{}..{} are lost", lost["first_sequence"], lost["next_sequence"]);
+        assert!(text(&planned.stdout).contains(&range), "{report}");
+    }
+    let copy = out.join("0001/generation-00001/shard-0000/0000000002.wal");
+    assert_eq!(fs::read(copy).unwrap(), bytes);
+
+    let verified = run(&["verify", arguments[1]]);
+    assert_eq!(verified.status.code(), Some(0));
+    assert!(text(&verified.stdout).contains("were given up by a repair"));
+    assert_eq!(text(&run(&arguments).stdout), "nothing to repair\n");
+    let left = text(&run(&["dump", arguments[1]]).stdout);
+    let whole = fs::read_to_string(golden().join("dump.txt")).unwrap();
+    assert!(left.lines().count() < whole.lines().count());
+    assert!(left.lines().all(|line| whole.contains(line)));
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_reader.py");
+    if let Ok(python) = Command::new("python3").arg(reader).arg(&log).output() {
+        assert_eq!(text(&python.stdout), left, "{}", text(&python.stderr));
+    }
+}
+
 #[test]
 fn verify_tells_a_whole_log_from_a_damaged_one_and_changes_neither() {
     let scratch = tempfile::tempdir().unwrap();

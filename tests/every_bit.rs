@@ -128,6 +128,7 @@ fn assert_says_where(error: &OpenError, what: &str) {
 }
 
 #[test]
+#[ignore = "in the fault suite: cargo faults"]
 fn no_flipped_bit_of_a_segment_of_64_kib_goes_unseen() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
@@ -146,12 +147,14 @@ fn no_flipped_bit_of_a_segment_of_64_kib_goes_unseen() {
             bytes[at] ^= 1 << bit;
         }
     });
+    println!("FIGURE flipped bits: {} of a segment", 8 * SEGMENT_BYTES);
     println!("{} flipped bits in {:.0?}: {fates:?}", 8 * SEGMENT_BYTES, began.elapsed());
     // A record stands behind each of them, and its successor vouches for it.
     assert_eq!(fates, Fates { whole: 0, prefix: 0, refused: 8 * SEGMENT_BYTES });
 }
 
 #[test]
+#[ignore = "in the fault suite: cargo faults"]
 fn no_truncated_length_of_a_segment_of_64_kib_goes_unseen() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
@@ -160,12 +163,14 @@ fn no_truncated_length_of_a_segment_of_64_kib_goes_unseen() {
         let what = format!("{length} bytes left");
         victim.refuse(disk, 1, &segment[..length], &what, fates);
     });
+    println!("FIGURE truncated lengths: {seal} of a segment");
     println!("{seal} truncated lengths in {:.0?}: {fates:?}", began.elapsed());
     assert_eq!(fates, Fates { refused: seal, ..Fates::default() });
 }
 
 /// Nothing says where the newest segment ends but what stands in it.
 #[test]
+#[ignore = "in the fault suite: cargo faults"]
 fn every_truncated_length_of_a_newest_segment_of_64_kib_leaves_a_prefix() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);

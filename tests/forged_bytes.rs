@@ -67,7 +67,7 @@ fn a_frame_that_claims_records_and_may_hold_none_is_no_frame() {
 fn what_a_later_version_wrote_is_refused_by_name() {
     let (disk, segment) = victim();
     let mut later_kind = segment.clone();
-    push_frame(&mut later_kind, 3, 1, 6, 0, &body(66));
+    push_frame(&mut later_kind, 4, 1, 6, 0, &body(66));
     let mut later_version = segment;
     later_version[8] = 2;
     reseal(&mut later_version, &[]);

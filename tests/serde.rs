@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, from_value, json, to_value};
 use shardwal::disk::sim::SimDisk;
-use shardwal::{Checkpoint, Config, Durability, Position, ReplayOptions, ShardedWal};
+use shardwal::{Checkpoint, Config, Durability, OnDamage, Position, ReplayOptions, ShardedWal};
 
 #[test]
 fn a_durability_is_written_as_people_write_it() {
@@ -47,14 +47,18 @@ fn a_config_needs_its_directory_alone_and_comes_back_whole() {
         .segment_bytes(13)
         .commit_records(15)
         .commit_bytes(17)
-        .durability(Durability::Interval(Duration::from_micros(1500)));
+        .durability(Durability::Interval(Duration::from_micros(1500)))
+        .on_damage(OnDamage::Quarantine)
+        .disk_hard_bytes(19)
+        .disk_soft_bytes(21);
     let value = to_value(&config).unwrap();
     assert_eq!(
         value,
         json!({
             "dir": "/log", "shards": 7, "queue_records": 9, "queue_bytes": 11,
             "segment_bytes": 13, "commit_records": 15, "commit_bytes": 17,
-            "durability": {"interval": "1500us"},
+            "durability": {"interval": "1500us"}, "disk_soft_bytes": 21, "disk_hard_bytes": 19,
+            "on_damage": "quarantine",
         })
     );
     let back: Config = from_value(value.clone()).unwrap();

@@ -58,6 +58,29 @@ fn a_snapshot_and_a_sigkill_lose_nothing() {
     assert_eq!(found[0]["timestamps"], json!((0..40).collect::<Vec<_>>()));
 }
 
+/// More is asked to be free than any disk has: somebody has to come, and the
+/// client is to come again.
+#[test]
+fn a_disk_below_the_hard_watermark_is_503_and_on_the_status_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let hard = (1_u64 << 60).to_string();
+    let server = Server::start(directory.path(), &["--disk-hard-bytes", &hard]);
+    let answer = server.write(&request(&["up"], &[(1, 0.5)]));
+    assert_eq!(answer.status, 503);
+    assert!(text(&answer).contains("below disk_hard_bytes"), "{}", text(&answer));
+    let status = server.get_json("/status.json");
+    assert_eq!(status["disk"]["state"], "refusing");
+    assert!(status["disk"]["free_bytes"].as_u64() > Some(0), "{}", status["disk"]);
+    assert_eq!(status["refusals"]["disk_full"], 1);
+    let metrics = text(&server.get("/metrics"));
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("shardwal_disk_refusing{") && line.ends_with(" 1"))
+    );
+    assert_eq!(server.count("up"), 0);
+}
+
 #[test]
 fn what_is_acknowledged_survives_sigkill() {
     let directory = tempfile::tempdir().unwrap();

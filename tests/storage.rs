@@ -380,3 +380,37 @@ fn writers_and_snapshots_do_not_disturb_each_other() {
         assert_eq!(found.samples.len(), 200, "{}", found.labels);
     }
 }
+
+/// A batch needs those before it back to the segment's first; what needs none
+/// of the lost ones is kept, and the rest is counted.
+#[test]
+fn a_repaired_log_keeps_the_samples_that_do_not_build_on_the_lost_ones() {
+    let disk = SimDisk::with_dir("/db");
+    for life in 0..2 {
+        let storage = open(&disk, 1);
+        for time in life * 10..life * 10 + 10 {
+            storage.write(&series("up", 0, &[(time, 0.5)])).unwrap();
+        }
+        storage.close().unwrap();
+    }
+    let segment = "/db/log/generation-00001/shard-0000/0000000001.wal";
+    let mut bytes = disk.read_file(segment).unwrap();
+    // The fourth frame of records, of which each is about as long.
+    bytes[88 + 24 + 4 * 50] ^= 1;
+    disk.write_file(segment, &bytes);
+    assert!(matches!(Storage::open(options(&disk, 1)), Err(StorageError::Log(_))));
+
+    let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(1);
+    let options = StorageOptions::new(config.on_damage(shardwal::OnDamage::Quarantine));
+    let storage = Storage::open(options).unwrap();
+    let lost = storage.log().recovery().repair.clone().unwrap().lost_sequences();
+    let found = storage.query(&[], i64::MIN..=i64::MAX);
+    let times: Vec<_> = found[0].samples.iter().map(|sample| sample.timestamp_ms).collect();
+    let kept = times.iter().filter(|time| **time < 10).count() as u64;
+    assert_eq!(lost, 1);
+    assert!((1..9).contains(&kept), "{times:?}");
+    assert!((0..10).zip(&times).take(usize::try_from(kept).unwrap()).all(|(a, b)| a == *b));
+    assert!((10..20).all(|time| times.contains(&time)), "the next segment is whole: {times:?}");
+    assert_eq!(kept + lost + storage.lost_batches(), 10);
+    storage.close().unwrap();
+}

@@ -5,18 +5,17 @@
 
 mod support;
 
-use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
 
+use shardwal::disk::Disk;
 use shardwal::disk::sim::SimDisk;
-use shardwal::disk::{Disk, DiskFile, OpenMode};
 use shardwal::timeseries::{
     Labels, Sample, SeriesLog, SingleMutexLog, Storage, StorageError, StorageOptions, TimeSeries,
     WriteError,
 };
 use shardwal::{Config, ShardedWal};
+use support::gate::Gate;
 
 fn options(disk: Arc<dyn Disk>) -> StorageOptions {
     StorageOptions::new(Config::new("/db").disk(disk).shards(1).segment_bytes(4096))
@@ -42,74 +41,30 @@ fn write(storage: &Storage, times: std::ops::Range<i64>) {
     }
 }
 
-/// A disk on which the snapshot's renaming waits for the test.
-#[derive(Debug)]
-struct HeldDisk {
-    disk: SimDisk,
-    held: AtomicBool,
-    arrived: Barrier,
-    go: Barrier,
-}
-
-impl Disk for HeldDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.open(path, mode)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if to.ends_with("snapshot") && self.held.swap(false, Ordering::SeqCst) {
-            self.arrived.wait();
-            self.go.wait();
-        }
-        self.disk.rename(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.lock(path)
-    }
-    fn copy_on_write(&self, path: &Path) -> bool {
-        self.disk.copy_on_write(path)
-    }
-}
-
 /// S3 COMPLETE: close returned while a snapshot was under way, the next owner of
 /// the directory took its own, and the old one was renamed over it.
 #[test]
 fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
     let disk = SimDisk::new();
-    let held = Arc::new(HeldDisk {
-        disk: disk.clone(),
-        held: AtomicBool::new(true),
-        arrived: Barrier::new(2),
-        go: Barrier::new(2),
-    });
-    let storage = Storage::open(options(held.clone())).unwrap();
+    let gate = Gate::at_renames_to("snapshot");
+    let storage = Storage::open(options(gate.before(&disk))).unwrap();
     write(&storage, 0..50);
+    gate.shut();
     let closed = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let snapshot = scope.spawn(|| storage.snapshot());
-        held.arrived.wait();
+        gate.wait_for_writer();
         let closing = scope.spawn(|| {
             storage.close().unwrap();
             closed.store(true, Ordering::SeqCst);
         });
+        // Time enough to close, were there nothing to wait for.
+        (0..1000).for_each(|_| std::thread::yield_now());
         let next = Storage::open(options(Arc::new(disk.clone()))).map(drop);
+        let was_closed = closed.load(Ordering::SeqCst);
+        gate.open();
         assert!(matches!(next, Err(StorageError::Log(_))), "it is locked: {next:?}");
-        assert!(!closed.load(Ordering::SeqCst), "S3 COMPLETE: closed amid its snapshot");
-        held.go.wait();
+        assert!(!was_closed, "S3 COMPLETE: closed amid its snapshot");
         snapshot.join().expect("no panic").unwrap();
         closing.join().expect("no panic");
     });

@@ -3,13 +3,10 @@
 //! The child gets the parent's arguments again, so what can be given can also
 //! be written.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
-use std::time::Duration;
 
 use clap::Parser;
 use shardwal::{Config, Durability};
@@ -68,7 +65,15 @@ pub(crate) struct Arguments {
 
     /// What an acknowledgement promises: sync, os or interval:10ms
     #[arg(long, default_value = "sync")]
-    pub(crate) durability: DurabilityArgument,
+    pub(crate) durability: Durability,
+
+    /// Say that the disk is low when fewer bytes are free; 0 for never
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    pub(crate) disk_soft_bytes: u64,
+
+    /// Take no more when fewer bytes are free; 0 for never
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    pub(crate) disk_hard_bytes: u64,
 
     /// Directory for the log; it is left there. It must be new or empty but
     /// for --listen [default: a temporary one beside this program, removed if
@@ -97,7 +102,11 @@ impl Arguments {
 
     /// How the log in `directory` is to be opened.
     pub(crate) fn config(&self, directory: &Path) -> Config {
-        Config::new(directory).shards(self.shards.get()).durability(self.durability.durability)
+        Config::new(directory)
+            .shards(self.shards.get())
+            .durability(self.durability)
+            .disk_soft_bytes(self.disk_soft_bytes)
+            .disk_hard_bytes(self.disk_hard_bytes)
     }
 
     /// Gives a command the arguments of a child that ingests into `directory`.
@@ -108,51 +117,11 @@ impl Arguments {
             .args(["--threads", &self.threads.to_string()])
             .args(["--durability", &self.durability.to_string()])
             .args(["--repeat", &self.repeat.to_string()])
+            .args(["--disk-soft-bytes", &self.disk_soft_bytes.to_string()])
+            .args(["--disk-hard-bytes", &self.disk_hard_bytes.to_string()])
             .arg("--dir")
             .arg(directory)
             .arg("--stream")
             .arg(&self.stream);
     }
-}
-
-/// A durability and how it was written.
-#[derive(Clone, Debug)]
-pub(crate) struct DurabilityArgument {
-    text: String,
-    durability: Durability,
-}
-
-impl FromStr for DurabilityArgument {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let durability = match text {
-            "sync" => Some(Durability::Sync),
-            "os" => Some(Durability::Os),
-            _ => text.strip_prefix("interval:").and_then(parse_duration).map(Durability::Interval),
-        };
-        Ok(Self {
-            text: text.to_owned(),
-            durability: durability
-                .ok_or("it is sync, os, or interval: with a time such as 500us, 10ms or 1s")?,
-        })
-    }
-}
-
-impl fmt::Display for DurabilityArgument {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
-    }
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let number: u64 = number.parse().ok()?;
-    let duration = match unit {
-        "us" => Duration::from_micros(number),
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        _ => return None,
-    };
-    Some(duration)
 }

@@ -89,6 +89,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whether the file system that holds `path` writes every block to a new
     /// place, so that zeros written ahead buy nothing (btrfs, ZFS, bcachefs).
     fn copy_on_write(&self, path: &Path) -> bool;
+
+    /// How many bytes may still be written on the file system that holds
+    /// `path`, by this process; `None` where it does not say, which is what it
+    /// answers unless told otherwise. Asked several times a second.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// An open file. One owner at a time; reads and writes name their offset.
@@ -174,6 +185,15 @@ pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> 
         }
     }
     Ok(())
+}
+
+/// Removes a file's name where there is one. Durable only after
+/// [`Disk::sync_dir`].
+pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn may_go_on(error: &io::Error, interruptions: &mut u32) -> bool {

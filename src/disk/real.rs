@@ -9,7 +9,8 @@ use super::{Disk, DiskFile, OpenMode};
 /// The operating system's file system.
 ///
 /// Complete on Linux. On other systems `drop_cache` and the copy-on-write test
-/// do nothing, and on Windows directories cannot be synced.
+/// do nothing, how much is free is not known, and on Windows directories cannot
+/// be synced.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -72,6 +73,14 @@ impl Disk for RealDisk {
 
     fn copy_on_write(&self, path: &Path) -> bool {
         copy_on_write(path)
+    }
+
+    /// What is left to who is not root. A quota of the user or the directory
+    /// may be less, and is not seen here.
+    #[cfg(target_os = "linux")]
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let fs = rustix::fs::statvfs(path)?;
+        Ok(Some(fs.f_bavail.saturating_mul(fs.f_frsize)))
     }
 }
 

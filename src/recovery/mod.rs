@@ -10,12 +10,15 @@
 //! | R3 FRESH | open writes into no old segment, and replays nothing that it has not read from the disk or written anew |
 
 mod chain;
+mod copy;
 mod report;
+mod salvage;
 mod settle;
 mod survey;
 mod told;
 mod verdict;
 
-pub use report::{RecoveryReport, ShardRecovery};
+pub use report::{Lost, RecoveryReport, RepairReport, ShardRecovery};
+pub(crate) use salvage::Salvage;
 pub(crate) use settle::{Settled, settle, tidy};
 pub(crate) use survey::{Folder, Survey, survey};

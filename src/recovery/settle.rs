@@ -8,19 +8,14 @@
 
 use std::io;
 
-use crate::disk::{Disk, DiskFile, OpenMode, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, unlink_if_there};
 use crate::error::OpenError;
-use crate::frame::{Encoder, FRAME_HEADER_BYTES, FrameKind, Place, next_record};
+use crate::frame::FrameKind;
 use crate::frame_reader::{Frame, FrameReader};
-use crate::recovery::chain::Link;
+use crate::recovery::copy::{PIECE_BYTES, SegmentCopy};
 use crate::recovery::survey::{Folder, Survey};
-use crate::segment::{
-    Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path, unfinished_path,
-};
+use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::segment_writer::SegmentMeta;
-
-/// The copy is written in pieces of about this size.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// A shard that can be replayed, and whose last segment may be written to.
 #[derive(Debug)]
@@ -62,21 +57,22 @@ pub(crate) fn settle(
         first_sequence,
         predecessor: joint.predecessor,
     };
-    let unfinished = unfinished_path(&folder.dir, number);
-    let doing = |what: &'static str| OpenError::io(what, &unfinished);
-    remove(disk, &unfinished)?;
-    let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
-    let mut copy = Copy::new(file, &header);
+    let mut copy = SegmentCopy::create(disk, folder, &header)?;
+    let mut copied = 0;
     for (index, link) in survey.links.iter().enumerate() {
         if let Some((from, offset)) = joint.copy_from.filter(|(from, _)| index >= *from) {
             let offset = if index == from { offset } else { SEGMENT_HEADER_BYTES as u64 };
-            copy.segment(disk, folder, link, &survey.segments[index], offset)?;
+            let base = link.header.first_sequence;
+            each_frame(disk, folder, &survey.segments[index], offset, |frame| {
+                copied += copy_frame(&mut copy, frame, base, first_sequence)?;
+                Ok(true)
+            })?;
         }
     }
-    copy.finish(survey.next_sequence).map_err(doing("writing"))?;
-    let path = segment_path(&folder.dir, number);
-    disk.rename(&unfinished, &path).map_err(doing("renaming"))?;
-    disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))?;
+    // Nobody reads the seal that says that the copy is durable before it is:
+    // the name is not this segment's yet.
+    copy.seal(survey.next_sequence)?;
+    let (file, position) = copy.publish(disk, folder)?;
     remove_superseded(disk, folder, survey, &joint)?;
     let mut segments = joint.kept;
     segments.push(SegmentMeta {
@@ -86,14 +82,7 @@ pub(crate) fn settle(
         end: 0,
         durable: true,
     });
-    Ok(Settled {
-        header,
-        file: copy.file,
-        position: copy.position,
-        next_sequence: survey.next_sequence,
-        segments,
-        copied: copy.records,
-    })
+    Ok(Settled { header, file, position, next_sequence: survey.next_sequence, segments, copied })
 }
 
 /// The same for a shard that needs no new segment, because nobody writes to it
@@ -124,12 +113,7 @@ fn remove_superseded(
 }
 
 fn remove(disk: &dyn Disk, path: &std::path::Path) -> Result<(), OpenError> {
-    match disk.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(OpenError::io("removing", path)(error))
-        }
-        _ => Ok(()),
-    }
+    unlink_if_there(disk, path).map_err(OpenError::io("removing", path))
 }
 
 /// The last place below which all is said to be durable; segments without a
@@ -142,7 +126,8 @@ fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint
     for (index, link) in survey.links.iter().enumerate() {
         let meta = &survey.segments[index];
         if meta.next_sequence > Some(durable) {
-            let (offset, next) = first_frame_above(disk, folder, link, meta, durable)?;
+            let (offset, next) =
+                first_frame_above(disk, folder, link.header.first_sequence, meta, durable)?;
             kept.truncate(index + 1);
             kept[index].end = offset;
             kept[index].next_sequence = Some(next);
@@ -168,17 +153,16 @@ fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint
 fn first_frame_above(
     disk: &dyn Disk,
     folder: &Folder,
-    link: &Link,
+    base: u64,
     meta: &SegmentMeta,
     durable: u64,
 ) -> Result<(u64, u64), OpenError> {
-    let base = link.header.first_sequence;
     let mut next = meta.first_sequence;
     // Behind the last record, not behind a seal that may never have been
     // synced: the next open may find it gone.
     let mut place = SEGMENT_HEADER_BYTES as u64;
     each_frame(disk, folder, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
-        if frame.header.kind != FrameKind::Records {
+        if !frame.header.kind.moves_on() {
             return Ok(true);
         }
         if base + frame.header.next() > durable {
@@ -189,6 +173,17 @@ fn first_frame_above(
         Ok(true)
     })?;
     Ok((place, next))
+}
+
+/// Copies a frame, if it is part of the log: how many records. The copy claims
+/// nothing durable until it is.
+fn copy_frame(copy: &mut SegmentCopy, frame: &Frame, base: u64, durable: u64) -> io::Result<u64> {
+    match frame.header.kind {
+        FrameKind::Records => copy.frame(frame, base + u64::from(frame.header.first), durable)?,
+        FrameKind::Gap => copy.gap(base + frame.header.next(), durable)?,
+        FrameKind::Seal | FrameKind::Skippable(_) => return Ok(0),
+    }
+    Ok(u64::from(frame.header.records))
 }
 
 /// Calls `take` for each frame of a surveyed segment until it says stop.
@@ -215,89 +210,4 @@ fn each_frame(
         }
     }
     Ok(())
-}
-
-/// The new segment while it is filled.
-struct Copy {
-    file: Box<dyn DiskFile>,
-    place: Place,
-    encoder: Encoder,
-    position: u64,
-    records: u64,
-}
-
-impl Copy {
-    fn new(file: Box<dyn DiskFile>, header: &SegmentHeader) -> Self {
-        let mut encoder = Encoder::default();
-        encoder.begin(&header.encode());
-        let place = Place {
-            seed: header.identity.seed(),
-            first_sequence: header.first_sequence,
-            offset: 0,
-        };
-        Self { file, place, encoder, position: 0, records: 0 }
-    }
-
-    fn segment(
-        &mut self,
-        disk: &dyn Disk,
-        folder: &Folder,
-        link: &Link,
-        meta: &SegmentMeta,
-        from: u64,
-    ) -> Result<(), OpenError> {
-        each_frame(disk, folder, meta, from, |frame| {
-            self.frame(frame, link.header.first_sequence)?;
-            Ok(true)
-        })
-    }
-
-    /// A frame stays a frame, so that its batches stay whole. The copy claims
-    /// nothing durable until it is.
-    fn frame(&mut self, frame: &Frame, base: u64) -> io::Result<()> {
-        if frame.header.kind != FrameKind::Records {
-            return Ok(());
-        }
-        let first = base + u64::from(frame.header.first);
-        self.check_reach(base + frame.header.next())?;
-        let mut at = 0;
-        for record in 0..u64::from(frame.header.records) {
-            let (key, payload) = next_record(&frame.body, &mut at)
-                .ok_or_else(|| io::Error::other("a frame has changed since it was surveyed"))?;
-            self.encoder.record(first + record, key, &frame.body[payload]);
-            self.records += 1;
-        }
-        self.encoder.close_frame(&self.place, self.place.first_sequence);
-        if self.encoder.len() >= PIECE_BYTES - FRAME_HEADER_BYTES {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        let bytes = self.encoder.bytes();
-        write_full(self.file.as_mut(), bytes, self.position)?;
-        self.position += bytes.len() as u64;
-        self.place.offset = self.position;
-        self.encoder.begin(&[]);
-        Ok(())
-    }
-
-    /// Makes the copy durable; then says so in a seal, and makes that durable:
-    /// the name is not this segment's yet, so nobody reads the one without the
-    /// other.
-    fn finish(&mut self, next_sequence: u64) -> io::Result<()> {
-        self.check_reach(next_sequence)?;
-        self.encoder.seal(&self.place, next_sequence, next_sequence);
-        self.write()?;
-        self.file.sync_data()
-    }
-
-    /// Four thousand million unsynced records are none that were written.
-    fn check_reach(&self, next: u64) -> io::Result<()> {
-        if u32::try_from(next.saturating_sub(self.place.first_sequence)).is_ok() {
-            return Ok(());
-        }
-        Err(io::Error::other("its unsynced sequences are more than a segment can hold"))
-    }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Survey {
     /// The highest durable mark that a frame says.
     pub(crate) durable_below: u64,
     pub(crate) records: u64,
+    /// Sequences that a repair could not read.
+    pub(crate) gap_sequences: u64,
     /// Bytes of headers and frames that hold the log.
     pub(crate) bytes: u64,
     pub(crate) torn_bytes: u64,
@@ -195,7 +197,10 @@ impl Surveyor<'_> {
                 let stop = Stop::Bad("a frame contradicts the frames before it, or itself");
                 return Ok((stop, records_end));
             }
-            if frame.header.kind == FrameKind::Records {
+            if frame.header.kind.moves_on() {
+                if frame.header.kind == FrameKind::Gap {
+                    self.survey.gap_sequences += first - self.survey.next_sequence;
+                }
                 self.survey.next_sequence = base + frame.header.next();
                 self.survey.records += u64::from(frame.header.records);
                 records_end = frames.at();

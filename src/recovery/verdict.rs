@@ -58,19 +58,68 @@ pub(crate) fn judge(facts: Facts) -> Verdict {
 mod tests {
     use super::*;
 
-    /// Every input, against the rows of the table written out once more.
+    const FORMAT: &str = include_str!("../../FORMAT.md");
+
+    /// The rows of FORMAT.md's table: what reading stopped at, the successor, a
+    /// mark beyond, the verdict.
+    fn rows() -> Vec<[&'static str; 4]> {
+        let (_, table) = FORMAT.split_once("| row | reading stopped at |").expect("it has a table");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let cells = |row: &'static str| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            [cells[2], cells[3], cells[4], cells[5]]
+        };
+        rows.map(cells).collect()
+    }
+
+    fn holds([stop, successor, beyond, _]: [&str; 4], facts: Facts) -> bool {
+        let stops = match stop {
+            "a kind that is not known" => matches!(facts.stop, Stop::UnknownKind(_)),
+            "the end, or zeros" => matches!(facts.stop, Stop::End | Stop::Blank),
+            "anything" | "anything else" => true,
+            _ => panic!("FORMAT.md says {stop:?}"),
+        };
+        let succeeded = match successor {
+            "none" => !facts.has_successor,
+            "agrees" => facts.has_successor && facts.agrees,
+            "disagrees" => facts.has_successor && !facts.agrees,
+            "any" => true,
+            _ => panic!("FORMAT.md says {successor:?}"),
+        };
+        let marked = match beyond {
+            "yes" => facts.durable_beyond,
+            "no" => !facts.durable_beyond,
+            "any" => true,
+            _ => panic!("FORMAT.md says {beyond:?}"),
+        };
+        stops && succeeded && marked
+    }
+
+    fn verdict([.., verdict]: [&str; 4]) -> Verdict {
+        match verdict {
+            "newer: refuse" => Verdict::Newer,
+            "go on" => Verdict::GoOn,
+            "damage: refuse" => Verdict::Damage,
+            "the log ends" => Verdict::End,
+            "torn tail: cut, and count" => Verdict::TornTail,
+            _ => panic!("FORMAT.md says {verdict:?}"),
+        }
+    }
+
     #[test]
-    fn every_combination_has_the_verdict_of_its_row() {
+    fn every_combination_has_the_verdict_of_its_row_in_the_format() {
         let stops = [Stop::End, Stop::Blank, Stop::Bad("torn"), Stop::UnknownKind(9)];
         let both = [false, true];
-        let mut seen = [0; 6];
+        let rows = rows();
+        let mut seen = vec![0; rows.len()];
         for stop in stops {
             for has_successor in both {
                 for agrees in both {
                     for durable_beyond in both {
                         let facts = Facts { stop, has_successor, agrees, durable_beyond };
-                        let (row, expected) = row(facts);
-                        assert_eq!(judge(facts), expected, "{facts:?}, row {row}");
+                        let row = rows.iter().position(|row| holds(*row, facts));
+                        let row = row.unwrap_or_else(|| panic!("no row for {facts:?}"));
+                        assert_eq!(judge(facts), verdict(rows[row]), "{facts:?}, row {row}");
                         seen[row] += 1;
                     }
                 }
@@ -78,23 +127,5 @@ mod tests {
         }
         assert_eq!(seen.iter().sum::<u32>(), 32);
         assert!(seen.iter().all(|count| *count > 0), "a row that nothing reaches: {seen:?}");
-    }
-
-    fn row(facts: Facts) -> (usize, Verdict) {
-        let bad = matches!(facts.stop, Stop::Bad(_));
-        let vouched = facts.has_successor && facts.agrees;
-        if matches!(facts.stop, Stop::UnknownKind(_)) {
-            (0, Verdict::Newer)
-        } else if vouched {
-            (1, Verdict::GoOn)
-        } else if facts.durable_beyond {
-            (2, Verdict::Damage)
-        } else if !facts.has_successor && !bad {
-            (3, Verdict::End)
-        } else if !facts.has_successor {
-            (4, Verdict::TornTail)
-        } else {
-            (5, Verdict::TornTail)
-        }
     }
 }

@@ -7,14 +7,18 @@
 
 #[cfg(not(feature = "metrics"))]
 pub(super) use off::Facade;
+#[cfg(not(feature = "metrics"))]
+pub(crate) use off::SpaceGauges;
 #[cfg(feature = "metrics")]
 pub(super) use on::Facade;
+#[cfg(feature = "metrics")]
+pub(crate) use on::SpaceGauges;
 
 #[cfg(feature = "metrics")]
 mod on {
     use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
-    use crate::stats::CommitSample;
+    use crate::stats::{CommitSample, DiskState};
 
     /// One shard's handles, registered once and used once a commit.
     #[derive(Debug)]
@@ -43,7 +47,7 @@ mod on {
                 Label::new("shard", shard.to_string()),
             ]);
             let counter = |name, unit, about| series.counter(name, unit, about);
-            let gauge = |name, about| series.gauge(name, about);
+            let gauge = |name, about| series.gauge(name, Unit::Count, about);
             let seconds = |name, about| series.histogram(name, Unit::Seconds, about);
             #[rustfmt::skip]
             let facade = Self {
@@ -105,6 +109,34 @@ mod on {
         }
     }
 
+    /// The handles of what is one log's.
+    #[derive(Debug)]
+    pub(crate) struct SpaceGauges {
+        free: Gauge,
+        low: Gauge,
+        refusing: Gauge,
+    }
+
+    impl SpaceGauges {
+        pub(crate) fn new(log_name: &str) -> Self {
+            let series = Series(vec![Label::new("log", log_name.to_owned())]);
+            let gauge = |name, unit, about| series.gauge(name, unit, about);
+            #[rustfmt::skip]
+            let gauges = Self {
+                free: gauge("shardwal_disk_free_bytes", Unit::Bytes, "Bytes free on the log's file system."),
+                low: gauge("shardwal_disk_low", Unit::Count, "1 while less is free than disk_soft_bytes or disk_hard_bytes, else 0."),
+                refusing: gauge("shardwal_disk_refusing", Unit::Count, "1 while appends are refused because less is free than disk_hard_bytes, else 0."),
+            };
+            gauges
+        }
+
+        pub(crate) fn found(&self, free_bytes: u64, state: DiskState) {
+            self.free.set(free_bytes as f64);
+            self.low.set(f64::from(u8::from(state != DiskState::Ok)));
+            self.refusing.set(f64::from(u8::from(state == DiskState::Refusing)));
+        }
+    }
+
     fn seconds(nanos: u64) -> f64 {
         nanos as f64 / 1e9
     }
@@ -121,8 +153,8 @@ mod on {
             metrics::counter!(name, self.0.clone())
         }
 
-        fn gauge(&self, name: &'static str, about: &'static str) -> Gauge {
-            metrics::describe_gauge!(name, Unit::Count, about);
+        fn gauge(&self, name: &'static str, unit: Unit, about: &'static str) -> Gauge {
+            metrics::describe_gauge!(name, unit, about);
             metrics::gauge!(name, self.0.clone())
         }
 
@@ -135,7 +167,7 @@ mod on {
 
 #[cfg(not(feature = "metrics"))]
 mod off {
-    use crate::stats::CommitSample;
+    use crate::stats::{CommitSample, DiskState};
 
     /// Nothing, where the `metrics` feature is off.
     #[derive(Debug)]
@@ -153,6 +185,17 @@ mod off {
         pub(in crate::stats) fn rolled(&self) {}
         pub(in crate::stats) fn refused(&self, _records: u64) {}
         pub(in crate::stats) fn poisoned(&self) {}
+    }
+
+    /// The same.
+    #[derive(Debug)]
+    pub(crate) struct SpaceGauges;
+
+    impl SpaceGauges {
+        pub(crate) fn new(_log_name: &str) -> Self {
+            Self
+        }
+        pub(crate) fn found(&self, _free_bytes: u64, _state: DiskState) {}
     }
 }
 

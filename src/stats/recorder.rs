@@ -262,7 +262,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::WalStats;
+    use crate::stats::{DiskSpace, WalStats};
 
     fn commit(records: u64, write_nanos: u64) -> CommitSample {
         CommitSample { records, bytes: 100 * records, queue_depth: 2 * records, write_nanos }
@@ -317,7 +317,7 @@ mod tests {
         slow.committed(commit(21, 1_000_000));
         slow.poisoned();
 
-        let stats = WalStats::of([(&fast, 3), (&slow, 4)]);
+        let stats = WalStats::of([(&fast, 3), (&slow, 4)], DiskSpace::default());
         assert_eq!(stats.shards, [fast.tally(3).into_stats(), slow.tally(4).into_stats()]);
         assert_eq!(stats.poisoned_shards(), 1);
 
@@ -333,6 +333,6 @@ mod tests {
 
     #[test]
     fn a_log_without_shards_has_empty_stats() {
-        assert_eq!(WalStats::of([]), WalStats::default());
+        assert_eq!(WalStats::of([], DiskSpace::default()), WalStats::default());
     }
 }

@@ -27,6 +27,9 @@ impl fmt::Display for WalStats {
             write_shard(f, &number.to_string(), shard, usize::from(shard.poisoned))?;
         }
         write_shard(f, "total", &self.total, self.poisoned_shards())?;
+        if let Some(free) = self.disk.free_bytes {
+            writeln!(f, "disk  {} free, {}", size(free), self.disk.state)?;
+        }
 
         writeln!(
             f,
@@ -114,7 +117,7 @@ fn scaled(number: u64, step: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{CommitSample, Observer, Recorder};
+    use crate::stats::{CommitSample, DiskSpace, DiskState, Observer, Recorder};
 
     #[test]
     fn numbers_are_shown_in_a_unit_that_fits() {
@@ -137,13 +140,15 @@ mod tests {
         recorders[0].acknowledged(1_500_000);
         recorders[0].blocked(2_000_000);
         recorders[1].poisoned();
-        let stats = WalStats::of(recorders.iter().map(|recorder| (recorder, 8)));
+        let disk = DiskSpace { free_bytes: Some(3 << 29), state: DiskState::Low };
+        let stats = WalStats::of(recorders.iter().map(|recorder| (recorder, 8)), disk);
         let expected = "\
 shard       records      bytes    commits  records      syncs  rolls    queue/max  blocked  refused  state
                                            /commit
 0             12000    3.0 MiB          1  12000.0          0      0        8/900   2.0 ms        0  ok
 1                 0        0 B          0      0.0          0      0          8/0     0 ns        0  1 poisoned
 total         12000    3.0 MiB          1  12000.0          0      0       16/900   2.0 ms        0  1 poisoned
+disk  1.5 GiB free, low
 
 total                count      p50      p90      p99    p99.9      max
 queue wait *             0     0 ns     0 ns     0 ns     0 ns     0 ns

@@ -23,7 +23,8 @@ pub struct SeriesHandle {
 #[derive(Debug)]
 pub(crate) struct Memories {
     shards: Vec<Arc<ShardMemory>>,
-    /// The storage's.
+    /// The storage's, in every handle that it gives: numbers mean nothing to
+    /// another one.
     id: u64,
     series_max: u32,
 }
@@ -56,6 +57,11 @@ impl Memories {
         let key = labels.id().0;
         let number = self.shards[self.shard_of(key)].number(labels, series_max)?;
         Some(SeriesHandle { storage: self.id, key, number })
+    }
+
+    /// Whether the handle is this storage's.
+    pub(crate) fn gave(&self, handle: SeriesHandle) -> bool {
+        handle.storage == self.id
     }
 
     /// Samples in all shards.

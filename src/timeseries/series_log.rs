@@ -63,6 +63,13 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// next would be taken for what the checkpoint covers.
     fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position>;
 
+    /// Whether a repair has given up records of this shard: a batch may lack
+    /// those that it continues.
+    fn has_gap(&self, generation: u32, shard: u32) -> bool {
+        let _a_log_that_is_never_repaired = (generation, shard);
+        false
+    }
+
     /// Replays what is not below the checkpoint.
     ///
     /// # Errors
@@ -118,16 +125,8 @@ impl SeriesLog for ShardedWal {
 
     fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position> {
         let shards = self.recovery().shards.iter();
-        let mut gaps = shards.filter(|shard| {
-            let below = match shard.generation.cmp(&checkpoint.generation()) {
-                std::cmp::Ordering::Less => u64::MAX,
-                std::cmp::Ordering::Equal => {
-                    checkpoint.sequences().get(shard.shard as usize).copied().unwrap_or(0)
-                }
-                std::cmp::Ordering::Greater => 0,
-            };
-            shard.purged_below > below
-        });
+        let mut gaps = shards
+            .filter(|shard| shard.purged_below > checkpoint.below(shard.generation, shard.shard));
         gaps.next().map(|shard| Position {
             generation: shard.generation,
             shard: shard.shard,
@@ -137,19 +136,22 @@ impl SeriesLog for ShardedWal {
 
     fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
         let generation = checkpoint.generation();
-        let next = |shard: usize| {
+        let next = |shard: u32| {
             let mut found = self.recovery().shards.iter();
-            let is_it = |found: &&ShardRecovery| {
-                (found.generation, found.shard as usize) == (generation, shard)
-            };
+            let is_it =
+                |found: &&ShardRecovery| (found.generation, found.shard) == (generation, shard);
             found.find(is_it).map_or(0, |found| found.next_sequence)
         };
-        let shards = checkpoint.sequences().iter().enumerate();
-        let mut short = shards.filter(|(shard, below)| next(*shard) < **below);
-        short.next().map(|(shard, _)| Position {
-            generation,
-            shard: u32::try_from(shard).unwrap_or(u32::MAX),
-            sequence: next(shard),
+        let mut shards = checkpoint.sequences().iter().zip(0..);
+        shards.find_map(|(below, shard)| {
+            let sequence = next(shard);
+            (sequence < *below).then_some(Position { generation, shard, sequence })
+        })
+    }
+
+    fn has_gap(&self, generation: u32, shard: u32) -> bool {
+        self.recovery().shards.iter().any(|found| {
+            (found.generation, found.shard) == (generation, shard) && found.gap_sequences > 0
         })
     }
 

@@ -19,11 +19,11 @@ use super::storage_error::StorageError;
 use crate::checkpoint::Checkpoint;
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::directory::{create_dirs, sync_the_way_to, take_lock};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 use crate::error::{
     AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
 };
-use crate::open::{create_dirs, sync_the_way_to, take_lock};
 use crate::replay::ReplayOptions;
 use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
@@ -37,7 +37,8 @@ const PIECE_BYTES: usize = 1 << 20;
 const GENERATION: u32 = 1;
 
 /// See the module's words. Under [`Durability::Interval`] it syncs each batch,
-/// having no thread that could do it in time.
+/// having no thread that could do it in time; nor does it look at the disk's
+/// free space, and no watermark holds.
 #[derive(Debug)]
 pub struct SingleMutexLog {
     disk: Arc<dyn Disk>,
@@ -88,10 +89,8 @@ impl State {
         machine.store(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
         let stored = &self.buffer[RECORD_HEAD_BYTES..];
         assert!(stored.len() <= BATCH_BYTES_MAX, "a state machine stored too much for one batch");
-        let length = u32::try_from(stored.len()).expect("bounded far below u32");
-        let crc = checksum(self.next, stored);
-        self.buffer[..4].copy_from_slice(&length.to_le_bytes());
-        self.buffer[4..8].copy_from_slice(&crc.to_le_bytes());
+        let head = record_head(self.next, stored);
+        self.buffer[..RECORD_HEAD_BYTES].copy_from_slice(&head);
         let written = write_full(self.file.as_mut(), &self.buffer, self.end);
         let position = SingleMutexLog::position(self.next);
         match written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) }) {
@@ -122,6 +121,19 @@ impl State {
         self.failed = Some(cause.clone());
         AppendError::Indeterminate { position, cause }
     }
+}
+
+/// The first sequence of the one shard that has not been dealt with.
+fn below(checkpoint: &Checkpoint) -> u64 {
+    checkpoint.sequences().first().copied().unwrap_or(0)
+}
+
+fn record_head(sequence: u64, bytes: &[u8]) -> [u8; RECORD_HEAD_BYTES] {
+    let length = u32::try_from(bytes.len()).expect("bounded far below u32");
+    let mut head = [0; RECORD_HEAD_BYTES];
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4..].copy_from_slice(&checksum(sequence, bytes).to_le_bytes());
+    head
 }
 
 fn checksum(sequence: u64, bytes: &[u8]) -> u32 {
@@ -210,10 +222,7 @@ fn rewrite(
     first: Option<u64>,
 ) -> io::Result<State> {
     let unfinished = dir.join("records.unfinished");
-    match disk.unlink(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    unlink_if_there(disk, &unfinished)?;
     let mut records = old.map(Records::begin).transpose()?.flatten();
     if old.is_some() && records.is_none() {
         // It got its name when it was whole.
@@ -230,9 +239,7 @@ fn rewrite(
         if sequence < first {
             continue;
         }
-        let length = u32::try_from(bytes.len()).expect("it was read as a u32");
-        buffer.extend_from_slice(&length.to_le_bytes());
-        buffer.extend_from_slice(&checksum(sequence, &bytes).to_le_bytes());
+        buffer.extend_from_slice(&record_head(sequence, &bytes));
         buffer.extend_from_slice(&bytes);
         next = sequence + 1;
         if buffer.len() >= PIECE_BYTES {
@@ -309,13 +316,13 @@ impl SeriesLog for SingleMutexLog {
 
     fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position> {
         let first = self.state.lock().first;
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         (first > below).then(|| Self::position(first))
     }
 
     fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
         let next = self.state.lock().next;
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         (next < below).then(|| Self::position(next))
     }
 
@@ -327,7 +334,7 @@ impl SeriesLog for SingleMutexLog {
     ) -> Result<(), StorageError> {
         let state = self.state.lock();
         let io = |error| StorageError::io("reading", &self.dir.join("records"))(error);
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         let mut records = Records::begin(state.file.as_ref()).map_err(io)?;
         while let Some((sequence, bytes)) =
             records.as_mut().map_or(Ok(None), Records::next).map_err(io)?
@@ -341,7 +348,7 @@ impl SeriesLog for SingleMutexLog {
 
     fn truncate_before(&self, checkpoint: &Checkpoint) -> Result<(), TruncateError> {
         let mut state = self.state.lock();
-        let below = checkpoint.sequences().first().copied().unwrap_or(0);
+        let below = below(checkpoint);
         if checkpoint.generation() != GENERATION || below > state.next {
             let what = format!("the log goes to sequence {}, not to {below}", state.next);
             return Err(TruncateError::ForeignCheckpoint { what });

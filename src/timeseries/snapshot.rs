@@ -17,7 +17,7 @@ use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use crate::checkpoint::Checkpoint;
 use crate::config::SHARDS_MAX;
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 
 const NAME: &str = "snapshot";
 const UNFINISHED_NAME: &str = "snapshot.unfinished";
@@ -53,7 +53,7 @@ pub struct SnapshotReport {
 /// that the log may need.
 pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
-    remove(disk, &unfinished).map_err(StorageError::io("removing", &unfinished))
+    unlink_if_there(disk, &unfinished).map_err(StorageError::io("removing", &unfinished))
 }
 
 /// Writes a snapshot of the shards where `marks` stood; durable, and the only
@@ -79,13 +79,6 @@ pub(crate) fn write(
     let named = disk.rename(&unfinished, &path(dir)).and_then(|()| disk.sync_dir(dir));
     named.map_err(doing("renaming"))?;
     Ok(report)
-}
-
-fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 struct Writer {

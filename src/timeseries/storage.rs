@@ -20,10 +20,10 @@ use super::{LABELS_MAX, Labels, Matcher, Sample, TimeSeries};
 use crate::checkpoint::Checkpoint;
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config};
+use crate::directory::{create_dirs, take_lock};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, CloseError, Position};
 use crate::log::ShardedWal;
-use crate::open::{create_dirs, take_lock};
 use crate::replay::ReplayOptions;
 use crate::sync::channel::{Receiver, bounded};
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -93,10 +93,10 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     dir: PathBuf,
     memories: Memories,
     samples_max: u64,
+    /// Written by open's threads alone.
+    lost_batches: AtomicU64,
     /// From each shard's machine. Held while a snapshot is taken, and by close.
     marks: Mutex<Vec<Receiver<Mark>>>,
-    /// In every handle that it gives: numbers mean nothing to another storage.
-    id: u64,
     /// The directory, snapshots included, is ours until this is dropped, by
     /// close.
     lock: Mutex<Option<Box<dyn DiskFile>>>,
@@ -147,8 +147,8 @@ impl<L: SeriesLog> Storage<L> {
             dir,
             memories: Memories::new(shards, id, series_max),
             samples_max,
+            lost_batches: AtomicU64::new(0),
             marks: Mutex::new(marks),
-            id,
             lock: Mutex::new(Some(lock)),
         };
         storage.restore(replay, samples_max.saturating_add(queued as u64))?;
@@ -171,11 +171,18 @@ impl<L: SeriesLog> Storage<L> {
             let run = (position.generation, position.shard);
             let new = || Arc::new(Mutex::new(Restorer::new(&self.memories, samples_max)));
             let restorer = restorers.lock().entry(run).or_insert_with(new).clone();
-            let restored = restorer.lock().restore(batch);
-            restored.map_err(|error| match error {
-                RestoreError::Decode(error) => StorageError::Batch { position, error },
-                RestoreError::MemoryFull => StorageError::MemoryFull { max: samples_max },
-            })
+            match restorer.lock().restore(batch) {
+                Ok(()) => Ok(()),
+                Err(RestoreError::Decode(error))
+                    if error.fault.lacks_another() && self.log.has_gap(run.0, run.1) =>
+                {
+                    // ORDERING: Relaxed; the replay's end orders it.
+                    self.lost_batches.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+                Err(RestoreError::Decode(error)) => Err(StorageError::Batch { position, error }),
+                Err(RestoreError::MemoryFull) => Err(StorageError::MemoryFull { max: samples_max }),
+            }
         };
         self.log.replay_from(&checkpoint, options, &restore)
     }
@@ -186,6 +193,16 @@ impl<L: SeriesLog> Storage<L> {
     #[must_use]
     pub fn log(&self) -> &L {
         &self.log
+    }
+
+    /// Batches of the log that are whole but were coded after some that a repair
+    /// has given up ([`crate::Repair`]), and so cannot be decoded: up to the
+    /// next segment, and to the next snapshot's place. 0 for a log that was
+    /// never repaired, or was since truncated beyond it.
+    #[must_use]
+    pub fn lost_batches(&self) -> u64 {
+        // ORDERING: Relaxed; open has ended, and nobody writes it since.
+        self.lost_batches.load(Ordering::Relaxed)
     }
 
     /// The handle of a series, by which samples are written without looking its
@@ -263,7 +280,7 @@ impl<L: SeriesLog> Storage<L> {
         let shards = self.memories.shards();
         let mut split = vec![Vec::new(); shards.len()];
         for (handle, sample) in samples {
-            if handle.storage != self.id {
+            if !self.memories.gave(*handle) {
                 return Err(WriteError::ForeignHandle);
             }
             split[self.memories.shard_of(handle.key)].push((handle.key, handle.with(*sample)));

@@ -84,6 +84,7 @@ fn longer_workloads(random: &mut Random) -> Vec<Workload> {
 }
 
 #[test]
+#[ignore = "in the fault suite: cargo faults"]
 fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
     must_end_within(Duration::from_secs(24 * 3600), "exploring", || {
         let began = Instant::now();
@@ -107,6 +108,8 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
             on_two_threads(&longer_workloads(&mut random), |workload| explorer.explore(workload));
             println!("3 to 6 operations, {:.0?}: {counts}", began.elapsed());
         }
+        println!("FIGURE explorer: {} states", counts.all_states());
+        println!("FIGURE explorer, opened for writing: {} states", counts.opened.load(Relaxed));
         assert!(counts.all_states() >= states_wanted(), "{counts}");
     });
 }
@@ -114,6 +117,7 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
 /// After a failed sync the cache shows what the disk never had, and the next
 /// sync says `Ok`: nothing may be built on either.
 #[test]
+#[ignore = "in the fault suite: cargo faults"]
 fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
     must_end_within(Duration::from_secs(600), "exploring", || {
         let began = Instant::now();
@@ -129,7 +133,9 @@ fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
             }
         }
         println!("{failed:?} failed syncs, {:.0?}: {}", began.elapsed(), explorer.counts);
-        assert!(failed.into_inner() >= 300);
+        let failed = failed.into_inner();
+        println!("FIGURE explorer, failed syncs: {failed} runs");
+        assert!(failed >= 300);
     });
 }
 

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use prost::Message;
 use shardwal::timeseries::codec::SeriesSample;
 use shardwal::timeseries::{Labels, Sample};
+
+#[path = "../../examples/ingest/stream.rs"]
+mod stream;
 
 /// The recording: series by number, and batches in the order in which they came.
 pub(crate) struct Recording {
@@ -23,17 +25,11 @@ impl Recording {
     pub(crate) fn read() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"));
         let path = path.join("examples/data/node_exporter.remote_write");
-        let file = std::fs::read(path).expect("the recording is in the repository");
-        let mut rest = file.as_slice();
         let mut recording = Self { series: Vec::new(), batches: Vec::new() };
         let mut numbers = HashMap::new();
-        while let Some((length, after)) = rest.split_first_chunk() {
-            let (body, after) = after.split_at(u32::from_le_bytes(*length) as usize);
-            rest = after;
-            let message = snap::raw::Decoder::new().decompress_vec(body).expect("a snappy block");
-            let request = WriteRequest::decode(message.as_slice()).expect("a WriteRequest");
+        for request in stream::read(&path).expect("the recording is in the repository") {
             let mut batch = Vec::new();
-            for series in request.timeseries {
+            for series in request.series {
                 let pairs = series.labels.iter().map(|label| (&label.name, &label.value));
                 let labels = Labels::new(pairs).expect("Prometheus sends valid labels");
                 let next = u32::try_from(recording.series.len()).expect("few series");
@@ -63,34 +59,4 @@ impl Recording {
         let part = |batch: &Vec<SeriesSample>| batch.iter().filter(is_here).copied().collect();
         self.batches.iter().map(part).collect()
     }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<WireSeries>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<WireLabel>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<WireSample>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireLabel {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireSample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
 }

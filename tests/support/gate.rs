@@ -1,5 +1,6 @@
-//! A disk whose data syncs of segments wait at a gate that the test opens, so
-//! that a test can hold a writer up and know that it is held.
+//! A disk whose data syncs of segments, or whose renames to one name, wait at a
+//! gate that the test opens, so that a test can hold somebody up and know that
+//! he is held.
 
 use std::io;
 use std::path::Path;
@@ -8,9 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use shardwal::disk::sim::SimDisk;
 use shardwal::disk::{Disk, DiskFile, OpenMode};
 
-/// The gate. Open at first.
+/// The gate. Open at first. By default it stands at the data syncs of segments.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<(Mutex<State>, Condvar)>);
+pub(crate) struct Gate {
+    /// The name renames to which wait, instead of syncs.
+    renames_to: Option<&'static str>,
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -21,6 +26,11 @@ struct State {
 }
 
 impl Gate {
+    /// A gate at the renames to this name.
+    pub(crate) fn at_renames_to(name: &'static str) -> Self {
+        Self { renames_to: Some(name), ..Self::default() }
+    }
+
     /// The disk behind this gate.
     pub(crate) fn before(&self, disk: &SimDisk) -> Arc<dyn Disk> {
         Arc::new(GatedDisk { disk: disk.clone(), gate: self.clone() })
@@ -32,7 +42,7 @@ impl Gate {
 
     pub(crate) fn open(&self) {
         self.state().shut = false;
-        self.0.1.notify_all();
+        self.shared.1.notify_all();
     }
 
     /// Opens it; who passes fails with this error.
@@ -41,24 +51,24 @@ impl Gate {
         self.open();
     }
 
-    /// Blocks until a writer stands at the gate.
+    /// Blocks until somebody stands at the gate.
     pub(crate) fn wait_for_writer(&self) {
         let mut state = self.state();
         while state.waiting == 0 {
-            state = self.0.1.wait(state).expect("nobody panics at the gate");
+            state = self.shared.1.wait(state).expect("nobody panics at the gate");
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.0.lock().expect("nobody panics at the gate")
+        self.shared.0.lock().expect("nobody panics at the gate")
     }
 
     fn pass(&self) -> io::Result<()> {
         let mut state = self.state();
         state.waiting += 1;
-        self.0.1.notify_all();
+        self.shared.1.notify_all();
         while state.shut {
-            state = self.0.1.wait(state).expect("nobody panics at the gate");
+            state = self.shared.1.wait(state).expect("nobody panics at the gate");
         }
         state.waiting -= 1;
         state.errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
@@ -75,7 +85,7 @@ impl Disk for GatedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
         // A segment keeps the handle that it had under its unfinished name.
-        let is_segment = path.to_string_lossy().contains(".wal");
+        let is_segment = self.gate.renames_to.is_none() && path.to_string_lossy().contains(".wal");
         let gate = is_segment.then(|| self.gate.clone());
         Ok(Box::new(GatedFile { file, gate }))
     }
@@ -89,6 +99,9 @@ impl Disk for GatedDisk {
         self.disk.sync_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.gate.renames_to.is_some_and(|name| to.ends_with(name)) {
+            self.gate.pass()?;
+        }
         self.disk.rename(from, to)
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {

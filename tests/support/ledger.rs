@@ -121,8 +121,13 @@ impl Ledger {
             records.push((*key, self.next(*key, length)));
             parts.entry(log.shard_of(*key)).or_default().push((*key, self.len(*key) - 1));
         }
-        self.parts.extend(parts.values().cloned());
+        self.enter_parts(&parts);
         (records, parts)
+    }
+
+    /// A batch of these parts is on its way; its records are known already.
+    pub(crate) fn enter_parts(&mut self, parts: &Parts) {
+        self.parts.extend(parts.values().cloned());
     }
 
     /// Enters the answer to a batch of these parts.

@@ -72,7 +72,7 @@ impl Refusal {
             Cause::TooLarge { .. } => 1,
             Cause::QueueFull => 8,
             Cause::SegmentNotReady => 9,
-            Cause::DiskFull(_) => 10,
+            Cause::DiskFull(_) | Cause::BelowWatermark { .. } => 10,
             Cause::Poisoned(_) => 11,
             Cause::WriterPanicked => 12,
             _ => 13,

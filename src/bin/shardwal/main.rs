@@ -1,5 +1,5 @@
-//! The `shardwal` command: measures a disk with a log of its own, and looks at
-//! a log without changing it.
+//! The `shardwal` command: measures a disk with a log of its own, looks at a log
+//! without changing it, and repairs one.
 //!
 //! Ends with 0, with 1 where a log is damaged, with 2 where the command line
 //! is wrong or something cannot be read or written. Whoever closes the pipe
@@ -7,6 +7,7 @@
 
 mod bench;
 mod dump;
+mod repair;
 mod verify;
 
 use std::error::Error;
@@ -39,6 +40,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the damaged segments of a log anew, without what cannot be read,
+    /// so that it opens: 0 if that is done or there was nothing to do, 2 if it
+    /// cannot be. Restoring them from a copy loses nothing; try that first
+    Repair {
+        /// The log, which nobody has open
+        dir: PathBuf,
+        /// Where what is replaced is copied to, with a report of what is lost
+        #[arg(long, value_name = "OUT")]
+        quarantine: PathBuf,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a record a line: generation, shard, sequence, key, length, payload in hex
     Dump {
         /// The log
@@ -65,6 +82,9 @@ fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Bench(settings) => bench::run(&settings),
         Command::Verify { dir, json } => verify::run(&dir, json),
+        Command::Repair { dir, quarantine, dry_run, json } => {
+            repair::run(&dir, &quarantine, dry_run, json)
+        }
         Command::Dump { dir, key, limit } => dump::run(&dir, key, limit),
     };
     match ended {

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Disk, DiskFile, OpenMode};
+use content::PAGE_BYTES;
 use file::SimFile;
 use machine::Machine;
 use names::Node;
@@ -162,7 +163,8 @@ impl SimDisk {
 
     /// Limits what all files together take up, in blocks of 4096 bytes; holes
     /// take nothing. A write takes what fits, and fails with the system's "no
-    /// space" when nothing does.
+    /// space" when nothing does. What is left of it is what
+    /// [`Disk::free_bytes`] answers.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_machine().settings.capacity_bytes = bytes;
     }
@@ -316,6 +318,11 @@ impl Disk for SimDisk {
 
     fn copy_on_write(&self, _path: &Path) -> bool {
         self.lock_machine().settings.copy_on_write
+    }
+
+    /// What the capacity leaves; a number beyond all disks where there is none.
+    fn free_bytes(&self, _path: &Path) -> io::Result<Option<u64>> {
+        Ok(Some(self.alive()?.free_pages().saturating_mul(PAGE_BYTES as u64)))
     }
 }
 

@@ -46,6 +46,14 @@ pub enum DecodeFault {
     Labels(LabelsError),
 }
 
+impl DecodeFault {
+    /// Whether nothing is wrong with the batch itself, but those before it are
+    /// not the ones that it continues.
+    pub(crate) fn lacks_another(&self) -> bool {
+        matches!(self, Self::NotFresh | Self::OutOfOrder { .. })
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "byte {} of a time series batch: ", self.offset)?;

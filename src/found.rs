@@ -1,0 +1,99 @@
+//! What stands in a log, read before anything is written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::leftovers;
+use crate::manifest::{Generation, Manifest, is_generation};
+use crate::purge::{self, PurgeMark};
+use crate::recovery::{Folder, ShardRecovery, Survey, survey};
+use crate::segment::SegmentIdentity;
+
+/// A shard that was read, before anything is written.
+pub(crate) struct Found {
+    pub(crate) folder: Folder,
+    pub(crate) purge: PurgeMark,
+    pub(crate) survey: Survey,
+}
+
+impl Found {
+    pub(crate) fn report(&self) -> ShardRecovery {
+        let identity = &self.folder.identity;
+        let below = self.folder.purged_below;
+        ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
+    }
+
+    /// Whether it can be left as it is: nothing has to be copied or superseded.
+    pub(crate) fn is_settled(&self) -> bool {
+        let survey = &self.survey;
+        let is_whole = survey.durable_below >= survey.next_sequence && survey.torn_bytes == 0;
+        is_whole || survey.segments.is_empty()
+    }
+}
+
+/// Refuses a manifest that is older than the files beside it: going on from it
+/// would lose what the later generations hold.
+pub(crate) fn check_manifest_is_latest(
+    disk: &dyn Disk,
+    dir: &Path,
+    manifest: &Manifest,
+    found: &[Found],
+) -> Result<(), OpenError> {
+    let stale = |what: String| {
+        let what = format!("it is older than the log: {what}");
+        Err(OpenError::Manifest { file: dir.join("MANIFEST"), what })
+    };
+    let current = manifest.current().map_or(0, |generation| generation.number);
+    let is_given_up =
+        |found: &Found| found.folder.identity.generation == current && found.folder.is_given_up();
+    if found.iter().any(is_given_up) {
+        return stale(format!("its last generation, {current}, was given up for a later one"));
+    }
+    let next = Generation { number: current + 1, shards: 0 }.dir(dir);
+    if leftovers::hold_records(disk, &next)? {
+        return stale(format!("{} holds records, and it does not name it", next.display()));
+    }
+    Ok(())
+}
+
+/// The manifest; `None` for a directory that holds no log, or is none.
+pub(crate) fn find_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, OpenError> {
+    if let Some(manifest) = Manifest::load(disk, dir)? {
+        return Ok(Some(manifest));
+    }
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listed => listed.map_err(OpenError::io("listing", dir))?,
+    };
+    if names.iter().any(|name| is_generation(name)) {
+        let what = "it is missing, though generations stand beside it".into();
+        return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
+    }
+    Ok(None)
+}
+
+/// Every shard of every generation: its folder, and who it is.
+pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, SegmentIdentity)> {
+    let of = |generation: &Generation| {
+        let (generation, log) = (*generation, manifest.log);
+        (0..generation.shards).map(move |shard| {
+            let identity = SegmentIdentity { log, generation: generation.number, shard, number: 0 };
+            (generation.shard_dir(dir, shard), identity)
+        })
+    };
+    manifest.generations.iter().flat_map(of).collect()
+}
+
+/// Reads a shard. Changes nothing.
+pub(crate) fn read_shard(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+) -> Result<Found, OpenError> {
+    let purge = purge::load(disk, dir, identity)?;
+    let folder = Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
+    let survey = survey(disk, &folder)?;
+    Ok(Found { folder, purge, survey })
+}

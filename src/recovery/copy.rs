@@ -1,0 +1,103 @@
+//! A segment's file while recovery fills it with frames of others, under a
+//! name that nobody reads. It gets its own when it is complete and durable.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::disk::{Disk, DiskFile, OpenMode, unlink_if_there, write_full};
+use crate::error::OpenError;
+use crate::frame::{Encoder, FRAME_HEADER_BYTES, Place};
+use crate::frame_reader::Frame;
+use crate::recovery::survey::Folder;
+use crate::segment::{SegmentHeader, unfinished_path};
+
+/// What is written at once.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
+
+/// See the module's words.
+pub(crate) struct SegmentCopy {
+    unfinished: PathBuf,
+    number: u64,
+    file: Box<dyn DiskFile>,
+    place: Place,
+    encoder: Encoder,
+    position: u64,
+}
+
+impl SegmentCopy {
+    /// Begins the segment of this header; what an earlier attempt left goes.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        folder: &Folder,
+        header: &SegmentHeader,
+    ) -> Result<Self, OpenError> {
+        let number = header.identity.number;
+        let unfinished = unfinished_path(&folder.dir, number);
+        let doing = |what: &'static str| OpenError::io(what, &unfinished);
+        unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
+        let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+        let mut encoder = Encoder::default();
+        encoder.begin(&header.encode());
+        let (seed, first_sequence) = (header.identity.seed(), header.first_sequence);
+        let place = Place { seed, first_sequence, offset: 0 };
+        Ok(Self { unfinished, number, file, place, encoder, position: 0 })
+    }
+
+    /// Adds a frame, which stays a frame, so that its batches stay whole: with
+    /// `first` as its first sequence, and `durable` as its mark.
+    pub(crate) fn frame(&mut self, frame: &Frame, first: u64, durable: u64) -> io::Result<()> {
+        self.check_reach(first + u64::from(frame.header.records))?;
+        self.encoder.copy(&frame.header, &frame.body, &self.place, first, durable);
+        self.write_if_large()
+    }
+
+    /// Adds that what should stand before `next` is lost.
+    pub(crate) fn gap(&mut self, next: u64, durable: u64) -> io::Result<()> {
+        self.check_reach(next)?;
+        self.encoder.gap(&self.place, next, durable);
+        self.write_if_large()
+    }
+
+    /// Adds that all below `next`, which is the next sequence, is durable.
+    pub(crate) fn seal(&mut self, next: u64) -> Result<(), OpenError> {
+        let sealed = self.check_reach(next);
+        sealed.map_err(OpenError::io("writing", &self.unfinished))?;
+        self.encoder.seal(&self.place, next, next);
+        Ok(())
+    }
+
+    /// Makes it durable, then the segment: the file, and where it ends.
+    pub(crate) fn publish(
+        mut self,
+        disk: &dyn Disk,
+        folder: &Folder,
+    ) -> Result<(Box<dyn DiskFile>, u64), OpenError> {
+        let durable = self.write().and_then(|()| self.file.sync_data());
+        durable.map_err(OpenError::io("writing", &self.unfinished))?;
+        let renamed = disk.rename(&self.unfinished, &folder.path(self.number));
+        renamed.map_err(OpenError::io("renaming", &self.unfinished))?;
+        disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))?;
+        Ok((self.file, self.position))
+    }
+
+    fn write_if_large(&mut self) -> io::Result<()> {
+        if self.encoder.len() >= PIECE_BYTES - FRAME_HEADER_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let bytes = self.encoder.bytes();
+        write_full(self.file.as_mut(), bytes, self.position)?;
+        self.position += bytes.len() as u64;
+        self.place.offset = self.position;
+        self.encoder.begin(&[]);
+        Ok(())
+    }
+
+    /// Four thousand million unsynced records are none that were written.
+    fn check_reach(&self, next: u64) -> io::Result<()> {
+        if u32::try_from(next.saturating_sub(self.place.first_sequence)).is_ok() {
+            return Ok(());
+        }
+        Err(io::Error::other("its unsynced sequences are more than a segment can hold"))
+    }
+}

@@ -1,0 +1,173 @@
+//! The segments of a damaged shard in their order, and where some are missing:
+//! the chain of [`super::chain`], but it goes on over what is broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::OpenError;
+use crate::frame::FrameHeader;
+use crate::frame_reader::{FrameReader, is_consistent};
+use crate::recovery::copy::PIECE_BYTES;
+use crate::recovery::survey::{Folder, read_header, search_file};
+use crate::segment::{
+    FoundHeader, NUMBER_MAX, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
+};
+
+/// A segment, or the place of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// It has its header.
+    Segment(SegmentHeader),
+    /// It is missing, or what it begins with is not its header.
+    Hole(Hole),
+}
+
+/// The place of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hole {
+    pub(crate) number: u64,
+    /// What its successor tells of it, if it has one.
+    pub(crate) told: Option<Predecessor>,
+    /// Where it began, if what is left of it tells.
+    pub(crate) first_sequence: Option<u64>,
+    /// Whether a file is there whose header may never have come to the disk.
+    pub(crate) may_be_torn: bool,
+}
+
+impl Hole {
+    fn new(number: u64, told: Option<Predecessor>, may_be_torn: bool) -> Self {
+        Self { number, told, first_sequence: None, may_be_torn }
+    }
+}
+
+/// See the module's words.
+#[derive(Debug, Default)]
+pub(crate) struct Spine {
+    /// Oldest first.
+    pub(crate) parts: Vec<Part>,
+    /// Segments of numbers that none of ours has.
+    pub(crate) set_aside: Vec<u64>,
+}
+
+impl Spine {
+    pub(crate) fn read(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
+        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+        let mut numbers: BTreeSet<u64> =
+            names.iter().filter_map(|name| segment_number(name)).collect();
+        if folder.is_given_up() {
+            return Ok(Self::default());
+        }
+        let set_aside: Vec<_> = numbers.split_off(&NUMBER_MAX).into_iter().collect();
+        let (headers, headerless) = read_headers(disk, folder, &numbers)?;
+        let mut parts = walk(folder, &headers, &headerless);
+        let newest = headers.last_key_value().map_or(0, |(number, _)| *number);
+        for number in headerless.range(newest + 1..) {
+            let remains = search_file(disk, folder, *number)?;
+            // Else it never came to hold anything that was durable.
+            if remains.mark > Some(0) {
+                parts.push(Part::Hole(Hole::new(*number, None, false)));
+            }
+        }
+        if parts.is_empty() {
+            let number = numbers.last().copied().unwrap_or(1);
+            parts.push(Part::Hole(Hole::new(number, None, false)));
+        }
+        for part in &mut parts {
+            if let Part::Hole(hole) = part {
+                hole.first_sequence = first_sequence(disk, folder, hole)?;
+            }
+        }
+        Ok(Self { parts, set_aside })
+    }
+}
+
+/// The headers that can be believed, and the segments without one at all.
+fn read_headers(
+    disk: &dyn Disk,
+    folder: &Folder,
+    numbers: &BTreeSet<u64>,
+) -> Result<(BTreeMap<u64, SegmentHeader>, BTreeSet<u64>), OpenError> {
+    let (mut headers, mut headerless) = (BTreeMap::new(), BTreeSet::new());
+    for number in numbers {
+        let identity = folder.identity.with_number(*number);
+        let file = || folder.path(*number);
+        let what = |version| format!("its format is version {version}");
+        match SegmentHeader::parse(&read_header(disk, folder, *number)?, &identity) {
+            FoundHeader::Header(header) if header.predecessor.number < *number => {
+                headers.insert(*number, header);
+            }
+            FoundHeader::Newer(version) => {
+                return Err(OpenError::NewerFormat { file: file(), what: what(version) });
+            }
+            FoundHeader::Older(version) => {
+                return Err(OpenError::OlderFormat { file: file(), what: what(version) });
+            }
+            FoundHeader::Blank | FoundHeader::Bad => drop(headerless.insert(*number)),
+            FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
+        }
+    }
+    Ok((headers, headerless))
+}
+
+/// From the newest back; where a predecessor is not there, on from the one
+/// below it: superseded or not, what it holds up to its first damaged place is
+/// what the log held.
+fn walk(
+    folder: &Folder,
+    headers: &BTreeMap<u64, SegmentHeader>,
+    headerless: &BTreeSet<u64>,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut at = headers.last_key_value();
+    while let Some((_, header)) = at {
+        parts.push(Part::Segment(*header));
+        let told = header.predecessor;
+        // Below the purge mark segments are gone, or on their way.
+        if told.number == 0 || told.next_sequence <= folder.purged_below {
+            break;
+        }
+        at = headers.get_key_value(&told.number).or_else(|| {
+            let may_be_torn = headerless.contains(&told.number);
+            parts.push(Part::Hole(Hole::new(told.number, Some(told), may_be_torn)));
+            headers.range(..told.number).next_back()
+        });
+    }
+    parts.reverse();
+    parts
+}
+
+/// The first sequence of a segment without its header. A shard's first begins
+/// at 0; else the successor says which sequence followed the frame that ends
+/// where it says that the segment does.
+fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Option<u64>, OpenError> {
+    let path = folder.path(hole.number);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(OpenError::io("opening", &path))?,
+    };
+    file.drop_cache();
+    if hole.number == 1 {
+        return Ok(Some(0));
+    }
+    let Some(told) = hole.told else { return Ok(None) };
+    let last = last_frame(file, folder.seed(hole.number), told.end);
+    let last = last.map_err(OpenError::io("reading", &path))?;
+    Ok(last.and_then(|header| told.next_sequence.checked_sub(header.next())))
+}
+
+/// The header of the whole frame that ends at `end`.
+fn last_frame(file: Box<dyn DiskFile>, seed: u32, end: u64) -> io::Result<Option<FrameHeader>> {
+    let bytes = file.len()?;
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let mut frames = FrameReader::new(file, seed, start, end.min(bytes), PIECE_BYTES);
+    let mut last = None;
+    loop {
+        let frame = match frames.next()? {
+            Ok(frame) => Some(frame),
+            Err(_) => frames.find()?,
+        };
+        let Some(frame) = frame else { return Ok(last) };
+        last = (frame.end() == end && is_consistent(&frame)).then_some(frame.header);
+    }
+}

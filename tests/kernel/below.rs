@@ -1,0 +1,123 @@
+//! A disk that fails below the file system, as it does in life: the kernel has
+//! taken the write, `fdatasync` says EIO once, the page cache shows bytes that
+//! the disk never had and calls them clean, and the next `fdatasync` succeeds.
+//! A process that opens the log again must not believe the cache.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use crate::child;
+use crate::mounts::{FaultyDevice, Rights, inside};
+use crate::story::Story;
+
+const CYCLES: u64 = 12;
+
+/// A child that is talked to, line by line.
+struct Talk {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Talk {
+    fn start(dir: &Path) -> Self {
+        let mut command = child::command(dir, &[]);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.spawn().expect("the child starts");
+        let input = child.stdin.take().expect("it is piped");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { child, input, output }
+    }
+
+    /// Says a line and hears until one begins with one of these words; returns
+    /// that one.
+    fn ask(&mut self, story: &mut Story, line: &str, until: &[&str]) -> String {
+        self.input.write_all(format!("{line}\n").as_bytes()).expect("the child listens");
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).expect("the child tells");
+            assert!(read > 0, "the child has ended");
+            story.hear(line.trim_end());
+            let told = line.strip_prefix(child::MARK).unwrap_or_default();
+            if until.iter().any(|word| told.starts_with(word)) {
+                return told.trim_end().to_owned();
+            }
+        }
+    }
+
+    fn append(&mut self, story: &mut Story, record: (u64, u64)) -> String {
+        let line = format!("append 1500 {}:{}", record.0, record.1);
+        self.ask(story, &line, &["answer"])
+    }
+}
+
+impl Drop for Talk {
+    /// `kill -9`: what the process still meant to do is not done.
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Keys of shards 0 and 1 of two.
+const BAD: u64 = 1;
+const GOOD: u64 = 2;
+
+/// Appends, fails one sync, and is killed. `next` are the keys' next indices.
+fn fail_one_sync(device: &FaultyDevice, story: &mut Story, next: &mut [u64; 2]) {
+    let mut talk = Talk::start(&device.dir());
+    let opened = talk.ask(story, "open 2 1048576", &["opened", "refused"]);
+    assert!(opened.starts_with("opened"), "{opened}");
+    let mut append = |talk: &mut Talk, story: &mut Story, key: u64| {
+        let at = usize::from(key == GOOD);
+        next[at] += 1;
+        talk.append(story, (key, next[at] - 1))
+    };
+    for key in [BAD, GOOD, BAD, GOOD, BAD] {
+        let answer = append(&mut talk, story, key);
+        assert!(answer.starts_with("answer kept"), "{answer}");
+    }
+    device.set_failing(true);
+    let answer = append(&mut talk, story, BAD);
+    device.set_failing(false);
+    assert!(answer.starts_with("answer open 0"), "a failed sync leaves it open: {answer}");
+    assert!(answer.contains("out of service"), "{answer}");
+    // The device is whole again, and the shard stays out of service.
+    for _ in 0..2 {
+        let answer = append(&mut talk, story, BAD);
+        assert!(answer.starts_with("answer gone 0"), "{answer}");
+    }
+    let answer = append(&mut talk, story, GOOD);
+    assert!(answer.starts_with("answer kept 1"), "other shards go on: {answer}");
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn what_is_replayed_after_a_failed_sync_is_on_the_disk() {
+    let name = "below::what_is_replayed_after_a_failed_sync_is_on_the_disk";
+    let missing = FaultyDevice::missing();
+    if !missing.is_empty() {
+        return println!("SKIPPED: {name}: missing {missing:?}");
+    }
+    if !inside(name, Rights::Root) {
+        return;
+    }
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut device = FaultyDevice::new(scratch.path());
+    let (mut story, mut next) = (Story::default(), [0; 2]);
+    let mut replayed = 0;
+    for _ in 0..CYCLES {
+        fail_one_sync(&device, &mut story, &mut next);
+        let found = story.check_log(&device.dir());
+        device.mount_again();
+        // What the first replay showed is certain, so the ledger asks for it.
+        let again = story.check_log(&device.dir());
+        assert_eq!(found.by_key(), again.by_key(), "it was not on the disk");
+        replayed += again.records.len();
+    }
+    println!("FIGURE syncs failed below the file system: {CYCLES} kills and remounts");
+    println!("FIGURE records acknowledged around them, none lost: {} records", story.acknowledged);
+    assert_eq!(story.indeterminate, CYCLES);
+    assert!(story.acknowledged >= 6 * CYCLES && replayed > 0);
+}

@@ -1,0 +1,193 @@
+//! A disk that is really full: the kernel says so, and the log goes on in the
+//! same process as soon as there is room. No record is lost, and none is there
+//! twice.
+
+use std::fs;
+use std::path::Path;
+
+use shardwal::{Cause, Config, ShardedWal};
+
+use crate::mounts::{Mount, Rights, inside};
+use crate::strace::finish;
+use crate::support::ledger::Ledger;
+use crate::support::{open, replayed};
+use crate::{child, story::Story, workload::LARGE};
+
+const KEYS: u64 = 8;
+
+/// How a disk is filled.
+#[derive(Clone, Copy, Debug)]
+struct Filling {
+    segment_bytes: u64,
+    /// Of each record's payload.
+    length: usize,
+    /// Two heaps of ballast of four files each.
+    ballast_kib: usize,
+}
+
+/// What a disk's filling has shown.
+#[derive(Debug, Default)]
+struct Seen {
+    acknowledged: u64,
+    refused: u64,
+    resumed: u64,
+}
+
+fn config(dir: &Path, filling: Filling) -> Config {
+    Config::new(dir.join("log")).shards(2).segment_bytes(filling.segment_bytes)
+}
+
+/// Takes room, and names: either may be what runs out.
+fn load(ballast: &Path, kib: usize) {
+    fs::create_dir(ballast).expect("the disk is empty yet");
+    for file in 0..4 {
+        let bytes = vec![1; kib << 8];
+        fs::write(ballast.join(file.to_string()), bytes).expect("the disk is empty yet");
+    }
+}
+
+/// Appends to all keys until each shard has refused: for want of room, and for
+/// certain.
+fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
+    let mut full = [false; 2];
+    for key in (0..KEYS).cycle() {
+        match ledger.append(log, key, length) {
+            Ok(()) => seen.acknowledged += 1,
+            Err(error) => {
+                assert!(error.is_not_written(), "{error}");
+                assert!(matches!(error.cause(), Cause::DiskFull(_)), "{error}");
+                seen.refused += 1;
+                full[log.shard_of(key)] = true;
+                if full == [true; 2] {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// There is room again: the next append to each shard finds it.
+fn resume(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
+    for key in 0..KEYS {
+        let appended = ledger.append(log, key, length);
+        appended.unwrap_or_else(|error| panic!("there is room again: {error}"));
+        seen.acknowledged += 1;
+    }
+    seen.resumed += 1;
+}
+
+/// Fills the disk, makes room, fills it, truncates, fills it, opens again.
+fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
+    let length = filling.length;
+    let ballast = ["one", "two"].map(|name| dir.join(name));
+    ballast.iter().for_each(|ballast| load(ballast, filling.ballast_kib));
+    let mut ledger = Ledger::default();
+    let log = open(config(dir, filling));
+    fill(&log, &mut ledger, length, seen);
+    ledger.check(&replayed(&log));
+    fs::remove_dir_all(&ballast[0]).expect("it can be removed");
+    resume(&log, &mut ledger, length, seen);
+    fill(&log, &mut ledger, length, seen);
+    // Needs no space, and gives some back.
+    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    let report = log.truncate_before(&checkpoint).expect("it truncates on a full disk");
+    assert!(report.segments > 0, "{report:?}");
+    ledger.give_up(&found.below(&checkpoint));
+    resume(&log, &mut ledger, length, seen);
+    ledger.check(&replayed(&log));
+    fill(&log, &mut ledger, length, seen);
+    log.close().expect("close needs no space that is not there");
+    drop(log);
+    // An open begins a segment a shard.
+    fs::remove_dir_all(&ballast[1]).expect("it can be removed");
+    let log = open(config(dir, filling));
+    ledger.check(&replayed(&log));
+    resume(&log, &mut ledger, length, seen);
+    drop(log);
+    ledger.check(&replayed(&open(config(dir, filling))));
+}
+
+fn tell(what: &str, disks: usize, seen: &Seen) {
+    let Seen { acknowledged, refused, resumed } = seen;
+    println!("FIGURE full {what}: {disks} disks");
+    println!("FIGURE full {what}, refused: {refused} appends");
+    println!("FIGURE full {what}, gone on in the same process: {resumed} times");
+    println!("FIGURE full {what}, acknowledged, none lost or doubled: {acknowledged} records");
+    assert!(seen.resumed >= 3 * disks as u64 && seen.refused >= 6 * disks as u64, "{seen:?}");
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn on_a_full_tmpfs_appends_are_refused_and_go_on_once_there_is_room() {
+    const FILLING: Filling = Filling { segment_bytes: 4096, length: 900, ballast_kib: 32 };
+    let name = "full::on_a_full_tmpfs_appends_are_refused_and_go_on_once_there_is_room";
+    if !inside(name, Rights::Tmpfs) {
+        return;
+    }
+    let mut seen = Seen::default();
+    let sizes = (192..=1024).step_by(64);
+    for kib in sizes.clone() {
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mount = Mount::tmpfs(scratch.path(), kib, 4096);
+        life_on(mount.dir(), FILLING, &mut seen);
+    }
+    tell("tmpfs of 192 KiB to 1 MiB", sizes.count(), &seen);
+    // Room, and no more names.
+    let (mut seen, inodes) = (Seen::default(), 40..56);
+    for inodes in inodes.clone() {
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mount = Mount::tmpfs(scratch.path(), 4096, inodes);
+        life_on(mount.dir(), FILLING, &mut seen);
+    }
+    tell("tmpfs of 40 to 55 files", inodes.count(), &seen);
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn on_a_full_ext4_appends_are_refused_and_go_on_once_there_is_room() {
+    const FILLING: Filling = Filling { segment_bytes: 64 << 10, length: 8000, ballast_kib: 512 };
+    let name = "full::on_a_full_ext4_appends_are_refused_and_go_on_once_there_is_room";
+    if !inside(name, Rights::Root) {
+        return;
+    }
+    let mut seen = Seen::default();
+    let sizes = [4 << 10, 6 << 10, 8 << 10];
+    for kib in sizes {
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let Some(mount) = Mount::ext4(scratch.path(), kib) else {
+            return println!("SKIPPED: {name}: no loop device can be had");
+        };
+        life_on(mount.dir(), FILLING, &mut seen);
+    }
+    tell("ext4 of 4 to 8 MiB on a loop device", sizes.len(), &seen);
+}
+
+/// A limit on the size of files cuts a write short in its middle; the next says
+/// why. That is a full disk as well.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn a_file_size_limit_cuts_writes_short_wherever_it_lies() {
+    /// The smallest that lets a log be made.
+    const LEAST: usize = 8192;
+    const LIMITS: usize = 64;
+    let (mut refused, mut acknowledged) = (0, 0);
+    for nth in 0..LIMITS {
+        let bytes = LEAST + nth * 199;
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = scratch.path().join("log");
+        let limit = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$@\"");
+        let output = finish(child::command(&dir, &["sh", "-c", &limit, "sh"]), LARGE);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("panicked"), "{bytes}: {output:?}");
+        let mut story = Story::default();
+        story.hear_all(&String::from_utf8_lossy(&output.stdout));
+        assert!(story.ended, "{bytes}: {output:?}");
+        assert_eq!(story.indeterminate, 0, "{bytes}: a lack of room is certain");
+        story.check_log(&dir);
+        refused += story.not_written;
+        acknowledged += story.acknowledged;
+    }
+    println!("FIGURE file size limits: {LIMITS} limits");
+    println!("FIGURE file size limits, refused: {refused} records");
+    assert!(refused >= 20 && acknowledged >= 100, "{refused} {acknowledged}");
+}

@@ -1,0 +1,301 @@
+//! Every system call that a trace of the child shows fails with every error
+//! that makes sense, at every occurrence, once and from then on. Afterwards the
+//! log keeps all that was promised.
+//!
+//! `strace` counts occurrences in each thread by itself: `when=3` fails the
+//! third call of every thread that comes so far. So each call is failed up to
+//! the number that the busiest thread makes; and once more in the files of one
+//! shard alone, whose writer is then the only one to meet it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::seen;
+use crate::story::Story;
+use crate::strace::{Bench, Traced, is_there};
+use crate::workload::{Files, SCRIPT};
+
+/// CI has two processors, and a run waits for the disk most of the time.
+const BENCHES: usize = 4;
+const RUNS_MIN: usize = 2000;
+const CLEAN_RUNS: usize = 5;
+/// A call that fails from then on, where the system would be asked again for
+/// ever, fails so often instead.
+const BURST: usize = 9;
+
+/// What each call may answer. `fcntl` is the standard library's own check of
+/// its descriptors; a directory whose `close` answers anything but EINTR makes
+/// the standard library panic.
+const ERRORS: [(&str, &[&str]); 15] = [
+    ("openat", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EMFILE", "EROFS", "EACCES", "ENOMEM"]),
+    ("pwrite64", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EFBIG", "EROFS", "ENOMEM"]),
+    ("fdatasync", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS", "ENOMEM"]),
+    ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
+    ("pread64", &["EIO", "EINTR", "ENOMEM"]),
+    ("rename", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
+    ("unlink", &["EIO", "EINTR", "EROFS", "EACCES", "ENOMEM"]),
+    ("mkdir", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
+    ("getdents64", &["EIO", "EINTR", "ENOMEM"]),
+    ("flock", &["EIO", "EINTR", "ENOMEM"]),
+    ("statx", &["EIO", "EACCES", "ENOMEM"]),
+    ("newfstatat", &["EIO", "EACCES", "ENOMEM"]),
+    ("statfs", &["EIO", "EINTR", "ENOMEM"]),
+    ("fadvise64", &["EIO", "ENOMEM"]),
+    ("close", &["EINTR"]),
+];
+const NOT_FAILED: [&str; 1] = ["fcntl"];
+/// Those of a writer, failed for one shard alone as well.
+pub(crate) const OF_A_WRITER: [&str; 3] = ["pwrite64", "fdatasync", "fsync"];
+
+/// After an interruption these are made again.
+const CARRIED_ON: [&str; 4] = ["pwrite64", "pread64", "fdatasync", "fsync"];
+
+/// One run's fault.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) call: &'static str,
+    pub(crate) how: String,
+    /// `3`, `3+`, `3..12`.
+    pub(crate) when: String,
+    pub(crate) files: Files,
+    /// Whether every clean run made so many such calls in one thread.
+    pub(crate) must_hit: bool,
+    /// Another call that is to fail before.
+    pub(crate) first: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn options(&self, dir: &Path) -> Vec<String> {
+        let Self { call, how, when, .. } = self;
+        let mut calls = (*call).to_owned();
+        let mut options = self.files.options(dir);
+        if how.starts_with("error") {
+            // Stops at no other call. With a signal strace 6.1 then loses count.
+            options.push("--seccomp-bpf".into());
+        }
+        if let Some(first) = &self.first {
+            calls.push_str(",pwrite64");
+            options.extend(["-e".to_owned(), format!("inject={first}")]);
+        }
+        options.extend(["-e".to_owned(), format!("inject={call}:{how}:when={when}")]);
+        options.extend(["-e".to_owned(), format!("trace={calls}")]);
+        if *call == "fdatasync" {
+            options.push("-y".into());
+        }
+        options
+    }
+
+    /// Strace marks what it let fail; another call may have failed before.
+    fn is_hit(&self, traced: &Traced) -> bool {
+        let failed = |line: &str| line.contains(self.call) && line.contains("(INJECTED)");
+        traced.trace.lines().any(failed)
+    }
+}
+
+/// The busiest thread's number of each call, in the clean run that made the
+/// fewest and the most.
+pub(crate) type Occurrences = BTreeMap<String, (usize, usize)>;
+
+/// Runs the child without faults; every call that it makes on the log's files
+/// must be one that is failed below.
+pub(crate) fn occurrences(bench: &Bench, files: Files) -> Occurrences {
+    let mut found = Occurrences::new();
+    for run in 0..CLEAN_RUNS {
+        let traced = bench.run(SCRIPT, &files.options(&bench.dir()));
+        assert!(traced.output.status.success(), "{traced:?}");
+        for (call, threads) in traced.counts() {
+            let busiest = threads.values().max().copied().unwrap_or(0);
+            let known = ERRORS.iter().any(|(known, _)| *known == call);
+            assert!(known || NOT_FAILED.contains(&&*call), "{call} is failed by no run");
+            if run == 0 && files == Files::All {
+                let all: usize = threads.values().sum();
+                println!("{call}: {all} calls in {} threads, {busiest} in one", threads.len());
+            }
+            let range = found.entry(call).or_insert((busiest, busiest));
+            *range = (range.0.min(busiest), range.1.max(busiest));
+        }
+    }
+    found
+}
+
+/// Every fault of one call.
+fn plan_call(
+    plan: &mut Vec<Fault>,
+    call: &'static str,
+    errors: &[&str],
+    files: Files,
+    range: (usize, usize),
+) {
+    for nth in 1..=range.1 {
+        for error in errors {
+            let lasts = call != "openat" || ["EIO", "EINTR", "EMFILE", "EROFS"].contains(error);
+            let lasting = if *error == "EINTR" {
+                // Asked again by the standard library until it is another.
+                format!("{nth}..{}", nth + BURST)
+            } else {
+                format!("{nth}+")
+            };
+            for when in [Some(nth.to_string()), lasts.then_some(lasting)].into_iter().flatten() {
+                let how = format!("error={error}");
+                let must_hit = nth <= range.0;
+                plan.push(Fault { call, how, when, files, must_hit, first: None });
+            }
+        }
+        if call == "pwrite64" {
+            // A write that takes nothing. (A `retval` above that would be a
+            // device that lies, which is beyond any promise.)
+            let (how, when) = ("retval=0".to_owned(), nth.to_string());
+            plan.push(Fault { call, how, when, files, must_hit: nth <= range.0, first: None });
+        }
+    }
+}
+
+fn plan(bench: &Bench) -> Vec<Fault> {
+    let mut plan = Vec::new();
+    for files in [Files::All, Files::FirstShard] {
+        let occurrences = occurrences(bench, files);
+        for (call, errors) in ERRORS {
+            if files == Files::FirstShard && !OF_A_WRITER.contains(&call) {
+                continue;
+            }
+            let range = occurrences.get(call).copied().unwrap_or_default();
+            plan_call(&mut plan, call, errors, files, range);
+        }
+        // A commit that found no room is cut off the file: the cut fails.
+        let writes = occurrences.get("pwrite64").map_or(0, |range| range.1);
+        for (nth, error) in (1..=writes).flat_map(|nth| ["EIO", "EINTR", "EROFS"].map(|e| (nth, e)))
+        {
+            plan.push(Fault {
+                call: "ftruncate",
+                how: format!("error={error}"),
+                when: "1".into(),
+                files,
+                // Zeros that find no room are not cut off.
+                must_hit: false,
+                first: Some(format!("pwrite64:error=ENOSPC:when={nth}")),
+            });
+        }
+    }
+    plan
+}
+
+/// What came of the runs so far.
+#[derive(Debug, Default)]
+struct Tally {
+    runs: usize,
+    hit: BTreeMap<&'static str, usize>,
+    /// Runs whose threads did not come to the call so often, as a clean run may
+    /// not either; or whose commit took no room, so that nothing was cut.
+    not_reached: usize,
+    /// Runs that met another order of the threads, and were done again.
+    repeated: usize,
+    acknowledged: u64,
+    not_written: u64,
+    indeterminate: u64,
+    refused: u64,
+}
+
+impl Tally {
+    fn add(&mut self, fault: &Fault, hit: bool, story: &Story) {
+        self.runs += 1;
+        *self.hit.entry(fault.call).or_default() += usize::from(hit);
+        self.not_reached += usize::from(!hit && !fault.must_hit);
+        self.repeated += usize::from(!hit && fault.must_hit);
+        self.acknowledged += story.acknowledged;
+        self.not_written += story.not_written;
+        self.indeterminate += story.indeterminate;
+        self.refused += story.refused;
+    }
+}
+
+/// In memory, where there is such a file system: what strace answers it answers
+/// in the file system's stead, and thousands of real syncs take minutes.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")))
+        .expect("a scratch directory")
+}
+
+/// Does each on one of several benches at a time.
+pub(crate) fn on_benches<T: Sync>(items: &[T], run: impl Fn(&Bench, &T) + Sync) {
+    let scratch = scratch();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (run, next, scratch) = (&run, &next, scratch.path());
+        let work = move |number| {
+            let bench = Bench::new(scratch, number);
+            while let Some(item) = items.get(next.fetch_add(1, Relaxed)) {
+                run(&bench, item);
+            }
+        };
+        let threads: Vec<_> = (0..BENCHES).map(|n| scope.spawn(move || work(n))).collect();
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+}
+
+fn told_by(traced: &Traced, fault: &Fault) -> Story {
+    let mut story = Story::default();
+    story.hear_all(&traced.told());
+    let status = traced.output.status;
+    assert!(status.success() && story.ended, "the child crashed, {status}: {fault:?} {traced:?}");
+    seen::failed_syncs_are_final(&traced.trace);
+    if fault.how == "error=EINTR" && CARRIED_ON.contains(&fault.call) {
+        let failures = story.not_written + story.indeterminate + story.refused;
+        assert_eq!(failures, 0, "an interruption was taken for a failure: {fault:?}");
+    }
+    story
+}
+
+/// Runs it, until it is hit if it must be: another order of the threads may
+/// have spread the calls otherwise.
+fn fail(bench: &Bench, fault: &Fault, tally: &Mutex<Tally>) {
+    const ATTEMPTS: usize = 5;
+    for attempt in 1..=ATTEMPTS {
+        let traced = bench.run(SCRIPT, &fault.options(&bench.dir()));
+        let hit = fault.is_hit(&traced);
+        let mut story = told_by(&traced, fault);
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            story.check_log(&bench.dir());
+        }));
+        if let Err(panic) = found {
+            println!("{fault:?} {}\n{}", traced.trace, traced.told());
+            std::panic::resume_unwind(panic);
+        }
+        tally.lock().expect("no run panicked").add(fault, hit, &story);
+        if hit || !fault.must_hit {
+            return;
+        }
+        assert!(attempt < ATTEMPTS, "strace injected nothing: {fault:?}");
+    }
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn every_call_that_a_trace_shows_may_fail_at_every_occurrence() {
+    if !is_there("strace") {
+        return println!("SKIPPED: strace -e inject: there is no strace");
+    }
+    let scratch = scratch();
+    let plan = plan(&Bench::new(scratch.path(), 0));
+    let began = std::time::Instant::now();
+    let tally = Mutex::new(Tally::default());
+    on_benches(&plan, |bench, fault| fail(bench, fault, &tally));
+    let tally = tally.into_inner().unwrap();
+    println!("{tally:?}");
+    for (call, _) in ERRORS {
+        assert!(tally.hit.get(call).is_some_and(|hit| *hit > 0), "{call} was never failed");
+    }
+    let injected: usize = tally.hit.values().sum();
+    println!("FIGURE runs under strace -e inject: {} runs", tally.runs);
+    println!("FIGURE of which saw their call fail (INJECTED): {injected} runs");
+    println!("FIGURE seconds of them: {:.1} s", began.elapsed().as_secs_f64());
+    assert!(tally.runs >= RUNS_MIN && injected >= RUNS_MIN, "{tally:?}");
+    assert!(tally.repeated * 20 < tally.runs && tally.not_reached * 10 < tally.runs, "{tally:?}");
+    assert!(tally.hit["ftruncate"] >= 10, "cuts that fail: {tally:?}");
+    assert!(tally.acknowledged > 10 * tally.runs as u64, "{tally:?}");
+    assert!(tally.not_written > 0 && tally.indeterminate > 0 && tally.refused > 0, "{tally:?}");
+}

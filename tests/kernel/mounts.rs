@@ -1,0 +1,222 @@
+//! File systems of the test's own. They are mounted in a mount namespace that
+//! only this test is in, so that nothing of them outlives it, and each is taken
+//! down in order when it is dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::strace::is_there;
+
+/// Set where the test runs in a namespace of its own.
+const INSIDE: &str = "SHARDWAL_TEST_KERNEL_INSIDE";
+/// No step of mounting takes as long.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a test needs beside a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// To mount a tmpfs: a user namespace gives that to anybody.
+    Tmpfs,
+    /// To mount a block device.
+    Root,
+}
+
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+}
+
+/// Whether to go on: inside the namespace. Outside, the test is run again in
+/// one, and its end is this one's; where that cannot be, it is skipped.
+pub(crate) fn inside(test: &str, rights: Rights) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let flags: &[&str] = match (is_root(), rights) {
+        (true, _) => &["-m"],
+        (false, Rights::Tmpfs) => &["-Urm"],
+        (false, Rights::Root) => {
+            println!("SKIPPED: {test}: only root may mount a block device");
+            return false;
+        }
+    };
+    let tried = Command::new("unshare").args(flags).arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        println!("SKIPPED: {test}: unshare {} is refused", flags[0]);
+        return false;
+    }
+    let program = std::env::current_exe().expect("a test has a program");
+    let ended = Command::new("unshare")
+        .args(flags)
+        .arg(program)
+        .args(["--exact", test, "--include-ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .status();
+    assert!(ended.expect("unshare runs").success(), "{test} failed in its namespace");
+    false
+}
+
+/// Runs a command; it must succeed. Returns what it printed.
+fn run(command: &[&str]) -> String {
+    let output = Command::new(command[0]).args(&command[1..]).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Tries once more until it succeeds: a device may be busy for a moment.
+fn insist(command: &[&str]) {
+    let began = Instant::now();
+    loop {
+        let output = Command::new(command[0]).args(&command[1..]).output();
+        if output.is_ok_and(|output| output.status.success()) {
+            return;
+        }
+        // No panic in a drop: the namespace takes it down in the end.
+        if began.elapsed() > LIMIT {
+            return println!("{command:?} does not succeed");
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("scratch paths are text")
+}
+
+/// A mount point.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    dir: PathBuf,
+}
+
+impl Mount {
+    /// A tmpfs of so many KiB and names.
+    pub(crate) fn tmpfs(scratch: &Path, kib: u64, inodes: u64) -> Self {
+        let mount = Self::at(scratch);
+        let size = format!("size={kib}k,nr_inodes={inodes}");
+        run(&["mount", "-t", "tmpfs", "-o", &size, "none", text(&mount.dir)]);
+        mount
+    }
+
+    /// An ext4 of so many KiB in a file; `None` where there is no loop device.
+    pub(crate) fn ext4(scratch: &Path, kib: u64) -> Option<Self> {
+        let free = Command::new("losetup").arg("-f").output();
+        if !free.is_ok_and(|free| free.status.success()) {
+            return None;
+        }
+        let image = scratch.join("image");
+        let file = fs::File::create(&image).expect("the scratch directory is ours");
+        file.set_len(kib << 10).expect("there is room");
+        run(&["mkfs.ext4", "-q", "-F", "-m", "0", text(&image)]);
+        let mount = Self::at(scratch);
+        run(&["mount", "-o", "loop", text(&image), text(&mount.dir)]);
+        Some(mount)
+    }
+
+    fn at(scratch: &Path) -> Self {
+        let dir = scratch.join("mount");
+        fs::create_dir_all(&dir).expect("the scratch directory is ours");
+        Self { dir }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        insist(&["umount", text(&self.dir)]);
+    }
+}
+
+/// An ext4 on a device whose writes fail while a file stands beside it: nbdkit
+/// answers the requests of nbdfuse, which shows the device as a file.
+#[derive(Debug)]
+pub(crate) struct FaultyDevice {
+    scratch: PathBuf,
+    /// Dropped first: mount, loop device, then the process behind them.
+    mount: Option<Mount>,
+    device: String,
+    nbdfuse: Child,
+}
+
+impl FaultyDevice {
+    /// The tools that are missing.
+    pub(crate) fn missing() -> Vec<&'static str> {
+        let tools = ["nbdkit", "nbdfuse", "fusermount3", "mkfs.ext4", "losetup"];
+        let is_missing = |tool: &&str| match *tool {
+            "mkfs.ext4" => Command::new(tool).arg("-V").output().is_err(),
+            tool => !is_there(tool),
+        };
+        let mut missing: Vec<_> = tools.into_iter().filter(is_missing).collect();
+        missing.extend((!Path::new("/dev/fuse").exists()).then_some("/dev/fuse"));
+        missing
+    }
+
+    pub(crate) fn new(scratch: &Path) -> Self {
+        let file = scratch.join("device");
+        fs::write(&file, b"").expect("the scratch directory is ours");
+        let inject = format!("error-pwrite-file={}", text(&scratch.join("INJECT")));
+        let nbdfuse = Command::new("nbdfuse")
+            .arg(&file)
+            .args(["--command", "nbdkit", "-s", "--exit-with-parent", "--filter=error"])
+            .args(["memory", "64M", "error-pwrite=EIO", "error-pwrite-rate=100%", &inject])
+            // It tells of each error that it injects.
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nbdfuse starts");
+        let scratch = scratch.to_path_buf();
+        let device = String::new();
+        let mut faulty = Self { scratch, mount: None, device, nbdfuse };
+        let began = Instant::now();
+        while fs::metadata(&file).expect("it is there").len() == 0 {
+            assert!(began.elapsed() < LIMIT, "nbdfuse shows no device");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        run(&["mkfs.ext4", "-q", "-F", text(&file)]);
+        faulty.device = run(&["losetup", "-f", "--show", text(&file)]);
+        faulty.mount();
+        faulty
+    }
+
+    fn mount(&mut self) {
+        let mount = Mount::at(&self.scratch);
+        run(&["mount", &self.device, text(mount.dir())]);
+        self.mount = Some(mount);
+    }
+
+    /// Nothing of it is in the page cache afterwards.
+    pub(crate) fn mount_again(&mut self) {
+        self.mount = None;
+        self.mount();
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.mount.as_ref().expect("it is mounted").dir().join("log")
+    }
+
+    /// Whether its writes fail from now on.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        let file = self.scratch.join("INJECT");
+        let done = if failing { fs::write(file, b"") } else { fs::remove_file(file) };
+        done.expect("the scratch directory is ours");
+    }
+}
+
+impl Drop for FaultyDevice {
+    fn drop(&mut self) {
+        fs::remove_file(self.scratch.join("INJECT")).ok();
+        self.mount = None;
+        if !self.device.is_empty() {
+            insist(&["losetup", "-d", &self.device]);
+        }
+        insist(&["fusermount3", "-u", text(&self.scratch.join("device"))]);
+        self.nbdfuse.wait().ok();
+    }
+}

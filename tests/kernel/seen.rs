@@ -1,0 +1,219 @@
+//! What the kernel saw, held against the rules of the log: a trace is the one
+//! witness of a sync that was left out, for real file systems forgive it as
+//! long as the machine runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::inject::on_benches;
+use crate::story::Story;
+use crate::strace::is_there;
+use crate::workload::SCRIPT;
+
+/// A call that has returned, as `strace -f -y -Y` prints it.
+#[derive(Debug)]
+struct Call<'a> {
+    thread: &'a str,
+    name: &'a str,
+    arguments: String,
+    result: String,
+}
+
+impl Call<'_> {
+    fn succeeded(&self) -> bool {
+        !self.result.starts_with('-')
+    }
+
+    /// The path of its first descriptor, or the first that is quoted.
+    fn path(&self) -> &str {
+        let between = |open: char, close: char| {
+            let (_, rest) = self.arguments.split_once(open)?;
+            rest.split_once(close).map(|(path, _)| path)
+        };
+        let named = matches!(self.name, "openat" | "mkdir" | "rename" | "unlink");
+        let found = if named { between('"', '"') } else { between('<', '>') };
+        found.unwrap_or_default()
+    }
+}
+
+/// The calls in the order of their returns.
+fn calls(trace: &str) -> Vec<Call<'_>> {
+    let mut begun: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if let Some(begins) = call.strip_suffix(" <unfinished ...>") {
+            begun.extend(begins.split_once('(').map(|begins| (thread, begins)));
+            continue;
+        }
+        let whole = match call.strip_prefix("<... ") {
+            Some(rest) => begun
+                .remove(thread)
+                .zip(rest.split_once(" resumed>"))
+                .map(|((name, arguments), (_, rest))| (name, format!("{arguments}{rest}"))),
+            None => call.split_once('(').map(|(name, rest)| (name, rest.to_owned())),
+        };
+        let Some((name, rest)) = whole else { continue };
+        if let Some((arguments, result)) = rest.rsplit_once(" = ") {
+            let (arguments, result) = (arguments.to_owned(), result.to_owned());
+            calls.push(Call { thread, name, arguments, result });
+        }
+    }
+    calls
+}
+
+/// W2 STICKY: a segment whose sync has failed is never synced again. After an
+/// interruption the standard library asks again by itself.
+pub(crate) fn failed_syncs_are_final(trace: &str) {
+    let mut failed = BTreeSet::new();
+    for call in calls(trace) {
+        let path = call.path().to_owned();
+        match call.name {
+            "fdatasync" if path.ends_with(".wal") => {
+                assert!(!failed.contains(&path), "{path} is synced again:\n{trace}");
+                if !call.succeeded() && !call.result.contains("EINTR") {
+                    failed.insert(path);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is not durable yet, and who made it so.
+#[derive(Debug, Default)]
+struct Volatile {
+    /// Files with bytes that were not synced, by the thread that wrote them.
+    files: BTreeMap<String, BTreeSet<String>>,
+    /// Names whose directory was not synced.
+    names: BTreeSet<String>,
+    /// Segments that this open has made, or advised out of the cache.
+    fresh: BTreeSet<String>,
+    /// Whether a single record is under way: what else its writer has written
+    /// is synced.
+    alone: bool,
+    /// What was checked.
+    acknowledgements: usize,
+    reads: usize,
+    opens: usize,
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+impl Volatile {
+    fn see(&mut self, call: &Call<'_>) {
+        let path = call.path().to_owned();
+        match call.name {
+            "write" => self.told(call),
+            _ if !call.succeeded() => {}
+            "pwrite64" => {
+                let writer = call.thread.to_owned();
+                self.files.entry(path).or_default().insert(writer);
+            }
+            "fdatasync" => drop(self.files.remove(&path)),
+            "fsync" => self.names.retain(|name| parent(name) != path),
+            "mkdir" => drop(self.names.insert(path)),
+            "openat" => self.opened(call, path),
+            "rename" => self.renamed(call, &path),
+            "unlink" => {
+                self.files.remove(&path);
+                self.names.remove(&path);
+            }
+            "fadvise64" if call.arguments.contains("POSIX_FADV_DONTNEED") => {
+                self.fresh.insert(path);
+            }
+            "pread64" => self.read(&path),
+            _ => {}
+        }
+    }
+
+    fn opened(&mut self, call: &Call<'_>, path: String) {
+        if call.arguments.contains("O_CREAT") && !path.ends_with("LOCK") {
+            self.fresh.insert(path.clone());
+            self.names.insert(path);
+        }
+    }
+
+    fn renamed(&mut self, call: &Call<'_>, from: &str) {
+        let to = call.arguments.split('"').nth(3).unwrap_or_default().to_owned();
+        let unsynced = self.files.remove(from);
+        assert!(unsynced.is_none(), "{from} is renamed before it is synced");
+        self.names.remove(from);
+        self.fresh.insert(to.clone());
+        self.names.insert(to);
+    }
+
+    /// R3 FRESH: an open reads what was there before past the cache; what it has
+    /// read once so may be read again.
+    fn read(&mut self, path: &str) {
+        if path.ends_with(".wal") {
+            assert!(self.fresh.contains(path), "{path} is read from the cache by an open");
+            self.reads += 1;
+        }
+    }
+
+    /// The child tells something: what must be durable by then?
+    fn told(&mut self, call: &Call<'_>) {
+        let Some((_, told)) = call.arguments.split_once("\"> ") else { return };
+        let told = told.split("\\n").next().unwrap_or_default();
+        if told.starts_with("opening") {
+            self.fresh.clear();
+        } else if let Some(records) = told.strip_prefix("append ") {
+            self.alone = !records.contains(' ');
+        } else if told.starts_with("opened") || told.starts_with("truncated ok") {
+            assert!(self.names.is_empty(), "names are not durable: {self:?}");
+            self.opens += 1;
+        } else if let Some(rest) = told.strip_prefix("answer kept ") {
+            let shard = rest.split(' ').next().unwrap_or_default();
+            if self.alone {
+                self.acknowledged(&format!("<shardwal-{shard}>"));
+            }
+        }
+    }
+
+    /// C2 DURABLE: all that the shard's writer wrote is, and the names of it.
+    fn acknowledged(&mut self, writer: &str) {
+        let by_writer =
+            |(_, by): &(&String, &BTreeSet<String>)| by.iter().any(|w| w.ends_with(writer));
+        let unsynced: Vec<_> = self.files.iter().filter(by_writer).collect();
+        assert!(unsynced.is_empty(), "acknowledged and not synced: {unsynced:?}");
+        self.acknowledgements += 1;
+    }
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn the_kernel_sees_every_sync_before_what_it_makes_true_is_told() {
+    if !is_there("strace") {
+        return println!("SKIPPED: a trace of every sync: there is no strace");
+    }
+    const RUNS: usize = 12;
+    let checked = std::sync::Mutex::new((0, 0));
+    on_benches(&[(); RUNS], |bench, ()| {
+        let calls_seen =
+            "trace=openat,mkdir,rename,unlink,pwrite64,pread64,fdatasync,fsync,fadvise64,write";
+        let options = ["-y", "-Y", "-s", "64", "-e", calls_seen].map(str::to_owned);
+        let traced = bench.run(SCRIPT, &options);
+        let mut volatile = Volatile::default();
+        // With the directory that holds the log's own name.
+        let dir = parent(&bench.dir().to_string_lossy()).to_owned();
+        for call in calls(&traced.trace) {
+            if call.name == "write" || call.arguments.contains(&dir) {
+                volatile.see(&call);
+            }
+        }
+        assert!(volatile.reads > 0 && volatile.opens == 3, "{volatile:?}\n{}", traced.trace);
+        let mut story = Story::default();
+        story.hear_all(&traced.told());
+        let mut checked = checked.lock().unwrap();
+        *checked = (checked.0 + volatile.acknowledgements, checked.1 + volatile.reads);
+    });
+    let (acknowledgements, reads) = *checked.lock().unwrap();
+    println!(
+        "FIGURE acknowledgements that a trace shows after their sync: {acknowledgements} acknowledgements"
+    );
+    println!("FIGURE reads by an open that a trace shows past the cache: {reads} reads");
+    assert!(acknowledgements >= 10 * RUNS, "{acknowledgements}");
+}
