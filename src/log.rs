@@ -248,7 +248,9 @@ impl ShardedWal {
         let current = self.shards.iter().map(|shard| ShardPlan {
             folder: shard.folder().clone(),
             from: *shard.purged_below().lock(),
-            to: shard.acknowledged_below(),
+            // A sync is known a moment before what it acknowledges: whoever has
+            // waited for a barrier finds what it covers.
+            to: shard.acknowledged_below().max(shard.durable_below()),
             segments: shard.catalogue().lock().clone(),
         });
         for mut plan in old.chain(current) {

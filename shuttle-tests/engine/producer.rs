@@ -12,8 +12,8 @@ use shardwal::{AppendError, BatchError, Cause, Completion, Position, ShardedWal}
 use shuttle::future::block_on;
 
 use crate::scene::{SHARDS, below, coin, saw};
-use crate::support::Found;
 use crate::support::ledger::{Ledger, Parts};
+use crate::support::{Found, replayed};
 
 /// Long enough that it passes only when the schedule says so.
 const A_WHILE: Duration = Duration::from_millis(1);
@@ -283,6 +283,9 @@ impl Book {
                     self.all_queued_is_there();
                 }
                 self.ledger.flushed();
+                if self.weather == Weather::Fair {
+                    self.assert_all_is_read(&replayed(log).by_key());
+                }
             }
             Err(error) => assert!(self.weather != Weather::Fair, "a barrier: {error}"),
         }
@@ -297,6 +300,15 @@ impl Book {
         self.ledger.check(&mine);
         self.check_gapless(&indices);
         mine.records.len()
+    }
+
+    /// What a barrier covers is found by a replay beside the writers.
+    fn assert_all_is_read(&self, found: &BTreeMap<u64, Vec<u64>>) {
+        for key in &self.keys {
+            let found = found.get(key).map_or(0, |indices| indices.len() as u64);
+            let absent = self.absent.iter().filter(|(of, _)| of == key).count() as u64;
+            assert_eq!(found, self.ledger.len(*key) - absent, "key {key} after a barrier");
+        }
     }
 
     /// R1 REPLAY: what a key has in the log is a prefix of what it appended.
