@@ -194,9 +194,12 @@ impl FrameReader {
 }
 
 /// Whether a frame holds what its kind should: records as many as its header
-/// says, that fill it; nothing in a seal or a gap; anything in what may be skipped.
+/// says, at least one, that fill it; nothing in a seal or a gap; anything in what may be
+/// skipped. Without a record it would only move the sequence on, which nothing
+/// that is copied could say again.
 pub(crate) fn is_consistent(frame: &Frame) -> bool {
     match frame.header.kind {
+        FrameKind::Records if frame.header.records == 0 => return false,
         FrameKind::Records => {}
         FrameKind::Seal | FrameKind::Gap => {
             return frame.header.records == 0 && frame.body.is_empty();
