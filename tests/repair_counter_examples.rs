@@ -192,3 +192,20 @@ fn a_log_that_was_torn_behind_refused_numbers_opens_twice() {
         assert_eq!(sequences(&raw::read(&disk).unwrap().0), Vec::from_iter(0..14));
     }
 }
+
+/// The same, and the shard count changes at that very open: the old shard is
+/// replayed as far as it goes.
+#[test]
+fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
+    let disk = rolled_to(20);
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    assert_eq!(log.recovery().shards[0].next_sequence, 14);
+    let found = std::sync::atomic::AtomicU64::new(0);
+    let count = |_: &shardwal::Record<'_>| {
+        found.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, std::convert::Infallible>(())
+    };
+    log.replay(shardwal::ReplayOptions::default(), count).unwrap();
+    assert_eq!(found.into_inner(), 14);
+    log.close().unwrap();
+}
