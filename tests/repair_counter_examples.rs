@@ -209,3 +209,19 @@ fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
     assert_eq!(found.into_inner(), 14);
     log.close().unwrap();
 }
+
+/// A shard's first segment, made anew behind a purge mark, and rotten again.
+#[test]
+fn a_first_segment_that_a_repair_made_begins_where_the_first_does() {
+    let disk = lives(2);
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    log.truncate_before(&Checkpoint::new(1, [5])).unwrap();
+    log.close().unwrap();
+    disk.remove_file(segment_path(1, 0, 1));
+    let (report, rows) = repair(&disk);
+    assert_eq!((report.lost_sequences(), sequences(&rows)), (5, Vec::from_iter(10..20)));
+    assert_eq!(raw::read(&disk).unwrap().1.shards[0].gap_sequences, 5);
+    rot_header(&disk, 1);
+    let (report, rows) = repair(&disk);
+    assert_eq!((report.lost_sequences(), sequences(&rows)), (0, Vec::from_iter(10..20)));
+}

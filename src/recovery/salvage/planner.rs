@@ -126,8 +126,9 @@ impl Planner<'_> {
         }
         let Hole { number, told, .. } = *hole;
         let identity = self.folder.identity.with_number(number);
-        let mut header =
-            SegmentHeader { identity, first_sequence: self.here, predecessor: self.last };
+        // That a shard's first begins at 0 is what the next repair goes by.
+        let first_sequence = if number == 1 { 0 } else { self.here };
+        let mut header = SegmentHeader { identity, first_sequence, predecessor: self.last };
         if let Some(base) = hole.first_sequence.filter(|base| *base >= self.here) {
             // Its header says what is missing before it.
             let _gap = self.lose(number, 0, base, "the segment's header cannot be read");
