@@ -7,12 +7,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
 use crate::progress::Answer;
 use crate::shard::WalShard;
-use crate::sync::Arc;
+use crate::sync::{Arc, now};
 use crate::waiters::Waiter;
 
 /// The outcome of one append: wait for it, await it, or drop it.
@@ -90,7 +90,7 @@ impl<'log> Completion<'log> {
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<Position, AppendError>> {
         match &self.state {
             State::Queued { shard, ticket } => {
-                let deadline = Instant::now().checked_add(timeout);
+                let deadline = now().checked_add(timeout);
                 let answer = shard.lane().progress.wait(*ticket, deadline)?;
                 Some(shard.outcome(*ticket, answer))
             }

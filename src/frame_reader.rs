@@ -133,16 +133,18 @@ impl FrameReader {
         Ok(Ok(Frame { header, offset, body }))
     }
 
-    /// The next whole frame that begins anywhere behind the place where reading
-    /// stopped.
+    /// The next whole frame that begins anywhere from the place where reading
+    /// stopped. The work is linear in the length whatever the bytes are: no
+    /// body is read twice, for a header that is vouched for says where the next
+    /// frame begins.
     pub(crate) fn find(&mut self) -> io::Result<Option<Frame>> {
-        let mut from = self.at + 1;
-        while let Some(at) = find_header(self.file.as_ref(), self.seed, from, self.end)? {
+        let mut from = self.at;
+        while let Some((at, end)) = find_header(self.file.as_ref(), self.seed, from, self.end)? {
             self.back_to(at);
             if let Ok(frame) = self.next()? {
                 return Ok(Some(frame));
             }
-            from = at + 1;
+            from = end;
         }
         Ok(None)
     }
@@ -192,9 +194,12 @@ impl FrameReader {
 }
 
 /// Whether a frame holds what its kind should: records as many as its header
-/// says, that fill it; nothing in a seal or a gap; anything in what may be skipped.
+/// says, at least one, that fill it; nothing in a seal or a gap; anything in what may be
+/// skipped. Without a record it would only move the sequence on, which nothing
+/// that is copied could say again.
 pub(crate) fn is_consistent(frame: &Frame) -> bool {
     match frame.header.kind {
+        FrameKind::Records if frame.header.records == 0 => return false,
         FrameKind::Records => {}
         FrameKind::Seal | FrameKind::Gap => {
             return frame.header.records == 0 && frame.body.is_empty();
@@ -241,11 +246,21 @@ pub(crate) fn search_remains(
     Ok(remains)
 }
 
-/// Where the first frame header at or behind `from` stands.
-fn find_header(file: &dyn DiskFile, seed: u32, from: u64, end: u64) -> io::Result<Option<u64>> {
-    search(file, seed, from, end, |at, found| match found {
-        Some(_) => ControlFlow::Break(at),
-        None => ControlFlow::Continue(()),
+/// Where the first frame at or behind `from` stands that ends before `end`, by
+/// its header.
+fn find_header(
+    file: &dyn DiskFile,
+    seed: u32,
+    from: u64,
+    end: u64,
+) -> io::Result<Option<(u64, u64)>> {
+    search(file, seed, from, end, |at, found| {
+        let Some(header) = found else { return ControlFlow::Continue(()) };
+        let frame_end = at + FRAME_HEADER_BYTES as u64 + u64::from(header.body_bytes);
+        if header.body_bytes as usize > FRAME_BODY_MAX || frame_end > end {
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break((at, frame_end))
     })
 }
 
@@ -258,7 +273,7 @@ fn search<R>(
     end: u64,
     mut found: impl FnMut(u64, Option<FrameHeader>) -> ControlFlow<R>,
 ) -> io::Result<Option<R>> {
-    const CHUNK: usize = 1 << 20;
+    const CHUNK: usize = 64 << 10;
     const RUN: usize = 64;
     let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
     let mut chunk = vec![0; left.min(CHUNK + FRAME_HEADER_BYTES)];

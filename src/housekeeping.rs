@@ -9,12 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-
 use crate::disk::Disk;
 use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
 use crate::space::Space;
-use crate::sync::{Arc, JoinHandle, spawn};
+use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crate::sync::{Arc, JoinHandle, now, spawn};
 use crate::writer::Lane;
 
 /// How long a shard must have been idle to be sealed.
@@ -80,7 +79,7 @@ impl Housekeeping {
         let Self { chores, inbox } = self;
         drop(chores);
         let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
-        let since = Instant::now();
+        let since = now();
         let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
         let lanes = lanes.into_iter().map(idle).collect();
         let keeper = Keeper { disk, inbox, space, sync: interval.is_some(), tick, lanes };
@@ -108,15 +107,15 @@ struct Idle {
 impl Keeper {
     fn serve(mut self) {
         let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
-        let mut next_tick = Instant::now() + self.tick;
-        let mut next_look = Instant::now() + look_each;
+        let mut next_tick = now() + self.tick;
+        let mut next_look = now() + look_each;
         loop {
             match self.inbox.recv_deadline(next_tick.min(next_look)) {
                 Ok(chore) => self.prepare(chore),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = Instant::now();
+            let now = now();
             if now >= next_look {
                 self.look();
                 next_look = now + look_each;

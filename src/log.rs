@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ use crate::shard::WalShard;
 use crate::space::Space;
 use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
-use crate::sync::{Arc, JoinHandle, Mutex};
+use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::{OldShard, TruncateReport, truncate};
 use crate::waiters::Waiter;
 
@@ -139,7 +139,7 @@ impl ShardedWal {
         payload: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<Completion<'_>, Refused> {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = now().checked_add(timeout);
         let payload = self.space.admit(payload.into())?;
         self.shard(key).append(key, payload, deadline)
     }
@@ -248,7 +248,9 @@ impl ShardedWal {
         let current = self.shards.iter().map(|shard| ShardPlan {
             folder: shard.folder().clone(),
             from: *shard.purged_below().lock(),
-            to: shard.acknowledged_below(),
+            // A sync is known a moment before what it acknowledges: whoever has
+            // waited for a barrier finds what it covers.
+            to: shard.acknowledged_below().max(shard.durable_below()),
             segments: shard.catalogue().lock().clone(),
         });
         for mut plan in old.chain(current) {

@@ -90,7 +90,10 @@ fn start(
         Ok(None)
     })?;
     for (shard, settled) in report.shards.iter_mut().zip(&settled) {
-        shard.copied_records = settled.as_ref().map_or(0, |settled| settled.copied);
+        if let Some(settled) = settled {
+            shard.copied_records = settled.copied;
+            shard.next_sequence = settled.next_sequence;
+        }
     }
     let (mut old, mut current) = (Vec::new(), Vec::new());
     for (found, settled) in found.into_iter().zip(settled) {
@@ -111,15 +114,14 @@ fn start(
 }
 
 fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
-    let next_sequence = found.survey.next_sequence;
-    let segments = match settled {
-        None => found.survey.segments,
+    let (next_sequence, segments) = match settled {
+        None => (found.survey.next_sequence, found.survey.segments),
         Some(mut settled) => {
             if let Some(last) = settled.segments.last_mut() {
-                last.next_sequence = Some(next_sequence);
+                last.next_sequence = Some(settled.next_sequence);
                 last.end = settled.position;
             }
-            settled.segments
+            (settled.next_sequence, settled.segments)
         }
     };
     OldShard {

@@ -1,16 +1,9 @@
 //! One thing done to each of many, on as many threads as there are cores.
 
-use std::num::NonZero;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// How many threads run at once. Asked for once: on Linux the answer is read
-/// from files of the control group, which takes longer than a small log.
-pub(crate) fn cores() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
-}
+use crate::sync::cores;
 
 /// The results in the items' order, or the first error in that order. A panic
 /// is passed on.

@@ -15,10 +15,10 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
-use crate::parallel::cores;
 use crate::recovery::Folder;
 use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::segment_writer::SegmentMeta;
+use crate::sync::cores;
 use crate::trace;
 
 /// A thread's chunk is between these, as the memory limit allows.

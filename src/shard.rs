@@ -13,7 +13,7 @@ use crate::purge::PurgeMark;
 use crate::recovery::Folder;
 use crate::segment_writer::Catalogue;
 use crate::stats::{Observer, Recorder};
-use crate::sync::{Arc, JoinHandle, Mutex};
+use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::Purge;
 use crate::waiters::Waiter;
 use crate::writer::{Entry, Lane, batch_body_bytes};
@@ -126,7 +126,7 @@ impl WalShard {
     ) -> Result<Completion<'_>, Refused> {
         match self.try_append(key, payload) {
             Err(Refused { payload, cause: Cause::QueueFull | Cause::SegmentNotReady })
-                if deadline.is_none_or(|deadline| deadline > Instant::now()) =>
+                if deadline.is_none_or(|deadline| deadline > now()) =>
             {
                 self.append_when_there_is_room(key, payload, deadline)
             }

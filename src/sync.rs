@@ -1,19 +1,52 @@
-//! The one facade over std and loom: atomics, cells, locks, parking, threads.
+//! The one facade over std, loom and shuttle: atomics, cells, locks, channels,
+//! parking, threads, the clock that deadlines go by.
 //!
-//! Nothing else in the crate names `std::sync::atomic`, `std::thread` or
-//! `loom`. It knows no policy: what is stored with which ordering is said
-//! where it is stored.
+//! Nothing else in the crate names `std::sync::atomic`, `std::thread`, `loom`
+//! or `shuttle`. It knows no policy: what is stored with which ordering is
+//! said where it is stored.
 
 pub(crate) use imp::*;
+
+#[cfg(shuttle)]
+#[path = "sync/shuttle.rs"]
+mod imp;
+
+/// Channels for what is seldom: the lane to the housekeeping thread. Neither
+/// loom nor shuttle can look into crossbeam's; loom's models use none.
+#[cfg(not(shuttle))]
+pub(crate) mod channel {
+    pub(crate) use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+}
 
 /// `Arc` is std's under loom too: loom's models our use of an `Arc`, not
 /// `Arc` itself, and `Waker::from` takes std's.
 pub(crate) use std::sync::Arc;
 
+/// Without loom nobody follows what is done to a cell.
 #[cfg(not(loom))]
+mod cell {
+    /// An `UnsafeCell` whose accesses loom can follow.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Hands out the pointer for writing; the caller vouches that nobody
+        /// else has access meanwhile.
+        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+            access(self.0.get())
+        }
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
 mod imp {
-    use std::cell::UnsafeCell as StdUnsafeCell;
     use std::io;
+    use std::num::NonZero;
+    use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
@@ -23,20 +56,19 @@ mod imp {
     pub(crate) use std::thread_local as per_thread;
     use std::time::Instant;
 
-    /// An `UnsafeCell` whose accesses loom can follow.
-    #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(StdUnsafeCell<T>);
+    pub(crate) use super::cell::UnsafeCell;
 
-    impl<T> UnsafeCell<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(StdUnsafeCell::new(value))
-        }
+    /// The clock that deadlines go by.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
 
-        /// Hands out the pointer for writing; the caller vouches that nobody
-        /// else has access meanwhile.
-        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
-            access(self.0.get())
-        }
+    /// How many threads run at once. Asked for once: on Linux the answer is
+    /// read from files of the control group, which takes longer than a small
+    /// log.
+    pub(crate) fn cores() -> usize {
+        static CORES: OnceLock<usize> = OnceLock::new();
+        *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
     }
 
     /// A mutex that a panic elsewhere does not spoil: each critical section
@@ -97,6 +129,16 @@ mod imp {
     pub(crate) use loom::thread::JoinHandle;
     use std::io;
     use std::time::Instant;
+
+    /// A model has one clock, the machine's, and no deadlines.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// Threads that the facade does not start are none of a model's.
+    pub(crate) fn cores() -> usize {
+        1
+    }
 
     /// A turn for the others is no event: loom plays every order as it is.
     pub(crate) fn yield_now() {}

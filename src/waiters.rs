@@ -16,7 +16,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use crate::sync::{
-    Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence, per_thread,
+    Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence, now, per_thread,
 };
 
 /// Wakes every waiter, whatever it waits for.
@@ -141,7 +141,7 @@ impl WaitList {
                 if let Some(result) = ready() {
                     return Some(result);
                 }
-                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                if deadline.is_some_and(|deadline| deadline <= now()) {
                     return None;
                 }
                 if !waiter.is_enrolled() {

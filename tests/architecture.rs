@@ -113,8 +113,8 @@ fn every_label_stands_in_code_in_a_model_and_in_a_test() {
 }
 
 #[test]
-fn std_and_loom_are_named_in_the_facade_alone() {
-    let outside = ["sync.rs", "stats/recorder.rs", "replay.rs", "parallel.rs"];
+fn std_loom_and_shuttle_are_named_in_the_facade_alone() {
+    let outside = ["sync.rs", "sync/shuttle.rs", "stats/recorder.rs", "replay.rs", "parallel.rs"];
     for (path, text) in sources("src") {
         let path = within(&path);
         if outside.contains(&path.as_str())
@@ -124,9 +124,17 @@ fn std_and_loom_are_named_in_the_facade_alone() {
             continue;
         }
         for line in code(&text) {
-            let modelled = !line.contains("cfg(loom)") && !line.contains("cfg(not(loom))");
-            let names = ["std::sync::atomic", "std::thread", "loom::", "std::sync::Mutex"];
-            let named = names.iter().find(|name| line.contains(**name) && modelled);
+            let names = [
+                "std::sync::atomic",
+                "std::thread",
+                "std::sync::Mutex",
+                "std::sync::Condvar",
+                "std::sync::mpsc",
+                "crossbeam_channel",
+                "loom::",
+                "shuttle",
+            ];
+            let named = names.iter().find(|name| line.contains(**name));
             assert!(
                 named.is_none() || line.contains("available_parallelism"),
                 "{path} names {named:?}: {line}"

@@ -234,3 +234,16 @@ fn a_generation_that_was_never_named_is_made_anew() {
 fn power_cut(call: Call) -> Fault {
     Fault::new(call, 1, FaultKind::PowerCut)
 }
+
+/// Found by the fuzz target `frame_reader`: the sequence went on from it, what
+/// was appended then was acknowledged, and the next open could not reach it.
+#[test]
+fn a_frame_of_no_records_that_jumps_ahead_is_no_frame() {
+    let (disk, mut segment) = victim();
+    push_frame(&mut segment, 1, 0, 0xffff_0000, u32::MAX, b"");
+    disk.write_file(segment_path(1, 0, 1), &segment);
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    assert_eq!(log.append(6, "on").wait().unwrap().sequence, 6);
+    log.close().unwrap();
+    assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 6]);
+}

@@ -3,59 +3,16 @@
 //!
 //! Holds R1 REPLAY, W1 PREFIX, R3 FRESH (ARCHITECTURE.md).
 
+mod history;
 mod support;
 
+use history::{End, Life, Step, run};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestRng, TestRunner};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{Checkpoint, Completion, Config, Durability, OpenError, ShardedWal};
-use support::ledger::Ledger;
-use support::{EIO, Random, must_end, replayed, seed, try_replayed};
-
-/// What happens while the log is open.
-#[derive(Clone, Debug)]
-enum Step {
-    Append {
-        key: u64,
-        length: usize,
-        wait: bool,
-    },
-    Batch {
-        keys: Vec<u64>,
-        length: usize,
-    },
-    Flush,
-    Remember,
-    Truncate {
-        at_remembered: bool,
-    },
-    FullDisk(bool),
-    /// At so many calls from now.
-    Fault {
-        nth: u64,
-        kind: FaultKind,
-    },
-}
-
-/// How it ends.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Close,
-    Drop,
-    Kill,
-    PowerLoss(u64),
-}
-
-/// Once open, used and ended; then opened again, perhaps not at once.
-#[derive(Clone, Debug)]
-struct Life {
-    steps: Vec<Step>,
-    end: End,
-    shards: usize,
-    /// The next open is cut short at this call, if it makes so many.
-    open_cut: Option<(u64, FaultKind, End)>,
-}
+use shardwal::Durability;
+use shardwal::disk::sim::FaultKind;
+use support::{EIO, must_end, seed};
 
 fn step() -> impl Strategy<Value = Step> {
     let key = 0..4_u64;
@@ -100,154 +57,6 @@ fn durability() -> impl Strategy<Value = Durability> {
     let hour = std::time::Duration::from_secs(3600);
     let modes = [Durability::Sync, Durability::Os, Durability::Interval(hour)];
     proptest::sample::select(modes.to_vec())
-}
-
-struct Model {
-    durability: Durability,
-    ledger: Ledger,
-    remembered: Option<Checkpoint>,
-}
-
-impl Model {
-    fn config(&self, disk: &SimDisk, shards: usize) -> Config {
-        support::config(disk).shards(shards).durability(self.durability)
-    }
-
-    /// One life; returns the disk as the next one finds it.
-    fn live(&mut self, disk: &SimDisk, log: ShardedWal, life: &Life) -> SimDisk {
-        let mut waiting = Vec::new();
-        for step in &life.steps {
-            self.step(disk, &log, step, &mut waiting);
-        }
-        let mut after = match life.end {
-            End::Close => log.close().is_ok().then(|| disk.clone()),
-            End::Drop | End::Kill | End::PowerLoss(_) => None,
-        };
-        if after.is_some() {
-            self.settle(&mut waiting);
-            self.ledger.flushed();
-        }
-        if let End::Kill | End::PowerLoss(_) = life.end {
-            after = Some(self.die(disk, life.end));
-        }
-        // What is answered from here on was decided before the death.
-        self.settle(&mut waiting);
-        drop(log);
-        if disk.fired() > 0 {
-            // A sync may have failed, and with it what was only written.
-            self.ledger.lose_power();
-        }
-        let after = after.unwrap_or_else(|| disk.clone());
-        // A fault may have killed the machine before the end that was planned.
-        let after = if after.calls(Call::Any) > 0 { after.kill() } else { after };
-        after.set_capacity(None);
-        after
-    }
-
-    fn die(&mut self, disk: &SimDisk, end: End) -> SimDisk {
-        match end {
-            End::PowerLoss(seed) => {
-                let mut random = Random::new(seed);
-                let after = disk.crash(&mut || random.coin());
-                if self.durability != Durability::Sync {
-                    // Its positions may now be other records'.
-                    self.remembered = None;
-                }
-                after
-            }
-            _ => disk.kill(),
-        }
-    }
-
-    fn settle<'log>(&mut self, waiting: &mut Vec<(u64, u64, Completion<'log>)>) {
-        for (key, index, completion) in waiting.drain(..) {
-            self.ledger.wait(key, index, completion).ok();
-        }
-    }
-
-    fn step<'log>(
-        &mut self,
-        disk: &SimDisk,
-        log: &'log ShardedWal,
-        step: &Step,
-        waiting: &mut Vec<(u64, u64, Completion<'log>)>,
-    ) {
-        let ledger = &mut self.ledger;
-        match step {
-            Step::Append { key, length, wait } => {
-                let payload = ledger.next(*key, *length);
-                waiting.push((*key, ledger.len(*key) - 1, log.append(*key, payload)));
-                if *wait {
-                    self.settle(waiting);
-                }
-            }
-            Step::Batch { keys, length } => {
-                ledger.append_batch(log, keys, *length);
-            }
-            Step::Flush => {
-                self.settle(waiting);
-                if log.flush().wait().is_ok() && disk.fired() == 0 {
-                    self.ledger.flushed();
-                }
-            }
-            Step::Remember => {
-                self.settle(waiting);
-                self.remembered = Some(log.checkpoint());
-            }
-            Step::Truncate { at_remembered } => {
-                self.settle(waiting);
-                let now = log.checkpoint();
-                let at = self.remembered.clone().filter(|_| *at_remembered).unwrap_or(now);
-                self.truncate(log, &at);
-            }
-            Step::FullDisk(full) => disk.set_capacity(full.then_some(0)),
-            Step::Fault { nth, kind } => disk.fail(Fault::new(Call::Any, *nth, *kind)),
-        }
-    }
-
-    fn truncate(&mut self, log: &ShardedWal, at: &Checkpoint) {
-        let Ok(found) = try_replayed(log) else { return };
-        match log.truncate_before(at) {
-            Ok(_) => self.ledger.give_up(&found.below(at)),
-            Err(_) => self.ledger.perhaps_give_up(&found.below(at)),
-        }
-    }
-
-    /// Opens the log, the first time perhaps in vain.
-    fn open(&mut self, mut disk: SimDisk, life: &Life) -> (SimDisk, ShardedWal) {
-        if let Some((nth, kind, end)) = life.open_cut {
-            disk.fail(Fault::new(Call::Any, nth, kind));
-            let opened = ShardedWal::open(self.config(&disk, life.shards));
-            if let Err(error) = &opened {
-                assert!(matches!(error, OpenError::Io { .. }) && disk.fired() > 0, "{error}");
-            }
-            let after = self.die(&disk, end);
-            if let End::PowerLoss(_) = end {
-                self.ledger.lose_power();
-            }
-            drop(opened);
-            disk = after;
-        }
-        let log = ShardedWal::open(self.config(&disk, life.shards));
-        let log = log.unwrap_or_else(|error| panic!("{error}\n{:?}", disk.files()));
-        (disk, log)
-    }
-}
-
-fn run(durability: Durability, lives: &[Life]) {
-    let ledger =
-        if durability == Durability::Sync { Ledger::default() } else { Ledger::unsynced() };
-    let mut model = Model { durability, ledger, remembered: None };
-    let mut disk = SimDisk::with_dir(support::DIR);
-    let mut log = ShardedWal::open(model.config(&disk, 2)).expect("a new disk");
-    for life in lives {
-        disk = model.live(&disk, log, life);
-        if let End::PowerLoss(_) = life.end {
-            model.ledger.lose_power();
-        }
-        (disk, log) = model.open(disk, life);
-        model.ledger.check(&replayed(&log));
-    }
 }
 
 #[test]

@@ -58,20 +58,25 @@ pub(crate) fn settle(
         predecessor: joint.predecessor,
     };
     let mut copy = SegmentCopy::create(disk, folder, &header)?;
-    let mut copied = 0;
+    let (mut copied, mut next_sequence) = (0, first_sequence);
     for (index, link) in survey.links.iter().enumerate() {
         if let Some((from, offset)) = joint.copy_from.filter(|(from, _)| index >= *from) {
             let offset = if index == from { offset } else { SEGMENT_HEADER_BYTES as u64 };
             let base = link.header.first_sequence;
             each_frame(disk, folder, &survey.segments[index], offset, |frame| {
                 copied += copy_frame(&mut copy, frame, base, first_sequence)?;
+                if frame.header.kind.moves_on() {
+                    next_sequence = base + frame.header.next();
+                }
                 Ok(true)
             })?;
         }
     }
     // Nobody reads the seal that says that the copy is durable before it is:
     // the name is not this segment's yet.
-    copy.seal(survey.next_sequence)?;
+    // It must not speak of more than can be read: a last segment without records
+    // may have begun behind numbers that were refused.
+    copy.seal(next_sequence)?;
     let (file, position) = copy.publish(disk, folder)?;
     remove_superseded(disk, folder, survey, &joint)?;
     let mut segments = joint.kept;
@@ -82,7 +87,7 @@ pub(crate) fn settle(
         end: 0,
         durable: true,
     });
-    Ok(Settled { header, file, position, next_sequence: survey.next_sequence, segments, copied })
+    Ok(Settled { header, file, position, next_sequence, segments, copied })
 }
 
 /// The same for a shard that needs no new segment, because nobody writes to it

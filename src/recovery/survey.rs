@@ -199,7 +199,8 @@ impl Surveyor<'_> {
             }
             if frame.header.kind.moves_on() {
                 if frame.header.kind == FrameKind::Gap {
-                    self.survey.gap_sequences += first - self.survey.next_sequence;
+                    let from = self.survey.next_sequence.max(self.folder.purged_below);
+                    self.survey.gap_sequences += first.saturating_sub(from);
                 }
                 self.survey.next_sequence = base + frame.header.next();
                 self.survey.records += u64::from(frame.header.records);

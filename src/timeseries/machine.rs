@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 
 use super::Sample;
 use super::codec::{BatchEncoder, SeriesSample};
 use super::memory::{Frozen, ShardMemory};
 use crate::state_machine::StateMachine;
+use crate::sync::channel::Sender;
 
 /// A queued sample: the series' number, the timestamp, the value's bits.
 pub(crate) const QUEUED_BYTES: usize = 4 + 8 + 8;

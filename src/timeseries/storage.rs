@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, bounded};
 
 use super::machine::{Machine, Mark, QUEUED_BYTES, queue};
 use super::memories::{Memories, RestoreError, Restorer, SeriesHandle};
@@ -26,6 +25,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, CloseError, Position};
 use crate::log::ShardedWal;
 use crate::replay::ReplayOptions;
+use crate::sync::channel::{Receiver, bounded};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What a sample may take in a batch beside the bytes of its series' labels: a

@@ -23,6 +23,15 @@ pub(crate) enum Part {
     Hole(Hole),
 }
 
+impl Part {
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Segment(header) => header.identity.number,
+            Self::Hole(hole) => hole.number,
+        }
+    }
+}
+
 /// The place of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hole {
@@ -46,7 +55,8 @@ impl Hole {
 pub(crate) struct Spine {
     /// Oldest first.
     pub(crate) parts: Vec<Part>,
-    /// Segments of numbers that none of ours has.
+    /// Segments that have no place in it: of a number that none of ours has, or
+    /// with a header that is no help, and no successor that names them.
     pub(crate) set_aside: Vec<u64>,
 }
 
@@ -58,20 +68,32 @@ impl Spine {
         if folder.is_given_up() {
             return Ok(Self::default());
         }
-        let set_aside: Vec<_> = numbers.split_off(&NUMBER_MAX).into_iter().collect();
+        let mut set_aside: Vec<_> = numbers.split_off(&NUMBER_MAX).into_iter().collect();
         let (headers, headerless) = read_headers(disk, folder, &numbers)?;
         let mut parts = walk(folder, &headers, &headerless);
         let newest = headers.last_key_value().map_or(0, |(number, _)| *number);
-        for number in headerless.range(newest + 1..) {
-            let remains = search_file(disk, folder, *number)?;
+        for number in numbers.range(newest + 1..) {
             // Else it never came to hold anything that was durable.
-            if remains.mark > Some(0) {
+            if !headerless.contains(number) || search_file(disk, folder, *number)?.mark > Some(0) {
                 parts.push(Part::Hole(Hole::new(*number, None, false)));
             }
         }
         if parts.is_empty() {
             let number = numbers.last().copied().unwrap_or(1);
             parts.push(Part::Hole(Hole::new(number, None, false)));
+        }
+        if let Some(Part::Hole(first)) = parts.first_mut() {
+            // A shard always has a segment.
+            first.may_be_torn = false;
+        }
+        let oldest = parts.first().map_or(0, Part::number);
+        for number in numbers.range(oldest..).take_while(|number| **number < newest) {
+            let is_part = parts.iter().any(|part| part.number() == *number);
+            let remains = || search_file(disk, folder, *number);
+            // Open removes them, and they may hold what is missing.
+            if !is_part && !headers.contains_key(number) && remains()?.bytes > 0 {
+                set_aside.push(*number);
+            }
         }
         for part in &mut parts {
             if let Part::Hole(hole) = part {

@@ -1,0 +1,43 @@
+//! Any bytes as the manifest of a log. It is refused, and the log left as it
+//! is; or it is a manifest, and the log is read and goes on.
+//!
+//! The first byte says whether its checksum is made right (its lowest bit), and
+//! whether the log's files stand beside it (the next).
+
+#![no_main]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use libfuzzer_sys::fuzz_target;
+use support::raw::{crc, disk_of, read as look};
+use support::{VICTIM, is_written, read, write};
+
+/// The text with the checksum that it should have behind it.
+fn sealed(text: &[u8]) -> Vec<u8> {
+    let line = b"\ncrc ";
+    let ends = text.windows(line.len()).rposition(|window| window == line);
+    let mut text = text[..ends.map_or(text.len(), |at| at + 1)].to_vec();
+    if text.last() != Some(&b'\n') {
+        text.push(b'\n');
+    }
+    let own = crc(0, &text);
+    text.extend(format!("crc {own:08x}\n").bytes());
+    text
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((how, text)) = data.split_first() else { return };
+    let disk = disk_of(if how & 2 != 0 { &VICTIM[..] } else { &[] });
+    let manifest = if how & 1 != 0 { sealed(text) } else { text.to_vec() };
+    let is_the_victims = VICTIM.iter().any(|(_, bytes)| *bytes == manifest);
+    disk.write_file("/log/MANIFEST", &manifest);
+    let found = read(&disk);
+    if how & 2 != 0 && is_the_victims {
+        let victims = look(&disk_of(&VICTIM)).expect("the victim is whole").0;
+        assert_eq!(found.as_ref().ok(), Some(&victims), "a manifest that is right is read");
+    }
+    if is_written(data) {
+        write(&disk, &found);
+    }
+});

@@ -1,0 +1,93 @@
+//! The simulated disk with a choice before each call: another thread may go
+//! first. The disk's own lock is never held while another thread runs.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::disk::{Disk, DiskFile, OpenMode};
+
+/// Any other thread may run now. Not shuttle's `yield_now`, which asks that
+/// one does.
+pub(crate) fn choose() {
+    shuttle::thread::sleep(Duration::ZERO);
+}
+
+/// The disk with such a choice before each call.
+pub(crate) fn with_choices(disk: &SimDisk) -> Arc<dyn Disk> {
+    Arc::new(ChoosingDisk(disk.clone()))
+}
+
+#[derive(Debug)]
+struct ChoosingDisk(SimDisk);
+
+impl ChoosingDisk {
+    fn disk(&self) -> &SimDisk {
+        choose();
+        &self.0
+    }
+}
+
+fn wrapped(file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+    Box::new(ChoosingFile(file))
+}
+
+impl Disk for ChoosingDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        self.disk().open(path, mode).map(wrapped)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk().create_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk().list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk().sync_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk().rename(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.disk().unlink(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk().remove_dir(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.disk().lock(path).map(wrapped)
+    }
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.0.copy_on_write(path)
+    }
+}
+
+#[derive(Debug)]
+struct ChoosingFile(Box<dyn DiskFile>);
+
+impl DiskFile for ChoosingFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        choose();
+        self.0.read_at(bytes, offset)
+    }
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        choose();
+        self.0.write_at(bytes, offset)
+    }
+    fn sync_data(&mut self) -> io::Result<()> {
+        choose();
+        self.0.sync_data()
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        choose();
+        self.0.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn drop_cache(&self) {
+        self.0.drop_cache();
+    }
+}

@@ -1,0 +1,336 @@
+//! Someone who appends, in every way that there is, and remembers what was
+//! promised.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shardwal::{AppendError, BatchError, Cause, Completion, Position, ShardedWal};
+use shuttle::future::block_on;
+
+use crate::scene::{SHARDS, below, coin, saw};
+use crate::support::ledger::{Ledger, Parts};
+use crate::support::{Found, replayed};
+
+/// Long enough that it passes only when the schedule says so.
+const A_WHILE: Duration = Duration::from_millis(1);
+
+/// What may refuse an append.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// Nothing.
+    Fair,
+    /// The log may be closed at any moment.
+    Closing,
+    /// The disk may fail.
+    Foul,
+}
+
+/// One producer's records and what it knows of them. Its keys are its own, one
+/// in each shard.
+pub(crate) struct Book {
+    keys: Vec<u64>,
+    length: usize,
+    weather: Weather,
+    ledger: Ledger,
+    /// Whose absence leaves no hole: refused, or given up.
+    absent: BTreeSet<(u64, u64)>,
+    /// In a queue for certain, and nobody waits for it.
+    queued: Vec<(u64, u64)>,
+    /// Where records are, if they are.
+    pub(crate) places: Vec<(Position, u64, Bytes)>,
+    /// A shard has said that it failed for good.
+    failed: bool,
+    /// A record was.
+    acknowledged: bool,
+    /// Whether every answer is waited for.
+    patient: bool,
+}
+
+impl Book {
+    pub(crate) fn new(log: &ShardedWal, number: u64, weather: Weather) -> Self {
+        let first_key = number * 1000;
+        let key_in = |shard| (first_key..).find(|key| log.shard_of(*key) == shard);
+        let keys = (0..SHARDS).map(|shard| key_in(shard).expect("each shard has keys")).collect();
+        Self {
+            keys,
+            length: 8,
+            weather,
+            ledger: Ledger::default(),
+            absent: BTreeSet::new(),
+            queued: Vec::new(),
+            places: Vec::new(),
+            failed: false,
+            acknowledged: false,
+            patient: false,
+        }
+    }
+
+    /// Of somebody whose shard does not fail when the other one does.
+    pub(crate) fn in_shard_1(log: &ShardedWal, number: u64) -> Self {
+        let mut book = Self::new(log, number, Weather::Fair);
+        book.keys[0] = book.keys[1];
+        book
+    }
+
+    /// With payloads of that length.
+    pub(crate) fn of_length(mut self, length: usize) -> Self {
+        self.length = length;
+        self
+    }
+
+    /// In a log whose acknowledgements come before the sync.
+    pub(crate) fn unsynced(mut self) -> Self {
+        self.ledger.acknowledges_unsynced();
+        self
+    }
+
+    pub(crate) fn has_seen_failure(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) fn has_been_acknowledged(&self) -> bool {
+        self.acknowledged
+    }
+
+    pub(crate) fn may_fail(&self) -> bool {
+        self.weather == Weather::Foul
+    }
+
+    /// Who waits for every answer: a full disk may refuse what nobody waits for,
+    /// and that is a hole of which nobody knows.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
+    pub(crate) fn lose_power(&mut self) {
+        self.ledger.lose_power();
+    }
+
+    /// All that was queued is durable.
+    pub(crate) fn closed_in_order(&mut self) {
+        if self.weather != Weather::Foul {
+            self.all_queued_is_there();
+        }
+        self.ledger.flushed();
+    }
+
+    fn all_queued_is_there(&mut self) {
+        for (key, index) in std::mem::take(&mut self.queued) {
+            self.ledger.answered(key, index, &Ok(()));
+        }
+    }
+
+    /// Given up by a truncation that was done.
+    pub(crate) fn give_up(&mut self, below: &Found) {
+        self.ledger.give_up(below);
+        for (key, indices) in below.by_key() {
+            self.absent.extend(indices.into_iter().map(|index| (key, index)));
+        }
+        self.queued.retain(|record| !self.absent.contains(record));
+    }
+
+    /// One append or barrier, of whichever kind.
+    pub(crate) fn act(&mut self, log: &ShardedWal) {
+        match below(9) {
+            0..6 => self.append(log),
+            6 | 7 => self.append_batch(log),
+            _ => self.flush(log),
+        }
+    }
+
+    /// One record, in one of the ways in which it can be appended and waited for.
+    pub(crate) fn append(&mut self, log: &ShardedWal) {
+        let key = self.keys[usize::from(coin())];
+        let payload = self.ledger.next(key, self.length);
+        let index = self.ledger.len(key) - 1;
+        let completion = match below(4) {
+            0 => log.try_append(key, payload.clone()),
+            1 => log.append_timeout(key, payload.clone(), A_WHILE),
+            2 => block_on(log.append_async(key, payload.clone())),
+            _ => Ok(log.append(key, payload.clone())),
+        };
+        match completion {
+            Ok(completion) => {
+                if let Some(position) = completion.position() {
+                    self.places.push((position, key, payload));
+                }
+                self.wait(log, key, index, completion);
+            }
+            Err(refused) => {
+                assert_eq!(refused.payload, payload, "a refused payload comes back");
+                let cause = refused.cause;
+                let full = matches!(cause, Cause::QueueFull | Cause::SegmentNotReady);
+                let error = AppendError::NotWritten { position: None, cause };
+                assert!(full || self.expected(&error), "{error}");
+                self.enter(log, key, index, Err(error));
+            }
+        }
+    }
+
+    fn wait(&mut self, log: &ShardedWal, key: u64, index: u64, mut completion: Completion<'_>) {
+        let answer = match below(if self.patient { 3 } else { 4 }) {
+            0 => completion.wait(),
+            1 => block_on(completion),
+            2 => loop {
+                if let Some(answer) = completion.wait_timeout(A_WHILE) {
+                    break answer;
+                }
+                saw("a deadline passed");
+            },
+            // Polled once and abandoned, or not even that.
+            _ => {
+                let is_queued = completion.position().is_some();
+                if coin() {
+                    drop(poll_once(completion));
+                }
+                if is_queued {
+                    saw("nobody waited");
+                    self.queued.push((key, index));
+                }
+                return;
+            }
+        };
+        if let Err(error) = &answer {
+            assert!(self.expected(error), "{key}:{index}: {error}");
+        }
+        self.enter(log, key, index, answer.map(drop));
+    }
+
+    fn expected(&self, error: &AppendError) -> bool {
+        match self.weather {
+            Weather::Fair => false,
+            Weather::Closing => {
+                matches!(error, AppendError::NotWritten { cause: Cause::Closed, .. })
+            }
+            Weather::Foul => true,
+        }
+    }
+
+    fn enter(&mut self, log: &ShardedWal, key: u64, index: u64, answer: Result<(), AppendError>) {
+        self.ledger.answered(key, index, &answer);
+        let Err(error) = answer else {
+            self.acknowledged = true;
+            return;
+        };
+        if error.is_not_written() {
+            self.absent.insert((key, index));
+        }
+        match cause_of(&error) {
+            Some(Cause::DiskFull(_)) => saw("a full disk"),
+            Some(Cause::QueueFull) => saw("a full queue"),
+            Some(Cause::Closed) => saw("an append was refused: closed"),
+            Some(Cause::WriterPanicked) => saw("a writer panicked"),
+            Some(Cause::Poisoned(_)) => saw("a shard failed"),
+            _ => {}
+        }
+        if let Some(Cause::Poisoned(_) | Cause::WriterPanicked) = cause_of(&error) {
+            self.failed = true;
+            self.a_failed_shard_takes_nothing(log, key);
+        }
+    }
+
+    /// W2 STICKY, as a caller sees it.
+    fn a_failed_shard_takes_nothing(&mut self, log: &ShardedWal, key: u64) {
+        let payload = self.ledger.next(key, self.length);
+        let index = self.ledger.len(key) - 1;
+        let answer = log.append(key, payload).wait().map(drop);
+        let refused = answer.as_ref().is_err_and(AppendError::is_not_written);
+        assert!(refused, "a shard that failed took {key}:{index}: {answer:?}");
+        self.ledger.answered(key, index, &answer);
+        self.absent.insert((key, index));
+    }
+
+    /// One or two records in each shard.
+    fn append_batch(&mut self, log: &ShardedWal) {
+        let keys = [&self.keys[..], if coin() { &self.keys } else { &[] }].concat();
+        let (records, parts) = self.ledger.begin_batch(log, &keys, self.length);
+        let batch = log.append_batch(records);
+        let answer = match below(if self.patient { 2 } else { 3 }) {
+            0 => batch.wait(),
+            1 => block_on(batch),
+            _ => {
+                if coin() {
+                    drop(poll_once(batch));
+                }
+                return;
+            }
+        };
+        self.enter_batch(&parts, answer.err().as_ref());
+    }
+
+    fn enter_batch(&mut self, parts: &Parts, error: Option<&BatchError>) {
+        self.ledger.batch_answered(parts, error);
+        for failed in error.map_or(&[][..], |error| &error.failed) {
+            assert!(self.expected(&failed.error), "{}", failed.error);
+            if failed.error.is_not_written() {
+                self.absent.extend(&parts[&failed.shard]);
+            }
+        }
+    }
+
+    /// A barrier covers what was appended before it, waited for or not.
+    pub(crate) fn flush(&mut self, log: &ShardedWal) {
+        let barrier = log.flush();
+        let answer = if coin() { barrier.wait() } else { block_on(barrier) };
+        match answer {
+            Ok(()) => {
+                if self.weather != Weather::Foul {
+                    self.all_queued_is_there();
+                }
+                self.ledger.flushed();
+                if self.weather == Weather::Fair {
+                    self.assert_all_is_read(&replayed(log).by_key());
+                }
+            }
+            Err(error) => assert!(self.weather != Weather::Fair, "a barrier: {error}"),
+        }
+    }
+
+    /// Compares what was found with what is known; returns how many of it are
+    /// this producer's.
+    pub(crate) fn check(&mut self, found: &Found) -> usize {
+        let mine = found.records.iter().filter(|(_, key, _)| self.keys.contains(key));
+        let mine = Found { records: mine.cloned().collect() };
+        let indices = mine.by_key();
+        self.ledger.check(&mine);
+        self.check_gapless(&indices);
+        mine.records.len()
+    }
+
+    /// What a barrier covers is found by a replay beside the writers.
+    fn assert_all_is_read(&self, found: &BTreeMap<u64, Vec<u64>>) {
+        for key in &self.keys {
+            let found = found.get(key).map_or(0, |indices| indices.len() as u64);
+            let absent = self.absent.iter().filter(|(of, _)| of == key).count() as u64;
+            assert_eq!(found, self.ledger.len(*key) - absent, "key {key} after a barrier");
+        }
+    }
+
+    /// R1 REPLAY: what a key has in the log is a prefix of what it appended.
+    fn check_gapless(&self, found: &BTreeMap<u64, Vec<u64>>) {
+        for (key, indices) in found {
+            let appended =
+                (0..self.ledger.len(*key)).filter(|i| !self.absent.contains(&(*key, *i)));
+            let prefix: Vec<u64> = appended.take(indices.len()).collect();
+            assert_eq!(&prefix, indices, "R1 REPLAY: key {key} has a hole");
+        }
+    }
+}
+
+fn cause_of(error: &AppendError) -> Option<&Cause> {
+    match error {
+        AppendError::NotWritten { cause, .. } | AppendError::Indeterminate { cause, .. } => {
+            Some(cause)
+        }
+        _ => None,
+    }
+}
+
+fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}

@@ -1,0 +1,214 @@
+//! What is played. Each ends with the log read back and compared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardwal::Durability;
+use shardwal::disk::sim::{Call, Fault, FaultKind};
+use shuttle::thread::{self, JoinHandle};
+
+use crate::disk::choose;
+use crate::producer::{Book, Weather};
+use crate::scene::{Scene, below, close, coin, lose_power, saw, verify};
+use crate::support::{EIO, ENOSPC, Found};
+
+/// Two of them and the segment is due for the next.
+const LARGE: usize = 1400;
+const SMALL: usize = 8;
+
+/// Three producers and queues of two.
+pub(crate) fn every_way_to_append_is_answered() {
+    let scene = Scene::new();
+    let mut books = join(producers(&scene, 3, Weather::Fair, |scene, book| act(scene, book, 2)));
+    end(scene, &mut books);
+}
+
+/// Each shard goes through several segments, which housekeeping prepares.
+pub(crate) fn a_roll_beside_appends_loses_nothing() {
+    let scene = Scene::new();
+    let run = |scene: &Scene, book: Book| act(scene, book.of_length(LARGE), 3);
+    let mut books = join(producers(&scene, 2, Weather::Fair, run));
+    end(scene, &mut books);
+}
+
+/// In the modes that acknowledge before the sync, which `Interval` leaves to
+/// the housekeeping thread.
+pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
+    let interval = Durability::Interval(Duration::from_millis(10));
+    let mode = if coin() { interval } else { Durability::Os };
+    let scene = Scene::with(|config| config.durability(mode));
+    let first = append(&scene, Book::new(&scene.log, 2, Weather::Fair).unsynced(), 1);
+    later(100);
+    if scene.log.checkpoint().sequences().iter().any(|durable| *durable > 0) {
+        saw("a sync by the clock");
+    }
+    let run = |scene: &Scene, book: Book| {
+        let mut book = act(scene, book.of_length(some_length()).unsynced(), 2);
+        book.flush(&scene.log);
+        act(scene, book, 1)
+    };
+    let mut books = join(producers(&scene, 2, Weather::Fair, run));
+    books.push(first);
+    end(scene, &mut books);
+}
+
+/// Checkpoints are taken and given up while segments are rolled.
+pub(crate) fn truncation_beside_appends_takes_what_it_says() {
+    let scene = Scene::new();
+    let truncator = start(&scene, |scene| {
+        let mut last = scene.log.checkpoint();
+        for _ in 0..3 {
+            later(60);
+            last = scene.log.checkpoint();
+            let taken = scene.log.truncate_before(&last).expect("its own checkpoint is taken");
+            if taken.segments > 0 {
+                saw("a segment was deleted");
+            }
+        }
+        last
+    });
+    let run = |scene: &Scene, book: Book| append(scene, book.of_length(LARGE), 3);
+    let mut books = join(producers(&scene, 2, Weather::Fair, run));
+    let checkpoint = truncator.join().expect("it ends");
+    for book in &mut books {
+        let places = Found { records: std::mem::take(&mut book.places) };
+        book.give_up(&places.below(&checkpoint));
+    }
+    end(scene, &mut books);
+}
+
+/// Two callers close while two append: both get the same answer, and nobody
+/// is left waiting.
+pub(crate) fn close_beside_appends_answers_everybody() {
+    let scene = Scene::new();
+    let closer = |scene: &Scene| {
+        later(200);
+        scene.log.close().is_ok()
+    };
+    let closers = [(); 2].map(|()| start(&scene, closer));
+    let run = |scene: &Scene, book: Book| act(scene, book, 3);
+    let mut books = join(producers(&scene, 2, Weather::Closing, run));
+    let closed = closers.map(|closer| closer.join().expect("it ends"));
+    assert_eq!(closed, [true; 2], "Q3 CLOSE: nothing has failed");
+    books.iter_mut().for_each(Book::closed_in_order);
+    let disk = &scene.disk;
+    let after = if coin() { disk.crash(&mut || false) } else { disk.kill() };
+    verify(&after, &mut books);
+}
+
+/// Nobody closes: whoever has the log last drops it, with records in its queue
+/// for which nobody waits.
+pub(crate) fn the_last_owner_to_drop_the_log_finishes_what_is_queued() {
+    let scene = Scene::new();
+    let disk = scene.disk.clone();
+    let owners = producers(&scene, 2, Weather::Fair, |scene, book| append(scene, book, 3));
+    drop(scene);
+    let mut books = join(owners);
+    books.iter_mut().for_each(Book::closed_in_order);
+    verify(&disk.crash(&mut || false), &mut books);
+}
+
+/// Whichever call fails, however. If it is a call of one shard's, the other one
+/// goes on.
+pub(crate) fn a_disk_that_fails_poisons_its_shard_and_everybody_is_answered() {
+    let scene = Scene::new();
+    let kind = one_of([
+        FaultKind::Error(EIO),
+        FaultKind::Error(ENOSPC),
+        FaultKind::Panic,
+        FaultKind::Short,
+        FaultKind::PowerCut,
+        FaultKind::TornPowerCut,
+    ]);
+    let call = one_of([Call::Write, Call::Sync, Call::Sync, Call::Rename, Call::SetLen, Call::Any]);
+    let one_shard = coin();
+    let path_contains = one_shard.then(|| "shard-0000".to_owned());
+    let nth = 1 + below(6);
+    let may_refuse = matches!(kind, FaultKind::Error(ENOSPC) | FaultKind::Short);
+    scene.disk.fail(Fault { call, path_contains, nth, sticky: coin(), kind });
+    let run = move |scene: &Scene, book: Book| {
+        let book = if may_refuse { book.patient() } else { book };
+        act(scene, book.of_length(some_length()), 3)
+    };
+    let mut books = join(producers(&scene, 2, Weather::Foul, run));
+    if one_shard && !matches!(kind, FaultKind::PowerCut | FaultKind::TornPowerCut) {
+        saw("a fault beside a bystander");
+        books.push(append(&scene, Book::in_shard_1(&scene.log, 2), 1));
+    }
+    scene.disk.clear_faults();
+    end(scene, &mut books);
+}
+
+/// The machine dies at any moment.
+pub(crate) fn power_loss_beside_appends_keeps_what_was_acknowledged() {
+    let scene = Scene::new();
+    let death = start(&scene, |scene| {
+        later(150);
+        lose_power(&scene.disk)
+    });
+    let run = |scene: &Scene, book: Book| act(scene, book.of_length(some_length()), 3);
+    let mut books = join(producers(&scene, 2, Weather::Foul, run));
+    let after = death.join().expect("it ends");
+    if books.iter().any(|book| book.has_seen_failure() && book.has_been_acknowledged()) {
+        saw("power loss after an acknowledgement");
+    }
+    close(&scene.log, &mut books);
+    verify(&after, &mut books);
+}
+
+/// Waits for up to so many turns.
+fn later(turns_max: u64) {
+    (0..below(turns_max)).for_each(|_| choose());
+}
+
+fn some_length() -> usize {
+    if coin() { LARGE } else { SMALL }
+}
+
+fn one_of<T: Copy, const N: usize>(choices: [T; N]) -> T {
+    choices[usize::try_from(below(N as u64)).expect("an index")]
+}
+
+/// Does anything, so many times.
+fn act(scene: &Scene, mut book: Book, times: usize) -> Book {
+    (0..times).for_each(|_| book.act(&scene.log));
+    book
+}
+
+/// Appends single records, whose places are known.
+fn append(scene: &Scene, mut book: Book, times: usize) -> Book {
+    (0..times).for_each(|_| book.append(&scene.log));
+    book
+}
+
+/// A thread that has a share in the scene. Not a scope's: shuttle's unblocks
+/// who waits for something else.
+fn start<R: Send + 'static>(
+    scene: &Arc<Scene>,
+    run: impl FnOnce(&Scene) -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let scene = scene.clone();
+    thread::spawn(move || run(&scene))
+}
+
+fn producers(
+    scene: &Arc<Scene>,
+    count: u64,
+    weather: Weather,
+    run: impl Fn(&Scene, Book) -> Book + Copy + Send + 'static,
+) -> Vec<JoinHandle<Book>> {
+    let producer = |number| {
+        let book = Book::new(&scene.log, number, weather);
+        start(scene, move |scene| run(scene, book))
+    };
+    (0..count).map(producer).collect()
+}
+
+fn join(producers: Vec<JoinHandle<Book>>) -> Vec<Book> {
+    let ended = producers.into_iter().map(JoinHandle::join);
+    ended.map(|book| book.expect("a producer ends in order")).collect()
+}
+
+fn end(scene: Arc<Scene>, books: &mut [Book]) {
+    Arc::into_inner(scene).expect("all threads have ended").end(books);
+}

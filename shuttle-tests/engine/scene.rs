@@ -1,0 +1,144 @@
+//! A log on a simulated disk, how it ends, and what must then be found.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, LogReader, ReplayOptions, ShardedWal};
+use shuttle::rand::{RngCore, thread_rng};
+
+use crate::disk::with_choices;
+use crate::producer::Book;
+use crate::support::{DIR, Found, Random, replayed};
+
+/// What the simulated disk says when a fault makes it panic.
+pub(crate) const PLANNED_PANIC: &str = "a planned panic";
+
+/// One in so many endings opens the log for writing too, and reads it again.
+const REOPENED_ONE_IN: u64 = 8;
+
+pub(crate) const SHARDS: usize = 2;
+
+thread_local! {
+    /// All threads of a scenario are coroutines of one.
+    static SEEN: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// That something has happened which a scenario is there for.
+pub(crate) fn saw(event: &'static str) {
+    SEEN.with_borrow_mut(|seen| *seen.entry(event).or_default() += 1);
+}
+
+pub(crate) fn seen() -> BTreeMap<&'static str, u64> {
+    SEEN.with_borrow_mut(std::mem::take)
+}
+
+/// A number below `below`, part of the schedule.
+pub(crate) fn below(below: u64) -> u64 {
+    thread_rng().next_u64() % below
+}
+
+pub(crate) fn coin() -> bool {
+    below(2) == 1
+}
+
+/// A log of two shards whose queues hold two records each, with the smallest
+/// segments.
+pub(crate) fn config(disk: &SimDisk) -> Config {
+    Config::new(DIR).disk(with_choices(disk)).shards(SHARDS).queue_records(2).segment_bytes(4096)
+}
+
+pub(crate) struct Scene {
+    pub(crate) disk: SimDisk,
+    pub(crate) log: ShardedWal,
+}
+
+impl Scene {
+    /// A new log.
+    pub(crate) fn new() -> Arc<Self> {
+        Self::with(|config| config)
+    }
+
+    pub(crate) fn with(change: impl Fn(Config) -> Config) -> Arc<Self> {
+        let disk = SimDisk::with_dir("/");
+        // Zeros ahead are not what is looked for, and are most of the bytes.
+        let zeros_ahead = below(8) == 0;
+        disk.set_copy_on_write(!zeros_ahead);
+        if zeros_ahead {
+            saw("zeros ahead");
+        }
+        let log = ShardedWal::open(change(config(&disk))).expect("a new log opens");
+        Arc::new(Self { disk, log })
+    }
+
+    /// The log ends, in one of the ways in which it may, and then all must be
+    /// there that was acknowledged.
+    pub(crate) fn end(self, books: &mut [Book]) {
+        let Self { disk, log } = self;
+        let stats = log.stats().total;
+        if stats.rolls > 0 {
+            saw("a segment was rolled");
+        }
+        let after = match below(3) {
+            0 => {
+                books.iter_mut().for_each(Book::lose_power);
+                lose_power(&disk)
+            }
+            1 => disk.kill(),
+            _ => {
+                close(&log, books);
+                disk.crash(&mut || false)
+            }
+        };
+        // Its threads end, on a disk that is dead.
+        drop(log);
+        verify(&after, books);
+    }
+}
+
+/// Whatever need not survive does or does not.
+pub(crate) fn lose_power(disk: &SimDisk) -> SimDisk {
+    let mut random = Random::new(thread_rng().next_u64());
+    disk.crash(&mut || random.coin())
+}
+
+/// Closes the log, in order unless a shard had failed.
+pub(crate) fn close(log: &ShardedWal, books: &mut [Book]) {
+    let closed = log.close();
+    let failed = books.iter().any(|book| book.has_seen_failure());
+    assert!(!(failed && closed.is_ok()), "C3 ANSWER: close has forgotten that a shard failed");
+    let may_fail = books.iter().any(|book| book.may_fail());
+    assert!(closed.is_ok() || may_fail, "close: {closed:?}");
+    if closed.is_ok() {
+        books.iter_mut().for_each(Book::closed_in_order);
+    }
+}
+
+/// Reads what is on the disk, and compares it with what the producers know.
+pub(crate) fn verify(disk: &SimDisk, books: &mut [Book]) {
+    let found = read(disk);
+    let known: usize = books.iter_mut().map(|book| book.check(&found)).sum();
+    assert_eq!(known, found.records.len(), "nobody appended some of {found:?}");
+    if below(REOPENED_ONE_IN) == 0 {
+        let log = ShardedWal::open(config(disk)).expect("what can be read opens");
+        assert_eq!(replayed(&log), found, "R1 REPLAY: an open changed what is in the log");
+        let append = log.append(0, "one more");
+        append.wait().expect("a log that was opened again takes records");
+    }
+}
+
+fn read(disk: &SimDisk) -> Found {
+    let reader = LogReader::open_on(Arc::new(disk.copy()), DIR).expect("the log is readable");
+    let damage = reader.report().damage().next();
+    assert!(damage.is_none(), "R2 EXHAUSTIVE: {damage:?}");
+    let records = std::sync::Mutex::new(Vec::new());
+    let report = reader.replay(ReplayOptions::default(), |record| {
+        let record = (record.position(), record.key(), record.to_bytes());
+        records.lock().expect("no callback panics").push(record);
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let records = records.into_inner().expect("no callback panics");
+    assert_eq!(report.expect("it replays").records, records.len() as u64);
+    Found { records }
+}
