@@ -1,5 +1,6 @@
 //! A shard as callers see it: its queue, its progress, its thread.
 
+use std::fmt;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::mailbox::PushError;
 use crate::progress::Answer;
 use crate::purge::PurgeMark;
 use crate::recovery::Folder;
+use crate::segment::SegmentIdentity;
 use crate::segment_writer::Catalogue;
 use crate::stats::{Observer, Recorder};
 use crate::sync::{Arc, JoinHandle, Mutex, now};
@@ -26,7 +28,6 @@ const _: () = assert!(SAMPLED_EACH.is_power_of_two());
 type Writer = JoinHandle<Result<(), Cause>>;
 
 /// One lane of the log: one queue, one writer thread, one folder.
-#[derive(Debug)]
 pub(crate) struct WalShard {
     folder: Folder,
     /// The sequence of ticket 0.
@@ -40,6 +41,15 @@ pub(crate) struct WalShard {
     purged_below: Mutex<u64>,
     /// Taken by close.
     writer: Mutex<Option<Writer>>,
+}
+
+impl fmt::Debug for WalShard {
+    /// Which it is; not each slot of its queue, which every completion would show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SegmentIdentity { generation, shard, .. } = self.folder.identity;
+        let mut shown = f.debug_struct("WalShard");
+        shown.field("generation", &generation).field("shard", &shard).finish_non_exhaustive()
+    }
 }
 
 impl WalShard {

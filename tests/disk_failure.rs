@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::thread;
+
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, ShardedWal};
 use support::gate::Gate;
@@ -14,6 +16,18 @@ use support::{EINTR, EIO, ENOSPC, assert_poisoned, config, fault_at, must_end, o
 /// The first key of a shard.
 fn key_in(log: &ShardedWal, shard: usize) -> u64 {
     (0..).find(|key| log.shard_of(*key) == shard).expect("keys reach every shard")
+}
+
+/// A shard says why it has failed, then closes its queue: what is queued between
+/// the two is answered as never written.
+fn wait_until_closed(log: &ShardedWal, key: u64) {
+    loop {
+        match log.try_append(key, "late") {
+            Ok(late) => assert!(late.wait().unwrap_err().is_not_written()),
+            Err(refused) if matches!(refused.cause, Cause::QueueFull) => thread::yield_now(),
+            Err(_) => return,
+        }
+    }
 }
 
 mod failed {
@@ -40,6 +54,7 @@ mod failed {
         assert!(error.is_not_written(), "it was never drained: {error}");
         assert_poisoned(error.cause(), EIO);
 
+        wait_until_closed(&log, bad);
         let syncs = disk.calls(Call::Sync);
         for _ in 0..3 {
             let refused = log.try_append(bad, "back").unwrap_err();
@@ -146,6 +161,7 @@ mod panicking {
                     assert!(error.is_not_written(), "{error}");
                 }
             });
+            wait_until_closed(&log, bad);
             let refused = log.try_append(bad, "x").unwrap_err();
             assert!(matches!(refused.cause, Cause::WriterPanicked), "{refused}");
             log.append(good, "x").wait().unwrap();
