@@ -23,7 +23,10 @@ fn key_in(log: &ShardedWal, shard: usize) -> u64 {
 fn wait_until_closed(log: &ShardedWal, key: u64) {
     loop {
         match log.try_append(key, "late") {
-            Ok(late) => assert!(late.wait().unwrap_err().is_not_written()),
+            Ok(late) => {
+                let error = late.wait().expect_err("the shard has failed");
+                assert!(error.is_not_written(), "{error}");
+            }
             Err(refused) if matches!(refused.cause, Cause::QueueFull) => thread::yield_now(),
             Err(_) => return,
         }
