@@ -59,6 +59,13 @@ impl<'log> Completion<'log> {
         }
     }
 
+    /// For who has queued it without waking anybody, and waits for it next.
+    pub(crate) fn lend_a_hand(&self) {
+        if let State::Queued { shard, ticket } = &self.state {
+            shard.lane().lend_a_hand(*ticket);
+        }
+    }
+
     /// Whether there is an answer.
     #[must_use]
     pub fn is_done(&self) -> bool {

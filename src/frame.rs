@@ -220,22 +220,37 @@ impl Encoder {
 
     /// Adds a record to the open frame.
     pub(crate) fn record(&mut self, sequence: u64, key: u64, payload: &[u8]) {
+        self.count(sequence, 1);
+        put_record_head(&mut self.bytes, key, payload.len());
+        self.bytes.extend_from_slice(payload);
+    }
+
+    /// Adds a batch that is encoded already, in pieces, to one frame.
+    pub(crate) fn batch(
+        &mut self,
+        place: &Place,
+        durable: u64,
+        first: u64,
+        records: usize,
+        body: [&[u8]; 2],
+    ) {
+        self.begin_batch(place, durable, records, body[0].len() + body[1].len());
+        self.count(first, records);
+        body.into_iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+    }
+
+    /// Counts records that are about to be added, opening a frame if need be.
+    fn count(&mut self, first: u64, records: usize) {
         let at = self.bytes.len();
         let frame = match &mut self.open {
             Some(frame) => frame,
             none => {
                 self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-                none.insert(OpenFrame { at, first: sequence, records: 0 })
+                none.insert(OpenFrame { at, first, records: 0 })
             }
         };
-        assert!(
-            sequence == frame.first + frame.records as u64,
-            "a frame's sequences have no holes"
-        );
-        frame.records += 1;
-        self.bytes.extend_from_slice(&key.to_le_bytes());
-        put_length(&mut self.bytes, payload.len());
-        self.bytes.extend_from_slice(payload);
+        assert!(first == frame.first + frame.records as u64, "a frame's sequences have no holes");
+        frame.records += records;
     }
 
     /// Closes the open frame, if there is one: fills in its header.
@@ -320,7 +335,9 @@ fn fits(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a batch is bounded far below 4 GiB")
 }
 
-fn put_length(bytes: &mut Vec<u8>, length: usize) {
+/// What precedes a record's payload in a frame's body.
+pub(crate) fn put_record_head(bytes: &mut Vec<u8>, key: u64, length: usize) {
+    bytes.extend_from_slice(&key.to_le_bytes());
     let mut rest = fits(length);
     while rest >= 0x80 {
         bytes.push(rest.to_le_bytes()[0] | 0x80);

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
+use crate::lane::Lane;
 use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
 use crate::space::Space;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::sync::{Arc, JoinHandle, now, spawn};
-use crate::writer::Lane;
 
 /// How long a shard must have been idle to be sealed.
 const SEAL_AFTER: Duration = Duration::from_secs(1);

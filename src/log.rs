@@ -9,14 +9,18 @@ use bytes::Bytes;
 
 use crate::checkpoint::Checkpoint;
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::disk::{Disk, DiskFile};
-use crate::error::{CloseError, OpenError, Refused, ReplayError, TruncateError};
+use crate::entry::BatchBody;
+use crate::error::{
+    AppendError, BatchError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
+};
 use crate::open::{Machines, Opened, open};
+use crate::payload::Payload;
 use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::router::shard_of;
-use crate::shard::WalShard;
+use crate::shard::{WalShard, Wake};
 use crate::space::Space;
 use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
@@ -40,6 +44,8 @@ pub struct ShardedWal {
     /// The directory is ours until this is dropped: by close, once all is
     /// written. Held while a truncation is under way.
     lock: Mutex<Option<Box<dyn DiskFile>>>,
+    /// Whether each commit ends with a sync.
+    syncs_each_commit: bool,
 }
 
 impl ShardedWal {
@@ -70,10 +76,11 @@ impl ShardedWal {
     }
 
     fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
+        let syncs_each_commit = config.durability == Durability::Sync;
         let Opened { disk, space, shards, old, recovery, housekeeping, lock } =
             open(config, machines)?;
         let (housekeeping, lock) = (Mutex::new(Some(housekeeping)), Mutex::new(Some(lock)));
-        Ok(Self { disk, space, shards, old, recovery, housekeeping, lock })
+        Ok(Self { disk, space, shards, old, recovery, housekeeping, lock, syncs_each_commit })
     }
 
     /// What open found.
@@ -109,21 +116,40 @@ impl ShardedWal {
     /// appends are written in that order.
     ///
     /// Whatever refuses the record is told by the completion; to get the
-    /// payload back, use [`ShardedWal::try_append`].
-    pub fn append(&self, key: u64, payload: impl Into<Bytes>) -> Completion<'_> {
+    /// payload back, use [`ShardedWal::try_append`]. Who waits right away is
+    /// better served by [`ShardedWal::append_wait`].
+    pub fn append<'p>(&self, key: u64, payload: impl Into<Payload<'p>>) -> Completion<'_> {
         let admitted = self.space.admit(payload.into());
         let appended = admitted.and_then(|payload| self.shard(key).append(key, payload, None));
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
+    }
+
+    /// Appends a record and waits until it is acknowledged: what
+    /// `append(..).wait()` does, without waking the shard's thread where it is
+    /// idle: the calling thread then commits its record itself, with all that
+    /// is queued before it. For the time of that it may be inside the log's
+    /// [`StateMachine`], too.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn append_wait<'p>(
+        &self,
+        key: u64,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<Position, AppendError> {
+        let admitted = self.space.admit(payload.into());
+        let appended = admitted.and_then(|payload| self.shard(key).append_lending(key, payload));
+        appended.unwrap_or_else(|refused| Completion::refused(refused.cause)).wait()
     }
 
     /// Appends a record, or gives its payload back at once. Never blocks.
     ///
     /// # Errors
     /// [`Refused`], with the reason.
-    pub fn try_append(
+    pub fn try_append<'p>(
         &self,
         key: u64,
-        payload: impl Into<Bytes>,
+        payload: impl Into<Payload<'p>>,
     ) -> Result<Completion<'_>, Refused> {
         let payload = self.space.admit(payload.into())?;
         self.shard(key).try_append(key, payload)
@@ -133,10 +159,10 @@ impl ShardedWal {
     ///
     /// # Errors
     /// [`Refused`], with the reason; the payload comes back.
-    pub fn append_timeout(
+    pub fn append_timeout<'p>(
         &self,
         key: u64,
-        payload: impl Into<Bytes>,
+        payload: impl Into<Payload<'p>>,
         timeout: Duration,
     ) -> Result<Completion<'_>, Refused> {
         let deadline = now().checked_add(timeout);
@@ -147,47 +173,75 @@ impl ShardedWal {
     /// Appends a record; waits for room as a future, without blocking. The
     /// future resolves when the record is queued, to its completion.
     pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
-        let payload = Some(payload.into());
+        let payload = Some(payload.into().into());
         let (space, shard) = (&*self.space, self.shard(key));
         AppendFuture { space, shard, key, payload, enrolled: None }
     }
 
     /// Appends many records: each shard's part is one batch, of which all or
     /// nothing survives a crash. Blocks while a queue is full. Records of one
-    /// key keep their order.
+    /// key keep their order. Payloads are copied, once, before anything is queued.
     ///
     /// A part over a limit ([`crate::BATCH_RECORDS_MAX`],
     /// [`crate::BATCH_BYTES_MAX`], the queue's depth) refuses the whole batch
     /// before anything is queued, and so does [`crate::Config::disk_hard_bytes`].
     pub fn append_batch(
         &self,
-        records: impl IntoIterator<Item = (u64, Bytes)>,
+        records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> BatchCompletion<'_> {
+        BatchCompletion::new(self.append_parts(records, |_| Wake::Writer))
+    }
+
+    /// Appends many records and waits until they are acknowledged: what
+    /// `append_batch(..).wait()` does, as [`ShardedWal::append_wait`] does it.
+    /// Of several parts that are to be synced, each in its shard, the last is
+    /// the one that the calling thread may commit.
+    ///
+    /// # Errors
+    /// [`BatchError`] names the parts that failed; the others were acknowledged.
+    pub fn append_batch_wait(
+        &self,
+        records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
+    ) -> Result<(), BatchError> {
+        let parts = self.append_parts(records, |is_last| {
+            // Syncs go on side by side, on a thread each; writes are soon done.
+            if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
+        });
+        parts.iter().for_each(|part| part.last.lend_a_hand());
+        BatchCompletion::new(parts).wait()
+    }
+
+    /// Queues each shard's part. `wake` is asked, for the last part or another,
+    /// whether its writer is to be waked now.
+    fn append_parts(
+        &self,
+        records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
+        wake: impl Fn(bool) -> Wake,
+    ) -> Vec<Part<'_>> {
         // For each shard its records, and their indices in the batch.
-        type Split = (Vec<usize>, Vec<(u64, Bytes)>);
-        let mut parts: Vec<Split> = Vec::new();
+        let mut parts: Vec<(Vec<usize>, BatchBody)> = Vec::new();
         parts.resize_with(self.shards.len(), Default::default);
-        for (index, (key, payload)) in records.into_iter().enumerate() {
-            let (indices, part) = &mut parts[self.shard_of(key)];
+        let records = records.into_iter();
+        let expected = records.size_hint().0.div_ceil(self.shards.len());
+        for (index, (key, payload)) in records.enumerate() {
+            let (indices, body) = &mut parts[self.shard_of(key)];
             indices.push(index);
-            part.push((key, payload));
+            body.add(key, payload.as_ref(), expected);
         }
         let mut checked = parts.iter().zip(&self.shards);
         let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
         // One look for all parts, so that not one is refused beside another.
         let refused = oversized.or_else(|| self.space.refusal());
-        let mut queued = Vec::new();
-        for (index, ((records, part), shard)) in parts.into_iter().zip(&self.shards).enumerate() {
-            if part.is_empty() {
-                continue;
-            }
+        let last = parts.iter().rposition(|(_, part)| part.records > 0);
+        let queue = |(index, (records, part)): (usize, (Vec<usize>, BatchBody))| {
             let last = match &refused {
                 Some(cause) => Completion::refused(cause.clone()),
-                None => shard.append_part(part),
+                None => self.shards[index].append_part(part, wake(Some(index) == last)),
             };
-            queued.push(Part { shard: index, last, records });
-        }
-        BatchCompletion::new(queued)
+            Part { shard: index, last, records }
+        };
+        let parts = parts.into_iter().enumerate().filter(|(_, (_, part))| part.records > 0);
+        parts.map(queue).collect()
     }
 
     /// A barrier over all shards: resolves when everything that was appended
@@ -354,7 +408,7 @@ pub struct AppendFuture<'log> {
     shard: &'log WalShard,
     key: u64,
     /// `None` once it is appended or refused.
-    payload: Option<Bytes>,
+    payload: Option<Payload<'static>>,
     enrolled: Option<Arc<Waiter>>,
 }
 

@@ -1,15 +1,20 @@
 //! A ticketed, bounded, many-producer single-consumer ring with parking.
 //!
 //! Each push claims the next *tickets*, dense from 0, with one exchange; the
-//! ticket is also the slot. Pushes that claim several tickets appear to the
-//! receiver whole. The mailbox knows no file and no record: it carries values
-//! and their weight in bytes.
+//! first ticket is also the slot. A push may claim several: its one value stands
+//! for all of them, and the receiver gets it whole. The mailbox knows no file
+//! and no record: it carries values, the number of their tickets and their
+//! weight in bytes. **Values live in their slots**, producer and receiver
+//! take turns at them, so that what a value has allocated is used again.
 //!
 //! **Requests** (sync, seal, mark) travel beside the slots, as a ticket each: "once
 //! all below ticket t has been received, do this". Their place among the
 //! values is thereby fixed, as it would be in the ring, but they take no
 //! ticket (tickets become the records' permanent numbers, which have no
 //! holes) and a full ring cannot delay them.
+//!
+//! There is one [`Receiver`], but whoever has it may change; anybody may
+//! [`Mailbox::look`] whether there is something for it to do.
 //!
 //! | label | invariant |
 //! |---|---|
@@ -18,14 +23,13 @@
 //! | Q3 CLOSE | after `close`, every claimed ticket is still received, none is claimed |
 //! | Q4 WAKE | no wake-up is lost: a full ring parks its producers, an empty one its receiver |
 
-use std::mem::MaybeUninit;
 use std::task::Context;
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence, yield_now};
-use crate::waiters::{EVERYONE, WaitList, Waiter};
+use crate::waiters::{WaitList, Waiter};
 
 /// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
 /// would take 292 years to reach it.
@@ -41,13 +45,34 @@ pub(crate) enum PushError {
 }
 
 #[derive(Debug)]
+#[repr(align(64))]
 struct Slot<T> {
-    /// Q2 ORDER: ticket + 1 of the value that was last put here. The producer
-    /// that claimed the ticket stores (Release), the receiver loads (Acquire).
+    /// Q2 ORDER: ticket + 1 of what was last put here. The producer that
+    /// claimed the ticket stores (Release), the receiver loads (Acquire).
     published: AtomicU64,
     /// Owned by the producer that claimed the ticket until it publishes, then
     /// by the receiver until it moves `received` past the ticket.
-    value: UnsafeCell<MaybeUninit<T>>,
+    held: UnsafeCell<Held<T>>,
+}
+
+#[derive(Debug, Default)]
+struct Held<T> {
+    tickets: u32,
+    bytes: u32,
+    value: T,
+}
+
+/// What a drain hands out.
+#[derive(Debug)]
+pub(crate) struct Received<'a, T> {
+    /// The first of its tickets.
+    pub(crate) ticket: u64,
+    /// How many it has.
+    pub(crate) tickets: u32,
+    /// Its weight, as it was said to the push.
+    pub(crate) bytes: u32,
+    /// It stays in the slot, for the next producer to change.
+    pub(crate) value: &'a mut T,
 }
 
 /// The shared part: producers push, anyone may close or request.
@@ -64,6 +89,8 @@ pub(crate) struct Mailbox<T> {
     bytes: CachePadded<AtomicU64>,
     /// Sync once all below this ticket has been received. Raised by anyone.
     sync_below: AtomicU64,
+    /// Where the receiver stood when it last began a sync. It alone stores.
+    synced_below: AtomicU64,
     /// Write a seal. Set by anyone, cleared by the receiver.
     seal: AtomicBool,
     /// Say where the shard stands. The same.
@@ -72,7 +99,7 @@ pub(crate) struct Mailbox<T> {
     slots: Box<[Slot<T>]>,
     /// Q4 WAKE: producers that found no room.
     room: WaitList,
-    /// Q4 WAKE: the receiver, when there was nothing to do.
+    /// Q4 WAKE: who waits for work, when there was none.
     work: WaitList,
 }
 
@@ -81,20 +108,21 @@ pub(crate) struct Mailbox<T> {
 // producer only), then, after `published`, by the one receiver.
 unsafe impl<T: Send> Sync for Mailbox<T> {}
 
-impl<T> Mailbox<T> {
+impl<T: Default> Mailbox<T> {
     /// A mailbox for `capacity` values (a power of two) and about `bytes_max`
     /// bytes, and its one receiver.
     pub(crate) fn new(capacity: usize, bytes_max: u64) -> (Arc<Self>, Receiver<T>) {
         assert!(capacity.is_power_of_two(), "a slot is found by masking its ticket");
         let slot = |_| Slot {
             published: AtomicU64::new(0),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
+            held: UnsafeCell::new(Held::default()),
         };
         let mailbox = Arc::new(Self {
             tail: CachePadded::new(AtomicU64::new(0)),
             received: CachePadded::new(AtomicU64::new(0)),
             bytes: CachePadded::new(AtomicU64::new(0)),
             sync_below: AtomicU64::new(0),
+            synced_below: AtomicU64::new(0),
             seal: AtomicBool::new(false),
             mark: AtomicBool::new(false),
             bytes_max,
@@ -102,10 +130,12 @@ impl<T> Mailbox<T> {
             room: WaitList::new(),
             work: WaitList::new(),
         });
-        let receiver = Receiver { mailbox: mailbox.clone(), head: 0, synced: 0 };
+        let receiver = Receiver { mailbox: mailbox.clone(), head: 0 };
         (mailbox, receiver)
     }
+}
 
+impl<T> Mailbox<T> {
     /// Tickets that the ring can hold.
     pub(crate) fn capacity(&self) -> u64 {
         self.slots.len() as u64
@@ -125,48 +155,66 @@ impl<T> Mailbox<T> {
         self.tail().saturating_sub(received)
     }
 
-    /// Pushes `count` values of `bytes` together, made by `make` from their
-    /// tickets, or says why not at once. `make` must not panic: a ticket once
+    /// Pushes a value of `count` tickets and `bytes`, or says why not at once,
+    /// and wakes who waits for work. `fill` is told the first ticket, and makes
+    /// the value of what the slot last held. It must not panic: a ticket once
     /// claimed has to be published.
     pub(crate) fn try_push(
         &self,
-        count: u64,
-        bytes: u64,
-        make: impl FnMut(u64) -> T,
+        count: u32,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut T),
+    ) -> Result<u64, PushError> {
+        let first = self.try_push_quietly(count, bytes, fill)?;
+        self.wake_receiver();
+        Ok(first)
+    }
+
+    /// The same, and wakes nobody: the caller sees to it that there is a
+    /// receiver, or calls [`Mailbox::wake_receiver`].
+    pub(crate) fn try_push_quietly(
+        &self,
+        count: u32,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
         let first = self.claim(count, bytes)?;
-        self.publish(first, count, bytes, make);
+        self.publish(first, count, bytes, fill);
         Ok(first)
     }
 
     /// Blocks while there is no room, until the deadline; then pushes.
     pub(crate) fn push(
         &self,
-        count: u64,
-        bytes: u64,
+        count: u32,
+        bytes: u32,
         deadline: Option<Instant>,
-        make: impl FnMut(u64) -> T,
+        fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
         let claim = || self.claim_unless_full(count, bytes);
         let first = self.room.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
-        self.publish(first, count, bytes, make);
+        self.publish(first, count, bytes, fill);
+        self.wake_receiver();
         Ok(first)
     }
 
     /// The same for a task; `None` means that its waker will be called.
     pub(crate) fn poll_push(
         &self,
-        bytes: u64,
+        bytes: u32,
         context: &mut Context<'_>,
         enrolled: &mut Option<Arc<Waiter>>,
-        make: impl FnMut(u64) -> T,
+        fill: impl FnOnce(u64, &mut T),
     ) -> Option<Result<u64, PushError>> {
         let claim = || self.claim_unless_full(1, bytes);
         let claimed = self.room.poll(0, context, enrolled, claim)?;
-        Some(claimed.inspect(|&first| self.publish(first, 1, bytes, make)))
+        Some(claimed.inspect(|&first| {
+            self.publish(first, 1, bytes, fill);
+            self.wake_receiver();
+        }))
     }
 
-    fn claim_unless_full(&self, count: u64, bytes: u64) -> Option<Result<u64, PushError>> {
+    fn claim_unless_full(&self, count: u32, bytes: u32) -> Option<Result<u64, PushError>> {
         match self.claim(count, bytes) {
             Err(PushError::Full) => None,
             decided => Some(decided),
@@ -179,7 +227,8 @@ impl<T> Mailbox<T> {
     /// has nothing to undo; callers that race may pass it by one push each,
     /// whose payload they would hold anyway. A push heavier than the bound goes
     /// in alone.
-    fn claim(&self, count: u64, bytes: u64) -> Result<u64, PushError> {
+    fn claim(&self, count: u32, bytes: u32) -> Result<u64, PushError> {
+        let (count, bytes) = (u64::from(count), u64::from(bytes));
         assert!(
             (1..=self.capacity()).contains(&count),
             "a push of {count} tickets never fits a ring of {}",
@@ -222,25 +271,22 @@ impl<T> Mailbox<T> {
         queued != 0 && queued + bytes > self.bytes_max
     }
 
-    fn publish(&self, first: u64, count: u64, bytes: u64, mut make: impl FnMut(u64) -> T) {
+    fn publish(&self, first: u64, tickets: u32, bytes: u32, fill: impl FnOnce(u64, &mut T)) {
         // ORDERING: Relaxed; the Release below comes after it, so that the
         // receiver never subtracts what was not yet added.
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // The first slot last: when the receiver sees it, it sees them all.
-        for ticket in (first..first + count).rev() {
-            let slot = &self.slots[self.index(ticket)];
-            let value = make(ticket);
-            slot.value.with_mut(|cell| {
-                // SAFETY: this thread claimed `ticket`, and `claim` saw that
-                // the receiver had emptied the slot; nobody else touches it
-                // until `published` says so.
-                unsafe { (*cell).write(value) };
-            });
-            // ORDERING: Release pairs with the Acquire in `Receiver::next`:
-            // the value is written before it can be taken.
-            slot.published.store(ticket + 1, Ordering::Release);
-        }
-        self.work.wake(EVERYONE);
+        self.bytes.fetch_add(bytes.into(), Ordering::Relaxed);
+        let slot = &self.slots[self.index(first)];
+        slot.held.with_mut(|held| {
+            // SAFETY: this thread claimed `first`, and `claim` saw that the
+            // receiver had done with the slot; nobody else touches it until
+            // `published` says so.
+            let held = unsafe { &mut *held };
+            (held.tickets, held.bytes) = (tickets, bytes);
+            fill(first, &mut held.value);
+        });
+        // ORDERING: Release pairs with the Acquire in `is_published`: the value
+        // is whole before it can be received.
+        slot.published.store(first + 1, Ordering::Release);
     }
 
     fn index(&self, ticket: u64) -> usize {
@@ -257,7 +303,7 @@ impl<T> Mailbox<T> {
         // ORDERING: Relaxed; the fences of `work` order it (Q4 WAKE), and the
         // receiver acts on it only by what it has itself received.
         self.sync_below.fetch_max(below, Ordering::Relaxed);
-        self.work.wake(EVERYONE);
+        self.work.wake_everyone();
         below
     }
 
@@ -265,7 +311,7 @@ impl<T> Mailbox<T> {
     pub(crate) fn request_seal(&self) {
         // ORDERING: Relaxed; a hint, ordered by the fences of `work`.
         self.seal.store(true, Ordering::Relaxed);
-        self.work.wake(EVERYONE);
+        self.work.wake_everyone();
     }
 
     /// Asks for a mark, before any value that is still inside.
@@ -273,7 +319,7 @@ impl<T> Mailbox<T> {
         // ORDERING: Relaxed; the request says no more than itself, and the
         // fences of `work` order it (Q4 WAKE).
         self.mark.store(true, Ordering::Relaxed);
-        self.work.wake(EVERYONE);
+        self.work.wake_everyone();
     }
 
     /// Q3 CLOSE: refuses every later push. What has been claimed will still be
@@ -282,8 +328,60 @@ impl<T> Mailbox<T> {
         // ORDERING: Release pairs with the Acquire fence in `claim`. The bit and
         // the tickets are one word, so every exchange comes before or after it.
         self.tail.fetch_or(CLOSED, Ordering::Release);
-        self.work.wake(EVERYONE);
-        self.room.wake(EVERYONE);
+        self.work.wake_everyone();
+        self.room.wake_everyone();
+    }
+
+    /// What the receiver should do next. Who has the receiver is told truly;
+    /// to anybody else it is a hint, but for what happened before, which it does
+    /// not miss.
+    pub(crate) fn look(&self) -> Option<Work> {
+        // ORDERING: Relaxed; whoever has the receiver stored it, or got it from
+        // who did.
+        let head = self.received.load(Ordering::Relaxed);
+        // ORDERING: Relaxed on all of them; see `request_mark`, `request_sync`,
+        // `request_seal` and `close`.
+        if self.mark.load(Ordering::Relaxed) {
+            return Some(Work::Mark);
+        }
+        let sync_below = self.sync_below.load(Ordering::Relaxed);
+        if sync_below > self.synced_below.load(Ordering::Relaxed) && sync_below <= head {
+            return Some(Work::Sync);
+        }
+        if self.is_published(head) {
+            return Some(Work::Values);
+        }
+        let tail = self.tail.load(Ordering::Relaxed);
+        if tail == head | CLOSED {
+            return Some(Work::Closed);
+        }
+        let idle = tail == head;
+        (idle && self.seal.load(Ordering::Relaxed)).then_some(Work::Seal)
+    }
+
+    fn is_published(&self, ticket: u64) -> bool {
+        let slot = &self.slots[self.index(ticket)];
+        // ORDERING: Acquire pairs with the Release in `publish`.
+        slot.published.load(Ordering::Acquire) == ticket + 1
+    }
+
+    /// Parks until there is something to do and `begin` begins it: where it
+    /// gives nothing, somebody else is at it, who calls
+    /// [`Mailbox::wake_receiver`] if he leaves something over.
+    pub(crate) fn wait_for_work<R>(&self, mut begin: impl FnMut(Work) -> Option<R>) -> Option<R> {
+        // One turn for the producers before parking: where they are about to
+        // push, nobody needs to be woken. Two producers and four shards
+        // without a disk took 0.9 us of CPU a record without it, 0.4 with it;
+        // more turns gained nothing.
+        if self.look().is_none() {
+            yield_now();
+        }
+        self.work.wait(0, None, || self.look().and_then(&mut begin))
+    }
+
+    /// Wakes who waits for work.
+    pub(crate) fn wake_receiver(&self) {
+        self.work.wake_everyone();
     }
 }
 
@@ -308,8 +406,6 @@ pub(crate) struct Receiver<T> {
     mailbox: Arc<Mailbox<T>>,
     /// The next ticket to receive.
     head: u64,
-    /// The sync request that was last answered.
-    synced: u64,
 }
 
 impl<T> Receiver<T> {
@@ -318,113 +414,59 @@ impl<T> Receiver<T> {
         self.head
     }
 
-    /// Parks until there is something to do, and says what.
-    pub(crate) fn wait(&mut self) -> Work {
-        let mailbox = self.mailbox.clone();
-        // One turn for the producers before parking: where they are about to
-        // push, nobody needs to be woken. Two producers and four shards
-        // without a disk took 0.9 us of CPU a record without it, 0.4 with it;
-        // more turns gained nothing.
-        if self.look().is_none() {
-            yield_now();
-        }
-        let work = mailbox.work.wait(0, None, || self.look());
+    /// Takes a request that [`Mailbox::look`] has shown: it is about to be done.
+    pub(crate) fn begin(&mut self, work: Work) {
+        let mailbox = &self.mailbox;
         match work {
-            // ORDERING: Relaxed; a request that comes now is the next one.
-            Some(Work::Seal) => mailbox.seal.store(false, Ordering::Relaxed),
-            // ORDERING: Relaxed; likewise.
-            Some(Work::Mark) => mailbox.mark.store(false, Ordering::Relaxed),
-            Some(Work::Sync) => self.synced = self.head,
-            _ => {}
+            // ORDERING: Relaxed on all; a request that comes now is the next one.
+            Work::Seal => mailbox.seal.store(false, Ordering::Relaxed),
+            Work::Mark => mailbox.mark.store(false, Ordering::Relaxed),
+            Work::Sync => mailbox.synced_below.store(self.head, Ordering::Relaxed),
+            Work::Values | Work::Closed => {}
         }
-        work.unwrap_or(Work::Closed)
-    }
-
-    fn look(&self) -> Option<Work> {
-        // ORDERING: Relaxed on all four; see `request_mark`, `request_sync`,
-        // `request_seal` and `close`.
-        if self.mailbox.mark.load(Ordering::Relaxed) {
-            return Some(Work::Mark);
-        }
-        let sync_below = self.mailbox.sync_below.load(Ordering::Relaxed);
-        if sync_below > self.synced && sync_below <= self.head {
-            return Some(Work::Sync);
-        }
-        if self.is_published() {
-            return Some(Work::Values);
-        }
-        let tail = self.mailbox.tail.load(Ordering::Relaxed);
-        if tail == self.head | CLOSED {
-            return Some(Work::Closed);
-        }
-        let idle = tail == self.head;
-        (idle && self.mailbox.seal.load(Ordering::Relaxed)).then_some(Work::Seal)
-    }
-
-    fn is_published(&self) -> bool {
-        let slot = &self.mailbox.slots[self.mailbox.index(self.head)];
-        // ORDERING: Acquire pairs with the Release in `publish`.
-        slot.published.load(Ordering::Acquire) == self.head + 1
     }
 
     /// Receives what is there, in ticket order, until `take` says stop or there
-    /// is no more. `take` sees `(ticket, value)`; its weight in bytes is what
-    /// `weigh` says, as it was said to the push.
-    pub(crate) fn drain(
-        &mut self,
-        weigh: impl Fn(&T) -> u64,
-        mut take: impl FnMut(u64, T) -> bool,
-    ) {
-        let mut bytes = 0;
+    /// is no more.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
+        let (mut values, mut bytes) = (0_u32, 0);
         let mut go_on = true;
-        while go_on && self.is_published() {
-            let slot = &self.mailbox.slots[self.mailbox.index(self.head)];
-            let value = slot.value.with_mut(|cell| {
-                // SAFETY: `published` holds ticket + 1, so its producer has
-                // written the value and let go; only this receiver takes, and
-                // `head` moves on at once, so it takes it once.
-                unsafe { (*cell).assume_init_read() }
-            });
+        while go_on && self.mailbox.is_published(self.head) {
             let ticket = self.head;
-            self.head += 1;
-            bytes += weigh(&value);
-            go_on = take(ticket, value);
+            let slot = &self.mailbox.slots[self.mailbox.index(ticket)];
+            go_on = slot.held.with_mut(|held| {
+                // SAFETY: `published` holds ticket + 1, so its producer has
+                // let go, and none comes back before `free`; there is no other
+                // receiver.
+                let Held { tickets, bytes: weight, value } = unsafe { &mut *held };
+                let (tickets, weight) = (*tickets, *weight);
+                // First, so that what makes `take` panic is not received again.
+                self.head += u64::from(tickets);
+                bytes += u64::from(weight);
+                take(Received { ticket, tickets, bytes: weight, value })
+            });
             // Let producers on in good time, without a wake-up each.
-            if self.head.is_multiple_of(64) {
+            values += 1;
+            if values.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
             }
         }
         self.free(bytes);
-        self.mailbox.room.wake(EVERYONE);
+        self.mailbox.room.wake_everyone();
     }
 
     fn free(&self, bytes: u64) {
         // ORDERING: Relaxed; see `is_heavy`.
         self.mailbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `claim`: the values are
-        // out of the slots that it hands on.
+        // ORDERING: Release pairs with the Acquire in `claim`: the receiver has
+        // done with the slots that it hands on.
         self.mailbox.received.store(self.head, Ordering::Release);
     }
 }
 
 impl<T> Drop for Receiver<T> {
-    /// Nobody receives any more: closes, and drops what was left inside.
+    /// Nobody receives any more.
     fn drop(&mut self) {
         self.mailbox.close();
-        self.drain(|_| 0, |_, _| true);
-    }
-}
-
-impl<T> Drop for Mailbox<T> {
-    /// Drops values whose publication came after the receiver had gone.
-    fn drop(&mut self) {
-        // ORDERING: Relaxed; exclusive access.
-        for ticket in self.received.load(Ordering::Relaxed)..self.tail() {
-            let slot = &self.slots[self.index(ticket)];
-            if slot.published.load(Ordering::Relaxed) == ticket + 1 {
-                // SAFETY: published and not received, and nobody else is left.
-                slot.value.with_mut(|cell| unsafe { (*cell).assume_init_drop() });
-            }
-        }
     }
 }

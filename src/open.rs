@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::housekeeping::Housekeeping;
+use crate::lane::Lane;
 use crate::leftovers;
 use crate::manifest::{Generation, Manifest};
 use crate::parallel::in_parallel;
@@ -24,7 +25,7 @@ use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
 use crate::trace;
 use crate::truncate::OldShard;
-use crate::writer::{CommitPolicy, Lane, Writer};
+use crate::writer::{CommitPolicy, Writer};
 
 /// Makes the state machine of a shard, if there is to be one.
 pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateMachine>>;
@@ -214,10 +215,11 @@ fn start_shards(
     for ready in ready {
         let Ready { folder, purge, lane, recorder, catalogue, base, writer } = ready;
         let name = format!("shardwal-{}", folder.identity.shard);
+        let serving = lane.clone();
         // Where a thread cannot be started, dropping the writers and shards
         // made so far ends them in order.
         let writer =
-            spawn(name, move || writer.run()).map_err(started("starting a writer thread of"))?;
+            spawn(name, move || serving.serve(writer)).map_err(started("starting a writer thread of"))?;
         shards.push(WalShard::new(folder, base, lane, recorder, catalogue, purge, writer));
     }
     Ok((shards, housekeeping))
@@ -236,7 +238,8 @@ fn make_ready(
     machine: Option<Box<dyn StateMachine>>,
 ) -> Ready {
     let (folder, purge, settled) = fresh;
-    let (lane, receiver) = Lane::new(config.queue_records, config.queue_bytes as u64);
+    let sync = config.durability == Durability::Sync;
+    let (lane, receiver) = Lane::new(config.queue_records, config.queue_bytes as u64, sync);
     let shard = folder.identity.shard as usize;
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
@@ -244,8 +247,7 @@ fn make_ready(
     let policy = SegmentPolicy {
         segment_bytes: config.segment_bytes,
         // The other modes sync too seldom for the file's growth to matter.
-        zeros_ahead: config.durability == Durability::Sync
-            && !config.disk.copy_on_write(&config.dir),
+        zeros_ahead: sync && !config.disk.copy_on_write(&config.dir),
     };
     let base = settled.next_sequence;
     let source = housekeeping.source(PathBuf::from(&folder.dir));
@@ -261,10 +263,10 @@ fn make_ready(
     let policy = CommitPolicy {
         records_max: config.commit_records as u64,
         bytes_max: config.commit_bytes,
-        sync: config.durability == Durability::Sync,
+        sync,
     };
     let machine = machine.map(Driven::new);
-    let observer = recorder.clone();
-    let writer = Writer::new(lane.clone(), receiver, segments, policy, observer, base, machine);
+    let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
+    let writer = Writer::new(queue, segments, policy, recorder.clone(), base, machine);
     Ready { folder, purge, lane, recorder, catalogue, base, writer }
 }

@@ -18,7 +18,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::error::Cause;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::waiters::{EVERYONE, WaitList, Waiter};
+use crate::waiters::{WaitList, Waiter};
 
 /// The answer to one ticket.
 #[derive(Clone, Debug)]
@@ -66,10 +66,14 @@ impl Watermark {
         self.reached.load(Ordering::Acquire)
     }
 
+    /// Who raises it has [`Watermark::wake`] called soon.
     fn raise(&self, to: u64) {
         // ORDERING: Release pairs with the Acquire in `load`.
         self.reached.store(to, Ordering::Release);
-        self.waiters.wake(to);
+    }
+
+    fn wake(&self) {
+        self.waiters.wake(|| self.load());
     }
 }
 
@@ -216,7 +220,8 @@ impl Progress {
         (ticket < range.end).then(|| look(range))
     }
 
-    /// The writer: all below `end` is acknowledged.
+    /// The writer: all below `end` is acknowledged. Nobody is woken yet: see
+    /// [`Progress::wake_answered`].
     pub(crate) fn acknowledge(&self, end: u64) {
         // ORDERING: Relaxed; a hint.
         self.disk_full.store(false, Ordering::Relaxed);
@@ -226,10 +231,17 @@ impl Progress {
     /// The writer: all below `end` is on stable storage.
     pub(crate) fn mark_synced(&self, end: u64) {
         self.synced.raise(end);
+        self.synced.wake();
+    }
+
+    /// C3 ANSWER: wakes those who were answered, by whoever has answered, once
+    /// nobody waits for what he has in hand.
+    pub(crate) fn wake_answered(&self) {
+        self.acknowledged.wake();
     }
 
     /// The writer: there was no room for `first..end`, and nothing of it is in
-    /// the log.
+    /// the log. Nobody is woken yet.
     pub(crate) fn refuse(&self, first: u64, end: u64, cause: Cause) {
         {
             let mut refused = self.refused.lock();
@@ -261,8 +273,8 @@ impl Progress {
         // answer, but a barrier over it fails; the other way round likewise.
         let lower = self.synced().min(self.acknowledged());
         self.failed_from.store(lower, Ordering::Release);
-        self.acknowledged.waiters.wake(EVERYONE);
-        self.synced.waiters.wake(EVERYONE);
+        self.acknowledged.waiters.wake_everyone();
+        self.synced.waiters.wake_everyone();
     }
 
     /// Why the shard has stopped for good, if it has.

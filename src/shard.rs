@@ -4,11 +4,12 @@ use std::fmt;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::completion::Completion;
+use crate::entry::{BatchBody, Entry};
 use crate::error::{AppendError, Cause, Position, Refused};
+use crate::lane::Lane;
 use crate::mailbox::PushError;
+use crate::payload::Payload;
 use crate::progress::Answer;
 use crate::purge::PurgeMark;
 use crate::recovery::Folder;
@@ -18,7 +19,6 @@ use crate::stats::{Observer, Recorder};
 use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::Purge;
 use crate::waiters::Waiter;
-use crate::writer::{Entry, Lane, batch_body_bytes};
 
 /// One record in so many is timed. A power of two.
 const SAMPLED_EACH: u64 = 8;
@@ -131,61 +131,66 @@ impl WalShard {
     pub(crate) fn append(
         &self,
         key: u64,
-        payload: Bytes,
+        payload: Payload<'_>,
         deadline: Option<Instant>,
     ) -> Result<Completion<'_>, Refused> {
-        match self.try_append(key, payload) {
-            Err(Refused { payload, cause: Cause::QueueFull | Cause::SegmentNotReady })
-                if deadline.is_none_or(|deadline| deadline > now()) =>
-            {
-                self.append_when_there_is_room(key, payload, deadline)
+        let mut parts = self.parts(key, payload)?;
+        let pushed = match parts.try_push() {
+            Err(PushError::Full) if deadline.is_none_or(|deadline| deadline > now()) => {
+                parts.push(deadline)
             }
             decided => decided,
-        }
+        };
+        parts.completion(pushed)
     }
 
     /// Appends, or gives the payload back at once with the reason.
-    pub(crate) fn try_append(&self, key: u64, payload: Bytes) -> Result<Completion<'_>, Refused> {
-        if let Some(cause) = self.check(&payload) {
-            return Err(Refused { payload, cause });
-        }
-        let mut parts = Parts::new(self, key, payload);
-        let pushed = self.lane.mailbox.try_push(1, parts.weight(), |ticket| parts.entry(ticket));
-        self.completion(pushed, parts)
-    }
-
-    #[cold]
-    fn append_when_there_is_room(
+    pub(crate) fn try_append(
         &self,
         key: u64,
-        payload: Bytes,
-        deadline: Option<Instant>,
+        payload: Payload<'_>,
     ) -> Result<Completion<'_>, Refused> {
-        let began = Instant::now();
-        let mut parts = Parts::new(self, key, payload);
+        let mut parts = self.parts(key, payload)?;
+        let pushed = parts.try_push();
+        parts.completion(pushed)
+    }
+
+    /// Appends for a caller that waits next, and lends a hand meanwhile.
+    pub(crate) fn append_lending(
+        &self,
+        key: u64,
+        payload: Payload<'_>,
+    ) -> Result<Completion<'_>, Refused> {
+        let mut parts = self.parts(key, payload)?;
         let weight = parts.weight();
-        let pushed = self.lane.mailbox.push(1, weight, deadline, |ticket| parts.entry(ticket));
-        self.recorder.blocked(nanos(began.elapsed()));
-        self.completion(pushed, parts)
+        let mailbox = &self.lane.mailbox;
+        let pushed = match mailbox.try_push_quietly(1, weight, parts.fill()) {
+            Ok(ticket) => {
+                self.lane.lend_a_hand(ticket);
+                Ok(ticket)
+            }
+            Err(PushError::Full) => parts.push(None),
+            closed => closed,
+        };
+        parts.completion(pushed)
     }
 
     /// The same for a task; `None` means that its waker will be called.
     pub(crate) fn poll_append(
         &self,
         key: u64,
-        payload: &mut Option<Bytes>,
+        payload: &mut Option<Payload<'static>>,
         context: &mut Context<'_>,
         enrolled: &mut Option<Arc<Waiter>>,
     ) -> Option<Result<Completion<'_>, Refused>> {
         let given = payload.take().expect("an append future is not polled after it resolved");
-        if let Some(cause) = self.check(&given) {
-            return Some(Err(Refused { payload: given, cause }));
-        }
-        let mut parts = Parts::new(self, key, given);
+        let mut parts = match self.parts(key, given) {
+            Ok(parts) => parts,
+            Err(refused) => return Some(Err(refused)),
+        };
         let weight = parts.weight();
-        let mailbox = &self.lane.mailbox;
-        match mailbox.poll_push(weight, context, enrolled, |ticket| parts.entry(ticket)) {
-            Some(pushed) => Some(self.completion(pushed, parts)),
+        match self.lane.mailbox.poll_push(weight, context, enrolled, parts.fill()) {
+            Some(pushed) => Some(parts.completion(pushed)),
             None => {
                 *payload = Some(parts.payload);
                 None
@@ -194,50 +199,55 @@ impl WalShard {
     }
 
     /// Appends a batch's part in this shard, whole; blocks while there is no
-    /// room. The completion is the last record's.
-    pub(crate) fn append_part(&self, mut records: Vec<(u64, Bytes)>) -> Completion<'_> {
-        if let Some(cause) = self.check_part(&records).or_else(|| self.check_state()) {
+    /// room. The completion is the last record's. With `Wake::Nobody` the caller
+    /// lends a hand next.
+    pub(crate) fn append_part(&self, part: BatchBody, wake: Wake) -> Completion<'_> {
+        if let Some(cause) = self.check_part(&part).or_else(|| self.check_state()) {
             return Completion::refused(cause);
         }
-        let count = records.len() as u64;
-        let weight = records.iter().map(|(_, payload)| payload.len() as u64).sum();
-        let body = batch_body_bytes(records.iter().map(|(_, payload)| payload.len()));
-        // The mailbox asks for the entries last to first.
-        let mut make = |ticket: u64| {
-            let (key, payload) = records.pop().unwrap_or_default();
-            let (batch_records, batch_bytes) =
-                if records.is_empty() { (small(count), small(body as u64)) } else { (0, 0) };
-            Entry { key, payload, stamp: self.stamp(ticket), batch_records, batch_bytes }
+        let (count, weight) = (small(part.records), small(part.payload_bytes));
+        let mut body = part.body;
+        let mut fill = |first: u64, entry: &mut Entry| {
+            let sampled = first.next_multiple_of(SAMPLED_EACH) < first + u64::from(count);
+            let stamp = if sampled { self.recorder.now() } else { 0 };
+            entry.hold_batch(std::mem::take(&mut body), stamp);
         };
         let mailbox = &self.lane.mailbox;
-        let pushed = match mailbox.try_push(count, weight, &mut make) {
+        let pushed = match mailbox.try_push_quietly(count, weight, &mut fill) {
             Err(PushError::Full) => {
                 let began = Instant::now();
-                let pushed = mailbox.push(count, weight, None, make);
+                let pushed = mailbox.push(count, weight, None, fill);
                 self.recorder.blocked(nanos(began.elapsed()));
                 pushed
             }
             decided => decided,
         };
+        if wake == Wake::Writer {
+            mailbox.wake_receiver();
+        }
         match pushed {
-            Ok(first) => Completion::queued(self, first + count - 1),
+            Ok(first) => Completion::queued(self, first + u64::from(count) - 1),
             Err(error) => Completion::refused(self.refusal(error)),
         }
     }
 
     /// Whether a batch's part could ever be appended.
-    pub(crate) fn check_part(&self, records: &[(u64, Bytes)]) -> Option<Cause> {
+    pub(crate) fn check_part(&self, part: &BatchBody) -> Option<Cause> {
         let max = self.lane.mailbox.capacity().min(crate::config::BATCH_RECORDS_MAX as u64);
-        let found = records.len() as u64;
+        let found = part.records;
         if found > max {
             return Some(Cause::TooLarge { limit: "records of a batch in one shard", found, max });
         }
-        let found = records.iter().map(|(_, payload)| payload.len() as u64).sum();
-        too_large("payload bytes of a batch in one shard", found)
+        too_large("payload bytes of a batch in one shard", part.payload_bytes)
     }
 
-    fn check(&self, payload: &Bytes) -> Option<Cause> {
-        too_large("payload bytes of a record", payload.len() as u64).or_else(|| self.check_state())
+    /// A record on its way into the queue, unless it is refused before.
+    fn parts<'p>(&self, key: u64, payload: Payload<'p>) -> Result<Parts<'_, 'p>, Refused> {
+        let too_large = too_large("payload bytes of a record", payload.len() as u64);
+        match too_large.or_else(|| self.check_state()) {
+            Some(cause) => Err(Refused { payload: payload.into_bytes(), cause }),
+            None => Ok(Parts { shard: self, key, payload }),
+        }
     }
 
     /// While the disk is full, what is queued tries it; more would only wait
@@ -250,17 +260,6 @@ impl WalShard {
         None
     }
 
-    fn completion(
-        &self,
-        pushed: Result<u64, PushError>,
-        parts: Parts<'_>,
-    ) -> Result<Completion<'_>, Refused> {
-        match pushed {
-            Ok(ticket) => Ok(Completion::queued(self, ticket)),
-            Err(error) => Err(Refused { payload: parts.payload, cause: self.refusal(error) }),
-        }
-    }
-
     fn refusal(&self, error: PushError) -> Cause {
         let progress = &self.lane.progress;
         match error {
@@ -268,10 +267,6 @@ impl WalShard {
             PushError::Full => Cause::QueueFull,
             PushError::Closed => progress.failure().unwrap_or(Cause::Closed),
         }
-    }
-
-    fn stamp(&self, ticket: u64) -> u64 {
-        if ticket.is_multiple_of(SAMPLED_EACH) { self.recorder.now() } else { 0 }
     }
 
     /// Refuses every later append.
@@ -317,27 +312,57 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A record until it is an entry: what is refused is given back.
-struct Parts<'a> {
-    shard: &'a WalShard,
-    key: u64,
-    payload: Bytes,
+/// Whether an append wakes the shard's writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// It does.
+    Writer,
+    /// It does not: the caller lends a hand.
+    Nobody,
 }
 
-impl<'a> Parts<'a> {
-    fn new(shard: &'a WalShard, key: u64, payload: Bytes) -> Self {
-        Self { shard, key, payload }
+/// A record until it is an entry: what is refused is given back.
+struct Parts<'log, 'p> {
+    shard: &'log WalShard,
+    key: u64,
+    payload: Payload<'p>,
+}
+
+impl<'log> Parts<'log, '_> {
+    fn weight(&self) -> u32 {
+        small(self.payload.len() as u64)
     }
 
-    fn weight(&self) -> u64 {
-        self.payload.len() as u64
+    /// Makes the record an entry when it has its ticket, at most once.
+    fn fill(&mut self) -> impl FnOnce(u64, &mut Entry) {
+        |ticket, entry| {
+            let sampled = ticket.is_multiple_of(SAMPLED_EACH);
+            let stamp = if sampled { self.shard.recorder.now() } else { 0 };
+            entry.hold(self.key, std::mem::take(&mut self.payload), stamp);
+        }
     }
 
-    /// Called once, when the record has its ticket.
-    fn entry(&mut self, ticket: u64) -> Entry {
-        let payload = std::mem::take(&mut self.payload);
-        let batch_bytes = small(crate::frame::record_bytes(payload.len()) as u64);
-        let stamp = self.shard.stamp(ticket);
-        Entry { key: self.key, payload, stamp, batch_records: 1, batch_bytes }
+    fn try_push(&mut self) -> Result<u64, PushError> {
+        let weight = self.weight();
+        self.shard.lane.mailbox.try_push(1, weight, self.fill())
+    }
+
+    #[cold]
+    fn push(&mut self, deadline: Option<Instant>) -> Result<u64, PushError> {
+        let began = Instant::now();
+        let (weight, shard) = (self.weight(), self.shard);
+        let pushed = shard.lane.mailbox.push(1, weight, deadline, self.fill());
+        shard.recorder.blocked(nanos(began.elapsed()));
+        pushed
+    }
+
+    fn completion(self, pushed: Result<u64, PushError>) -> Result<Completion<'log>, Refused> {
+        match pushed {
+            Ok(ticket) => Ok(Completion::queued(self.shard, ticket)),
+            Err(error) => {
+                let cause = self.shard.refusal(error);
+                Err(Refused { payload: self.payload.into_bytes(), cause })
+            }
+        }
     }
 }

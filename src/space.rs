@@ -14,11 +14,10 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
-
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Cause, OpenError, Refused};
+use crate::payload::Payload;
 use crate::stats::{DiskSpace, DiskState, SpaceGauges};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::trace;
@@ -123,10 +122,10 @@ impl Space {
     }
 
     /// Lets a payload pass, or gives it back with the reason.
-    pub(crate) fn admit(&self, payload: Bytes) -> Result<Bytes, Refused> {
+    pub(crate) fn admit<'p>(&self, payload: Payload<'p>) -> Result<Payload<'p>, Refused> {
         match self.refusal() {
             None => Ok(payload),
-            Some(cause) => Err(Refused { payload, cause }),
+            Some(cause) => Err(Refused { payload: payload.into_bytes(), cause }),
         }
     }
 

@@ -19,8 +19,8 @@ use crate::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence, now, per_thread,
 };
 
-/// Wakes every waiter, whatever it waits for.
-pub(crate) const EVERYONE: u64 = u64::MAX;
+/// Beyond whatever anybody waits for.
+const EVERYONE: u64 = u64::MAX;
 
 /// A lock-free list of waiters. See the module's words.
 #[derive(Debug)]
@@ -215,17 +215,31 @@ impl WaitList {
         }
     }
 
-    /// Wakes those whose target is at most `reached`, oldest first; the others
-    /// stay. Only [`EVERYONE`] may be passed from several threads at once: who
-    /// keeps somebody back must be the list's only waker.
-    pub(crate) fn wake(&self, reached: u64) {
+    /// Wakes those whose target is at most what `reached` says now, oldest
+    /// first; the others stay. Several threads may be at it.
+    pub(crate) fn wake(&self, reached: impl Fn() -> u64) {
         // ORDERING: SeqCst fence, pairs with the fence in `enroll`.
         fence(Ordering::SeqCst);
         // ORDERING: Relaxed; a waiter that this misses has yet to look at its
         // predicate, by the fences.
-        if self.newest.load(Ordering::Relaxed).is_null() {
-            return;
+        while !self.newest.load(Ordering::Relaxed).is_null() {
+            let so_far = reached();
+            if self.wake_up_to(so_far) {
+                return;
+            }
+            // ORDERING: SeqCst fence, pairs with the one above: who has come
+            // further meanwhile, and did not find those who were put back, is
+            // seen here.
+            fence(Ordering::SeqCst);
+            if reached() == so_far {
+                return;
+            }
         }
+    }
+
+    /// The same up to one number; whether nobody was put back.
+    fn wake_up_to(&self, reached: u64) -> bool {
+        let mut everybody = true;
         let mut next = self.take_oldest_first();
         while let Some(waiter) = next {
             // ORDERING: Relaxed; the Acquire in `take_oldest_first` covers it.
@@ -235,8 +249,15 @@ impl WaitList {
                 waiter.wake_up();
             } else {
                 self.push(Arc::into_raw(waiter).cast_mut());
+                everybody = false;
             }
         }
+        everybody
+    }
+
+    /// Wakes every waiter, whatever it waits for.
+    pub(crate) fn wake_everyone(&self) {
+        self.wake(|| EVERYONE);
     }
 
     /// Empties the list and turns it round.

@@ -1,4 +1,4 @@
-//! The writer: one thread a shard, the only owner of its segment.
+//! The writer: the only owner of a shard's segment, driven by one thread at a time.
 //!
 //! What arrived during the last sync is the next commit: drain, encode once,
 //! write once, sync once, raise the mark, wake. It keeps no clock (an
@@ -11,51 +11,16 @@
 //! | W2 STICKY | after a failed sync, or a failed write that could not be taken back, nothing is written or synced again |
 //! | C3 ANSWER | every ticket is answered: dropping the writer, by return or by panic, answers what is left |
 
-use bytes::Bytes;
-
+use crate::entry::Entry;
 use crate::error::Cause;
-use crate::frame::{Encoder, Place, record_bytes};
-use crate::mailbox::{Mailbox, Receiver, Work};
+use crate::frame::{Encoder, Place};
+use crate::mailbox::{Mailbox, Received, Receiver, Work};
 use crate::progress::Progress;
 use crate::segment_writer::{SegmentWriter, Wait, WriteError};
 use crate::state_machine::Driven;
 use crate::stats::{CommitSample, Observer};
 use crate::sync::Arc;
 use crate::trace;
-
-/// One record in the queue, a cache line with its slot.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) key: u64,
-    pub(crate) payload: Bytes,
-    /// When it was queued, by the observer's clock; 0 for most, who are not
-    /// sampled.
-    pub(crate) stamp: u64,
-    /// Records of the batch that starts here; 0 inside a batch.
-    pub(crate) batch_records: u32,
-    /// Body bytes of the batch that starts here.
-    pub(crate) batch_bytes: u32,
-}
-
-impl Entry {
-    fn weight(&self) -> u64 {
-        self.payload.len() as u64
-    }
-}
-
-/// What the callers of a shard share with its writer.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) mailbox: Arc<Mailbox<Entry>>,
-    pub(crate) progress: Progress,
-}
-
-impl Lane {
-    pub(crate) fn new(queue_records: usize, queue_bytes: u64) -> (Arc<Self>, Receiver<Entry>) {
-        let (mailbox, receiver) = Mailbox::new(queue_records.next_power_of_two(), queue_bytes);
-        (Arc::new(Self { mailbox, progress: Progress::new() }), receiver)
-    }
-}
 
 /// Limits of a commit, and what it ends with.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +35,8 @@ pub(crate) struct CommitPolicy {
 
 /// See the module's words.
 pub(crate) struct Writer {
-    lane: Arc<Lane>,
+    mailbox: Arc<Mailbox<Entry>>,
+    progress: Arc<Progress>,
     receiver: Receiver<Entry>,
     segments: SegmentWriter,
     policy: CommitPolicy,
@@ -91,6 +57,19 @@ pub(crate) struct Writer {
     end: End,
 }
 
+/// What a writer serves: the queue, what its callers wait for, and the queue's
+/// receiving end.
+pub(crate) type Queue = (Arc<Mailbox<Entry>>, Arc<Progress>, Receiver<Entry>);
+
+/// Whether there is more to come of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// There is.
+    GoesOn,
+    /// It was closed, or has failed: it must be dropped.
+    Ended,
+}
+
 /// How the writer ended. `Running` when it is dropped means a panic.
 enum End {
     Running,
@@ -102,8 +81,7 @@ impl Writer {
     /// A writer whose ticket 0 gets the sequence `base`, all below which is
     /// durable and said to be so in a frame.
     pub(crate) fn new(
-        lane: Arc<Lane>,
-        receiver: Receiver<Entry>,
+        (mailbox, progress, receiver): Queue,
         segments: SegmentWriter,
         policy: CommitPolicy,
         observer: Arc<dyn Observer>,
@@ -111,7 +89,8 @@ impl Writer {
         machine: Option<Driven>,
     ) -> Self {
         Self {
-            lane,
+            mailbox,
+            progress,
             receiver,
             segments,
             policy,
@@ -126,26 +105,25 @@ impl Writer {
         }
     }
 
-    /// Serves the mailbox until it is closed and empty, or the shard fails.
-    pub(crate) fn run(mut self) -> Result<(), Cause> {
-        let ended = self.serve();
-        self.end = match &ended {
-            Ok(()) => End::InOrder,
-            Err(cause) => End::Stopped(cause.clone()),
-        };
-        ended
-    }
-
-    fn serve(&mut self) -> Result<(), Cause> {
-        loop {
-            match self.receiver.wait() {
-                Work::Values => self.commit()?,
-                Work::Sync => self.sync()?,
-                Work::Seal => self.seal()?,
-                Work::Mark => self.mark(),
-                Work::Closed => return self.finish(),
+    /// Does what the mailbox has shown there is to do.
+    pub(crate) fn step(&mut self, work: Work) -> Flow {
+        self.receiver.begin(work);
+        let done = match work {
+            Work::Values => self.commit(),
+            Work::Sync => self.sync(),
+            Work::Seal => self.seal(),
+            Work::Mark => {
+                self.mark();
+                Ok(())
             }
-        }
+            Work::Closed => self.finish(),
+        };
+        self.end = match done {
+            Ok(()) if work == Work::Closed => End::InOrder,
+            Ok(()) => return Flow::GoesOn,
+            Err(cause) => End::Stopped(cause),
+        };
+        Flow::Ended
     }
 
     /// All that has arrived, up to the limits, becomes one write and one sync.
@@ -154,7 +132,7 @@ impl Writer {
             return self.refuse_all(error);
         }
         let first = self.receiver.head();
-        let depth = self.lane.mailbox.depth();
+        let depth = self.mailbox.depth();
         let bytes = self.drain_and_encode();
         let began = self.observer.now();
         let head = self.receiver.head();
@@ -175,7 +153,7 @@ impl Writer {
         }
         // S2 APPLY: whoever is told finds it applied.
         self.machine.iter_mut().for_each(Driven::apply);
-        self.lane.progress.acknowledge(head);
+        self.progress.acknowledge(head);
         self.report_acknowledged();
         self.segments.prepare_ahead();
         Ok(())
@@ -188,30 +166,24 @@ impl Writer {
         let place = self.begin_commit(first);
         let now = self.observer.now();
         let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
-        let (mut records, mut bytes, mut rest_of_batch) = (0, 0, 0);
-        receiver.drain(Entry::weight, |ticket, entry| {
-            let sequence = *base + ticket;
-            if entry.batch_records > 0 {
-                rest_of_batch = entry.batch_records;
-            }
-            rest_of_batch -= 1;
+        let (mut records, mut bytes) = (0, 0);
+        receiver.drain(|Received { ticket, tickets, bytes: payload_bytes, value: entry }| {
+            let first = *base + ticket;
             match machine {
                 Some(machine) => {
-                    machine.store(entry.key, &entry.payload);
-                    if rest_of_batch == 0 {
-                        machine.encode_batch(encoder, &place, durable, sequence + 1);
-                    }
+                    entry.each_record(|key, payload| machine.store(key, payload));
+                    machine.encode_batch(encoder, &place, durable, first + u64::from(tickets));
                 }
-                None => encode(encoder, &place, durable, sequence, &entry),
+                None => encoder.batch(&place, durable, first, tickets as usize, entry.body()),
             }
-            if entry.stamp != 0 {
-                observer.queue_waited(now.saturating_sub(entry.stamp));
-                stamps.push(entry.stamp);
+            entry.let_go();
+            if entry.stamp() != 0 {
+                observer.queue_waited(now.saturating_sub(entry.stamp()));
+                stamps.push(entry.stamp());
             }
-            records += 1;
-            bytes += entry.weight();
-            let within = records < policy.records_max && encoder.len() < policy.bytes_max;
-            rest_of_batch > 0 || within
+            records += u64::from(tickets);
+            bytes += u64::from(payload_bytes);
+            records < policy.records_max && encoder.len() < policy.bytes_max
         });
         encoder.close_frame(&place, durable);
         bytes
@@ -230,9 +202,9 @@ impl Writer {
     fn roll_if_due(&mut self) -> Result<(), WriteError> {
         let next = self.sequence(self.receiver.head());
         let Some(wait) = self.segments.due(next) else { return Ok(()) };
-        self.lane.progress.set_segment_late(wait == Wait::Yes);
+        self.progress.set_segment_late(wait == Wait::Yes);
         let rolled = self.segments.roll(wait);
-        self.lane.progress.set_segment_late(false);
+        self.progress.set_segment_late(false);
         if rolled? {
             self.machine.iter_mut().for_each(Driven::begin_segment);
             self.observer.rolled();
@@ -246,7 +218,10 @@ impl Writer {
         let first = self.receiver.head();
         match error {
             WriteError::Full(error) => {
-                self.receiver.drain(Entry::weight, |_, _| true);
+                self.receiver.drain(|received| {
+                    received.value.let_go();
+                    true
+                });
                 self.refuse(first, error)
             }
             WriteError::Fatal(error) => Err(self.poison(error)),
@@ -259,7 +234,7 @@ impl Writer {
         self.stamps.clear();
         self.machine.iter_mut().for_each(Driven::discard);
         self.observer.refused(end - first);
-        self.lane.progress.refuse(first, end, Cause::DiskFull(error.into()));
+        self.progress.refuse(first, end, Cause::DiskFull(error.into()));
         Ok(())
     }
 
@@ -282,7 +257,7 @@ impl Writer {
             self.observer.synced(self.observer.now().saturating_sub(began));
         }
         self.durable = self.segments.next_sequence();
-        self.lane.progress.mark_synced(self.receiver.head());
+        self.progress.mark_synced(self.receiver.head());
         Ok(())
     }
 
@@ -341,21 +316,7 @@ impl Drop for Writer {
         };
         // The cause first: whoever finds the queue closed finds out why. What
         // is queued between the two is answered as never written.
-        self.lane.progress.fail(self.receiver.head(), cause);
-        self.lane.mailbox.close();
+        self.progress.fail(self.receiver.head(), cause);
+        self.mailbox.close();
     }
-}
-
-/// Encodes one record as it is, its batch into one frame.
-fn encode(encoder: &mut Encoder, place: &Place, durable: u64, sequence: u64, entry: &Entry) {
-    if entry.batch_records > 0 {
-        let (records, bytes) = (entry.batch_records as usize, entry.batch_bytes as usize);
-        encoder.begin_batch(place, durable, records, bytes);
-    }
-    encoder.record(sequence, entry.key, &entry.payload);
-}
-
-/// Body bytes of a batch of these payload sizes.
-pub(crate) fn batch_body_bytes(payloads: impl Iterator<Item = usize>) -> usize {
-    payloads.map(record_bytes).sum()
 }

@@ -1,13 +1,11 @@
 //! shardwal: its defaults, and as many shards as are tried.
 //!
-//! A payload is copied into `Bytes` of its own, as by a caller that has only a
-//! slice; who has `Bytes` already is spared the allocation.
+//! Payloads are lent as slices; the log copies them into its queue.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::path::Path;
 
-use bytes::Bytes;
 use shardwal::{Config, ReplayOptions, ShardedWal};
 
 use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
@@ -45,14 +43,11 @@ fn replay(dir: &Path, shards: usize, found: Found, opened: Opened<'_>) {
 
 impl Peer for ShardedWal {
     fn append(&self, _thread: usize, record: Record) {
-        let payload = Bytes::copy_from_slice(record.payload);
-        ShardedWal::append(self, record.key, payload).wait().expect("the record is written");
+        self.append_wait(record.key, record.payload).expect("the record is written");
     }
 
     fn append_batch(&self, _thread: usize, records: &[Record]) {
-        let owned = |record: &Record| (record.key, Bytes::copy_from_slice(record.payload));
-        ShardedWal::append_batch(self, records.iter().map(owned))
-            .wait()
+        self.append_batch_wait(records.iter().map(|record| (record.key, record.payload)))
             .expect("the batch is written");
     }
 
@@ -66,8 +61,7 @@ impl Peer for ShardedWal {
                     .transpose()
                     .expect("it is written");
             }
-            let payload = Bytes::copy_from_slice(record.payload);
-            under_way.push_back(ShardedWal::append(self, record.key, payload));
+            under_way.push_back(ShardedWal::append(self, record.key, record.payload));
         }
         for completion in under_way {
             completion.wait().expect("the record is written");
@@ -75,7 +69,7 @@ impl Peer for ShardedWal {
     }
 
     fn forget(&self, _thread: usize, record: Record) {
-        drop(ShardedWal::append(self, record.key, Bytes::copy_from_slice(record.payload)));
+        drop(ShardedWal::append(self, record.key, record.payload));
     }
 
     fn close(self: Box<Self>) {

@@ -1,0 +1,113 @@
+//! What a shard's callers and its writer share: the queue, the progress, and the
+//! turn to commit.
+//!
+//! The shard's own thread commits what the queue holds. Where it is idle, a
+//! caller that waits **lends a hand**: it takes the turn, commits its own record
+//! and all that is queued, and puts it back, which saves waking one thread and
+//! being woken by it. Nobody waits for the turn: who finds it taken waits for
+//! his answer, and whoever has it looks at the queue once he has put it back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::entry::Entry;
+use crate::error::Cause;
+use crate::mailbox::{Mailbox, Receiver, Work};
+use crate::progress::Progress;
+use crate::sync::Arc;
+use crate::token::{Attempt, Taken, Token};
+use crate::writer::{Flow, Writer};
+
+/// How often a caller whose commits end with no sync asks for the turn before
+/// it sleeps, giving its core away in between: docs/performance.md, lever 3.
+const ASKS: u32 = if cfg!(loom) { 1 } else { 20 };
+/// How many commits such a caller makes for others, beside its own, before it
+/// wakes the shard's thread.
+const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
+
+/// See the module's words.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) mailbox: Arc<Mailbox<Entry>>,
+    pub(crate) progress: Arc<Progress>,
+    /// Q5 TURN: who has it commits.
+    turn: Token<Box<Writer>>,
+    /// Whether each commit ends with a sync: nobody asks for a turn that takes
+    /// so long, and nobody takes another one for others.
+    sync: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        queue_records: usize,
+        queue_bytes: u64,
+        sync: bool,
+    ) -> (Arc<Self>, Receiver<Entry>) {
+        let (mailbox, receiver) = Mailbox::new(queue_records.next_power_of_two(), queue_bytes);
+        let (progress, turn) = (Arc::new(Progress::new()), Token::new());
+        (Arc::new(Self { mailbox, progress, turn, sync }), receiver)
+    }
+
+    /// The shard's thread: serves the queue until it is closed and empty, or the
+    /// shard fails.
+    pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
+        let mut turn = self.turn.bring(Box::new(writer));
+        loop {
+            let mut again = true;
+            self.work(turn, |_| self.sync || std::mem::take(&mut again));
+            let next = self.mailbox.wait_for_work(|_| match self.turn.try_take() {
+                Attempt::Taken(turn) => Some(Some(turn)),
+                Attempt::Busy => None,
+                Attempt::Ended => Some(None),
+            });
+            match next.flatten() {
+                Some(taken) => turn = taken,
+                None => return self.progress.failure().map_or(Ok(()), Err),
+            }
+        }
+    }
+
+    /// For a caller that has queued `ticket` without waking anybody and is about
+    /// to wait for it: commits it if the turn is free. When this returns,
+    /// somebody has seen to it.
+    pub(crate) fn lend_a_hand(&self, ticket: u64) {
+        let is_answered = || self.progress.answer(ticket).is_some();
+        let asks = if self.sync { 0 } else { ASKS };
+        let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) else { return };
+        let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
+        self.work(turn, |work| match work {
+            Work::Mark | Work::Sync => true,
+            Work::Values if !is_answered() => true,
+            Work::Values if more == 0 || self.turn.is_asked_for() => false,
+            Work::Values => {
+                more -= 1;
+                true
+            }
+            // The end is the thread's own.
+            Work::Seal | Work::Closed => false,
+        });
+    }
+
+    /// Does what there is to do while `goes_on` says so, and puts the turn back,
+    /// or ends the writer. Its panic ends here: it must reach no caller.
+    fn work(&self, mut turn: Taken<'_, Box<Writer>>, mut goes_on: impl FnMut(Work) -> bool) {
+        let work = AssertUnwindSafe(move || {
+            while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
+                if turn.step(work) == Flow::Ended {
+                    return;
+                }
+                if self.sync {
+                    self.progress.wake_answered();
+                }
+            }
+            let is_last = turn.put_back();
+            if !self.sync {
+                self.progress.wake_answered();
+            }
+            if is_last && self.mailbox.look().is_some() {
+                self.mailbox.wake_receiver();
+            }
+        });
+        // Who was to be told was told as the turn was dropped.
+        drop(catch_unwind(work));
+    }
+}
