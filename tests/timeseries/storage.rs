@@ -242,6 +242,8 @@ fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
     assert!(matches!(refused, WriteError::Append(_)), "{refused:?}");
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], ALL), [], "S2 APPLY");
     told.write(&storage, &series("new", 0, &[(2, 2.0)]));
+    // Not with the next commit either, whose samples are applied by now.
+    assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
     workload(&storage, &mut told, 100_000);
     drop(storage);
     let storage = open(&disk, 1);
