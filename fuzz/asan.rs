@@ -1,25 +1,28 @@
 //! The integration tests that drive the engine and its unsafe code, in one
 //! program: building each by itself under AddressSanitizer takes minutes.
 
-#[path = "../tests/backpressure.rs"]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+#[path = "../tests/engine/backpressure.rs"]
 mod backpressure;
-#[path = "../tests/batches.rs"]
+#[path = "../tests/engine/batches.rs"]
 mod batches;
-#[path = "../tests/close.rs"]
+#[path = "../tests/engine/close.rs"]
 mod close;
-#[path = "../tests/disk_failure.rs"]
+#[path = "../tests/engine/disk_failure.rs"]
 mod disk_failure;
-#[path = "../tests/disk_full.rs"]
+#[path = "../tests/engine/disk_full.rs"]
 mod disk_full;
-#[path = "../tests/durability.rs"]
+#[path = "../tests/engine/durability.rs"]
 mod durability;
-#[path = "../tests/generations.rs"]
+#[path = "../tests/engine/generations.rs"]
 mod generations;
-#[path = "../tests/order.rs"]
+#[path = "../tests/engine/order.rs"]
 mod order;
-#[path = "../tests/replay.rs"]
+#[path = "../tests/engine/replay.rs"]
 mod replay;
-#[path = "../tests/storage.rs"]
+#[path = "../tests/timeseries/storage.rs"]
 mod storage;
-#[path = "../tests/truncation.rs"]
+#[path = "../tests/engine/truncation.rs"]
 mod truncation;

@@ -1,7 +1,7 @@
 //! What the tests of the codec share: who knows the labels, who takes what is
 //! decoded.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each program that includes it uses a part")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;

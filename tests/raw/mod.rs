@@ -2,7 +2,7 @@
 //! test can look at them and forge them. Shares no code with the library.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "seeds are printed")]
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each program that includes it uses a part")]
 
 use std::path::Path;
 use std::sync::Arc;

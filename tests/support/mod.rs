@@ -2,7 +2,7 @@
 //! that say what they are, what a replay found, and a limit on waiting.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "seeds are printed")]
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
+#![allow(dead_code, reason = "each program that includes it uses a part")]
 
 pub(crate) mod gate;
 pub(crate) mod ledger;

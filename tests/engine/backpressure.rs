@@ -1,0 +1,201 @@
+//! A queue that is full says so in four ways, and none of them loses a record
+//! or adds one. The gate holds the writer up in its sync, so that the queue is
+//! known to be full.
+//!
+//! Holds Q1 BOUND, Q4 WAKE (ARCHITECTURE.md).
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::gate::Gate;
+use crate::support::{append_all, config, must_end, open, payload, replayed};
+use futures_executor::block_on;
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Cause, Config, Refused, ShardedWal};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A log whose writer stands at the gate with one record, and whose queue of
+/// four holds four more: payloads 0 to 4 of key 1.
+struct FullQueue {
+    disk: SimDisk,
+    gate: Gate,
+    log: ShardedWal,
+}
+
+impl FullQueue {
+    fn new() -> Self {
+        Self::of(|config| config.queue_records(4), 4)
+    }
+
+    fn of(settings: impl Fn(Config) -> Config, depth: u64) -> Self {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let log = open(settings(config(&disk)).disk(gate.before(&disk)));
+        gate.shut();
+        drop(log.append(1, payload(1, 0, 10)));
+        gate.wait_for_writer();
+        // The writer has taken the first one; these stay in the queue.
+        (1..=depth).for_each(|index| drop(log.append(1, payload(1, index, 10))));
+        Self { disk, gate, log }
+    }
+
+    /// Blocks until somebody has found the queue full and waits.
+    fn wait_until_blocked(&self, blocked: &thread::ScopedJoinHandle<'_, ()>) {
+        // Who blocks says so to nobody; but as long as the gate is shut it can
+        // do nothing else.
+        (0..1000).for_each(|_| thread::yield_now());
+        assert!(!blocked.is_finished(), "it must wait");
+    }
+
+    /// Opens the gate; these and nothing else must be in the log.
+    fn assert_holds(self, indices: impl Iterator<Item = u64>) {
+        self.gate.open();
+        self.log.close().expect("a sound disk");
+        let log = open(config(&self.disk));
+        assert_eq!(replayed(&log).of(1), indices.collect::<Vec<_>>());
+    }
+}
+
+fn assert_full(refused: Refused, index: u64) {
+    assert!(matches!(refused.cause, Cause::QueueFull), "{refused}");
+    assert_eq!(refused.payload, payload(1, index, 10), "the payload comes back");
+}
+
+#[test]
+fn try_append_gives_the_payload_back() {
+    let full = FullQueue::new();
+    let refused = full.log.try_append(1, payload(1, 5, 10)).unwrap_err();
+    assert_full(refused, 5);
+    full.assert_holds(0..5);
+}
+
+#[test]
+fn a_queue_is_full_in_bytes_as_well() {
+    let full = FullQueue::of(|config| config.queue_bytes(45), 4);
+    let refused = full.log.try_append(1, payload(1, 5, 10)).unwrap_err();
+    assert_full(refused, 5);
+    assert!(full.log.try_append(1, "1:5:").is_ok(), "a smaller one fits");
+    full.assert_holds(0..6);
+}
+
+#[test]
+fn a_record_larger_than_the_queue_goes_in_alone() {
+    must_end("a record larger than the queue", || {
+        let disk = SimDisk::new();
+        let log = open(config(&disk).queue_bytes(100));
+        append_all(&log, 1, 0..3, 500);
+        assert_eq!(replayed(&log).of(1), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn append_timeout_waits_for_its_time_and_gives_the_payload_back() {
+    must_end("append_timeout", || {
+        let full = FullQueue::new();
+        let begun = Instant::now();
+        let timeout = Duration::from_millis(30);
+        assert_full(full.log.append_timeout(1, payload(1, 5, 10), timeout).unwrap_err(), 5);
+        assert!(begun.elapsed() >= timeout);
+        assert_full(full.log.append_timeout(1, payload(1, 5, 10), Duration::ZERO).unwrap_err(), 5);
+        thread::scope(|scope| {
+            let in_time =
+                scope.spawn(|| drop(full.log.append_timeout(1, payload(1, 5, 10), LONG).unwrap()));
+            full.wait_until_blocked(&in_time);
+            full.gate.open();
+        });
+        full.assert_holds(0..6);
+    });
+}
+
+#[test]
+fn append_blocks_until_there_is_room() {
+    must_end("append", || {
+        let full = FullQueue::new();
+        thread::scope(|scope| {
+            let blocked = scope.spawn(|| drop(full.log.append(1, payload(1, 5, 10))));
+            full.wait_until_blocked(&blocked);
+            full.gate.open();
+        });
+        full.assert_holds(0..6);
+    });
+}
+
+#[test]
+fn append_batch_blocks_until_there_is_room_for_all_of_it() {
+    must_end("append_batch", || {
+        let full = FullQueue::new();
+        thread::scope(|scope| {
+            let batch = || full.log.append_batch((5..9).map(|index| (1, payload(1, index, 10))));
+            let blocked = scope.spawn(move || batch().wait().unwrap());
+            full.wait_until_blocked(&blocked);
+            full.gate.open();
+        });
+        full.assert_holds(0..9);
+    });
+}
+
+#[test]
+fn many_blocked_producers_all_get_in() {
+    must_end("sixteen producers", || {
+        let full = FullQueue::new();
+        thread::scope(|scope| {
+            for key in 2..18 {
+                let log = &full.log;
+                scope.spawn(move || append_all(log, key, 0..20, 10));
+            }
+            full.gate.open();
+        });
+        let found = replayed(&full.log);
+        (2..18).for_each(|key| assert!(found.of(key).into_iter().eq(0..20)));
+        full.assert_holds(0..5);
+    });
+}
+
+/// Counts the calls of its waker.
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn append_async_resolves_when_there_is_room() {
+    must_end("append_async", || {
+        let full = FullQueue::new();
+        {
+            let mut waiting = pin!(full.log.append_async(1, payload(1, 5, 10)));
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(woken.clone());
+            let first = waiting.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(first.is_pending());
+            assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 0);
+            full.gate.open();
+            block_on(async { waiting.await.unwrap().await.unwrap() });
+        }
+        full.assert_holds(0..6);
+    });
+}
+
+#[test]
+fn a_dropped_append_future_leaves_nothing_behind() {
+    must_end("a dropped future", || {
+        let full = FullQueue::new();
+        drop(full.log.append_async(1, payload(1, 90, 10)));
+        let waker = Waker::from(Arc::new(Woken::default()));
+        {
+            let mut dropped = pin!(full.log.append_async(1, payload(1, 91, 10)));
+            let polled = dropped.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(matches!(polled, Poll::Pending));
+        }
+        full.gate.open();
+        append_all(&full.log, 1, 5..7, 10);
+        full.assert_holds(0..7);
+    });
+}

@@ -1,0 +1,183 @@
+//! The end of a log: nobody is left waiting, everybody is told the same.
+//!
+//! Holds Q3 CLOSE, C3 ANSWER (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::thread;
+
+use crate::support::gate::Gate;
+use crate::support::ledger::Ledger;
+use crate::support::{EIO, config, must_end, open, payload, replayed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{AppendError, Cause, OpenError, ShardedWal, TruncateError};
+
+#[test]
+fn two_who_close_at_once_get_the_same_answer() {
+    must_end("closing twice", || {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let log = open(config(&disk).disk(gate.before(&disk)));
+        gate.shut();
+        drop(log.append(1, "in flight"));
+        gate.wait_for_writer();
+        thread::scope(|scope| {
+            let both = [scope.spawn(|| log.close()), scope.spawn(|| log.close())];
+            // Both are on their way once no more appends are taken; whichever
+            // comes second must not answer before the writer has.
+            while !matches!(log.try_append(1, "x"), Err(refused) if matches!(refused.cause, Cause::Closed))
+            {
+                thread::yield_now();
+            }
+            (0..1000).for_each(|_| thread::yield_now());
+            gate.open_with_error(EIO);
+            for closed in both {
+                let error = closed.join().unwrap().unwrap_err();
+                assert!(matches!(error.cause, Cause::Poisoned(_)), "{error}");
+            }
+        });
+    });
+}
+
+/// A log whose writer stands at the gate with record 0 of key 1.
+fn held_up(disk: &SimDisk, gate: &Gate) -> ShardedWal {
+    let log = open(config(disk).queue_records(4).disk(gate.before(disk)));
+    gate.shut();
+    drop(log.append(1, payload(1, 0, 10)));
+    gate.wait_for_writer();
+    log
+}
+
+#[test]
+fn close_writes_what_was_queued_and_resolves_every_completion() {
+    must_end("close", || {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let log = held_up(&disk, &gate);
+        let queued: Vec<_> = (1..5).map(|index| log.append(1, payload(1, index, 10))).collect();
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| log.close());
+            gate.open();
+            closing.join().unwrap().unwrap();
+        });
+        assert!(queued.iter().all(|completion| completion.is_done()));
+        queued.into_iter().for_each(|completion| {
+            completion.wait().unwrap();
+        });
+        let after = disk.crash(&mut || false);
+        assert_eq!(replayed(&open(config(&after))).of(1), [0, 1, 2, 3, 4]);
+    });
+}
+
+#[test]
+fn a_closed_log_refuses_and_still_answers() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk).shards(2));
+    let checkpoint = log.checkpoint();
+    log.append(1, payload(1, 0, 10)).wait().unwrap();
+    log.close().unwrap();
+    log.close().unwrap();
+    let refused = log.try_append(1, "back").unwrap_err();
+    assert!(matches!(refused.cause, Cause::Closed), "{refused}");
+    assert_eq!(refused.payload, "back");
+    let error = log.append(1, "x").wait().unwrap_err();
+    assert!(matches!(error, AppendError::NotWritten { cause: Cause::Closed, .. }), "{error}");
+    let error = log.append_batch([(1, "x".into())]).wait().unwrap_err();
+    assert!(matches!(error.failed[0].error.cause(), Cause::Closed), "{error}");
+    let refused = futures_executor::block_on(log.append_async(1, "x")).unwrap_err();
+    assert!(matches!(refused.cause, Cause::Closed), "{refused}");
+    log.flush().wait().unwrap();
+    assert!(matches!(log.truncate_before(&checkpoint), Err(TruncateError::Closed)));
+    assert_eq!(replayed(&log).of(1), [0]);
+}
+
+#[test]
+fn producers_that_wait_for_room_wake_when_the_log_is_closed() {
+    must_end("producers of a closed log", || {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let log = held_up(&disk, &gate);
+        (1..5).for_each(|index| drop(log.append(1, payload(1, index, 10))));
+        thread::scope(|scope| {
+            let blocked: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| log.append(2, "late").wait())).collect();
+            let closing = scope.spawn(|| log.close());
+            // The gate is shut: only the close can have woken them.
+            for producer in blocked {
+                let error = producer.join().unwrap().unwrap_err();
+                assert!(matches!(error.cause(), Cause::Closed), "{error}");
+            }
+            gate.open();
+            closing.join().unwrap().unwrap();
+        });
+        drop(log);
+        let found = replayed(&open(config(&disk)));
+        assert_eq!((found.of(1), found.of(2)), (vec![0, 1, 2, 3, 4], vec![]));
+    });
+}
+
+#[test]
+fn dropping_the_log_in_flight_writes_what_was_queued() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    (0..500).for_each(|index| drop(log.append(1, payload(1, index, 50))));
+    drop(log);
+    let after = disk.crash(&mut || false);
+    assert!(replayed(&open(config(&after))).of(1).into_iter().eq(0..500));
+}
+
+#[test]
+fn a_failed_close_says_the_same_each_time() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk).shards(2));
+    let mut ledger = Ledger::default();
+    let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
+    disk.fail(Fault { path_contains: Some("shard-0001".into()), ..fault });
+    let key = (0..).find(|key| log.shard_of(*key) == 1).unwrap();
+    ledger.append(&log, key, 10).unwrap_err();
+    for _ in 0..2 {
+        let error = log.close().unwrap_err();
+        assert_eq!(error.shard, 1);
+        assert!(matches!(error.cause, Cause::Poisoned(_)), "{error}");
+    }
+}
+
+mod the_lock {
+    use super::*;
+
+    fn assert_locked(opened: Result<ShardedWal, OpenError>) {
+        match opened {
+            Err(OpenError::Locked { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn keeps_a_second_opener_out_until_the_log_is_closed() {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        assert_locked(ShardedWal::open(config(&disk)));
+        assert_locked(ShardedWal::open(config(&disk).shards(3)));
+        log.close().unwrap();
+        let again = open(config(&disk));
+        assert_locked(ShardedWal::open(config(&disk)));
+        drop(log);
+        assert_locked(ShardedWal::open(config(&disk)));
+        drop(again);
+        open(config(&disk));
+    }
+
+    #[test]
+    fn is_given_up_by_an_open_that_fails_and_by_a_failed_log() {
+        let disk = SimDisk::new();
+        disk.fail(Fault::new(Call::Rename, 2, FaultKind::Error(EIO)));
+        assert!(matches!(ShardedWal::open(config(&disk)), Err(OpenError::Io { .. })));
+        let log = open(config(&disk));
+        disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        log.append(1, "x").wait().unwrap_err();
+        assert_locked(ShardedWal::open(config(&disk)));
+        log.close().unwrap_err();
+        open(config(&disk));
+    }
+}

@@ -1,0 +1,162 @@
+//! Histories by which an independent reviewer once broke the promise, and that
+//! no other test walks through. Each says what went wrong.
+//!
+//! Holds C2 DURABLE, R1 REPLAY (ARCHITECTURE.md).
+
+use crate::support::ledger::Ledger;
+use crate::support::{self, EIO, config, fault_at, must_end, open, replayed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Durability, LogReader};
+
+fn lose_all(disk: &SimDisk) -> SimDisk {
+    disk.crash(&mut || false)
+}
+
+/// The manifest was in the cache alone, and the next open went on from it.
+#[test]
+fn a_manifest_whose_name_was_never_synced_is_not_built_on() {
+    for kind in [FaultKind::PowerCut, FaultKind::Error(EIO)] {
+        for nth in 1..=5 {
+            let disk = SimDisk::with_dir(support::DIR);
+            disk.fail(Fault::new(Call::SyncDir, nth, kind));
+            drop(shardwal::ShardedWal::open(config(&disk)));
+            let disk = disk.kill();
+            let mut ledger = Ledger::default();
+            let log = open(config(&disk));
+            ledger.append(&log, 1, 10).expect("a sound disk");
+            let after = lose_all(&disk);
+            drop(log);
+            ledger.check(&replayed(&open(config(&after))));
+        }
+    }
+}
+
+/// Segments were deleted while their successor was not on the disk, and what
+/// was left after a power loss was called damage.
+#[test]
+fn a_truncation_without_syncs_leaves_a_log_that_opens() {
+    let disk = SimDisk::new();
+    let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
+    let mut ledger = Ledger::unsynced();
+    let log = open(config(&disk));
+    (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    log.truncate_before(&checkpoint).expect("a sound disk");
+    ledger.give_up(&found.below(&checkpoint));
+    let after = lose_all(&disk);
+    drop(log);
+    ledger.lose_power();
+    ledger.check(&replayed(&open(config(&after))));
+}
+
+/// The same where the successor's first sync had failed.
+#[test]
+fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
+    for nth in 1..=3 {
+        let disk = SimDisk::new();
+        disk.fail(Fault { nth, ..fault_at("0000000002.wal", Call::Sync, FaultKind::Error(EIO)) });
+        let mut ledger = Ledger::default();
+        let log = open(config(&disk));
+        (0..20).for_each(|_| drop(ledger.append(&log, 1, 1000)));
+        let (found, checkpoint) = (replayed(&log), log.checkpoint());
+        ledger.perhaps_give_up(&found.below(&checkpoint));
+        drop(log.truncate_before(&checkpoint));
+        drop(log);
+        ledger.check(&replayed(&open(config(&disk))));
+    }
+}
+
+/// The purge mark was in the cache alone; open deleted on its word, and after a
+/// power loss the mark was gone and the segments were missing.
+#[test]
+fn a_purge_mark_that_was_never_synced_is_not_acted_on() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = open(config(&disk));
+    (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+    ledger.perhaps_give_up(&replayed(&log));
+    disk.fail(fault_at("purge", Call::Sync, FaultKind::PowerCut));
+    log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
+    let disk = disk.kill();
+    drop(log);
+    let log = open(config(&disk));
+    ledger.check(&replayed(&log));
+    ledger.append(&log, 1, 10).expect("a sound disk");
+    // Names are asked about before sectors: removals live on, the mark does not.
+    for names in 0..=disk.unsynced() {
+        let mut asked = 0;
+        let after = disk.crash(&mut || {
+            asked += 1;
+            asked <= names
+        });
+        ledger.clone().check(&replayed(&open(config(&after))));
+    }
+}
+
+/// Of an old generation's segments any may be left; recovery walked from one to
+/// a predecessor that had gone.
+#[test]
+fn an_old_generation_may_be_deleted_in_any_order() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = open(config(&disk));
+    (0..15).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+    log.close().expect("a sound disk");
+    let log = open(config(&disk).shards(2));
+    ledger.check(&replayed(&log));
+    ledger.perhaps_give_up(&replayed(&log));
+    disk.fail(fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut));
+    log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
+    drop(log);
+    for lost in 0..disk.unsynced() {
+        let mut asked = 0;
+        let after = disk.crash(&mut || {
+            asked += 1;
+            asked - 1 != lost
+        });
+        ledger.clone().check(&replayed(&open(config(&after).shards(2))));
+    }
+}
+
+/// An old generation's last segment, prepared and never written to, was missed
+/// by the next open; no crash was needed.
+#[test]
+fn a_resharded_log_opens_after_a_truncation() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = open(config(&disk));
+    (0..3).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+    log.close().expect("a sound disk");
+    let log = open(config(&disk).shards(2));
+    ledger.append(&log, 1, 10).expect("a sound disk");
+    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    log.truncate_before(&checkpoint).expect("a sound disk");
+    ledger.give_up(&found.below(&checkpoint));
+    log.close().expect("a sound disk");
+    ledger.check(&replayed(&open(config(&disk).shards(2))));
+}
+
+/// A reader called the frames that were written while it looked damage.
+#[test]
+fn a_reader_beside_a_writer_sees_no_damage() {
+    must_end("a reader beside a writer", || {
+        let disk = SimDisk::new();
+        let log = open(config(&disk).segment_bytes(1 << 20));
+        std::thread::scope(|scope| {
+            let (read, done) = std::sync::mpsc::channel::<()>();
+            let log = &log;
+            scope.spawn(move || {
+                let mut ledger = Ledger::default();
+                while done.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    ledger.append(log, 1, 10).expect("a sound disk");
+                }
+            });
+            for _ in 0..200 {
+                let reader = LogReader::open_on(std::sync::Arc::new(disk.clone()), support::DIR);
+                let reader = reader.expect("a log");
+                assert_eq!(reader.report().damage().next(), None);
+            }
+            drop(read);
+        });
+    });
+}

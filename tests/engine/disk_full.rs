@@ -1,0 +1,167 @@
+//! A disk that fills up: what was refused never appears, what was acknowledged
+//! stays, and appends work again as soon as there is room.
+
+use crate::support::ledger::Ledger;
+use crate::support::{
+    EIO, ENOSPC, Random, append_all, assert_poisoned, config, fault_at, open, replayed, seed,
+};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{AppendError, Cause, ReplayOptions, ShardedWal};
+
+/// Appends records of a key until one finds no room; returns its error.
+fn fill_the_disk(disk: &SimDisk, log: &ShardedWal, ledger: &mut Ledger, key: u64) -> AppendError {
+    disk.set_capacity(Some(0));
+    loop {
+        if let Err(error) = ledger.append(log, key, 3000) {
+            assert!(error.is_not_written(), "{error}");
+            assert!(matches!(error.cause(), Cause::DiskFull(_)), "{error}");
+            return error;
+        }
+    }
+}
+
+/// In whatever state of a segment the disk fills up, and however late what
+/// was taken back reaches the disk.
+#[test]
+fn a_refused_record_never_appears_and_appends_work_again_once_there_is_room() {
+    let mut random = Random::new(seed());
+    for pages in 0..24 {
+        for late in [None, Some(Call::SetLen), Some(Call::Sync)] {
+            let disk = SimDisk::new();
+            let log = open(config(&disk));
+            let mut ledger = Ledger::default();
+            ledger.append(&log, 1, 100).unwrap();
+            for lap in 1..=3 {
+                disk.set_capacity(Some((3 + pages * lap) * 4096));
+                if let Some(call) = late {
+                    disk.fail(Fault::new(call, 1, FaultKind::WriteBack));
+                }
+                for _ in 0..4 {
+                    if let Err(error) = ledger.append(&log, 1, 1500) {
+                        assert!(error.is_not_written(), "{error}");
+                        assert!(matches!(error.cause(), Cause::DiskFull(_)), "{error}");
+                    }
+                }
+                disk.set_capacity(None);
+                ledger.append(&log, 1, 1500).expect("there is room again");
+                ledger.check(&replayed(&log));
+            }
+            let afters = [disk.crash(&mut || random.coin()), disk.crash(&mut || false)];
+            drop(log);
+            for after in afters {
+                ledger.clone().check(&replayed(&open(config(&after))));
+            }
+        }
+    }
+}
+
+#[test]
+fn quota_and_file_size_limits_are_a_full_disk_and_other_errors_are_not() {
+    const EFBIG: i32 = 27;
+    const EDQUOT: i32 = 122;
+    const EROFS: i32 = 30;
+    for (errno, is_full) in [(ENOSPC, true), (EFBIG, true), (EDQUOT, true), (EROFS, false)] {
+        let disk = SimDisk::new();
+        // Without zeros ahead the first write is the record's own.
+        disk.set_copy_on_write(true);
+        let log = open(config(&disk));
+        disk.fail(fault_at(".wal", Call::Write, FaultKind::Error(errno)));
+        let error = log.append(1, "x").wait().unwrap_err();
+        assert_eq!(matches!(error.cause(), Cause::DiskFull(_)), is_full, "{error}");
+        assert_eq!(error.is_not_written(), is_full, "{error}");
+        assert_eq!(log.append(1, "x").wait().is_ok(), is_full);
+    }
+}
+
+#[test]
+fn a_commit_that_can_not_be_taken_back_is_not_called_not_written() {
+    for call in [Call::SetLen, Call::Sync] {
+        let disk = SimDisk::new();
+        disk.set_copy_on_write(true);
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        ledger.append(&log, 1, 100).unwrap();
+        disk.fail(fault_at(".wal", call, FaultKind::Error(EIO)));
+        disk.set_capacity(Some(0));
+        let error = ledger.append(&log, 1, 9000).unwrap_err();
+        assert!(matches!(error, AppendError::Indeterminate { .. }), "{error}");
+        assert_poisoned(error.cause(), EIO);
+        disk.set_capacity(None);
+        drop(log);
+        ledger.check(&replayed(&open(config(&disk))));
+    }
+}
+
+#[test]
+fn the_log_replays_while_the_disk_is_full() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    let mut ledger = Ledger::default();
+    fill_the_disk(&disk, &log, &mut ledger, 7);
+    ledger.check(&replayed(&log));
+    ledger.append(&log, 7, 3000).unwrap_err();
+    ledger.check(&replayed(&log));
+    disk.set_capacity(None);
+    ledger.append(&log, 7, 3000).unwrap();
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn a_checkpoint_taken_on_a_full_disk_skips_nothing_that_comes_after_reopening() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    let mut ledger = Ledger::default();
+    fill_the_disk(&disk, &log, &mut ledger, 7);
+    let checkpoint = log.checkpoint();
+    let known = ledger.len(7);
+    let after = disk.crash(&mut || true);
+    drop(log);
+    after.set_capacity(None);
+
+    let log = open(config(&after));
+    log.truncate_before(&checkpoint).unwrap();
+    append_all(&log, 7, known..known + 3, 10);
+    let seen = std::sync::Mutex::new(0);
+    log.replay_from(&checkpoint, ReplayOptions::default(), |_record| {
+        *seen.lock().unwrap() += 1;
+        Ok::<_, std::io::Error>(())
+    })
+    .unwrap();
+    assert_eq!(seen.into_inner().unwrap(), 3);
+}
+
+/// Recovery takes a frame's durable mark above what it can read for
+/// damage, so a mark must not cover sequences that were refused.
+#[test]
+fn a_flush_over_refused_records_does_not_make_the_next_torn_write_look_like_damage() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk).segment_bytes(1 << 20));
+    let mut ledger = Ledger::default();
+    fill_the_disk(&disk, &log, &mut ledger, 7);
+    log.flush().wait().unwrap();
+    disk.set_capacity(None);
+    disk.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
+    ledger.append(&log, 7, 3000).unwrap_err();
+    drop(log);
+    let mut random = Random::new(seed());
+    for _ in 0..60 {
+        let after = disk.crash(&mut || random.coin());
+        let log = open(config(&after));
+        ledger.clone().check(&replayed(&log));
+    }
+}
+
+#[test]
+fn close_seals_the_log_although_the_last_append_was_refused() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    let mut ledger = Ledger::default();
+    fill_the_disk(&disk, &log, &mut ledger, 7);
+    disk.set_capacity(None);
+    log.close().unwrap();
+    let log = open(config(&disk));
+    let shard = &log.recovery().shards[0];
+    assert_eq!(shard.durable_below, shard.next_sequence);
+    assert_eq!(shard.copied_records, 0);
+    ledger.check(&replayed(&log));
+}

@@ -1,0 +1,166 @@
+//! Changing the number of shards: all is kept, in order, whenever the machine
+//! dies meanwhile.
+
+use crate::support::ledger::Ledger;
+use crate::support::{Random, config, open, replayed, seed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Durability, ReplayOptions, ShardedWal};
+
+/// A log of one shard with these records, closed.
+fn closed_log(ledger: &mut Ledger, records: usize) -> SimDisk {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    (0..records).for_each(|_| ledger.append(&log, 1, 400).expect("a sound disk"));
+    log.close().expect("a sound disk");
+    disk
+}
+
+/// Opens the log with each of these numbers of shards in turn and appends.
+fn live_through(disk: &SimDisk, ledger: &mut Ledger, counts: &[usize]) -> ShardedWal {
+    let mut log = None;
+    for shards in counts {
+        // The lock is given up before the next open.
+        drop(log.take());
+        let opened = open(config(disk).shards(*shards));
+        assert_eq!(opened.shards(), *shards);
+        (0..24).for_each(|key| ledger.append(&opened, key % 8, 300).expect("a sound disk"));
+        log = Some(opened);
+    }
+    log.expect("at least one count")
+}
+
+#[test]
+fn all_is_kept_in_order_through_4_16_and_3_shards() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = live_through(&disk, &mut ledger, &[4, 16, 3, 3]);
+    let found = replayed(&log);
+    ledger.check(&found);
+    // In the order of the callbacks, not only within a generation.
+    found.by_key().into_values().for_each(|indices| assert!(indices.into_iter().eq(0..12)));
+    let generations: Vec<_> =
+        found.records.iter().map(|(position, ..)| position.generation).collect();
+    assert_eq!((generations.first(), generations.last()), (Some(&1), Some(&3)));
+    log.close().unwrap();
+    let log = open(config(&disk).shards(3));
+    ledger.check(&replayed(&log));
+    assert_eq!(log.recovery().shards.len(), 4 + 16 + 3);
+}
+
+#[test]
+fn a_checkpoint_covers_the_generations_before_its_own_and_none_after() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = live_through(&disk, &mut ledger, &[4]);
+    let first = log.checkpoint();
+    drop(log);
+    let log = live_through(&disk, &mut ledger, &[16]);
+    let second = log.checkpoint();
+    drop(log);
+    let log = live_through(&disk, &mut ledger, &[3]);
+    let count = |checkpoint| {
+        let replay = log.replay_from(checkpoint, ReplayOptions::default(), |record| {
+            assert!(record.position().generation > checkpoint.generation());
+            Ok::<_, std::convert::Infallible>(())
+        });
+        replay.unwrap().records
+    };
+    assert_eq!((count(&first), count(&second), count(&log.checkpoint())), (48, 24, 0));
+    ledger.give_up(&replayed(&log).below(&second));
+    log.truncate_before(&second).unwrap();
+    ledger.check(&replayed(&log));
+    drop(log);
+    ledger.check(&replayed(&open(config(&disk).shards(3))));
+}
+
+#[test]
+fn a_power_loss_at_any_call_of_a_reshard_loses_nothing() {
+    let mut random = Random::new(seed());
+    let mut ledger = Ledger::default();
+    // Killed, not closed: the last commit has to be copied.
+    let before = SimDisk::new();
+    drop(live_through(&before, &mut ledger, &[2]));
+    let log = open(config(&before).shards(2));
+    ledger.append(&log, 1, 300).unwrap();
+    let before = before.kill();
+    drop(log);
+    for n in 1.. {
+        let disk = before.kill();
+        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let opened = ShardedWal::open(config(&disk).shards(3));
+        let fired = disk.fired() > 0;
+        let mut afters = vec![disk.kill(), disk.crash(&mut || false), disk.crash(&mut || true)];
+        afters.extend((0..3).map(|_| disk.crash(&mut || random.coin())));
+        drop(opened);
+        for (attempt, after) in afters.into_iter().enumerate() {
+            let mut ledger = ledger.clone();
+            // Whoever comes next may have thought better of it.
+            let log = open(config(&after).shards(2 + attempt % 2));
+            ledger.check(&replayed(&log));
+            ledger.append(&log, 1, 10).unwrap();
+            let after = after.crash(&mut || false);
+            drop(log);
+            ledger.check(&replayed(&open(config(&after).shards(3))));
+        }
+        if !fired {
+            return;
+        }
+    }
+}
+
+mod after_the_process_was_killed {
+    use super::*;
+
+    /// The manifest of the dead process is shown by the cache: what is
+    /// appended on its word must not be lost with it.
+    #[test]
+    fn a_new_generation_that_open_goes_on_in_survives_the_next_power_loss() {
+        let mut ledger = Ledger::default();
+        let before = closed_log(&mut ledger, 12);
+        for n in 1.. {
+            // One log for all n, lest its number of calls vary.
+            let (disk, mut ledger) = (before.kill(), ledger.clone());
+            disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+            let opened = ShardedWal::open(config(&disk).shards(2));
+            let done = opened.is_ok() && disk.fired() == 0;
+            let disk = disk.kill();
+            drop(opened);
+
+            let log = open(config(&disk).shards(2));
+            ledger.append(&log, 1, 400).unwrap();
+            let disk = disk.crash(&mut || false);
+            drop(log);
+            let log = open(config(&disk).shards(2));
+            ledger.check(&replayed(&log));
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+mod after_a_power_loss {
+    use super::*;
+
+    /// The first segment begins sealed; of what follows in it and in the next
+    /// two a power loss leaves what it likes. What is cut off must go
+    /// together, whatever a second power loss brings back of it.
+    #[test]
+    fn what_was_cut_off_an_old_shard_does_not_come_back_in_part() {
+        let mut ledger = Ledger::default();
+        let disk = closed_log(&mut ledger, 1);
+        let log = open(config(&disk).durability(Durability::Os));
+        ledger.acknowledges_unsynced();
+        (0..3).for_each(|_| ledger.append(&log, 1, 9000).unwrap());
+        let mut random = Random::new(seed());
+        ledger.lose_power();
+        for _ in 0..200 {
+            let (mut ledger, after) = (ledger.clone(), disk.crash(&mut || random.coin()));
+            let log = open(config(&after).shards(2));
+            ledger.check(&replayed(&log));
+            let after = after.crash(&mut || random.coin());
+            drop(log);
+            ledger.check(&replayed(&open(config(&after).shards(2))));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The log as its callers see it, mostly on the simulated disk: one program,
+//! because building each file by itself takes the gate minutes.
+
+#[path = "../history/mod.rs"]
+mod history;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backpressure;
+mod batches;
+mod close;
+mod counter_examples;
+mod disk_failure;
+mod disk_full;
+mod durability;
+mod generations;
+mod integrity;
+mod order;
+mod own_checkpoint;
+mod property;
+mod replay;
+mod simulated_disk;
+mod truncation;
+mod watermarks;

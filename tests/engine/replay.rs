@@ -1,0 +1,232 @@
+//! Replay: all of it, in order, in parallel, and it stops when told to.
+//!
+//! Holds R1 REPLAY (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::support::{self, append_all, config, must_end, open, payload, replayed};
+use bytes::Bytes;
+use shardwal::disk::sim::SimDisk;
+use shardwal::{ReplayError, ReplayOptions, ReplayProgress, ShardedWal};
+
+const KEYS: u64 = 12;
+const RECORDS: u64 = 20;
+
+fn log_with_records(disk: &SimDisk) -> ShardedWal {
+    let log = open(config(disk).shards(4));
+    for index in 0..RECORDS {
+        log.append_batch((0..KEYS).map(|key| (key, payload(key, index, 200)))).wait().unwrap();
+    }
+    log
+}
+
+#[test]
+fn every_record_comes_once_and_in_order_on_any_number_of_threads() {
+    let disk = SimDisk::new();
+    log_with_records(&disk).close().unwrap();
+    let log = open(config(&disk).shards(4));
+    for threads in [0, 1, 2, 4, 9] {
+        let next: Mutex<BTreeMap<u64, u64>> = Mutex::default();
+        let report = log.replay(ReplayOptions::default().threads(threads), |record| {
+            let mut next = next.lock().unwrap();
+            let index = next.entry(record.key()).or_default();
+            assert_eq!(record.payload(), payload(record.key(), *index, 200));
+            *index += 1;
+            Ok::<_, Infallible>(())
+        });
+        let report = report.unwrap();
+        assert_eq!(report.records, KEYS * RECORDS);
+        assert_eq!(report.payload_bytes, KEYS * RECORDS * 200);
+        assert!(next.into_inner().unwrap().into_values().eq((0..KEYS).map(|_| RECORDS)));
+    }
+}
+
+#[test]
+fn shards_are_replayed_at_the_same_time() {
+    must_end("a replay whose threads wait for each other", || {
+        let disk = SimDisk::new();
+        let log = log_with_records(&disk);
+        let (shards, met) = (Mutex::new(std::collections::BTreeSet::new()), Condvar::new());
+        let options = ReplayOptions::default().threads(2);
+        log.replay(options, |record| {
+            let mut shards = shards.lock().unwrap();
+            shards.insert(record.position().shard);
+            met.notify_all();
+            while shards.len() < 2 {
+                shards = met.wait(shards).unwrap();
+            }
+            Ok::<_, Infallible>(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn what_was_appended_since_open_is_replayed_too() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    append_all(&log, 1, 0..10, 900);
+    assert_eq!(replayed(&log).of(1), (0..10).collect::<Vec<_>>());
+    append_all(&log, 1, 10..11, 900);
+    assert_eq!(replayed(&log).of(1), (0..11).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_replay_beside_appends_shows_all_that_was_acknowledged_before_it() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    let acknowledged = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let appending = scope.spawn(|| {
+            for index in 0..300 {
+                append_all(&log, 1, index..index + 1, 300);
+                acknowledged.store(index + 1, Ordering::SeqCst);
+            }
+        });
+        while !appending.is_finished() {
+            let least = acknowledged.load(Ordering::SeqCst);
+            let found = replayed(&log).of(1);
+            assert!(found.len() as u64 >= least, "{} of {least}", found.len());
+            assert!(found.iter().copied().eq(0..found.len() as u64), "a gapless prefix");
+        }
+    });
+}
+
+#[test]
+fn the_callbacks_error_stops_the_replay_and_is_returned() {
+    let disk = SimDisk::new();
+    let log = log_with_records(&disk);
+    for threads in [1, 4] {
+        let calls = AtomicU64::new(0);
+        let options = ReplayOptions::default().threads(threads);
+        let error = log.replay(options, |_record| match calls.fetch_add(1, Ordering::SeqCst) {
+            10 => Err(io::Error::other("enough")),
+            _ => Ok(()),
+        });
+        match error {
+            Err(ReplayError::Callback(error)) => assert_eq!(error.to_string(), "enough"),
+            other => panic!("{other:?}"),
+        }
+        if threads == 1 {
+            assert_eq!(calls.into_inner(), 11, "nothing is handed out after the error");
+        }
+    }
+    assert_eq!(replayed(&log).records.len() as u64, KEYS * RECORDS);
+}
+
+#[test]
+fn the_callbacks_panic_is_passed_on_and_the_log_goes_on() {
+    let disk = SimDisk::new();
+    let log = log_with_records(&disk);
+    for threads in [1, 4] {
+        let options = ReplayOptions::default().threads(threads);
+        let replay = || log.replay::<Infallible>(options, |_record| panic!("a callback's own"));
+        let panic = catch_unwind(AssertUnwindSafe(replay)).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"a callback's own"));
+    }
+    append_all(&log, 99, 0..1, 10);
+    assert_eq!(replayed(&log).records.len() as u64, KEYS * RECORDS + 1);
+    log.close().unwrap();
+}
+
+#[test]
+fn a_replay_from_a_checkpoint_hands_out_what_came_after_it() {
+    let disk = SimDisk::new();
+    let log = log_with_records(&disk);
+    let checkpoint = log.checkpoint();
+    (0..KEYS).for_each(|key| append_all(&log, key, RECORDS..RECORDS + 2, 200));
+    let indices = |log: &ShardedWal| {
+        let found: Mutex<BTreeMap<u64, Vec<u64>>> = Mutex::default();
+        let report = log.replay_from(&checkpoint, ReplayOptions::default(), |record| {
+            let (key, index) = support::key_and_index(record.payload());
+            found.lock().unwrap().entry(key).or_default().push(index);
+            Ok::<_, Infallible>(())
+        });
+        assert_eq!(report.unwrap().records, KEYS * 2);
+        found.into_inner().unwrap()
+    };
+    let expected: BTreeMap<_, _> = (0..KEYS).map(|key| (key, vec![RECORDS, RECORDS + 1])).collect();
+    assert_eq!(indices(&log), expected);
+    log.close().unwrap();
+    assert_eq!(indices(&open(config(&disk).shards(4))), expected);
+}
+
+#[test]
+fn progress_rises_to_the_total() {
+    let disk = SimDisk::new();
+    log_with_records(&disk).close().unwrap();
+    let log = open(config(&disk).shards(4));
+    let seen: Arc<Mutex<Vec<ReplayProgress>>> = Arc::default();
+    let progress = {
+        let seen = seen.clone();
+        Arc::new(move |progress| seen.lock().unwrap().push(progress))
+    };
+    let options = ReplayOptions::default().threads(1).progress(progress);
+    log.replay(options, |_record| Ok::<_, Infallible>(())).unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.is_sorted_by_key(|progress| progress.bytes_done));
+    assert!(seen.iter().all(|progress| progress.bytes_total == seen[0].bytes_total));
+    let last = seen.last().expect("some progress");
+    assert_eq!(last.bytes_done, last.bytes_total);
+    assert!(last.bytes_total >= KEYS * RECORDS * 200);
+}
+
+#[test]
+fn a_kept_payload_is_a_slice_of_what_was_read() {
+    let disk = SimDisk::new();
+    let log = log_with_records(&disk);
+    let kept: Mutex<Vec<(u64, Bytes)>> = Mutex::default();
+    log.replay(ReplayOptions::default(), |record| {
+        let bytes = record.to_bytes();
+        assert_eq!(bytes.as_ptr(), record.payload().as_ptr(), "no copy was made");
+        kept.lock().unwrap().push((record.key(), bytes));
+        Ok::<_, Infallible>(())
+    })
+    .unwrap();
+    drop(log);
+    for (key, bytes) in kept.into_inner().unwrap() {
+        let (said, index) = support::key_and_index(&bytes);
+        assert_eq!((said, &bytes), (key, &payload(key, index, 200)));
+    }
+}
+
+#[test]
+fn a_memory_limit_changes_nothing_that_is_handed_out() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    // One batch, and so one frame, larger than any thread's share.
+    log.append_batch((0..3).map(|index| (1, payload(1, index, 100_000)))).wait().unwrap();
+    append_all(&log, 1, 3..30, 1000);
+    for memory in [0, 1 << 20, usize::MAX] {
+        let next = Mutex::new(0);
+        let options = ReplayOptions::default().memory_bytes(memory);
+        log.replay(options, |record| {
+            let mut next = next.lock().unwrap();
+            assert_eq!(support::key_and_index(record.payload()), (1, *next));
+            *next += 1;
+            Ok::<_, Infallible>(())
+        })
+        .unwrap();
+        assert_eq!(next.into_inner().unwrap(), 30);
+    }
+}
+
+#[test]
+fn an_empty_log_replays_nothing() {
+    let log = open(config(&SimDisk::new()).shards(4));
+    assert_eq!(replayed(&log).records, []);
+    let mut late = log.append(1, payload(1, 0, 10));
+    assert!(late.wait_timeout(Duration::from_secs(3600)).expect("in an hour").is_ok());
+}

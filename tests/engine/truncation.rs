@@ -1,0 +1,320 @@
+//! What a truncation gives up is gone for good, what it does not is all there,
+//! whenever the machine dies; and it needs no space.
+//!
+//! Holds R3 FRESH (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::path::PathBuf;
+
+use crate::support::ledger::Ledger;
+use crate::support::{EIO, Random, config, open, replayed, seed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Checkpoint, Durability, ShardedWal, TruncateError};
+
+fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
+    let mut files = disk.files();
+    files.retain(|path| {
+        path.to_string_lossy().contains(folder) && path.extension().is_some_and(|e| e == "wal")
+    });
+    files
+}
+
+/// A log of one shard with so many records of 1,000 bytes, four a segment.
+fn log_of(disk: &SimDisk, ledger: &mut Ledger, records: usize) -> ShardedWal {
+    let log = open(config(disk));
+    (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+    log
+}
+
+#[test]
+fn nothing_below_the_checkpoint_is_ever_replayed_again() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 10);
+    let checkpoint = log.checkpoint();
+    (0..3).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
+    ledger.give_up(&replayed(&log).below(&checkpoint));
+    log.truncate_before(&checkpoint).unwrap();
+    assert_eq!(replayed(&log).of(1), [10, 11, 12]);
+    // An older checkpoint takes nothing back.
+    log.truncate_before(&Checkpoint::new(1, [4])).unwrap();
+    let after = disk.crash(&mut || false);
+    drop(log);
+    for _ in 0..3 {
+        let log = open(config(&after));
+        ledger.check(&replayed(&log));
+        assert_eq!(replayed(&log).of(1), [10, 11, 12]);
+        let from_the_start = log.replay_from(
+            &Checkpoint::new(1, [0]),
+            shardwal::ReplayOptions::default(),
+            |record| {
+                assert!(record.position().sequence >= 10);
+                Ok::<_, std::convert::Infallible>(())
+            },
+        );
+        assert_eq!(from_the_start.unwrap().records, 3);
+    }
+}
+
+#[test]
+fn sequences_go_on_above_a_truncated_log() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 10);
+    log.truncate_before(&log.checkpoint()).unwrap();
+    drop(log);
+    for expected in 10..13 {
+        let log = open(config(&disk));
+        assert_eq!(log.append(1, "x").wait().unwrap().sequence, expected);
+    }
+}
+
+#[test]
+fn segments_are_deleted_whole_and_the_live_one_stays() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 30);
+    let before = segments(&disk, "");
+    let found = replayed(&log);
+    // In the middle of a segment: it stays, and all after it.
+    let middle = found.records.len() as u64 / 2;
+    let report = log.truncate_before(&Checkpoint::new(1, [middle])).unwrap();
+    let kept = segments(&disk, "");
+    let deleted = before.len() - before.iter().filter(|path| kept.contains(path)).count();
+    assert_eq!(report.segments, deleted as u64);
+    assert!(deleted > 0 && report.bytes > 0, "{report:?}");
+    assert!(before[deleted..].iter().all(|path| kept.contains(path)), "oldest first");
+    log.truncate_before(&log.checkpoint()).unwrap();
+    let live = segments(&disk, "");
+    assert!((1..=2).contains(&live.len()), "the live one and perhaps the next: {live:?}");
+    assert_eq!(log.truncate_before(&log.checkpoint()).unwrap().segments, 0);
+    ledger.append(&log, 1, 10).unwrap();
+    assert_eq!(replayed(&log).of(1), [30]);
+}
+
+#[test]
+fn a_truncation_needs_no_space() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 10);
+    let checkpoint = log.checkpoint();
+    disk.set_capacity(Some(0));
+    while ledger.append(&log, 1, 3000).is_ok() {}
+    ledger.give_up(&replayed(&log).below(&checkpoint));
+    log.truncate_before(&checkpoint).unwrap();
+    ledger.check(&replayed(&log));
+    log.close().unwrap();
+    disk.set_capacity(None);
+    ledger.check(&replayed(&open(config(&disk))));
+}
+
+#[test]
+fn a_truncation_makes_the_room_that_the_next_append_needs() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 30);
+    let used: u64 =
+        disk.files().iter().map(|f| disk.read_file(f).map_or(0, |b| b.len() as u64)).sum();
+    disk.set_capacity(Some(used.next_multiple_of(4096)));
+    while ledger.append(&log, 1, 3000).is_ok() {}
+    ledger.give_up(&replayed(&log));
+    log.truncate_before(&log.checkpoint()).unwrap();
+    ledger.append(&log, 1, 3000).unwrap();
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn checkpoints_of_another_log_or_of_the_future_are_refused() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_of(&disk, &mut ledger, 3);
+    for (generation, sequences) in
+        [(1, vec![4]), (1, vec![0, 0]), (1, vec![]), (2, vec![0]), (0, vec![])]
+    {
+        let foreign = Checkpoint::new(generation, sequences);
+        match log.truncate_before(&foreign) {
+            Err(TruncateError::ForeignCheckpoint { .. }) => {}
+            // Nothing is named, and nothing given up.
+            Ok(report) => assert_eq!((report.segments, generation), (0, 0)),
+            other => panic!("{foreign:?}: {other:?}"),
+        }
+    }
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_for_each_shard() {
+    let mut random = Random::new(seed());
+    let shards = |disk: &SimDisk| config(disk).shards(2);
+    let (before, mut ledger) = (SimDisk::new(), Ledger::default());
+    let log = open(shards(&before));
+    (0..24).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
+    let checkpoint = log.checkpoint();
+    ledger.perhaps_give_up(&replayed(&log));
+    log.close().unwrap();
+    for n in 1.. {
+        let (disk, mut ledger) = (before.kill(), ledger.clone());
+        let log = open(shards(&disk));
+        ledger.append(&log, 0, 1000).unwrap();
+        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let done = log.truncate_before(&checkpoint).is_ok();
+        let afters: Vec<_> = (0..6)
+            .map(|attempt| disk.crash(&mut || attempt == 0 || (attempt > 1 && random.coin())))
+            .collect();
+        drop(log);
+        for after in afters.into_iter().chain([disk.kill()]) {
+            let log = open(shards(&after));
+            let found = replayed(&log);
+            let left = found.below(&checkpoint);
+            for shard in 0..2 {
+                let of_shard =
+                    left.records.iter().filter(|(p, ..)| p.shard == shard).count() as u64;
+                let all = checkpoint.sequences()[shard as usize];
+                assert!(of_shard == 0 || (!done && of_shard == all), "{of_shard} of {all}");
+            }
+            ledger.clone().check(&found);
+        }
+        if done {
+            return;
+        }
+    }
+}
+
+mod after_the_process_was_killed {
+    use super::*;
+
+    /// The mark of the dead process is shown by the cache; open deletes
+    /// segments on its word, so it must put it on the disk first.
+    #[test]
+    fn a_purge_mark_that_open_acts_on_survives_the_next_power_loss() {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
+        let checkpoint = log.checkpoint();
+        ledger.perhaps_give_up(&replayed(&log));
+        let at_the_marks_sync = Fault {
+            path_contains: Some("purge".into()),
+            ..Fault::new(Call::Sync, 1, FaultKind::PowerCut)
+        };
+        disk.fail(at_the_marks_sync);
+        log.truncate_before(&checkpoint).unwrap_err();
+        let disk = disk.kill();
+        drop(log);
+
+        let log = open(config(&disk));
+        ledger.check(&replayed(&log));
+        (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
+        let disk = disk.crash(&mut || false);
+        drop(log);
+        let log = open(config(&disk));
+        ledger.check(&replayed(&log));
+    }
+}
+
+mod before_the_live_segment_was_synced {
+    use super::*;
+
+    /// Recovery begins at a segment's header: the last one on the disk must
+    /// not be deleted while its successor's is in the cache alone.
+    #[test]
+    fn a_power_loss_leaves_a_log_that_opens() {
+        let disk = SimDisk::new();
+        let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
+        let log = open(config(&disk));
+        let mut ledger = Ledger::unsynced();
+        (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
+        ledger.give_up(&replayed(&log));
+        let before = segments(&disk, "").len();
+        // All that is acknowledged: the log's own checkpoint goes only as far as
+        // it has synced.
+        let checkpoint = Checkpoint::new(log.checkpoint().generation(), [20]);
+        log.truncate_before(&checkpoint).unwrap();
+        assert!(segments(&disk, "").len() <= 2, "of {before}: the live one, and the next");
+        let mut random = Random::new(seed());
+        for _ in 0..20 {
+            let after = disk.crash(&mut || random.coin());
+            ledger.clone().check(&replayed(&open(config(&after))));
+        }
+        let after = disk.crash(&mut || false);
+        ledger.check(&replayed(&open(config(&after))));
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_synced_any_more_keeps_what_recovery_needs() {
+        let disk = SimDisk::new();
+        // No zeros ahead: the next segment's first sync is its first commit's.
+        disk.set_copy_on_write(true);
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        // So large that the next commit waits for the next segment.
+        ledger.append(&log, 1, 9000).unwrap();
+        let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
+        disk.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
+        ledger.append(&log, 1, 1000).unwrap_err();
+        ledger.give_up(&replayed(&log));
+        log.truncate_before(&log.checkpoint()).unwrap();
+        drop(log);
+        ledger.check(&replayed(&open(config(&disk))));
+    }
+}
+
+mod of_an_older_generation {
+    use super::*;
+
+    /// A closed log of one shard, opened again with two.
+    fn resharded(ledger: &mut Ledger, records: usize) -> (SimDisk, ShardedWal, Checkpoint) {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
+        let end = log.checkpoint();
+        log.close().expect("a sound disk");
+        let log = open(config(&disk).shards(2));
+        (disk, log, end)
+    }
+
+    /// The segment prepared for later must not outlive those with records, nor
+    /// be found instead of them.
+    #[test]
+    fn no_segment_is_left_and_the_log_opens_without_them() {
+        for own_checkpoint in [true, false] {
+            let mut ledger = Ledger::default();
+            let (disk, log, end) = resharded(&mut ledger, 3);
+            let checkpoint = if own_checkpoint { end } else { log.checkpoint() };
+            ledger.give_up(&replayed(&log));
+            log.truncate_before(&checkpoint).unwrap();
+            assert_eq!(segments(&disk, "generation-00001"), Vec::<PathBuf>::new());
+            ledger.append(&log, 1, 10).unwrap();
+            log.close().unwrap();
+            let log = open(config(&disk).shards(2));
+            ledger.check(&replayed(&log));
+            log.truncate_before(&checkpoint).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_power_loss_between_the_mark_and_the_deletions_leaves_a_log_that_opens() {
+        let mut ledger = Ledger::default();
+        let (disk, log, _) = resharded(&mut ledger, 20);
+        ledger.give_up(&replayed(&log));
+        let while_deleting = Fault {
+            path_contains: Some("generation-00001/shard-0000".into()),
+            ..Fault::new(Call::SyncDir, 1, FaultKind::PowerCut)
+        };
+        disk.fail(while_deleting);
+        log.truncate_before(&log.checkpoint()).unwrap_err();
+        drop(log);
+        let mut random = Random::new(seed());
+        for _ in 0..60 {
+            let after = disk.crash(&mut || random.coin());
+            let log = open(config(&after).shards(2));
+            ledger.clone().check(&replayed(&log));
+            assert_eq!(segments(&after, "generation-00001"), Vec::<PathBuf>::new());
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The room on the log's file system, watched: below the soft watermark the log
+//! says so, below the hard one it refuses, and goes on by itself once there is
+//! room again. Truncation and close need none.
+
+use std::sync::Arc;
+use std::thread::yield_now;
+use std::time::{Duration, Instant};
+
+use crate::support::gate::Gate;
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, config, open, replayed};
+use bytes::Bytes;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use shardwal::disk::sim::SimDisk;
+use shardwal::disk::{Disk, RealDisk};
+use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries, WriteError};
+use shardwal::{AppendError, Cause, Config, DiskState, OpenError, ShardedWal};
+
+const KIB: u64 = 1024;
+const CAPACITY: u64 = 400 * KIB;
+const SOFT: u64 = 192 * KIB;
+const HARD: u64 = 96 * KIB;
+
+fn marked(disk: &SimDisk) -> Config {
+    config(disk).disk_soft_bytes(SOFT).disk_hard_bytes(HARD)
+}
+
+fn limited() -> SimDisk {
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(CAPACITY));
+    disk
+}
+
+fn free(disk: &SimDisk) -> u64 {
+    disk.free_bytes(DIR.as_ref()).expect("it has power").expect("it says")
+}
+
+/// Leaves so many bytes of what the disk has now.
+fn leave(disk: &SimDisk, capacity: u64, bytes: u64) {
+    disk.set_capacity(Some(capacity - free(disk) + bytes));
+}
+
+/// Waits for what the housekeeping thread brings.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} never came");
+        yield_now();
+    }
+}
+
+fn wait_for(log: &ShardedWal, state: DiskState) {
+    wait_until(&state.to_string(), || log.stats().disk.state == state);
+}
+
+/// Appends until one is refused.
+fn fill(log: &ShardedWal, ledger: &mut Ledger) -> AppendError {
+    loop {
+        if let Err(error) = ledger.append(log, 7, 3000) {
+            return error;
+        }
+    }
+}
+
+#[track_caller]
+fn assert_below_watermark(cause: &Cause) {
+    match cause {
+        Cause::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => {
+            assert_eq!(*disk_hard_bytes, HARD);
+            assert!(*free_bytes < HARD && *required_bytes > HARD, "{cause}");
+            for number in [free_bytes, disk_hard_bytes, required_bytes] {
+                assert!(cause.to_string().contains(&number.to_string()), "{cause}");
+            }
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// The log's gauges: free bytes, low, refusing.
+fn gauges(of: &Snapshotter) -> [f64; 3] {
+    let found = of.snapshot().into_vec();
+    ["shardwal_disk_free_bytes", "shardwal_disk_low", "shardwal_disk_refusing"].map(|name| {
+        let gauge = found.iter().find(|(key, ..)| key.key().name() == name);
+        match gauge.expect("it is registered") {
+            (.., DebugValue::Gauge(value)) => value.into_inner(),
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_then_refuses_and_goes_on_by_itself_with_nothing_lost_or_doubled() {
+    let disk = limited();
+    let recorder = DebuggingRecorder::new();
+    let told = recorder.snapshotter();
+    let log = metrics::with_local_recorder(&recorder, || open(marked(&disk)));
+    let mut ledger = Ledger::default();
+    assert_eq!(log.stats().disk.state, DiskState::Ok);
+    assert_eq!(gauges(&told)[1..], [0.0, 0.0]);
+
+    while log.stats().disk.state == DiskState::Ok {
+        ledger.append(&log, 7, 3000).expect("there is room");
+    }
+    assert_eq!(log.stats().disk.state, DiskState::Low, "the signal comes before the refusal");
+    wait_until("the metrics' signal", || gauges(&told)[1..] == [1.0, 0.0]);
+
+    let error = fill(&log, &mut ledger);
+    assert!(matches!(error, AppendError::NotWritten { position: None, .. }), "{error}");
+    assert_below_watermark(error.cause());
+    assert_eq!(log.stats().disk.state, DiskState::Refusing);
+    wait_until("the metrics' signal", || gauges(&told)[1..] == [1.0, 1.0]);
+    assert!(free(&disk) > HARD / 2, "the mark has kept what is below it");
+    ledger.check(&replayed(&log));
+
+    // Somebody else takes the rest. To truncate takes nothing.
+    leave(&disk, CAPACITY, 0);
+    wait_until("the look", || log.stats().disk.free_bytes == Some(0));
+    assert_eq!(gauges(&told)[0], 0.0);
+    let checkpoint = log.checkpoint();
+    ledger.give_up(&replayed(&log).below(&checkpoint));
+    assert!(log.truncate_before(&checkpoint).unwrap().segments > 10);
+    ledger.append(&log, 7, 3000).expect("truncation has looked at what it freed");
+
+    // Others come and go.
+    disk.set_capacity(Some(0));
+    wait_for(&log, DiskState::Refusing);
+    ledger.append(&log, 7, 10).unwrap_err();
+    disk.set_capacity(None);
+    wait_for(&log, DiskState::Ok);
+    ledger.append(&log, 7, 3000).expect("there is room again");
+    wait_until("the metrics' signal", || gauges(&told)[1..] == [0.0, 0.0]);
+    log.close().unwrap();
+    drop(log);
+    ledger.check(&replayed(&open(marked(&disk))));
+}
+
+#[test]
+fn every_way_to_append_is_refused_and_gives_the_payload_back() {
+    let disk = limited();
+    let log = open(marked(&disk));
+    disk.set_capacity(Some(0));
+    wait_for(&log, DiskState::Refusing);
+    let payload = || Bytes::from_static(b"7:0:");
+    let refusals = [
+        log.try_append(7, payload()).map(drop),
+        log.append_timeout(7, payload(), Duration::from_secs(60)).map(drop),
+        futures_executor::block_on(log.append_async(7, payload())).map(drop),
+    ];
+    for refused in refusals {
+        let refused = refused.unwrap_err();
+        assert_below_watermark(&refused.cause);
+        assert_eq!(refused.payload, payload());
+    }
+    assert_below_watermark(log.append(7, payload()).wait().unwrap_err().cause());
+    disk.set_capacity(None);
+    wait_for(&log, DiskState::Ok);
+    assert!(replayed(&log).records.is_empty());
+}
+
+#[test]
+fn a_batch_is_refused_whole_and_before_anything_of_it_is_queued() {
+    let disk = limited();
+    let log = open(marked(&disk).shards(4));
+    let keys: Vec<_> = (0..64).map(|key: u64| key << 58).collect();
+    let mut ledger = Ledger::default();
+    assert!(ledger.append_batch(&log, &keys, 10));
+    disk.set_capacity(Some(0));
+    wait_for(&log, DiskState::Refusing);
+    let (records, parts) = ledger.begin_batch(&log, &keys, 10);
+    let error = log.append_batch(records).wait().unwrap_err();
+    assert_eq!(error.failed.len(), 4, "each shard's part");
+    for part in &error.failed {
+        assert!(matches!(part.error, AppendError::NotWritten { position: None, .. }));
+        assert_below_watermark(part.error.cause());
+    }
+    ledger.batch_answered(&parts, Some(&error));
+    disk.set_capacity(None);
+    wait_for(&log, DiskState::Ok);
+    assert!(ledger.append_batch(&log, &keys, 10));
+    drop(log);
+    ledger.check(&replayed(&open(marked(&disk).shards(4))));
+}
+
+/// With a watermark and without, with zeros ahead and without, and with each
+/// few pages that may be left.
+#[test]
+fn a_log_closes_on_a_disk_without_a_free_byte_and_loses_nothing() {
+    for pages in 0..6 {
+        for copy_on_write in [false, true] {
+            for hard in [0, HARD] {
+                let disk = limited();
+                disk.set_copy_on_write(copy_on_write);
+                let log = open(config(&disk).disk_hard_bytes(hard));
+                let mut ledger = Ledger::default();
+                (0..pages + 1).for_each(|_| ledger.append(&log, 7, 1500).unwrap());
+                // A segment may be on its way: what it takes is not foreseen.
+                leave(&disk, CAPACITY, pages * 4096);
+                let queued: Vec<_> =
+                    (0..8).map(|_| (ledger.len(7), log.append(7, ledger.next(7, 1500)))).collect();
+                log.close().expect("close needs no room");
+                for (index, completion) in queued {
+                    if let Err(error) = ledger.wait(7, index, completion) {
+                        assert!(error.is_not_written(), "{error}");
+                    }
+                }
+                drop(log);
+                disk.set_capacity(None);
+                ledger.check(&replayed(&open(config(&disk))));
+            }
+        }
+    }
+}
+
+/// At whatever place in a page the last record ends.
+#[test]
+fn a_seal_that_finds_no_room_does_not_fail_the_close() {
+    let mut unsealed = 0;
+    for length in (3800..4096).step_by(8) {
+        let disk = limited();
+        let log = open(config(&disk));
+        let mut ledger = Ledger::default();
+        ledger.append(&log, 7, length).unwrap();
+        leave(&disk, CAPACITY, 0);
+        log.close().expect("close needs no room");
+        drop(log);
+        disk.set_capacity(None);
+        let log = open(config(&disk));
+        let shard = &log.recovery().shards[0];
+        unsealed += u64::from(shard.durable_below < shard.next_sequence);
+        ledger.check(&replayed(&log));
+    }
+    assert!(unsealed > 0, "each seal has found room");
+}
+
+/// A segment's zeros would have taken a mebibyte of what the mark keeps, and
+/// appends would have been refused for it.
+#[test]
+fn zeros_ahead_do_not_take_what_the_hard_mark_keeps() {
+    const MIB: u64 = KIB * KIB;
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(7 * MIB / 2));
+    let log = open(config(&disk).segment_bytes(MIB).disk_hard_bytes(2 * MIB));
+    let mut ledger = Ledger::default();
+    while log.stats().total.rolls == 0 {
+        ledger.append(&log, 7, 32 << 10).expect("there is room");
+    }
+    ledger.append(&log, 7, 32 << 10).expect("there is room");
+    assert!(free(&disk) >= 2 * MIB, "{} are free", free(&disk));
+    // Where there is room for them, they are written.
+    disk.set_capacity(None);
+    wait_until("the look", || log.stats().disk.free_bytes > Some(64 * MIB));
+    while log.stats().total.rolls == 1 {
+        ledger.append(&log, 7, 32 << 10).expect("there is room");
+    }
+    let last =
+        disk.files().into_iter().rfind(|path| path.extension().is_some_and(|it| it == "wal"));
+    let last = disk.read_file(last.expect("there are segments")).expect("it is there");
+    assert_eq!(last.len() as u64, MIB, "all of its zeros");
+}
+
+#[test]
+fn a_storage_that_refuses_is_freed_by_its_snapshot() {
+    let disk = limited();
+    let storage = Storage::open(StorageOptions::new(marked(&disk))).unwrap();
+    let labels = Labels::new([("__name__", "up")]).unwrap();
+    let noise =
+        |time: i64| f64::from_bits(time.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+    let write = |times: std::ops::Range<i64>| {
+        let samples = times.map(|time| Sample::new(time, noise(time))).collect();
+        storage.write(&TimeSeries { labels: labels.clone(), samples })
+    };
+    // The same times again: the log grows, and what it says does not.
+    let error = loop {
+        if let Err(error) = write(0..300) {
+            break error;
+        }
+    };
+    match &error {
+        WriteError::Refused(cause) => assert_below_watermark(cause),
+        other => panic!("{other}"),
+    }
+    storage.snapshot().expect("the mark has kept room for it");
+    write(300..600).expect("the snapshot has truncated the log");
+    storage.close().unwrap();
+    drop(storage);
+    let storage = Storage::open(StorageOptions::new(marked(&disk))).unwrap();
+    assert_eq!(storage.samples(), 600);
+}
+
+#[test]
+fn marks_that_can_not_hold_are_refused_at_open() {
+    let disk = limited();
+    let refused = |config: Config, name: &str| match ShardedWal::open(config) {
+        Err(OpenError::InvalidConfig { setting, .. }) => assert_eq!(setting, name),
+        other => panic!("{other:?}"),
+    };
+    refused(config(&disk).disk_soft_bytes(HARD - 1).disk_hard_bytes(HARD), "disk_soft_bytes");
+    refused(config(&disk).disk_hard_bytes(u64::MAX), "disk_hard_bytes");
+    // A disk that does not say how much is free.
+    let silent = Gate::default().before(&disk);
+    refused(config(&disk).disk(silent.clone()).disk_hard_bytes(1), "disk_hard_bytes");
+    refused(config(&disk).disk(silent.clone()).disk_soft_bytes(1), "disk_soft_bytes");
+    for (soft, hard) in [(HARD, HARD), (0, HARD), (SOFT, 0)] {
+        drop(open(config(&disk).disk_soft_bytes(soft).disk_hard_bytes(hard)));
+    }
+    let log = open(config(&disk).disk(silent));
+    assert_eq!(log.stats().disk.free_bytes, None);
+    assert_eq!(log.stats().disk.state, DiskState::Ok);
+}
+
+#[test]
+fn a_log_that_is_opened_below_the_mark_refuses_from_the_first_append_on() {
+    let disk = limited();
+    drop(open(config(&disk)));
+    leave(&disk, CAPACITY, 8 * 4096);
+    let log = open(marked(&disk));
+    assert_below_watermark(log.append(7, "x").wait().unwrap_err().cause());
+    log.flush().wait().unwrap();
+    log.close().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_operating_system_says_how_much_is_free() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = || Config::new(scratch.path()).disk(Arc::new(RealDisk)).shards(1);
+    let log = ShardedWal::open(config()).unwrap();
+    assert!(log.stats().disk.free_bytes > Some(0), "{:?}", log.stats().disk);
+    log.append(1, "x").wait().unwrap();
+    drop(log);
+    let log = ShardedWal::open(config().disk_hard_bytes(1 << 60)).unwrap();
+    let error = log.append(1, "x").wait().unwrap_err();
+    assert!(matches!(error.cause(), Cause::BelowWatermark { .. }), "{error}");
+    let df = rustix::fs::statvfs(scratch.path()).unwrap();
+    let (free, found) = (df.f_bavail * df.f_frsize, log.stats().disk.free_bytes.unwrap());
+    // Others write meanwhile.
+    assert!(found.abs_diff(free) < 1 << 30, "{found} and {free}");
+}

@@ -1,0 +1,18 @@
+//! The programs of `examples/`, run as a user runs them, and the parts that
+//! they are made of.
+
+#[path = "../server_support/mod.rs"]
+mod server_support;
+
+// Of `ingest`, whose tests name them; they name each other from the root.
+#[path = "../../examples/ingest/record.rs"]
+mod record;
+#[path = "../../examples/ingest/stream.rs"]
+mod stream;
+#[path = "../../examples/ingest/workload.rs"]
+mod workload;
+
+mod ingest;
+mod server;
+mod server_parts;
+mod server_requests;

@@ -1,0 +1,178 @@
+//! What the ingest server takes, what it refuses, and what it says then.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+
+use crate::server_support::{SNAPPY, Server, block, encoded, request, text};
+
+#[test]
+fn what_is_not_valid_is_answered_400_with_the_reason_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let block_of = |bytes: &[u8]| snap::raw::Encoder::new().compress_vec(bytes).unwrap();
+    let message = block_of(b"\x0a\x04\x12\x09\x09\x00");
+    let claims_30_mb = [0x80, 0x87, 0xA7, 0x0E, 0, 0];
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "snappy"),
+        (b"no snappy at all", "snappy"),
+        (&claims_30_mb, "cannot hold 30000000"),
+        (&block_of(b"hello"), "no WriteRequest"),
+        (&message, "no WriteRequest: a length exceeds what is there"),
+    ];
+    for (body, reason) in cases {
+        let answer = server.send("POST", "/api/v1/write", SNAPPY, body);
+        assert_eq!(answer.status, 400, "{body:?}");
+        assert!(text(&answer).contains(reason), "{body:?}: {}", text(&answer));
+    }
+    let claims_4_gb = [0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0, 0];
+    let answer = server.send("POST", "/api/v1/write", SNAPPY, &claims_4_gb);
+    assert_eq!(answer.status, 413, "{}", text(&answer));
+    let answer = server.send("POST", "/api/v1/write", "Content-Encoding: zstd\r\n", b"x");
+    assert_eq!(answer.status, 415, "{}", text(&answer));
+    let status = server.get_json("/status.json");
+    assert_eq!(status["samples"], 0);
+    assert_eq!(status["refusals"]["invalid"], 5);
+    assert_eq!(status["in_flight_bytes"], 0, "what was refused is given back");
+}
+
+#[test]
+fn a_series_that_is_not_valid_is_left_out_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let mut mixed = request(&["good", "bad", "fine"], &[(1, 1.0)]);
+    mixed.timeseries[1].labels[1].name = "no label name".to_owned();
+    let answer = server.write(&mixed);
+    assert_eq!(answer.status, 400);
+    assert!(text(&answer).contains("1 series left out"), "{}", text(&answer));
+    assert!(text(&answer).contains("no label name"), "{}", text(&answer));
+    assert_eq!(server.count("{__name__=~\"good|bad|fine\"}"), 2);
+}
+
+#[test]
+fn a_request_above_the_limit_is_answered_413_and_the_connection_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--request-bytes-max", "100000"]);
+    let mut connection = server.connect();
+    let answer = connection.send("POST", "/api/v1/write", SNAPPY, &[7; 100_001]).unwrap();
+    assert_eq!(answer.status, 413, "{}", text(&answer));
+    let bomb = snap::raw::Encoder::new().compress_vec(&[0; 100_001]).unwrap();
+    let answer = connection.send("POST", "/api/v1/write", SNAPPY, &bomb).unwrap();
+    assert_eq!(answer.status, 413, "{}", text(&answer));
+    let answer = connection.send("POST", "/write", GZIP, &gzip(&[b'\n'; 1 << 20])).unwrap();
+    assert_eq!(answer.status, 413, "{}", text(&answer));
+    let good = block(&request(&["a"], &[(1, 1.0)]));
+    assert_eq!(connection.send("POST", "/api/v1/write", SNAPPY, &good).unwrap().status, 204);
+}
+
+#[test]
+fn what_does_not_fit_into_the_budget_is_answered_503_and_may_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--in-flight-bytes-max", "300000"]);
+    let mut connection = server.connect();
+    let large = block(&request(&["a"], &[(1, 1.0); 20_000]));
+    let long = snap::raw::Encoder::new().compress_vec(&[0; 400_000]).unwrap();
+    for (path, headers, body) in [
+        ("/api/v1/write", SNAPPY, &large),
+        ("/api/v1/write", SNAPPY, &long),
+        ("/api/v1/write", SNAPPY, &vec![0; 300_001]),
+        ("/write", "", &vec![b'\n'; 300_001]),
+        ("/write", GZIP, &gzip(&[b'\n'; 1 << 20])),
+    ] {
+        let answer = connection.send("POST", path, headers, body).unwrap();
+        assert_eq!(answer.status, 503, "{path}: {}", text(&answer));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    let small = block(&request(&["a"], &[(1, 1.0)]));
+    assert_eq!(connection.send("POST", "/api/v1/write", SNAPPY, &small).unwrap().status, 204);
+    let status = server.get_json("/status.json");
+    assert_eq!((&status["refusals"]["in_flight"], &status["samples"]), (&json!(5), &json!(1)));
+}
+
+const GZIP: &str = "Content-Encoding: gzip\r\n";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a Vec takes all")
+}
+
+#[test]
+fn each_numeric_field_of_a_line_is_a_series() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let lines = "# a comment\n\
+         cpu,host=a\\ b,zone=x user=1.5,idle=2i,up=t,name=\"a, b=c\n#d\",big=3u 1500000\r\n\
+         \n\
+         cpu,host=a\\ b,zone=x user=-1e3 2500000";
+    let answer = server.send("POST", "/api/v2/write?precision=us&bucket=b", "", lines.as_bytes());
+    assert_eq!(answer.status, 204, "{}", text(&answer));
+    let user = server.export("cpu_user{host=\"a b\",zone!=\"\"}");
+    assert_eq!(user[0]["metric"], json!({ "__name__": "cpu_user", "host": "a b", "zone": "x" }));
+    assert_eq!(user[0]["values"], json!([1.5, -1000.0]));
+    assert_eq!(user[0]["timestamps"], json!([1500, 2500]));
+    for (series, value) in [("cpu_idle", 2.0), ("cpu_up", 1.0), ("cpu_big", 3.0)] {
+        assert_eq!(server.export(series)[0]["values"], json!([value]), "{series}");
+    }
+    assert_eq!(server.count("cpu_name"), 0, "a string is no sample");
+
+    let answer = server.send("POST", "/write?precision=s", GZIP, &gzip(b"m f=1 7"));
+    assert_eq!(answer.status, 204, "{}", text(&answer));
+    assert_eq!(server.export("m_f")[0]["timestamps"], json!([7000]));
+}
+
+#[test]
+fn bad_lines_are_named_and_the_good_ones_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let lines = b"good f=1 1\nno_fields\ngood f=2,g=x 2\ngood f=3 3\n,t=1 f=1\ngood f=4 then\n\
+        good,t= f=\"open 5\ngood f=6 6\ngood,=v f=7 7";
+    let answer = server.send("POST", "/write?precision=ms", "", lines);
+    assert_eq!(answer.status, 400);
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let bad: Vec<_> = json["errors"].as_array().unwrap().iter().map(|e| &e["line"]).collect();
+    assert_eq!(bad, [2, 3, 5, 6, 7, 9], "{json}");
+    assert_eq!(json["dropped"], 6);
+    let said = json["error"].as_str().unwrap();
+    assert!(
+        said.starts_with("partial write: unable to parse 'no_fields': missing fields"),
+        "{said}"
+    );
+    assert_eq!(server.export("good_f")[0]["timestamps"], json!([1, 3, 6]));
+
+    let answer = server.send("POST", "/api/v2/write?precision=days", "", b"good f=1");
+    assert_eq!(answer.status, 400, "{}", text(&answer));
+    let answer = server.send("POST", "/api/v2/write", GZIP, b"no gzip");
+    assert_eq!(answer.status, 400, "{}", text(&answer));
+}
+
+#[test]
+fn a_selector_that_cannot_be_read_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let selectors = ["", "{}", "{a}", "{a=b}", "{a=~\"(\"}", "a{b=\"c\"", "a}", "{a=\"b\"c=\"d\"}"];
+    for selector in selectors {
+        for path in ["series", "export"] {
+            let answer = server.get(&format!("/api/v1/{path}?match[]={}", encoded(selector)));
+            assert_eq!(answer.status, 400, "{selector}: {}", text(&answer));
+            assert!(text(&answer).contains("match[]: "), "{selector}: {}", text(&answer));
+        }
+    }
+    assert_eq!(server.get("/api/v1/series").status, 400);
+    assert_eq!(server.get("/api/v1/export?match[]=a&start=x").status, 400);
+}
+
+#[test]
+fn an_export_is_of_the_time_that_was_asked_for_and_each_series_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let samples = [(1_000, 1.0), (2_000, 2.0), (3_500, 3.5)];
+    assert_eq!(server.write(&request(&["a", "b"], &samples)).status, 204);
+    let twice = "/api/v1/export?match[]=a&match[]=b&match[]=a&start=2&end=3.5";
+    let found = text(&server.get(twice));
+    let lines: Vec<serde_json::Value> =
+        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{found}");
+    assert!(lines.iter().all(|line| line["values"] == json!([2.0, 3.5])), "{found}");
+}

@@ -1,0 +1,185 @@
+//! Every bit of a segment of 64 KiB flipped, and every length cut off it: the
+//! result is the log as it was, a prefix where nobody can know better, or a
+//! refusal that says where. Read without writing; some are opened as well.
+//!
+//! `hostile_bytes.rs` does other damage to a smaller log.
+//!
+//! Holds R2 EXHAUSTIVE (ARCHITECTURE.md).
+
+#![allow(clippy::print_stdout, reason = "the counts are printed")]
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::raw::{self, Row, config, disk_of, files, frames, segment_path};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{OpenError, ShardedWal};
+
+const SEGMENT_BYTES: usize = 64 << 10;
+/// One in so many is opened for writing, too.
+const OPENED_ONE_IN: usize = 1000;
+
+/// A closed log whose segment 1 is of at least that size, and segment 2 small.
+struct Victim {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    rows: Vec<Row>,
+}
+
+fn write_victim() -> Victim {
+    let disk = SimDisk::with_dir("/log");
+    for (from, to) in [(0, 32), (32, 36)] {
+        let log = ShardedWal::open(config(&disk, 1)).expect("a sound disk");
+        for index in from..to {
+            // Zeros, in which damage is least likely to be seen, and bytes that
+            // are no zeros at each end.
+            let mut payload = vec![0; 2060 + index * 37 % 60];
+            payload[..8].copy_from_slice(&index.to_le_bytes());
+            payload.extend([0xff; 8]);
+            log.append(index as u64, payload).wait().expect("a sound disk");
+        }
+        log.close().expect("a sound disk");
+    }
+    let rows = raw::read(&disk).expect("a sound log").0;
+    assert_eq!(rows.len(), 36);
+    Victim { files: files(&disk), rows }
+}
+
+/// What came of damage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Fates {
+    whole: usize,
+    prefix: usize,
+    refused: usize,
+}
+
+impl Victim {
+    fn segment(&self, number: u64) -> Vec<u8> {
+        let path = PathBuf::from(segment_path(1, 0, number));
+        let found = self.files.iter().find(|(name, _)| *name == path);
+        found.expect("a segment of the victim").1.clone()
+    }
+
+    /// Reads the log with these bytes as the segment `number`.
+    fn enter(&self, disk: &SimDisk, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
+        disk.write_file(segment_path(1, 0, number), bytes);
+        let damaged = match raw::read(disk) {
+            Err(error) => {
+                assert_says_where(&error, what);
+                true
+            }
+            Ok((rows, report)) => {
+                assert!(self.rows.starts_with(&rows), "{what}: {} rows, no prefix", rows.len());
+                let damaged = report.damage().next().is_some();
+                fates.whole += usize::from(!damaged && rows.len() == self.rows.len());
+                fates.prefix += usize::from(!damaged && rows.len() < self.rows.len());
+                damaged
+            }
+        };
+        fates.refused += usize::from(damaged);
+        if damaged && fates.refused.is_multiple_of(OPENED_ONE_IN) {
+            let before = files(disk);
+            let refused = ShardedWal::open(config(disk, 1)).err();
+            assert_says_where(&refused.unwrap_or_else(|| panic!("{what}: opened")), what);
+            assert_eq!(files(disk), before, "{what}: open refused and changed something");
+        }
+    }
+
+    /// An open must refuse these bytes. It looks once; a reader, who may have
+    /// met a writer at work, looks several times before it calls them damaged.
+    fn refuse(&self, disk: &SimDisk, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
+        disk.write_file(segment_path(1, 0, number), bytes);
+        let refused = ShardedWal::open(config(disk, 1)).err();
+        assert_says_where(&refused.unwrap_or_else(|| panic!("{what}: opened")), what);
+        fates.refused += 1;
+    }
+
+    /// Each of `range` on one of two threads, with a disk of its own.
+    fn each(&self, range: Range<usize>, run: impl Fn(&SimDisk, usize, &mut Fates) + Sync) -> Fates {
+        let half = range.start.midpoint(range.end);
+        let part = |range: Range<usize>| {
+            let disk = disk_of(&self.files);
+            let mut fates = Fates::default();
+            range.for_each(|at| run(&disk, at, &mut fates));
+            fates
+        };
+        let (a, b) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| part(half..range.end));
+            let own = part(range.start..half);
+            (own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        Fates {
+            whole: a.whole + b.whole,
+            prefix: a.prefix + b.prefix,
+            refused: a.refused + b.refused,
+        }
+    }
+}
+
+fn assert_says_where(error: &OpenError, what: &str) {
+    let file = match error {
+        OpenError::Damaged(damage) => &damage.file,
+        OpenError::NewerFormat { file, .. } => file,
+        error => panic!("{what}: {error}"),
+    };
+    assert!(file.to_string_lossy().ends_with(".wal"), "{what}: {error}");
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn no_flipped_bit_of_a_segment_of_64_kib_goes_unseen() {
+    let (began, victim) = (Instant::now(), write_victim());
+    let segment = victim.segment(1);
+    let seal = frames(&segment).last().expect("a seal").offset;
+    assert!(seal >= SEGMENT_BYTES, "{} bytes", segment.len());
+    let fates = victim.each(0..SEGMENT_BYTES, |disk, at, fates| {
+        let mut bytes = segment.clone();
+        for bit in 0..8 {
+            bytes[at] ^= 1 << bit;
+            let what = format!("bit {bit} of byte {at}");
+            if at % 64 == 0 {
+                victim.enter(disk, 1, &bytes, &what, fates);
+            } else {
+                victim.refuse(disk, 1, &bytes, &what, fates);
+            }
+            bytes[at] ^= 1 << bit;
+        }
+    });
+    println!("FIGURE flipped bits: {} of a segment", 8 * SEGMENT_BYTES);
+    println!("{} flipped bits in {:.0?}: {fates:?}", 8 * SEGMENT_BYTES, began.elapsed());
+    // A record stands behind each of them, and its successor vouches for it.
+    assert_eq!(fates, Fates { whole: 0, prefix: 0, refused: 8 * SEGMENT_BYTES });
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn no_truncated_length_of_a_segment_of_64_kib_goes_unseen() {
+    let (began, victim) = (Instant::now(), write_victim());
+    let segment = victim.segment(1);
+    let seal = frames(&segment).last().expect("a seal").offset;
+    let fates = victim.each(0..seal, |disk, length, fates| {
+        let what = format!("{length} bytes left");
+        victim.refuse(disk, 1, &segment[..length], &what, fates);
+    });
+    println!("FIGURE truncated lengths: {seal} of a segment");
+    println!("{seal} truncated lengths in {:.0?}: {fates:?}", began.elapsed());
+    assert_eq!(fates, Fates { refused: seal, ..Fates::default() });
+}
+
+/// Nothing says where the newest segment ends but what stands in it.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn every_truncated_length_of_a_newest_segment_of_64_kib_leaves_a_prefix() {
+    let (began, victim) = (Instant::now(), write_victim());
+    let segment = victim.segment(1);
+    let mut victim = Victim { rows: victim.rows[..32].to_vec(), ..victim };
+    victim.files.retain(|(path, _)| path.as_os_str() != segment_path(1, 0, 2).as_str());
+    let seal = frames(&segment).last().expect("a seal").offset;
+    let fates = victim.each(0..segment.len(), |disk, length, fates| {
+        victim.enter(disk, 1, &segment[..length], &format!("{length} bytes left"), fates);
+    });
+    println!("{} truncated lengths in {:.0?}: {fates:?}", segment.len(), began.elapsed());
+    // Without a header there is no segment, and that is refused.
+    assert_eq!(fates.refused, raw::HEADER_BYTES);
+    assert_eq!(fates.whole, segment.len() - seal);
+}

@@ -1,0 +1,308 @@
+//! Walks a workload's crash points, and what each may leave on the disk.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+
+use super::recorder::Moment;
+use super::state::{check_by_reading, check_found, fingerprint};
+use super::workload::{Client, Setting, Workload};
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, EIO, Random, replayed};
+
+/// Of so many unsynced pieces every subset is tried.
+const EXHAUSTIVE_PIECES: usize = 12;
+/// In a recovery, whose moments are many more.
+const EXHAUSTIVE_RECOVERY_PIECES: usize = 4;
+/// One state in so many is opened for writing, not only read.
+const OPENED_ONE_IN: u64 = 50;
+/// One in so many of those has its recovery interrupted at each call.
+const INTERRUPTED_ONE_IN: u64 = 20;
+
+/// What was done. A state is what stands on the disk together with what must
+/// be found there; one that came before is not counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// States after one crash, each read.
+    pub(crate) states: AtomicU64,
+    /// States after a crash of the recovery from one of those, each read.
+    pub(crate) recovery_states: AtomicU64,
+    /// Those of all states that were also opened, replayed and appended to.
+    pub(crate) opened: AtomicU64,
+    /// States that had come before.
+    pub(crate) repeated: AtomicU64,
+    /// Crash points of which every subset was tried, and those of which not.
+    pub(crate) exhausted: AtomicU64,
+    pub(crate) sampled: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn all_states(&self) -> u64 {
+        self.states.load(Relaxed) + self.recovery_states.load(Relaxed)
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { states, recovery_states, opened, repeated, exhausted, sampled } = self;
+        let all = self.all_states();
+        write!(
+            f,
+            "{all} distinct states: {states:?} after a crash, {recovery_states:?} after a crash \
+             of the recovery; {opened:?} opened for writing; {repeated:?} repeated; crash \
+             points: {exhausted:?} with every subset, {sampled:?} with random ones"
+        )
+    }
+}
+
+/// What all the workloads of a run share.
+pub(crate) struct Explorer {
+    pub(crate) counts: Counts,
+    seed: u64,
+    /// Random subsets of a crash point with too many pieces.
+    subsets_max: u64,
+    /// Fingerprints. By their last bits, so that threads seldom meet.
+    seen: Vec<Mutex<HashSet<u64>>>,
+    /// A closed log with nothing in it.
+    template: SimDisk,
+}
+
+impl Explorer {
+    pub(crate) fn new(seed: u64, subsets_max: u64) -> Self {
+        let setting = super::SYNC;
+        let mut client = Client::new(&SimDisk::with_dir(DIR), setting, Ledger::default(), 1);
+        client.open().expect("a new disk");
+        let template = client.recorder.sim().crash(&mut || true);
+        let seen = (0..64).map(|_| Mutex::default()).collect();
+        Self { counts: Counts::default(), seed, subsets_max, seen, template }
+    }
+
+    /// The next round counts its states anew.
+    pub(crate) fn forget(&self) {
+        for seen in &self.seen {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    fn is_new(&self, print: u64) -> bool {
+        let part = &self.seen[usize::from(print.to_le_bytes()[0]) % self.seen.len()];
+        part.lock().unwrap_or_else(PoisonError::into_inner).insert(print)
+    }
+
+    /// A client with an open log that has nothing in it.
+    pub(crate) fn client(&self, setting: Setting) -> Client {
+        let ledger = super::ledger_of(setting);
+        let mut client = Client::new(&self.template.copy(), setting, ledger, 1);
+        client.open().expect("a sound disk");
+        client
+    }
+
+    /// Runs the workload once, and loses the power at each call of its last
+    /// operation; those before are the last ones of other workloads.
+    pub(crate) fn explore(&self, workload: &Workload) {
+        let mut client = self.client(workload.setting);
+        for operation in &workload.operations {
+            client.recorder.begin();
+            assert!(client.run(*operation), "{operation:?} of {workload:?} fails");
+        }
+        let moments = client.recorder.take();
+        drop(client.log.take());
+        for (number, moment) in moments.iter().enumerate() {
+            let random = Random::new(self.seed ^ (number as u64) << 32);
+            let place = Place { workload, moment, number, shards: client.shards };
+            self.explore_moment(&place, random);
+        }
+    }
+
+    /// Runs the workload with its `nth` sync failing, and goes on after it;
+    /// returns whether it had so many. The process dies then, and what the
+    /// next one makes of it, at each call, must last.
+    pub(crate) fn explore_failed_sync(&self, workload: &Workload, nth: u64) -> bool {
+        let mut client = self.client(workload.setting);
+        client.recorder.sim().fail(Fault::new(Call::Sync, nth, FaultKind::Error(EIO)));
+        let answers: Vec<bool> =
+            workload.operations.iter().map(|operation| client.run(*operation)).collect();
+        let fired = client.recorder.sim().fired() > 0;
+        assert!(fired || answers.iter().all(|answer| *answer), "{answers:?} of {workload:?}");
+        let moment = client.recorder.take().pop().expect("the last moment");
+        drop(client.log.take());
+        if fired {
+            let shards = client.shards;
+            let place = Place { workload, moment: &moment, number: 0, shards };
+            let mut random = Random::new(self.seed ^ nth);
+            place.explain(&[], || {
+                self.recover(&moment.disk, &moment.ledger, &place, true, &mut random);
+            });
+        }
+        fired
+    }
+
+    /// Opens a log where there is none, and one more with what is left of it.
+    pub(crate) fn explore_creation(&self, setting: Setting) {
+        let workload = &Workload { setting, operations: Vec::new() };
+        let ledger = super::ledger_of(setting);
+        let mut client = Client::new(&SimDisk::new(), setting, ledger, 2);
+        client.open().expect("a new disk");
+        let moments = client.recorder.take();
+        let mut random = Random::new(self.seed);
+        for (number, moment) in moments.iter().enumerate() {
+            let place = Place { workload, moment, number, shards: 2 };
+            let Moment { disk, ledger, .. } = moment;
+            place.explain(&[], || self.recover(disk, ledger, &place, true, &mut random));
+            for subset in subsets(disk.unsynced(), 10, 200, &mut random.clone()) {
+                let after = crash(disk, &subset);
+                if self.is_new(fingerprint(&after, ledger)) {
+                    place.explain(&subset, || {
+                        self.recover(&after, ledger, &place, false, &mut random);
+                    });
+                }
+            }
+        }
+    }
+
+    fn explore_moment(&self, place: &Place<'_>, mut random: Random) {
+        let Moment { disk, ledger, .. } = place.moment;
+        if !self.is_new(print_of_moment(place.moment)) {
+            return;
+        }
+        let pieces = disk.unsynced();
+        let exhaustive = pieces <= EXHAUSTIVE_PIECES;
+        let counter = if exhaustive { &self.counts.exhausted } else { &self.counts.sampled };
+        counter.fetch_add(1, Relaxed);
+        self.after_a_kill(place, &mut random);
+        let mut ledger = ledger.clone();
+        ledger.lose_power();
+        for subset in subsets(pieces, EXHAUSTIVE_PIECES, self.subsets_max, &mut random) {
+            let after = crash(disk, &subset);
+            let print = fingerprint(&after, &ledger);
+            if !self.is_new(print) {
+                self.counts.repeated.fetch_add(1, Relaxed);
+                continue;
+            }
+            self.counts.states.fetch_add(1, Relaxed);
+            place.explain(&subset, || check_by_reading(&after, &mut ledger.clone()));
+            if print.is_multiple_of(OPENED_ONE_IN) {
+                let interrupted = print.is_multiple_of(OPENED_ONE_IN * INTERRUPTED_ONE_IN);
+                place.explain(&subset, || {
+                    self.recover(&after, &ledger, place, interrupted, &mut random);
+                });
+            }
+        }
+    }
+
+    /// The process dies, not the machine: the next one sees what was not synced
+    /// too, and the power goes while it recovers.
+    fn after_a_kill(&self, place: &Place<'_>, random: &mut Random) {
+        let Moment { disk, ledger, .. } = place.moment;
+        let interrupted = random.below(4) == 0;
+        place.explain(&[], || {
+            check_by_reading(&disk.copy(), &mut ledger.clone());
+            self.recover(disk, ledger, place, interrupted, random);
+        });
+    }
+
+    /// Opens the log, appends to it, and loses the power at each call of both.
+    pub(crate) fn recover(
+        &self,
+        disk: &SimDisk,
+        ledger: &Ledger,
+        place: &Place<'_>,
+        interrupted: bool,
+        random: &mut Random,
+    ) {
+        self.counts.opened.fetch_add(1, Relaxed);
+        let setting = place.workload.setting;
+        let mut client = Client::new(&disk.copy(), setting, ledger.clone(), place.shards);
+        client.recorder.begin();
+        client.open().unwrap_or_else(|error| panic!("{error}"));
+        let found = replayed(client.log.as_ref().expect("it is open"));
+        check_found(&found, &mut client.recorder.ledger());
+        assert!(client.append(1, 100), "a sound disk");
+        let moments = client.recorder.take();
+        drop(client.log.take());
+        if !interrupted {
+            return;
+        }
+        for moment in &moments {
+            if self.is_new(print_of_moment(moment)) {
+                self.explore_recovery(moment, random);
+            }
+        }
+    }
+
+    fn explore_recovery(&self, moment: &Moment, random: &mut Random) {
+        let Moment { disk, ledger, after } = moment;
+        let mut ledger = ledger.clone();
+        ledger.lose_power();
+        for subset in subsets(disk.unsynced(), EXHAUSTIVE_RECOVERY_PIECES, 16, random) {
+            let after_crash = crash(disk, &subset);
+            if !self.is_new(fingerprint(&after_crash, &ledger)) {
+                self.counts.repeated.fetch_add(1, Relaxed);
+                continue;
+            }
+            self.counts.recovery_states.fetch_add(1, Relaxed);
+            let what = || format!("recovery, after {after}, where of its pieces {subset:?} lived");
+            explain(what, || check_by_reading(&after_crash, &mut ledger.clone()));
+        }
+    }
+}
+
+/// Where the power goes.
+pub(crate) struct Place<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) moment: &'a Moment,
+    pub(crate) number: usize,
+    pub(crate) shards: usize,
+}
+
+impl Place<'_> {
+    /// Says where it was, should the check fail.
+    pub(crate) fn explain(&self, subset: &[bool], check: impl FnOnce()) {
+        let what = || {
+            let Self { workload, moment, number, .. } = self;
+            let after = moment.after;
+            format!("{workload:?}, moment {number} (after {after}), where {subset:?} lived")
+        };
+        explain(what, check);
+    }
+}
+
+fn explain(what: impl Fn() -> String, check: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        panic!("{}\n  in {}", text.unwrap_or_default(), what());
+    }
+}
+
+/// Two moments with the same least, most and number of unsynced pieces are one.
+fn print_of_moment(moment: &Moment) -> u64 {
+    let none = fingerprint(&moment.disk.crash(&mut || false), &moment.ledger);
+    let all = fingerprint(&moment.disk.crash(&mut || true), &moment.ledger);
+    let pieces = moment.disk.unsynced() as u64;
+    (none.rotate_left(20) ^ all.rotate_left(40)).wrapping_add(pieces).wrapping_mul(0x517c_c1b7)
+}
+
+fn crash(disk: &SimDisk, subset: &[bool]) -> SimDisk {
+    let mut pieces = subset.iter();
+    disk.crash(&mut || *pieces.next().expect("as many as were counted"))
+}
+
+/// Every subset of so few pieces; of more, none, all, and random ones: half of
+/// them of every piece alike, half with few pieces lost or few kept.
+fn subsets(pieces: usize, few: usize, random_max: u64, random: &mut Random) -> Vec<Vec<bool>> {
+    if pieces <= few {
+        let bit = |subset: u64| (0..pieces).map(move |piece| subset >> piece & 1 == 1).collect();
+        return (0..1 << pieces).map(bit).collect();
+    }
+    let mut all = vec![vec![false; pieces], vec![true; pieces]];
+    for round in 0..random_max {
+        let (odds, kept) = if round % 2 == 0 { (2, true) } else { (8, round % 4 == 1) };
+        all.push((0..pieces).map(|_| (random.below(odds) == 0) == kept).collect());
+    }
+    all
+}

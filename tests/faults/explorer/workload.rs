@@ -1,0 +1,167 @@
+//! The short workloads: every sequence of up to three operations.
+
+use std::sync::Arc;
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, Durability, OpenError, ShardedWal};
+
+use super::recorder::Recorder;
+use crate::support::{self, ledger::Ledger, try_replayed};
+
+/// One operation of a client, who waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Append,
+    /// Of several keys.
+    Batch,
+    /// An append that fills the segment, and one that goes into the next.
+    Roll,
+    Flush,
+    /// At the log's own checkpoint: all that was acknowledged.
+    Truncate,
+    /// Without a close: the log is dropped.
+    Reopen,
+    /// The same with another number of shards.
+    Reshard,
+    Close,
+}
+
+pub(crate) const ALL: [Operation; 8] = [
+    Operation::Append,
+    Operation::Batch,
+    Operation::Roll,
+    Operation::Flush,
+    Operation::Truncate,
+    Operation::Reopen,
+    Operation::Reshard,
+    Operation::Close,
+];
+
+/// Four sectors, or five, with its frame.
+const APPEND_BYTES: usize = 2000;
+const BATCH_BYTES: usize = 350;
+
+/// How a log is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) durability: Durability,
+    pub(crate) copy_on_write: bool,
+}
+
+/// Operations on a log that is new.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) setting: Setting,
+    pub(crate) operations: Vec<Operation>,
+}
+
+/// All of so many operations.
+pub(crate) fn workloads(setting: Setting, length: usize) -> Vec<Workload> {
+    let mut all = vec![Vec::new()];
+    for _ in 0..length {
+        let longer = |shorter: Vec<Operation>| {
+            ALL.map(|last| shorter.iter().copied().chain([last]).collect::<Vec<_>>())
+        };
+        all = all.into_iter().flat_map(longer).collect();
+    }
+    all.into_iter().map(|operations| Workload { setting, operations }).collect()
+}
+
+/// A client with its log. After a close, and after an open that failed, it has
+/// none.
+pub(crate) struct Client {
+    pub(crate) recorder: Recorder,
+    setting: Setting,
+    pub(crate) shards: usize,
+    pub(crate) log: Option<ShardedWal>,
+}
+
+impl Client {
+    pub(crate) fn new(disk: &SimDisk, setting: Setting, ledger: Ledger, shards: usize) -> Self {
+        disk.set_copy_on_write(setting.copy_on_write);
+        Self { recorder: Recorder::new(disk, ledger), setting, shards, log: None }
+    }
+
+    pub(crate) fn open(&mut self) -> Result<(), OpenError> {
+        let config = Config::new(support::DIR)
+            .disk(Arc::new(self.recorder.clone()))
+            .shards(self.shards)
+            .segment_bytes(4096)
+            .durability(self.setting.durability);
+        self.log = Some(ShardedWal::open(config)?);
+        Ok(())
+    }
+
+    /// Carries it out; returns whether all of it was answered `Ok`. Only a
+    /// failing disk may be the reason for another answer.
+    pub(crate) fn run(&mut self, operation: Operation) -> bool {
+        match operation {
+            Operation::Append => self.append(1, APPEND_BYTES),
+            Operation::Batch => self.batch(&[1, 2, 3, 1]),
+            Operation::Roll => self.append(2, 4200) & self.append(2, 4200) & self.append(2, 10),
+            Operation::Flush => self.flush(),
+            Operation::Truncate => self.truncate(),
+            Operation::Reopen => self.reopen(),
+            Operation::Reshard => {
+                self.shards = 3 - self.shards;
+                self.reopen()
+            }
+            Operation::Close => self.close(),
+        }
+    }
+
+    pub(crate) fn append(&self, key: u64, length: usize) -> bool {
+        let Some(log) = &self.log else { return true };
+        let (payload, index) = {
+            let mut ledger = self.recorder.ledger();
+            (ledger.next(key, length), ledger.len(key) - 1)
+        };
+        let answer = log.append(key, payload).wait().map(drop);
+        self.recorder.ledger().answered(key, index, &answer);
+        answer.is_ok()
+    }
+
+    fn batch(&self, keys: &[u64]) -> bool {
+        let Some(log) = &self.log else { return true };
+        let (records, parts) = self.recorder.ledger().begin_batch(log, keys, BATCH_BYTES);
+        let answer = log.append_batch(records).wait();
+        self.recorder.ledger().batch_answered(&parts, answer.as_ref().err());
+        answer.is_ok()
+    }
+
+    fn flush(&self) -> bool {
+        let Some(log) = &self.log else { return true };
+        let flushed = log.flush().wait().is_ok();
+        if flushed && self.recorder.sim().fired() == 0 {
+            self.recorder.ledger().flushed();
+        }
+        flushed
+    }
+
+    fn truncate(&self) -> bool {
+        let Some(log) = &self.log else { return true };
+        let Ok(found) = try_replayed(log) else { return false };
+        let checkpoint = log.checkpoint();
+        let below = found.below(&checkpoint);
+        self.recorder.ledger().perhaps_give_up(&below);
+        let truncated = log.truncate_before(&checkpoint).is_ok();
+        if truncated {
+            self.recorder.ledger().give_up(&below);
+        }
+        truncated
+    }
+
+    fn reopen(&mut self) -> bool {
+        self.log = None;
+        self.open().is_ok()
+    }
+
+    fn close(&mut self) -> bool {
+        let Some(log) = self.log.take() else { return true };
+        let closed = log.close().is_ok();
+        if closed && self.recorder.sim().fired() == 0 {
+            self.recorder.ledger().flushed();
+        }
+        closed
+    }
+}

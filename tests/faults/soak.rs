@@ -1,0 +1,265 @@
+//! A soak: sixty-four threads on sixteen shards append without rest while the
+//! disk fails at random, fills up, loses its power; the log is opened again and
+//! again, and each time every record that was ever acknowledged is looked for.
+//!
+//! Five seconds, or `SHARDWAL_SOAK_SECONDS`. `SHARDWAL_SEED` does the choices
+//! again; the threads' order is the machine's.
+//!
+//! Holds C2 DURABLE, C3 ANSWER, R1 REPLAY, Q4 WAKE (ARCHITECTURE.md).
+
+#![allow(clippy::print_stdout, reason = "figures are printed")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::support::ledger::Ledger;
+use crate::support::{
+    self, EINTR, EIO, ENOSPC, Found, Random, must_end_within, open, replayed, seed,
+};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Config, OpenError, ShardedWal};
+
+const THREADS: u64 = 64;
+const SHARDS: usize = 16;
+const SECONDS: u64 = 5;
+/// Keys of a thread, in an epoch.
+const KEYS: u64 = 4;
+/// Appends of a thread until the log is opened again.
+const STEPS: u64 = 24;
+/// After so many lives all is truncated, and other keys are used from then on.
+const LIVES_OF_AN_EPOCH: u64 = 12;
+
+/// What has been seen.
+#[derive(Debug, Default)]
+struct Seen {
+    lives: u64,
+    /// Faults that were met, power losses among them.
+    faults: u64,
+    power_losses: u64,
+    /// Appends that were answered `Ok`.
+    acknowledged: u64,
+    refused: u64,
+    /// Records found by the replays after an open.
+    found: u64,
+    opens_refused: u64,
+}
+
+/// A thread and what it knows.
+#[derive(Debug, Default)]
+struct Client {
+    ledger: Ledger,
+    acknowledged: u64,
+    refused: u64,
+}
+
+/// A machine and its clients.
+struct Soak {
+    random: Random,
+    disk: SimDisk,
+    clients: Vec<Client>,
+    epoch: u64,
+    seen: Seen,
+}
+
+fn config(disk: &SimDisk, shards: usize) -> Config {
+    support::config(disk).shards(shards).segment_bytes(16 << 10).queue_records(32)
+}
+
+fn key(epoch: u64, thread: u64, which: u64) -> u64 {
+    (epoch * THREADS + thread) * KEYS + which
+}
+
+fn new_clients() -> Vec<Client> {
+    (0..THREADS).map(|_| Client::default()).collect()
+}
+
+impl Client {
+    fn answered(&mut self, kept: bool) {
+        if kept { self.acknowledged += 1 } else { self.refused += 1 }
+    }
+
+    /// Appends, a few at a time and now and then a batch. A client that is
+    /// refused for good goes on with its other keys, whose shards may live.
+    fn append(&mut self, log: &ShardedWal, keys: [u64; 4], random: &mut Random) {
+        let mut steps = 0;
+        while steps < STEPS {
+            let length = [0, 40, 300, 3000][usize::try_from(random.below(4)).unwrap_or(0)];
+            if random.below(8) == 0 {
+                let kept = self.ledger.append_batch(log, &keys, length);
+                self.answered(kept);
+                steps += 1;
+                continue;
+            }
+            let queued: Vec<_> = (0..=random.below(4))
+                .map(|_| {
+                    let key = keys[usize::try_from(random.below(KEYS)).unwrap_or(0)];
+                    let payload = self.ledger.next(key, length);
+                    (key, self.ledger.len(key) - 1, log.append(key, payload))
+                })
+                .collect();
+            for (key, index, completion) in queued {
+                let kept = self.ledger.wait(key, index, completion).is_ok();
+                self.answered(kept);
+                steps += 1;
+            }
+        }
+    }
+}
+
+impl Soak {
+    fn new(seed: u64) -> Self {
+        let (random, disk) = (Random::new(seed), SimDisk::new());
+        Self { random, disk, clients: new_clients(), epoch: 0, seen: Seen::default() }
+    }
+
+    fn plan_faults(&mut self) {
+        const CALLS: [Call; 7] = [
+            Call::Write,
+            Call::Sync,
+            Call::Any,
+            Call::Open,
+            Call::SyncDir,
+            Call::Rename,
+            Call::SetLen,
+        ];
+        const KINDS: [FaultKind; 8] = [
+            FaultKind::Error(EIO),
+            FaultKind::Error(ENOSPC),
+            FaultKind::Error(EINTR),
+            FaultKind::Short,
+            FaultKind::WriteBack,
+            FaultKind::PowerCut,
+            FaultKind::TornPowerCut,
+            FaultKind::Error(EIO),
+        ];
+        for _ in 0..self.random.below(4) {
+            let call = CALLS[usize::try_from(self.random.below(7)).unwrap_or(0)];
+            let kind = KINDS[usize::try_from(self.random.below(8)).unwrap_or(0)];
+            let nth = 1 + self.random.below(600);
+            let shard = format!("shard-{:04}", self.random.below(SHARDS as u64));
+            let path_contains = self.random.coin().then_some(shard);
+            let sticky = kind == FaultKind::Error(ENOSPC) && self.random.coin();
+            self.disk.fail(Fault { path_contains, sticky, ..Fault::new(call, nth, kind) });
+        }
+        if self.random.below(4) == 0 {
+            self.disk.set_capacity(Some((100 + self.random.below(400)) * 4096));
+        }
+    }
+
+    /// An open on a disk that may fail; then without.
+    fn open(&mut self) -> ShardedWal {
+        let shards = if self.random.below(10) == 0 { SHARDS - 1 } else { SHARDS };
+        if self.random.below(3) == 0 {
+            let nth = 1 + self.random.below(400);
+            self.disk.fail(Fault::new(Call::Any, nth, FaultKind::Error(EIO)));
+            match ShardedWal::open(config(&self.disk, shards)) {
+                Ok(log) => drop(log),
+                Err(OpenError::Io { .. }) => self.seen.opens_refused += 1,
+                Err(other) => panic!("a fault was taken for something else: {other}"),
+            }
+            self.seen.faults += self.disk.fired();
+            self.disk = self.disk.kill();
+        }
+        self.disk.set_capacity(None);
+        open(config(&self.disk, shards))
+    }
+
+    /// Each client looks for its own.
+    fn check(&mut self, log: &ShardedWal) {
+        let mut parts: BTreeMap<u64, Found> = BTreeMap::new();
+        for record in replayed(log).records {
+            self.seen.found += 1;
+            let (epoch, thread) = (record.1 / KEYS / THREADS, record.1 / KEYS % THREADS);
+            assert_eq!(epoch, self.epoch, "key {} was given up", record.1);
+            parts.entry(thread).or_default().records.push(record);
+        }
+        for (thread, client) in (0..).zip(&mut self.clients) {
+            client.ledger.check(&parts.remove(&thread).unwrap_or_default());
+        }
+    }
+
+    /// Opens, checks, appends from all threads, and ends in one of four ways.
+    fn live(&mut self) {
+        let log = self.open();
+        self.check(&log);
+        self.plan_faults();
+        let (epoch, disk) = (self.epoch, self.disk.clone());
+        std::thread::scope(|scope| {
+            for (thread, client) in (0..).zip(&mut self.clients) {
+                let mut random = Random::new(self.random.below(u64::MAX));
+                let (log, disk) = (&log, &disk);
+                scope.spawn(move || {
+                    let keys = [0, 1, 2, 3].map(|which| key(epoch, thread, which));
+                    client.append(log, keys, &mut random);
+                    if thread == 0 {
+                        // There is room again while the others go on.
+                        disk.set_capacity(None);
+                    }
+                });
+            }
+        });
+        self.seen.faults += self.disk.fired();
+        self.disk = self.end(log);
+        self.seen.lives += 1;
+    }
+
+    fn end(&mut self, log: ShardedWal) -> SimDisk {
+        match self.random.below(4) {
+            0 => drop(log.close()),
+            1 => drop(log),
+            2 => return self.disk.kill(),
+            _ => {
+                self.seen.power_losses += 1;
+                let random = &mut self.random;
+                return self.disk.crash(&mut || random.coin());
+            }
+        }
+        self.disk.kill()
+    }
+
+    /// Nothing is left of the epoch; whatever of it came back would be seen.
+    fn begin_epoch(&mut self) {
+        let log = self.open();
+        self.check(&log);
+        let checkpoint = log.checkpoint();
+        log.truncate_before(&checkpoint).expect("the disk is whole");
+        assert!(replayed(&log).records.is_empty(), "nothing below a purge mark comes back");
+        drop(log);
+        for client in std::mem::replace(&mut self.clients, new_clients()) {
+            self.seen.acknowledged += client.acknowledged;
+            self.seen.refused += client.refused;
+        }
+        self.epoch += 1;
+        // The next generations begin with a small log.
+        self.disk = self.disk.kill();
+    }
+}
+
+fn soak(seed: u64, time: Duration) -> Seen {
+    let (began, mut soak) = (Instant::now(), Soak::new(seed));
+    while began.elapsed() < time {
+        for _ in 0..LIVES_OF_AN_EPOCH {
+            soak.live();
+        }
+        soak.begin_epoch();
+    }
+    soak.seen
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn sixty_four_threads_on_sixteen_shards_of_a_failing_disk_lose_nothing() {
+    let asked = std::env::var("SHARDWAL_SOAK_SECONDS").ok().and_then(|time| time.parse().ok());
+    let time = Duration::from_secs(asked.unwrap_or(SECONDS));
+    let seed = seed();
+    let seen =
+        must_end_within(time * 2 + Duration::from_secs(120), "the soak", move || soak(seed, time));
+    println!("{seen:?}");
+    println!("FIGURE soak: {} seconds", time.as_secs());
+    println!("FIGURE soak, lives of the log: {} lives", seen.lives);
+    println!("FIGURE soak, faults met: {} faults", seen.faults);
+    println!("FIGURE soak, records acknowledged, none lost: {} records", seen.acknowledged);
+    assert!(seen.lives >= time.as_secs(), "{seen:?}");
+    assert!(seen.faults >= seen.lives / 4 && seen.power_losses >= seen.lives / 8, "{seen:?}");
+    assert!(seen.acknowledged >= 200 * seen.lives && seen.refused > 0, "{seen:?}");
+}

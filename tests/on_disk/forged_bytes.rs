@@ -1,0 +1,247 @@
+//! Bytes that no version of this format writes, with checksums that are right:
+//! from a later version, from somebody who means harm, or from a copy that was
+//! put back. A CRC is no signature, so nothing may hang on it that could panic.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::raw::{self, config, disk_of, files, frames, int, push_frame, reseal, segment_path};
+use shardwal::disk::Disk;
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Checkpoint, OpenError, ShardedWal};
+
+/// A closed log of one shard with six records, and its one segment.
+fn victim() -> (SimDisk, Vec<u8>) {
+    let disk = SimDisk::with_dir("/log");
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    for key in 0..6_u64 {
+        log.append(key, vec![7; 40]).wait().unwrap();
+    }
+    log.close().unwrap();
+    let segment = disk.read_file(segment_path(1, 0, 1)).unwrap();
+    (disk, segment)
+}
+
+fn keys(disk: &SimDisk) -> Vec<u64> {
+    raw::read(disk).unwrap().0.iter().map(|row| row.3).collect()
+}
+
+/// One record's body.
+fn body(key: u64) -> Vec<u8> {
+    [&key.to_le_bytes()[..], &[2], b"ab"].concat()
+}
+
+#[test]
+fn a_frame_that_may_be_skipped_is_skipped_with_its_body() {
+    let (disk, mut segment) = victim();
+    for kind in [0x80, 0xff] {
+        push_frame(&mut segment, kind, 0, 6, 0, b"what only a later version understands");
+    }
+    push_frame(&mut segment, 1, 1, 6, 0, &body(77));
+    disk.write_file(segment_path(1, 0, 1), &segment);
+    assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 77]);
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    assert_eq!(log.append(8, "on").wait().unwrap().sequence, 7);
+    log.close().unwrap();
+    assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 77, 8]);
+}
+
+#[test]
+fn a_frame_that_claims_records_and_may_hold_none_is_no_frame() {
+    for (kind, records, body) in [(2, 1, body(66)), (0x80, 1, body(66)), (2, 0, body(66))] {
+        let (disk, mut segment) = victim();
+        push_frame(&mut segment, kind, records, 6, 0, &body);
+        disk.write_file(segment_path(1, 0, 1), &segment);
+        assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5], "kind {kind}");
+    }
+}
+
+#[test]
+fn what_a_later_version_wrote_is_refused_by_name() {
+    let (disk, segment) = victim();
+    let mut later_kind = segment.clone();
+    push_frame(&mut later_kind, 4, 1, 6, 0, &body(66));
+    let mut later_version = segment;
+    later_version[8] = 2;
+    reseal(&mut later_version, &[]);
+    for bytes in [later_kind, later_version] {
+        disk.write_file(segment_path(1, 0, 1), &bytes);
+        let before = files(&disk);
+        let error = ShardedWal::open(config(&disk, 1)).unwrap_err();
+        assert!(matches!(error, OpenError::NewerFormat { .. }), "{error}");
+        assert_eq!(files(&disk), before);
+    }
+    for text in ["shardwal 2\n", "shardwal 1\nlog 00\n"] {
+        disk.write_file("/log/MANIFEST", text.as_bytes());
+        let error = ShardedWal::open(config(&disk, 1)).unwrap_err();
+        assert_eq!(matches!(error, OpenError::NewerFormat { .. }), text.contains('2'), "{error}");
+    }
+}
+
+/// Opens, appends, reads and closes; any error will do.
+fn use_it(disk: &SimDisk, what: &str) {
+    let used = catch_unwind(AssertUnwindSafe(|| {
+        let read = raw::read(disk).map(|(rows, _)| rows.len());
+        let Ok(log) = ShardedWal::open(config(disk, 1)) else { return };
+        let position = log.append(1, "on").wait().unwrap();
+        log.truncate_before(&log.checkpoint()).unwrap();
+        log.close().unwrap();
+        assert!(position.sequence < 1 << 63, "{what}: {position}, read {read:?}");
+        ShardedWal::open(config(disk, 1)).unwrap().close().unwrap();
+    }));
+    assert!(used.is_ok(), "{what}");
+}
+
+#[test]
+fn no_number_with_a_right_checksum_makes_it_panic() {
+    let mut numbers = vec![0, 1, 7, 88, 1 << 31, u64::from(u32::MAX) - 1, u64::from(u32::MAX)];
+    numbers.extend([1 << 32, 1 << 61, (1 << 62) + 1, 1 << 63, u64::MAX - 1, u64::MAX]);
+    let (disk, segment) = victim();
+    let (whole, all) = (files(&disk), frames(&segment));
+    let path = segment_path(1, 0, 1);
+    for number in numbers {
+        for at in [48, 56, 64, 72] {
+            let mut bytes = segment.clone();
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            reseal(&mut bytes, &[]);
+            let disk = disk_of(&whole);
+            disk.write_file(&path, &bytes);
+            use_it(&disk, &format!("{number} at byte {at} of a segment's header"));
+        }
+        let low = u32::try_from(number & 0xffff_ffff).unwrap();
+        for frame in &all {
+            for (at, width) in [(0, 4), (6, 2), (8, 4), (12, 4)] {
+                let at = frame.offset + at;
+                let mut bytes = segment.clone();
+                bytes[at..at + width].copy_from_slice(&low.to_le_bytes()[..width]);
+                // A length that changed leaves no body to vouch for.
+                let claimed = raw::Frame { body: int(&bytes, frame.offset), ..*frame };
+                let fits = claimed.body <= frame.body;
+                reseal(&mut bytes, if fits { std::slice::from_ref(&claimed) } else { &[] });
+                raw::reseal_header_at(&mut bytes, frame.offset);
+                let disk = disk_of(&whole);
+                disk.write_file(&path, &bytes);
+                use_it(&disk, &format!("{low} at byte {at}, frame {frame:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_longer_than_its_frame_is_no_record() {
+    let lengths: [&[u8]; 4] = [&[3], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0x80]];
+    for length in lengths {
+        let (disk, mut segment) = victim();
+        let body = [&6_u64.to_le_bytes()[..], length].concat();
+        push_frame(&mut segment, 1, 1, 6, 0, &body);
+        disk.write_file(segment_path(1, 0, 1), &segment);
+        assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5], "{length:?}");
+        use_it(&disk, &format!("{length:?}"));
+    }
+}
+
+#[test]
+fn of_two_purge_marks_the_later_that_can_be_read_holds() {
+    let (disk, segment) = victim();
+    let (path, seed) = (raw::purge_path(1, 0), raw::purge_seed(&segment));
+    let slots = |low: [u8; 32], high: [u8; 32]| {
+        let mut bytes = vec![0; 8192];
+        bytes[..32].copy_from_slice(&low);
+        bytes[4096..4128].copy_from_slice(&high);
+        bytes
+    };
+    let junk = [0xee; 32];
+    let mark = |epoch, below| raw::purge_slot(seed, epoch, below);
+    for (low, high, first) in [
+        (mark(2, 4), mark(1, 2), 4),
+        (junk, mark(1, 2), 2),
+        (mark(2, 4), junk, 4),
+        ([0; 32], junk, 0),
+    ] {
+        disk.write_file(&path, &slots(low, high));
+        assert_eq!(keys(&disk).first(), Some(&first));
+    }
+    let of_another_shard = raw::purge_slot(seed ^ 1, 9, 9);
+    for (low, high) in [(junk, junk), (junk, of_another_shard), (mark(u64::MAX, 1), junk)] {
+        disk.write_file(&path, &slots(low, high));
+        let before = files(&disk);
+        let error = ShardedWal::open(config(&disk, 1)).unwrap_err();
+        assert!(error.to_string().contains(&path), "{error}");
+        assert_eq!(files(&disk), before);
+    }
+    let whole = files(&disk);
+    for below in [u64::MAX, u64::MAX - 1, (1 << 62) + 1, 1 << 61] {
+        let disk = disk_of(&whole);
+        disk.write_file(&path, &slots(mark(2, below), [0; 32]));
+        use_it(&disk, &format!("a purge mark of {below}"));
+    }
+}
+
+/// A manifest from a backup, beside segments that are newer than it.
+#[test]
+fn a_manifest_older_than_its_log_is_refused_and_no_generation_deleted() {
+    let (disk, _) = victim();
+    let old = disk.read_file("/log/MANIFEST").unwrap();
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    log.append(1, "of the second generation").wait().unwrap();
+    log.close().unwrap();
+    disk.write_file("/log/MANIFEST", &old);
+    let before = files(&disk);
+    // Either would have lost that record, the second for good.
+    for shards in [1, 2] {
+        let error = ShardedWal::open(config(&disk, shards)).unwrap_err();
+        assert!(matches!(error, OpenError::Manifest { .. }), "{error}");
+        assert_eq!(files(&disk), before);
+    }
+    // The same once the first generation has been given up.
+    let disk = disk_of(&before);
+    let newest = raw::manifest(log_id(&old), &[(1, 1), (2, 2)]);
+    disk.write_file("/log/MANIFEST", newest.as_bytes());
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    log.truncate_before(&Checkpoint::new(2, [0, 0])).unwrap();
+    log.close().unwrap();
+    disk.write_file("/log/MANIFEST", &old);
+    let error = ShardedWal::open(config(&disk, 1)).unwrap_err();
+    assert!(error.to_string().contains("given up"), "{error}");
+}
+
+fn log_id(manifest: &[u8]) -> [u8; 16] {
+    let hex = std::str::from_utf8(&manifest[15..47]).unwrap();
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    std::array::from_fn(|i| byte(2 * i))
+}
+
+#[test]
+fn a_generation_that_was_never_named_is_made_anew() {
+    let (disk, _) = victim();
+    disk.fail(Fault { path_contains: Some("MANIFEST.tmp".into()), ..power_cut(Call::Open) });
+    ShardedWal::open(config(&disk, 2)).unwrap_err();
+    let after = disk.crash(&mut || true);
+    assert!(after.list("/log/generation-00002".as_ref()).is_ok(), "the folder was made");
+    let log = ShardedWal::open(config(&after, 2)).unwrap();
+    log.append(1, "on").wait().unwrap();
+    log.close().unwrap();
+    assert_eq!(keys(&after).len(), 7);
+}
+
+fn power_cut(call: Call) -> Fault {
+    Fault::new(call, 1, FaultKind::PowerCut)
+}
+
+/// Found by the fuzz target `frame_reader`: the sequence went on from it, what
+/// was appended then was acknowledged, and the next open could not reach it.
+#[test]
+fn a_frame_of_no_records_that_jumps_ahead_is_no_frame() {
+    let (disk, mut segment) = victim();
+    push_frame(&mut segment, 1, 0, 0xffff_0000, u32::MAX, b"");
+    disk.write_file(segment_path(1, 0, 1), &segment);
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    assert_eq!(log.append(6, "on").wait().unwrap().sequence, 6);
+    log.close().unwrap();
+    assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 6]);
+}

@@ -1,0 +1,263 @@
+//! A file that is missing, older than the others, of another place or of
+//! another version: open refuses each by a name of its own and says what to do,
+//! a reader says the same, and neither changes anything. Where it does no harm
+//! the log opens as if the file were not there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what a test's own helper cannot do fails the test"
+)]
+
+use std::path::PathBuf;
+
+use crate::raw::{self, config, disk_of, files, frames, push_frame, reseal, segment_path};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, LogReader, OpenError, ShardedWal};
+
+const MANIFEST: &str = "/log/MANIFEST";
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+fn append(config: Config, keys: std::ops::Range<u64>) {
+    let log = ShardedWal::open(config).unwrap();
+    keys.for_each(|key| assert!(log.append(key, vec![3; 50]).wait().is_ok()));
+    log.close().unwrap();
+}
+
+/// A log of two generations, of one shard and of two; three segments in the
+/// only shard of the first, two in those of the second.
+fn victim() -> Files {
+    let disk = SimDisk::with_dir("/log");
+    for (shards, keys) in [(1, 0..5), (1, 5..9), (1, 9..12), (2, 12..40), (2, 40..60)] {
+        append(config(&disk, shards), keys);
+    }
+    files(&disk)
+}
+
+fn file(files: &Files, path: &str) -> Vec<u8> {
+    files.iter().find(|(name, _)| name.as_os_str() == path).unwrap().1.clone()
+}
+
+fn with(files: &Files, path: &str, bytes: &[u8]) -> SimDisk {
+    let disk = disk_of(files);
+    disk.write_file(path, bytes);
+    disk
+}
+
+fn without(files: &Files, path: &str) -> SimDisk {
+    let disk = disk_of(files);
+    disk.remove_file(path);
+    disk
+}
+
+/// Open refuses the log in these words, in this order; so does a reader, or it
+/// reports them.
+fn assert_told(disk: &SimDisk, words: &[&str]) -> OpenError {
+    let before = files(disk);
+    let refused = ShardedWal::open(config(disk, 2)).unwrap_err();
+    let read = match LogReader::open_on(std::sync::Arc::new(disk.clone()), "/log") {
+        Ok(reader) => reader.report().damage().next().expect("a reader reports it").to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(files(disk), before, "something was changed");
+    for told in [refused.to_string(), read] {
+        let mut rest = told.as_str();
+        for word in words {
+            let (_, behind) = rest.split_once(word).unwrap_or_else(|| panic!("{word:?} in {told}"));
+            rest = behind;
+        }
+    }
+    println!("{refused}");
+    refused
+}
+
+/// It opens, and holds all that it held.
+fn assert_harmless(disk: &SimDisk, victim: &Files) {
+    let expected = raw::read(&disk_of(victim)).unwrap().0;
+    assert_eq!(raw::read(disk).unwrap().0, expected);
+    ShardedWal::open(config(disk, 2)).unwrap().close().unwrap();
+    assert_eq!(raw::read(disk).unwrap().0, expected);
+}
+
+#[test]
+fn a_missing_segment_is_named_and_to_be_put_back() {
+    let victim = victim();
+    for (number, next) in [(1, 5), (2, 9)] {
+        let path = segment_path(1, 0, number);
+        let below = format!("truncated to sequence {next} or beyond");
+        let words =
+            ["generation 1 shard 0", "the segment is missing", &path, "put it back", &below];
+        assert_told(&without(&victim, &path), &words);
+    }
+    let mut none = victim.clone();
+    none.retain(|(path, _)| !path.starts_with("/log/generation-00002/shard-0001/0"));
+    none.retain(|(path, _)| {
+        path.extension().is_none_or(|it| it != "wal")
+            || !path.to_string_lossy().contains("00002/shard-0001")
+    });
+    assert_told(
+        &disk_of(&none),
+        &["generation 2 shard 1", "no segment with a header", "put the shard's folder back"],
+    );
+}
+
+#[test]
+fn a_missing_shard_manifest_or_purge_file_is_named() {
+    let victim = victim();
+    let purge = raw::purge_path(1, 0);
+    let words = [&purge, "it is missing", "restore the file from a copy"];
+    let error = assert_told(&without(&victim, &purge), &words);
+    assert!(matches!(error, OpenError::Manifest { .. }), "{error:?}");
+    let words = [MANIFEST, "it is missing, though generations stand beside it", "restore"];
+    assert_told(&without(&victim, MANIFEST), &words);
+}
+
+/// A copy made while the log was written is a beginning of the file, or that
+/// with zeros behind it.
+#[test]
+fn a_stale_copy_of_a_segment_is_told_from_one_that_rotted() {
+    let victim = victim();
+    let path = segment_path(1, 0, 2);
+    let whole = file(&victim, &path);
+    let frames = frames(&whole);
+    let end = frames.iter().rfind(|frame| frame.kind == 1).unwrap().end();
+    for frame in &frames[2..4] {
+        let at = format!("they end at byte {} of {path}", frame.offset);
+        let went = format!("its frames went to byte {end};");
+        let older = "the file is older than its successor, or was cut short";
+        let put_back = "put its latest copy back";
+        let has = format!("it has {} bytes", frame.offset);
+        let short = with(&victim, &path, &whole[..frame.offset]);
+        assert_told(&short, &[older, &has, &went, &at, put_back]);
+        let mut blank = whole.clone();
+        blank[frame.offset..].fill(0);
+        let zeros = format!("its last {} bytes are zeros", whole.len() - frame.offset);
+        assert_told(&with(&victim, &path, &blank), &[older, &zeros, &went, &at, put_back]);
+        // The end stands, so the file is the latest: this is rot.
+        let mut rotten = whole.clone();
+        rotten[frame.offset + 30] ^= 1;
+        let words = ["a frame's body does not match its checksum", "restore the file from a copy"];
+        assert_told(&with(&victim, &path, &rotten), &words);
+    }
+}
+
+/// What FORMAT.md lists under its limits: nothing but itself names the newest.
+#[test]
+fn a_stale_copy_of_the_newest_segment_reads_as_a_log_that_ended_earlier() {
+    let disk = SimDisk::with_dir("/log");
+    append(config(&disk, 1), 0..8);
+    let path = segment_path(1, 0, 1);
+    let segment = disk.read_file(&path).unwrap();
+    disk.write_file(&path, &segment[..frames(&segment)[5].offset]);
+    let (rows, report) = raw::read(&disk).unwrap();
+    assert_eq!((rows.len(), report.damage().next()), (4, None), "the first frame is a seal");
+}
+
+#[test]
+fn a_segment_of_another_log_is_told_with_that_logs_id() {
+    let (victim, other) = (victim(), victim());
+    let path = segment_path(1, 0, 2);
+    let foreign = file(&other, &path);
+    let id: String = foreign[24..40].iter().map(|byte| format!("{byte:02x}")).collect();
+    let of = format!("a segment of another log, {id}");
+    let words = [of.as_str(), &path, "move it away", "put the shard's own segment 2 back"];
+    assert_told(&with(&victim, &path, &foreign), &words);
+    // Where the shard had none of that number, it would be the newest.
+    let path = segment_path(1, 0, 9);
+    let words = [of.as_str(), &path, "move it away", "segment 9 back, if it had one"];
+    assert_told(&with(&victim, &path, &foreign), &words);
+}
+
+#[test]
+fn a_segment_of_another_generation_shard_or_number_is_told_with_its_home() {
+    let victim = victim();
+    let cases = [
+        ((1, 0, 2), (2, 1, 1), "a segment of another generation, 1, shard 0"),
+        ((2, 1, 1), (1, 0, 2), "a segment of another generation, 2, shard 1"),
+        ((2, 0, 1), (2, 1, 1), "a segment of another shard, 0"),
+        ((1, 0, 1), (1, 0, 2), "another segment of the shard, 1"),
+    ];
+    for (from, to, what) in cases {
+        let (from, to) = (segment_path(from.0, from.1, from.2), segment_path(to.0, to.1, to.2));
+        let home =
+            format!("move it to {} if it is missing there", from.trim_start_matches("/log/"));
+        let disk = with(&victim, &to, &file(&victim, &from));
+        assert_told(&disk, &[what, &to, &home, "put the shard's own segment"]);
+    }
+}
+
+#[test]
+fn a_segment_that_was_superseded_or_truncated_does_no_harm_when_it_comes_back() {
+    let disk = SimDisk::with_dir("/log");
+    append(config(&disk, 1), 0..5);
+    // Nothing was appended, so the next open supersedes this one's segment.
+    append(config(&disk, 1), 0..0);
+    let superseded = disk.read_file(segment_path(1, 0, 2)).unwrap();
+    append(config(&disk, 1), 5..9);
+    assert_eq!(disk.read_file(segment_path(1, 0, 2)), None);
+    append(config(&disk, 2), 0..9);
+    let victim = files(&disk);
+    assert_harmless(&with(&victim, &segment_path(1, 0, 2), &superseded), &victim);
+
+    let truncated = file(&victim, &segment_path(2, 0, 1));
+    let disk = disk_of(&victim);
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    log.truncate_before(&log.checkpoint()).unwrap();
+    log.close().unwrap();
+    assert_eq!(disk.read_file(segment_path(2, 0, 1)), None);
+    let victim = files(&disk);
+    assert_harmless(&with(&victim, &segment_path(2, 0, 1), &truncated), &victim);
+}
+
+#[test]
+fn a_newer_format_is_refused_by_its_version_or_kind_and_an_older_one_by_its_version() {
+    let victim = victim();
+    let path = segment_path(1, 0, 2);
+    let of_version = |version: u8| {
+        let mut segment = file(&victim, &path);
+        segment[8] = version;
+        reseal(&mut segment, &[]);
+        with(&victim, &path, &segment)
+    };
+    let newer = "open it with the version of shardwal that wrote it";
+    let error = assert_told(&of_version(2), &[&path, "its format is version 2", newer]);
+    assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
+    let older = "read it with a version of shardwal that knows it, and append it to a new log";
+    let error = assert_told(&of_version(0), &[&path, "its format is version 0", older]);
+    assert!(matches!(error, OpenError::OlderFormat { .. }), "{error:?}");
+
+    let path = segment_path(2, 1, 2);
+    let mut segment = file(&victim, &path);
+    let at = format!("a frame of the unknown kind 4 at byte {}", segment.len());
+    push_frame(&mut segment, 4, 0, 9, 0, b"");
+    assert_told(&with(&victim, &path, &segment), &[&path, &at, newer]);
+
+    for (version, told) in [("2", newer), ("0", older)] {
+        let manifest = format!("shardwal {version}\n");
+        let words = [MANIFEST, "its format is version", version, "this is version 1", told];
+        assert_told(&with(&victim, MANIFEST, manifest.as_bytes()), &words);
+    }
+}
+
+/// A flipped bit makes a 1 a 0 or a 3, and the checksum knows.
+#[test]
+fn a_manifest_whose_version_rotted_is_no_other_versions() {
+    let victim = victim();
+    for bit in [0, 1] {
+        let mut manifest = file(&victim, MANIFEST);
+        manifest[9] ^= 1 << bit;
+        let words = [MANIFEST, "its format version does not match its checksum", "restore"];
+        assert_told(&with(&victim, MANIFEST, &manifest), &words);
+    }
+}
+
+#[test]
+fn a_manifest_from_before_the_last_change_of_shards_is_called_old() {
+    let victim = victim();
+    let mut log = [0; 16];
+    log.copy_from_slice(&file(&victim, &segment_path(1, 0, 1))[24..40]);
+    let old = raw::manifest(log, &[(1, 1)]);
+    let words = [MANIFEST, "it is older than the log", "generation-00002", "restore the file"];
+    assert_told(&with(&victim, MANIFEST, old.as_bytes()), &words);
+}

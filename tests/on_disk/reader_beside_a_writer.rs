@@ -1,0 +1,265 @@
+//! A reader beside a live writer: what changes while it reads is no damage,
+//! and what is damage stays one.
+//!
+//! The writer acts at a chosen call of the reader, so that each race is had
+//! each time: a truncation between the purge mark and the listing, a commit
+//! between the end of the frames and the look behind it, a change of the shard
+//! count between the manifest and the shards.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what a test's own helper cannot do fails the test"
+)]
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::raw::{self, files, push_frame, segment_path};
+use shardwal::disk::sim::SimDisk;
+use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::{Config, LogReader, OpenError, RecoveryReport, ReplayOptions, ShardedWal};
+
+const SHARD: &str = "/log/generation-00001/shard-0000";
+
+/// What the writer does, once, before the reader's n-th such call.
+struct Meanwhile {
+    call: &'static str,
+    path: String,
+    nth: usize,
+    act: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// The reader's disk.
+#[derive(Clone)]
+struct Watched {
+    disk: SimDisk,
+    meanwhile: Arc<Mutex<Vec<Meanwhile>>>,
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+impl Watched {
+    fn new(disk: &SimDisk) -> Self {
+        Self { disk: disk.clone(), meanwhile: Arc::default() }
+    }
+
+    fn before(
+        self,
+        call: &'static str,
+        path: &str,
+        nth: usize,
+        act: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        let act: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(act));
+        let meanwhile = Meanwhile { call, path: path.into(), nth, act };
+        self.meanwhile.lock().unwrap().push(meanwhile);
+        self
+    }
+
+    fn came_to(&self, call: &str, path: &Path) {
+        let mut due = Vec::new();
+        for meanwhile in self.meanwhile.lock().unwrap().iter_mut() {
+            if meanwhile.call == call && Path::new(&meanwhile.path) == path && meanwhile.nth > 0 {
+                meanwhile.nth -= 1;
+                due.extend(if meanwhile.nth == 0 { meanwhile.act.take() } else { None });
+            }
+        }
+        due.into_iter().for_each(|act| act());
+    }
+
+    /// Reads the log; all that the writer was to do must have been done.
+    fn read(&self) -> Result<(Vec<u64>, RecoveryReport), OpenError> {
+        let reader = LogReader::open_on(Arc::new(self.clone()), "/log")?;
+        let left = self.meanwhile.lock().unwrap().iter().filter(|one| one.act.is_some()).count();
+        assert_eq!(left, 0, "the reader never came to that call");
+        let keys = Mutex::new(Vec::new());
+        let replayed = reader.replay(ReplayOptions::default().threads(1), |record| {
+            keys.lock().unwrap().push(record.key());
+            Ok::<_, std::convert::Infallible>(())
+        });
+        replayed.unwrap();
+        Ok((keys.into_inner().unwrap(), reader.report().clone()))
+    }
+}
+
+impl Disk for Watched {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        assert_eq!(mode, OpenMode::Read, "a reader only reads");
+        self.came_to("open", path);
+        self.disk.open(path, mode)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.came_to("list", path);
+        self.disk.list(path)
+    }
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.disk.copy_on_write(path)
+    }
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        panic!("a reader only reads")
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        panic!("a reader only reads")
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        panic!("a reader only reads")
+    }
+    fn unlink(&self, _: &Path) -> io::Result<()> {
+        panic!("a reader only reads")
+    }
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        panic!("a reader only reads")
+    }
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn DiskFile>> {
+        panic!("a reader only reads")
+    }
+}
+
+/// One shard and the smallest segments; zeros are written ahead, so that a
+/// file does not grow with each commit.
+fn config(disk: &SimDisk, shards: usize) -> Config {
+    Config::new("/log").disk(Arc::new(disk.clone())).shards(shards).segment_bytes(4096)
+}
+
+/// A log that stays open, with the records of the keys `0..records` in it.
+fn live(records: u64) -> (SimDisk, Arc<ShardedWal>) {
+    let disk = SimDisk::with_dir("/log");
+    let log = Arc::new(ShardedWal::open(config(&disk, 1)).unwrap());
+    append(&log, 0..records);
+    (disk, log)
+}
+
+fn append(log: &ShardedWal, keys: std::ops::Range<u64>) {
+    for key in keys {
+        log.append(key, vec![5; 200]).wait().unwrap();
+    }
+}
+
+fn truncate(log: &ShardedWal) {
+    let report = log.truncate_before(&log.checkpoint()).unwrap();
+    assert!(report.segments > 0, "nothing was truncated");
+}
+
+fn assert_intact(report: &RecoveryReport) {
+    assert_eq!(report.damage().next(), None);
+}
+
+#[test]
+fn a_truncation_after_the_purge_mark_was_read_is_no_damage() {
+    let (disk, log) = live(100);
+    let watched = Watched::new(&disk).before("list", SHARD, 1, move || truncate(&log));
+    let (keys, report) = watched.read().unwrap();
+    assert_intact(&report);
+    assert_eq!(keys, [0; 0], "all of it was given up");
+}
+
+#[test]
+fn a_segment_that_goes_after_it_was_listed_is_no_failure() {
+    let (disk, log) = live(100);
+    let oldest = segment_path(1, 0, 1);
+    let watched = Watched::new(&disk).before("open", &oldest, 1, move || truncate(&log));
+    let (keys, report) = watched.read().unwrap();
+    assert_intact(&report);
+    assert_eq!(keys, [0; 0], "all of it was given up");
+}
+
+#[test]
+fn a_segment_that_is_not_there_twice_is_told() {
+    let (disk, _log) = live(100);
+    let (again, gone) = (disk.clone(), segment_path(1, 0, 2));
+    let victim = gone.clone();
+    let watched = Watched::new(&disk).before("open", &gone, 1, move || again.remove_file(victim));
+    let (_, report) = watched.read().unwrap();
+    let damage = report.damage().next().expect("it is missing");
+    assert_eq!(damage.file, Path::new(&gone));
+}
+
+/// The header is read first, then the frames; the third time it is looked
+/// behind the last of them.
+#[test]
+fn commits_behind_the_end_that_was_read_are_no_damage() {
+    let (disk, log) = live(3);
+    let segment = segment_path(1, 0, 1);
+    let watched = Watched::new(&disk).before("open", &segment, 3, move || append(&log, 3..8));
+    let (keys, report) = watched.read().unwrap();
+    assert_intact(&report);
+    assert!(keys.len() >= 3, "{keys:?}");
+    assert_eq!(report.torn_bytes(), 0, "what was written since is no torn tail");
+}
+
+#[test]
+fn segments_that_follow_while_it_reads_are_no_damage() {
+    for nth in 1..=3 {
+        let (disk, log) = live(3);
+        let segment = segment_path(1, 0, 1);
+        let watched =
+            Watched::new(&disk).before("open", &segment, nth, move || append(&log, 3..90));
+        let (keys, report) = watched.read().unwrap();
+        assert_intact(&report);
+        assert!(keys.len() >= 3 && keys.iter().copied().eq(0..keys.len() as u64), "{keys:?}");
+    }
+}
+
+#[test]
+fn a_change_of_the_shard_count_while_it_reads_is_no_old_manifest() {
+    let (disk, log) = live(10);
+    let again = disk.clone();
+    let watched = Watched::new(&disk).before("list", SHARD, 1, move || {
+        log.close().unwrap();
+        let log = ShardedWal::open(config(&again, 2)).unwrap();
+        append(&log, 10..20);
+        log.truncate_before(&log.checkpoint()).unwrap();
+        append(&log, 20..30);
+        log.close().unwrap();
+    });
+    let (mut keys, report) = watched.read().unwrap();
+    assert_intact(&report);
+    keys.sort_unstable();
+    assert!(keys.iter().copied().eq(20..30), "{keys:?}");
+    assert_eq!(report.shards.len(), 3);
+}
+
+#[test]
+fn damage_beside_a_writer_is_told_with_its_place() {
+    let (disk, log) = live(100);
+    let path = segment_path(1, 0, 2);
+    let mut bytes = disk.read_file(&path).unwrap();
+    bytes[1000] ^= 1;
+    disk.write_file(&path, &bytes);
+    let newest = segment_path(1, 0, 3);
+    let watched = Watched::new(&disk).before("open", &newest, 1, move || append(&log, 100..110));
+    let (_, report) = watched.read().unwrap();
+    let damage = report.damage().next().expect("a bit was flipped");
+    assert_eq!(damage.file, Path::new(&path));
+    assert!((88..=1000).contains(&damage.offset), "{damage}");
+}
+
+/// A second look must not take for a frame that came meanwhile what is none of
+/// the log: open refuses it.
+#[test]
+fn a_frame_that_contradicts_the_log_is_damage_to_a_reader_too() {
+    let disk = SimDisk::with_dir("/log");
+    let log = ShardedWal::open(raw::config(&disk, 1)).unwrap();
+    append(&log, 0..6);
+    log.close().unwrap();
+    let path = segment_path(1, 0, 1);
+    let mut segment = disk.read_file(&path).unwrap();
+    let end = segment.len() as u64;
+    push_frame(&mut segment, 1, 1, 2, 0, &[&9_u64.to_le_bytes()[..], &[2], b"ab"].concat());
+    push_frame(&mut segment, 2, 0, 20, 0, b"");
+    disk.write_file(&path, &segment);
+    let before = files(&disk);
+    let refused = ShardedWal::open(raw::config(&disk, 1)).unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged(_)), "{refused}");
+    let (keys, report) = Watched::new(&disk).read().unwrap();
+    let damage = report.damage().next().expect("open refuses it");
+    assert_eq!((damage.offset, damage.first_sequence), (end, 6));
+    assert_eq!(keys, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(files(&disk), before);
+}

@@ -1,0 +1,388 @@
+//! Whatever was done to a log, a repair leaves one that opens, keeps every
+//! record but those in the ranges that it reports as lost, and invents none.
+//!
+//! The victim has two shards, and each life that it had began a segment; there
+//! are batches in it.
+//!
+//! Holds R4 REPAIR (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use crate::raw::{self, Row, config, disk_of, files, segment_path};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{OnDamage, OpenError, Repair, RepairReport, ShardedWal};
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+const SEGMENTS: u64 = 5;
+
+struct Victim {
+    files: Files,
+    rows: Vec<Row>,
+}
+
+/// Records of the first shard, and a few of the second. A roll would come when it
+/// pleases; a life begins a segment for certain.
+static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
+    let disk = SimDisk::with_dir("/log");
+    for life in 0..SEGMENTS {
+        let log = ShardedWal::open(config(&disk, 2)).unwrap();
+        for i in life * 16..life * 16 + 16 {
+            let bytes = usize::try_from(60 + i * 37 % 300).unwrap();
+            log.append(0, vec![i.to_le_bytes()[0]; bytes]).wait().unwrap();
+            if i % 10 == 0 {
+                let batch = (0..3).map(|part| (0, vec![part, i.to_le_bytes()[0]].into()));
+                log.append_batch(batch).wait().unwrap();
+                log.append(u64::MAX, "the second shard").wait().unwrap();
+            }
+        }
+        log.close().unwrap();
+    }
+    let rows = raw::read(&disk).unwrap().0;
+    let files = files(&disk);
+    assert!(has(&files, &segment_path(1, 0, SEGMENTS)));
+    assert!(!has(&files, &segment_path(1, 0, SEGMENTS + 1)));
+    Victim { files, rows }
+});
+
+fn has(files: &Files, path: &str) -> bool {
+    files.iter().any(|(file, _)| file.as_os_str() == path)
+}
+
+fn repair(disk: &SimDisk) -> Repair {
+    Repair::new("/log").disk(Arc::new(disk.clone()))
+}
+
+impl Victim {
+    fn disk(&self) -> SimDisk {
+        disk_of(&self.files)
+    }
+
+    fn segment(&self, number: u64) -> Vec<u8> {
+        self.disk().read_file(segment_path(1, 0, number)).unwrap()
+    }
+
+    /// Repairs a copy of this log to which something was done, in each way that
+    /// there is, and checks what holds of every repair.
+    fn check(&self, disk: &SimDisk, what: &str) -> RepairReport {
+        let before = files(disk);
+        let plan = repair(disk).plan().unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(files(disk), before, "{what}: a plan changes nothing");
+        let at_open = disk_of(&before);
+        let report = repair(disk).run("/log/quarantine").unwrap();
+        assert_eq!((&plan.files, &plan.lost), (&report.files, &report.lost), "{what}");
+        assert_eq!(report.quarantine.is_some(), !report.files.is_empty(), "{what}");
+        check_copies(disk, &before, &report, what);
+        let rows = self.check_rows(disk, &report, what);
+        assert!(repair(disk).run("/log/quarantine").unwrap().files.is_empty(), "{what}: once more");
+
+        let opened = ShardedWal::open(config(&at_open, 2).on_damage(OnDamage::Quarantine));
+        let opened = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let at_open_report = opened.recovery().repair.clone().unwrap_or_default();
+        assert_eq!((&at_open_report, &report), (&report, &at_open_report), "{what}");
+        opened.close().unwrap();
+        assert_eq!(self.check_rows(&at_open, &report, what), rows, "{what}");
+        check_that_it_goes_on(disk, &rows, what);
+        report
+    }
+
+    /// All that was appended is there, but for what is reported as lost.
+    fn check_rows(&self, disk: &SimDisk, report: &RepairReport, what: &str) -> Vec<Row> {
+        let (rows, found) = raw::read(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(found.damage().count(), 0, "{what}");
+        assert!(rows.iter().is_sorted_by_key(|row| (row.0, row.1, row.2)), "{what}: order");
+        let is_lost = |row: &Row| {
+            report.lost.iter().any(|lost| {
+                (lost.generation, lost.shard) == (row.0, row.1)
+                    && (lost.first_sequence..lost.next_sequence).contains(&row.2)
+            })
+        };
+        let kept: Vec<_> = self.rows.iter().filter(|row| !is_lost(row)).cloned().collect();
+        // The end of the newest segment, unvouched for, may be a torn tail.
+        if report.files.is_empty() {
+            assert!(kept.starts_with(&rows), "{what}: a prefix");
+        } else {
+            assert_eq!(rows, kept, "{what}: what is there, and what should be");
+        }
+        rows
+    }
+}
+
+/// What was replaced stands in quarantine, as it was.
+fn check_copies(disk: &SimDisk, before: &Files, report: &RepairReport, what: &str) {
+    for file in &report.files {
+        let folder = report.quarantine.as_ref().unwrap();
+        let copy = folder.join(file.strip_prefix("/log").unwrap());
+        let was = before.iter().find(|(path, _)| path == file).map(|(_, bytes)| bytes.clone());
+        assert_eq!(disk.read_file(&copy), was, "{what}: {}", copy.display());
+    }
+    if let Some(folder) = &report.quarantine {
+        let said = String::from_utf8(disk.read_file(folder.join("report.txt")).unwrap()).unwrap();
+        assert!(said.contains("sequences lost"), "{said}");
+    }
+    for (path, bytes) in before {
+        let stays = !report.files.contains(path) && path.extension().is_some_and(|it| it == "wal");
+        assert!(!stays || disk.read_file(path).as_ref() == Some(bytes), "{what}: {path:?}");
+    }
+}
+
+fn check_that_it_goes_on(disk: &SimDisk, rows: &[Row], what: &str) {
+    let log = ShardedWal::open(config(disk, 2)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let at = log.append(0, "after").wait().unwrap();
+    log.close().unwrap();
+    let last = rows.iter().filter(|row| row.1 == at.shard).map(|row| row.2).max();
+    assert!(last.is_none_or(|last| at.sequence > last), "{what}: no number is given twice");
+    let mut expected = rows.to_vec();
+    expected.push((at.generation, at.shard, at.sequence, 0, b"after".to_vec()));
+    expected.sort();
+    let mut found = raw::read(disk).unwrap().0;
+    found.sort();
+    assert_eq!(found, expected, "{what}");
+}
+
+#[test]
+fn a_whole_log_needs_no_repair_and_is_left_alone() {
+    let disk = VICTIM.disk();
+    let report = VICTIM.check(&disk, "whole");
+    assert_eq!(report, RepairReport::default());
+    assert!(!has(&files(&disk), "/log/quarantine/0001/report.txt"));
+}
+
+#[test]
+fn a_frame_that_rotted_is_lost_and_nothing_else() {
+    for number in 1..=SEGMENTS {
+        let path = segment_path(1, 0, number);
+        let bytes = VICTIM.segment(number);
+        for frame in raw::frames(&bytes) {
+            for at in [frame.offset, frame.offset + 10, frame.end() - 1] {
+                let disk = VICTIM.disk();
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 0x10;
+                disk.write_file(&path, &bytes);
+                let report = VICTIM.check(&disk, &format!("byte {at} of segment {number}"));
+                // The last frame is a seal, or looks like a torn tail.
+                assert!(report.lost_sequences() <= u64::from(frame.records), "{report}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_rotten_frames_with_a_whole_one_between_cost_two() {
+    let disk = VICTIM.disk();
+    let mut bytes = VICTIM.segment(1);
+    let frames = raw::frames(&bytes);
+    let records: Vec<_> = frames.iter().filter(|frame| frame.records == 1).collect();
+    for frame in [records[2], records[4]] {
+        bytes[frame.end() - 1] ^= 1;
+    }
+    disk.write_file(segment_path(1, 0, 1), &bytes);
+    let report = VICTIM.check(&disk, "two frames");
+    assert_eq!((report.lost.len(), report.lost_sequences(), report.files.len()), (2, 2, 1));
+    let (_, found) = raw::read(&disk).unwrap();
+    assert_eq!(found.shards[0].gap_sequences, 2, "the log says so from then on");
+}
+
+#[test]
+fn a_segment_that_is_missing_or_foreign_is_lost_and_its_neighbours_are_not() {
+    for number in 1..SEGMENTS {
+        let path = segment_path(1, 0, number);
+        let disk = VICTIM.disk();
+        disk.remove_file(&path);
+        let report = VICTIM.check(&disk, &format!("segment {number} is missing"));
+        assert_eq!(report.files, [PathBuf::from(&path)]);
+        assert!(report.lost_sequences() > 2);
+
+        let disk = VICTIM.disk();
+        disk.write_file(&path, &disk.read_file(segment_path(1, 1, 1)).unwrap());
+        let report = VICTIM.check(&disk, &format!("segment {number} is foreign"));
+        assert_eq!(report.files, [PathBuf::from(&path)]);
+    }
+}
+
+#[test]
+fn a_segment_whose_header_rotted_is_read_without_it() {
+    for number in 1..SEGMENTS {
+        let disk = VICTIM.disk();
+        let mut bytes = VICTIM.segment(number);
+        bytes[50] ^= 1;
+        disk.write_file(segment_path(1, 0, number), &bytes);
+        let report = VICTIM.check(&disk, &format!("the header of segment {number}"));
+        assert_eq!((report.lost_sequences(), report.files.len()), (0, 1), "{report}");
+    }
+}
+
+#[test]
+fn a_segment_of_any_length_keeps_what_came_before() {
+    for number in 1..SEGMENTS {
+        let bytes = VICTIM.segment(number);
+        for length in (0..bytes.len()).step_by(53) {
+            let disk = VICTIM.disk();
+            disk.write_file(segment_path(1, 0, number), &bytes[..length]);
+            VICTIM.check(&disk, &format!("{length} bytes of segment {number}"));
+        }
+    }
+}
+
+#[test]
+fn a_shard_without_any_segment_begins_again() {
+    let disk = VICTIM.disk();
+    for number in 1..=SEGMENTS {
+        disk.remove_file(segment_path(1, 0, number));
+    }
+    let before = files(&disk);
+    let report = repair(&disk).run("/log/quarantine").unwrap();
+    assert_eq!(report.files.len(), 1);
+    let rows = raw::read(&disk).unwrap().0;
+    let second: Vec<_> = VICTIM.rows.iter().filter(|row| row.1 == 1).cloned().collect();
+    assert_eq!(rows, second, "the other shard is as it was");
+    assert!(before.iter().all(|(path, bytes)| disk.read_file(path).as_ref() == Some(bytes)));
+    check_that_it_goes_on(&disk, &rows, "no segment");
+}
+
+/// Several places at once, of several kinds, until the seeds are through.
+#[test]
+fn any_damage_at_all_is_repaired_or_none() {
+    let mut seed = raw::seed_of_this_run();
+    let mut below = |limit: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed >> 11).unwrap() % limit
+    };
+    let mut repaired = 0;
+    for round in 0..400 {
+        let disk = VICTIM.disk();
+        let mut did = Vec::new();
+        for _ in 0..1 + below(3) {
+            let number = 1 + below(5) as u64;
+            let path = segment_path(1, 0, number);
+            let Some(mut bytes) = disk.read_file(&path).filter(|bytes| bytes.len() > 1) else {
+                continue;
+            };
+            let at = below(bytes.len());
+            let to = (at + 1 + below(600)).min(bytes.len());
+            let kind = below(5);
+            match kind {
+                0 => bytes[at] ^= 1 << below(8),
+                1 => bytes[at..to].fill(0),
+                2 => bytes.truncate(at),
+                3 => bytes[at..to].reverse(),
+                _ => {}
+            }
+            disk.write_file(&path, &bytes);
+            if kind == 4 {
+                disk.remove_file(&path);
+            }
+            did.push((number, kind, at, to));
+        }
+        let what = format!("round {round}, {did:?}");
+        // Damage at the newest's end is a torn tail, and cut by the open.
+        let newest = did.iter().any(|(number, ..)| *number == SEGMENTS);
+        if newest {
+            check_loosely(&disk, &what);
+        } else {
+            repaired += usize::from(!VICTIM.check(&disk, &what).files.is_empty());
+        }
+    }
+    println!("{repaired} repaired in full");
+    assert!(repaired > 100);
+}
+
+/// The same where the newest segment's end may be gone, which nothing tells.
+fn check_loosely(disk: &SimDisk, what: &str) {
+    let report =
+        repair(disk).run("/log/quarantine").unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (rows, found) = raw::read(disk).unwrap();
+    assert_eq!(found.damage().count(), 0, "{what}");
+    assert!(rows.iter().all(|row| VICTIM.rows.contains(row)), "{what}: a wrong record; {report}");
+    assert!(rows.iter().is_sorted_by_key(|row| (row.0, row.1, row.2)), "{what}");
+    check_that_it_goes_on(disk, &rows, what);
+}
+
+/// Rot, a missing segment and a rotten header in one shard, and rot in the other.
+fn much_damage() -> SimDisk {
+    let disk = VICTIM.disk();
+    let rot = |path: String, at: usize| {
+        let mut bytes = disk.read_file(&path).unwrap();
+        bytes[at] ^= 1;
+        disk.write_file(path, &bytes);
+    };
+    rot(segment_path(1, 0, 1), raw::frames(&VICTIM.segment(1))[3].end() - 1);
+    rot(segment_path(1, 0, 2), 20);
+    disk.remove_file(segment_path(1, 0, 4));
+    rot(segment_path(1, 1, 1), 130);
+    disk
+}
+
+#[test]
+fn a_repair_that_is_cut_short_anywhere_is_finished_by_the_next() {
+    let whole = much_damage();
+    let report = repair(&whole).run("/log/quarantine").unwrap();
+    let expected = raw::read(&whole).unwrap().0;
+    assert_eq!(report.files.len(), 4, "{report}");
+    let calls = {
+        let disk = much_damage();
+        repair(&disk).run("/log/quarantine").unwrap();
+        disk.calls(Call::Any)
+    };
+    for kind in [FaultKind::PowerCut, FaultKind::TornPowerCut, FaultKind::Error(28)] {
+        let mut died = 0;
+        for nth in 1..=calls {
+            for survives in [false, true] {
+                let disk = much_damage();
+                disk.fail(Fault::new(Call::Any, nth, kind));
+                died += u64::from(repair(&disk).run("/log/quarantine").is_err());
+                let after = disk.crash(&mut || survives);
+                repair(&after).run("/log/quarantine").unwrap();
+                let (rows, found) = raw::read(&after).unwrap();
+                assert_eq!(found.damage().count(), 0);
+                assert_eq!(rows, expected, "{kind:?} at call {nth}, unsynced {survives}");
+            }
+        }
+        assert!(died > calls, "{kind:?}: {died} of {calls} calls, twice each");
+    }
+}
+
+#[test]
+fn what_a_repair_cannot_know_it_refuses() {
+    let disk = SimDisk::with_dir("/log");
+    let refused = repair(&disk).run("/out").unwrap_err();
+    assert!(matches!(refused, OpenError::NotALog { .. }), "{refused}");
+    assert!(files(&disk).is_empty(), "nothing is created where there is no log");
+
+    let disk = much_damage();
+    disk.write_file(raw::purge_path(1, 0), &[7; 8192]);
+    let before = files(&disk);
+    let refused = repair(&disk).run("/out").unwrap_err();
+    assert!(matches!(refused, OpenError::Manifest { .. }), "{refused}");
+    let changed: Vec<_> = files(&disk).into_iter().filter(|file| !before.contains(file)).collect();
+    assert!(changed.iter().all(|(path, _)| path.ends_with("LOCK")), "{changed:?}");
+
+    let disk = much_damage();
+    let log = ShardedWal::open(config(&disk, 2).on_damage(OnDamage::Quarantine)).unwrap();
+    let refused = repair(&disk).run("/out").unwrap_err();
+    assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+    log.close().unwrap();
+}
+
+#[test]
+fn two_repairs_have_a_folder_each() {
+    let disk = much_damage();
+    let first = repair(&disk).run("/log/quarantine").unwrap();
+    let mut bytes = disk.read_file(segment_path(1, 0, 1)).unwrap();
+    let at = raw::frames(&bytes)[1].end() - 1;
+    bytes[at] ^= 1;
+    disk.write_file(segment_path(1, 0, 1), &bytes);
+    let second = repair(&disk).run("/log/quarantine").unwrap();
+    assert_eq!(first.quarantine, Some("/log/quarantine/0001".into()));
+    assert_eq!(second.quarantine, Some("/log/quarantine/0002".into()));
+    assert_eq!(second.lost_sequences(), 1, "a gap that is there already is not lost again");
+}

@@ -1,0 +1,225 @@
+//! Damage for which a repair once had no answer, or the wrong one.
+//!
+//! Holds R4 REPAIR (ARCHITECTURE.md).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::raw::{self, Row, config, segment_path};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Checkpoint, Repair, RepairReport, ShardedWal};
+
+/// A log of so many lives, ten records and a segment each.
+fn lives(count: u8) -> SimDisk {
+    let disk = SimDisk::with_dir("/log");
+    for life in 0..count {
+        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        for record in life * 10..life * 10 + 10 {
+            log.append(0, vec![record; 50]).wait().unwrap();
+        }
+        log.close().unwrap();
+    }
+    disk
+}
+
+fn rot_header(disk: &SimDisk, number: u64) {
+    let path = segment_path(1, 0, number);
+    let mut bytes = disk.read_file(&path).unwrap();
+    bytes[50] ^= 1;
+    disk.write_file(path, &bytes);
+}
+
+fn repair(disk: &SimDisk) -> (RepairReport, Vec<Row>) {
+    let report = Repair::new("/log").disk(Arc::new(disk.clone())).run("/out").unwrap();
+    let (rows, found) = raw::read(disk).unwrap();
+    assert_eq!(found.damage().count(), 0);
+    (report, rows)
+}
+
+fn sequences(rows: &[Row]) -> Vec<u64> {
+    rows.iter().map(|row| row.2).collect()
+}
+
+#[test]
+fn a_newest_segment_that_is_foreign_is_given_up() {
+    let disk = lives(3);
+    disk.write_file(segment_path(1, 0, 3), &disk.read_file(segment_path(1, 0, 2)).unwrap());
+    let (report, rows) = repair(&disk);
+    assert_eq!(report.files, [PathBuf::from(segment_path(1, 0, 3))]);
+    assert_eq!(sequences(&rows), Vec::from_iter(0..20));
+    assert_eq!(report.lost[0].first_sequence, 20);
+    assert!(report.lost[0].next_sequence >= 30, "what it held is named");
+}
+
+#[test]
+fn numbers_of_a_newest_segment_without_its_header_are_not_given_again() {
+    let disk = lives(3);
+    disk.remove_file(segment_path(1, 0, 2));
+    rot_header(&disk, 3);
+    let (report, _) = repair(&disk);
+    assert!(report.lost.iter().any(|lost| lost.next_sequence >= 30), "{report}");
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    assert!(log.append(0, "next").wait().unwrap().sequence >= 30);
+}
+
+/// A log of 14 records that nothing has synced, whose second segment begins
+/// with this number and has come to the disk with its header alone.
+fn rolled_to(first_sequence: u64) -> SimDisk {
+    let disk = SimDisk::with_dir("/log");
+    let os = config(&disk, 1).durability(shardwal::Durability::Os);
+    let log = ShardedWal::open(os).unwrap();
+    for record in 0..14_u8 {
+        log.append(0, vec![record; 50]).wait().unwrap();
+    }
+    let disk = disk.kill();
+    drop(log);
+    let first = disk.read_file(segment_path(1, 0, 1)).unwrap();
+    let mut second = first[..raw::HEADER_BYTES].to_vec();
+    let numbers = [2, first_sequence, 1, first.len() as u64, 14];
+    for (at, number) in numbers.iter().enumerate() {
+        second[40 + at * 8..48 + at * 8].copy_from_slice(&number.to_le_bytes());
+    }
+    raw::reseal(&mut second, &[]);
+    disk.write_file(segment_path(1, 0, 2), &second);
+    disk
+}
+
+/// No mark anywhere says that there was anything.
+#[test]
+fn a_first_segment_of_zeros_is_made_anew() {
+    let disk = rolled_to(14);
+    let path = segment_path(1, 0, 1);
+    let blank = vec![0; disk.read_file(&path).unwrap().len()];
+    disk.write_file(&path, &blank);
+    let (report, rows) = repair(&disk);
+    assert_eq!(report.files, [PathBuf::from(path)]);
+    // What nothing calls durable is a torn tail, and is not named.
+    assert_eq!(rows, Vec::new());
+}
+
+#[test]
+fn a_segment_truncated_in_part_is_read_without_its_header() {
+    for number in [1, 2] {
+        let disk = lives(3);
+        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        log.truncate_before(&Checkpoint::new(1, [number * 10 - 5])).unwrap();
+        log.close().unwrap();
+        rot_header(&disk, number);
+        let (report, rows) = repair(&disk);
+        assert_eq!(report.lost_sequences(), 0, "{report}");
+        assert_eq!(sequences(&rows), Vec::from_iter(number * 10 - 5..30));
+    }
+}
+
+#[test]
+fn a_segment_that_no_header_names_is_copied_before_open_removes_it() {
+    let disk = lives(4);
+    rot_header(&disk, 2);
+    disk.remove_file(segment_path(1, 0, 3));
+    let was = disk.read_file(segment_path(1, 0, 2));
+    let (report, rows) = repair(&disk);
+    assert_eq!(sequences(&rows), Vec::from_iter((0..10).chain(30..40)));
+    let copy = report.quarantine.unwrap().join("generation-00001/shard-0000/0000000002.wal");
+    assert_eq!(disk.read_file(copy), was);
+}
+
+/// What a torn tail was followed by comes back, and the segment that took over
+/// from it, with other records under the same numbers, has lost its header.
+#[test]
+fn records_that_were_cut_are_not_handed_out_for_those_that_came_after() {
+    let disk = SimDisk::with_dir("/log");
+    let os = || config(&disk, 1).segment_bytes(4096).durability(shardwal::Durability::Os);
+    let log = ShardedWal::open(os()).unwrap();
+    for record in 0..90_u8 {
+        log.append(0, vec![record; 600]).wait().unwrap();
+    }
+    let disk = disk.kill();
+    drop(log);
+    let path = segment_path(1, 0, 1);
+    let mut torn = disk.read_file(&path).unwrap();
+    let frame = raw::frames(&torn)[4];
+    torn[frame.end() - 1] ^= 1;
+    disk.write_file(&path, &torn);
+    let old: Vec<_> = raw::files(&disk)
+        .into_iter()
+        .filter(|(path, _)| path.extension().is_some_and(|it| it == "wal"))
+        .collect();
+    assert!(old.len() > 3);
+    for life in 0..2 {
+        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        for _ in 0..20 {
+            log.append(0, vec![100 + life; 100]).wait().unwrap();
+        }
+        log.close().unwrap();
+    }
+    let rows = raw::read(&disk).unwrap().0;
+    // The names that open removed were not durably gone.
+    for (path, bytes) in &old {
+        assert!(disk.read_file(path).is_none() || path.ends_with("0000000001.wal"));
+        disk.write_file(path, bytes);
+    }
+    assert_eq!(raw::read(&disk).unwrap().0, rows, "they do no harm");
+    let took_over = old.len() as u64 + 1;
+    for is_gone in [false, true] {
+        let disk = raw::disk_of(&raw::files(&disk));
+        if is_gone {
+            disk.remove_file(segment_path(1, 0, took_over));
+        } else {
+            rot_header(&disk, took_over);
+        }
+        let (report, now) = repair(&disk);
+        let lost = |row: &Row| {
+            report.lost.iter().any(|it| (it.first_sequence..it.next_sequence).contains(&row.2))
+        };
+        let kept: Vec<_> = rows.iter().filter(|row| !lost(row)).cloned().collect();
+        assert_eq!(now, kept, "{report}");
+        assert!(is_gone || report.lost_sequences() == 0, "{report}");
+    }
+}
+
+/// No damage at all: a roll found no room and refused some, then there was room,
+/// and a power loss left the new segment with its header alone.
+#[test]
+fn a_log_that_was_torn_behind_refused_numbers_opens_twice() {
+    let disk = rolled_to(20);
+    for _ in 0..2 {
+        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        log.close().unwrap();
+        assert_eq!(sequences(&raw::read(&disk).unwrap().0), Vec::from_iter(0..14));
+    }
+}
+
+/// The same, and the shard count changes at that very open: the old shard is
+/// replayed as far as it goes.
+#[test]
+fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
+    let disk = rolled_to(20);
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    assert_eq!(log.recovery().shards[0].next_sequence, 14);
+    let found = std::sync::atomic::AtomicU64::new(0);
+    let count = |_: &shardwal::Record<'_>| {
+        found.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, std::convert::Infallible>(())
+    };
+    log.replay(shardwal::ReplayOptions::default(), count).unwrap();
+    assert_eq!(found.into_inner(), 14);
+    log.close().unwrap();
+}
+
+/// A shard's first segment, made anew behind a purge mark, and rotten again.
+#[test]
+fn a_first_segment_that_a_repair_made_begins_where_the_first_does() {
+    let disk = lives(2);
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    log.truncate_before(&Checkpoint::new(1, [5])).unwrap();
+    log.close().unwrap();
+    disk.remove_file(segment_path(1, 0, 1));
+    let (report, rows) = repair(&disk);
+    assert_eq!((report.lost_sequences(), sequences(&rows)), (5, Vec::from_iter(10..20)));
+    assert_eq!(raw::read(&disk).unwrap().1.shards[0].gap_sequences, 5);
+    rot_header(&disk, 1);
+    let (report, rows) = repair(&disk);
+    assert_eq!((report.lost_sequences(), sequences(&rows)), (0, Vec::from_iter(10..20)));
+}

@@ -1,0 +1,427 @@
+//! Random histories of a log, then random damage and a repair that may itself
+//! be cut short, against a plain model: what an undamaged copy of the disk
+//! reads as.
+//!
+//! Longer by `SHARDWAL_HISTORIES=n`. Holds R4 REPAIR (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::raw::{self, HEADER_BYTES, Row, files, long};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{
+    AppendError, Checkpoint, Config, Durability, OnDamage, RecoveryReport, Repair, RepairReport,
+    ShardRecovery, ShardedWal,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const ENOSPC: i32 = 28;
+
+/// A reproducible source of choices (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) >> 1).unwrap() % below
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// What was done to a file, for the message.
+type Did = Vec<(PathBuf, &'static str, usize, usize)>;
+
+struct History {
+    random: Random,
+    durability: Durability,
+    disk: SimDisk,
+    remembered: Option<Checkpoint>,
+    /// What was acknowledged as durable, at which place, or was read after a
+    /// crash: no place is ever another record's, lost or not.
+    given: BTreeMap<(u32, u32, u64), Vec<u8>>,
+    records: u64,
+    log: Vec<String>,
+    /// Histories of this test's own: repairs, records lost by name.
+    repairs: u64,
+    lost: u64,
+    cut_short: u64,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let disk = SimDisk::with_dir("/log");
+        disk.set_copy_on_write(random.one_in(2));
+        let modes = [Durability::Sync, Durability::Os, Durability::Interval(HOUR)];
+        let durability = modes[random.below(3)];
+        let (given, log) = (BTreeMap::new(), Vec::new());
+        let (repairs, lost, cut_short, records) = (0, 0, 0, 0);
+        let remembered = None;
+        Self { random, durability, disk, remembered, given, records, log, repairs, lost, cut_short }
+    }
+
+    fn config(&self, shards: usize) -> Config {
+        let disk = Arc::new(self.disk.clone());
+        let config = Config::new("/log").disk(disk).shards(shards).segment_bytes(4096);
+        config.durability(self.durability)
+    }
+
+    fn run(&mut self) {
+        let mut shards = 1 + self.random.below(2);
+        for _ in 0..2 + self.random.below(5) {
+            if self.random.one_in(4) {
+                shards = 1 + self.random.below(3);
+            }
+            if self.random.one_in(3) {
+                self.open_in_vain(shards);
+                self.perhaps_damage();
+            }
+            self.live(shards);
+            self.perhaps_damage();
+        }
+    }
+
+    /// An open that a power cut ends at any of its calls.
+    fn open_in_vain(&mut self, shards: usize) {
+        let nth = 1 + self.random.below(120) as u64;
+        self.disk.fail(Fault::new(Call::Any, nth, FaultKind::PowerCut));
+        let opened = ShardedWal::open(self.config(shards));
+        self.log.push(format!("open in vain, call {nth}, {shards} shards: {}", opened.is_err()));
+        self.crash();
+        drop(opened);
+    }
+
+    fn crash(&mut self) {
+        let odds = 1 + self.random.below(4);
+        let random = &mut self.random;
+        self.disk = self.disk.crash(&mut || random.one_in(odds));
+        self.log.push(format!("crash, one in {odds} survives"));
+    }
+
+    fn live(&mut self, shards: usize) {
+        let log = ShardedWal::open(self.config(shards));
+        let log = log.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
+        self.log.push(format!("life of {shards} shards, {:?}", self.durability));
+        self.now_holds();
+        for _ in 0..self.random.below(50) {
+            self.step(&log);
+        }
+        self.disk.set_capacity(None);
+        match self.random.below(4) {
+            0 => {
+                log.close().unwrap();
+                self.now_holds();
+                self.log.push("close".into());
+            }
+            1 => self.disk = self.disk.kill(),
+            _ => self.crash(),
+        }
+    }
+
+    fn step(&mut self, log: &ShardedWal) {
+        let length = [10, 100, 700, 1500][self.random.below(4)];
+        match self.random.below(24) {
+            0 => {
+                if log.flush().wait().is_ok() {
+                    self.now_holds();
+                }
+            }
+            1 => self.remembered = Some(log.checkpoint()),
+            2 => {
+                let at = self.remembered.take().unwrap_or_else(|| log.checkpoint());
+                let done = log.truncate_before(&at);
+                self.log.push(format!("truncate {at:?}: {:?}", done.is_ok()));
+            }
+            3 => {
+                let room = self.random.below(3);
+                self.disk.set_capacity([None, Some(0), Some(1 << 14)][room]);
+            }
+            4..8 => {
+                let count = 1 + self.random.below(5);
+                let batch: Vec<_> = (0..count).map(|_| self.record(length)).collect();
+                log.append_batch(batch.into_iter().map(|(key, it)| (key, it.into()))).wait().ok();
+            }
+            _ => {
+                let (key, payload) = self.record(length);
+                match log.append(key, payload.clone()).wait() {
+                    Ok(at) if self.durability == Durability::Sync => {
+                        self.give((at.generation, at.shard, at.sequence), &payload);
+                    }
+                    Ok(_) | Err(AppendError::NotWritten { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, length: usize) -> (u64, Vec<u8>) {
+        self.records += 1;
+        let mut payload = self.records.to_le_bytes().to_vec();
+        payload.resize(8 + self.random.below(length), 7);
+        (self.random.below(6) as u64 * (u64::MAX / 6), payload)
+    }
+
+    fn give(&mut self, place: (u32, u32, u64), payload: &[u8]) {
+        let before = self.given.insert(place, payload.to_vec());
+        let log = &self.log;
+        assert!(before.is_none_or(|it| it == payload), "{place:?} given twice\n{log:#?}");
+    }
+
+    /// What reads now was acknowledged as durable, or is from now on.
+    fn now_holds(&mut self) {
+        for row in self.read("it holds").0 {
+            self.give((row.0, row.1, row.2), &row.4);
+        }
+    }
+
+    fn read(&self, what: &str) -> (Vec<Row>, RecoveryReport) {
+        let read = raw::read(&self.disk);
+        read.unwrap_or_else(|error| panic!("{what}: {error}\n{:#?}", self.log))
+    }
+
+    fn perhaps_damage(&mut self) {
+        if !self.disk.files().contains(&"/log/MANIFEST".into()) || self.random.one_in(3) {
+            return;
+        }
+        let (rows, whole) = self.read("undamaged");
+        assert_eq!(whole.damage().count(), 0, "{:#?}", self.log);
+        // All of it is durable: a power loss is to show what a repair does, not
+        // what the life before left unsynced.
+        let before = files(&self.disk);
+        self.disk = raw::disk_of(&before);
+        let did = self.damage(&whole);
+        if did.is_empty() {
+            return;
+        }
+        self.log.push(format!("damage: {did:?}"));
+        let mut limits = limits(&before, &whole, &did);
+        if self.durability != Durability::Sync {
+            // The only mark of a whole life may have stood in the newest segment.
+            limits.values_mut().for_each(|limit| *limit = 0);
+        }
+        let report = self.repair();
+        self.check(&rows, &whole, &report, &limits);
+    }
+
+    /// Does something to a few segments of one shard.
+    fn damage(&mut self, whole: &RecoveryReport) -> Did {
+        let is_segment = |path: &PathBuf| {
+            path.extension().is_some_and(|it| it == "wal")
+                && whole.shards.iter().any(|it| path.parent() == folder(it).as_deref())
+        };
+        let all: Vec<_> = self.disk.files().into_iter().filter(is_segment).collect();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let shard = all[self.random.below(all.len())].parent().unwrap().to_path_buf();
+        let own: Vec<_> = all.iter().filter(|path| path.starts_with(&shard)).collect();
+        let mut did = Vec::new();
+        for _ in 0..1 + self.random.below(3) {
+            let path = own[self.random.below(own.len())];
+            let Some(mut bytes) = self.disk.read_file(path) else { continue };
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            if used == 0 {
+                continue;
+            }
+            let at = self.random.below(used);
+            let to = (at + 1 + self.random.below(1200)).min(bytes.len());
+            let kind = self.random.below(8);
+            match kind {
+                0 | 1 => bytes[at] ^= 1 << self.random.below(8),
+                2 => bytes[at % HEADER_BYTES] ^= 1 << self.random.below(8),
+                3 => bytes[at..to].fill(0),
+                4 => bytes.truncate(at),
+                5 => bytes[at..to].reverse(),
+                6 => {
+                    let other = self.disk.read_file(&all[self.random.below(all.len())]);
+                    bytes = other.unwrap_or_default();
+                }
+                _ => {}
+            }
+            let names = ["bit", "bit", "header", "zeros", "cut", "reversed", "foreign", "gone"];
+            did.push((path.clone(), names[kind], at, to));
+            if kind == 7 {
+                self.disk.remove_file(path);
+            } else {
+                self.disk.write_file(path, &bytes);
+            }
+        }
+        did
+    }
+
+    /// Repairs, perhaps after attempts that were cut short; what was planned
+    /// before the first of them.
+    fn repair(&mut self) -> RepairReport {
+        let repair = |disk: &SimDisk| Repair::new("/log").disk(Arc::new(disk.clone()));
+        let before = files(&self.disk);
+        let plan = repair(&self.disk).plan();
+        let plan = plan.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
+        assert_eq!(files(&self.disk), before, "a plan changes nothing");
+        let (_, found) = self.read("damaged");
+        let damage: Vec<_> = found.damage().map(ToString::to_string).collect();
+        let (log, disk) = (&self.log, self.disk.files());
+        assert_eq!(damage.is_empty(), plan.files.is_empty(), "{damage:?} {log:#?} {disk:#?}");
+        self.check_untouched(&found, &plan);
+        self.log.push(format!("plan: {plan}"));
+        if plan.files.is_empty() {
+            return plan;
+        }
+        self.repairs += 1;
+        self.lost += plan.lost_sequences();
+        for _ in 0..self.random.below(3) {
+            let kinds = [FaultKind::PowerCut, FaultKind::TornPowerCut, FaultKind::Error(ENOSPC)];
+            let kind = kinds[self.random.below(3)];
+            let nth = 1 + self.random.below(150) as u64;
+            self.disk.fail(Fault::new(Call::Any, nth, kind));
+            let done = repair(&self.disk).run("/log/quarantine").is_ok();
+            self.cut_short += u64::from(!done);
+            self.log.push(format!("repair with {kind:?} at call {nth}: {done}"));
+            self.crash();
+        }
+        if self.random.one_in(2) {
+            let shards = 1 + self.random.below(2);
+            let opened = ShardedWal::open(self.config(shards).on_damage(OnDamage::Quarantine));
+            let opened = opened.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
+            drop(opened);
+            self.disk = self.disk.kill();
+        } else {
+            let done = repair(&self.disk).run("/log/quarantine");
+            done.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
+        }
+        plan
+    }
+
+    /// What is not damaged is not in the plan.
+    fn check_untouched(&self, found: &RecoveryReport, plan: &RepairReport) {
+        for file in &plan.files {
+            let is_of = |it: &ShardRecovery| folder(it).as_deref() == file.parent();
+            assert!(found.shards.iter().any(|it| is_of(it) && it.damage.is_some()), "{file:?}");
+        }
+    }
+
+    /// What was there is there, but for what is reported, and for the end that
+    /// nothing vouches for.
+    fn check(
+        &mut self,
+        rows: &[Row],
+        whole: &RecoveryReport,
+        report: &RepairReport,
+        limits: &BTreeMap<(u32, u32), u64>,
+    ) {
+        let (now, found) = self.read("repaired");
+        let log = &self.log;
+        assert_eq!(found.damage().count(), 0, "{log:#?}");
+        assert!(now.is_sorted_by_key(|row| (row.0, row.1, row.2)), "{log:#?}");
+        // A torn tail may be whole behind what tore it, and be found where what
+        // said that it was cut is gone. No number of it was another's since.
+        let is_beyond = |row: &Row| {
+            let mut own = rows.iter().filter(|it| (it.0, it.1) == (row.0, row.1));
+            own.all(|it| it.2 < row.2)
+        };
+        // What an earlier repair lost may still stand in a superseded segment.
+        let is_given = |row: &Row| self.given.get(&(row.0, row.1, row.2)) == Some(&row.4);
+        let is_invented = |row: &&Row| !rows.contains(row) && !is_beyond(row) && !is_given(row);
+        let invented: Vec<_> = now.iter().filter(is_invented).collect();
+        assert!(invented.is_empty(), "invented: {:?}\n{log:#?}", places(&invented));
+        let is_lost = |row: &Row| {
+            report.lost.iter().any(|lost| {
+                (lost.generation, lost.shard) == (row.0, row.1)
+                    && (lost.first_sequence..lost.next_sequence).contains(&row.2)
+            })
+        };
+        let is_tail = |row: &Row| {
+            let of = |it: &&ShardRecovery| (it.generation, it.shard) == (row.0, row.1);
+            let durable = whole.shards.iter().find(of).unwrap().durable_below;
+            let from = limits.get(&(row.0, row.1)).map_or(durable, |limit| durable.min(*limit));
+            let later = now.iter().any(|it| (it.0, it.1) == (row.0, row.1) && it.2 > row.2);
+            row.2 >= from && !later
+        };
+        for row in rows.iter().filter(|row| now.binary_search(row).is_err()) {
+            let at = || (places(&[row]), places(&now.iter().rev().take(3).collect::<Vec<_>>()));
+            assert!(
+                is_lost(row) || is_tail(row),
+                "{:?} is gone; {limits:?}, {whole}\n{log:#?}",
+                at()
+            );
+        }
+        // The end may be gone with what would have told; its numbers are free again.
+        for (shard, was) in found.shards.iter().zip(&whole.shards) {
+            let lane = (shard.generation, shard.shard);
+            let limit = limits.get(&lane).copied().unwrap_or(u64::MAX);
+            let next = shard.next_sequence;
+            assert!(next >= was.durable_below.min(limit), "{lane:?} ends at {next}\n{log:#?}");
+            self.given.retain(|place, _| (place.0, place.1) != lane || place.2 < next);
+        }
+    }
+}
+
+fn folder(shard: &ShardRecovery) -> Option<PathBuf> {
+    let segment = PathBuf::from(raw::segment_path(shard.generation, shard.shard, 1));
+    segment.parent().map(PathBuf::from)
+}
+
+fn places(rows: &[&Row]) -> Vec<(u32, u32, u64)> {
+    rows.iter().map(|row| (row.0, row.1, row.2)).collect()
+}
+
+/// Of the damaged shard: the sequence from which on nothing but damaged files
+/// said that there was anything (FORMAT.md, "Limits").
+fn limits(
+    before: &[(PathBuf, Vec<u8>)],
+    whole: &RecoveryReport,
+    did: &Did,
+) -> BTreeMap<(u32, u32), u64> {
+    let mut limits = BTreeMap::new();
+    let shard = did[0].0.parent().unwrap();
+    let mut end = None;
+    let own = before.iter().filter(|(path, _)| path.parent() == Some(shard));
+    for (path, bytes) in
+        own.filter(|(path, _)| path.extension().is_some_and(|it| it == "wal")).rev()
+    {
+        if bytes.len() < HEADER_BYTES || bytes[0] == 0 {
+            continue;
+        }
+        if !did.iter().any(|(file, ..)| file == path) {
+            break;
+        }
+        let first = long(bytes, 48).min(long(bytes, 72));
+        end = Some(end.map_or(first, |end: u64| end.min(first)));
+    }
+    let is_it = |it: &&ShardRecovery| folder(it).as_deref() == Some(shard);
+    if let (Some(end), Some(it)) = (end, whole.shards.iter().find(is_it)) {
+        limits.insert((it.generation, it.shard), end);
+    }
+    limits
+}
+
+#[test]
+fn every_repaired_history_keeps_all_but_what_the_report_names() {
+    let histories = std::env::var("SHARDWAL_HISTORIES").ok().and_then(|it| it.parse().ok());
+    let histories: u64 = histories.unwrap_or(300);
+    let seed = raw::seed_of_this_run();
+    let (mut repairs, mut lost, mut cut_short) = (0, 0, 0);
+    for history in 0..histories {
+        println!("history {history}");
+        let mut history = History::new(seed.wrapping_add(history));
+        history.run();
+        repairs += history.repairs;
+        lost += history.lost;
+        cut_short += history.cut_short;
+    }
+    println!("{repairs} repairs, {cut_short} cut short, {lost} sequences lost");
+    assert!(repairs > histories / 2 && cut_short > 0 && lost > repairs);
+}

@@ -1,0 +1,96 @@
+//! What an embedder keeps in files and shows in dashboards goes through serde
+//! and comes back: with the feature `serde`.
+#![cfg(feature = "serde")]
+
+use std::time::Duration;
+
+use crate::raw;
+use serde_json::{Value, from_value, json, to_value};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Checkpoint, Config, Durability, OnDamage, Position, ReplayOptions, ShardedWal};
+
+#[test]
+fn a_durability_is_written_as_people_write_it() {
+    let cases = [
+        (Durability::Sync, json!("sync"), "sync"),
+        (Durability::Os, json!("os"), "os"),
+        (
+            Durability::Interval(Duration::from_millis(10)),
+            json!({"interval": "10ms"}),
+            "interval:10ms",
+        ),
+    ];
+    for (durability, value, text) in cases {
+        assert_eq!(to_value(durability).unwrap(), value);
+        assert_eq!(from_value::<Durability>(value).unwrap(), durability);
+        assert_eq!(durability.to_string(), text);
+        assert_eq!(text.parse::<Durability>().unwrap(), durability);
+    }
+    for wrong in [json!("fast"), json!({"interval": "10"}), json!({"interval": 10})] {
+        assert!(from_value::<Durability>(wrong.clone()).is_err(), "{wrong}");
+    }
+    for wrong in ["", "interval", "interval:", "interval:soon", "Sync"] {
+        let error = wrong.parse::<Durability>().unwrap_err().to_string();
+        assert!(error.starts_with("config: durability `"), "{error}");
+    }
+}
+
+#[test]
+fn a_config_needs_its_directory_alone_and_comes_back_whole() {
+    let sparse: Config = from_value(json!({"dir": "/log"})).unwrap();
+    assert_eq!(to_value(&sparse).unwrap(), to_value(Config::new("/log")).unwrap());
+    let config = Config::new("/log")
+        .shards(7)
+        .queue_records(9)
+        .queue_bytes(11)
+        .segment_bytes(13)
+        .commit_records(15)
+        .commit_bytes(17)
+        .durability(Durability::Interval(Duration::from_micros(1500)))
+        .on_damage(OnDamage::Quarantine)
+        .disk_hard_bytes(19)
+        .disk_soft_bytes(21);
+    let value = to_value(&config).unwrap();
+    assert_eq!(
+        value,
+        json!({
+            "dir": "/log", "shards": 7, "queue_records": 9, "queue_bytes": 11,
+            "segment_bytes": 13, "commit_records": 15, "commit_bytes": 17,
+            "durability": {"interval": "1500us"}, "disk_soft_bytes": 21, "disk_hard_bytes": 19,
+            "on_damage": "quarantine",
+        })
+    );
+    let back: Config = from_value(value.clone()).unwrap();
+    assert_eq!(to_value(back).unwrap(), value);
+}
+
+#[test]
+fn checkpoints_and_positions_come_back_whole() {
+    let checkpoint = Checkpoint::new(3, [0, 1 << 60, u64::MAX]);
+    let value = to_value(&checkpoint).unwrap();
+    assert_eq!(from_value::<Checkpoint>(value).unwrap(), checkpoint);
+    let position = Position { generation: 1, shard: 2, sequence: u64::MAX };
+    assert_eq!(from_value::<Position>(to_value(position).unwrap()).unwrap(), position);
+}
+
+#[test]
+fn reports_and_stats_are_shown_with_their_fields_names() {
+    let disk = SimDisk::with_dir("/log");
+    let log = ShardedWal::open(raw::config(&disk, 2)).unwrap();
+    log.append(1, "one").wait().unwrap();
+    let stats = to_value(log.stats()).unwrap();
+    assert_eq!(stats["total"]["records"], 1);
+    assert_eq!(stats["shards"].as_array().map(Vec::len), Some(2));
+    let replayed = log.replay(ReplayOptions::default(), |_| Ok::<_, std::io::Error>(())).unwrap();
+    assert_eq!(to_value(replayed).unwrap(), json!({"records": 1, "payload_bytes": 3}));
+    let truncated = log.truncate_before(&log.checkpoint()).unwrap();
+    assert_eq!(to_value(truncated).unwrap()["segments"], 0);
+    log.close().unwrap();
+
+    let segment = raw::segment_path(1, 1, 1);
+    disk.remove_file(&segment);
+    let (_, report) = raw::read(&disk).unwrap();
+    let report = to_value(report).unwrap();
+    assert_eq!(report["shards"][0]["damage"], Value::Null);
+    assert_eq!(report["shards"][1]["damage"]["file"], json!(segment));
+}

@@ -1,0 +1,112 @@
+//! A truncation leaves a log that opens.
+//!
+//! A shard must keep a segment whose header says where it goes on. A segment's
+//! header is written with its first commit and becomes durable with that
+//! commit's sync; the deletion of the segment before is durable at once. When
+//! it came first, a power loss left a shard without a single header, and open
+//! refused a log that had lost nothing. The same happened, without any crash,
+//! to an earlier generation that was truncated at its very end.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use crate::raw::{self, config};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Checkpoint, Durability, ShardedWal};
+
+fn os_config(disk: &SimDisk) -> shardwal::Config {
+    config(disk, 1).durability(Durability::Os).segment_bytes(4096)
+}
+
+/// A log of one shard whose first segment is synced and full, and whose second
+/// is not synced; and the place where the one ends and the other begins.
+fn rolled_and_not_synced(disk: &SimDisk) -> (ShardedWal, Checkpoint) {
+    let log = ShardedWal::open(os_config(disk)).unwrap();
+    let mut end = log.checkpoint();
+    while log.stats().total.rolls == 0 {
+        log.flush().wait().unwrap();
+        end = log.checkpoint();
+        log.append(7, vec![7; 1000]).wait().unwrap();
+    }
+    (log, end)
+}
+
+#[test]
+fn a_log_opens_after_truncation_and_power_loss_before_any_sync() {
+    let disk = SimDisk::with_dir("/log");
+    let (log, end) = rolled_and_not_synced(&disk);
+    let report = log.truncate_before(&end).unwrap();
+    assert_eq!(report.segments, 1, "the space was given back");
+    let after = disk.crash(&mut || false);
+    drop(log);
+
+    let log = ShardedWal::open(os_config(&after)).unwrap();
+    let position = log.append(7, "next").wait().unwrap();
+    assert!(position.sequence >= end.sequences()[0], "no sequence is given twice");
+    log.close().unwrap();
+}
+
+/// The checkpoint that was kept before the shard count changed.
+#[test]
+fn a_log_opens_after_truncation_at_the_end_of_an_earlier_generation() {
+    let disk = SimDisk::with_dir("/log");
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    for key in 0..10_u64 {
+        log.append(key, "old").wait().unwrap();
+    }
+    let end = log.checkpoint();
+    log.close().unwrap();
+
+    let log = ShardedWal::open(config(&disk, 3)).unwrap();
+    log.truncate_before(&end).unwrap();
+    log.append(1, "new").wait().unwrap();
+    log.close().unwrap();
+    ShardedWal::open(config(&disk, 3)).unwrap().close().unwrap();
+    assert_eq!(raw::read(&disk).unwrap().0.len(), 1);
+}
+
+/// A closed shard may leave a segment that was prepared and never used.
+#[test]
+fn a_log_opens_after_an_earlier_generation_is_gone_but_for_a_prepared_segment() {
+    let disk = SimDisk::with_dir("/log");
+    let log = ShardedWal::open(config(&disk, 1).segment_bytes(4096)).unwrap();
+    let prepared = raw::segment_path(1, 0, 2);
+    log.append(1, vec![1; 3000]).wait().unwrap();
+    log.append(1, "asks for the next segment").wait().unwrap();
+    while disk.read_file(&prepared).is_none() {
+        std::thread::yield_now();
+    }
+    log.close().unwrap();
+
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    let report = log.truncate_before(&Checkpoint::new(2, [0, 0])).unwrap();
+    assert_eq!(report.segments, 1);
+    log.close().unwrap();
+    ShardedWal::open(config(&disk, 2)).unwrap().close().unwrap();
+}
+
+/// What is marked as gone is not gone on with, and is deleted.
+#[test]
+fn power_loss_before_the_deletion_of_a_generation_only_puts_it_off() {
+    let disk = SimDisk::with_dir("/log");
+    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    log.append(1, "old").wait().unwrap();
+    log.close().unwrap();
+    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    disk.fail(Fault::new(Call::Unlink, 1, FaultKind::PowerCut));
+    let all = Checkpoint::new(2, [0, 0]);
+    log.truncate_before(&all).unwrap_err();
+    let after = disk.crash(&mut || false);
+    drop(log);
+
+    let log = ShardedWal::open(config(&after, 2)).unwrap();
+    for number in [1, 2] {
+        let path = raw::segment_path(1, 0, number);
+        assert!(after.read_file(&path).is_none(), "{path} is of no use");
+    }
+    log.close().unwrap();
+    assert_eq!(raw::read(&after).unwrap().0, []);
+}

@@ -1,0 +1,7 @@
+//! What shows from outside of a process only: the command, the lock, memory
+//! that is bounded.
+
+mod bounded_memory;
+mod cli;
+mod lock_and_fork;
+mod verify;

@@ -1,0 +1,416 @@
+//! The storage finds what it acknowledged, whatever happened in between.
+//!
+//! Holds S1 FRESH, S2 APPLY and S3 COMPLETE (ARCHITECTURE.md).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::support::{ENOSPC, Random, fault_at, seed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::timeseries::{
+    Labels, Matcher, Sample, SeriesLog, SingleMutexLog, Storage, StorageError, StorageOptions,
+    TimeSeries, WriteError,
+};
+use shardwal::{Cause, Config, Durability, ShardedWal};
+
+const ALL: std::ops::RangeInclusive<i64> = i64::MIN..=i64::MAX;
+const SNAPSHOT: &str = "/db/snapshot";
+
+fn options(disk: &SimDisk, shards: usize) -> StorageOptions {
+    let disk = Arc::new(disk.clone());
+    StorageOptions::new(Config::new("/db").disk(disk).shards(shards).segment_bytes(4096))
+}
+
+fn open(disk: &SimDisk, shards: usize) -> Storage {
+    Storage::open(options(disk, shards)).expect("the storage opens")
+}
+
+fn labels(metric: &str, host: u64) -> Labels {
+    Labels::new([("__name__", metric), ("host", &format!("h{host}"))]).expect("they are valid")
+}
+
+fn series(metric: &str, host: u64, samples: &[(i64, f64)]) -> TimeSeries {
+    let samples = samples.iter().map(|(time, value)| Sample::new(*time, *value)).collect();
+    TimeSeries { labels: labels(metric, host), samples }
+}
+
+/// What was acknowledged, and what may be there too: a write whose answer was
+/// no or never came.
+#[derive(Default)]
+struct Told {
+    sure: BTreeMap<Labels, BTreeMap<i64, u64>>,
+    perhaps: BTreeMap<(Labels, i64), Vec<u64>>,
+}
+
+impl Told {
+    fn write<L: SeriesLog>(&mut self, storage: &Storage<L>, written: &TimeSeries) {
+        let answer = storage.write(written);
+        for sample in &written.samples {
+            let (time, bits) = (sample.timestamp_ms, sample.value.to_bits());
+            if answer.is_ok() {
+                self.sure.entry(written.labels.clone()).or_default().insert(time, bits);
+            } else {
+                let place = (written.labels.clone(), time);
+                self.perhaps.entry(place).or_default().push(bits);
+            }
+        }
+    }
+
+    fn check<L: SeriesLog>(&self, storage: &Storage<L>, what: &str) {
+        let found: BTreeMap<_, BTreeMap<_, _>> = storage
+            .query(&[], ALL)
+            .into_iter()
+            .map(|series| {
+                let samples = series.samples.iter();
+                (series.labels, samples.map(|s| (s.timestamp_ms, s.value.to_bits())).collect())
+            })
+            .collect();
+        for (labels, samples) in &self.sure {
+            let found = found.get(labels).unwrap_or_else(|| panic!("{what}: {labels} is gone"));
+            for (time, bits) in samples {
+                let is = found.get(time);
+                let others = self.perhaps.get(&(labels.clone(), *time));
+                let may_be = is == Some(bits)
+                    || is.is_some_and(|is| others.is_some_and(|others| others.contains(is)));
+                assert!(may_be, "{what}: {labels} at {time} is {is:?} and not {bits}");
+            }
+        }
+        for (labels, samples) in &found {
+            for (time, bits) in samples {
+                let sure = self.sure.get(labels).and_then(|samples| samples.get(time));
+                let perhaps = self.perhaps.get(&(labels.clone(), *time));
+                let known = sure == Some(bits) || perhaps.is_some_and(|all| all.contains(bits));
+                assert!(known, "{what}: {labels} at {time} is {bits}, which nobody wrote");
+            }
+        }
+    }
+}
+
+/// Samples in order, out of order, twice, and with odd bits.
+fn workload<L: SeriesLog>(storage: &Storage<L>, told: &mut Told, from: i64) {
+    for step in 0..4_i64 {
+        for host in 0..3 {
+            let time = from + 15_000 * step;
+            let value = [1.5, f64::NAN, -0.0, f64::from_bits(0x7ff0_0000_0000_0002)];
+            let value = value[usize::try_from(step).expect("a few steps")];
+            let samples = [(time, value), (time - 7, 2.0 * step as f64), (time - 7, step as f64)];
+            told.write(storage, &series("up", host, &samples));
+        }
+        told.write(storage, &series("cpu", 1, &[(from + step, 0.01 * step as f64)]));
+    }
+}
+
+#[test]
+fn a_query_finds_what_was_written_by_matchers_and_time() {
+    let disk = SimDisk::new();
+    let storage = open(&disk, 3);
+    let written: Vec<_> =
+        (0..20).map(|host| series("up", host, &[(3, 3.0), (1, 1.0), (2, 2.0)])).collect();
+    storage.write_batch(&written).unwrap();
+    storage.write(&series("down", 7, &[(2, 9.0)])).unwrap();
+
+    let all = storage.query(&[], ALL);
+    assert_eq!(all.len(), 21);
+    assert!(all.iter().is_sorted_by(|one, other| one.labels < other.labels));
+    let host = Matcher::equal("host", "h7");
+    let found = storage.query(std::slice::from_ref(&host), 2..=2);
+    assert_eq!(found, [series("down", 7, &[(2, 9.0)]), series("up", 7, &[(2, 2.0)])]);
+    let not_up = Matcher::not_equal("__name__", "up");
+    assert_eq!(storage.query(&[host.clone(), not_up], ALL), [series("down", 7, &[(2, 9.0)])]);
+    let several = Matcher::matches("host", "h(7|8)").unwrap();
+    assert_eq!(storage.series(&[several]).len(), 3);
+    assert_eq!(storage.query(&[host], 4..=i64::MAX), []);
+}
+
+/// Of two samples with one timestamp the later in the log holds, before and
+/// after the log is replayed.
+#[test]
+fn a_sample_written_twice_has_its_later_value() {
+    let disk = SimDisk::new();
+    let storage = open(&disk, 2);
+    for value in [1.0, 3.0, 2.0] {
+        storage.write(&series("up", 0, &[(5, value)])).unwrap();
+    }
+    assert_eq!(storage.query(&[], ALL), [series("up", 0, &[(5, 2.0)])]);
+    assert_eq!(storage.samples(), 1);
+    storage.close().unwrap();
+    drop(storage);
+    assert_eq!(open(&disk, 2).query(&[], ALL), [series("up", 0, &[(5, 2.0)])]);
+}
+
+/// S1 FRESH: each life begins segments of its own and rolls many; nothing that
+/// is read later relies on what is not there.
+#[test]
+fn all_is_kept_through_4_16_and_3_shards_with_snapshots_in_between() {
+    let (disk, mut told) = (SimDisk::new(), Told::default());
+    for (life, shards) in (0..).zip([4, 16, 16, 3, 1, 4]) {
+        let storage = open(&disk, shards);
+        told.check(&storage, &format!("life {life} opens"));
+        (0..5).for_each(|n| workload(&storage, &mut told, 1_000_000 * life + 70_000 * n));
+        if life % 2 == 1 {
+            let report = storage.snapshot().unwrap();
+            assert_eq!(report.samples, storage.samples(), "S3 COMPLETE");
+            workload(&storage, &mut told, 1_000_000 * life + 900_000);
+        }
+        told.check(&storage, &format!("life {life} ends"));
+        storage.close().unwrap();
+    }
+    told.check(&open(&disk, 2), "the last life");
+}
+
+fn log_bytes(disk: &SimDisk) -> usize {
+    let files = disk.files().into_iter().filter(|path| path.starts_with("/db/log"));
+    files.filter_map(|path| disk.read_file(&path)).map(|bytes| bytes.len()).sum()
+}
+
+#[test]
+fn a_snapshot_gives_the_logs_room_back() {
+    let (disk, mut told) = (SimDisk::new(), Told::default());
+    let storage = open(&disk, 1);
+    (0..200).for_each(|n| workload(&storage, &mut told, 100_000 * n));
+    let before = log_bytes(&disk);
+    let report = storage.snapshot().unwrap();
+    assert_eq!(report.bytes, disk.read_file(SNAPSHOT).expect("it is there").len() as u64);
+    assert_eq!((report.series, report.samples), (4, storage.samples()));
+    assert!(log_bytes(&disk) * 2 < before, "{} of {before} bytes are left", log_bytes(&disk));
+    storage.close().unwrap();
+    drop(storage);
+    told.check(&open(&disk, 1), "after the snapshot");
+}
+
+/// Opens, writes, takes a snapshot, writes, and takes another one; the storage
+/// may die at any call of it.
+fn life<L: SeriesLog>(disk: &SimDisk, told: &mut Told) -> Result<(), StorageError> {
+    let storage = Storage::<L>::open_on(options(disk, 2))?;
+    workload(&storage, told, 0);
+    storage.snapshot()?;
+    workload(&storage, told, 200_000);
+    storage.snapshot()?;
+    workload(&storage, told, 400_000);
+    storage.close().ok();
+    Ok(())
+}
+
+/// S3 COMPLETE, S2 APPLY: the power goes at each call in turn, with and without
+/// luck for what was not synced; the storage opens, is complete, and goes on.
+fn loses_nothing_at_any_call<L: SeriesLog>() {
+    let mut random = Random::new(seed());
+    for n in 1.. {
+        let (disk, mut told) = (SimDisk::new(), Told::default());
+        disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+        life::<L>(&disk, &mut told).ok();
+        let fired = disk.fired() > 0;
+        let ends = [disk.kill(), disk.crash(&mut || false), disk.crash(&mut || random.coin())];
+        for (end, disk) in ends.into_iter().enumerate() {
+            let what = format!("call {n}, end {end}");
+            let storage = Storage::<L>::open_on(options(&disk, 2));
+            let storage = storage.unwrap_or_else(|error| panic!("{what}: {error}"));
+            told.check(&storage, &what);
+            storage.write(&series("after", 0, &[(1, 1.0)])).expect("it goes on");
+            storage.snapshot().unwrap_or_else(|error| panic!("{what}: {error}"));
+            drop(storage);
+            let storage = Storage::<L>::open_on(options(&disk, 2)).expect("it opens again");
+            assert_eq!(storage.query(&[Matcher::equal("__name__", "after")], ALL).len(), 1);
+        }
+        if !fired {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_power_loss_at_any_call_loses_nothing_on_the_sharded_log() {
+    loses_nothing_at_any_call::<ShardedWal>();
+}
+
+#[test]
+fn a_power_loss_at_any_call_loses_nothing_on_the_log_behind_one_mutex() {
+    loses_nothing_at_any_call::<SingleMutexLog>();
+}
+
+/// S1 FRESH: the commit that defined the series found no room; the ones that
+/// come after it must not rely on it.
+#[test]
+fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
+    let disk = SimDisk::new();
+    let storage = open(&disk, 1);
+    let mut told = Told::default();
+    workload(&storage, &mut told, 0);
+    disk.fail(fault_at("/db/log", Call::Write, FaultKind::Error(ENOSPC)));
+    let refused = storage.write(&series("new", 0, &[(1, 1.0)])).unwrap_err();
+    assert!(matches!(refused, WriteError::Append(_)), "{refused:?}");
+    assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], ALL), [], "S2 APPLY");
+    told.write(&storage, &series("new", 0, &[(2, 2.0)]));
+    // Not with the next commit either, whose samples are applied by now.
+    assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
+    workload(&storage, &mut told, 100_000);
+    drop(storage);
+    let storage = open(&disk, 1);
+    told.check(&storage, "reopened");
+    assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
+}
+
+/// S3 COMPLETE: a snapshot must not speak of places that the log loses with the
+/// power and then gives to other samples.
+#[test]
+fn a_power_loss_after_os_mode_loses_nothing_that_comes_after_it() {
+    let disk = SimDisk::new();
+    let options = |disk: &SimDisk| {
+        let config = Config::new("/db").disk(Arc::new(disk.clone())).segment_bytes(4096);
+        StorageOptions::new(config.shards(1).durability(Durability::Os))
+    };
+    let storage = Storage::open(options(&disk)).unwrap();
+    (0..20).for_each(|time| storage.write(&series("up", 0, &[(time, 1.0)])).unwrap());
+    storage.snapshot().ok();
+    let disk = disk.crash(&mut || false);
+    drop(storage);
+
+    let storage = Storage::open(options(&disk)).unwrap();
+    assert_eq!(storage.samples(), 20, "what a snapshot holds was flushed");
+    storage.write(&series("after", 0, &[(1, 1.0)])).unwrap();
+    storage.close().unwrap();
+    drop(storage);
+    let storage = Storage::open(options(&disk)).unwrap();
+    assert_eq!(storage.query(&[Matcher::equal("__name__", "after")], ALL).len(), 1);
+}
+
+#[test]
+fn a_snapshot_that_is_not_as_it_was_written_is_refused_with_its_place() {
+    let (disk, mut told) = (SimDisk::new(), Told::default());
+    let storage = open(&disk, 2);
+    workload(&storage, &mut told, 0);
+    storage.snapshot().unwrap();
+    storage.close().unwrap();
+    drop(storage);
+    let whole = disk.read_file(SNAPSHOT).expect("it is there");
+    let refuses = |bytes: &[u8], what: &str| {
+        let disk = disk.crash(&mut || true);
+        disk.write_file(SNAPSHOT, bytes);
+        match Storage::open(options(&disk, 2)) {
+            Err(StorageError::DamagedSnapshot { path, .. }) => {
+                assert_eq!(path, Path::new(SNAPSHOT), "{what}");
+            }
+            Err(other) => panic!("{what}: {other}"),
+            Ok(_) => panic!("{what}: it opened"),
+        }
+    };
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        refuses(&bytes, &format!("byte {at} flipped"));
+        refuses(&whole[..at], &format!("cut to {at} bytes"));
+    }
+    refuses(&[whole.as_slice(), &[0]].concat(), "a byte too many");
+}
+
+#[test]
+fn a_log_truncated_beyond_its_snapshot_is_refused() {
+    let (disk, mut told) = (SimDisk::new(), Told::default());
+    let storage = open(&disk, 2);
+    workload(&storage, &mut told, 0);
+    storage.snapshot().unwrap();
+    let old = disk.read_file(SNAPSHOT).expect("it is there");
+    workload(&storage, &mut told, 100_000);
+    storage.snapshot().unwrap();
+    storage.close().unwrap();
+    drop(storage);
+    let refuses = |disk: &SimDisk| match Storage::open(options(disk, 2)) {
+        Err(StorageError::SnapshotTooOld { .. }) => {}
+        other => panic!("{:?}", other.map(drop)),
+    };
+    let without = disk.crash(&mut || true);
+    without.remove_file(SNAPSHOT);
+    refuses(&without);
+    let too_old = disk.crash(&mut || true);
+    too_old.write_file(SNAPSHOT, &old);
+    refuses(&too_old);
+}
+
+#[test]
+fn the_limits_on_series_and_samples_refuse_and_say_which() {
+    let disk = SimDisk::new();
+    let storage = Storage::open(options(&disk, 1).series_max(2).samples_max(3)).unwrap();
+    storage.write(&series("up", 0, &[(1, 1.0)])).unwrap();
+    storage.write(&series("up", 1, &[(1, 1.0)])).unwrap();
+    let refused = storage.write(&series("up", 2, &[(1, 1.0)])).unwrap_err();
+    assert!(matches!(refused, WriteError::TooManySeries { max: 2 }), "{refused}");
+    storage.write(&series("up", 1, &[(2, 1.0)])).unwrap();
+    let refused = storage.write(&series("up", 0, &[(2, 1.0)])).unwrap_err();
+    assert!(matches!(refused, WriteError::MemoryFull { max: 3 }), "{refused}");
+    drop(storage);
+    let storage = Storage::open(options(&disk, 1).series_max(1)).unwrap();
+    assert_eq!(storage.series(&[]).len(), 2, "what was acknowledged is there");
+}
+
+#[test]
+fn a_closed_storage_refuses_writes_and_answers_queries() {
+    let disk = SimDisk::new();
+    let storage = open(&disk, 2);
+    let written = series("up", 0, &[(1, 1.0)]);
+    storage.write(&written).unwrap();
+    storage.close().unwrap();
+    let refused = storage.write(&written).unwrap_err();
+    assert!(matches!(refused, WriteError::Refused(Cause::Closed)), "{refused:?}");
+    assert!(matches!(storage.snapshot(), Err(StorageError::ShardFailed)));
+    assert_eq!(storage.query(&[], ALL), [written]);
+}
+
+/// The recorded stream's shape: many threads, each with series of its own,
+/// writing at once, while snapshots are taken.
+#[test]
+fn writers_and_snapshots_do_not_disturb_each_other() {
+    let disk = SimDisk::new();
+    let storage = open(&disk, 4);
+    std::thread::scope(|scope| {
+        for host in 0..8 {
+            let storage = &storage;
+            scope.spawn(move || {
+                for time in 0..200 {
+                    storage.write(&series("up", host, &[(time, time as f64)])).unwrap();
+                }
+            });
+        }
+        (0..5).for_each(|_| assert!(storage.snapshot().is_ok()));
+    });
+    assert_eq!(storage.samples(), 1600);
+    drop(storage);
+    let storage = open(&disk, 4);
+    for found in storage.query(&[], ALL) {
+        assert_eq!(found.samples.len(), 200, "{}", found.labels);
+    }
+}
+
+/// A batch needs those before it back to the segment's first; what needs none
+/// of the lost ones is kept, and the rest is counted.
+#[test]
+fn a_repaired_log_keeps_the_samples_that_do_not_build_on_the_lost_ones() {
+    let disk = SimDisk::with_dir("/db");
+    for life in 0..2 {
+        let storage = open(&disk, 1);
+        for time in life * 10..life * 10 + 10 {
+            storage.write(&series("up", 0, &[(time, 0.5)])).unwrap();
+        }
+        storage.close().unwrap();
+    }
+    let segment = "/db/log/generation-00001/shard-0000/0000000001.wal";
+    let mut bytes = disk.read_file(segment).unwrap();
+    // The fourth frame of records, of which each is about as long.
+    bytes[88 + 24 + 4 * 50] ^= 1;
+    disk.write_file(segment, &bytes);
+    assert!(matches!(Storage::open(options(&disk, 1)), Err(StorageError::Log(_))));
+
+    let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(1);
+    let options = StorageOptions::new(config.on_damage(shardwal::OnDamage::Quarantine));
+    let storage = Storage::open(options).unwrap();
+    let lost = storage.log().recovery().repair.clone().unwrap().lost_sequences();
+    let found = storage.query(&[], i64::MIN..=i64::MAX);
+    let times: Vec<_> = found[0].samples.iter().map(|sample| sample.timestamp_ms).collect();
+    let kept = times.iter().filter(|time| **time < 10).count() as u64;
+    assert_eq!(lost, 1);
+    assert!((1..9).contains(&kept), "{times:?}");
+    assert!((0..10).zip(&times).take(usize::try_from(kept).unwrap()).all(|(a, b)| a == *b));
+    assert!((10..20).all(|time| times.contains(&time)), "the next segment is whole: {times:?}");
+    assert_eq!(kept + lost + storage.lost_batches(), 10);
+    storage.close().unwrap();
+}
