@@ -51,7 +51,7 @@ fn large_shard() -> (TempDir, Vec<PathBuf>) {
         }
     }
     segments.sort();
-    assert!(segments.len() > 16, "{} segments", segments.len());
+    assert!(segments.len() > 8, "{} segments", segments.len());
     (scratch, segments)
 }
 
