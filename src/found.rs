@@ -7,6 +7,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::leftovers;
 use crate::manifest::{Generation, Manifest, is_generation};
+use crate::parallel::{in_parallel, threads_each};
 use crate::purge::{self, PurgeMark};
 use crate::recovery::{Folder, ShardRecovery, Survey, survey};
 use crate::segment::SegmentIdentity;
@@ -86,14 +87,26 @@ pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, Segmen
     manifest.generations.iter().flat_map(of).collect()
 }
 
-/// Reads a shard. Changes nothing.
+/// Reads all shards. Changes nothing.
+pub(crate) fn read_shards(
+    disk: &dyn Disk,
+    dir: &Path,
+    manifest: &Manifest,
+) -> Result<Vec<Found>, OpenError> {
+    let shards = shards_of(dir, manifest);
+    let threads = threads_each(shards.len());
+    in_parallel(&shards, |(dir, identity)| read_shard(disk, dir, identity, threads))
+}
+
+/// Reads a shard, on at most so many threads. Changes nothing.
 pub(crate) fn read_shard(
     disk: &dyn Disk,
     dir: &Path,
     identity: &SegmentIdentity,
+    threads: usize,
 ) -> Result<Found, OpenError> {
     let purge = purge::load(disk, dir, identity)?;
     let folder = Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
-    let survey = survey(disk, &folder)?;
+    let survey = survey(disk, &folder, threads)?;
     Ok(Found { folder, purge, survey })
 }

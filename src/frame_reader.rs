@@ -100,16 +100,18 @@ impl FrameReader {
         if self.at >= self.end {
             return Ok(Err(Stop::End));
         }
-        let Some(header) = self.peek::<FRAME_HEADER_BYTES>()? else {
-            let rest = self.rest()?;
-            let blank = rest.iter().all(|byte| *byte == 0);
+        if !self.reach(FRAME_HEADER_BYTES)? {
+            let blank = self.rest()?.iter().all(|byte| *byte == 0);
             return Ok(Err(if blank {
                 Stop::Blank
             } else {
                 Stop::Bad("a frame's header is cut short")
             }));
+        }
+        let Some(header) = self.chunk[self.skip()..].first_chunk() else {
+            return Ok(Err(Stop::Bad("a frame's header is cut short")));
         };
-        let header = match FrameHeader::parse(&header, self.seed, self.at) {
+        let header = match FrameHeader::parse(header, self.seed, self.at) {
             Found::Header(header) => header,
             Found::Blank => return Ok(Err(Stop::Blank)),
             Found::Bad => {
@@ -121,10 +123,11 @@ impl FrameReader {
         if length > FRAME_BODY_MAX {
             return Ok(Err(Stop::Bad("a frame is longer than any that is written")));
         }
-        let Some(frame) = self.take(FRAME_HEADER_BYTES + length)? else {
+        if !self.reach(FRAME_HEADER_BYTES + length)? {
             return Ok(Err(Stop::Bad("a frame is cut short")));
-        };
-        let body = frame.slice(FRAME_HEADER_BYTES..);
+        }
+        let begin = self.skip() + FRAME_HEADER_BYTES;
+        let body = self.chunk.slice(begin..begin + length);
         if !header.vouches_for(&body, self.seed) {
             return Ok(Err(Stop::Bad("a frame's body does not match its checksum")));
         }
@@ -149,10 +152,6 @@ impl FrameReader {
         Ok(None)
     }
 
-    fn peek<const N: usize>(&mut self) -> io::Result<Option<[u8; N]>> {
-        Ok(self.take(N)?.and_then(|bytes| bytes.first_chunk().copied()))
-    }
-
     /// What is left before the end, which is less than a header.
     fn rest(&mut self) -> io::Result<Bytes> {
         let left = usize::try_from(self.end - self.at).unwrap_or(0);
@@ -162,35 +161,53 @@ impl FrameReader {
         Ok(bytes.into())
     }
 
-    /// `length` bytes from where the next frame begins, `None` past the end.
-    fn take(&mut self, length: usize) -> io::Result<Option<Bytes>> {
-        if length as u64 > self.end - self.at {
-            return Ok(None);
-        }
-        let skip = usize::try_from(self.at - self.chunk_at).unwrap_or(usize::MAX);
-        if skip.saturating_add(length) <= self.chunk.len() {
-            return Ok(Some(self.chunk.slice(skip..skip + length)));
-        }
-        self.refill(length)?;
-        Ok((self.chunk.len() >= length).then(|| self.chunk.slice(..length)))
+    /// Where in the chunk the next frame begins.
+    fn skip(&self) -> usize {
+        usize::try_from(self.at - self.chunk_at).unwrap_or(usize::MAX)
     }
 
-    /// Reads a chunk from where the next frame begins, into the old chunk's
-    /// memory unless somebody still holds a slice of it.
+    /// Sees to it that the chunk holds `length` bytes from where the next frame
+    /// begins; false where they would pass the end.
+    fn reach(&mut self, length: usize) -> io::Result<bool> {
+        if length as u64 > self.end - self.at {
+            return Ok(false);
+        }
+        if self.skip().saturating_add(length) > self.chunk.len() {
+            self.refill(length)?;
+        }
+        Ok(self.chunk.len() - self.skip() >= length)
+    }
+
+    /// Moves what is left of the chunk to the front, and reads on behind it:
+    /// into the old chunk's memory, unless somebody still holds a slice of it.
     fn refill(&mut self, at_least: usize) -> io::Result<()> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let wanted = self.chunk_bytes.max(at_least).min(left);
-        let mut chunk = std::mem::take(&mut self.chunk).try_into_mut().unwrap_or_default();
-        if chunk.capacity() < wanted {
-            chunk = BytesMut::with_capacity(wanted);
-        }
-        chunk.resize(wanted, 0);
-        let read = read_full(self.file.as_ref(), &mut chunk, self.at)?;
-        chunk.truncate(read);
-        self.chunk = chunk.freeze();
+        let (from, chunk) = (self.skip(), std::mem::take(&mut self.chunk));
+        let kept = chunk.len() - from;
+        // Where the read fails, nothing is kept.
         self.chunk_at = self.at;
+        let mut chunk = match chunk.try_into_mut() {
+            Ok(mut own) if own.capacity() >= wanted => {
+                own.copy_within(from.., 0);
+                own
+            }
+            Ok(small) => with_room(&small[from..], wanted),
+            Err(held) => with_room(&held[from..], wanted),
+        };
+        // What stands behind the kept bytes is overwritten: only growth is zeroed.
+        chunk.resize(wanted, 0);
+        let read = read_full(self.file.as_ref(), &mut chunk[kept..], self.at + kept as u64)?;
+        chunk.truncate(kept + read);
+        self.chunk = chunk.freeze();
         Ok(())
     }
+}
+
+fn with_room(bytes: &[u8], wanted: usize) -> BytesMut {
+    let mut chunk = BytesMut::with_capacity(wanted);
+    chunk.extend_from_slice(bytes);
+    chunk
 }
 
 /// Whether a frame holds what its kind should: records as many as its header

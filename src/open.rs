@@ -7,7 +7,7 @@ use crate::config::{Config, Durability, OnDamage};
 use crate::directory::{create_dir, create_dirs, sync_the_way_to, take_lock};
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
-use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
+use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shards};
 use crate::housekeeping::Housekeeping;
 use crate::lane::Lane;
 use crate::leftovers;
@@ -51,9 +51,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let lock = take_lock(disk.as_ref(), dir)?;
     let space = Arc::new(Space::open(&config)?);
     let manifest = load_manifest(disk.as_ref(), dir)?;
-    let mut found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
-        read_shard(disk.as_ref(), dir, identity)
-    })?;
+    let mut found = read_shards(disk.as_ref(), dir, &manifest)?;
     if config.on_damage == OnDamage::Refuse {
         refuse_damage(&found)?;
     }

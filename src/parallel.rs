@@ -1,4 +1,6 @@
 //! One thing done to each of many, on as many threads as there are cores.
+//!
+//! What each thing does in parallel itself shares the cores with the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +13,21 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     run: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
-    let threads = cores().min(items.len());
+    on_threads(cores(), items, run)
+}
+
+/// How many threads each of so many items may have that are done in parallel.
+pub(crate) fn threads_each(items: usize) -> usize {
+    (cores() / items.max(1)).max(1)
+}
+
+/// As [`in_parallel`], on at most so many threads.
+pub(crate) fn on_threads<T: Sync, R: Send, E: Send>(
+    threads: usize,
+    items: &[T],
+    run: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let threads = threads.min(items.len());
     let next = AtomicUsize::new(0);
     let work = || -> Vec<(usize, Result<R, E>)> {
         let mut done = Vec::new();

@@ -8,7 +8,7 @@ use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::error::{OpenError, ReplayError};
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::frame_reader::{FrameReader, is_consistent};
-use crate::parallel::in_parallel;
+use crate::parallel::{in_parallel, threads_each};
 use crate::recovery::{RecoveryReport, Survey};
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::segment::SegmentIdentity;
@@ -46,8 +46,10 @@ impl LogReader {
         let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
         let mut manifest = load()?.ok_or_else(not_a_log)?;
         let found = loop {
-            let found = in_parallel(&shards_of(dir, &manifest), |(dir, identity)| {
-                look(disk.as_ref(), dir, identity)
+            let shards = shards_of(dir, &manifest);
+            let threads = threads_each(shards.len());
+            let found = in_parallel(&shards, |(dir, identity)| {
+                look(disk.as_ref(), dir, identity, threads)
             })?;
             let latest = check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found);
             let Err(stale) = latest else { break found };
@@ -107,10 +109,15 @@ const LOOKS: usize = 16;
 /// superseded. Each look begins after the one before has ended, and what that
 /// one could not read at a place has been written, or marked as gone, by then:
 /// so damage is what two looks in a row find at the same place.
-fn look(disk: &dyn Disk, dir: &Path, identity: &SegmentIdentity) -> Result<Found, OpenError> {
+fn look(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    threads: usize,
+) -> Result<Found, OpenError> {
     let mut last = None;
     for _ in 1..LOOKS {
-        let looked = read_shard(disk, dir, identity);
+        let looked = read_shard(disk, dir, identity, threads);
         let place = match &looked {
             Ok(Found { survey: Survey { damage: Some(damage), .. }, .. }) => {
                 Some((damage.file.clone(), damage.offset))
@@ -131,7 +138,7 @@ fn look(disk: &dyn Disk, dir: &Path, identity: &SegmentIdentity) -> Result<Found
         }
         last = place;
     }
-    read_shard(disk, dir, identity)
+    read_shard(disk, dir, identity, threads)
 }
 
 /// Whether the frame that belongs where reading stopped stands there now. It

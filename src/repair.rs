@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::{create_dirs, sync_the_way_to, take_lock};
 use crate::disk::{Disk, OpenMode, RealDisk, read_full, write_full};
 use crate::error::OpenError;
-use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
-use crate::parallel::in_parallel;
+use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, read_shards};
 use crate::recovery::{RepairReport, Salvage};
 use crate::sync::Arc;
 use crate::trace;
@@ -82,8 +81,7 @@ impl Repair {
 fn read(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, OpenError> {
     let manifest = find_manifest(disk, dir)?;
     let manifest = manifest.ok_or_else(|| OpenError::NotALog { dir: dir.to_path_buf() })?;
-    let found =
-        in_parallel(&shards_of(dir, &manifest), |(dir, identity)| read_shard(disk, dir, identity))?;
+    let found = read_shards(disk, dir, &manifest)?;
     check_manifest_is_latest(disk, dir, &manifest, &found)?;
     Ok(found)
 }
@@ -111,7 +109,7 @@ pub(crate) fn repair(
     for (index, salvage) in plan.shards {
         let shard = &found[index].folder;
         salvage.write(disk, shard)?;
-        found[index] = read_shard(disk, &shard.dir.clone(), &shard.identity.clone())?;
+        found[index] = read_shard(disk, &shard.dir.clone(), &shard.identity.clone(), 1)?;
         refuse_damage(&found[index..=index])?;
     }
     trace::repaired(&report);

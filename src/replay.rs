@@ -21,8 +21,9 @@ use crate::segment_writer::SegmentMeta;
 use crate::sync::cores;
 use crate::trace;
 
-/// A thread's chunk is between these, as the memory limit allows.
-const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(4 << 20);
+/// A thread's chunk is between these, as the memory limit allows. A larger one
+/// reads no faster, and keeps the disk waiting while it is worked through.
+const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(1 << 20);
 
 /// How to replay.
 #[derive(Clone)]
@@ -288,6 +289,7 @@ impl<E: Send> Shared<'_, E> {
         let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
         let mut next = meta.first_sequence;
         let mut reported = 0;
+        let mut handed = ReplayReport::default();
         while next < needed {
             // ORDERING: Relaxed; a hint to stop early.
             if self.stop.load(Ordering::Relaxed) {
@@ -297,7 +299,7 @@ impl<E: Send> Shared<'_, E> {
                 Ok(frame) => {
                     next = base + frame.header.next();
                     if frame.header.kind == FrameKind::Records {
-                        self.run_frame(plan, base, &frame)?;
+                        self.run_frame(plan, base, &frame, &mut handed)?;
                     }
                 }
                 Err(stop) => return Err(changed(plan, &path, frames.at(), next, needed, stop)),
@@ -308,6 +310,9 @@ impl<E: Send> Shared<'_, E> {
             }
         }
         self.report(end - reported);
+        // ORDERING: Relaxed; read after the join.
+        self.records.fetch_add(handed.records, Ordering::Relaxed);
+        self.payload_bytes.fetch_add(handed.payload_bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -332,9 +337,15 @@ impl<E: Send> Shared<'_, E> {
         }
     }
 
-    fn run_frame(&self, plan: &ShardPlan, base: u64, frame: &Frame) -> Result<(), ReplayError<E>> {
+    fn run_frame(
+        &self,
+        plan: &ShardPlan,
+        base: u64,
+        frame: &Frame,
+        handed: &mut ReplayReport,
+    ) -> Result<(), ReplayError<E>> {
         let first = base + u64::from(frame.header.first);
-        let (mut at, mut records, mut payload_bytes) = (0, 0, 0);
+        let mut at = 0;
         for sequence in first..first + u64::from(frame.header.records) {
             let Some((key, range)) = next_record(&frame.body, &mut at) else {
                 let stop = Stop::Bad("a frame contradicts itself");
@@ -350,14 +361,11 @@ impl<E: Send> Shared<'_, E> {
                 sequence,
             };
             let payload = &frame.body[range];
-            records += 1;
-            payload_bytes += payload.len() as u64;
+            handed.records += 1;
+            handed.payload_bytes += payload.len() as u64;
             (self.callback)(&Record { position, key, payload, frame: &frame.body })
                 .map_err(ReplayError::Callback)?;
         }
-        // ORDERING: Relaxed; read after the join.
-        self.records.fetch_add(records, Ordering::Relaxed);
-        self.payload_bytes.fetch_add(payload_bytes, Ordering::Relaxed);
         Ok(())
     }
 

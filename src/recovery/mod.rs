@@ -11,6 +11,7 @@
 
 mod chain;
 mod copy;
+mod reading;
 mod report;
 mod salvage;
 mod settle;

@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, DiskFile, OpenMode, read_full};
+use crate::disk::{Disk, OpenMode, read_full};
 use crate::error::{Damage, OpenError, RESTORE};
-use crate::frame::FrameKind;
-use crate::frame_reader::{FrameReader, Remains, Stop, is_consistent, search_remains};
+use crate::frame_reader::{Remains, Stop, search_remains};
+use crate::parallel::on_threads;
 use crate::purge::GIVEN_UP;
 use crate::recovery::chain::{Chain, Link};
+use crate::recovery::reading::{Reading, Step, steps};
 use crate::recovery::told;
 use crate::recovery::verdict::{Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment_writer::SegmentMeta;
 
-/// Memory of one shard's survey, beside a frame that is larger.
-const CHUNK_BYTES: usize = 1 << 20;
+/// A thread that has less to read than this costs more than it saves.
+const THREAD_BYTES: u64 = 8 << 20;
 
 /// A shard's folder and what it should hold.
 #[derive(Clone, Debug)]
@@ -84,17 +85,24 @@ impl Survey {
     }
 }
 
-/// Reads a shard's folder, from the disk rather than from the cache.
-pub(crate) fn survey(disk: &dyn Disk, folder: &Folder) -> Result<Survey, OpenError> {
+/// Reads a shard's folder, from the disk rather than from the cache, on at most
+/// so many threads.
+pub(crate) fn survey(
+    disk: &dyn Disk,
+    folder: &Folder,
+    threads: usize,
+) -> Result<Survey, OpenError> {
     let chain = Chain::read(disk, folder)?;
     let mut surveyor = Surveyor { disk, folder, survey: Survey::default(), broken: None };
     surveyor.survey.highest_number = chain.highest_number;
     surveyor.survey.superfluous = chain.superfluous.clone();
-    surveyor.survey.next_sequence =
-        chain.links.first().map_or(0, |link| link.header.first_sequence);
-    for (index, link) in chain.links.iter().enumerate() {
-        let successor = chain.links.get(index + 1);
-        surveyor.read_segment(link, successor)?;
+    let steps = steps(&chain.links);
+    let ends = steps.iter().map(|step| step.link.header.predecessor.end);
+    let worth = ends.fold(0, u64::saturating_add) / THREAD_BYTES;
+    let threads = threads.min(usize::try_from(worth).unwrap_or(usize::MAX)).max(1);
+    let readings = on_threads(threads, &steps, |step| Reading::read(disk, folder, step))?;
+    for (step, reading) in steps.iter().zip(readings) {
+        surveyor.add(step, &reading)?;
     }
     surveyor.judge(&chain)
 }
@@ -124,105 +132,55 @@ struct Broken {
 }
 
 impl Surveyor<'_> {
-    fn read_segment(&mut self, link: &Link, successor: Option<&Link>) -> Result<(), OpenError> {
-        let number = link.header.identity.number;
-        let path = self.folder.path(number);
-        let io = |doing| OpenError::io(doing, &path);
-        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
-        file.drop_cache();
-        let bytes = file.len().map_err(io("reading the size of"))?;
+    /// Adds a segment to those before it; behind the first place where reading
+    /// stopped short nothing counts but what later frames say was durable.
+    fn add(&mut self, step: &Step<'_>, read: &Reading) -> Result<(), OpenError> {
         if self.broken.is_some() {
-            return self.read_past_the_break(
-                link,
-                file.as_ref(),
-                SEGMENT_HEADER_BYTES as u64,
-                bytes,
-            );
+            return self.read_past_the_break(step.link, SEGMENT_HEADER_BYTES as u64, read.bytes);
         }
-        let end = successor.map_or(bytes, |link| link.header.predecessor.end.min(bytes));
-        let seed = self.folder.seed(number);
-        let mut frames =
-            FrameReader::new(file, seed, SEGMENT_HEADER_BYTES as u64, end, CHUNK_BYTES);
-        let first_sequence = self.survey.next_sequence.max(link.header.first_sequence);
-        self.survey.next_sequence = first_sequence;
-        let (stop, records_end) = self.read_frames(&mut frames, link).map_err(io("reading"))?;
-        let at = frames.at();
-        self.survey.links.push(link.clone());
-        self.survey.bytes += at;
+        let number = step.link.header.identity.number;
+        self.survey.next_sequence = read.next_sequence;
+        self.survey.durable_below = self.survey.durable_below.max(read.durable_below);
+        self.survey.records += read.records;
+        self.survey.gap_sequences += read.gap_sequences;
+        self.survey.links.push(step.link.clone());
+        self.survey.bytes += read.at;
         self.survey.segments.push(SegmentMeta {
             number,
-            first_sequence,
-            next_sequence: Some(self.survey.next_sequence),
-            end: records_end,
+            first_sequence: step.from,
+            next_sequence: Some(read.next_sequence),
+            end: read.records_end,
             durable: true,
         });
         // The sequence decides, not the offset: what lies behind the last
         // record is a seal, which was perhaps never synced.
-        let agrees = successor
-            .is_some_and(|link| link.header.predecessor.next_sequence == self.survey.next_sequence);
-        if agrees && !matches!(stop, Stop::UnknownKind(_)) {
+        let predecessor = step.successor.map(|link| link.header.predecessor);
+        let agrees = predecessor.is_some_and(|it| it.next_sequence == read.next_sequence);
+        if agrees && !matches!(read.stop, Stop::UnknownKind(_)) {
             return Ok(());
         }
         self.broken = Some(Broken {
-            stop,
+            stop: read.stop,
             number,
-            offset: at,
-            successor_end: successor.map(|link| link.header.predecessor.end),
+            offset: read.at,
+            successor_end: predecessor.map(|it| it.end),
             agrees,
-            file_end: bytes,
+            file_end: read.bytes,
             remains: 0,
             mark: 0,
             next: 0,
         });
-        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
-        self.read_past_the_break(link, file.as_ref(), at, bytes)
-    }
-
-    /// Reads until it stops: why, and where the last record ends.
-    fn read_frames(
-        &mut self,
-        frames: &mut FrameReader,
-        link: &Link,
-    ) -> std::io::Result<(Stop, u64)> {
-        let base = link.header.first_sequence;
-        let mut records_end = frames.at();
-        loop {
-            let frame = match frames.next()? {
-                Ok(frame) => frame,
-                Err(stop) => return Ok((stop, records_end)),
-            };
-            let first = base + u64::from(frame.header.first);
-            if first < self.survey.next_sequence || !is_consistent(&frame) {
-                frames.back_to(frame.offset);
-                let stop = Stop::Bad("a frame contradicts the frames before it, or itself");
-                return Ok((stop, records_end));
-            }
-            if frame.header.kind.moves_on() {
-                if frame.header.kind == FrameKind::Gap {
-                    let from = self.survey.next_sequence.max(self.folder.purged_below);
-                    self.survey.gap_sequences += first.saturating_sub(from);
-                }
-                self.survey.next_sequence = base + frame.header.next();
-                self.survey.records += u64::from(frame.header.records);
-                records_end = frames.at();
-            }
-            let mark = frame.header.mark().map_or(0, |mark| absolute(base, mark));
-            self.survey.durable_below = self.survey.durable_below.max(mark);
-        }
+        self.read_past_the_break(step.link, read.at, read.bytes)
     }
 
     /// Looks for what later frames say was durable.
-    fn read_past_the_break(
-        &mut self,
-        link: &Link,
-        file: &dyn DiskFile,
-        from: u64,
-        end: u64,
-    ) -> Result<(), OpenError> {
+    fn read_past_the_break(&mut self, link: &Link, from: u64, end: u64) -> Result<(), OpenError> {
         let number = link.header.identity.number;
         let path = self.folder.path(number);
-        let remains = search_remains(file, self.folder.seed(number), from, end)
-            .map_err(OpenError::io("reading", &path))?;
+        let io = |doing| OpenError::io(doing, &path);
+        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        let remains = search_remains(file.as_ref(), self.folder.seed(number), from, end)
+            .map_err(io("reading"))?;
         let base = link.header.first_sequence;
         self.survey.torn_bytes += remains.bytes;
         if let Some(broken) = &mut self.broken {

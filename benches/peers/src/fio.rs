@@ -1,6 +1,6 @@
 //! What fio says of the disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::figures::Row;
@@ -26,6 +26,22 @@ pub fn measure(dir: &Path, round: usize, seconds: f64) -> Vec<Row> {
         rows.push(row("208 KiB records/s", bytes / (PAYLOAD_BYTES + 8 + 4) as f64));
     }
     rows
+}
+
+/// How often a second fio can read all of these files, one after the other, as
+/// its sequential read goes at best: buffered, with the kernel's read-ahead.
+pub fn read(files: &[PathBuf]) -> Option<f64> {
+    let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let bytes: u64 = files.iter().map(|file| file.metadata().map_or(0, |file| file.len())).sum();
+    let output = Command::new("fio")
+        .args(["--name=read", "--ioengine=psync", "--rw=read", "--bs=1M", "--readonly"])
+        .args(["--file_service_type=sequential", "--output-format=json"])
+        .arg(format!("--filename={}", names.join(":")))
+        .output()
+        .ok()?;
+    let report = String::from_utf8_lossy(&output.stdout);
+    let report: serde_json::Value = serde_json::from_str(&report[report.find('{')?..]).ok()?;
+    Some(report["jobs"][0]["read"]["bw_bytes"].as_f64()? / bytes as f64)
 }
 
 /// What eight threads with a batch of 100 each fill a commit with.

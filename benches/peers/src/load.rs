@@ -1,7 +1,7 @@
 //! One run: a peer in an empty directory, threads that append for so long, and
 //! a replay that must find exactly what was acknowledged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
@@ -233,9 +233,58 @@ pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
     settle(dir);
 }
 
+/// When a replay's files are dropped from the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cold {
+    /// Never.
+    No,
+    /// Before the log is opened.
+    BeforeOpening,
+    /// Once it is open.
+    OnceOpen,
+}
+
+/// The files of a log that hold something, in the order of their names.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_path_buf()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).expect("the folder can be listed") {
+            let path = entry.expect("the folder can be listed").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.metadata().is_ok_and(|file| file.len() > 0) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Writes the log's files to the disk, and drops them from the page cache.
+pub fn drop_cache(dir: &Path) {
+    settle(dir);
+    for path in files(dir) {
+        let file = std::fs::File::open(path).expect("the file is there");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+            .expect("the file is a file");
+    }
+}
+
+/// Reads the log's files into the page cache.
+pub fn warm(dir: &Path) {
+    for path in files(dir) {
+        let mut file = std::fs::File::open(path).expect("the file is there");
+        std::io::copy(&mut file, &mut std::io::sink()).expect("the file can be read");
+    }
+}
+
 /// Replays a log of so many records and looks at each key. Records a second
 /// from when the log is open, and from before it is opened.
-pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64) -> [f64; 2] {
+pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64, cold: Cold) -> [f64; 2] {
+    if cold == Cold::BeforeOpening {
+        drop_cache(dir);
+    }
     let began = Instant::now();
     let opened = OnceLock::new();
     // Two threads at most find at once: each its own cache line.
@@ -246,7 +295,12 @@ pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64) -> [f64; 2] 
         lanes[lane()].0.fetch_add(u64::from(count_of(key) < records), Ordering::Relaxed);
     });
     (kind.replay)(dir, shards, look, &|| {
-        opened.get_or_init(Instant::now);
+        opened.get_or_init(|| {
+            if cold == Cold::OnceOpen {
+                drop_cache(dir);
+            }
+            Instant::now()
+        });
     });
     let ended = Instant::now();
     let found: u64 = found.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum();

@@ -22,7 +22,9 @@ use std::time::Duration;
 use figures::{FAILED, Row};
 use peer::{KINDS, Kind};
 use tempfile::TempDir;
-use workload::{OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload};
+use workload::{
+    COLD, COLD_WITH_OPEN, FIO_READ, OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload,
+};
 
 /// A run during which others used more of the machine's CPU is made again, as
 /// often as `--tries` allows; the least disturbed counts, for all peers alike.
@@ -129,12 +131,17 @@ fn main() {
 fn entries(arguments: &Arguments) -> Vec<Entry> {
     let mut entries = Vec::new();
     for workload in WORKLOADS.iter().filter(|one| one.id.contains(&arguments.workload)) {
-        for kind in KINDS.iter().filter(|kind| kind.name.contains(&arguments.peer)) {
+        for kind in KINDS.iter().filter(|kind| named(kind, &arguments.peer)) {
             let entry = |shards| Entry { kind, shards, workload, filled: None };
             entries.extend(workload.shards(kind).into_iter().map(entry));
         }
     }
     entries
+}
+
+/// Whether the name holds the text, or one of several with a bar between.
+fn named(kind: &Kind, text: &str) -> bool {
+    text.split('|').any(|text| kind.name.contains(text))
 }
 
 /// One run; what panics or does not verify is a failure, and has no figure.
@@ -145,10 +152,32 @@ fn run(entry: &mut Entry, round: usize, arguments: &Arguments, dir: &Path) -> Ve
     let measured = measured.unwrap_or_else(|_| vec![(FAILED, 1.0)]);
     eprintln!("{round} {workload} {peer} {shards}: {measured:?}");
     let row = |(metric, value): (&str, f64)| {
+        let peer = if metric == FIO_READ { "fio" } else { peer };
         let (workload, peer) = (workload.to_owned(), peer.to_owned());
         Row { round, workload, peer, shards, metric: metric.to_owned(), value }
     };
     measured.into_iter().map(row).collect()
+}
+
+/// Warm, then cold twice: a log that reads all of itself when it is opened has
+/// what it replays in the cache again.
+fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64) -> Vec<(&'static str, f64)> {
+    load::warm(dir);
+    let [reading, with_open] = load::replay(kind, shards, dir, records, load::Cold::No);
+    let [cold, _] = load::replay(kind, shards, dir, records, load::Cold::OnceOpen);
+    let [_, cold_with_open] = load::replay(kind, shards, dir, records, load::Cold::BeforeOpening);
+    let mut figures = vec![
+        (RATE, reading),
+        (WITH_OPEN, with_open),
+        (COLD, cold),
+        (COLD_WITH_OPEN, cold_with_open),
+    ];
+    if kind.name == peer::KINDS[0].name {
+        load::drop_cache(dir);
+        let read = fio::read(&load::files(dir));
+        figures.extend(read.map(|share| (FIO_READ, share * records as f64)));
+    }
+    figures
 }
 
 fn measure(entry: &mut Entry, arguments: &Arguments, dir: &Path) -> Vec<(&'static str, f64)> {
@@ -158,11 +187,10 @@ fn measure(entry: &mut Entry, arguments: &Arguments, dir: &Path) -> Vec<(&'stati
         let filled = filled.get_or_insert_with(|| {
             let filled = scratch(dir);
             load::fill(kind, *shards, filled.path(), records);
-            load::replay(kind, *shards, filled.path(), records);
+            load::replay(kind, *shards, filled.path(), records, load::Cold::No);
             filled
         });
-        let [reading, with_open] = load::replay(kind, *shards, filled.path(), records);
-        return vec![(RATE, reading), (WITH_OPEN, with_open)];
+        return replay(kind, *shards, filled.path(), records);
     };
     let elapsed = Duration::from_secs_f64(arguments.seconds);
     let once = || load::run(kind, *shards, load, scratch(dir).path(), elapsed);

@@ -34,7 +34,7 @@ const fn micros(title: &'static str, workload: &'static str, metric: &'static st
     Panel { metric, unit: " us", less_is_better: true, ..rate(title, workload) }
 }
 
-const PANELS: [Panel; 12] = [
+const PANELS: [Panel; 14] = [
     rate("Sync, 64 threads waiting", "sync-64-waiting"),
     Panel { shards: Some(16), ..rate("Sync, 64 threads waiting, 16 shards", "sync-64-waiting") },
     micros("P99 of these, less is better", "sync-64-waiting", "p99_us"),
@@ -46,6 +46,11 @@ const PANELS: [Panel; 12] = [
     rate("Os, 64 threads, fire and forget", "os-64-forgetting"),
     rate("Replay, warm, once it is open", "replay"),
     Panel { metric: "with_open_per_second", ..rate("Replay, warm, opening included", "replay") },
+    Panel { metric: "cold_per_second", ..rate("Replay, cold, once it is open", "replay") },
+    Panel {
+        metric: "cold_with_open_per_second",
+        ..rate("Replay, cold, opening included", "replay")
+    },
     micros("P99 of Os, 64 threads waiting, less is better", "os-64-waiting", "p99_us"),
 ];
 

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use crate::figures::{FAILED, Row, Standing, standings};
 use crate::machine_words::short;
 use crate::peer::KINDS;
-use crate::workload::{Against, P50, P99, RATE, TARGETS, Target, WITH_OPEN, WORKLOADS};
+use crate::workload::{
+    Against, COLD, COLD_WITH_OPEN, FIO_READ, P50, P99, RATE, TARGETS, Target, WITH_OPEN, WORKLOADS,
+    is_rate,
+};
 
 const OURS: &str = "shardwal";
 
@@ -16,7 +19,7 @@ fn promises_less(peer: &str) -> &'static str {
 /// The best of those that the test lets through, and have the shards asked for.
 fn best(rows: &[Row], target: &Target, test: impl Fn(&str) -> bool) -> Option<Standing> {
     let mut standings = standings(rows, target.workload, target.metric);
-    if target.metric != RATE {
+    if !is_rate(target.metric) {
         standings.reverse();
     }
     let fits = |standing: &Standing| target.shards.is_none_or(|shards| shards == standing.shards);
@@ -33,6 +36,7 @@ fn rival(rows: &[Row], target: &Target) -> Option<Standing> {
         }
         Against::Named(name) => best(rows, target, |peer| peer.contains(name)),
         Against::Fio(figure) => standings(rows, "fio", figure).into_iter().next(),
+        Against::FioRead => standings(rows, target.workload, FIO_READ).into_iter().next(),
     }
 }
 
@@ -45,7 +49,7 @@ fn targets(rows: &[Row], out: &mut String) {
         let found = best(rows, target, |peer| peer == OURS).zip(rival(rows, target));
         let Some((ours, theirs)) = found else { continue };
         let ratio = ours.spread.median / theirs.spread.median;
-        let (sign, met) = if target.metric == RATE {
+        let (sign, met) = if is_rate(target.metric) {
             (">=", ratio >= target.times)
         } else {
             ("<=", ratio <= target.times)
@@ -59,7 +63,7 @@ fn targets(rows: &[Row], out: &mut String) {
             "**missed**"
         };
         let asked = if asked { "-".into() } else { format!("{sign} {}", target.times) };
-        let (title, unit) = (target.title, if target.metric == RATE { "/s" } else { " us" });
+        let (title, unit) = (target.title, if is_rate(target.metric) { "/s" } else { " us" });
         let of = |standing: &Standing| {
             format!("{}{unit} ({})", short(standing.spread.median), standing.shards)
         };
@@ -83,7 +87,12 @@ fn workload(rows: &[Row], id: &str, metric: &str, out: &mut String) {
         let all = standings(rows, id, metric).into_iter();
         all.into_iter().find(|one| one.peer == peer && one.shards == shards)
     };
-    let opened = if metric == WITH_OPEN { ", opening included" } else { "" };
+    let opened = match metric {
+        WITH_OPEN => ", opening included",
+        COLD => ", cold",
+        COLD_WITH_OPEN => ", cold, opening included",
+        _ => "",
+    };
     writeln!(out, "\n### {id}{opened}\n\n| | shards | records/s | range | P50 us | P99 us | |\n|---|---|---|---|---|---|---|")
         .expect("a string takes a line");
     for Standing { peer, shards, spread } in rates {
@@ -126,8 +135,9 @@ pub fn markdown(head: &[String], rows: &[Row]) -> String {
     out.push('\n');
     targets(rows, &mut out);
     for one in WORKLOADS {
-        workload(rows, one.id, RATE, &mut out);
-        workload(rows, one.id, WITH_OPEN, &mut out);
+        for metric in [RATE, WITH_OPEN, COLD, COLD_WITH_OPEN] {
+            workload(rows, one.id, metric, &mut out);
+        }
     }
     let failed: Vec<_> = rows.iter().filter(|row| row.metric == FAILED).collect();
     if !failed.is_empty() {

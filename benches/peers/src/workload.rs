@@ -76,6 +76,19 @@ pub const RATE: &str = "per_second";
 /// Records a second of a replay, opening and recovery included; `RATE` is from
 /// when the log is open.
 pub const WITH_OPEN: &str = "with_open_per_second";
+/// From when the log is open, its files dropped from the page cache just then.
+pub const COLD: &str = "cold_per_second";
+/// Opening included, the files dropped before it.
+pub const COLD_WITH_OPEN: &str = "cold_with_open_per_second";
+/// What fio reads of shardwal's own files, one after the other, out of the page
+/// cache, as records a second: of the `replay` workload, by the peer `fio`.
+pub const FIO_READ: &str = "read_per_second";
+
+/// Whether more of it is better.
+pub fn is_rate(metric: &str) -> bool {
+    metric.ends_with("per_second")
+}
+
 /// The share of the machine's CPU that others used meanwhile.
 pub const OTHERS: &str = "others_cpu";
 /// The median of what an append or a batch took.
@@ -92,6 +105,8 @@ pub enum Against {
     Named(&'static str),
     /// fio, by the name of its figure.
     Fio(&'static str),
+    /// fio reading the very files that were replayed.
+    FioRead,
 }
 
 /// A row of the table of targets.
@@ -118,6 +133,12 @@ const fn target(
     times: f64,
 ) -> Target {
     Target { title, workload, metric: RATE, shards: None, against, times }
+}
+
+impl Target {
+    const fn of(self, metric: &'static str) -> Self {
+        Self { metric, ..self }
+    }
 }
 
 /// The table; at one shard nothing is asked, and 1 stands.
@@ -165,6 +186,24 @@ pub const TARGETS: &[Target] = &[
     ),
     target("replay, warm", "replay", Against::Named("writeahead"), 2.0),
     target("replay, warm, a plain reader", "replay", Against::Named("one mutex"), 1.2),
+    target("replay, cold", "replay", Against::FioRead, 0.9).of(COLD),
+    target("replay, warm, opening included", "replay", Against::Named("writeahead"), 2.0)
+        .of(WITH_OPEN),
+    target(
+        "replay, warm, opening included, a plain reader",
+        "replay",
+        Against::Named("one mutex"),
+        1.2,
+    )
+    .of(WITH_OPEN),
+    target("replay, cold, opening included", "replay", Against::FioRead, 0.9).of(COLD_WITH_OPEN),
+    target(
+        "replay, cold, opening included, a plain reader (no target)",
+        "replay",
+        Against::Named("one mutex"),
+        1.0,
+    )
+    .of(COLD_WITH_OPEN),
     Target {
         metric: P99,
         ..target("P99 at 64 threads, `Sync`", "sync-64-waiting", Against::Best, 0.8)

@@ -1,0 +1,114 @@
+//! What one segment of a chain holds, read from the disk by itself, so that a
+//! shard's segments can be read at the same time. What they mean together is
+//! for [`crate::recovery::survey`].
+
+use std::io;
+
+use crate::disk::{Disk, OpenMode};
+use crate::error::OpenError;
+use crate::frame::FrameKind;
+use crate::frame_reader::{FrameReader, Stop, is_consistent};
+use crate::recovery::chain::Link;
+use crate::recovery::survey::{Folder, absolute};
+use crate::segment::SEGMENT_HEADER_BYTES;
+
+/// Memory of one thread that reads, beside a frame that is larger.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A segment of the chain, and the one behind it.
+pub(crate) struct Step<'a> {
+    pub(crate) link: &'a Link,
+    pub(crate) successor: Option<&'a Link>,
+    /// The next sequence where it begins, if what stands before it ends where
+    /// this segment's header says.
+    pub(crate) from: u64,
+}
+
+/// The chain's segments, oldest first.
+pub(crate) fn steps(links: &[Link]) -> Vec<Step<'_>> {
+    let step = |index: usize| {
+        let link = &links[index];
+        let before = if index == 0 { 0 } else { link.header.predecessor.next_sequence };
+        Step { link, successor: links.get(index + 1), from: link.header.first_sequence.max(before) }
+    };
+    (0..links.len()).map(step).collect()
+}
+
+/// What a segment holds, read by itself: it counts if what stands before it was
+/// read to the end that its header says.
+pub(crate) struct Reading {
+    /// Why reading stopped, and where.
+    pub(crate) stop: Stop,
+    pub(crate) at: u64,
+    /// Where the last record ends.
+    pub(crate) records_end: u64,
+    /// The file's length.
+    pub(crate) bytes: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) durable_below: u64,
+    pub(crate) records: u64,
+    pub(crate) gap_sequences: u64,
+}
+
+impl Reading {
+    pub(crate) fn read(
+        disk: &dyn Disk,
+        folder: &Folder,
+        step: &Step<'_>,
+    ) -> Result<Self, OpenError> {
+        let number = step.link.header.identity.number;
+        let path = folder.path(number);
+        let io = |doing| OpenError::io(doing, &path);
+        let file = disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        file.drop_cache();
+        let bytes = file.len().map_err(io("reading the size of"))?;
+        let end = step.successor.map_or(bytes, |link| link.header.predecessor.end.min(bytes));
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let mut frames = FrameReader::new(file, folder.seed(number), start, end, CHUNK_BYTES);
+        let mut reading = Self {
+            stop: Stop::End,
+            at: start,
+            records_end: start,
+            bytes,
+            next_sequence: step.from,
+            durable_below: 0,
+            records: 0,
+            gap_sequences: 0,
+        };
+        let read = reading.read_frames(&mut frames, folder, step.link.header.first_sequence);
+        reading.stop = read.map_err(io("reading"))?;
+        reading.at = frames.at();
+        Ok(reading)
+    }
+
+    /// Reads until it stops: why.
+    fn read_frames(
+        &mut self,
+        frames: &mut FrameReader,
+        folder: &Folder,
+        base: u64,
+    ) -> io::Result<Stop> {
+        loop {
+            let frame = match frames.next()? {
+                Ok(frame) => frame,
+                Err(stop) => return Ok(stop),
+            };
+            let first = base + u64::from(frame.header.first);
+            if first < self.next_sequence || !is_consistent(&frame) {
+                frames.back_to(frame.offset);
+                return Ok(Stop::Bad("a frame contradicts the frames before it, or itself"));
+            }
+            if frame.header.kind.moves_on() {
+                if frame.header.kind == FrameKind::Gap {
+                    let from = self.next_sequence.max(folder.purged_below);
+                    self.gap_sequences += first.saturating_sub(from);
+                }
+                self.next_sequence = base + frame.header.next();
+                self.records += u64::from(frame.header.records);
+                self.records_end = frames.at();
+            }
+            let mark = frame.header.mark().map_or(0, |mark| absolute(base, mark));
+            self.durable_below = self.durable_below.max(mark);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A shard of many segments, large enough to be read by several threads at once:
+//! what they found counts as if one had read it, up to the first damage.
+//!
+//! Holds R1 REPLAY (ARCHITECTURE.md).
+
+use std::convert::Infallible;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use shardwal::{Config, Durability, LogReader, ReplayOptions, ShardedWal};
+use tempfile::TempDir;
+
+const RECORD_BYTES: usize = 10_000;
+const RECORDS: u64 = 4_000;
+const SEGMENT_BYTES: u64 = 2 << 20;
+
+fn payload(number: u64) -> Bytes {
+    let mut bytes = vec![number.to_le_bytes()[0]; RECORD_BYTES];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes.into()
+}
+
+fn config(dir: &Path) -> Config {
+    Config::new(dir).shards(1).segment_bytes(SEGMENT_BYTES).durability(Durability::Os)
+}
+
+/// A log of one shard, closed, and its segments that hold records, oldest first.
+fn large_shard() -> (TempDir, Vec<PathBuf>) {
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let log = ShardedWal::open(config(&scratch.path().join("log"))).unwrap();
+    for number in 0..RECORDS {
+        drop(log.append(1, payload(number)));
+    }
+    log.close().unwrap();
+    let folder = scratch.path().join("log");
+    let mut segments = Vec::new();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|name| name == "wal")
+                && path.metadata().unwrap().len() > 0
+            {
+                segments.push(path);
+            }
+        }
+    }
+    segments.sort();
+    assert!(segments.len() > 8, "{} segments", segments.len());
+    (scratch, segments)
+}
+
+/// How many records a reader hands out, each as it was appended, in order.
+fn replayed(reader: &LogReader) -> u64 {
+    let kept: Mutex<Vec<Bytes>> = Mutex::default();
+    let options = ReplayOptions::default().memory_bytes(0);
+    let replay = reader.replay(options, |record| {
+        // What is kept holds its chunk: the next one is read into other memory.
+        kept.lock().unwrap().push(record.to_bytes());
+        Ok::<_, Infallible>(())
+    });
+    let kept = kept.into_inner().unwrap();
+    assert_eq!(replay.unwrap().records, kept.len() as u64);
+    for (number, bytes) in (0..).zip(&kept) {
+        assert!(*bytes == payload(number), "record {number} differs");
+    }
+    kept.len() as u64
+}
+
+#[test]
+fn a_shard_of_many_segments_is_read_whole() {
+    let (scratch, segments) = large_shard();
+    let reader = LogReader::open(scratch.path().join("log")).unwrap();
+    let shard = &reader.report().shards[0];
+    assert_eq!((shard.records, shard.next_sequence), (RECORDS, RECORDS));
+    assert_eq!((shard.segments, shard.torn_bytes), (segments.len() as u64, 0));
+    assert!(shard.damage.is_none());
+    assert_eq!(replayed(&reader), RECORDS);
+}
+
+#[test]
+fn of_a_shard_of_many_segments_nothing_counts_behind_the_first_damage() {
+    let (scratch, segments) = large_shard();
+    let place = SEGMENT_BYTES / 2;
+    // The later one is found by another thread, and may be found first.
+    for damaged in [segments.len() - 2, segments.len() / 2] {
+        let file = OpenOptions::new().read(true).write(true).open(&segments[damaged]).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, place).unwrap();
+        file.write_all_at(&[!byte[0]], place).unwrap();
+        file.sync_all().unwrap();
+        let reader = LogReader::open(scratch.path().join("log")).unwrap();
+        let shard = &reader.report().shards[0];
+        let damage = shard.damage.as_ref().expect("a record that was durable is gone");
+        assert_eq!(damage.file, segments[damaged]);
+        assert!(damage.offset <= place);
+        let durable = damage.first_sequence;
+        assert!(durable > 0 && durable < RECORDS);
+        assert_eq!((shard.records, shard.next_sequence), (durable, durable));
+        assert_eq!(shard.durable_below, RECORDS, "what stands behind it says so");
+        assert_eq!(replayed(&reader), durable);
+    }
+}
+
+#[test]
+fn a_shard_of_many_segments_goes_on_behind_them() {
+    let (scratch, segments) = large_shard();
+    let log = ShardedWal::open(config(&scratch.path().join("log"))).unwrap();
+    assert_eq!(log.recovery().shards[0].records, RECORDS);
+    assert_eq!(log.recovery().shards[0].copied_records, 0);
+    log.append(1, payload(RECORDS)).wait().unwrap();
+    log.close().unwrap();
+    let reader = LogReader::open(scratch.path().join("log")).unwrap();
+    assert_eq!(reader.report().shards[0].segments, segments.len() as u64 + 1);
+    assert_eq!(replayed(&reader), RECORDS + 1);
+}
