@@ -10,8 +10,8 @@ use super::rig::{
 };
 use super::{TaskThread, check};
 use crate::disk::sim::{Call, Fault, FaultKind};
+use crate::lane::Lane;
 use crate::progress::Answer;
-use crate::writer::Lane;
 
 /// `Durability::Os`.
 const UNSYNCED: Shape = Shape { queue: 2, sync: false, segment_bytes: ROOMY };

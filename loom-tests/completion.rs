@@ -15,6 +15,11 @@ fn progress() -> Arc<Progress> {
     Arc::new(Progress::new())
 }
 
+fn acknowledge(progress: &Progress, end: u64) {
+    progress.acknowledge(end);
+    progress.wake_answered();
+}
+
 fn wait(progress: &Progress, ticket: u64) -> Answer {
     progress.wait(ticket, None).expect("there was no deadline")
 }
@@ -43,8 +48,8 @@ fn resolve_races_wait() {
                 assert!(progress.acknowledged() > ticket, "C1 ONCE");
             });
         }
-        progress.acknowledge(1);
-        progress.acknowledge(2);
+        acknowledge(&progress, 1);
+        acknowledge(&progress, 2);
     });
 }
 
@@ -64,7 +69,7 @@ fn the_answer_shows_what_came_before_it() {
         }
         // SAFETY: nobody reads before the answer; loom checks it.
         written.with_mut(|cell| unsafe { *cell = 1 });
-        progress.acknowledge(1);
+        acknowledge(&progress, 1);
     });
 }
 
@@ -78,8 +83,8 @@ fn resolve_races_poll() {
             assert!(matches!(poll_until_answered(&one, 1), Answer::Acknowledged));
         });
         thread::spawn(move || assert!(matches!(wait(&other, 0), Answer::Acknowledged)));
-        progress.acknowledge(1);
-        progress.acknowledge(2);
+        acknowledge(&progress, 1);
+        acknowledge(&progress, 2);
     });
 }
 
@@ -90,7 +95,7 @@ fn a_later_waker_is_woken() {
     check("a_later_waker_is_woken", 3, || {
         let progress = progress();
         let resolving = progress.clone();
-        let resolving = thread::spawn(move || resolving.acknowledge(1));
+        let resolving = thread::spawn(move || acknowledge(&resolving, 1));
         let (first, second) = (TaskThread::new(), TaskThread::new());
         let mut enrolled = None;
         let waker = Waker::from(first);
@@ -124,7 +129,7 @@ fn an_abandoned_wait_harms_nobody() {
             drop(waiting.wait(0, Some(Instant::now())));
             assert!(matches!(wait(&waiting, 0), Answer::Acknowledged));
         });
-        progress.acknowledge(1);
+        acknowledge(&progress, 1);
         waiting.join().expect("it was answered");
     });
 }
@@ -149,7 +154,7 @@ fn refuse_races_wait() {
             });
         }
         progress.refuse(0, 1, no_room());
-        progress.acknowledge(2);
+        acknowledge(&progress, 2);
     });
 }
 
@@ -167,7 +172,7 @@ fn fail_races_wait() {
                 Answer::NotWritten(_) => assert_eq!(ticket, 2, "C1 ONCE"),
             })
         });
-        progress.acknowledge(1);
+        acknowledge(&progress, 1);
         progress.mark_synced(2);
         progress.fail(2, Cause::WriterPanicked);
         for waiting in waiting {
@@ -192,7 +197,7 @@ fn an_acknowledgement_outlives_a_failure() {
             }
         });
         thread::spawn(move || barrier.wait_synced(1).expect_err("nothing was synced"));
-        progress.acknowledge(1);
+        acknowledge(&progress, 1);
         progress.fail(1, Cause::WriterPanicked);
         assert!(matches!(progress.answer(0), Some(Answer::Acknowledged)), "C1 ONCE");
     });

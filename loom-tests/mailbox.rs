@@ -5,27 +5,35 @@ use std::task::{Context, Waker};
 
 use loom::thread::{self, JoinHandle};
 
-use super::{TaskThread, check};
+use super::{TaskThread, check, wait};
 use crate::mailbox::{Mailbox, Receiver, Work};
 use crate::sync::Arc;
 
 /// No bound in bytes.
 const ANY: u64 = u64::MAX;
 
-/// Receives until `count` values are there, and checks that their tickets are
-/// dense from 0.
-fn receive<T>(receiver: &mut Receiver<T>, count: usize) -> Vec<T> {
+/// Puts a value into its slot.
+fn put(value: u64) -> impl FnOnce(u64, &mut u64) {
+    move |_, slot| *slot = value
+}
+
+/// Receives until `count` values are there, counting down `live`, and checks
+/// that their tickets are dense from 0.
+fn receive(
+    mailbox: &Mailbox<u64>,
+    receiver: &mut Receiver<u64>,
+    count: usize,
+    live: &AtomicU64,
+) -> Vec<u64> {
     let mut values = Vec::new();
     while values.len() < count {
-        assert_eq!(receiver.wait(), Work::Values, "there is nothing else to do");
-        receiver.drain(
-            |_| 0,
-            |ticket, value| {
-                assert_eq!(ticket, values.len() as u64, "Q2 ORDER: tickets come in order");
-                values.push(value);
-                true
-            },
-        );
+        assert_eq!(wait(mailbox, receiver), Work::Values, "there is nothing else to do");
+        receiver.drain(|received| {
+            live.fetch_sub(1, Ordering::Relaxed);
+            assert_eq!(received.ticket, values.len() as u64, "Q2 ORDER: tickets come in order");
+            values.push(std::mem::take(received.value));
+            true
+        });
     }
     values
 }
@@ -38,18 +46,18 @@ fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
     let produce = |value: u64| {
         let (mailbox, live) = (mailbox.clone(), live.clone());
         thread::spawn(move || {
-            let make = |_| {
+            let fill = |_, slot: &mut u64| {
                 let live = live.fetch_add(1, Ordering::Relaxed) + 1;
                 assert!(live <= most, "Q1 BOUND: {live} values of one byte in the ring");
-                value
+                *slot = value;
             };
-            mailbox.push(1, 1, None, make).expect("nobody closes");
+            mailbox.push(1, 1, None, fill).expect("nobody closes");
         })
     };
-    let producers = [produce(0), produce(1)];
-    let mut values = receive_live(&mut receiver, 2, &live);
+    let producers = [produce(1), produce(2)];
+    let mut values = receive(&mailbox, &mut receiver, 2, &live);
     values.sort_unstable();
-    assert_eq!(values, [0, 1], "Q2 ORDER: each value comes once");
+    assert_eq!(values, [1, 2], "Q2 ORDER: each value comes once");
     join(producers);
 }
 
@@ -57,24 +65,6 @@ fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
 /// one of its threads.
 fn join<R>(threads: impl IntoIterator<Item = JoinHandle<R>>) -> Vec<R> {
     threads.into_iter().map(|thread| thread.join().expect("it returned")).collect()
-}
-
-/// Receives while counting down `live`.
-fn receive_live(receiver: &mut Receiver<u64>, count: usize, live: &AtomicU64) -> Vec<u64> {
-    let mut values = Vec::new();
-    while values.len() < count {
-        assert_eq!(receiver.wait(), Work::Values, "there is nothing else to do");
-        receiver.drain(
-            |_| 1,
-            |ticket, value| {
-                live.fetch_sub(1, Ordering::Relaxed);
-                assert_eq!(ticket, values.len() as u64, "Q2 ORDER: tickets come in order");
-                values.push(value);
-                true
-            },
-        );
-    }
-    values
 }
 
 /// Q1 BOUND, Q2 ORDER, Q4 WAKE: one slot for two producers: one of them finds
@@ -89,9 +79,12 @@ fn two_producers_share_one_slot() {
 fn the_slots_are_used_again() {
     check("the_slots_are_used_again", 2, || {
         let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let producer =
-            thread::spawn(move || (0..3_u64).all(|n| mailbox.push(1, 0, None, |_| n) == Ok(n)));
-        assert_eq!(receive(&mut receiver, 3), [0, 1, 2], "Q2 ORDER");
+        let pushing = mailbox.clone();
+        let producer = thread::spawn(move || {
+            (0..3_u64).all(|n| pushing.push(1, 0, None, put(n + 1)) == Ok(n))
+        });
+        let values = receive(&mailbox, &mut receiver, 3, &AtomicU64::new(3));
+        assert_eq!(values, [1, 2, 3], "Q2 ORDER");
         assert_eq!(join([producer]), [true], "Q2 ORDER: a push returns its ticket");
     });
 }
@@ -101,12 +94,13 @@ fn the_slots_are_used_again() {
 fn an_empty_ring_parks_the_receiver() {
     check("an_empty_ring_parks_the_receiver", 3, || {
         let (mailbox, mut receiver) = Mailbox::new(2, ANY);
+        let pushing = mailbox.clone();
         let producer = thread::spawn(move || {
-            for n in 0..2_u64 {
-                mailbox.try_push(1, 0, |_| n).expect("two values fit two slots");
+            for n in 1..=2_u64 {
+                pushing.try_push(1, 0, put(n)).expect("two values fit two slots");
             }
         });
-        assert_eq!(receive(&mut receiver, 2), [0, 1]);
+        assert_eq!(receive(&mailbox, &mut receiver, 2, &AtomicU64::new(2)), [1, 2]);
         join([producer]);
     });
 }
@@ -119,35 +113,30 @@ fn a_bound_in_bytes_parks_producers_and_wakes_them() {
     check("a_bound_in_bytes_parks_producers_and_wakes_them", 2, || two_producers(2, 1, 2));
 }
 
-/// Q2 ORDER: a batch of two beside single values, in two slots: where its
-/// first value is seen, its second follows in the same drain.
+/// Q1 BOUND, Q2 ORDER: a batch of two beside single values, in two slots: it has
+/// two tickets in a row, and nobody uses its second slot meanwhile.
 #[test]
 fn a_batch_appears_whole() {
     check("a_batch_appears_whole", 2, || {
         let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let single = mailbox.clone();
-        let single = thread::spawn(move || single.push(1, 0, None, |_| 7));
-        let batch = thread::spawn(move || {
-            let mut values = [11, 10].into_iter();
-            let make = |_| values.next().expect("two tickets, the last one first");
-            mailbox.push(2, 0, None, make)
-        });
-        let mut drains = Vec::new();
-        while drains.iter().flatten().count() < 3 {
-            assert_eq!(receiver.wait(), Work::Values, "there is nothing else to do");
-            let mut drained = Vec::new();
-            receiver.drain(
-                |_| 0,
-                |_, value| {
-                    drained.push(value);
-                    true
-                },
-            );
-            drains.push(drained);
+        let (single, batch) = (mailbox.clone(), mailbox.clone());
+        let single = thread::spawn(move || single.push(1, 0, None, put(7)));
+        let batch = thread::spawn(move || batch.push(2, 0, None, put(10)));
+        let (mut next, mut received) = (0, Vec::new());
+        while next < 3 {
+            assert_eq!(wait(&mailbox, &mut receiver), Work::Values, "there is nothing else to do");
+            receiver.drain(|value| {
+                assert_eq!(value.ticket, next, "Q2 ORDER: tickets come in order");
+                next += u64::from(value.tickets);
+                received.push((*value.value, value.tickets));
+                true
+            });
         }
-        let whole = drains.iter().any(|drained| drained.windows(2).any(|pair| pair == [10, 11]));
-        assert!(whole, "Q2 ORDER: the batch came in parts: {drains:?}");
-        join([single, batch]);
+        received.sort_unstable();
+        assert_eq!(received, [(7, 1), (10, 2)], "Q2 ORDER: each value comes once");
+        for pushed in join([single, batch]) {
+            assert!(pushed.is_ok(), "nobody closes");
+        }
     });
 }
 
@@ -157,18 +146,18 @@ fn a_batch_appears_whole() {
 fn a_task_and_a_thread_wait_for_room() {
     check("a_task_and_a_thread_wait_for_room", 2, || {
         let (mailbox, mut receiver) = Mailbox::new(1, ANY);
-        mailbox.try_push(1, 0, |_| 0).expect("the ring is empty");
-        let beside = mailbox.clone();
-        let beside = thread::spawn(move || beside.push(1, 0, None, |_| 10));
+        mailbox.try_push(1, 0, put(1)).expect("the ring is empty");
+        let (beside, polling) = (mailbox.clone(), mailbox.clone());
+        let beside = thread::spawn(move || beside.push(1, 0, None, put(10)));
         let awaiting = thread::spawn(move || {
             let task = TaskThread::new();
             let waker = Waker::from(task.clone());
             let (mut context, mut enrolled) = (Context::from_waker(&waker), None);
-            task.run(|| mailbox.poll_push(0, &mut context, &mut enrolled, |_| 20))
+            task.run(|| polling.poll_push(0, &mut context, &mut enrolled, put(20)))
         });
-        let mut values = receive(&mut receiver, 3);
+        let mut values = receive(&mailbox, &mut receiver, 3, &AtomicU64::new(3));
         values.sort_unstable();
-        assert_eq!(values, [0, 10, 20], "Q2 ORDER: each value comes once");
+        assert_eq!(values, [1, 10, 20], "Q2 ORDER: each value comes once");
         join([beside, awaiting]);
     });
 }
@@ -179,24 +168,21 @@ fn a_task_and_a_thread_wait_for_room() {
 fn a_sync_request_races_push() {
     check("a_sync_request_races_push", 2, || {
         let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let beside = mailbox.clone();
-        let beside = thread::spawn(move || beside.push(1, 0, None, |_| 1));
+        let (beside, asking) = (mailbox.clone(), mailbox.clone());
+        let beside = thread::spawn(move || beside.push(1, 0, None, put(1)));
         let asked = thread::spawn(move || {
-            let ticket = mailbox.push(1, 0, None, |_| 2).expect("nobody closes");
-            let below = mailbox.request_sync();
+            let ticket = asking.push(1, 0, None, put(2)).expect("nobody closes");
+            let below = asking.request_sync();
             assert!(ticket < below, "what this thread pushed lies below its request");
             below
         });
         let (mut synced, mut received) = (None, Vec::new());
         while synced.is_none() || received.len() < 2 {
-            match receiver.wait() {
-                Work::Values => receiver.drain(
-                    |_| 0,
-                    |_, value| {
-                        received.push(value);
-                        true
-                    },
-                ),
+            match wait(&mailbox, &mut receiver) {
+                Work::Values => receiver.drain(|value| {
+                    received.push(*value.value);
+                    true
+                }),
                 Work::Sync => {
                     assert!(synced.is_none(), "one request, one sync");
                     assert!(received.contains(&2), "the request came after the push");
@@ -218,10 +204,11 @@ fn a_seal_request_wakes_an_idle_receiver() {
         let (mailbox, mut receiver) = Mailbox::<u64>::new(1, ANY);
         let asking = mailbox.clone();
         let asked = thread::spawn(move || asking.request_seal());
-        assert_eq!(receiver.wait(), Work::Seal);
+        assert_eq!(wait(&mailbox, &mut receiver), Work::Seal);
         join([asked]);
-        let closing = thread::spawn(move || mailbox.close());
-        assert_eq!(receiver.wait(), Work::Closed, "one request, one seal");
+        let closing = mailbox.clone();
+        let closing = thread::spawn(move || closing.close());
+        assert_eq!(wait(&mailbox, &mut receiver), Work::Closed, "one request, one seal");
         join([closing]);
     });
 }

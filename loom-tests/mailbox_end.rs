@@ -1,12 +1,9 @@
 //! Models of the mailbox's end: close, and a receiver that goes away.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use loom::thread;
 
-use super::check;
+use super::{check, wait};
 use crate::mailbox::{Mailbox, PushError, Work};
-use crate::sync::Arc;
 
 /// No bound in bytes.
 const ANY: u64 = u64::MAX;
@@ -19,25 +16,22 @@ fn push_races_close() {
         let (mailbox, mut receiver) = Mailbox::new(1, ANY);
         let (pushing, closing) = (mailbox.clone(), mailbox.clone());
         let pushing = thread::spawn(move || {
-            let pushed = [0, 1].map(|n| pushing.push(1, 0, None, |_| n));
+            let pushed = [0, 1].map(|n| pushing.push(1, 0, None, |_, slot| *slot = n));
             pushed.into_iter().flatten().collect::<Vec<u64>>()
         });
         let closing = thread::spawn(move || closing.close());
         let mut received = Vec::new();
-        while receiver.wait() != Work::Closed {
-            receiver.drain(
-                |_| 0,
-                |ticket, value| {
-                    assert_eq!(ticket, value, "Q2 ORDER");
-                    received.push(value);
-                    true
-                },
-            );
+        while wait(&mailbox, &mut receiver) != Work::Closed {
+            receiver.drain(|value| {
+                assert_eq!(value.ticket, *value.value, "Q2 ORDER");
+                received.push(value.ticket);
+                true
+            });
         }
         let pushed = pushing.join().expect("it returned");
         assert_eq!(received, pushed, "Q3 CLOSE: what was claimed is received, nothing else is");
         closing.join().expect("it has closed");
-        let late = mailbox.try_push(1, 0, |_| 9);
+        let late = mailbox.try_push(1, 0, |_, slot| *slot = 9);
         assert_eq!(late, Err(PushError::Closed), "Q3 CLOSE: pushed after it");
     });
 }
@@ -48,56 +42,39 @@ fn push_races_close() {
 fn close_wakes_parked_producers() {
     check("close_wakes_parked_producers", 3, || {
         let (mailbox, mut receiver) = Mailbox::new(1, ANY);
-        mailbox.try_push(1, 0, |_| 0).expect("the ring is empty");
+        mailbox.try_push(1, 0, |_, _: &mut u64| {}).expect("the ring is empty");
         let producers: Vec<_> = (0..2)
             .map(|_| {
                 let mailbox = mailbox.clone();
-                thread::spawn(move || mailbox.push(1, 0, None, |_| 1))
+                thread::spawn(move || mailbox.push(1, 0, None, |_, _| {}))
             })
             .collect();
         mailbox.close();
         for producer in producers {
             assert_eq!(producer.join().expect("it returned"), Err(PushError::Closed));
         }
-        assert_eq!(receiver.wait(), Work::Values, "Q3 CLOSE: what was claimed before stays");
-        receiver.drain(|_| 0, |_, _| true);
-        assert_eq!(receiver.wait(), Work::Closed);
+        let work = wait(&mailbox, &mut receiver);
+        assert_eq!(work, Work::Values, "Q3 CLOSE: what was claimed before stays");
+        receiver.drain(|_| true);
+        assert_eq!(wait(&mailbox, &mut receiver), Work::Closed);
     });
 }
 
-/// A value that counts its end.
-struct Counted(Arc<AtomicU64>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Q2 ORDER, Q3 CLOSE: the receiver goes away amid pushes of one value and of a
-/// batch of two: each value is dropped, and once, whether it was inside, is
-/// still on its way in, or was refused.
+/// Q3 CLOSE, Q4 WAKE: the receiver goes away amid pushes of one ticket and of
+/// two, into two slots: who still waits for room is let go and refused.
 #[test]
-fn a_receiver_that_goes_away_drops_each_value_once() {
-    check("a_receiver_that_goes_away_drops_each_value_once", 3, || {
-        let (mailbox, receiver) = Mailbox::new(2, ANY);
-        let ended: Vec<_> = (0..3).map(|_| Arc::new(AtomicU64::new(0))).collect();
-        let pushes = [&ended[..1], &ended[1..]].map(|values| {
+fn a_receiver_that_goes_away_lets_everybody_go() {
+    check("a_receiver_that_goes_away_lets_everybody_go", 3, || {
+        let (mailbox, receiver) = Mailbox::<u64>::new(2, ANY);
+        let pushes = [1, 2].map(|count| {
             let mailbox = mailbox.clone();
-            let mut values: Vec<_> = values.iter().cloned().map(Counted).collect();
-            thread::spawn(move || {
-                let count = values.len() as u64;
-                let make = |_| values.pop().expect("as many values as tickets");
-                let pushed = mailbox.push(count, 0, None, make);
-                assert_ne!(pushed, Err(PushError::Full), "Q4 WAKE: there was no deadline");
-            })
+            thread::spawn(move || mailbox.push(count, 0, None, |_, _| {}))
         });
         drop(receiver);
         for push in pushes {
-            push.join().expect("it returned");
+            let pushed = push.join().expect("it returned");
+            assert_ne!(pushed, Err(PushError::Full), "Q4 WAKE: there was no deadline");
         }
-        drop(mailbox);
-        let ended: Vec<_> = ended.iter().map(|ended| ended.load(Ordering::Relaxed)).collect();
-        assert_eq!(ended, [1, 1, 1], "each value is dropped once");
+        assert_eq!(mailbox.try_push(1, 0, |_, _| {}), Err(PushError::Closed), "Q3 CLOSE");
     });
 }

@@ -13,14 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
+use crate::mailbox::{Mailbox, Receiver, Work};
 use crate::sync::{Arc, Parker};
 
 mod barrier;
 mod completion;
+mod lending;
 mod mailbox;
 mod mailbox_end;
 mod rig;
 mod state_machine;
+mod token;
 mod waiters;
 mod writer;
 mod writer_failure;
@@ -52,6 +55,12 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'stati
     let seconds = began.elapsed().as_secs_f64();
     println!("{name}: {executions} executions at preemption bound {preemptions} in {seconds:.1} s");
     assert!(began.elapsed() < limit, "{name} was cut short: it has not checked every order");
+}
+
+/// Waits for work as who has the receiver, and begins it.
+fn wait<T>(mailbox: &Mailbox<T>, receiver: &mut Receiver<T>) -> Work {
+    let begin = |work: Option<Work>| work.inspect(|work| receiver.begin(*work));
+    mailbox.wait_for_work(begin).expect("there was no deadline")
 }
 
 /// The waker of a task that runs on a thread of its own.

@@ -2,18 +2,18 @@
 //! disk under it.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
 
-use bytes::Bytes;
 use loom::thread::{self, JoinHandle};
 
 use crate::disk::sim::SimDisk;
 use crate::disk::{Disk, OpenMode};
+use crate::entry::Entry;
 use crate::error::Cause;
-use crate::frame::{next_record, record_bytes};
+use crate::frame::next_record;
 use crate::frame_reader::FrameReader;
+use crate::lane::Lane;
 use crate::mailbox::PushError;
 use crate::progress::Answer;
 use crate::segment::{FoundHeader, segment_path};
@@ -22,7 +22,7 @@ use crate::segment_writer::prepare;
 use crate::segment_writer::{Prepared, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter};
 use crate::state_machine::{Driven, StateMachine};
 use crate::sync::{Arc, Mutex};
-use crate::writer::{CommitPolicy, Entry, Lane, Writer};
+use crate::writer::{CommitPolicy, Writer};
 
 const DIR: &str = "/shard";
 /// The sequence of ticket 0: not 0, so that the two are not mixed up.
@@ -110,10 +110,10 @@ impl Rig {
         );
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
         let machine = machine.map(Driven::new);
-        let (lane, receiver) = Lane::new(shape.queue, u64::MAX);
+        let (lane, receiver) = Lane::new(shape.queue, u64::MAX, shape.sync);
         // It begins with nothing acknowledged and nothing marked beyond it.
-        let writer =
-            Writer::new(lane.clone(), receiver, segments, policy, Arc::new(()), BASE, machine);
+        let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
+        let writer = Writer::new(queue, segments, policy, Arc::new(()), BASE, machine);
         Self { disk, lane, writer }
     }
 
@@ -128,10 +128,8 @@ impl Rig {
     pub(super) fn start(self) -> (SimDisk, Arc<Lane>, JoinHandle<Result<(), Cause>>) {
         silence_planned_panics();
         let Self { disk, lane, writer } = self;
-        let writer = thread::spawn(move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| writer.run()));
-            ended.unwrap_or(Err(Cause::WriterPanicked))
-        });
+        let serving = lane.clone();
+        let writer = thread::spawn(move || serving.serve(writer));
         (disk, lane, writer)
     }
 }
@@ -159,14 +157,19 @@ fn silence_planned_panics() {
 
 /// Queues one record; `Err` if the shard takes none.
 pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
-    lane.mailbox.push(1, 1, None, |_| entry(key))
+    lane.mailbox.push(1, 1, None, |_, entry| fill(entry, key))
+}
+
+/// Queues one record, wakes nobody and lends a hand; `Err` if the shard takes none.
+pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
+    let ticket = lane.mailbox.try_push_quietly(1, 1, |_, entry| fill(entry, key))?;
+    lane.lend_a_hand(ticket);
+    Ok(ticket)
 }
 
 /// A record whose payload says its key again.
-fn entry(key: u64) -> Entry {
-    let payload = Bytes::from(vec![u8::try_from(key).expect("models use small keys")]);
-    let batch_bytes = u32::try_from(record_bytes(payload.len())).expect("one byte");
-    Entry { key, payload, stamp: 0, batch_records: 1, batch_bytes }
+fn fill(entry: &mut Entry, key: u64) {
+    entry.hold(key, (&[u8::try_from(key).expect("models use small keys")]).into(), 0);
 }
 
 /// The answer to a ticket; a deadlock if there never is one.

@@ -3,8 +3,8 @@
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use super::check;
 use super::rig::{FIRST, Rig, SYNCED, answer, append, finish};
+use super::{check, wait};
 use crate::disk::sim::{Call, Fault, FaultKind};
 use crate::mailbox::{Mailbox, Work};
 use crate::progress::Answer;
@@ -106,20 +106,17 @@ fn what_found_no_room_is_not_applied() {
 fn a_mark_request_races_push() {
     check("a_mark_request_races_push", 3, || {
         let (mailbox, mut receiver) = Mailbox::new(1, u64::MAX);
-        let asking = mailbox.clone();
+        let (asking, pushing) = (mailbox.clone(), mailbox.clone());
         let asked = thread::spawn(move || asking.request_mark());
-        let pushed = thread::spawn(move || mailbox.try_push(1, 0, |_| 7_u64));
+        let pushed = thread::spawn(move || pushing.try_push(1, 0, |_, slot| *slot = 7_u64));
         let (mut marks, mut values) = (0, Vec::new());
         while marks + values.len() < 2 {
-            match receiver.wait() {
+            match wait(&mailbox, &mut receiver) {
                 Work::Mark => marks += 1,
-                Work::Values => receiver.drain(
-                    |_| 0,
-                    |_, value| {
-                        values.push(value);
-                        true
-                    },
-                ),
+                Work::Values => receiver.drain(|value| {
+                    values.push(*value.value);
+                    true
+                }),
                 other => panic!("nobody asked for {other:?}"),
             }
         }

@@ -4,7 +4,7 @@ use loom::thread;
 
 use super::check;
 use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::waiters::{EVERYONE, WaitList};
+use crate::waiters::WaitList;
 
 struct Counter {
     reached: AtomicU64,
@@ -20,6 +20,10 @@ impl Counter {
     /// being lost.
     fn raise(&self, to: u64) {
         self.reached.fetch_max(to, Ordering::Relaxed);
+    }
+
+    fn wake(&self) {
+        self.waiters.wake(|| self.reached.load(Ordering::Relaxed));
     }
 
     fn wait(&self, target: u64) {
@@ -40,7 +44,28 @@ fn a_waiter_that_is_kept_back_is_woken_later() {
         }
         for reached in 1..=2 {
             counter.raise(reached);
-            counter.waiters.wake(reached);
+            counter.wake();
+        }
+    });
+}
+
+/// Q4 WAKE: two threads come further and wake whom they may; one puts somebody
+/// back whom the other should have woken, and did not find.
+#[test]
+fn two_wakers_keep_back_and_wake() {
+    check("two_wakers_keep_back_and_wake", 3, || {
+        let counter = Counter::new();
+        let waiting = counter.clone();
+        let waiting = thread::spawn(move || waiting.wait(2));
+        let also = counter.clone();
+        let also = thread::spawn(move || {
+            also.raise(1);
+            also.wake();
+        });
+        counter.raise(2);
+        counter.wake();
+        for thread in [waiting, also] {
+            thread.join().expect("it returned");
         }
     });
 }
@@ -54,14 +79,14 @@ fn a_thread_waits_again_while_it_is_still_being_woken() {
         let also = first.clone();
         thread::spawn(move || {
             also.raise(1);
-            also.waiters.wake(EVERYONE);
+            also.waiters.wake_everyone();
         });
         let (one, two) = (first.clone(), second.clone());
         thread::spawn(move || {
             one.raise(1);
-            one.waiters.wake(EVERYONE);
+            one.waiters.wake_everyone();
             two.raise(1);
-            two.waiters.wake(EVERYONE);
+            two.waiters.wake_everyone();
         });
         first.wait(1);
         second.wait(1);
@@ -85,10 +110,10 @@ fn two_wakers_wake_two_waiters() {
         let also = counter.clone();
         thread::spawn(move || {
             also.raise(1);
-            also.waiters.wake(EVERYONE);
+            also.waiters.wake_everyone();
         });
         counter.raise(2);
-        counter.waiters.wake(EVERYONE);
+        counter.waiters.wake_everyone();
         for waiting in waiting {
             waiting.join().expect("it was woken");
         }

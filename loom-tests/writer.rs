@@ -9,9 +9,9 @@ use super::rig::{
     wait_and_lose_power,
 };
 use crate::disk::sim::SimDisk;
+use crate::lane::Lane;
 use crate::progress::Answer;
 use crate::sync::Arc;
-use crate::writer::Lane;
 
 /// Another caller, on a thread of its own.
 fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHandle<()> {

@@ -13,11 +13,11 @@ use super::rig::{
 };
 use crate::disk::sim::{Call, Fault, FaultKind};
 use crate::error::Cause;
+use crate::lane::Lane;
 use crate::mailbox::PushError;
 use crate::progress::Answer;
 use crate::sync::Arc;
 use crate::waiters::Waiter;
-use crate::writer::Lane;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

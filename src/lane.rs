@@ -54,10 +54,16 @@ impl Lane {
         loop {
             let mut again = true;
             self.work(turn, |_| self.sync || std::mem::take(&mut again));
-            let next = self.mailbox.wait_for_work(|_| match self.turn.try_take() {
-                Attempt::Taken(turn) => Some(Some(turn)),
-                Attempt::Busy => None,
-                Attempt::Ended => Some(None),
+            let next = self.mailbox.wait_for_work(|work| {
+                // Looked at first: under a caller's hand the shard may end with
+                // something in the queue, or nothing.
+                if self.turn.has_ended() {
+                    return Some(None);
+                }
+                match work.map(|_| self.turn.try_take()) {
+                    Some(Attempt::Taken(turn)) => Some(Some(turn)),
+                    _ => None,
+                }
             });
             match next.flatten() {
                 Some(taken) => turn = taken,
@@ -93,21 +99,32 @@ impl Lane {
         let work = AssertUnwindSafe(move || {
             while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
                 if turn.step(work) == Flow::Ended {
-                    return;
+                    return Flow::Ended;
                 }
                 if self.sync {
                     self.progress.wake_answered();
                 }
             }
-            let is_last = turn.put_back();
-            if !self.sync {
-                self.progress.wake_answered();
-            }
-            if is_last && self.mailbox.look().is_some() {
-                self.mailbox.wake_receiver();
-            }
+            self.put_back(turn);
+            Flow::GoesOn
         });
-        // Who was to be told was told as the turn was dropped.
-        drop(catch_unwind(work));
+        // Who was to be told was told as the writer was dropped, by panic or not.
+        // The shard's thread is left, who may wait for its turn.
+        if catch_unwind(work).unwrap_or(Flow::Ended) == Flow::Ended {
+            self.mailbox.wake_receiver();
+        }
+    }
+
+    /// Puts the turn back, then wakes those who were answered: who is woken may
+    /// take the core away, and would find the turn taken. Where commits end with
+    /// a sync it is the other way round, for the sake of larger commits.
+    fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
+        let is_left_to_me = turn.put_back();
+        if !self.sync {
+            self.progress.wake_answered();
+        }
+        if is_left_to_me && self.mailbox.look().is_some() {
+            self.mailbox.wake_receiver();
+        }
     }
 }

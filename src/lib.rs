@@ -86,8 +86,8 @@ pub use error::{
     ReplayError, TruncateError,
 };
 pub use log::{AppendFuture, ShardedWal};
-pub use reader::LogReader;
 pub use payload::Payload;
+pub use reader::LogReader;
 pub use recovery::{Lost, RecoveryReport, RepairReport, ShardRecovery};
 pub use repair::Repair;
 pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};

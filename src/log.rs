@@ -20,7 +20,7 @@ use crate::payload::Payload;
 use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::router::shard_of;
-use crate::shard::{WalShard, Wake};
+use crate::shard::{Wake, WalShard};
 use crate::space::Space;
 use crate::state_machine::StateMachine;
 use crate::stats::WalStats;

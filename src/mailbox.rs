@@ -113,10 +113,8 @@ impl<T: Default> Mailbox<T> {
     /// bytes, and its one receiver.
     pub(crate) fn new(capacity: usize, bytes_max: u64) -> (Arc<Self>, Receiver<T>) {
         assert!(capacity.is_power_of_two(), "a slot is found by masking its ticket");
-        let slot = |_| Slot {
-            published: AtomicU64::new(0),
-            held: UnsafeCell::new(Held::default()),
-        };
+        let slot =
+            |_| Slot { published: AtomicU64::new(0), held: UnsafeCell::new(Held::default()) };
         let mailbox = Arc::new(Self {
             tail: CachePadded::new(AtomicU64::new(0)),
             received: CachePadded::new(AtomicU64::new(0)),
@@ -365,10 +363,13 @@ impl<T> Mailbox<T> {
         slot.published.load(Ordering::Acquire) == ticket + 1
     }
 
-    /// Parks until there is something to do and `begin` begins it: where it
-    /// gives nothing, somebody else is at it, who calls
-    /// [`Mailbox::wake_receiver`] if he leaves something over.
-    pub(crate) fn wait_for_work<R>(&self, mut begin: impl FnMut(Work) -> Option<R>) -> Option<R> {
+    /// Parks until `begin`, told what there is to do, if anything, gives a
+    /// result. Where it gives none although there is work, somebody else is at
+    /// it, who calls [`Mailbox::wake_receiver`] if he leaves something over.
+    pub(crate) fn wait_for_work<R>(
+        &self,
+        mut begin: impl FnMut(Option<Work>) -> Option<R>,
+    ) -> Option<R> {
         // One turn for the producers before parking: where they are about to
         // push, nobody needs to be woken. Two producers and four shards
         // without a disk took 0.9 us of CPU a record without it, 0.4 with it;
@@ -376,7 +377,7 @@ impl<T> Mailbox<T> {
         if self.look().is_none() {
             yield_now();
         }
-        self.work.wait(0, None, || self.look().and_then(&mut begin))
+        self.work.wait(0, None, || begin(self.look()))
     }
 
     /// Wakes who waits for work.

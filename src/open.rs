@@ -216,8 +216,8 @@ fn start_shards(
         let serving = lane.clone();
         // Where a thread cannot be started, dropping the writers and shards
         // made so far ends them in order.
-        let writer =
-            spawn(name, move || serving.serve(writer)).map_err(started("starting a writer thread of"))?;
+        let writer = spawn(name, move || serving.serve(writer))
+            .map_err(started("starting a writer thread of"))?;
         shards.push(WalShard::new(folder, base, lane, recorder, catalogue, purge, writer));
     }
     Ok((shards, housekeeping))

@@ -181,9 +181,11 @@ mod imp {
             Self { unpark, park: std::sync::Mutex::new(park) }
         }
 
-        /// Models no clock: a deadline never passes.
+        /// Models no clock: a deadline never passes. All threads of a model are
+        /// one to std, so that another's panic may have poisoned the lock.
         pub(crate) fn park(&self, _deadline: Option<Instant>) {
-            self.park.lock().unwrap().recv().unwrap();
+            let park = self.park.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            park.recv().unwrap();
         }
 
         pub(crate) fn unpark(&self) {

@@ -47,10 +47,8 @@ unsafe impl<T: Send> Sync for Token<T> {}
 pub(crate) enum Attempt<'a, T> {
     /// It is the caller's.
     Taken(Taken<'a, T>),
-    /// Somebody has it, and will look once he puts it back.
+    /// Somebody has it, and will look once he puts it back; or it has ended.
     Busy,
-    /// The value has gone.
-    Ended,
 }
 
 /// The value, until it is put back. If it is dropped instead, by return or by
@@ -82,13 +80,12 @@ impl<T> Token<T> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            match word & (TAKEN | ENDED) {
-                0 => match self.exchange(word, word | TAKEN) {
-                    Ok(()) => return Attempt::Taken(self.value()),
-                    Err(now) => word = now,
-                },
-                TAKEN => return Attempt::Busy,
-                _ => return Attempt::Ended,
+            if word & TAKEN != 0 {
+                return Attempt::Busy;
+            }
+            match self.exchange(word, word | TAKEN) {
+                Ok(()) => return Attempt::Taken(self.value()),
+                Err(now) => word = now,
             }
         }
     }
@@ -121,6 +118,12 @@ impl<T> Token<T> {
             attempt = self.try_take();
         }
         attempt
+    }
+
+    /// Whether the value has gone: a turn was dropped.
+    pub(crate) fn has_ended(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `Taken`'s drop.
+        self.word.load(Ordering::Acquire) & ENDED != 0
     }
 
     /// Whether somebody asks for it now: a hint.
@@ -179,12 +182,22 @@ impl<T> DerefMut for Taken<'_, T> {
 }
 
 impl<T> Drop for Taken<'_, T> {
-    /// The end is known before the value is dropped: whoever that wakes finds it.
+    /// The end comes after the value's own: whoever finds the one finds what the
+    /// other has left behind. Who waits for it must be woken by the caller.
     fn drop(&mut self) {
-        if self.value.is_some() {
-            // ORDERING: Release; what the value's end shows is shown by its own
-            // means, but the end itself must not be seen early.
-            self.token.word.fetch_or(ENDED, Ordering::Release);
+        if let Some(value) = self.value.take() {
+            let _ending = Ending(&self.token.word);
+            drop(value);
         }
+    }
+}
+
+/// Ends a token as it is dropped, even where the value's own drop panics.
+struct Ending<'a>(&'a AtomicU64);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        // ORDERING: Release pairs with the Acquire in `has_ended`.
+        self.0.fetch_or(ENDED, Ordering::Release);
     }
 }

@@ -148,7 +148,8 @@ impl Book {
         let key = self.keys[usize::from(coin())];
         let payload = self.ledger.next(key, self.length);
         let index = self.ledger.len(key) - 1;
-        let completion = match below(4) {
+        let completion = match below(5) {
+            4 => return self.append_lending(log, key, index, payload),
             0 => log.try_append(key, payload.clone()),
             1 => log.append_timeout(key, payload.clone(), A_WHILE),
             2 => block_on(log.append_async(key, payload.clone())),
@@ -170,6 +171,16 @@ impl Book {
                 self.enter(log, key, index, Err(error));
             }
         }
+    }
+
+    /// The same by one who commits it himself, where nobody else is at it.
+    fn append_lending(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
+        let answer = log.append_wait(key, &payload[..]);
+        match &answer {
+            Ok(position) => self.places.push((*position, key, payload)),
+            Err(error) => assert!(self.expected(error), "{key}:{index}: {error}"),
+        }
+        self.enter(log, key, index, answer.map(drop));
     }
 
     fn wait(&mut self, log: &ShardedWal, key: u64, index: u64, mut completion: Completion<'_>) {
@@ -249,6 +260,10 @@ impl Book {
     fn append_batch(&mut self, log: &ShardedWal) {
         let keys = [&self.keys[..], if coin() { &self.keys } else { &[] }].concat();
         let (records, parts) = self.ledger.begin_batch(log, &keys, self.length);
+        if below(4) == 0 {
+            let answer = log.append_batch_wait(records);
+            return self.enter_batch(&parts, answer.err().as_ref());
+        }
         let batch = log.append_batch(records);
         let answer = match below(if self.patient { 2 } else { 3 }) {
             0 => batch.wait(),

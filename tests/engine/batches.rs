@@ -78,10 +78,10 @@ fn a_batch_with_an_oversized_part_queues_nothing() {
 #[test]
 fn an_empty_batch_is_acknowledged_at_once() {
     let log = open(config(&SimDisk::new()));
-    let batch = log.append_batch([]);
+    let batch = log.append_batch([] as [(u64, &[u8]); 0]);
     assert!(batch.is_done());
     batch.wait().unwrap();
-    block_on(log.append_batch([])).unwrap();
+    block_on(log.append_batch([] as [(u64, &[u8]); 0])).unwrap();
 }
 
 #[test]

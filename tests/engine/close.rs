@@ -84,7 +84,7 @@ fn a_closed_log_refuses_and_still_answers() {
     assert_eq!(refused.payload, "back");
     let error = log.append(1, "x").wait().unwrap_err();
     assert!(matches!(error, AppendError::NotWritten { cause: Cause::Closed, .. }), "{error}");
-    let error = log.append_batch([(1, "x".into())]).wait().unwrap_err();
+    let error = log.append_batch([(1, "x")]).wait().unwrap_err();
     assert!(matches!(error.failed[0].error.cause(), Cause::Closed), "{error}");
     let refused = futures_executor::block_on(log.append_async(1, "x")).unwrap_err();
     assert!(matches!(refused.cause, Cause::Closed), "{refused}");

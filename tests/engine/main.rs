@@ -15,6 +15,7 @@ mod disk_full;
 mod durability;
 mod generations;
 mod integrity;
+mod lending;
 mod order;
 mod own_checkpoint;
 mod property;

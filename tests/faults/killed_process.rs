@@ -73,7 +73,12 @@ fn child_appends_until_it_is_killed() {
             let (log, first) = (&log, seen.get(&key).map_or(0, |range| range.1));
             scope.spawn(move || {
                 for number in first.. {
-                    log.append(key, payload(key, number)).wait().unwrap();
+                    let payload = payload(key, number);
+                    if number % 2 == 0 {
+                        log.append(key, payload).wait().unwrap();
+                    } else {
+                        log.append_wait(key, payload).unwrap();
+                    }
                     let mut told = key.to_le_bytes().to_vec();
                     told.extend(number.to_le_bytes());
                     std::io::stdout().lock().write_all(&told).unwrap();

@@ -38,7 +38,7 @@ static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
             let bytes = usize::try_from(60 + i * 37 % 300).unwrap();
             log.append(0, vec![i.to_le_bytes()[0]; bytes]).wait().unwrap();
             if i % 10 == 0 {
-                let batch = (0..3).map(|part| (0, vec![part, i.to_le_bytes()[0]].into()));
+                let batch = (0..3).map(|part| (0, vec![part, i.to_le_bytes()[0]]));
                 log.append_batch(batch).wait().unwrap();
                 log.append(u64::MAX, "the second shard").wait().unwrap();
             }

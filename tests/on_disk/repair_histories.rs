@@ -153,7 +153,7 @@ impl History {
             4..8 => {
                 let count = 1 + self.random.below(5);
                 let batch: Vec<_> = (0..count).map(|_| self.record(length)).collect();
-                log.append_batch(batch.into_iter().map(|(key, it)| (key, it.into()))).wait().ok();
+                log.append_batch(batch).wait().ok();
             }
             _ => {
                 let (key, payload) = self.record(length);

@@ -116,7 +116,13 @@ impl Client {
             let mut ledger = self.recorder.ledger();
             (ledger.next(key, length), ledger.len(key) - 1)
         };
-        let answer = log.append(key, payload).wait().map(drop);
+        // Who lends a hand does what the shard's thread would do, call by call.
+        let answer = if index.is_multiple_of(2) {
+            log.append(key, payload).wait()
+        } else {
+            log.append_wait(key, payload)
+        };
+        let answer = answer.map(drop);
         self.recorder.ledger().answered(key, index, &answer);
         answer.is_ok()
     }

@@ -1,0 +1,104 @@
+//! Models of the token alone: nobody waits for it, and nothing is left lying.
+
+use loom::thread;
+
+use super::check;
+use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::token::{Attempt, Token};
+
+/// Work that anybody may queue, and that who has the token takes in.
+struct Shop {
+    queued: AtomicU64,
+    taken_in: Token<u64>,
+}
+
+impl Shop {
+    fn new() -> Arc<Self> {
+        let shop = Self { queued: AtomicU64::new(0), taken_in: Token::new() };
+        assert!(shop.taken_in.bring(0).put_back(), "nobody asks");
+        Arc::new(shop)
+    }
+
+    /// Relaxed, so that nothing but the token's own fences keeps work from being
+    /// left lying.
+    fn queue(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes in what is queued, unless somebody else is at it.
+    fn serve(&self, asks: u32) {
+        let mut attempt = self.taken_in.ask(asks, || false);
+        while let Attempt::Taken(mut taken_in) = attempt {
+            *taken_in += self.queued.swap(0, Ordering::Relaxed);
+            if !taken_in.put_back() || self.queued.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            attempt = self.taken_in.try_take();
+        }
+    }
+
+    fn assert_nothing_is_left(&self, queued: u64) {
+        let Attempt::Taken(taken_in) = self.taken_in.try_take() else {
+            panic!("Q5 TURN: everybody has put it back");
+        };
+        assert_eq!(*taken_in, queued, "Q5 TURN: something was left lying");
+        assert!(taken_in.put_back(), "nobody asks");
+    }
+}
+
+/// Q5 TURN: three queue and serve, two of whom go away where they find the token
+/// taken, and one of whom asks for it first.
+#[test]
+fn what_is_queued_is_served_by_somebody() {
+    check("what_is_queued_is_served_by_somebody", 3, || {
+        let shop = Shop::new();
+        let others = [0, 1].map(|asks| {
+            let shop = shop.clone();
+            thread::spawn(move || {
+                shop.queue();
+                shop.serve(asks);
+            })
+        });
+        shop.queue();
+        shop.serve(0);
+        for other in others {
+            other.join().expect("it returned");
+        }
+        shop.assert_nothing_is_left(3);
+    });
+}
+
+/// Q5 TURN: two ask at the same time.
+#[test]
+fn two_ask_for_the_token() {
+    check("two_ask_for_the_token", 3, || {
+        let shop = Shop::new();
+        let other = shop.clone();
+        let other = thread::spawn(move || {
+            other.queue();
+            other.serve(2);
+        });
+        shop.queue();
+        shop.serve(2);
+        other.join().expect("it returned");
+        shop.assert_nothing_is_left(2);
+    });
+}
+
+/// Q5 TURN: a turn that is dropped ends the value, beside somebody who asks for
+/// it: he has it before, or never.
+#[test]
+fn a_turn_that_is_dropped_is_the_last() {
+    check("a_turn_that_is_dropped_is_the_last", 3, || {
+        let shop = Shop::new();
+        let other = shop.clone();
+        let other = thread::spawn(move || {
+            other.queue();
+            other.serve(1);
+        });
+        let dropped = matches!(shop.taken_in.try_take(), Attempt::Taken(_));
+        other.join().expect("it returned");
+        let ended = matches!(shop.taken_in.try_take(), Attempt::Busy) && shop.taken_in.has_ended();
+        assert_eq!(ended, dropped, "Q5 TURN: nobody takes what has ended");
+    });
+}

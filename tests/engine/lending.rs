@@ -1,0 +1,147 @@
+//! `append_wait`: the calling thread commits its own record where the shard's
+//! thread is idle, and nobody can tell but by the time that it takes.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use crate::support::ledger::Ledger;
+use crate::support::{EIO, config, open, payload, replayed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal, StateMachine};
+
+/// Remembers which threads applied something; panics where it is told to.
+struct Machine {
+    applied_by: Arc<Mutex<Vec<ThreadId>>>,
+    panics_at: Option<u64>,
+}
+
+impl StateMachine for Machine {
+    fn store(&mut self, _fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+        assert_ne!(Some(key), self.panics_at, "a planned panic");
+        stored.extend_from_slice(payload);
+    }
+
+    fn apply(&mut self) {
+        self.applied_by.lock().unwrap().push(thread::current().id());
+    }
+
+    fn discard(&mut self) {}
+
+    fn mark(&mut self, _next: u64) {}
+}
+
+/// A log of one shard whose machine panics at a key.
+fn driven(
+    durability: Durability,
+    panics_at: Option<u64>,
+) -> (ShardedWal, Arc<Mutex<Vec<ThreadId>>>) {
+    let applied_by = Arc::new(Mutex::new(Vec::new()));
+    let config = config(&SimDisk::new()).shards(1).durability(durability);
+    let log = ShardedWal::open_with(config, |_| {
+        Box::new(Machine { applied_by: applied_by.clone(), panics_at })
+    });
+    (log.unwrap(), applied_by)
+}
+
+#[test]
+fn a_caller_that_waits_commits_itself_where_the_shard_is_idle() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let (log, applied_by) = driven(durability, None);
+        // The shard's thread has its first look, and goes to sleep. It may be
+        // slow to: then it is the one who commits.
+        while applied_by.lock().unwrap().last() != Some(&thread::current().id()) {
+            log.append_wait(1, "lent").unwrap();
+        }
+        log.append(1, "queued").wait().unwrap();
+        assert_ne!(applied_by.lock().unwrap().last(), Some(&thread::current().id()));
+    }
+}
+
+#[test]
+fn records_of_a_key_keep_their_order_whoever_commits_them() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let disk = SimDisk::new();
+        let log = open(config(&disk).shards(2).queue_records(4).durability(durability));
+        thread::scope(|scope| {
+            for key in 0..8 {
+                let log = &log;
+                scope.spawn(move || {
+                    for index in 0..200 {
+                        let payload = payload(key, index, 20);
+                        match index % 4 {
+                            0 => drop(log.append(key, payload)),
+                            1 => drop(log.append_wait(key, &payload[..]).unwrap()),
+                            2 => log.append_batch_wait([(key, &payload)]).unwrap(),
+                            _ => drop(log.append(key, payload).wait().unwrap()),
+                        }
+                    }
+                });
+            }
+        });
+        log.close().unwrap();
+        let found = replayed(&open(config(&disk).shards(2)));
+        for (_, indices) in found.by_key() {
+            assert!(indices.iter().copied().eq(0..200), "{indices:?}");
+        }
+    }
+}
+
+#[test]
+fn a_panic_under_a_lent_hand_ends_the_shard_and_not_the_caller() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let (log, _) = driven(durability, Some(7));
+        log.append_wait(1, "before").unwrap();
+        let error = log.append_wait(7, "amid").unwrap_err();
+        let panicked =
+            matches!(error, AppendError::Indeterminate { cause: Cause::WriterPanicked, .. });
+        assert!(panicked, "{error}");
+        let error = log.append_wait(1, "after").unwrap_err();
+        assert!(error.is_not_written(), "{error}");
+        let closed = log.close();
+        let told = matches!(closed, Err(CloseError { cause: Cause::WriterPanicked, .. }));
+        assert!(told, "{closed:?}");
+    }
+}
+
+#[test]
+fn a_failed_sync_under_a_lent_hand_is_the_last() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk).shards(1));
+    let mut ledger = Ledger::default();
+    (0..4).for_each(|_| ledger.append(&log, 0, 100).unwrap());
+    let before = disk.calls(Call::Sync);
+    disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+    let error = log.append_wait(0, ledger.next(0, 100)).unwrap_err();
+    assert!(
+        matches!(error, AppendError::Indeterminate { cause: Cause::Poisoned(_), .. }),
+        "{error}"
+    );
+    let error = log.append_wait(0, "never").unwrap_err();
+    assert!(error.is_not_written(), "{error}");
+    log.close().unwrap_err();
+    assert_eq!(disk.calls(Call::Sync), before + 1, "W2 STICKY: never synced again");
+    ledger.lose_power();
+    ledger.check(&replayed(&open(config(&disk.crash(&mut || false)))));
+}
+
+/// Q5 TURN: nobody is left waiting when many lend a hand to few shards.
+#[test]
+fn everybody_who_lends_a_hand_is_answered() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let log = open(config(&SimDisk::new()).shards(3).durability(durability));
+        thread::scope(|scope| {
+            for key in 0..32_u64 {
+                let log = &log;
+                scope.spawn(move || {
+                    for index in 0..100_u64 {
+                        log.append_wait(key * 1000 + index, &index.to_le_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        let records: u64 = log.stats().shards.iter().map(|shard| shard.records).sum();
+        assert_eq!(records, 3200);
+    }
+}
