@@ -102,7 +102,7 @@ fn of_a_shard_of_many_segments_nothing_counts_behind_the_first_damage() {
         let durable = damage.first_sequence;
         assert!(durable > 0 && durable < RECORDS);
         assert_eq!((shard.records, shard.next_sequence), (durable, durable));
-        assert_eq!(shard.durable_below, RECORDS, "what stands behind it says so");
+        assert_eq!(damage.durable_below, RECORDS, "what stands behind it says so");
         assert_eq!(replayed(&reader), durable);
     }
 }
