@@ -29,22 +29,22 @@ fn config(dir: &Path) -> Config {
 
 /// A log of one shard, closed, and its segments that hold records, oldest first.
 fn large_shard() -> (TempDir, Vec<PathBuf>) {
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let log = ShardedWal::open(config(&scratch.path().join("log"))).unwrap();
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
+    let log = ShardedWal::open(config(&scratch.path().join("log"))).expect("the log opens");
     for number in 0..RECORDS {
         drop(log.append(1, payload(number)));
     }
-    log.close().unwrap();
+    log.close().expect("the log closes");
     let folder = scratch.path().join("log");
     let mut segments = Vec::new();
     let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("the folder can be listed").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|name| name == "wal")
-                && path.metadata().unwrap().len() > 0
+                && path.metadata().expect("the file is there").len() > 0
             {
                 segments.push(path);
             }
@@ -61,11 +61,11 @@ fn replayed(reader: &LogReader) -> u64 {
     let options = ReplayOptions::default().memory_bytes(0);
     let replay = reader.replay(options, |record| {
         // What is kept holds its chunk: the next one is read into other memory.
-        kept.lock().unwrap().push(record.to_bytes());
+        kept.lock().expect("no callback panicked").push(record.to_bytes());
         Ok::<_, Infallible>(())
     });
-    let kept = kept.into_inner().unwrap();
-    assert_eq!(replay.unwrap().records, kept.len() as u64);
+    let kept = kept.into_inner().expect("no callback panicked");
+    assert_eq!(replay.expect("what was read can be read again").records, kept.len() as u64);
     for (number, bytes) in (0..).zip(&kept) {
         assert!(*bytes == payload(number), "record {number} differs");
     }
@@ -102,7 +102,7 @@ fn of_a_shard_of_many_segments_nothing_counts_behind_the_first_damage() {
         let durable = damage.first_sequence;
         assert!(durable > 0 && durable < RECORDS);
         assert_eq!((shard.records, shard.next_sequence), (durable, durable));
-        assert_eq!(shard.durable_below, RECORDS, "what stands behind it says so");
+        assert_eq!(damage.durable_below, RECORDS, "what stands behind it says so");
         assert_eq!(replayed(&reader), durable);
     }
 }
