@@ -13,10 +13,11 @@ use crate::picture::{self, Area, LESS, LINE, write};
 const PANEL: (i32, i32) = (520, 380);
 /// Of a panel: what stands left of its plot, above, right and below it.
 const MARGIN: (i32, i32, i32, i32) = (66, 34, 30, 44);
-const COLOURS: [RGBColor; 5] = [
+const COLOURS: [RGBColor; 6] = [
     RGBColor(0xd6, 0x5f, 0x0e),
     RGBColor(0xe8, 0xa2, 0x3d),
     RGBColor(0x9c, 0x2f, 0x2f),
+    RGBColor(0x8a, 0x5f, 0xa8),
     RGBColor(0x2f, 0x6f, 0xa8),
     RGBColor(0x3d, 0x8f, 0x6b),
 ];

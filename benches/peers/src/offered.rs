@@ -33,7 +33,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use figures::Row;
-use peer::{Arrivals, Due, Durability, Kind, Offered};
+use peer::{Arrivals, Due, Durability, Kind, Offered, Record};
 
 /// In hundredths of what saturates.
 pub const LOADS: [usize; 8] = [10, 25, 50, 75, 90, 100, 125, 150];
@@ -51,20 +51,25 @@ const SATURATING_RUNS_MAX: usize = 12;
 /// Nobody offers a record later than this many times the time in which they fall due.
 const LATE_MAX: u32 = 4;
 
-/// Whom it is measured of, and with how many shards.
-const SYNC: &[(&Kind, usize)] = &[
-    (&peers::shardwal::KIND, 1),
-    (&peers::shardwal::KIND, 2),
-    (&peers::shardwal::KIND, 16),
-    (&peers::group_commit::ZERO_FILLED, 1),
-    (&peers::okaywal::KIND, 1),
+/// Whom it is measured of, with how many shards, and whether as a caller that
+/// makes a batch of all that is due and waits for it, as those are asked that block.
+type Contender = (&'static Kind, usize, bool);
+
+const SYNC: &[Contender] = &[
+    (&peers::shardwal::KIND, 1, false),
+    (&peers::shardwal::KIND, 1, true),
+    (&peers::shardwal::KIND, 2, false),
+    (&peers::shardwal::KIND, 16, false),
+    (&peers::group_commit::ZERO_FILLED, 1, false),
+    (&peers::okaywal::KIND, 1, true),
 ];
-const OS: &[(&Kind, usize)] = &[
-    (&peers::shardwal::KIND, 1),
-    (&peers::shardwal::KIND, 2),
-    (&peers::shardwal::KIND, 16),
-    (&peers::mutexes::ONE, 1),
-    (&peers::mutexes::FOUR, 4),
+const OS: &[Contender] = &[
+    (&peers::shardwal::KIND, 1, false),
+    (&peers::shardwal::KIND, 1, true),
+    (&peers::shardwal::KIND, 2, false),
+    (&peers::shardwal::KIND, 16, false),
+    (&peers::mutexes::ONE, 1, true),
+    (&peers::mutexes::FOUR, 4, true),
 ];
 
 struct Arguments {
@@ -130,12 +135,14 @@ fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
         if !name.contains(&arguments.only) {
             continue;
         }
-        let series = |&(kind, shards): &(&'static Kind, usize)| Series {
+        let seconds = arguments.seconds;
+        let series = |&(kind, shards, batches): &Contender| Series {
             kind,
             shards,
+            batches,
             durability,
             saturation: 0.0,
-            seconds: arguments.seconds,
+            seconds,
         };
         let mut series: Vec<_> = contenders.iter().map(series).collect();
         series.iter_mut().for_each(|series| series.saturate(&dir));
@@ -157,6 +164,8 @@ fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
 struct Series {
     kind: &'static Kind,
     shards: usize,
+    /// All that is due goes as one batch.
+    batches: bool,
     durability: Durability,
     saturation: f64,
     seconds: f64,
@@ -191,7 +200,12 @@ impl Series {
             }
             offered *= MORE;
         }
-        eprintln!("{} {}: saturates at {:.0}/s", self.kind.name, self.shards, self.saturation);
+        eprintln!("{} {}: saturates at {:.0}/s", self.name(), self.shards, self.saturation);
+    }
+
+    fn name(&self) -> String {
+        let batches = if self.batches { ", what is due as a batch" } else { "" };
+        format!("{}{batches}", self.kind.name)
     }
 
     fn rows(&self, name: &str, round: usize, load: usize, dir: &Path) -> Vec<Row> {
@@ -207,11 +221,11 @@ impl Series {
             ("blocked_us", outcome.blocked_micros),
         ];
         let workload = format!("{name}-{load}");
-        eprintln!("{round} {workload} {} {}: {figures:?}", self.kind.name, self.shards);
+        eprintln!("{round} {workload} {} {}: {figures:?}", self.name(), self.shards);
         let row = |(metric, value): (&str, f64)| Row {
             round,
             workload: workload.clone(),
-            peer: self.kind.name.into(),
+            peer: self.name(),
             shards: self.shards,
             metric: metric.into(),
             value,
@@ -235,7 +249,12 @@ impl Series {
                 load::pool();
                 start.wait();
                 let mut poisson = Poisson::new(thread, per_second / THREADS as f64, lasts);
-                let offered = peer.offer(thread, &mut poisson);
+                let offered = if self.batches {
+                    let append_batch = |records: &[Record]| peer.append_batch(thread, records);
+                    peer::offer_batches(&append_batch, &mut poisson)
+                } else {
+                    peer.offer(thread, &mut poisson)
+                };
                 (poisson.began, poisson.count, offered)
             }
         };

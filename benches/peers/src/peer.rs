@@ -57,6 +57,18 @@ pub struct Offered {
     pub blocked_for: Duration,
 }
 
+/// All that is due as one batch, waited for before the next.
+pub fn offer_batches(append_batch: &dyn Fn(&[Record]), arrivals: &mut dyn Arrivals) -> Offered {
+    let (mut due, mut records, mut offered) = (Vec::new(), Vec::new(), Offered::default());
+    while arrivals.take(&mut due) {
+        records.clear();
+        records.extend(due.iter().map(|due| due.record));
+        append_batch(&records);
+        offered.nanos.extend(due.iter().map(|due| nanos_since(due.at)));
+    }
+    offered
+}
+
 /// As far as 32 bits go: 4.3 s.
 pub fn nanos_since(at: Instant) -> u32 {
     u32::try_from(at.elapsed().as_nanos()).unwrap_or(u32::MAX)
@@ -98,14 +110,7 @@ pub trait Peer: Send + Sync {
     /// the log knows the like; returns once all are answered. A log whose append
     /// blocks gets all that is due as one batch: that is the default.
     fn offer(&self, thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
-        let (mut due, mut records, mut offered) = (Vec::new(), Vec::new(), Offered::default());
-        while arrivals.take(&mut due) {
-            records.clear();
-            records.extend(due.iter().map(|due| due.record));
-            self.append_batch(thread, &records);
-            offered.nanos.extend(due.iter().map(|due| nanos_since(due.at)));
-        }
-        offered
+        offer_batches(&|records| self.append_batch(thread, records), arrivals)
     }
 
     /// Writes what is still to be written, and ends.
