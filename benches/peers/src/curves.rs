@@ -68,7 +68,7 @@ fn contenders(rows: &[Row], setting: &str) -> Vec<(String, usize)> {
     let all: BTreeSet<_> = rows
         .iter()
         .filter(of)
-        .map(|row| (row.peer != "shardwal", row.peer.clone(), row.shards))
+        .map(|row| (!row.peer.starts_with("shardwal"), row.peer.clone(), row.shards))
         .collect();
     all.into_iter().map(|(_, peer, shards)| (peer, shards)).collect()
 }

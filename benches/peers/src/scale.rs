@@ -25,7 +25,7 @@ use closed_loop::Outcome;
 use device::Device;
 use machine_words::short;
 use null_disk::NullDisk;
-use scale_model::{Costs, Load, Machine, predict};
+use scale_model::{Costs, Load, Machine, Prediction, predict};
 use shardwal::Config;
 
 /// What the disk writes for a record: key, length and payload, and as many zeros
@@ -379,39 +379,54 @@ fn print_check(fit: &Fit, checked: &[Measured]) {
     }
 }
 
+/// On so many cores, with the shards that suit best: how many, and what comes of it.
+fn best(
+    machine: &Machine,
+    costs: &Costs,
+    callers: f64,
+    in_flight: f64,
+    bytes: f64,
+) -> (u32, Prediction) {
+    let of = |shards: u32| {
+        let depth = DEPTH as f64;
+        let load = Load { callers, in_flight, shards: f64::from(shards), depth, bytes };
+        (shards, predict(machine, costs, &load))
+    };
+    let all: Vec<_> = (0..8).map(|power| of(1 << power)).collect();
+    let most = all.iter().map(|one| one.1.per_second).fold(0.0, f64::max);
+    // The fewest that bring nearly as much as any.
+    let enough = all.into_iter().find(|one| one.1.per_second >= 0.97 * most);
+    enough.expect("the best is one of them")
+}
+
 fn print_predictions(fit: &Fit) {
     println!("\n### Larger machines\n");
     println!(
-        "| cores | disk | callers | best shards | records/s | mean us | bound | with 1 shard |"
+        "| cores | disk | callers | best shards | records/s | mean us | bound | waking spread | no zeros | both |\n\
+         |---|---|---|---|---|---|---|---|---|---|"
     );
-    println!("|---|---|---|---|---|---|---|---|");
     let nvme = Machine { sync: 20.0, sync_more: 2.0, bandwidth: 3000.0, ..fit.machine };
+    // The writer wakes one caller, and that one the next.
+    let spread = Costs { writer_waiting: fit.costs.writer_pipelined, ..fit.costs };
     for cores in [16.0, 64.0, 128.0] {
         for (name, disk) in [("this disk", fit.machine), ("NVMe, 20 us", nvme)] {
             for (callers, in_flight) in [(64.0, 1.0), (1024.0, 1.0), (64.0, 256.0)] {
                 let machine = Machine { cores, ..disk };
-                let of = |shards: u32| {
-                    let load = Load {
-                        callers,
-                        in_flight,
-                        shards: f64::from(shards),
-                        depth: DEPTH as f64,
-                        bytes: RECORD_BYTES,
-                    };
-                    (shards, predict(&machine, &fit.costs, &load))
+                let of = |costs, bytes| best(&machine, costs, callers, in_flight, bytes);
+                let rate = |costs, bytes| {
+                    let (shards, prediction) = of(costs, bytes);
+                    format!("{} ({shards})", short(prediction.per_second))
                 };
-                let all: Vec<_> = (0..8).map(|power| of(1 << power)).collect();
-                let most = all.iter().map(|one| one.1.per_second).fold(0.0, f64::max);
-                // The fewest that bring nearly as much as any.
-                let best = all.iter().find(|one| one.1.per_second >= 0.97 * most);
-                let (shards, best) = best.expect("the best is one of them");
+                let (shards, prediction) = of(&fit.costs, RECORD_BYTES);
                 let manner = if in_flight > 1.0 { "256 in flight" } else { "waiting" };
                 println!(
-                    "| {cores} | {name} | {callers} x {manner} | {shards} | {} | {:.0} | {:?} | {} |",
-                    short(best.per_second),
-                    best.micros,
-                    best.bound,
-                    short(all[0].1.per_second)
+                    "| {cores} | {name} | {callers} x {manner} | {shards} | {} | {:.0} | {:?} | {} | {} | {} |",
+                    short(prediction.per_second),
+                    prediction.micros,
+                    prediction.bound,
+                    rate(&spread, RECORD_BYTES),
+                    rate(&fit.costs, RECORD_BYTES / 2.0),
+                    rate(&spread, RECORD_BYTES / 2.0)
                 );
             }
         }
