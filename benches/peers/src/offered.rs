@@ -353,3 +353,25 @@ impl Arrivals for Poisson {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_waits_for_a_late_caller_is_late() {
+        let mut poisson = Poisson::new(0, 1000.0, Duration::from_millis(200));
+        let slow = |_: &[Record]| std::thread::sleep(Duration::from_millis(20));
+        let offered = peer::offer_batches(&slow, &mut poisson);
+        // From when they were sent, all but none would take longer than a batch.
+        let late = offered.nanos.iter().filter(|nanos| **nanos > 25_000_000).count();
+        assert!(late * 2 > offered.nanos.len(), "{late} of {}", offered.nanos.len());
+    }
+
+    #[test]
+    fn gaps_have_the_mean_that_is_asked() {
+        let mut poisson = Poisson::new(1, 1e4, Duration::from_secs(1));
+        let sum: f64 = (0..100_000).map(|_| poisson.gap().as_secs_f64()).sum();
+        assert!((sum / 10.0 - 1.0).abs() < 0.02, "{sum} s in place of 10");
+    }
+}
