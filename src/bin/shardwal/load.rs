@@ -65,7 +65,8 @@ impl Load {
         loop {
             let now = Instant::now();
             let begun = tally.appends + pending.len() as u64;
-            let is_over = now >= end || begun >= self.appends_max;
+            // Each thread appends at least once, however late it has come.
+            let is_over = begun > 0 && (now >= end || begun >= self.appends_max);
             if !is_over {
                 let append = if self.batch == 1 {
                     Pending::One(log.append(keys.next(), payload.clone()))

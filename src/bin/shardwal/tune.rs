@@ -38,8 +38,9 @@ pub(crate) struct Settings {
     /// Bytes of each record's payload
     #[arg(long, default_value_t = 256)]
     record_bytes: usize,
-    /// Records of each append; more than one go as a batch
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    /// Records of each append; more than one go as a batch, which a queue of the
+    /// default depth must hold
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8192))]
     batch: u32,
     /// Appends that each thread keeps in flight; 1: it waits for each
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]

@@ -12,8 +12,9 @@ use super::Settings;
 use super::choice::{Candidate, Spread, choose, reasons};
 use super::device::{Device, SyncFigures};
 
-/// The default of [`Config::queue_bytes`], which more is only where the load asks it.
-const QUEUE_BYTES: usize = 16 << 20;
+/// The default of [`Config::queue_bytes`], which is more only where the load asks
+/// for it, and then not without end: it is memory.
+const QUEUE_BYTES: std::ops::RangeInclusive<usize> = (16 << 20)..=(1 << 30);
 /// Of the time of a disk that is kept busy, what syncs may take.
 const SYNC_SHARE: f64 = 0.05;
 /// Powers of two, from 256 KiB to 16 MiB: no disk asks for smaller commits or larger.
@@ -99,7 +100,9 @@ fn with_limits(
             "queue_records: the load has {under_way} records under way, and one shard may get them all"
         ));
     }
-    let queue_bytes = QUEUE_BYTES.max((under_way * record_bytes).next_power_of_two());
+    let queue_bytes =
+        under_way.saturating_mul(record_bytes).clamp(*QUEUE_BYTES.start(), *QUEUE_BYTES.end());
+    let queue_bytes = queue_bytes.next_power_of_two();
     why.push(format!(
         "queue_bytes: holds {} records of {record_bytes} bytes",
         queue_bytes / record_bytes.max(1)
