@@ -104,3 +104,19 @@ pub fn from_csv(csv: &str) -> (Vec<String>, Vec<Row>) {
     let head = csv.lines().filter_map(|line| line.strip_prefix("# ")).map(String::from).collect();
     (head, csv.lines().filter_map(parse_line).collect())
 }
+
+/// Several files as one: the first one's head, the commands of all.
+pub fn merged(paths: &[std::path::PathBuf]) -> (Vec<String>, Vec<Row>) {
+    let (mut head, mut rows) = (Vec::new(), Vec::new());
+    for path in paths {
+        let csv = std::fs::read_to_string(path).expect("the CSV can be read");
+        let (lines, more) = from_csv(&csv);
+        let new = |line: &String| head.is_empty() || line.starts_with("command: ");
+        let lines: Vec<_> = lines.into_iter().filter(new).collect();
+        head.extend(lines.into_iter().filter(|line| !head.contains(line)).collect::<Vec<_>>());
+        // A round of another file is another round.
+        let first = rows.iter().map(|row: &Row| row.round + 1).max().unwrap_or(0);
+        rows.extend(more.into_iter().map(|row| Row { round: row.round + first, ..row }));
+    }
+    (head, rows)
+}

@@ -62,7 +62,7 @@ pub fn count_of(key: u64) -> u64 {
 }
 
 /// Random bytes that the payloads are slices of.
-fn pool() -> &'static [u8] {
+pub fn pool() -> &'static [u8] {
     static POOL: OnceLock<Vec<u8>> = OnceLock::new();
     POOL.get_or_init(|| {
         let mut state = 0x853c_49e6_748f_ea9b_u64;
@@ -80,7 +80,8 @@ fn payload(key: u64) -> &'static [u8] {
     &pool()[at..at + PAYLOAD_BYTES]
 }
 
-fn record(thread: usize, count: u64) -> Record {
+/// A thread's record number `count`.
+pub fn record(thread: usize, count: u64) -> Record {
     let key = key(thread, count);
     Record { key, payload: payload(key) }
 }
@@ -165,7 +166,7 @@ impl CpuTime {
 }
 
 /// What the last run and the opening left to be written is not this run's.
-fn settle(dir: &Path) {
+pub fn settle(dir: &Path) {
     let dir = std::fs::File::open(dir).expect("the scratch directory is there");
     rustix::fs::syncfs(dir).expect("the scratch disk syncs");
 }
@@ -320,7 +321,7 @@ fn lane() -> usize {
 }
 
 /// Acknowledged = found, each record once and with its own bytes.
-fn verify(kind: &Kind, shards: usize, dir: &Path, acknowledged: &[u64]) {
+pub fn verify(kind: &Kind, shards: usize, dir: &Path, acknowledged: &[u64]) {
     let words = |records: &u64| (0..records / 64 + 1).map(|_| AtomicU64::new(0)).collect();
     let seen: Arc<Vec<Vec<AtomicU64>>> = Arc::new(acknowledged.iter().map(words).collect());
     let counts = acknowledged.to_vec();

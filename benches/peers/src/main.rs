@@ -6,10 +6,12 @@
 //! The table goes to stdout, what goes on to stderr. `--from CSV` prints the
 //! table of an earlier run.
 
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod figures;
 mod fio;
 mod load;
 mod machine_words;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod peer;
 mod peers;
 mod table;

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::peers;
 
@@ -28,6 +29,50 @@ pub enum Durability {
 
 /// Where a replay's records go; from several threads at once, if the peer can.
 pub type Found = Arc<dyn Fn(u64, &[u8]) + Send + Sync>;
+
+/// A record, and when it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// When it fell due, whether or not anybody was there to append it.
+    pub at: Instant,
+    /// The record.
+    pub record: Record,
+}
+
+/// Records that come by the clock, whatever the log does meanwhile.
+pub trait Arrivals {
+    /// Sleeps until a record is due and puts all that are into `due`, up to a
+    /// bound; false once there are no more.
+    fn take(&mut self, due: &mut Vec<Due>) -> bool;
+}
+
+/// What became of the records that were offered to a log.
+#[derive(Debug, Default)]
+pub struct Offered {
+    /// For each from when it was due to when its answer was seen.
+    pub nanos: Vec<u32>,
+    /// Appends that met a full queue.
+    pub blocked: u64,
+    /// How long they waited for room, all together.
+    pub blocked_for: Duration,
+}
+
+/// All that is due as one batch, waited for before the next.
+pub fn offer_batches(append_batch: &dyn Fn(&[Record]), arrivals: &mut dyn Arrivals) -> Offered {
+    let (mut due, mut records, mut offered) = (Vec::new(), Vec::new(), Offered::default());
+    while arrivals.take(&mut due) {
+        records.clear();
+        records.extend(due.iter().map(|due| due.record));
+        append_batch(&records);
+        offered.nanos.extend(due.iter().map(|due| nanos_since(due.at)));
+    }
+    offered
+}
+
+/// As far as 32 bits go: 4.3 s.
+pub fn nanos_since(at: Instant) -> u32 {
+    u32::try_from(at.elapsed().as_nanos()).unwrap_or(u32::MAX)
+}
 
 /// Told once the log is open, recovery done, and what follows is the reading.
 pub type Opened<'a> = &'a (dyn Fn() + Sync);
@@ -59,6 +104,13 @@ pub trait Peer: Send + Sync {
     /// Appends one record and does not wait, where the log knows the like.
     fn forget(&self, thread: usize, record: Record) {
         self.append(thread, record);
+    }
+
+    /// Appends each record once it is due, without waiting for the last, where
+    /// the log knows the like; returns once all are answered. A log whose append
+    /// blocks gets all that is due as one batch: that is the default.
+    fn offer(&self, thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
+        offer_batches(&|records| self.append_batch(thread, records), arrivals)
     }
 
     /// Writes what is still to be written, and ends.

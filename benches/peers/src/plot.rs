@@ -7,13 +7,12 @@
 mod figures;
 #[allow(dead_code, reason = "two programs share it, and each uses a part")]
 mod machine_words;
+mod picture;
 
 use figures::{Row, Standing, from_csv, standings};
 use machine_words::short;
-use plotters::coord::Shift;
+use picture::{Area, LESS, LINE, OURS, THEIRS, write};
 use plotters::prelude::*;
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// What one panel shows.
 struct Panel {
@@ -56,13 +55,8 @@ const PANELS: [Panel; 14] = [
 
 const COLUMNS: usize = 3;
 const PANEL: (i32, i32) = (500, 300);
-const LINE: i32 = 18;
 /// Where a panel's bars begin, and how long the longest is.
 const BARS: (i32, i32) = (218, 190);
-
-const OURS: RGBColor = RGBColor(0xd6, 0x5f, 0x0e);
-const THEIRS: RGBColor = RGBColor(0x5b, 0x7f, 0xa6);
-const LESS: RGBColor = RGBColor(0xb8, 0xb8, 0xb8);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -70,26 +64,15 @@ fn main() {
     let csv = std::fs::read_to_string(argument()).expect("the CSV can be read");
     let svg = argument();
     let (head, rows) = from_csv(&csv);
-    let top = LINE * (head.len() as i32 + 3);
-    let height = top + PANEL.1 * PANELS.len().div_ceil(COLUMNS) as i32;
-    let size = ((PANEL.0 * COLUMNS as i32) as u32, height as u32);
-    let root = SVGBackend::new(&svg, size).into_drawing_area();
-    root.fill(&WHITE).expect("the picture takes a colour");
+    let top = picture::top(&head);
+    let size = (PANEL.0 * COLUMNS as i32, PANEL.1 * PANELS.len().div_ceil(COLUMNS) as i32);
     let title = "shardwal and what could be picked instead: 256-byte records, medians with ranges";
-    write(&root, title, (16, 10), 20, &BLACK);
-    for (line, words) in head.iter().enumerate() {
-        write(&root, words, (16, 38 + LINE * line as i32), 13, &RGBColor(0x55, 0x55, 0x55));
-    }
+    let root = picture::sheet(&svg, size, title, &head);
     for (number, panel) in PANELS.iter().enumerate() {
         let at = ((number % COLUMNS) as i32 * PANEL.0, top + (number / COLUMNS) as i32 * PANEL.1);
         draw(&root, at, panel, &rows, &head);
     }
     root.present().expect("the picture can be written");
-}
-
-fn write(root: &Area<'_>, words: &str, at: (i32, i32), size: i32, colour: &RGBColor) {
-    let style = ("sans-serif", size).into_font().color(colour);
-    root.draw(&Text::new(words.to_owned(), at, style)).expect("the picture takes words");
 }
 
 /// Each peer's best, the best first.

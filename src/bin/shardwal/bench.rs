@@ -1,26 +1,19 @@
-//! `shardwal bench`: threads that append to a new log for some seconds.
-//!
-//! A latency is from the call of an append, or of a batch, to its completion
-//! as the caller sees it: one that keeps several in flight looks at the oldest
-//! first. The log is removed afterwards.
+//! `shardwal bench`: threads that append to a new log for some seconds. The log
+//! is removed afterwards.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use clap::Args;
-use histogram::Histogram;
 use serde::Serialize;
-use shardwal::{BatchCompletion, Completion, Config, Durability, ShardedWal};
+use shardwal::{Config, Durability, ShardStats, ShardedWal};
 
-use crate::{Ended, Failed, Outcome};
-
-/// Percentiles to 1/128, up to 2^40 ns.
-const BUCKETS: (u8, u8) = (7, 40);
+use crate::load::{Load, Tally};
+use crate::scratch::Scratch;
+use crate::{Ended, Failed, Outcome, seconds};
 
 #[derive(Args, Serialize)]
 pub(crate) struct Settings {
@@ -54,12 +47,6 @@ pub(crate) struct Settings {
     json: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
-    let is_sensible = (0.01..=86_400.0).contains(&seconds);
-    if is_sensible { Ok(seconds) } else { Err("may be 0.01 to 86400".into()) }
-}
-
 #[derive(Serialize)]
 struct Figures<'a> {
     settings: &'a Settings,
@@ -81,19 +68,19 @@ struct Figures<'a> {
 
 pub(crate) fn run(settings: &Settings) -> Ended {
     let scratch = Scratch::claim(&settings.dir)?;
-    let config = Config::new(&settings.dir).shards(settings.shards).durability(settings.durability);
+    let config = Config::new(scratch.folder().join("log"));
+    let config = config.shards(settings.shards).durability(settings.durability);
     let log = ShardedWal::open(config)?;
     let cpu_before = cpu_seconds();
     let began = Instant::now();
-    let end = began + Duration::from_secs_f64(settings.seconds);
-    let tally = append_from_threads(&log, settings, end)?;
+    let tally = settings.load().put_on(&log, Duration::from_secs_f64(settings.seconds))?;
     let elapsed = began.elapsed().as_secs_f64();
     let cpu = cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
     let stats = log.stats().total;
     log.close()?;
     drop(log);
     scratch.remove()?;
-    let figures = tally.figures(settings, elapsed, stats.commits, stats.syncs, cpu)?;
+    let figures = Figures::of(&tally, settings, elapsed, &stats, cpu)?;
     let mut out = io::stdout().lock();
     if settings.json {
         serde_json::to_writer(&mut out, &figures).map_err(io::Error::from)?;
@@ -105,144 +92,36 @@ pub(crate) fn run(settings: &Settings) -> Ended {
     Ok(Outcome::Done)
 }
 
-fn append_from_threads(
-    log: &ShardedWal,
-    settings: &Settings,
-    end: Instant,
-) -> Result<Tally, Failed> {
-    let payload = Bytes::from(vec![0x5a; settings.record_bytes]);
-    let mut all = Tally::new()?;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..=u64::from(settings.threads))
-            .map(|thread| {
-                let payload = payload.clone();
-                scope.spawn(move || append_until(log, settings, &payload, end, thread))
-            })
-            .collect();
-        for thread in threads {
-            let tally = thread.join().map_err(|_| "an appending thread has panicked")??;
-            all.add(&tally)?;
-        }
-        Ok(all)
-    })
-}
-
-/// An append on its way.
-enum Pending<'log> {
-    One(Completion<'log>),
-    Batch(BatchCompletion<'log>),
-}
-
-impl Pending<'_> {
-    fn wait(self) -> Result<(), Failed> {
-        match self {
-            Self::One(completion) => drop(completion.wait()?),
-            Self::Batch(completion) => completion.wait()?,
-        }
-        Ok(())
+impl Settings {
+    fn load(&self) -> Load {
+        let Self { threads, record_bytes, batch, inflight, .. } = *self;
+        Load { threads, record_bytes, batch, inflight, appends_max: u64::MAX }
     }
 }
 
-fn append_until(
-    log: &ShardedWal,
-    settings: &Settings,
-    payload: &Bytes,
-    end: Instant,
-    thread: u64,
-) -> Result<Tally, Failed> {
-    let mut tally = Tally::new()?;
-    let mut pending = VecDeque::new();
-    let mut keys = Keys(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    loop {
-        let now = Instant::now();
-        let is_over = now >= end;
-        if !is_over {
-            let append = if settings.batch == 1 {
-                Pending::One(log.append(keys.next(), payload.clone()))
-            } else {
-                let records = (0..settings.batch).map(|_| (keys.next(), payload.clone()));
-                Pending::Batch(log.append_batch(records))
-            };
-            pending.push_back((now, append));
-        }
-        if is_over || pending.len() >= settings.inflight as usize {
-            let Some((began, append)) = pending.pop_front() else { return Ok(tally) };
-            append.wait()?;
-            tally.count(began.elapsed())?;
-        }
-    }
-}
-
-/// Random keys: xorshift64.
-struct Keys(u64);
-
-impl Keys {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-/// What the threads have seen.
-struct Tally {
-    latencies: Histogram,
-    appends: u64,
-    max_nanos: u64,
-}
-
-impl Tally {
-    fn new() -> Result<Self, histogram::Error> {
-        let latencies = Histogram::new(BUCKETS.0, BUCKETS.1)?;
-        Ok(Self { latencies, appends: 0, max_nanos: 0 })
-    }
-
-    fn count(&mut self, latency: Duration) -> Result<(), histogram::Error> {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.appends += 1;
-        self.max_nanos = self.max_nanos.max(nanos);
-        self.latencies.increment(nanos.min((1 << BUCKETS.1) - 1))
-    }
-
-    fn add(&mut self, other: &Self) -> Result<(), histogram::Error> {
-        self.appends += other.appends;
-        self.max_nanos = self.max_nanos.max(other.max_nanos);
-        self.latencies = self.latencies.checked_add(&other.latencies)?;
-        Ok(())
-    }
-
-    fn figures<'a>(
-        &self,
+impl<'a> Figures<'a> {
+    fn of(
+        tally: &Tally,
         settings: &'a Settings,
         elapsed_s: f64,
-        commits: u64,
-        syncs: u64,
+        stats: &ShardStats,
         cpu_s: Option<f64>,
-    ) -> Result<Figures<'a>, Failed> {
-        let quantile = |quantile| -> Result<f64, histogram::Error> {
-            // A bucket's upper end, which never flatters, but never above the
-            // maximum; 0 where nothing was appended.
-            let bucket = self.latencies.quantile_bucket(quantile)?;
-            Ok(bucket.map_or(0, |bucket| bucket.end().min(self.max_nanos)) as f64 / 1e3)
-        };
-        let (p50_us, p90_us) = (quantile(0.5)?, quantile(0.9)?);
-        let (p99_us, p999_us) = (quantile(0.99)?, quantile(0.999)?);
-        let appends = self.appends as f64;
+    ) -> Result<Self, Failed> {
+        let appends = tally.appends as f64;
         let records = appends * f64::from(settings.batch);
-        Ok(Figures {
+        Ok(Self {
             settings,
             elapsed_s,
             appends_per_s: appends / elapsed_s,
             records_per_s: records / elapsed_s,
             mib_per_s: records * settings.record_bytes as f64 / elapsed_s / f64::from(1 << 20),
-            p50_us,
-            p90_us,
-            p99_us,
-            p999_us,
-            max_us: self.max_nanos as f64 / 1e3,
-            commits,
-            syncs,
+            p50_us: tally.quantile_micros(0.5)?,
+            p90_us: tally.quantile_micros(0.9)?,
+            p99_us: tally.quantile_micros(0.99)?,
+            p999_us: tally.quantile_micros(0.999)?,
+            max_us: tally.max_micros(),
+            commits: stats.commits,
+            syncs: stats.syncs,
             cpu_s,
         })
     }
@@ -277,34 +156,4 @@ fn cpu_seconds() -> Option<f64> {
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / 100.0)
-}
-
-/// The directory of the log, which is given back as it was.
-struct Scratch<'a> {
-    dir: &'a Path,
-    existed: bool,
-}
-
-impl<'a> Scratch<'a> {
-    fn claim(dir: &'a Path) -> Result<Self, Failed> {
-        match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => Ok(Self { dir, existed: true }),
-            Ok(false) => Err(format!("{} is not empty", dir.display()).into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { dir, existed: false })
-            }
-            Err(error) => Err(format!("{}: {error}", dir.display()).into()),
-        }
-    }
-
-    fn remove(self) -> io::Result<()> {
-        if !self.existed {
-            return fs::remove_dir_all(self.dir);
-        }
-        for entry in fs::read_dir(self.dir)? {
-            let path = entry?.path();
-            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
-        }
-        Ok(())
-    }
 }

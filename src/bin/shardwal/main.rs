@@ -1,5 +1,5 @@
-//! The `shardwal` command: measures a disk with a log of its own, looks at a log
-//! without changing it, and repairs one.
+//! The `shardwal` command: measures a disk with logs of its own and says how to
+//! configure one there, looks at a log without changing it, and repairs one.
 //!
 //! Ends with 0, with 1 where a log is damaged, with 2 where the command line
 //! is wrong or something cannot be read or written. Whoever closes the pipe
@@ -7,7 +7,10 @@
 
 mod bench;
 mod dump;
+mod load;
 mod repair;
+mod scratch;
+mod tune;
 mod verify;
 
 use std::error::Error;
@@ -28,6 +31,10 @@ struct Arguments {
 enum Command {
     /// Append to a new log as fast as it goes, and tell how fast that was
     Bench(bench::Settings),
+    /// Measure a disk and logs on it for two minutes, and recommend a Config:
+    /// shards, queue and commit limits, each with its reason. `--dir` must be
+    /// empty or not there yet, and is left so
+    Tune(tune::Settings),
     /// Tell what stands in a log, and whether it is whole: 0 if it is (a write
     /// that never came whole to the disk is told), 1 if durable data is
     /// damaged, 2 if there is no log or this version cannot read it. Works
@@ -81,6 +88,7 @@ type Ended = Result<Outcome, Failed>;
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Bench(settings) => bench::run(&settings),
+        Command::Tune(settings) => tune::run(&settings),
         Command::Verify { dir, json } => verify::run(&dir, json),
         Command::Repair { dir, quarantine, dry_run, json } => {
             repair::run(&dir, &quarantine, dry_run, json)
@@ -96,6 +104,13 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// How long to measure, on the command line.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
+    let is_sensible = (0.01..=86_400.0).contains(&seconds);
+    if is_sensible { Ok(seconds) } else { Err("may be 0.01 to 86400".into()) }
 }
 
 /// Tells people what is wrong; where even that fails there is nobody to tell.

@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Instant;
 
 use super::{Many, framed, replay_parts};
-use crate::peer::{Kind, Peer, Record};
+use crate::peer::{Arrivals, Due, Kind, Offered, Peer, Record, nanos_since};
 
 /// On a file that grows, as everybody writes it first.
 pub const GROWING: Kind = Kind {
@@ -96,6 +98,16 @@ impl GroupCommit {
         }
     }
 
+    /// Waits for each of these tickets.
+    fn collect(&self, under_way: &Receiver<Vec<(Instant, u64)>>) -> Vec<u32> {
+        let mut nanos = Vec::new();
+        for (at, ticket) in under_way.iter().flatten() {
+            self.wait(ticket);
+            nanos.push(nanos_since(at));
+        }
+        nanos
+    }
+
     /// Writes and syncs what is in the buffer.
     fn lead<'a>(
         &'a self,
@@ -139,6 +151,27 @@ impl Peer for GroupCommit {
             under_way.push_back(self.queue(&frame));
         }
         under_way.into_iter().for_each(|ticket| self.wait(ticket));
+    }
+
+    /// Nothing bounds what is queued. The thread that waits for the answers leads.
+    fn offer(&self, _thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
+        let (mut due, mut frame) = (Vec::new(), Vec::new());
+        let nanos = std::thread::scope(|scope| {
+            let (sender, under_way) = channel();
+            let collector = scope.spawn(move || self.collect(&under_way));
+            while arrivals.take(&mut due) {
+                let queue = |due: Due| {
+                    frame.clear();
+                    framed::frame(&mut frame, due.record);
+                    (due.at, self.queue(&frame))
+                };
+                let queued: Vec<_> = due.drain(..).map(queue).collect();
+                sender.send(queued).expect("the collector listens to the end");
+            }
+            drop(sender);
+            collector.join().expect("every append is answered")
+        });
+        Offered { nanos, ..Offered::default() }
     }
 
     fn close(self: Box<Self>) {}

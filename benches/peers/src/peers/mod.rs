@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::peer::{Peer, Record};
+use crate::peer::{Arrivals, Offered, Peer, Record};
 
 pub mod framed;
 pub mod group_commit;
@@ -70,6 +70,10 @@ impl<P: Peer + 'static> Peer for Many<P> {
 
     fn pipeline(&self, thread: usize, depth: usize, next: &mut dyn FnMut() -> Option<Record>) {
         self.of(thread).pipeline(thread, depth, next);
+    }
+
+    fn offer(&self, thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
+        self.of(thread).offer(thread, arrivals)
     }
 
     fn close(self: Box<Self>) {

@@ -5,10 +5,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
-use shardwal::{Config, ReplayOptions, ShardedWal};
+use shardwal::{Completion, Config, ReplayOptions, ShardedWal};
 
-use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
+use crate::peer::{
+    Arrivals, Due, Durability, Found, Kind, Offered, Opened, Peer, Record, nanos_since,
+};
 
 /// The first of the table.
 pub const KIND: Kind = Kind {
@@ -41,6 +45,47 @@ fn replay(dir: &Path, shards: usize, found: Found, opened: Opened<'_>) {
     .expect("what was written can be read");
 }
 
+/// An append under way, and when its record was due.
+type UnderWay<'log> = (Instant, Completion<'log>);
+
+/// Waits for each, in the order of their tickets.
+fn collect(under_way: &Receiver<Vec<UnderWay<'_>>>) -> Vec<u32> {
+    let mut nanos = Vec::new();
+    for (at, completion) in under_way.iter().flatten() {
+        completion.wait().expect("the record is written");
+        nanos.push(nanos_since(at));
+    }
+    nanos
+}
+
+/// Hands what each shard was appended on to who waits for it.
+fn hand_on<'a, 'log: 'a>(
+    lanes: impl Iterator<Item = (&'a Sender<Vec<UnderWay<'log>>>, &'a mut Vec<UnderWay<'log>>)>,
+) {
+    for (sender, appended) in lanes.filter(|(_, appended)| !appended.is_empty()) {
+        sender.send(std::mem::take(appended)).expect("the collector listens to the end");
+    }
+}
+
+/// Appends one record; counts it if it has to wait for room, before which what
+/// was appended is handed on by `flush`.
+fn append_counted<'log>(
+    log: &'log ShardedWal,
+    record: Record,
+    offered: &mut Offered,
+    flush: impl FnOnce(),
+) -> Completion<'log> {
+    let tried = log.try_append(record.key, record.payload);
+    tried.unwrap_or_else(|refused| {
+        flush();
+        let began = Instant::now();
+        let completion = ShardedWal::append(log, record.key, refused.payload);
+        offered.blocked += 1;
+        offered.blocked_for += began.elapsed();
+        completion
+    })
+}
+
 impl Peer for ShardedWal {
     fn append(&self, _thread: usize, record: Record) {
         self.append_wait(record.key, record.payload).expect("the record is written");
@@ -70,6 +115,33 @@ impl Peer for ShardedWal {
 
     fn forget(&self, _thread: usize, record: Record) {
         drop(ShardedWal::append(self, record.key, record.payload));
+    }
+
+    /// One thread a shard waits for the answers: a completion of one shard must
+    /// not be seen late because one of another comes later.
+    fn offer(&self, _thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
+        std::thread::scope(|scope| {
+            let lane = |_| {
+                let (sender, receiver) = channel();
+                (sender, Vec::new(), scope.spawn(move || collect(&receiver)))
+            };
+            let mut lanes: Vec<_> = (0..self.shards()).map(lane).collect();
+            let (mut due, mut offered) = (Vec::new(), Offered::default());
+            while arrivals.take(&mut due) {
+                for Due { at, record } in due.drain(..) {
+                    let completion = append_counted(self, record, &mut offered, || {
+                        hand_on(lanes.iter_mut().map(|(sender, appended, _)| (&*sender, appended)));
+                    });
+                    lanes[self.shard_of(record.key)].1.push((at, completion));
+                }
+                hand_on(lanes.iter_mut().map(|(sender, appended, _)| (&*sender, appended)));
+            }
+            for (sender, _, collector) in lanes {
+                drop(sender);
+                offered.nanos.extend(collector.join().expect("every append is answered"));
+            }
+            offered
+        })
     }
 
     fn close(self: Box<Self>) {

@@ -1,0 +1,223 @@
+//! Queue depth by shard count: what they cost and bring, as heat maps.
+//!
+//! `cargo run --release --bin heatmap -- [--only TEXT] [--rounds R] [--seconds S]
+//! [--dir D] [--csv FILE] [--svg FILE] [--from CSV]...`. 64 threads keep all
+//! queues full together: each has its share of `queue_records` of all shards
+//! under way and waits for the oldest. P99 is from an append to the time at
+//! which its thread sees it answered. `Sync` and `Os`, on the real disk and on
+//! the simulated one, whose syncs take 1 ms each and at once: four settings, of
+//! which `--only` takes those whose name holds the text. A cell is the median of
+//! its rounds, which run in turn. `--from`, as often as one likes, draws earlier
+//! runs and measures nothing.
+
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod closed_loop;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod figures;
+mod machine_words;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod picture;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use figures::{Row, Spread};
+use picture::{Area, write};
+use plotters::prelude::*;
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, Durability};
+
+const DEPTHS: [usize; 6] = [16, 64, 256, 1024, 4096, 16_384];
+const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
+const THREADS: usize = 64;
+const SYNC_LATENCY: Duration = Duration::from_millis(1);
+
+/// One of the four: a heat map of each of a cell's figures.
+struct Setting {
+    id: &'static str,
+    title: &'static str,
+    durability: Durability,
+    simulated: bool,
+}
+
+const SETTINGS: [Setting; 4] = [
+    Setting {
+        id: "sync-real",
+        title: "Sync, real disk",
+        durability: Durability::Sync,
+        simulated: false,
+    },
+    Setting {
+        id: "sync-1ms",
+        title: "Sync, simulated disk, 1 ms",
+        durability: Durability::Sync,
+        simulated: true,
+    },
+    Setting { id: "os-real", title: "Os, real disk", durability: Durability::Os, simulated: false },
+    Setting {
+        id: "os-1ms",
+        title: "Os, simulated disk, 1 ms",
+        durability: Durability::Os,
+        simulated: true,
+    },
+];
+
+struct Arguments {
+    only: String,
+    rounds: usize,
+    run: Duration,
+    dir: PathBuf,
+    csv: Option<PathBuf>,
+    svg: Option<String>,
+    from: Vec<PathBuf>,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let mut parsed = Self {
+            only: String::new(),
+            rounds: 3,
+            run: Duration::from_millis(250),
+            dir: "target".into(),
+            csv: None,
+            svg: None,
+            from: Vec::new(),
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(option) = arguments.next() {
+            let value = arguments.next().expect("each option takes a value");
+            let number = || value.parse().expect("it is a number");
+            match option.as_str() {
+                "--only" => parsed.only = value,
+                "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
+                "--seconds" => parsed.run = Duration::from_secs_f64(number()),
+                "--dir" => parsed.dir = value.into(),
+                "--csv" => parsed.csv = Some(value.into()),
+                "--svg" => parsed.svg = Some(value),
+                "--from" => parsed.from.push(value.into()),
+                other => panic!("no such option: {other}"),
+            }
+        }
+        parsed
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let (head, rows) = match &arguments.from[..] {
+        [] => measure(&arguments),
+        earlier => figures::merged(earlier),
+    };
+    if let Some(csv) = &arguments.csv {
+        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
+    }
+    if let Some(svg) = &arguments.svg {
+        draw(svg, &head, &rows);
+    }
+}
+
+/// A setting's cell.
+type Cell<'a> = (&'a Setting, usize, usize);
+
+fn measure(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
+    let dir = arguments.dir.canonicalize().expect("the folder is there");
+    let head = machine_words::describe(&dir, "heatmap");
+    let wanted = SETTINGS.iter().filter(|setting| setting.id.contains(&arguments.only));
+    let mut cells: Vec<Cell<'_>> = wanted
+        .flat_map(|setting| SHARDS.map(|shards| (setting, shards)))
+        .flat_map(|(setting, shards)| DEPTHS.map(|depth| (setting, shards, depth)))
+        .collect();
+    let mut rows = Vec::new();
+    for round in 0..arguments.rounds {
+        for &cell in &cells {
+            rows.extend(measure_cell(cell, round, arguments.run, &dir));
+        }
+        cells.reverse();
+    }
+    (head, rows)
+}
+
+fn workload(setting: &Setting, depth: usize) -> String {
+    format!("{}-{depth}", setting.id)
+}
+
+/// One setting, one count of shards, one depth.
+fn measure_cell(
+    (setting, shards, depth): Cell<'_>,
+    round: usize,
+    run: Duration,
+    dir: &Path,
+) -> [Row; 2] {
+    let scratch = tempfile::tempdir_in(dir).expect("the folder is writable");
+    let mut config = Config::new(scratch.path().join("log"));
+    if setting.simulated {
+        let disk = SimDisk::with_dir(scratch.path());
+        disk.set_sync_latency(SYNC_LATENCY);
+        config = config.disk(Arc::new(disk));
+    }
+    let config = config.shards(shards).queue_records(depth).durability(setting.durability);
+    let under_way = (depth * shards / THREADS).max(1);
+    let outcome = closed_loop::run(config, THREADS, under_way, run);
+    let (rate, p99) = (outcome.per_second, outcome.micros(0.99));
+    eprintln!("{round} {} {shards} {depth}: {rate:.0} {p99:.0}", setting.id);
+    [("per_second", rate), ("p99_us", p99)].map(|(metric, value)| Row {
+        round,
+        workload: workload(setting, depth),
+        peer: "shardwal".into(),
+        shards,
+        metric: metric.into(),
+        value,
+    })
+}
+
+const CELL: (i32, i32) = (78, 30);
+const MAP: (i32, i32) = (CELL.0 * DEPTHS.len() as i32 + 110, CELL.1 * SHARDS.len() as i32 + 80);
+
+type Map = [[f64; DEPTHS.len()]; SHARDS.len()];
+
+fn draw(svg: &str, head: &[String], rows: &[Row]) {
+    let size = (MAP.0 * 2, MAP.1 * SETTINGS.len() as i32);
+    let title = "Queue depth (across) by shards (down): 64 threads keep the queues full; medians";
+    let root = picture::sheet(svg, size, title, head);
+    for (number, setting) in SETTINGS.iter().enumerate() {
+        let y = picture::top(head) + MAP.1 * number as i32;
+        let map = |metric| -> Map {
+            SHARDS.map(|shards| DEPTHS.map(|depth| median(rows, setting, shards, depth, metric)))
+        };
+        heat(&root, (0, y), &format!("{}: records/s", setting.title), &map("per_second"), false);
+        heat(&root, (MAP.0, y), &format!("{}: P99, us", setting.title), &map("p99_us"), true);
+    }
+    root.present().expect("the picture can be written");
+}
+
+/// NaN where it was not measured.
+fn median(rows: &[Row], setting: &Setting, shards: usize, depth: usize, metric: &str) -> f64 {
+    let workload = workload(setting, depth);
+    let of = |row: &&Row| row.workload == workload && row.shards == shards && row.metric == metric;
+    let values = rows.iter().filter(of).map(|row| row.value).collect();
+    Spread::of(values).map_or(f64::NAN, |spread| spread.median)
+}
+
+/// One map: better is greener, by the logarithm between its best and its worst.
+fn heat(root: &Area<'_>, (x, y): (i32, i32), title: &str, values: &Map, less_is_better: bool) {
+    write(root, title, (x + 16, y + 6), 15, &BLACK);
+    let all = || values.iter().flatten().map(|value| value.ln());
+    let (least, most) = (all().fold(f64::MAX, f64::min), all().fold(f64::MIN, f64::max));
+    for (column, depth) in DEPTHS.iter().enumerate() {
+        write(root, &depth.to_string(), (x + 70 + CELL.0 * column as i32, y + 32), 12, &BLACK);
+    }
+    for (row, shards) in SHARDS.iter().enumerate() {
+        let y = y + 50 + CELL.1 * row as i32;
+        write(root, &shards.to_string(), (x + 30, y + 9), 12, &BLACK);
+        for (column, value) in values[row].iter().enumerate() {
+            let x = x + 60 + CELL.0 * column as i32;
+            let share = (value.ln() - least) / (most - least).max(1e-9);
+            let good = if less_is_better { 1.0 - share } else { share };
+            let colour = HSLColor(good / 3.0, 0.6, 0.75);
+            let corners = [(x, y), (x + CELL.0 - 2, y + CELL.1 - 2)];
+            root.draw(&Rectangle::new(corners, colour.filled())).expect("the picture takes a cell");
+            write(root, &machine_words::short(*value), (x + 10, y + 8), 12, &BLACK);
+        }
+    }
+}

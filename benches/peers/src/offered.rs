@@ -1,0 +1,377 @@
+//! Throughput and latency against offered load, up to saturation and beyond.
+//!
+//! `cargo run --release --bin offered -- [--only sync|os] [--rounds R] [--seconds S]
+//! [--dir D] [--csv FILE] [--svg FILE] [--from CSV]...`. First each log's saturation:
+//! more and more is offered until less is answered; then 10 to 150 % of that,
+//! in turn. `--from`, as often as one likes, draws earlier runs and measures
+//! nothing.
+//!
+//! **Open loop**: records come as a Poisson process from two threads, whether
+//! or not the last was answered, and a latency is **from when a record was due**
+//! to when its answer was seen: what an arrival waits for a thread that is late, or
+//! for room in a full queue, counts. Beyond saturation that grows for as long
+//! as the run lasts, so that a run is capped: all that is due in its time is
+//! offered, and answered, and P99 there says how long that was. The runs of the
+//! first round are verified by replay.
+
+mod curves;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod figures;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod load;
+mod machine_words;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod peer;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod peers;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod picture;
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use figures::Row;
+use peer::{Arrivals, Due, Durability, Kind, Offered, Record};
+
+/// In hundredths of what saturates.
+pub const LOADS: [usize; 8] = [10, 25, 50, 75, 90, 100, 125, 150];
+/// Threads that records come from.
+const THREADS: usize = 2;
+/// Records that one look at the clock hands out at most.
+const DUE_MAX: usize = 1000;
+/// How much more is offered at a time, and what share of it must be answered in
+/// its time by a log that keeps up.
+const MORE: f64 = 1.25;
+const KEEPS_UP: f64 = 0.85;
+/// It may miss that once, by a disturbance.
+const MISSED_MAX: usize = 2;
+const SATURATING_RUNS_MAX: usize = 12;
+/// Nobody offers a record later than this many times the time in which they fall due.
+const LATE_MAX: u32 = 4;
+
+/// Whom it is measured of, with how many shards, and whether as a caller that
+/// makes a batch of all that is due and waits for it, as those are asked that block.
+type Contender = (&'static Kind, usize, bool);
+
+const SYNC: &[Contender] = &[
+    (&peers::shardwal::KIND, 1, false),
+    (&peers::shardwal::KIND, 1, true),
+    (&peers::shardwal::KIND, 2, false),
+    (&peers::shardwal::KIND, 16, false),
+    (&peers::group_commit::ZERO_FILLED, 1, false),
+    (&peers::okaywal::KIND, 1, true),
+];
+const OS: &[Contender] = &[
+    (&peers::shardwal::KIND, 1, false),
+    (&peers::shardwal::KIND, 1, true),
+    (&peers::shardwal::KIND, 2, false),
+    (&peers::shardwal::KIND, 16, false),
+    (&peers::mutexes::ONE, 1, true),
+    (&peers::mutexes::FOUR, 4, true),
+];
+
+struct Arguments {
+    only: String,
+    rounds: usize,
+    seconds: f64,
+    dir: PathBuf,
+    csv: Option<PathBuf>,
+    svg: Option<String>,
+    from: Vec<PathBuf>,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let mut parsed = Self {
+            only: String::new(),
+            rounds: 3,
+            seconds: 0.25,
+            dir: "target".into(),
+            csv: None,
+            svg: None,
+            from: Vec::new(),
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let value = arguments.next().expect("each option takes a value");
+            match argument.as_str() {
+                "--only" => parsed.only = value,
+                "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
+                "--seconds" => parsed.seconds = value.parse().expect("seconds are a number"),
+                "--dir" => parsed.dir = value.into(),
+                "--csv" => parsed.csv = Some(value.into()),
+                "--svg" => parsed.svg = Some(value),
+                "--from" => parsed.from.push(value.into()),
+                other => panic!("no such option: {other}"),
+            }
+        }
+        parsed
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let (head, rows) = match &arguments.from[..] {
+        [] => measure_all(&arguments),
+        earlier => figures::merged(earlier),
+    };
+    if let Some(csv) = &arguments.csv {
+        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
+    }
+    if let Some(svg) = &arguments.svg {
+        curves::draw(svg, &head, &rows);
+    }
+}
+
+fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
+    std::fs::create_dir_all(&arguments.dir).expect("the folder can be made");
+    let dir = arguments.dir.canonicalize().expect("the folder is there");
+    let head = machine_words::describe(&dir, "offered");
+    let mut rows = Vec::new();
+    let settings = [("sync", Durability::Sync, SYNC), ("os", Durability::Os, OS)];
+    for (name, durability, contenders) in settings {
+        if !name.contains(&arguments.only) {
+            continue;
+        }
+        let seconds = arguments.seconds;
+        let series = |&(kind, shards, batches): &Contender| Series {
+            kind,
+            shards,
+            batches,
+            durability,
+            saturation: 0.0,
+            seconds,
+        };
+        let mut series: Vec<_> = contenders.iter().map(series).collect();
+        series.iter_mut().for_each(|series| series.saturate(&dir));
+        for round in 0..arguments.rounds {
+            let mut runs: Vec<_> =
+                series.iter().flat_map(|one| LOADS.map(|load| (one, load))).collect();
+            if round % 2 == 1 {
+                runs.reverse();
+            }
+            for (one, load) in runs {
+                rows.extend(one.rows(name, round, load, &dir));
+            }
+        }
+    }
+    (head, rows)
+}
+
+/// A log with so many shards, and what it takes at most.
+struct Series {
+    kind: &'static Kind,
+    shards: usize,
+    /// All that is due goes as one batch.
+    batches: bool,
+    durability: Durability,
+    saturation: f64,
+    seconds: f64,
+}
+
+/// What one run came to.
+struct Outcome {
+    offered_per_second: f64,
+    per_second: f64,
+    /// P50, P99 and the maximum.
+    micros: [f64; 3],
+    /// Of the appends, what met a full queue.
+    blocked: f64,
+    /// What those waited for room, on average.
+    blocked_micros: f64,
+}
+
+impl Series {
+    /// From what is answered where everything is due at once, which a thread that
+    /// is woken for each record's room slows, more is offered until less than
+    /// that is answered; the most that was.
+    fn saturate(&mut self, dir: &Path) {
+        let mut offered = self.run(f64::INFINITY, dir, false).per_second;
+        self.saturation = offered;
+        let mut missed = 0;
+        for _ in 0..SATURATING_RUNS_MAX {
+            let answered = self.run(offered, dir, false).per_second;
+            self.saturation = self.saturation.max(answered);
+            missed += usize::from(answered < offered * KEEPS_UP);
+            if missed == MISSED_MAX {
+                break;
+            }
+            offered *= MORE;
+        }
+        eprintln!("{} {}: saturates at {:.0}/s", self.name(), self.shards, self.saturation);
+    }
+
+    fn name(&self) -> String {
+        let batches = if self.batches { ", what is due as a batch" } else { "" };
+        format!("{}{batches}", self.kind.name)
+    }
+
+    fn rows(&self, name: &str, round: usize, load: usize, dir: &Path) -> Vec<Row> {
+        let outcome = self.run(self.saturation * load as f64 / 100.0, dir, round == 0);
+        let [p50, p99, max] = outcome.micros;
+        let figures = [
+            ("offered_per_second", outcome.offered_per_second),
+            ("per_second", outcome.per_second),
+            ("p50_us", p50),
+            ("p99_us", p99),
+            ("max_us", max),
+            ("blocked_per_million", outcome.blocked * 1e6),
+            ("blocked_us", outcome.blocked_micros),
+        ];
+        let workload = format!("{name}-{load}");
+        eprintln!("{round} {workload} {} {}: {figures:?}", self.name(), self.shards);
+        let row = |(metric, value): (&str, f64)| Row {
+            round,
+            workload: workload.clone(),
+            peer: self.name(),
+            shards: self.shards,
+            metric: metric.into(),
+            value,
+        };
+        figures.map(row).into()
+    }
+
+    fn run(&self, per_second: f64, dir: &Path, verify: bool) -> Outcome {
+        let scratch =
+            tempfile::Builder::new().prefix("offered-").tempdir_in(dir).expect("it is writable");
+        let peer = (self.kind.open)(scratch.path(), self.shards, self.durability);
+        load::settle(scratch.path());
+        let start = Barrier::new(THREADS);
+        let lasts = Duration::from_secs_f64(self.seconds);
+        let offer = |thread| {
+            let (peer, start) = (&*peer, &start);
+            move || {
+                // A sleep ends when it is over, not some 50 us later.
+                rustix::thread::set_current_timer_slack(NonZeroU64::new(1))
+                    .expect("a thread may sleep exactly");
+                load::pool();
+                start.wait();
+                let mut poisson = Poisson::new(thread, per_second / THREADS as f64, lasts);
+                let offered = if self.batches {
+                    let append_batch = |records: &[Record]| peer.append_batch(thread, records);
+                    peer::offer_batches(&append_batch, &mut poisson)
+                } else {
+                    peer.offer(thread, &mut poisson)
+                };
+                (poisson.began, poisson.count, offered)
+            }
+        };
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(offer(thread))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no append failed")).collect()
+        });
+        let elapsed = done[0].0.elapsed();
+        peer.close();
+        if verify {
+            let counts: Vec<_> = done.iter().map(|(_, count, _)| *count).collect();
+            load::verify(self.kind, self.shards, scratch.path(), &counts);
+        }
+        outcome(done.into_iter().map(|(_, _, offered)| offered), elapsed, lasts)
+    }
+}
+
+fn outcome(offered: impl Iterator<Item = Offered>, elapsed: Duration, lasts: Duration) -> Outcome {
+    let (mut nanos, mut blocked, mut blocked_for) = (Vec::new(), 0, Duration::ZERO);
+    for thread in offered {
+        nanos.extend(thread.nanos);
+        blocked += thread.blocked;
+        blocked_for += thread.blocked_for;
+    }
+    nanos.sort_unstable();
+    let at = |share: f64| {
+        let last = nanos.len().saturating_sub(1);
+        let nanos = nanos.get((nanos.len() as f64 * share) as usize).or(nanos.get(last));
+        f64::from(nanos.copied().unwrap_or(0)) / 1e3
+    };
+    Outcome {
+        offered_per_second: nanos.len() as f64 / lasts.as_secs_f64(),
+        per_second: nanos.len() as f64 / elapsed.as_secs_f64(),
+        micros: [at(0.5), at(0.99), at(1.0)],
+        blocked: blocked as f64 / nanos.len().max(1) as f64,
+        blocked_micros: blocked_for.as_secs_f64() * 1e6 / (blocked as f64).max(1.0),
+    }
+}
+
+/// One thread's records: gaps are drawn at random, with a mean.
+struct Poisson {
+    thread: usize,
+    count: u64,
+    began: Instant,
+    /// When the next record is due, and when no more come.
+    next: Instant,
+    end: Instant,
+    /// When nobody offers what is due any more.
+    cap: Instant,
+    /// In seconds; 0: everything is due at once, for as long as the run lasts.
+    mean_gap: f64,
+    state: u64,
+}
+
+impl Poisson {
+    fn new(thread: usize, per_second: f64, lasts: Duration) -> Self {
+        let began = Instant::now();
+        let cap = began + if per_second.is_finite() { lasts * LATE_MAX } else { lasts };
+        Self {
+            thread,
+            count: 0,
+            began,
+            next: began,
+            end: began + lasts,
+            cap,
+            mean_gap: 1.0 / per_second,
+            state: 0x9e37_79b9_7f4a_7c15 ^ (thread as u64 + 1),
+        }
+    }
+
+    /// Exponentially distributed.
+    fn gap(&mut self) -> Duration {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let uniform = ((self.state >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
+        Duration::from_secs_f64(-uniform.ln() * self.mean_gap)
+    }
+}
+
+impl Arrivals for Poisson {
+    fn take(&mut self, due: &mut Vec<Due>) -> bool {
+        due.clear();
+        let now = Instant::now();
+        if self.next >= self.end || now >= self.cap {
+            return false;
+        }
+        std::thread::sleep(self.next.saturating_duration_since(now));
+        let now = Instant::now();
+        while self.next <= now && self.next < self.end && due.len() < DUE_MAX {
+            due.push(Due { at: self.next, record: load::record(self.thread, self.count) });
+            self.count += 1;
+            let gap = self.gap();
+            self.next += gap;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_waits_for_a_late_caller_is_late() {
+        let mut poisson = Poisson::new(0, 1000.0, Duration::from_millis(200));
+        let slow = |_: &[Record]| std::thread::sleep(Duration::from_millis(20));
+        let offered = peer::offer_batches(&slow, &mut poisson);
+        // From when they were sent, all but none would take longer than a batch.
+        let late = offered.nanos.iter().filter(|nanos| **nanos > 25_000_000).count();
+        assert!(late * 2 > offered.nanos.len(), "{late} of {}", offered.nanos.len());
+    }
+
+    #[test]
+    fn gaps_have_the_mean_that_is_asked() {
+        let mut poisson = Poisson::new(1, 1e4, Duration::from_secs(1));
+        let sum: f64 = (0..100_000).map(|_| poisson.gap().as_secs_f64()).sum();
+        assert!((sum / 10.0 - 1.0).abs() < 0.02, "{sum} s in place of 10");
+    }
+}

@@ -1,0 +1,153 @@
+//! The load that `bench` and `tune` put on a log: threads that append for some
+//! seconds, and what they saw.
+//!
+//! A latency is from the call of an append, or of a batch, to its completion
+//! as the caller sees it: one that keeps several in flight looks at the oldest
+//! first. What is made of the figures is not known here.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use histogram::Histogram;
+use shardwal::{BatchCompletion, Completion, ShardedWal};
+
+use crate::Failed;
+
+/// Percentiles to 1/128, up to 2^40 ns.
+const BUCKETS: (u8, u8) = (7, 40);
+
+/// How the threads append.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) threads: u16,
+    /// Of each record's payload.
+    pub(crate) record_bytes: usize,
+    /// Records of each append; more than one go as a batch.
+    pub(crate) batch: u32,
+    /// Appends that each thread keeps in flight.
+    pub(crate) inflight: u32,
+    /// Appends after which a thread ends early, so that no disk is filled.
+    pub(crate) appends_max: u64,
+}
+
+impl Load {
+    /// Appends from threads of its own for so long, and waits for all answers.
+    pub(crate) fn put_on(&self, log: &ShardedWal, elapsed: Duration) -> Result<Tally, Failed> {
+        let payload = Bytes::from(vec![0x5a; self.record_bytes]);
+        let end = Instant::now() + elapsed;
+        let mut all = Tally::new()?;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..=u64::from(self.threads))
+                .map(|thread| {
+                    let payload = payload.clone();
+                    scope.spawn(move || self.append_until(log, &payload, end, thread))
+                })
+                .collect();
+            for thread in threads {
+                let tally = thread.join().map_err(|_| "an appending thread has panicked")??;
+                all.add(&tally)?;
+            }
+            Ok(all)
+        })
+    }
+
+    fn append_until(
+        &self,
+        log: &ShardedWal,
+        payload: &Bytes,
+        end: Instant,
+        thread: u64,
+    ) -> Result<Tally, Failed> {
+        let mut tally = Tally::new()?;
+        let mut pending = VecDeque::new();
+        let mut keys = Keys(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        loop {
+            let now = Instant::now();
+            let begun = tally.appends + pending.len() as u64;
+            // Each thread appends at least once, however late it has come.
+            let is_over = begun > 0 && (now >= end || begun >= self.appends_max);
+            if !is_over {
+                let append = if self.batch == 1 {
+                    Pending::One(log.append(keys.next(), payload.clone()))
+                } else {
+                    let records = (0..self.batch).map(|_| (keys.next(), payload.clone()));
+                    Pending::Batch(log.append_batch(records))
+                };
+                pending.push_back((now, append));
+            }
+            if is_over || pending.len() >= self.inflight as usize {
+                let Some((began, append)) = pending.pop_front() else { return Ok(tally) };
+                append.wait()?;
+                tally.count(began.elapsed())?;
+            }
+        }
+    }
+}
+
+/// An append on its way.
+enum Pending<'log> {
+    One(Completion<'log>),
+    Batch(BatchCompletion<'log>),
+}
+
+impl Pending<'_> {
+    fn wait(self) -> Result<(), Failed> {
+        match self {
+            Self::One(completion) => drop(completion.wait()?),
+            Self::Batch(completion) => completion.wait()?,
+        }
+        Ok(())
+    }
+}
+
+/// Random keys: xorshift64.
+struct Keys(u64);
+
+impl Keys {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// What the threads have seen.
+pub(crate) struct Tally {
+    latencies: Histogram,
+    pub(crate) appends: u64,
+    max_nanos: u64,
+}
+
+impl Tally {
+    fn new() -> Result<Self, histogram::Error> {
+        let latencies = Histogram::new(BUCKETS.0, BUCKETS.1)?;
+        Ok(Self { latencies, appends: 0, max_nanos: 0 })
+    }
+
+    fn count(&mut self, latency: Duration) -> Result<(), histogram::Error> {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.appends += 1;
+        self.max_nanos = self.max_nanos.max(nanos);
+        self.latencies.increment(nanos.min((1 << BUCKETS.1) - 1))
+    }
+
+    fn add(&mut self, other: &Self) -> Result<(), histogram::Error> {
+        self.appends += other.appends;
+        self.max_nanos = self.max_nanos.max(other.max_nanos);
+        self.latencies = self.latencies.checked_add(&other.latencies)?;
+        Ok(())
+    }
+
+    /// A quantile of the latencies: its bucket's upper end, which never flatters,
+    /// but never above the maximum; 0 where nothing was appended.
+    pub(crate) fn quantile_micros(&self, quantile: f64) -> Result<f64, histogram::Error> {
+        let bucket = self.latencies.quantile_bucket(quantile)?;
+        Ok(bucket.map_or(0, |bucket| bucket.end().min(self.max_nanos)) as f64 / 1e3)
+    }
+
+    pub(crate) fn max_micros(&self) -> f64 {
+        self.max_nanos as f64 / 1e3
+    }
+}

@@ -1,0 +1,225 @@
+//! `shardwal tune`: what a disk and logs on it do under the caller's load, and
+//! which `Config` that speaks for.
+//!
+//! Candidates run in turn, odd rounds backwards, so that what else the machine
+//! does meets all alike; each run is of a new log, which is removed after it.
+//! Shards are tried under the load as it is given, depths with the queues kept
+//! full, for only then does a depth show; at the end the recommended config
+//! runs beside the default one.
+
+mod advice;
+mod choice;
+mod device;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use shardwal::{Config, Durability, ShardedWal};
+
+use crate::load::Load;
+use crate::scratch::Scratch;
+use crate::{Ended, Failed, Outcome, seconds};
+use advice::{Advice, Section};
+use choice::{Candidate, Spread};
+use device::Device;
+
+#[derive(Args, Serialize)]
+pub(crate) struct Settings {
+    /// Where to measure: a directory on the disk that is meant, empty or not
+    /// there yet
+    #[arg(long)]
+    dir: PathBuf,
+    /// Threads that append
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: u16,
+    /// Bytes of each record's payload
+    #[arg(long, default_value_t = 256)]
+    record_bytes: usize,
+    /// Records of each append; more than one go as a batch, which a queue of the
+    /// default depth must hold
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    batch: u32,
+    /// Appends that each thread keeps in flight; 1: it waits for each
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    inflight: u32,
+    /// sync, os, or interval:10ms
+    #[arg(long, default_value = "sync")]
+    durability: Durability,
+    /// How long to measure; opening and removing logs comes on top
+    #[arg(long, default_value_t = 120.0, value_parser = seconds)]
+    seconds: f64,
+    /// How often each candidate runs
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// Print one JSON object
+    #[arg(long)]
+    #[serde(skip)]
+    json: bool,
+}
+
+/// Shares of the time: the disk, the shards, the depths, the recommended config.
+const SHARES: [f64; 4] = [0.12, 0.45, 0.25, 0.18];
+/// More are tried where there are more cores.
+const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
+const DEPTHS: [usize; 5] = [64, 256, 1024, 4096, 16_384];
+/// A run ends early here, so that no disk is filled.
+const RUN_BYTES_MAX: u64 = 1 << 30;
+
+/// All that was measured, and what it speaks for.
+#[derive(Serialize)]
+struct Figures<'a> {
+    settings: &'a Settings,
+    device: Device,
+    shards: Vec<Candidate>,
+    depths: Vec<Candidate>,
+    /// The default config, then the recommended one.
+    check: Vec<Candidate>,
+    #[serde(flatten)]
+    advice: Advice,
+}
+
+pub(crate) fn run(settings: &Settings) -> Ended {
+    let scratch = Scratch::claim(&settings.dir)?;
+    let figures = settings.measure(scratch.folder())?;
+    scratch.remove()?;
+    let mut out = io::stdout().lock();
+    if settings.json {
+        serde_json::to_writer_pretty(&mut out, &figures).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", figures.advice)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+impl Settings {
+    fn measure(&self, folder: &Path) -> Result<Figures<'_>, Failed> {
+        let [for_device, for_shards, for_depths, for_check] =
+            SHARES.map(|share| Duration::from_secs_f64(self.seconds * share));
+        let device = Device::measure(folder, for_device)?;
+        self.say(&device)?;
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let path = folder.join("log");
+        let config = || Config::new(&path).durability(self.durability);
+        let load = self.load(self.inflight);
+        let mut shards = SHARDS.to_vec();
+        shards.extend([32, 64, 128].into_iter().filter(|shards| *shards <= cores));
+        let trial = |value: &usize| Trial { value: *value, config: config().shards(*value), load };
+        let trials: Vec<_> = shards.iter().map(trial).collect();
+        let shards = in_turn(&path, &trials, for_shards, self.rounds)?;
+        self.say(&Section::Shards { load: &self.in_words(), candidates: &shards })?;
+        let best = shards[choice::choose(&shards)].value;
+
+        let deep_enough = |depth: &&usize| **depth >= self.batch as usize;
+        let trial = |depth: &usize| Trial {
+            value: *depth,
+            config: config().shards(best).queue_records(*depth),
+            load: self.load(self.pressing(best, *depth)),
+        };
+        let trials: Vec<_> = DEPTHS.iter().filter(deep_enough).map(trial).collect();
+        let depths = in_turn(&path, &trials, for_depths, self.rounds)?;
+        self.say(&Section::Depths { shards: best, candidates: &depths })?;
+
+        let mut advice = Advice::new(self, &device, &shards, &depths, cores);
+        let recommended = Trial { value: 1, config: advice.on(&path)?, load };
+        let trials = [Trial { value: 0, config: config(), load }, recommended];
+        let check = in_turn(&path, &trials, for_check, self.rounds)?;
+        advice.check(self, &check[0], &check[1]);
+        Ok(Figures { settings: self, device, shards, depths, check, advice })
+    }
+
+    /// Tells people what was found as it is found; programs get all at the end.
+    fn say(&self, section: &impl std::fmt::Display) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{section}")?;
+        out.flush()
+    }
+
+    fn load(&self, inflight: u32) -> Load {
+        let Self { threads, record_bytes, batch, .. } = *self;
+        let append_bytes = (record_bytes as u64).max(1) * u64::from(batch);
+        let appends_max = (RUN_BYTES_MAX / append_bytes / u64::from(threads)).max(1);
+        Load { threads, record_bytes, batch, inflight, appends_max }
+    }
+
+    /// In flight of each thread, so that all together fill the queues.
+    fn pressing(&self, shards: usize, depth: usize) -> u32 {
+        let appends = depth * shards / usize::from(self.threads) / self.batch as usize;
+        u32::try_from(appends).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Records that the load has under way at most.
+    fn under_way(&self) -> usize {
+        usize::from(self.threads) * self.inflight as usize * self.batch as usize
+    }
+
+    fn in_words(&self) -> String {
+        let Self { threads, record_bytes, batch, inflight, durability, .. } = self;
+        let manner = match inflight {
+            1 => "each waiting for its append".to_owned(),
+            _ => format!("each with {inflight} appends in flight"),
+        };
+        let append = match batch {
+            1 => format!("a record of {record_bytes} bytes"),
+            _ => format!("a batch of {batch} records of {record_bytes} bytes"),
+        };
+        format!("{threads} threads, {manner}; an append is {append}; durability {durability}")
+    }
+}
+
+/// A candidate before it is measured.
+struct Trial {
+    /// So many shards, so deep a queue, or which of two configs.
+    value: usize,
+    config: Config,
+    load: Load,
+}
+
+/// Runs each of the trials in each round, all together for about so long, each
+/// time on a new log at `path`.
+fn in_turn(
+    path: &Path,
+    trials: &[Trial],
+    elapsed: Duration,
+    rounds: u8,
+) -> Result<Vec<Candidate>, Failed> {
+    let each = elapsed / (u32::from(rounds) * u32::try_from(trials.len())?);
+    // For each trial records/s, P50 and P99 of its rounds.
+    let mut measured = vec![[const { Vec::new() }; 3]; trials.len()];
+    let mut order: Vec<_> = (0..trials.len()).collect();
+    for _ in 0..rounds {
+        for &index in &order {
+            let figures = once(path, &trials[index], each)?;
+            measured[index].iter_mut().zip(figures).for_each(|(all, one)| all.push(one));
+        }
+        order.reverse();
+    }
+    let candidate = |(trial, figures): (&Trial, [Vec<f64>; 3])| {
+        let [records_per_s, p50_us, p99_us] = figures.map(Spread::of);
+        Candidate { value: trial.value, records_per_s, p50_us, p99_us }
+    };
+    Ok(trials.iter().zip(measured).map(candidate).collect())
+}
+
+/// Records a second, P50 and P99 of a new log under load, which is removed.
+fn once(path: &Path, trial: &Trial, elapsed: Duration) -> Result<[f64; 3], Failed> {
+    let Trial { config, load, .. } = trial;
+    let log = ShardedWal::open(config.clone())?;
+    let began = Instant::now();
+    let tally = load.put_on(&log, elapsed)?;
+    let seconds = began.elapsed().as_secs_f64();
+    log.close()?;
+    drop(log);
+    std::fs::remove_dir_all(path)?;
+    let records = tally.appends as f64 * f64::from(load.batch);
+    let [p50, p99] = [tally.quantile_micros(0.5)?, tally.quantile_micros(0.99)?];
+    Ok([records / seconds, p50, p99])
+}

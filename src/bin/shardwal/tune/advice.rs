@@ -1,0 +1,213 @@
+//! What the figures speak for: the settings, each with its reason, as Rust, as
+//! a serde `Config` and as tables for people.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use shardwal::{Config, Durability, QUEUE_RECORDS_MAX};
+
+use super::Settings;
+use super::choice::{Candidate, Spread, choose, reasons};
+use super::device::{Device, SyncFigures};
+
+/// The default of [`Config::queue_bytes`], which is more only where the load asks
+/// for it, and then not without end: it is memory.
+const QUEUE_BYTES: std::ops::RangeInclusive<usize> = (16 << 20)..=(1 << 30);
+/// Of the time of a disk that is kept busy, what syncs may take.
+const SYNC_SHARE: f64 = 0.05;
+/// Powers of two, from 256 KiB to 16 MiB: no disk asks for smaller commits or larger.
+const COMMIT_BYTES: std::ops::RangeInclusive<u32> = 18..=24;
+
+/// The recommended config, and why.
+#[derive(Serialize)]
+pub(crate) struct Advice {
+    config: Config,
+    reasons: Vec<String>,
+    assumed: Vec<String>,
+}
+
+impl Advice {
+    pub(crate) fn new(
+        settings: &Settings,
+        device: &Device,
+        shards: &[Candidate],
+        depths: &[Candidate],
+        cores: usize,
+    ) -> Self {
+        let mut why = vec![device_reason(device, cores)];
+        let best = choose(shards);
+        let in_words = |count: usize| format!("{count} shard{}", if count == 1 { "" } else { "s" });
+        why.extend(reasons(shards, best, in_words, "the fewer"));
+        let depth = choose(depths);
+        let in_words = |depth: usize| format!("a queue of {depth}");
+        why.extend(reasons(depths, depth, in_words, "the shallower: a full queue is time"));
+        let config = Config::new(&settings.dir).shards(shards[best].value);
+        let config = with_limits(config, settings, device, depths[depth].value, &mut why);
+        let flags = "--threads, --inflight, --batch, --record-bytes, --durability";
+        let assumed = vec![
+            format!("{} ({flags})", settings.in_words()),
+            "random keys: whoever appends under a few hot keys loads a few shards".into(),
+            format!("nobody else uses the {cores} cores or the disk more than while this ran"),
+        ];
+        Self { config: config.durability(settings.durability), reasons: why, assumed }
+    }
+
+    /// The recommended config on another directory.
+    pub(crate) fn on(&self, dir: &Path) -> serde_json::Result<Config> {
+        let mut config = serde_json::to_value(&self.config)?;
+        config["dir"] = serde_json::to_value(dir)?;
+        serde_json::from_value(config)
+    }
+
+    /// How it did beside the default config, which is recommended where that was
+    /// faster.
+    pub(crate) fn check(
+        &mut self,
+        settings: &Settings,
+        default: &Candidate,
+        recommended: &Candidate,
+    ) {
+        let [theirs, ours] = [default, recommended].map(|one| &one.records_per_s);
+        let ratio = ours.median / theirs.median;
+        let late = recommended.p99_us.median / default.p99_us.median;
+        let noise = if ours.exceeds(theirs) || theirs.exceeds(ours) { "outside" } else { "within" };
+        let mut reason = format!(
+            "at last, beside the default config: {ratio:.2} x its throughput, {noise} the noise, and \
+             {late:.2} x its P99"
+        );
+        if theirs.exceeds(ours) {
+            reason.push_str("; so the default config it is, whatever stands above");
+            self.config = Config::new(&settings.dir).durability(settings.durability);
+        }
+        self.reasons.push(reason);
+    }
+}
+
+/// The queue's and the commit's limits, and why.
+fn with_limits(
+    config: Config,
+    settings: &Settings,
+    device: &Device,
+    depth: usize,
+    why: &mut Vec<String>,
+) -> Config {
+    let (under_way, record_bytes) = (settings.under_way(), settings.record_bytes);
+    let queue_records = depth.max(under_way.next_power_of_two().min(QUEUE_RECORDS_MAX));
+    if queue_records > depth {
+        why.push(format!(
+            "queue_records: the load has {under_way} records under way, and one shard may get them all"
+        ));
+    }
+    let queue_bytes =
+        under_way.saturating_mul(record_bytes).clamp(*QUEUE_BYTES.start(), *QUEUE_BYTES.end());
+    let queue_bytes = queue_bytes.next_power_of_two();
+    why.push(format!(
+        "queue_bytes: holds {} records of {record_bytes} bytes",
+        queue_bytes / record_bytes.max(1)
+    ));
+    why.push("commit_records: a commit may take all that waits".into());
+    why.push(format!(
+        "commit_bytes: about the least with which syncs take no more than {:.0} % of a busy disk's time; \
+         from the disk's figures, not tried",
+        SYNC_SHARE * 100.0
+    ));
+    config
+        .queue_records(queue_records)
+        .queue_bytes(queue_bytes)
+        .commit_records(queue_records)
+        .commit_bytes(commit_bytes(device))
+}
+
+fn device_reason(device: &Device, cores: usize) -> String {
+    let [first, .., last] = &device.syncs;
+    let ratio = last.per_s / first.per_s;
+    let said = match ratio {
+        2.0.. => "so more shards than one may pay, if the cores can drive them",
+        _ => "so more shards than one bring no more syncs",
+    };
+    format!(
+        "the disk syncs {} files {ratio:.1} x as often as one ({cores} cores): {said}",
+        last.files
+    )
+}
+
+/// With so many bytes a commit, writing takes all but [`SYNC_SHARE`] of the time.
+fn commit_bytes(device: &Device) -> usize {
+    let enough = device.sync_seconds() * (1.0 / SYNC_SHARE - 1.0) * device.bytes_per_s();
+    let mut sizes = COMMIT_BYTES.map(|power| 1_usize << power);
+    sizes.find(|bytes| *bytes as f64 >= enough).unwrap_or(1 << COMMIT_BYTES.end())
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = serde_json::to_value(&self.config).map_err(|_| fmt::Error)?;
+        writeln!(f, "recommended:\n\n    Config::new({})", config["dir"])?;
+        for limit in ["shards", "queue_records", "queue_bytes", "commit_records", "commit_bytes"] {
+            writeln!(f, "        .{limit}({})", config[limit])?;
+        }
+        writeln!(f, "        .durability(Durability::{})", in_rust(&config["durability"]))?;
+        writeln!(f, "\nbecause:")?;
+        self.reasons.iter().try_for_each(|reason| writeln!(f, "  - {reason}"))?;
+        writeln!(f, "\nassumed:")?;
+        self.assumed.iter().try_for_each(|assumption| writeln!(f, "  - {assumption}"))
+    }
+}
+
+/// A durability as Rust names it.
+fn in_rust(durability: &Value) -> String {
+    match serde_json::from_value(durability.clone()) {
+        Ok(Durability::Interval(interval)) => {
+            format!("Interval(Duration::from_micros({}))", interval.as_micros())
+        }
+        Ok(other) => format!("{other:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the disk: 4 KiB overwritten and synced")?;
+        writeln!(f, "  {:>12} {:>12} {:>10}", "files at once", "syncs/s", "P50 us")?;
+        for figures in &self.syncs {
+            let SyncFigures { files, per_s, p50_us } = figures;
+            writeln!(f, "  {files:>13} {per_s:>12.0} {p50_us:>10.0}")?;
+        }
+        writeln!(f, "  1 MiB at a time, each synced: {:.0} MiB/s", self.mib_per_s)
+    }
+}
+
+/// A table of what was measured.
+pub(crate) enum Section<'a> {
+    Shards { load: &'a str, candidates: &'a [Candidate] },
+    Depths { shards: usize, candidates: &'a [Candidate] },
+}
+
+impl fmt::Display for Section<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, candidates) = match self {
+            Self::Shards { load, candidates } => {
+                writeln!(f, "shards: {load}")?;
+                ("shards", candidates)
+            }
+            Self::Depths { shards, candidates } => {
+                writeln!(
+                    f,
+                    "queue depth: {shards} shards, the same threads keeping their queues full"
+                )?;
+                ("depth", candidates)
+            }
+        };
+        let (rate, p50, p99) = ("records/s (range)", "P50 us", "P99 us (range)");
+        writeln!(f, "  {name:>8} {rate:>32} {p50:>10} {p99:>32}")?;
+        for Candidate { value, records_per_s, p50_us, p99_us } in *candidates {
+            let spread = |spread: &Spread| {
+                format!("{:.0} ({:.0} .. {:.0})", spread.median, spread.lowest, spread.highest)
+            };
+            let (rate, p99) = (spread(records_per_s), spread(p99_us));
+            writeln!(f, "  {value:>8} {rate:>32} {:>10.0} {p99:>32}", p50_us.median)?;
+        }
+        Ok(())
+    }
+}
