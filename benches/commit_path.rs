@@ -93,7 +93,8 @@ fn commit(file: &File, way: Way, buffer: &Aligned, at: usize, length: usize) -> 
     }
     let bytes = buffer.slice(to - from);
     let dsync = |bytes: &[u8], from: usize| {
-        let written = pwritev2(file, &[io::IoSlice::new(bytes)], from as u64, ReadWriteFlags::DSYNC);
+        let written =
+            pwritev2(file, &[io::IoSlice::new(bytes)], from as u64, ReadWriteFlags::DSYNC);
         assert_eq!(written.expect("a sound disk"), bytes.len());
     };
     match way {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, OpenMode, read_full};
 use crate::error::{Damage, OpenError, RESTORE};
-use crate::frame::FrameKind;
+use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::frame_reader::{FrameReader, Remains, Stop, is_consistent, search_remains};
 use crate::purge::GIVEN_UP;
 use crate::recovery::chain::{Chain, Link};
@@ -12,6 +12,7 @@ use crate::recovery::told;
 use crate::recovery::verdict::{Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment_writer::SegmentMeta;
+use crate::spares::Spares;
 
 /// Memory of one shard's survey, beside a frame that is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -24,6 +25,9 @@ pub(crate) struct Folder {
     pub(crate) identity: SegmentIdentity,
     /// Sequences below are gone.
     pub(crate) purged_below: u64,
+    /// Where files go that a later segment may use. None but an open log's
+    /// shards keeps any.
+    pub(crate) spares: Spares,
 }
 
 impl Folder {
@@ -75,6 +79,8 @@ pub(crate) struct Survey {
     /// Files that are no part of the log and may go once the next segment
     /// stands.
     pub(crate) superfluous: Vec<PathBuf>,
+    /// The numbers of the files that were kept for later segments.
+    pub(crate) spares: Vec<u64>,
 }
 
 impl Survey {
@@ -90,6 +96,7 @@ pub(crate) fn survey(disk: &dyn Disk, folder: &Folder) -> Result<Survey, OpenErr
     let mut surveyor = Surveyor { disk, folder, survey: Survey::default(), broken: None };
     surveyor.survey.highest_number = chain.highest_number;
     surveyor.survey.superfluous = chain.superfluous.clone();
+    surveyor.survey.spares = chain.spares.clone();
     surveyor.survey.next_sequence =
         chain.links.first().map_or(0, |link| link.header.first_sequence);
     for (index, link) in chain.links.iter().enumerate() {
@@ -224,12 +231,13 @@ impl Surveyor<'_> {
         let remains = search_remains(file, self.folder.seed(number), from, end)
             .map_err(OpenError::io("reading", &path))?;
         let base = link.header.first_sequence;
-        self.survey.torn_bytes += remains.bytes;
+        let is_bad = matches!(self.broken, Some(Broken { stop: Stop::Bad(_), number: at, .. }) if at == number);
+        self.survey.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
         if let Some(broken) = &mut self.broken {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
             if number == broken.number {
-                broken.remains = remains.bytes;
+                broken.remains = remains.torn_bytes(0);
             } else {
                 self.survey.superfluous.push(path);
             }
