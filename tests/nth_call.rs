@@ -54,7 +54,8 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, key: u64, length: usize, fault:
 /// these, and a full disk.
 fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
     let Some(log) = open_or_not(config(disk)) else { return };
-    (0..5).for_each(|_| append(&log, ledger, 0, 1500, fault));
+    // However late the next segments come, one is full, and another after it.
+    (0..8).for_each(|_| append(&log, ledger, 0, 1500, fault));
     ledger.append_batch(&log, &[0, 1, 2, 3, 1, 2], 300);
     // A failed flush says nothing that the ledger does not know.
     log.flush().wait().ok();
@@ -65,7 +66,7 @@ fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
             ledger.give_up(&found.below(&checkpoint));
         }
     }
-    (0..6).for_each(|_| append(&log, ledger, 0, 1500, fault));
+    (0..9).for_each(|_| append(&log, ledger, 0, 1500, fault));
     disk.set_capacity(Some(1));
     (0..4).for_each(|key| append(&log, ledger, key, 3000, fault));
     disk.set_capacity(None);

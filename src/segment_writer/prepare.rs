@@ -5,7 +5,6 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::ZERO_WINDOW_BYTES;
 use super::blocks::Blocks;
 use crate::disk::{Disk, DiskFile, OpenMode, write_direct_full, write_full};
 use crate::segment::segment_path;
@@ -13,6 +12,8 @@ use crate::segment::segment_path;
 /// A header must be gone before its file becomes another segment's, and with it
 /// the first block of any system.
 const BLANK_BYTES: usize = 4096;
+/// So many zeros are written and synced at once.
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// A file made ready to become a segment: its directory entry is durable, its
 /// first `zeroed` bytes are on the disk, the first of them zeros.
@@ -36,9 +37,9 @@ pub(crate) fn prepare(
 ) -> io::Result<Prepared> {
     let path = segment_path(dir, number);
     let prepared = create(disk, &path).and_then(|mut file| {
-        let direct_block = fill(file.as_mut(), zeros)?;
+        let (zeroed, direct_block) = fill(file.as_mut(), zeros)?;
         disk.sync_dir(dir)?;
-        Ok(Prepared { number, file, zeroed: zeros, is_recycled: false, direct_block })
+        Ok(Prepared { number, file, zeroed, is_recycled: false, direct_block })
     });
     if prepared.is_err() {
         // Give the room back and leave the name free for the next attempt. A
@@ -60,24 +61,32 @@ fn create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
     }
 }
 
-/// Fills a new file with zeros, durably; returns the blocks in which it can be
-/// written past the cache.
-pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<Option<usize>> {
-    let chunk = vec![0; usize::try_from(zeros.min(ZERO_WINDOW_BYTES)).unwrap_or(0)];
-    let mut zeroed = 0;
+/// Fills a new file with at least so many zeros, durably; returns how many there
+/// are, and the blocks in which it can be written past the cache. **A piece at a
+/// time is synced**: other files' syncs wait for what this one has unsynced.
+pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Option<usize>)> {
+    if zeros == 0 {
+        return Ok((0, None));
+    }
+    let zeros = zeros.next_multiple_of(BLANK_BYTES as u64);
+    let direct_block = blank(file)?;
+    let mut blocks = Blocks::new(direct_block.unwrap_or(1));
+    let piece = usize::try_from(zeros.min(PIECE_BYTES)).unwrap_or(BLANK_BYTES);
+    let piece = blocks.lay_out(&[], piece);
+    let mut zeroed = BLANK_BYTES as u64;
     while zeroed < zeros {
-        let length = (zeros - zeroed).min(chunk.len() as u64);
-        let length = usize::try_from(length).unwrap_or(chunk.len());
-        write_full(file, &chunk[..length], zeroed)?;
+        let length = usize::try_from(zeros - zeroed).unwrap_or(usize::MAX).min(piece.len());
+        match direct_block {
+            Some(block) => write_direct_full(file, &piece[..length], zeroed, block)?,
+            None => write_full(file, &piece[..length], zeroed)?,
+        }
+        file.sync_data()?;
         zeroed += length as u64;
     }
-    if zeros == 0 {
-        return Ok(None);
+    if direct_block.is_none() {
+        file.drop_cache();
     }
-    // What goes past the cache goes faster where nothing is in it.
-    file.sync_data()?;
-    file.drop_cache();
-    if zeros < BLANK_BYTES as u64 { Ok(None) } else { blank(file) }
+    Ok((zeros, direct_block))
 }
 
 /// Makes the first block one of zeros, durably: past the cache, if that goes.
@@ -96,10 +105,11 @@ fn blank(file: &mut dyn DiskFile) -> io::Result<Option<usize>> {
     Ok(direct_block)
 }
 
-/// How long a file is that can become a segment of so many bytes: one that was
-/// full may have passed them by as much again, and by a commit.
+/// How long a file is that can become a segment of so many bytes. One that was
+/// full may have passed them by as much again, and by a commit; what is longer
+/// than that is room that others may want.
 pub(crate) fn lengths(segment_bytes: u64) -> RangeInclusive<u64> {
-    segment_bytes.max(BLANK_BYTES as u64)..=segment_bytes.saturating_mul(3)
+    segment_bytes.max(BLANK_BYTES as u64)..=segment_bytes.saturating_mul(4)
 }
 
 /// Makes segment `number`, of `bytes`, of a file that may hold anything, if it has
