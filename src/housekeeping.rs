@@ -158,7 +158,7 @@ impl Keeper {
         let disk = self.disk.as_ref();
         // A disk that panics must not take the other shards' syncs with it.
         let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let spare = if chore.zeros > 0 { chore.spares.take(disk, chore.number) } else { None };
+            let spare = chore.spares.take(disk, chore.number);
             spare.map_or_else(|| prepare(disk, &chore.dir, chore.number, zeros), Ok)
         }));
         if matches!(&prepared, Ok(Err(error)) if means_full(error)) {

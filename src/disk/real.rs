@@ -116,6 +116,7 @@ fn open_direct(file: &File) -> io::Result<File> {
 struct RealFile {
     file: File,
     /// The same file, opened once more with `O_DIRECT`.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
     direct: Option<File>,
     locked: bool,
 }
