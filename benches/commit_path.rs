@@ -194,15 +194,15 @@ fn run(
     let elapsed = began.elapsed().as_secs_f64();
     let cpu = (cpu_time() - cpu).as_secs_f64();
     nanos.sort_unstable();
-    let quantile = |part: f64| {
-        let at = (nanos.len() as f64 * part) as usize;
+    let quantile = |per_mille: usize| {
+        let at = nanos.len() * per_mille / 1000;
         nanos[at.min(nanos.len() - 1)] as f64 / 1000.0
     };
     Figures {
         commits: nanos.len() as f64 / elapsed,
-        p50: quantile(0.5),
-        p99: quantile(0.99),
-        p999: quantile(0.999),
+        p50: quantile(500),
+        p99: quantile(990),
+        p999: quantile(999),
         cpu: cpu * 1e6 / nanos.len() as f64,
     }
 }
@@ -223,10 +223,8 @@ fn main() {
         println!("usage: commit_path DIR [SECONDS] [ROUNDS]");
         return;
     };
-    let number = |at: usize, default: f64| {
-        rest.get(at).map_or(default, |text| text.parse().expect("a number"))
-    };
-    let (seconds, rounds) = (number(0, 0.2), number(1, 3.0) as usize);
+    let seconds = rest.first().map_or(0.2, |text| text.parse().expect("a number of seconds"));
+    let rounds = rest.get(1).map_or(3, |text| text.parse().expect("a number of rounds"));
     let dir = Path::new(dir).join("commit_path");
     std::fs::create_dir_all(&dir).expect("a directory to write to");
     println!("bytes files way | commits/s (least .. most) MiB/s | us: P50 P99 P99.9 | cpu us");

@@ -182,17 +182,17 @@ fn run(dir: &Path, load: &Load, variant: &Variant) -> Figures {
     log.close().expect("a sound disk");
     std::fs::remove_dir_all(&dir).expect("the log is removed");
     nanos.sort_unstable();
-    let quantile = |part: f64| {
-        let at = (nanos.len() as f64 * part) as usize;
+    let quantile = |per_mille: usize| {
+        let at = nanos.len() * per_mille / 1000;
         nanos[at.min(nanos.len() - 1)] as f64 / 1000.0
     };
     let records = nanos.len() as f64 * load.batch as f64;
     Figures {
         records: records / elapsed,
-        p50: quantile(0.5),
-        p99: quantile(0.99),
-        p999: quantile(0.999),
-        max: quantile(1.0),
+        p50: quantile(500),
+        p99: quantile(990),
+        p999: quantile(999),
+        max: quantile(1000),
         cpu: cpu * 1e6 / records,
         rolls,
     }
