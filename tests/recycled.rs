@@ -60,11 +60,16 @@ fn log_in_a_recycled_file(disk: &SimDisk, ledger: &mut Ledger, length: usize) ->
     panic!("no spare was taken: {:?}", disk.files());
 }
 
-/// How many bytes that are not zeros stand in the newest segment behind the first 24
-/// zeros.
+/// The segment that is written to; the one after it may be prepared.
+fn live_segment(disk: &SimDisk) -> (PathBuf, Vec<u8>) {
+    let read = |path: PathBuf| (path.clone(), disk.read_file(path).expect("it is there"));
+    let begun = |(_, bytes): &(_, Vec<u8>)| bytes.starts_with(b"shardwal");
+    files(disk, "wal").into_iter().map(read).rfind(begun).expect("there is a segment")
+}
+
+/// How many bytes that are not zeros stand in it behind the first 24 zeros.
 fn stale_bytes(disk: &SimDisk) -> usize {
-    let newest = files(disk, "wal").pop().expect("there is a segment");
-    let bytes = disk.read_file(newest).expect("it is there");
+    let (_, bytes) = live_segment(disk);
     let blank = bytes.windows(24).position(|window| window == [0; 24]);
     blank.map_or(0, |blank| bytes[blank..].iter().filter(|byte| **byte != 0).count())
 }
@@ -151,7 +156,7 @@ fn rot_in_a_recycled_file_is_damage_and_a_repair_takes_nothing_of_the_old_bytes(
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = log_in_a_recycled_file(&disk, &mut ledger, 1000);
-    let newest = files(&disk, "wal").pop().unwrap();
+    let (newest, _) = live_segment(&disk);
     append(&log, &mut ledger, 2, 1000);
     let found = replayed(&log);
     let disk = disk.crash(&mut || false);
@@ -398,7 +403,9 @@ mod beside_a_reader {
         let replayed = log.replay(options, |_| {
             if !acted.swap(true, Relaxed) {
                 log.truncate_before(&log.checkpoint()).unwrap();
-                while !files(&disk, "spare").is_empty() {
+                // Until each that was kept is full again.
+                let rolls = log.stats().total.rolls + 4;
+                while log.stats().total.rolls < rolls {
                     log.append(1, vec![7; 50_000]).wait().unwrap();
                 }
             }
