@@ -87,6 +87,10 @@ pub struct Config {
     pub(crate) queue_bytes: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_segment_bytes"))]
     pub(crate) segment_bytes: u64,
+    #[cfg_attr(feature = "serde", serde(default = "default_spare_segments"))]
+    pub(crate) spare_segments: usize,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(crate) ready_segments: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_commit_records"))]
     pub(crate) commit_records: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_commit_bytes"))]
@@ -111,6 +115,7 @@ pub const QUEUE_RECORDS_MAX: usize = 1 << 20;
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The most records of one batch in one shard.
 pub const BATCH_RECORDS_MAX: usize = 65_535;
+const SPARES_MAX: u64 = 1024;
 /// Beyond all disks.
 const DISK_BYTES_MAX: u64 = 1 << 60;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
@@ -132,6 +137,10 @@ fn default_queue_bytes() -> usize {
 
 fn default_segment_bytes() -> u64 {
     64 << 20
+}
+
+fn default_spare_segments() -> usize {
+    2
 }
 
 fn default_commit_records() -> usize {
@@ -158,6 +167,8 @@ impl Config {
             queue_records: default_queue_records(),
             queue_bytes: default_queue_bytes(),
             segment_bytes: default_segment_bytes(),
+            spare_segments: default_spare_segments(),
+            ready_segments: 0,
             commit_records: default_commit_records(),
             commit_bytes: default_commit_bytes(),
             durability: Durability::default(),
@@ -199,6 +210,28 @@ impl Config {
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// Files of truncated segments that a shard keeps and writes over, as its
+    /// next ones: 0 to 1,024. It spares the disk the zeros that a new file is
+    /// made of, and is a lasting use of as many bytes; but none is kept below a
+    /// watermark, or with less free than a segment a shard. They outlive a close.
+    /// [`Durability::Sync`] alone uses them, where the file system does not copy
+    /// on write.
+    #[must_use]
+    pub fn spare_segments(mut self, segments: usize) -> Self {
+        self.spare_segments = segments;
+        self
+    }
+
+    /// So many spare segments a shard are there when open returns, of zeros if
+    /// need be: 0, the default, to `spare_segments`. Open takes the longer, as long
+    /// as the disk takes to write them, and the first appends are at full speed;
+    /// else the first segment makes do without while the next is made.
+    #[must_use]
+    pub fn ready_segments(mut self, segments: usize) -> Self {
+        self.ready_segments = segments;
         self
     }
 
@@ -276,6 +309,8 @@ impl Config {
         within("queue_records", self.queue_records as u64, 1, QUEUE_RECORDS_MAX as u64)?;
         within("queue_bytes", self.queue_bytes as u64, 1, u64::MAX >> 1)?;
         within("segment_bytes", self.segment_bytes, *SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())?;
+        within("spare_segments", self.spare_segments as u64, 0, SPARES_MAX)?;
+        within("ready_segments", self.ready_segments as u64, 0, self.spare_segments as u64)?;
         within("commit_records", self.commit_records as u64, 1, u64::MAX)?;
         within("commit_bytes", self.commit_bytes as u64, 1, 256 << 20)?;
         if let Durability::Interval(interval) = self.durability {

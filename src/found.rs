@@ -11,6 +11,7 @@ use crate::parallel::{in_parallel, threads_each};
 use crate::purge::{self, PurgeMark};
 use crate::recovery::{Folder, ShardRecovery, Survey, survey};
 use crate::segment::SegmentIdentity;
+use crate::spares::Spares;
 
 /// A shard that was read, before anything is written.
 pub(crate) struct Found {
@@ -106,7 +107,12 @@ pub(crate) fn read_shard(
     threads: usize,
 ) -> Result<Found, OpenError> {
     let purge = purge::load(disk, dir, identity)?;
-    let folder = Folder { dir: dir.to_path_buf(), identity: *identity, purged_below: purge.below };
+    let folder = Folder {
+        dir: dir.to_path_buf(),
+        identity: *identity,
+        purged_below: purge.below,
+        spares: Spares::default(),
+    };
     let survey = survey(disk, &folder, threads)?;
     Ok(Found { folder, purge, survey })
 }

@@ -236,8 +236,18 @@ pub(crate) struct Remains {
     pub(crate) mark: Option<i64>,
     /// The highest sequence after a frame, likewise.
     pub(crate) next: Option<u64>,
-    /// Bytes up to the last that is not zero.
+    /// Bytes up to the last that is not zero, of whichever segment it is.
     pub(crate) bytes: u64,
+    /// Bytes up to the end of the last frame that its header vouches for.
+    framed_bytes: u64,
+}
+
+impl Remains {
+    /// Bytes of a write that came in part. What no header vouches for may be an
+    /// earlier segment's; at least so many are torn.
+    pub(crate) fn torn_bytes(&self, least: usize) -> u64 {
+        self.framed_bytes.max(self.bytes.min(least as u64))
+    }
 }
 
 /// Looks for frame headers at every offset from `from` to `end`. A header is
@@ -255,6 +265,8 @@ pub(crate) fn search_remains(
             Some(header) => {
                 remains.mark = remains.mark.max(header.mark());
                 remains.next = remains.next.max(Some(header.next()));
+                let frame_end = at + FRAME_HEADER_BYTES as u64 + u64::from(header.body_bytes);
+                remains.framed_bytes = remains.framed_bytes.max(frame_end.min(end) - from);
             }
             None => remains.bytes = remains.bytes.max(at + 1 - from),
         }

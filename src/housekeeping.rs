@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
+use crate::error::means_full;
 use crate::lane::Lane;
 use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
 use crate::space::Space;
+use crate::spares::Spares;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::sync::{Arc, JoinHandle, now, spawn};
 
@@ -28,6 +30,7 @@ struct Chore {
     dir: PathBuf,
     number: u64,
     zeros: u64,
+    spares: Spares,
     /// Taken by the answer; a chore that is dropped without one answers that
     /// nobody will prepare it, so that no writer waits for ever.
     hand_to: Option<Sender<io::Result<Prepared>>>,
@@ -63,9 +66,9 @@ impl Housekeeping {
 
     /// The source of one shard's segments. The thread ends when all sources
     /// have been dropped.
-    pub(crate) fn source(&self, dir: PathBuf) -> Box<dyn SegmentSource> {
+    pub(crate) fn source(&self, dir: PathBuf, spares: Spares) -> Box<dyn SegmentSource> {
         let (hand_to, prepared) = bounded(1);
-        Box::new(Housekept { dir, chores: self.chores.clone(), hand_to, prepared })
+        Box::new(Housekept { dir, spares, chores: self.chores.clone(), hand_to, prepared })
     }
 
     /// Starts the thread, which serves until every source is gone.
@@ -74,6 +77,7 @@ impl Housekeeping {
         disk: Arc<dyn Disk>,
         space: Arc<Space>,
         lanes: Vec<Arc<Lane>>,
+        spares: Vec<Spares>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
         let Self { chores, inbox } = self;
@@ -82,7 +86,7 @@ impl Housekeeping {
         let since = now();
         let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
         let lanes = lanes.into_iter().map(idle).collect();
-        let keeper = Keeper { disk, inbox, space, sync: interval.is_some(), tick, lanes };
+        let keeper = Keeper { disk, inbox, space, sync: interval.is_some(), tick, lanes, spares };
         spawn("shardwal-housekeeping".into(), move || keeper.serve())
     }
 }
@@ -94,6 +98,8 @@ struct Keeper {
     sync: bool,
     tick: Duration,
     lanes: Vec<(Arc<Lane>, Idle)>,
+    /// Each shard's.
+    spares: Vec<Spares>,
 }
 
 /// Since when a shard has not synced anything new.
@@ -130,7 +136,15 @@ impl Keeper {
     /// What a look finds stands in the space. A disk that fails or panics here
     /// must not take the other shards' syncs with it.
     fn look(&self) {
-        drop(catch_unwind(AssertUnwindSafe(|| self.space.look())));
+        drop(catch_unwind(AssertUnwindSafe(|| {
+            drop(self.space.look());
+            self.give_up_spares(false);
+        })));
+    }
+
+    /// Room is for records: what is kept for speed goes where it is scarce.
+    fn give_up_spares(&self, full: bool) {
+        self.spares.iter().for_each(|spares| spares.give_up_if_scarce(self.disk.as_ref(), full));
     }
 
     fn prepare(&self, mut chore: Chore) {
@@ -143,8 +157,13 @@ impl Keeper {
         let zeros = self.space.spare(zeros);
         let disk = self.disk.as_ref();
         // A disk that panics must not take the other shards' syncs with it.
-        let prepared =
-            catch_unwind(AssertUnwindSafe(|| prepare(disk, &chore.dir, chore.number, zeros)));
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let spare = chore.spares.take(disk, chore.number);
+            spare.map_or_else(|| prepare(disk, &chore.dir, chore.number, zeros), Ok)
+        }));
+        if matches!(&prepared, Ok(Err(error)) if means_full(error)) {
+            self.give_up_spares(true);
+        }
         chore.answer(prepared.unwrap_or_else(|_| Err(io::Error::other("the disk has panicked"))));
     }
 
@@ -168,6 +187,7 @@ impl Keeper {
 /// A writer's end of the lane.
 struct Housekept {
     dir: PathBuf,
+    spares: Spares,
     chores: Sender<Chore>,
     hand_to: Sender<io::Result<Prepared>>,
     prepared: Receiver<io::Result<Prepared>>,
@@ -176,11 +196,16 @@ struct Housekept {
 impl SegmentSource for Housekept {
     fn request(&mut self, number: u64, zeros: u64) {
         let (dir, hand_to) = (self.dir.clone(), Some(self.hand_to.clone()));
+        let spares = self.spares.clone();
         // A chore that cannot be sent answers as it is dropped.
-        drop(self.chores.send(Chore { dir, number, zeros, hand_to }));
+        drop(self.chores.send(Chore { dir, number, zeros, spares, hand_to }));
     }
 
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {
         if wait { self.prepared.recv().ok() } else { self.prepared.try_recv().ok() }
+    }
+
+    fn has_spare(&self) -> bool {
+        self.spares.is_any()
     }
 }

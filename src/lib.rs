@@ -65,6 +65,7 @@ mod segment;
 mod segment_writer;
 mod shard;
 mod space;
+mod spares;
 mod state_machine;
 mod stats;
 mod sync;

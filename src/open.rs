@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Durability, OnDamage};
 use crate::directory::{create_dir, create_dirs, sync_the_way_to, take_lock};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, unlink_if_there};
 use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shards};
 use crate::housekeeping::Housekeeping;
@@ -16,10 +16,11 @@ use crate::parallel::in_parallel;
 use crate::purge::{self, PurgeMark};
 use crate::recovery::{Folder, RecoveryReport, Settled, Survey, settle, tidy};
 use crate::repair::{QUARANTINE, refuse_damage, repair};
-use crate::segment::SegmentIdentity;
+use crate::segment::{SegmentIdentity, spare_path};
 use crate::segment_writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::WalShard;
 use crate::space::Space;
+use crate::spares::{Spares, SparesPolicy};
 use crate::state_machine::{Driven, StateMachine};
 use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
@@ -82,6 +83,9 @@ fn start(
     disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
     let settled = in_parallel(&found, |found| {
         purge::settle(disk.as_ref(), &found.folder.dir, found.purge)?;
+        if !is_current(found) {
+            remove_spares(disk.as_ref(), found)?;
+        }
         if is_current(found) || !found.is_settled() {
             return settle(disk.as_ref(), &found.folder, &found.survey).map(Some);
         }
@@ -98,18 +102,58 @@ fn start(
     for (found, settled) in found.into_iter().zip(settled) {
         match settled {
             Some(settled) if is_current(&found) => {
-                current.push((found.folder, found.purge, settled))
+                let Found { mut folder, purge, survey } = found;
+                folder.spares = open_spares(config, &space, &folder, &survey.spares)?;
+                current.push((folder, purge, settled));
             }
             settled => old.push(old_shard(found, settled)),
         }
     }
     if goes_on.is_none() {
         current = create_generation(config, &mut manifest, shards)?;
+        for (folder, ..) in &mut current {
+            folder.spares = open_spares(config, &space, folder, &[])?;
+        }
     }
+    let folders: Vec<_> = current.iter().map(|(folder, ..)| folder.clone()).collect();
+    in_parallel(&folders, |folder| {
+        folder.spares.make_ready(disk.as_ref(), config.ready_segments);
+        Ok::<_, OpenError>(())
+    })?;
     let (shards, housekeeping) = start_shards(config, &space, current, machines)?;
     trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
     Ok(Opened { disk, space, shards, old, recovery, housekeeping, lock })
+}
+
+/// The files that a shard may write over instead of growing new ones; none where
+/// that buys nothing.
+fn open_spares(
+    config: &Config,
+    space: &Arc<Space>,
+    folder: &Folder,
+    found: &[u64],
+) -> Result<Spares, OpenError> {
+    let policy = SparesPolicy {
+        spares_max: if has_zeros_ahead(config) { config.spare_segments } else { 0 },
+        segment_bytes: config.segment_bytes,
+        // Else what one shard keeps could be what another one lacks.
+        free_bytes_min: config.segment_bytes.saturating_mul(config.shards as u64),
+    };
+    let (disk, dir) = (config.disk.as_ref(), &folder.dir);
+    Spares::open(disk, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
+}
+
+/// Nobody writes to an earlier generation.
+fn remove_spares(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
+    let dir = &found.folder.dir;
+    let mut paths = found.survey.spares.iter().map(|number| spare_path(dir, *number));
+    paths.try_for_each(|path| unlink_if_there(disk, &path)).map_err(OpenError::io("tidying", dir))
+}
+
+/// The other modes sync too seldom for a file's growth to matter.
+fn has_zeros_ahead(config: &Config) -> bool {
+    config.durability == Durability::Sync && !config.disk.copy_on_write(&config.dir)
 }
 
 fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
@@ -161,6 +205,7 @@ fn create_generation(
             dir: generation.shard_dir(log, shard),
             identity: SegmentIdentity { log: manifest.log, generation: number, shard, number: 0 },
             purged_below: 0,
+            spares: Spares::default(),
         })
         .collect();
     leftovers::remove(disk, &dir)?;
@@ -205,9 +250,10 @@ fn start_shards(
         Durability::Sync | Durability::Os => None,
     };
     let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
+    let spares = ready.iter().map(|ready| ready.folder.spares.clone()).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
-        .start(config.disk.clone(), space.clone(), lanes, interval.map(sync_tick))
+        .start(config.disk.clone(), space.clone(), lanes, spares, interval.map(sync_tick))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {
@@ -242,13 +288,10 @@ fn make_ready(
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
     let catalogue = Arc::new(Mutex::new(settled.segments));
-    let policy = SegmentPolicy {
-        segment_bytes: config.segment_bytes,
-        // The other modes sync too seldom for the file's growth to matter.
-        zeros_ahead: sync && !config.disk.copy_on_write(&config.dir),
-    };
+    let policy =
+        SegmentPolicy { segment_bytes: config.segment_bytes, zeros_ahead: has_zeros_ahead(config) };
     let base = settled.next_sequence;
-    let source = housekeeping.source(PathBuf::from(&folder.dir));
+    let source = housekeeping.source(PathBuf::from(&folder.dir), folder.spares.clone());
     let segments = SegmentWriter::new(
         policy,
         &settled.header,

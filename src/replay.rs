@@ -302,7 +302,10 @@ impl<E: Send> Shared<'_, E> {
                         self.run_frame(plan, base, &frame, &mut handed)?;
                     }
                 }
-                Err(stop) => return Err(changed(plan, &path, frames.at(), next, needed, stop)),
+                Err(stop) => {
+                    self.check_is_there(&path)?;
+                    return Err(changed(plan, &path, frames.at(), next, needed, stop));
+                }
             }
             if frames.at() - reported >= chunk_bytes as u64 {
                 self.report(frames.at() - reported);
@@ -314,6 +317,13 @@ impl<E: Send> Shared<'_, E> {
         self.records.fetch_add(handed.records, Ordering::Relaxed);
         self.payload_bytes.fetch_add(handed.payload_bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A segment that was truncated while it is read may be another one's file by
+    /// now: it has lost its name before, and is told as any that has gone.
+    fn check_is_there(&self, path: &std::path::Path) -> Result<(), ReplayError<E>> {
+        let opened = self.disk.open(path, OpenMode::Read).map(drop);
+        opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
     }
 
     fn first_sequence(
@@ -330,6 +340,7 @@ impl<E: Send> Shared<'_, E> {
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) => Ok(header.first_sequence),
             _ => {
+                self.check_is_there(&path)?;
                 let stop = Stop::Bad("the segment's header does not match");
                 let to = meta.next_sequence.unwrap_or(plan.to);
                 Err(changed(plan, &path, 0, meta.first_sequence, to, stop))

@@ -12,6 +12,7 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"shardwal";
 const EXTENSION: &str = "wal";
+const SPARE_EXTENSION: &str = "spare";
 /// The highest sequence, offset, number or epoch that is believed.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
@@ -146,11 +147,25 @@ pub(crate) fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.{EXTENSION}.tmp"))
 }
 
+/// A file that is kept for a later segment. Its number means nothing.
+pub(crate) fn spare_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:010}.{SPARE_EXTENSION}"))
+}
+
 /// The number of the segment with this file name; `None` for other files.
 pub(crate) fn segment_number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    numbered(name, EXTENSION)
+}
+
+/// The number of the spare with this file name; `None` for other files.
+pub(crate) fn spare_number(name: &str) -> Option<u64> {
+    numbered(name, SPARE_EXTENSION)
+}
+
+fn numbered(name: &str, extension: &str) -> Option<u64> {
+    let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
     let number = digits.parse().ok()?;
-    ((1..=NUMBER_MAX).contains(&number) && name == format!("{number:010}.{EXTENSION}"))
+    ((1..=NUMBER_MAX).contains(&number) && name == format!("{number:010}.{extension}"))
         .then_some(number)
 }
 

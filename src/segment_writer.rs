@@ -5,13 +5,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
 
-use crate::disk::{Disk, DiskFile, OpenMode, write_full};
+use crate::disk::{DiskFile, write_direct_full, write_full};
 use crate::error::means_full;
-use crate::frame::Place;
-use crate::segment::{Predecessor, SegmentHeader, SegmentIdentity, segment_path};
+use crate::frame::{FRAME_HEADER_BYTES, Place};
+use crate::segment::{Predecessor, SegmentHeader, SegmentIdentity};
 use crate::sync::{Arc, Mutex};
+
+mod blocks;
+mod prepare;
+
+use blocks::Blocks;
+pub(crate) use prepare::{Prepared, fill, lengths, prepare, recycle};
 
 /// Segments of a mode that does not sync may pile up unsynced to this number;
 /// then the oldest is synced at each roll. Each holds a file descriptor.
@@ -41,65 +46,16 @@ pub(crate) struct SegmentMeta {
 /// truncation read: all of them rare, so a lock serves.
 pub(crate) type Catalogue = Arc<Mutex<Vec<SegmentMeta>>>;
 
-/// A file made ready to become a segment: its directory entry is durable, its
-/// first `zeroed` bytes are zeros on the disk.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) number: u64,
-    pub(crate) file: Box<dyn DiskFile>,
-    pub(crate) zeroed: u64,
-}
-
 /// Where a writer's next segment comes from.
 pub(crate) trait SegmentSource: Send {
     /// Asks for a segment without waiting for it. One at a time.
     fn request(&mut self, number: u64, zeros: u64);
     /// The segment asked for: `None` where it is not ready and `wait` is false.
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>>;
-}
-
-/// Makes the file of segment `number`, with zeros ahead, and its name durable.
-pub(crate) fn prepare(
-    disk: &dyn Disk,
-    dir: &Path,
-    number: u64,
-    zeros: u64,
-) -> io::Result<Prepared> {
-    let path = segment_path(dir, number);
-    let prepared = prepare_file(disk, &path, number, zeros).and_then(|prepared| {
-        disk.sync_dir(dir)?;
-        Ok(prepared)
-    });
-    if prepared.is_err() {
-        // Give the room back and leave the name free for the next attempt. A
-        // name that stays is found blank, by that attempt or at open.
-        drop(disk.unlink(&path));
+    /// Whether one can be had without writing it.
+    fn has_spare(&self) -> bool {
+        false
     }
-    prepared
-}
-
-fn prepare_file(disk: &dyn Disk, path: &Path, number: u64, zeros: u64) -> io::Result<Prepared> {
-    let mut file = match disk.open(path, OpenMode::CreateNew) {
-        // Left by an attempt whose clean-up failed. The name belongs to this
-        // shard's next segment, and no frame was ever written to it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            disk.unlink(path)?;
-            disk.open(path, OpenMode::CreateNew)?
-        }
-        opened => opened?,
-    };
-    let chunk = vec![0; usize::try_from(zeros.min(ZERO_WINDOW_BYTES)).unwrap_or(0)];
-    let mut zeroed = 0;
-    while zeroed < zeros {
-        let length = (zeros - zeroed).min(chunk.len() as u64);
-        let length = usize::try_from(length).unwrap_or(chunk.len());
-        write_full(file.as_mut(), &chunk[..length], zeroed)?;
-        zeroed += length as u64;
-    }
-    if zeros > 0 {
-        file.sync_data()?;
-    }
-    Ok(Prepared { number, file, zeroed })
 }
 
 /// Why a commit's bytes are not in the segment.
@@ -130,8 +86,17 @@ pub(crate) struct SegmentWriter {
     file: Box<dyn DiskFile>,
     /// Where the next frame goes: 0 means that the header goes first.
     position: u64,
-    /// Up to here the file holds zeros that are allocated.
+    /// Up to here the file has blocks, which can be written over.
     zeroed: u64,
+    /// Up to here bytes of an earlier segment may stand behind the commits; 0
+    /// where there are none.
+    stale_end: u64,
+    /// How commits go past the cache, as far as the file was made ready; `None`
+    /// where they do not, and once one has ended beyond that.
+    direct: Option<Blocks>,
+    /// Whether the file is the one that open has made, without zeros ahead: it
+    /// is left for the next as soon as there is one.
+    is_makeshift: bool,
     /// The sequence after the last record, seal or open that stands in it.
     next_sequence: u64,
     /// Whether there was no room for zeros in this segment.
@@ -162,6 +127,7 @@ impl SegmentWriter {
         source: Box<dyn SegmentSource>,
         catalogue: Catalogue,
     ) -> Self {
+        let is_makeshift = policy.zeros_ahead;
         Self {
             policy,
             identity: header.identity,
@@ -170,6 +136,9 @@ impl SegmentWriter {
             file,
             position,
             zeroed: position,
+            stale_end: 0,
+            direct: None,
+            is_makeshift,
             next_sequence,
             zeros_refused: false,
             dirty: false,
@@ -215,11 +184,7 @@ impl SegmentWriter {
     pub(crate) fn append(&mut self, bytes: &[u8], first: u64, next: u64) -> Result<(), WriteError> {
         let end = self.position + bytes.len() as u64;
         self.dirty = true;
-        let written = match self.write_zeros_behind(end) {
-            Ok(()) => write_full(self.file.as_mut(), bytes, self.position),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
+        if let Err(error) = self.write(bytes, end) {
             return Err(if means_full(&error) {
                 self.rewind(error)
             } else {
@@ -235,6 +200,32 @@ impl SegmentWriter {
             self.enter_into_catalogue(first);
         }
         Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], end: u64) -> io::Result<()> {
+        let blank = self.blank_behind(end);
+        if let Some(blocks) = &mut self.direct {
+            let start = blocks.start(self.position);
+            let block = blocks.block();
+            let laid_out = blocks.lay_out(bytes, blank);
+            if start + laid_out.len() as u64 <= self.zeroed {
+                write_direct_full(self.file.as_mut(), laid_out, start, block)?;
+                blocks.written();
+                return Ok(());
+            }
+            self.direct = None;
+        }
+        self.write_zeros_behind(end)?;
+        write_full(self.file.as_mut(), bytes, self.position)?;
+        write_full(self.file.as_mut(), &[0; FRAME_HEADER_BYTES][..blank], end)
+    }
+
+    /// So many zeros must follow a commit that ends at `end`, where bytes of an
+    /// earlier segment follow else, so that whoever reads finds a blank frame
+    /// header and knows that the log ends here. The next commit overwrites them.
+    fn blank_behind(&self, end: u64) -> usize {
+        let stale = self.stale_end.saturating_sub(end);
+        usize::try_from(stale).unwrap_or(usize::MAX).min(FRAME_HEADER_BYTES)
     }
 
     /// Grows the file by a window of zeros where a commit that ends at `end`
@@ -259,7 +250,7 @@ impl SegmentWriter {
         let cut = self.file.set_len(self.position).and_then(|()| self.file.sync_data());
         match cut {
             Ok(()) => {
-                self.zeroed = self.position;
+                (self.zeroed, self.stale_end, self.direct) = (self.position, 0, None);
                 self.dirty = false;
                 WriteError::Full(full)
             }
@@ -299,11 +290,16 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Asks for the next segment in good time: when this one is half full.
+    /// Asks for the next segment in good time: when this one is half full, or
+    /// has none of its zeros and has filled a window, or there is one to be had.
     pub(crate) fn prepare_ahead(&mut self) {
-        if self.position >= self.policy.segment_bytes / 2 {
+        if self.position >= self.policy.segment_bytes / 2 || self.is_to_be_left() {
             self.request();
         }
+    }
+
+    fn is_to_be_left(&self) -> bool {
+        self.is_makeshift && (self.position >= ZERO_WINDOW_BYTES || self.source.has_spare())
     }
 
     fn request(&mut self) {
@@ -322,7 +318,8 @@ impl SegmentWriter {
         if crowded || self.position >= limit.saturating_mul(2) {
             Some(Wait::Yes)
         } else {
-            (self.position >= limit).then_some(Wait::No)
+            let is_full = self.position >= limit || (self.is_makeshift && self.requested);
+            is_full.then_some(Wait::No)
         }
     }
 
@@ -344,7 +341,10 @@ impl SegmentWriter {
         let prepared = match (prepared, wait) {
             (Ok(prepared), _) => prepared,
             // This segment still has room to grow into.
-            (Err(_), Wait::No) => return Ok(false),
+            (Err(_), Wait::No) => {
+                self.is_makeshift = false;
+                return Ok(false);
+            }
             (Err(error), Wait::Yes) if means_full(&error) => return Err(WriteError::Full(error)),
             (Err(error), Wait::Yes) => return Err(WriteError::Fatal(error)),
         };
@@ -371,6 +371,9 @@ impl SegmentWriter {
         }
         self.position = 0;
         self.zeroed = prepared.zeroed;
+        self.stale_end = if prepared.is_recycled { prepared.zeroed } else { 0 };
+        self.direct = prepared.direct_block.map(Blocks::new);
+        self.is_makeshift = false;
         self.zeros_refused = false;
         self.dirty = false;
         Ok(())

@@ -152,6 +152,13 @@ impl Space {
         if left < self.marks.hard { 0 } else { zeros }
     }
 
+    /// Whether the last look has found less than this, or below a watermark: then
+    /// nothing is kept that could be given back.
+    pub(crate) fn is_scarce(&self, free_bytes_min: u64) -> bool {
+        // ORDERING: Relaxed; see `look`.
+        self.state() != DiskState::Ok || self.free.load(Ordering::Relaxed) < free_bytes_min
+    }
+
     /// What the last look has found.
     pub(crate) fn found(&self) -> DiskSpace {
         // ORDERING: Relaxed; see `look`.

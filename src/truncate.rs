@@ -1,5 +1,6 @@
 //! Gives up what a checkpoint covers: first the purge mark, durably, then the
-//! files. A crash between leaves files that the next open removes.
+//! files, some of which are kept for later segments. A crash between leaves
+//! files that the next open removes.
 
 use std::io;
 
@@ -171,7 +172,9 @@ impl Target<'_> {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
-            unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
+            if !self.folder.spares.keep(disk, &path, &oldest) {
+                unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
+            }
             self.segments.lock().remove(0);
             deleted += 1;
             report.bytes += oldest.end;

@@ -117,6 +117,26 @@ pub trait DiskFile: fmt::Debug + Send {
     /// What the system answers; `Interrupted` may be tried again.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
+    /// Asks for the way past the system's cache, and of which size the blocks
+    /// are that [`DiskFile::write_direct`] takes, a power of two. `None`, the
+    /// default: there is none, and it must not be called. To be asked once, and
+    /// before anything that matters is in the file; who was told of the way
+    /// makes sure of it by a first write that may fail.
+    fn direct_block_bytes(&mut self) -> Option<usize> {
+        None
+    }
+
+    /// As [`DiskFile::write_at`], past the cache, where what was written with
+    /// the one and read in the usual way is what was written. Durable like
+    /// that: once [`DiskFile::sync_data`] is `Ok`. Offset, length and the
+    /// memory's address must be multiples of the block.
+    ///
+    /// # Errors
+    /// What the system answers; `Interrupted` may be tried again.
+    fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.write_at(bytes, offset)
+    }
+
     /// `fdatasync`: what was written, and the size needed to read it back, is
     /// on stable storage when this returns `Ok`.
     ///
@@ -187,6 +207,28 @@ pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> 
     Ok(())
 }
 
+/// The same past the cache, in blocks of `block` bytes. Of a block that was
+/// written in part all is written again.
+pub(crate) fn write_direct_full(
+    file: &mut dyn DiskFile,
+    bytes: &[u8],
+    offset: u64,
+    block: usize,
+) -> io::Result<()> {
+    let (mut done, mut interruptions) = (0, 0);
+    while done < bytes.len() {
+        match file.write_direct(&bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) if n >= block => (done, interruptions) = (done + n / block * block, 0),
+            Ok(_) if counted(&mut interruptions) => {}
+            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if may_go_on(&error, &mut interruptions) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file's name where there is one. Durable only after
 /// [`Disk::sync_dir`].
 pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
@@ -197,6 +239,10 @@ pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 }
 
 fn may_go_on(error: &io::Error, interruptions: &mut u32) -> bool {
+    error.kind() == io::ErrorKind::Interrupted && counted(interruptions)
+}
+
+fn counted(interruptions: &mut u32) -> bool {
     *interruptions += 1;
-    error.kind() == io::ErrorKind::Interrupted && *interruptions <= INTERRUPTIONS_MAX
+    *interruptions <= INTERRUPTIONS_MAX
 }

@@ -23,7 +23,7 @@ impl Disk for RealDisk {
             OpenMode::Write => drop(options.write(true)),
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
-        Ok(Box::new(RealFile { file: options.open(path)?, locked: false }))
+        Ok(Box::new(RealFile { file: options.open(path)?, direct: None, locked: false }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -68,7 +68,7 @@ impl Disk for RealDisk {
         // `File::try_lock` is flock(2) on Unix: it belongs to the open file,
         // so a second open in this process conflicts as well.
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(RealFile { file, locked: true }))
+        Ok(Box::new(RealFile { file, direct: None, locked: true }))
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
@@ -97,10 +97,27 @@ fn copy_on_write(_path: &Path) -> bool {
     false
 }
 
+/// Enough for the blocks of every device and the pages of most systems.
+#[cfg(target_os = "linux")]
+const DIRECT_BLOCK_BYTES: usize = 4096;
+
+/// By its descriptor, for its name may have changed since it was opened.
+#[cfg(target_os = "linux")]
+fn open_direct(file: &File) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flag = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).map_err(io::Error::other)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new().write(true).custom_flags(flag).open(path)
+}
+
 /// An open file of the operating system.
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    /// The same file, opened once more with `O_DIRECT`.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
+    direct: Option<File>,
     locked: bool,
 }
 
@@ -136,6 +153,19 @@ impl DiskFile for RealFile {
         std::os::windows::fs::FileExt::seek_write(&self.file, bytes, offset)
     }
 
+    #[cfg(target_os = "linux")]
+    fn direct_block_bytes(&mut self) -> Option<usize> {
+        self.direct = open_direct(&self.file).ok();
+        self.direct.as_ref().map(|_| DIRECT_BLOCK_BYTES)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let file = self.direct.as_ref().unwrap_or(&self.file);
+        std::os::unix::fs::FileExt::write_at(file, bytes, offset)
+    }
+
+    /// Of the file, by whichever of its descriptors it was written.
     fn sync_data(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -8,7 +8,10 @@ use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
 use crate::recovery::survey::{Folder, absolute, read_header, search_file};
 use crate::recovery::told;
-use crate::segment::{FoundHeader, NUMBER_MAX, SegmentHeader, is_unfinished, segment_number};
+use crate::segment::{
+    FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, segment_number,
+    spare_number,
+};
 
 /// A segment of the log.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Chain {
     pub(crate) highest_number: u64,
     /// Segments that open superseded before, prepared and never used, or torn.
     pub(crate) superfluous: Vec<PathBuf>,
+    /// The numbers of files that were kept for later segments.
+    pub(crate) spares: Vec<u64>,
     /// Bytes of segments that were left out because their header did not come.
     pub(crate) discarded_bytes: u64,
     /// The highest mark, and sequence, in segments that were left out.
@@ -42,6 +47,7 @@ impl Chain {
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
         let unfinished = names.iter().filter(|name| is_unfinished(name));
         chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
+        chain.spares = names.iter().filter_map(|name| spare_number(name)).collect();
         if folder.is_given_up() {
             chain.superfluous.extend(numbers.iter().map(|number| folder.path(*number)));
             return Ok(chain);
@@ -93,8 +99,9 @@ impl Chain {
                     self.damage = Some(told::foreign(folder, number, &found));
                     return Ok(Attempt::Damaged);
                 }
-                FoundHeader::Blank | FoundHeader::Bad => {
-                    return self.leave_out(disk, folder, number, &links);
+                FoundHeader::Blank => return self.leave_out(disk, folder, number, 0, &links),
+                FoundHeader::Bad => {
+                    return self.leave_out(disk, folder, number, SEGMENT_HEADER_BYTES, &links);
                 }
             };
             let predecessor = header.predecessor;
@@ -121,11 +128,12 @@ impl Chain {
         disk: &dyn Disk,
         folder: &Folder,
         number: u64,
+        torn_bytes_min: usize,
         later: &[Link],
     ) -> Result<Attempt, OpenError> {
         let remains = search_file(disk, folder, number)?;
         self.superfluous.push(folder.path(number));
-        self.discarded_bytes += remains.bytes;
+        self.discarded_bytes += remains.torn_bytes(torn_bytes_min);
         // Without the header its first sequence is not known, but a mark past
         // it says that something in this very segment was durable.
         if let Some(mark) = remains.mark.filter(|mark| *mark > 0) {
@@ -136,7 +144,7 @@ impl Chain {
             let base = link.header.first_sequence;
             let remains = search_file(disk, folder, link.header.identity.number)?;
             self.superfluous.push(folder.path(link.header.identity.number));
-            self.discarded_bytes += remains.bytes;
+            self.discarded_bytes += remains.torn_bytes(SEGMENT_HEADER_BYTES);
             let mark = remains.mark.map_or(0, |mark| absolute(base, mark));
             self.discarded_mark = self.discarded_mark.max(mark);
             let next = remains.next.map_or(0, |next| base + next);

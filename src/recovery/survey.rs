@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, OpenMode, read_full};
 use crate::error::{Damage, OpenError, RESTORE};
+use crate::frame::FRAME_HEADER_BYTES;
 use crate::frame_reader::{Remains, Stop, search_remains};
 use crate::parallel::on_threads;
 use crate::purge::GIVEN_UP;
@@ -13,6 +14,7 @@ use crate::recovery::told;
 use crate::recovery::verdict::{Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment_writer::SegmentMeta;
+use crate::spares::Spares;
 
 /// A thread that has less to read than this costs more than it saves.
 const THREAD_BYTES: u64 = 8 << 20;
@@ -25,6 +27,9 @@ pub(crate) struct Folder {
     pub(crate) identity: SegmentIdentity,
     /// Sequences below are gone.
     pub(crate) purged_below: u64,
+    /// Where files go that a later segment may use. None but an open log's
+    /// shards keeps any.
+    pub(crate) spares: Spares,
 }
 
 impl Folder {
@@ -76,6 +81,8 @@ pub(crate) struct Survey {
     /// Files that are no part of the log and may go once the next segment
     /// stands.
     pub(crate) superfluous: Vec<PathBuf>,
+    /// The numbers of the files that were kept for later segments.
+    pub(crate) spares: Vec<u64>,
 }
 
 impl Survey {
@@ -96,6 +103,7 @@ pub(crate) fn survey(
     let mut surveyor = Surveyor { disk, folder, survey: Survey::default(), broken: None };
     surveyor.survey.highest_number = chain.highest_number;
     surveyor.survey.superfluous = chain.superfluous.clone();
+    surveyor.survey.spares = chain.spares.clone();
     let steps = steps(&chain.links);
     let ends = steps.iter().map(|step| step.link.header.predecessor.end);
     let worth = ends.fold(0, u64::saturating_add) / THREAD_BYTES;
@@ -182,12 +190,13 @@ impl Surveyor<'_> {
         let remains = search_remains(file.as_ref(), self.folder.seed(number), from, end)
             .map_err(io("reading"))?;
         let base = link.header.first_sequence;
-        self.survey.torn_bytes += remains.bytes;
+        let is_bad = matches!(self.broken, Some(Broken { stop: Stop::Bad(_), number: at, .. }) if at == number);
+        self.survey.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
         if let Some(broken) = &mut self.broken {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
             if number == broken.number {
-                broken.remains = remains.bytes;
+                broken.remains = remains.torn_bytes(0);
             } else {
                 self.survey.superfluous.push(path);
             }

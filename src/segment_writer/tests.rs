@@ -1,7 +1,11 @@
 //! Rolling, where a whole log would need hours to come there.
 
+use std::path::Path;
+
 use super::*;
 use crate::disk::sim::SimDisk;
+use crate::disk::{Disk, OpenMode};
+use crate::segment::segment_path;
 
 /// Prepares when asked, and finds it a mistake to be waited for unasked.
 struct Prompt {

@@ -19,6 +19,7 @@ mod lending;
 mod order;
 mod own_checkpoint;
 mod property;
+mod recycled;
 mod replay;
 mod simulated_disk;
 mod truncation;

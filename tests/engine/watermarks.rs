@@ -238,7 +238,7 @@ fn a_seal_that_finds_no_room_does_not_fail_the_close() {
 fn zeros_ahead_do_not_take_what_the_hard_mark_keeps() {
     const MIB: u64 = KIB * KIB;
     let disk = SimDisk::new();
-    disk.set_capacity(Some(7 * MIB / 2));
+    disk.set_capacity(Some(25 * MIB / 8));
     let log = open(config(&disk).segment_bytes(MIB).disk_hard_bytes(2 * MIB));
     let mut ledger = Ledger::default();
     while log.stats().total.rolls == 0 {

@@ -50,10 +50,12 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, key: u64, length: usize, fault:
     }
 }
 
-/// Over several segments, a truncation that deletes some, and a full disk.
+/// Over several segments, a truncation that keeps the files of some, segments in
+/// these, and a full disk.
 fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
     let Some(log) = open_or_not(config(disk)) else { return };
-    (0..5).for_each(|_| append(&log, ledger, 0, 1500, fault));
+    // However late the next segments come, one is full, and another after it.
+    (0..8).for_each(|_| append(&log, ledger, 0, 1500, fault));
     ledger.append_batch(&log, &[0, 1, 2, 3, 1, 2], 300);
     // A failed flush says nothing that the ledger does not know.
     log.flush().wait().ok();
@@ -64,6 +66,7 @@ fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
             ledger.give_up(&found.below(&checkpoint));
         }
     }
+    (0..9).for_each(|_| append(&log, ledger, 0, 1500, fault));
     disk.set_capacity(Some(1));
     (0..4).for_each(|key| append(&log, ledger, key, 3000, fault));
     disk.set_capacity(None);
@@ -160,7 +163,7 @@ fn at_every_call(call: Call) {
 }
 
 /// What a fault can meet: a call, and a part of its path.
-const SITES: [(Call, &str); 27] = [
+const SITES: [(Call, &str); 32] = [
     (Call::Open, ".wal"),
     (Call::Open, ".wal.tmp"),
     (Call::Open, "purge"),
@@ -188,6 +191,11 @@ const SITES: [(Call, &str); 27] = [
     (Call::Sync, "purge"),
     (Call::Sync, "MANIFEST"),
     (Call::Len, ".wal"),
+    (Call::Open, ".spare"),
+    (Call::Len, ".spare"),
+    (Call::Write, ".spare"),
+    (Call::Sync, ".spare"),
+    (Call::Rename, ".spare"),
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Appends waiting, queued and as a batch, rolls, flushes, truncates, closes,
 /// and opens again with another number of shards. A record of 9000 bytes takes
 /// its segment past twice its size, so that the next one is waited for: rolls
-/// at the same record in each run.
+/// at the same record in each run. What is truncated is written over.
 pub(crate) const SCRIPT: &str = "\
 open 2 4096
 append 100 1:0
@@ -18,13 +18,18 @@ append 10 2:3
 queue 50 1:4 2:4 3:1 4:1
 flush
 truncate
-append 100 1:5
-append 100 2:5
+append 9000 1:5
+append 9000 2:5
+append 2500 1:6
+append 2500 2:6
+append 9000 1:7
+append 100 1:8
+append 100 1:9
 close
 open 3 4096
-append 100 1:6
-batch 350 1:7 2:6 3:2 4:2
-append 100 2:7
+append 100 1:10
+batch 350 1:11 2:7 3:2 4:2
+append 100 2:8
 close
 ";
 
@@ -85,6 +90,7 @@ fn shard(dir: &Path, generation: u32, shard: u32) -> Vec<PathBuf> {
     for number in 1..=8 {
         paths.push(dir.join(format!("{number:010}.wal")));
         paths.push(dir.join(format!("{number:010}.wal.tmp")));
+        paths.push(dir.join(format!("{number:010}.spare")));
     }
     paths
 }

@@ -44,6 +44,8 @@ fn a_config_needs_its_directory_alone_and_comes_back_whole() {
         .queue_records(9)
         .queue_bytes(11)
         .segment_bytes(13)
+        .spare_segments(25)
+        .ready_segments(23)
         .commit_records(15)
         .commit_bytes(17)
         .durability(Durability::Interval(Duration::from_micros(1500)))
@@ -55,7 +57,7 @@ fn a_config_needs_its_directory_alone_and_comes_back_whole() {
         value,
         json!({
             "dir": "/log", "shards": 7, "queue_records": 9, "queue_bytes": 11,
-            "segment_bytes": 13, "commit_records": 15, "commit_bytes": 17,
+            "segment_bytes": 13, "spare_segments": 25, "ready_segments": 23, "commit_records": 15, "commit_bytes": 17,
             "durability": {"interval": "1500us"}, "disk_soft_bytes": 21, "disk_hard_bytes": 19,
             "on_damage": "quarantine",
         })

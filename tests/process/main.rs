@@ -4,4 +4,5 @@
 mod bounded_memory;
 mod cli;
 mod lock_and_fork;
+mod tune;
 mod verify;

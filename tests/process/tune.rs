@@ -3,7 +3,7 @@
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
 
-#[path = "../src/bin/shardwal/tune/choice.rs"]
+#[path = "../../src/bin/shardwal/tune/choice.rs"]
 mod choice;
 
 use std::fs;

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 /// The unit of allocation.
 pub(super) const PAGE_BYTES: usize = 4096;
 /// The unit that reaches the disk whole or not at all.
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
 const ALL_SECTORS: u8 = u8::MAX;
 /// [`PAGE_BYTES`], for offsets.

@@ -60,6 +60,23 @@ impl DiskFile for SimFile {
         Ok(taken)
     }
 
+    fn direct_block_bytes(&mut self) -> Option<usize> {
+        self.disk.lock_machine().settings.direct_block_bytes
+    }
+
+    /// What it asks for it insists on, as devices do; else a write like others.
+    fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let block = self.direct_block_bytes().ok_or(io::ErrorKind::Unsupported)?;
+        let is_aligned = bytes.len().is_multiple_of(block)
+            && offset.is_multiple_of(block as u64)
+            && bytes.as_ptr().align_offset(block) == 0;
+        if is_aligned {
+            self.write_at(bytes, offset)
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
+    }
+
     fn sync_data(&mut self) -> io::Result<()> {
         let (mut machine, verdict) = self.disk.admit(Call::Sync, &[&self.path])?;
         if let Verdict::Fail(errno) = verdict {

@@ -8,18 +8,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::content::{Content, PAGE_BYTES};
+use super::content::{Content, PAGE_BYTES, SECTOR_BYTES};
 use super::faults::Faults;
 use super::names::{Directory, Node, names_of, parent_and_name};
 
 pub(super) const ROOT: u64 = 0;
 
 /// What a restart does not change.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Settings {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) sync_latency: Duration,
     pub(super) copy_on_write: bool,
+    pub(super) direct_block_bytes: Option<usize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity_bytes: None,
+            sync_latency: Duration::ZERO,
+            copy_on_write: false,
+            direct_block_bytes: Some(SECTOR_BYTES),
+        }
+    }
 }
 
 /// A machine and its disk.

@@ -174,6 +174,12 @@ impl SimDisk {
         self.lock_machine().settings.sync_latency = latency;
     }
 
+    /// The blocks of writes past the cache, a power of two, or `None` where
+    /// there are no such writes; at first a sector's 512 bytes.
+    pub fn set_direct_block(&self, bytes: Option<usize>) {
+        self.lock_machine().settings.direct_block_bytes = bytes;
+    }
+
     /// What [`Disk::copy_on_write`] answers; at first `false`.
     pub fn set_copy_on_write(&self, copy_on_write: bool) {
         self.lock_machine().settings.copy_on_write = copy_on_write;

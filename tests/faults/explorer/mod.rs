@@ -23,13 +23,15 @@ use std::time::{Duration, Instant};
 use crate::support::{Random, ledger::Ledger, must_end_within, seed};
 use explore::Explorer;
 use shardwal::Durability;
-use workload::{ALL, Operation, Setting, Workload, workloads};
+use workload::{ALL, Operation, Setting, Workload, recycling_workloads, workloads};
 
-const SYNC: Setting = Setting { durability: Durability::Sync, copy_on_write: false };
+const SYNC: Setting = Setting { durability: Durability::Sync, copy_on_write: false, direct: true };
+/// Through the cache.
+const SYNC_CACHED: Setting = Setting { direct: false, ..SYNC };
 /// Without zeros ahead, so that each commit grows its file.
 const SYNC_GROWING: Setting = Setting { copy_on_write: true, ..SYNC };
 /// Acknowledges before the sync: what a flush has not covered may go.
-const OS: Setting = Setting { durability: Durability::Os, copy_on_write: false };
+const OS: Setting = Setting { durability: Durability::Os, ..SYNC };
 
 /// Each run sees so many at least.
 const STATES_MIN: u64 = 1_000_000;
@@ -71,7 +73,7 @@ fn longer_workloads(random: &mut Random) -> Vec<Workload> {
         few[usize::try_from(at).expect("a small index")]
     };
     let mut longer = Vec::new();
-    for setting in [SYNC, SYNC_GROWING, OS] {
+    for setting in [SYNC, SYNC_CACHED, SYNC_GROWING, OS] {
         for length in (3..7).cycle().take(120) {
             let operations = (0..length).map(|_| pick(&ALL)).collect();
             longer.push(Workload { setting, operations });
@@ -93,6 +95,10 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
                 on_two_threads(&workloads(setting, length), |workload| explorer.explore(workload));
                 println!("{setting:?}, {length} operations, {:.0?}: {counts}", began.elapsed());
             }
+        }
+        for setting in [SYNC, SYNC_CACHED] {
+            on_two_threads(&recycling_workloads(setting), |workload| explorer.explore(workload));
+            println!("{setting:?}, in recycled files, {:.0?}: {counts}", began.elapsed());
         }
         let mut random = Random::new(seed);
         let mut forgotten_at = 0;
@@ -120,15 +126,16 @@ fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
         let began = Instant::now();
         let explorer = Explorer::new(seed(), SUBSETS_MAX);
         let failed = AtomicU64::new(0);
+        let fail_each = |workloads: &[Workload]| {
+            on_two_threads(workloads, |workload| {
+                let syncs = (1..).take_while(|nth| explorer.explore_failed_sync(workload, *nth));
+                failed.fetch_add(syncs.count() as u64, Relaxed);
+            });
+        };
         for setting in [SYNC, SYNC_GROWING] {
-            for length in 1..=2 {
-                on_two_threads(&workloads(setting, length), |workload| {
-                    let syncs =
-                        (1..).take_while(|nth| explorer.explore_failed_sync(workload, *nth));
-                    failed.fetch_add(syncs.count() as u64, Relaxed);
-                });
-            }
+            (1..=2).for_each(|length| fail_each(&workloads(setting, length)));
         }
+        fail_each(&recycling_workloads(SYNC));
         println!("{failed:?} failed syncs, {:.0?}: {}", began.elapsed(), explorer.counts);
         let failed = failed.into_inner();
         println!("FIGURE explorer, failed syncs: {failed} runs");

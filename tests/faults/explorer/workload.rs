@@ -46,6 +46,8 @@ const BATCH_BYTES: usize = 350;
 pub(crate) struct Setting {
     pub(crate) durability: Durability,
     pub(crate) copy_on_write: bool,
+    /// Whether commits go past the cache, where the file is ready for that.
+    pub(crate) direct: bool,
 }
 
 /// Operations on a log that is new.
@@ -67,6 +69,22 @@ pub(crate) fn workloads(setting: Setting, length: usize) -> Vec<Workload> {
     all.into_iter().map(|operations| Workload { setting, operations }).collect()
 }
 
+/// Those in files of segments that were truncated: such a file is written to for
+/// the first time, and again.
+pub(crate) fn recycling_workloads(setting: Setting) -> Vec<Workload> {
+    use Operation::{Append, Reopen, Roll, Truncate};
+    let beginnings: [&[Operation]; 3] = [
+        &[Roll, Truncate, Roll],
+        &[Roll, Truncate, Reopen, Append],
+        &[Roll, Truncate, Roll, Append],
+    ];
+    let longer = |beginning: &[Operation], last| {
+        let operations = beginning.iter().copied().chain([last]).collect();
+        Workload { setting, operations }
+    };
+    beginnings.iter().flat_map(|beginning| ALL.map(|last| longer(beginning, last))).collect()
+}
+
 /// A client with its log. After a close, and after an open that failed, it has
 /// none.
 pub(crate) struct Client {
@@ -79,6 +97,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(disk: &SimDisk, setting: Setting, ledger: Ledger, shards: usize) -> Self {
         disk.set_copy_on_write(setting.copy_on_write);
+        disk.set_direct_block(setting.direct.then_some(512));
         Self { recorder: Recorder::new(disk, ledger), setting, shards, log: None }
     }
 

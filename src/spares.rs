@@ -1,0 +1,158 @@
+//! The files that a shard keeps for its next segments: those of segments that
+//! were given up, and those that open made ahead. To write over what a file
+//! has costs the disk less than to make it grow.
+//!
+//! A spare has a name that is no segment's, and what is in it does not count:
+//! it becomes a segment by [`recycle`], which sees to that. Knows files; it does
+//! not know which segments may be given up. Truncation brings files, the
+//! housekeeping thread takes them; **none is kept where room is scarce**, for a
+//! truncation is to make room.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, OpenMode, unlink_if_there};
+use crate::segment::spare_path;
+use crate::segment_writer::{Prepared, SegmentMeta, fill, lengths, recycle};
+use crate::space::Space;
+use crate::sync::{Arc, Mutex};
+
+/// How many files are kept, and what for.
+#[derive(Clone, Debug)]
+pub(crate) struct SparesPolicy {
+    /// So many a shard.
+    pub(crate) spares_max: usize,
+    /// The size of a segment.
+    pub(crate) segment_bytes: u64,
+    /// Below so many free bytes of the file system none is kept.
+    pub(crate) free_bytes_min: u64,
+}
+
+/// One shard's. A clone is another handle on the same; the default keeps none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spares {
+    pool: Option<Arc<Pool>>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    dir: PathBuf,
+    policy: SparesPolicy,
+    space: Arc<Space>,
+    kept: Mutex<Kept>,
+}
+
+/// Held over a rename, so that no name is taken before it is one: seldom enough.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Oldest first.
+    names: VecDeque<PathBuf>,
+    /// The number of the next name.
+    next: u64,
+}
+
+impl Spares {
+    /// Of a shard whose folder holds `found`: keeps as many of them as it may,
+    /// and removes the others.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        policy: SparesPolicy,
+        space: Arc<Space>,
+        found: &[u64],
+    ) -> io::Result<Self> {
+        let (kept, others) = found.split_at(found.len().min(policy.spares_max));
+        others.iter().try_for_each(|number| unlink_if_there(disk, &spare_path(dir, *number)))?;
+        let kept = Kept {
+            names: kept.iter().map(|number| spare_path(dir, *number)).collect(),
+            next: found.iter().max().map_or(1, |last| last + 1),
+        };
+        let pool = Pool { dir: dir.to_path_buf(), policy, space, kept: Mutex::new(kept) };
+        Ok(Self { pool: Some(Arc::new(pool)) })
+    }
+
+    /// Makes spares until there are `ready`, or room gets scarce. They are for
+    /// speed alone: where one cannot be made, there is none.
+    pub(crate) fn make_ready(&self, disk: &dyn Disk, ready: usize) {
+        let Some(pool) = &self.pool else { return };
+        let mut kept = pool.kept.lock();
+        while kept.names.len() < ready.min(pool.policy.spares_max) && !pool.is_scarce() {
+            let path = kept.next_name(&pool.dir);
+            let made = disk
+                .open(&path, OpenMode::CreateNew)
+                .and_then(|mut file| fill(file.as_mut(), pool.policy.segment_bytes));
+            if made.is_err() {
+                drop(disk.unlink(&path));
+                return;
+            }
+            kept.names.push_back(path);
+        }
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_any(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| !pool.kept.lock().names.is_empty())
+    }
+
+    /// Takes the file of a segment that was given up from under its name, which
+    /// is durable like an unlink; else the caller has to remove it.
+    pub(crate) fn keep(&self, disk: &dyn Disk, path: &Path, segment: &SegmentMeta) -> bool {
+        let Some(pool) = &self.pool else { return false };
+        let SparesPolicy { spares_max, segment_bytes, .. } = pool.policy;
+        let is_full = lengths(segment_bytes).contains(&segment.end);
+        let mut kept = pool.kept.lock();
+        if !is_full || kept.names.len() >= spares_max || pool.is_scarce() {
+            return false;
+        }
+        let name = kept.next_name(&pool.dir);
+        let renamed = disk.rename(path, &name).is_ok();
+        if renamed {
+            kept.names.push_back(name);
+        }
+        renamed
+    }
+
+    /// The file of segment `number`, if one of the spares will do; those that
+    /// will not are removed.
+    pub(crate) fn take(&self, disk: &dyn Disk, number: u64) -> Option<Prepared> {
+        let pool = self.pool.as_ref()?;
+        loop {
+            let spare = pool.kept.lock().names.pop_front()?;
+            match recycle(disk, &spare, &pool.dir, number, pool.policy.segment_bytes) {
+                Ok(Some(prepared)) => return Some(prepared),
+                // A name that stays is found by the next open; a file under the
+                // segment's is replaced by the one that is made instead.
+                Ok(None) | Err(_) => drop(disk.unlink(&spare)),
+            }
+        }
+    }
+
+    /// Removes all of them where room is scarce, or `full` says that it is.
+    pub(crate) fn give_up_if_scarce(&self, disk: &dyn Disk, full: bool) {
+        let Some(pool) = &self.pool else { return };
+        if full || pool.is_scarce_by_the_last_look() {
+            let names = std::mem::take(&mut pool.kept.lock().names);
+            names.iter().for_each(|name| drop(disk.unlink(name)));
+        }
+    }
+}
+
+impl Pool {
+    /// Asks the disk. One that does not answer has what it had.
+    fn is_scarce(&self) -> bool {
+        drop(self.space.look());
+        self.is_scarce_by_the_last_look()
+    }
+
+    fn is_scarce_by_the_last_look(&self) -> bool {
+        self.space.is_scarce(self.policy.free_bytes_min)
+    }
+}
+
+impl Kept {
+    fn next_name(&mut self, dir: &Path) -> PathBuf {
+        self.next += 1;
+        spare_path(dir, self.next - 1)
+    }
+}

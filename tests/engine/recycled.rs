@@ -1,0 +1,422 @@
+//! Segments in files of segments that were truncated: what was in the file is
+//! never read as the log's, nor taken for a torn tail or for damage, whenever
+//! the power goes and whoever looks.
+//!
+//! Holds R3 FRESH (ARCHITECTURE.md).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by a panic and prints its seed"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, Random, config, must_end, open, replayed, seed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{
+    Config, Durability, LogReader, OnDamage, OpenError, ReplayError, ReplayOptions, ShardedWal,
+};
+
+const SHARD: &str = "/wal/generation-00001/shard-0000";
+
+fn files(disk: &SimDisk, extension: &str) -> Vec<PathBuf> {
+    let mut files = disk.files();
+    files.retain(|path| path.extension().is_some_and(|it| it == extension));
+    files
+}
+
+fn append(log: &ShardedWal, ledger: &mut Ledger, records: usize, length: usize) {
+    (0..records).for_each(|_| ledger.append(log, 1, length).expect("a sound disk"));
+}
+
+fn truncate(log: &ShardedWal, ledger: &mut Ledger) {
+    let checkpoint = log.checkpoint();
+    ledger.give_up(&replayed(log).below(&checkpoint));
+    log.truncate_before(&checkpoint).unwrap();
+}
+
+/// Four records of this length a segment, or more.
+fn config_for(disk: &SimDisk, length: usize) -> Config {
+    config(disk).segment_bytes((4 * length as u64).max(4096))
+}
+
+/// A log whose live segment stands in a file that had another one, with bytes of
+/// that behind what it holds. How soon depends on the housekeeping thread.
+fn log_in_a_recycled_file(disk: &SimDisk, ledger: &mut Ledger, length: usize) -> ShardedWal {
+    let log = open(config_for(disk, length));
+    for _ in 0..20_000 {
+        append(&log, ledger, 1, length);
+        std::thread::yield_now();
+        if log.stats().total.rolls > 3 && stale_bytes(disk) > 2 * length {
+            return log;
+        }
+        truncate(&log, ledger);
+    }
+    panic!("no spare was taken: {:?}", disk.files());
+}
+
+/// The segment that is written to; the one after it may be prepared.
+fn live_segment(disk: &SimDisk) -> (PathBuf, Vec<u8>) {
+    let read = |path: PathBuf| (path.clone(), disk.read_file(path).expect("it is there"));
+    let begun = |(_, bytes): &(_, Vec<u8>)| bytes.starts_with(b"shardwal");
+    files(disk, "wal").into_iter().map(read).rfind(begun).expect("there is a segment")
+}
+
+/// How many bytes that are not zeros stand in it behind the first 24 zeros.
+fn stale_bytes(disk: &SimDisk) -> usize {
+    let (_, bytes) = live_segment(disk);
+    let blank = bytes.windows(24).position(|window| window == [0; 24]);
+    blank.map_or(0, |blank| bytes[blank..].iter().filter(|byte| **byte != 0).count())
+}
+
+/// Commits past the cache, in blocks of either size, and through it.
+fn disks() -> [SimDisk; 3] {
+    [Some(512), Some(4096), None].map(|block| {
+        let disk = SimDisk::new();
+        disk.set_direct_block(block);
+        disk
+    })
+}
+
+#[test]
+fn what_stood_in_the_file_is_no_record_no_torn_tail_and_no_damage() {
+    for disk in disks() {
+        for length in [300, 1000, 5000] {
+            let disk = disk.copy();
+            let mut ledger = Ledger::default();
+            let log = log_in_a_recycled_file(&disk, &mut ledger, length);
+            let live = LogReader::open_on(Arc::new(disk.clone()), DIR).unwrap();
+            assert_eq!((live.report().torn_bytes(), live.report().damage().next()), (0, None));
+            let after = disk.crash(&mut || false);
+            drop(log);
+            let log = open(config_for(&after, length));
+            let shard = &log.recovery().shards[0];
+            assert_eq!((shard.torn_bytes, shard.torn_records), (0, 0));
+            ledger.check(&replayed(&log));
+        }
+    }
+}
+
+/// One commit more, torn in every way that 4,000 draws find.
+#[test]
+fn a_torn_commit_over_old_bytes_is_cut_and_nothing_before_it() {
+    let mut random = Random::new(seed());
+    for disk in disks() {
+        let mut ledger = Ledger::default();
+        let log = log_in_a_recycled_file(&disk, &mut ledger, 1000);
+        disk.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
+        ledger.append(&log, 1, 1500).unwrap_err();
+        for _ in 0..4000 {
+            let after = disk.crash(&mut || random.coin());
+            let reader = LogReader::open_on(Arc::new(after.clone()), DIR).unwrap();
+            assert_eq!(reader.report().damage().next(), None);
+            let torn = reader.report().torn_bytes();
+            assert!(torn <= 1500 + 88 + 24 + 24, "{torn} torn bytes of one commit");
+            if random.below(40) == 0 {
+                let log = open(config_for(&after, 1000));
+                ledger.clone().check(&replayed(&log));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_power_may_go_at_any_call_while_a_file_is_used_again() {
+    let mut random = Random::new(seed());
+    for disk in disks() {
+        for nth in 1.. {
+            let (disk, mut ledger) = (disk.copy(), Ledger::default());
+            let log = open(config(&disk));
+            append(&log, &mut ledger, 9, 1500);
+            truncate(&log, &mut ledger);
+            disk.fail(Fault::new(Call::Any, nth, FaultKind::TornPowerCut));
+            let answers = [(); 12].map(|()| ledger.append(&log, 1, 1500).is_ok());
+            for survives in [0, 1, 2, 2, 2, 2, 2, 2, 2] {
+                let after = disk.crash(&mut || survives == 1 || survives == 2 && random.coin());
+                let log = open(config(&after));
+                let mut ledger = ledger.clone();
+                ledger.check(&replayed(&log));
+                ledger.append(&log, 1, 1500).unwrap();
+                ledger.check(&replayed(&log));
+            }
+            if !answers.contains(&false) {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn rot_in_a_recycled_file_is_damage_and_a_repair_takes_nothing_of_the_old_bytes() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = log_in_a_recycled_file(&disk, &mut ledger, 1000);
+    let (newest, _) = live_segment(&disk);
+    append(&log, &mut ledger, 2, 1000);
+    let found = replayed(&log);
+    let disk = disk.crash(&mut || false);
+    drop(log);
+    let bytes = disk.read_file(&newest).unwrap();
+    for at in [3, 88 + 5, 88 + 500] {
+        let mut rotten = bytes.clone();
+        rotten[at] ^= 4;
+        let disk = disk.copy();
+        disk.write_file(&newest, &rotten);
+        let config = config_for(&disk, 1000);
+        let refused = ShardedWal::open(config.clone());
+        assert!(matches!(refused, Err(OpenError::Damaged(_))), "byte {at}");
+        let log = open(config.on_damage(OnDamage::Quarantine));
+        let left = replayed(&log).records;
+        assert!(at == 3 || left.len() + 2 > found.records.len(), "byte {at}: {}", left.len());
+        assert!(left.iter().all(|record| found.records.contains(record)), "byte {at}");
+    }
+}
+
+mod kept_over_an_open {
+    use super::*;
+
+    /// A closed log with two spares. A segment that was asked for as it was
+    /// closed may have taken one.
+    fn with_spares() -> (SimDisk, Ledger) {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        for _ in 0..1000 {
+            let log = open(config(&disk));
+            append(&log, &mut ledger, 15, 1500);
+            truncate(&log, &mut ledger);
+            log.close().unwrap();
+            if files(&disk, "spare").len() == 2 {
+                return (disk, ledger);
+            }
+        }
+        panic!("no spare is kept: {:?}", disk.files());
+    }
+
+    /// Appends until no spare is left.
+    fn use_up(disk: &SimDisk, log: &ShardedWal, ledger: &mut Ledger) {
+        for _ in 0..1000 {
+            if files(disk, "spare").is_empty() {
+                return;
+            }
+            append(log, ledger, 1, 1500);
+        }
+        panic!("spares are not used: {:?}", disk.files());
+    }
+
+    #[test]
+    fn spares_are_used_by_the_next_process() {
+        let (disk, mut ledger) = with_spares();
+        let log = open(config(&disk));
+        assert_eq!(files(&disk, "spare").len(), 2);
+        use_up(&disk, &log, &mut ledger);
+        ledger.check(&replayed(&log));
+        // New ones get names that none has.
+        truncate(&log, &mut ledger);
+        use_up(&disk, &log, &mut ledger);
+        ledger.check(&replayed(&log));
+    }
+
+    #[test]
+    fn more_than_are_to_be_kept_are_removed() {
+        for (spares, left) in [(2, 2), (1, 1), (0, 0)] {
+            let (disk, mut ledger) = with_spares();
+            let log = open(config(&disk).spare_segments(spares));
+            assert_eq!(files(&disk, "spare").len(), left);
+            for _ in 0..20 {
+                append(&log, &mut ledger, 3, 1500);
+                truncate(&log, &mut ledger);
+                assert!(files(&disk, "spare").len() <= spares);
+            }
+        }
+    }
+
+    #[test]
+    fn where_they_buy_nothing_they_are_removed() {
+        let (disk, _) = with_spares();
+        drop(open(config(&disk).durability(Durability::Os)));
+        assert_eq!(files(&disk, "spare").len(), 0);
+        let (disk, _) = with_spares();
+        disk.set_copy_on_write(true);
+        drop(open(config(&disk)));
+        assert_eq!(files(&disk, "spare").len(), 0);
+    }
+
+    #[test]
+    fn those_of_an_earlier_generation_are_removed() {
+        let (disk, mut ledger) = with_spares();
+        let log = open(config(&disk).shards(2));
+        assert_eq!(files(&disk, "spare").len(), 0);
+        ledger.check(&replayed(&log));
+    }
+
+    #[test]
+    fn those_of_another_size_are_not_used() {
+        for segment_bytes in [16_384, 4096] {
+            let (disk, mut ledger) = with_spares();
+            for (number, spare) in files(&disk, "spare").into_iter().enumerate() {
+                disk.write_file(spare, &vec![7; [4095, 5 * 16_384][number]]);
+            }
+            let log = open(config(&disk).segment_bytes(segment_bytes));
+            use_up(&disk, &log, &mut ledger);
+            append(&log, &mut ledger, 30, 1500);
+            for path in files(&disk, "wal") {
+                assert!(disk.read_file(&path).unwrap().len() < 5 * 16_384, "{path:?}");
+            }
+            ledger.check(&replayed(&log));
+        }
+    }
+
+    /// A name of its own cannot be a segment's, whatever is in it.
+    #[test]
+    fn what_is_in_a_spare_does_not_count() {
+        let (disk, mut ledger) = with_spares();
+        let segment = disk.read_file(files(&disk, "wal").pop().unwrap()).unwrap();
+        for spare in files(&disk, "spare") {
+            let mut bytes = segment.clone();
+            bytes.resize(5000, 0xff);
+            disk.write_file(spare, &bytes);
+        }
+        let log = open(config(&disk));
+        ledger.check(&replayed(&log));
+        use_up(&disk, &log, &mut ledger);
+        let after = disk.crash(&mut || false);
+        ledger.check(&replayed(&open(config(&after))));
+    }
+}
+
+mod where_room_is_scarce {
+    use super::*;
+
+    #[test]
+    fn none_is_kept() {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        let log = open(config(&disk));
+        append(&log, &mut ledger, 20, 1500);
+        // One page and a segment's is not enough.
+        disk.set_capacity(Some(0));
+        truncate(&log, &mut ledger);
+        assert_eq!(files(&disk, "spare").len(), 0);
+    }
+
+    #[test]
+    fn those_that_there_are_go() {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        let log = open(config(&disk).disk_soft_bytes(1));
+        while files(&disk, "spare").is_empty() {
+            append(&log, &mut ledger, 3, 1500);
+            truncate(&log, &mut ledger);
+        }
+        disk.set_capacity(Some(0));
+        must_end("housekeeping", move || {
+            while !files(&disk, "spare").is_empty() {
+                std::thread::yield_now();
+            }
+            // Not before, or nobody would look.
+            drop(log);
+        });
+    }
+
+    /// A name longer than the old one may need a block of the directory.
+    #[test]
+    fn a_file_that_cannot_be_kept_is_removed() {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        let log = open(config(&disk));
+        append(&log, &mut ledger, 20, 1500);
+        let no_room = Fault::new(Call::Rename, 1, FaultKind::Error(crate::support::ENOSPC));
+        disk.fail(Fault { sticky: true, ..no_room });
+        let before = files(&disk, "wal").len();
+        truncate(&log, &mut ledger);
+        assert_eq!(files(&disk, "spare").len(), 0);
+        assert!(files(&disk, "wal").len() < before);
+        disk.clear_faults();
+        append(&log, &mut ledger, 20, 1500);
+        ledger.check(&replayed(&log));
+    }
+}
+
+mod ready_when_open_returns {
+    use super::*;
+
+    #[test]
+    fn the_first_commits_go_to_files_that_do_not_grow() {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        let big = 1 << 20;
+        let config = |disk: &SimDisk| {
+            let config = Config::new(DIR).disk(Arc::new(disk.clone())).shards(1);
+            config.segment_bytes(big).spare_segments(3).ready_segments(2)
+        };
+        let log = open(config(&disk));
+        let spares = files(&disk, "spare");
+        assert_eq!(spares.len(), 2);
+        assert!(spares.iter().all(|path| disk.read_file(path).unwrap() == vec![0; 1 << 20]));
+        let wait_for_the_roll = |ledger: &mut Ledger| {
+            while log.stats().total.rolls == 0 {
+                ledger.append(&log, 1, 100).unwrap();
+            }
+        };
+        wait_for_the_roll(&mut ledger);
+        assert!(files(&disk, "spare").len() <= 1);
+        let segments = files(&disk, "wal");
+        assert_eq!(disk.read_file(&segments[1]).unwrap().len() as u64, big);
+        log.close().unwrap();
+        drop(open(config(&disk)));
+        assert_eq!(files(&disk, "spare").len(), 2, "open has made one more");
+        ledger.check(&replayed(&open(config(&disk))));
+    }
+
+    /// They are for speed alone.
+    #[test]
+    fn an_open_that_cannot_make_them_goes_without() {
+        let disk = SimDisk::with_dir(DIR);
+        let fault =
+            crate::support::fault_at(".spare", Call::Write, FaultKind::Error(crate::support::EIO));
+        // Past the cache, and then through it.
+        disk.fail(Fault { sticky: true, ..fault });
+        let log = open(config(&disk).ready_segments(1));
+        assert_eq!((disk.fired(), files(&disk, "spare").len()), (2, 0));
+        append(&log, &mut Ledger::default(), 9, 1500);
+    }
+
+    #[test]
+    fn no_more_than_are_kept_can_be_asked_for() {
+        let disk = SimDisk::with_dir(DIR);
+        let asked = ShardedWal::open(config(&disk).spare_segments(1).ready_segments(2));
+        assert!(matches!(asked, Err(OpenError::InvalidConfig { setting: "ready_segments", .. })));
+    }
+}
+
+mod beside_a_reader {
+    use super::*;
+
+    /// The file is opened by its name, and changes its content under whoever
+    /// reads it: that is no damage, the segment has gone.
+    #[test]
+    fn a_replay_whose_segment_is_used_again_is_told_that_it_has_gone() {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        let log = Arc::new(open(config(&disk).segment_bytes(1 << 20)));
+        append(&log, &mut ledger, 50, 50_000);
+        let acted = AtomicBool::new(false);
+        let options = ReplayOptions::default().threads(1).memory_bytes(1);
+        let replayed = log.replay(options, |_| {
+            if !acted.swap(true, Relaxed) {
+                log.truncate_before(&log.checkpoint()).unwrap();
+                // Until each that was kept is full again.
+                let rolls = log.stats().total.rolls + 4;
+                while log.stats().total.rolls < rolls {
+                    log.append(1, vec![7; 50_000]).wait().unwrap();
+                }
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match replayed {
+            Err(ReplayError::Log(OpenError::Io { path, source, .. })) => {
+                assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+                assert!(path.starts_with(Path::new(SHARD)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
