@@ -132,6 +132,38 @@ fn append(log: &ShardedWal, load: &Load, key: u64) {
     log.append_batch(records.collect::<Vec<_>>()).wait().expect("a sound disk");
 }
 
+/// How long each call took, of all threads.
+fn drive(log: &ShardedWal, load: &Load, variant: &Variant) -> Vec<u64> {
+    let (left, done) = (AtomicU64::new(load.records), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let one = |thread: u64| {
+            let mut nanos = Vec::new();
+            let of_a_call = load.batch as u64;
+            let more = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(of_a_call));
+            while more().is_ok() {
+                let this = Instant::now();
+                append(log, load, thread.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                nanos.push(u64::try_from(this.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            }
+            nanos
+        };
+        if let Some(each) = variant.truncate_each {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Relaxed) {
+                    std::thread::sleep(each);
+                    log.truncate_before(&log.checkpoint()).expect("a sound disk");
+                }
+            });
+        }
+        let threads: Vec<_> =
+            (0..load.threads).map(|thread| scope.spawn(move || one(thread))).collect();
+        let nanos = threads.into_iter().flat_map(|one| one.join().expect("no panic")).collect();
+        done.store(true, Relaxed);
+        nanos
+    })
+}
+
 fn run(dir: &Path, load: &Load, variant: &Variant) -> Figures {
     let dir = dir.join("segments");
     let config = Config::new(&dir)
@@ -147,36 +179,9 @@ fn run(dir: &Path, load: &Load, variant: &Variant) -> Figures {
             (0..64).for_each(|key| append(&log, load, key << 58));
         }
     }
-    let (left, done) = (AtomicU64::new(load.records), AtomicBool::new(false));
     let rolls = log.stats().total.rolls;
     let (began, cpu) = (Instant::now(), cpu_time());
-    let mut nanos: Vec<u64> = std::thread::scope(|scope| {
-        let one = |thread: u64| {
-            let mut nanos = Vec::new();
-            let of_a_call = load.batch as u64;
-            let more = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(of_a_call));
-            while more().is_ok() {
-                let this = Instant::now();
-                append(&log, load, thread.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                nanos.push(u64::try_from(this.elapsed().as_nanos()).unwrap_or(u64::MAX));
-            }
-            nanos
-        };
-        if let Some(each) = variant.truncate_each {
-            let (log, done) = (&log, &done);
-            scope.spawn(move || {
-                while !done.load(Relaxed) {
-                    std::thread::sleep(each);
-                    log.truncate_before(&log.checkpoint()).expect("a sound disk");
-                }
-            });
-        }
-        let threads: Vec<_> =
-            (0..load.threads).map(|thread| scope.spawn(move || one(thread))).collect();
-        let nanos = threads.into_iter().flat_map(|one| one.join().expect("no panic")).collect();
-        done.store(true, Relaxed);
-        nanos
-    });
+    let mut nanos = drive(&log, load, variant);
     let (elapsed, cpu) = (began.elapsed().as_secs_f64(), cpu_time() - cpu);
     let rolls = log.stats().total.rolls - rolls;
     log.close().expect("a sound disk");
@@ -249,39 +254,19 @@ fn levers(dir: &Path, rounds: usize) {
         Variant { segment_bytes: 8 * MIB, ..variant("written over, cached", CACHED, 4, true) },
         Variant { segment_bytes: 8 * MIB, ..variant("written over", ALL, 4, true) },
     ];
+    let load = |name, threads, batch, shards, records| Load {
+        name,
+        threads,
+        batch,
+        payload_bytes: 256,
+        shards,
+        records,
+    };
     let loads = [
-        Load {
-            name: "8 threads, batches of 100",
-            threads: 8,
-            batch: 100,
-            payload_bytes: 256,
-            shards: 1,
-            records: 400_000,
-        },
-        Load {
-            name: "64 threads waiting",
-            threads: 64,
-            batch: 1,
-            payload_bytes: 256,
-            shards: 1,
-            records: 60_000,
-        },
-        Load {
-            name: "64 threads waiting, 16 shards",
-            threads: 64,
-            batch: 1,
-            payload_bytes: 256,
-            shards: 16,
-            records: 40_000,
-        },
-        Load {
-            name: "1 thread waiting",
-            threads: 1,
-            batch: 1,
-            payload_bytes: 256,
-            shards: 1,
-            records: 3_000,
-        },
+        load("8 threads, batches of 100", 8, 100, 1, 400_000),
+        load("64 threads waiting", 64, 1, 1, 60_000),
+        load("64 threads waiting, 16 shards", 64, 1, 16, 40_000),
+        load("1 thread waiting", 1, 1, 1, 3_000),
     ];
     for load in &loads {
         // Sixteen shards would only measure the zeros.

@@ -228,8 +228,10 @@ mod kept_over_an_open {
             for _ in 0..20 {
                 append(&log, &mut ledger, 3, 1500);
                 truncate(&log, &mut ledger);
-                assert!(files(&disk, "spare").len() <= spares);
             }
+            // One that becomes a segment has its name for a moment more.
+            log.close().unwrap();
+            assert!(files(&disk, "spare").len() <= spares);
         }
     }
 
