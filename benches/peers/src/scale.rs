@@ -16,6 +16,7 @@ mod machine_words;
 #[path = "../../support/null_disk.rs"]
 mod null_disk;
 mod scale_model;
+mod scale_tables;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,9 +24,8 @@ use std::time::Duration;
 
 use closed_loop::Outcome;
 use device::Device;
-use machine_words::short;
 use null_disk::NullDisk;
-use scale_model::{Costs, Load, Machine, Prediction, predict};
+use scale_model::{Costs, Load, Machine};
 use shardwal::Config;
 
 /// What the disk writes for a record: key, length and payload, and as many zeros
@@ -195,9 +195,9 @@ fn main() {
     let (checked, counted) = rest.split_at(CHECKED.len());
     let fit = Fit::of(&devices, fitted);
     fit.print(&devices);
-    print_check(&fit, checked);
-    print_predictions(&fit);
-    print_counters(counted);
+    scale_tables::print_check(&fit, checked);
+    scale_tables::print_predictions(&fit);
+    scale_tables::print_counters(counted);
 }
 
 /// Figures of one case over its rounds.
@@ -336,120 +336,4 @@ impl Fit {
 /// Median of the rounds, for one count of files at once.
 fn syncs_per_second(devices: &[Device], index: usize) -> f64 {
     median(&devices.iter().map(|device| device.syncs[index].per_s).collect::<Vec<_>>())
-}
-
-fn print_check(fit: &Fit, checked: &[Measured]) {
-    println!("\n### Model and measurement\n");
-    println!(
-        "| callers | shards | disk | measured/s (range) | model/s | model / measured | a commit holds | model | its write and \
-         sync, us | model | mean us | model |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
-    );
-    let mut errors = Vec::new();
-    for (case, measured) in CHECKED.iter().zip(checked) {
-        let (machine, costs) = fit.under(case.disk);
-        let model = predict(&machine, &costs, &case.load());
-        let rate = median(&measured.per_second);
-        let lowest = measured.per_second.iter().copied().fold(f64::MAX, f64::min);
-        let highest = measured.per_second.iter().copied().fold(0.0, f64::max);
-        let ratio = model.per_second / rate;
-        errors.push(ratio.ln().abs());
-        println!(
-            "| {} | {} ({} .. {}) | {} | {ratio:.2} | {:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.0} |",
-            case.in_words(),
-            short(rate),
-            short(lowest),
-            short(highest),
-            short(model.per_second),
-            median(&measured.held),
-            model.held,
-            median(&measured.synced_micros),
-            model.synced,
-            median(&measured.mean_micros),
-            model.micros
-        );
-    }
-    let (known, new) = errors.split_at(KNOWN);
-    for (errors, which) in [(known, "first"), (new, "last")] {
-        let mean = (errors.iter().sum::<f64>() / errors.len() as f64).exp();
-        let most = errors.iter().copied().fold(0.0, f64::max).exp();
-        println!(
-            "\nThe {which} {}: off by a factor of {mean:.2} on (geometric) average, {most:.2} at most.",
-            errors.len()
-        );
-    }
-}
-
-/// On so many cores, with the shards that suit best: how many, and what comes of it.
-fn best(
-    machine: &Machine,
-    costs: &Costs,
-    callers: f64,
-    in_flight: f64,
-    bytes: f64,
-) -> (u32, Prediction) {
-    let of = |shards: u32| {
-        let depth = DEPTH as f64;
-        let load = Load { callers, in_flight, shards: f64::from(shards), depth, bytes };
-        (shards, predict(machine, costs, &load))
-    };
-    let all: Vec<_> = (0..8).map(|power| of(1 << power)).collect();
-    let most = all.iter().map(|one| one.1.per_second).fold(0.0, f64::max);
-    // The fewest that bring nearly as much as any.
-    let enough = all.into_iter().find(|one| one.1.per_second >= 0.97 * most);
-    enough.expect("the best is one of them")
-}
-
-fn print_predictions(fit: &Fit) {
-    println!("\n### Larger machines\n");
-    println!(
-        "| cores | disk | callers | best shards | records/s | mean us | bound | waking spread | no zeros | both |\n\
-         |---|---|---|---|---|---|---|---|---|---|"
-    );
-    let nvme = Machine { sync: 20.0, sync_more: 2.0, bandwidth: 3000.0, ..fit.machine };
-    // The writer wakes one caller, and that one the next.
-    let spread = Costs { writer_waiting: fit.costs.writer_pipelined, ..fit.costs };
-    for cores in [16.0, 64.0, 128.0] {
-        for (name, disk) in [("this disk", fit.machine), ("NVMe, 20 us", nvme)] {
-            for (callers, in_flight) in [(64.0, 1.0), (1024.0, 1.0), (64.0, 256.0)] {
-                let machine = Machine { cores, ..disk };
-                let of = |costs, bytes| best(&machine, costs, callers, in_flight, bytes);
-                let rate = |costs, bytes| {
-                    let (shards, prediction) = of(costs, bytes);
-                    format!("{} ({shards})", short(prediction.per_second))
-                };
-                let (shards, prediction) = of(&fit.costs, RECORD_BYTES);
-                let manner = if in_flight > 1.0 { "256 in flight" } else { "waiting" };
-                println!(
-                    "| {cores} | {name} | {callers} x {manner} | {shards} | {} | {:.0} | {:?} | {} | {} | {} |",
-                    short(prediction.per_second),
-                    prediction.micros,
-                    prediction.bound,
-                    rate(&spread, RECORD_BYTES),
-                    rate(&fit.costs, RECORD_BYTES / 2.0),
-                    rate(&spread, RECORD_BYTES / 2.0)
-                );
-            }
-        }
-    }
-}
-
-fn print_counters(counted: &[Measured]) {
-    println!("\n### Who sleeps, of 64 callers on a disk that swallows\n");
-    println!(
-        "| callers | shards | disk | records/s | a commit holds | a caller sleeps, a record | a writer sleeps, a \
-         commit | CPU us a record | of it the writers |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for (case, measured) in COUNTED.iter().zip(counted) {
-        println!(
-            "| {} | {} | {:.1} | {:.4} | {:.3} | {:.2} | {:.2} |",
-            case.in_words(),
-            short(median(&measured.per_second)),
-            median(&measured.held),
-            median(&measured.caller_sleeps),
-            median(&measured.writer_sleeps) * median(&measured.held),
-            median(&measured.cpu),
-            median(&measured.writer)
-        );
-    }
 }

@@ -194,7 +194,7 @@ impl fmt::Display for Section<'_> {
             Self::Depths { shards, candidates } => {
                 writeln!(
                     f,
-                    "queue depth: {shards} shards, the same threads keeping their queues full"
+                    "queue depth, shards: {shards}; the same threads keeping their queues full"
                 )?;
                 ("depth", candidates)
             }
