@@ -398,8 +398,8 @@ mod beside_a_reader {
     #[test]
     fn a_replay_whose_segment_is_used_again_is_told_that_it_has_gone() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
-        let log = Arc::new(open(config(&disk).segment_bytes(1 << 20)));
-        append(&log, &mut ledger, 50, 50_000);
+        let log = Arc::new(open(config(&disk).segment_bytes(1 << 17)));
+        append(&log, &mut ledger, 100, 5000);
         let acted = AtomicBool::new(false);
         let options = ReplayOptions::default().threads(1).memory_bytes(1);
         let replayed = log.replay(options, |_| {
@@ -408,7 +408,7 @@ mod beside_a_reader {
                 // Until each that was kept is full again.
                 let rolls = log.stats().total.rolls + 4;
                 while log.stats().total.rolls < rolls {
-                    log.append(1, vec![7; 50_000]).wait().unwrap();
+                    log.append(1, vec![7; 5000]).wait().unwrap();
                 }
             }
             Ok::<_, std::convert::Infallible>(())
