@@ -41,16 +41,17 @@ fn truncate(log: &ShardedWal, ledger: &mut Ledger) {
     log.truncate_before(&checkpoint).unwrap();
 }
 
-/// Four records of this length a segment, or more.
+/// Four records of this length a segment, or more: several times what is blanked
+/// when its file is used again.
 fn config_for(disk: &SimDisk, length: usize) -> Config {
-    config(disk).segment_bytes((4 * length as u64).max(4096))
+    config(disk).segment_bytes((4 * length as u64).max(16_384))
 }
 
 /// A log whose live segment stands in a file that had another one, with bytes of
 /// that behind what it holds. How soon depends on the housekeeping thread.
 fn log_in_a_recycled_file(disk: &SimDisk, ledger: &mut Ledger, length: usize) -> ShardedWal {
     let log = open(config_for(disk, length));
-    for _ in 0..10_000 {
+    for _ in 0..1000 {
         append(&log, ledger, 1, length);
         if log.stats().total.rolls > 3 && stale_bytes(disk) > 2 * length {
             return log;
