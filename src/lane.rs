@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::error::Cause;
 use crate::mailbox::{Mailbox, Receiver, Work};
 use crate::progress::Progress;
-use crate::sync::Arc;
+use crate::sync::{Arc, yield_now};
 use crate::token::{Attempt, Taken, Token};
 use crate::writer::{Flow, Writer};
 
@@ -23,6 +23,11 @@ const ASKS: u32 = if cfg!(loom) { 1 } else { 20 };
 /// How many commits such a caller makes for others, beside its own, before it
 /// wakes the shard's thread.
 const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
+
+/// How often a commit that ends with a sync gives its core away before it
+/// begins, where fewer have come than the last one answered: most of those are
+/// on their way. One who is alone has none to wait for.
+const GATHERING_TURNS: u32 = 3;
 
 /// See the module's words.
 #[derive(Debug)]
@@ -98,6 +103,9 @@ impl Lane {
     fn work(&self, mut turn: Taken<'_, Box<Writer>>, mut goes_on: impl FnMut(Work) -> bool) {
         let work = AssertUnwindSafe(move || {
             while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
+                if self.sync && work == Work::Values {
+                    self.gather(turn.last_commit_records());
+                }
                 if turn.step(work) == Flow::Ended {
                     return Flow::Ended;
                 }
@@ -112,6 +120,16 @@ impl Lane {
         // The shard's thread is left, who may wait for its turn.
         if catch_unwind(work).unwrap_or(Flow::Ended) == Flow::Ended {
             self.mailbox.wake_receiver();
+        }
+    }
+
+    /// Lets those come who were answered last: fewer, larger commits, where many
+    /// shards' syncs compete for one disk and two cores.
+    fn gather(&self, records: u64) {
+        let mut turns = 0;
+        while turns < GATHERING_TURNS && self.mailbox.depth() < records {
+            yield_now();
+            turns += 1;
         }
     }
 

@@ -54,6 +54,7 @@ pub(crate) struct Writer {
     durable: u64,
     /// The highest durable mark that stands in a frame, a sequence.
     marked: u64,
+    last_commit_records: u64,
     end: End,
 }
 
@@ -101,6 +102,7 @@ impl Writer {
             stamps: Vec::new(),
             durable: base,
             marked: base,
+            last_commit_records: 0,
             end: End::Running,
         }
     }
@@ -126,6 +128,11 @@ impl Writer {
         Flow::Ended
     }
 
+    /// How many records the last commit had, if any.
+    pub(crate) fn last_commit_records(&self) -> u64 {
+        self.last_commit_records
+    }
+
     /// All that has arrived, up to the limits, becomes one write and one sync.
     fn commit(&mut self) -> Result<(), Cause> {
         if let Err(error) = self.roll_if_due() {
@@ -142,6 +149,7 @@ impl Writer {
             Err(WriteError::Full(error)) => return self.refuse(first, error),
             Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
         }
+        self.last_commit_records = head - first;
         self.observer.committed(CommitSample {
             records: head - first,
             bytes,

@@ -49,7 +49,7 @@ fn config_for(disk: &SimDisk, length: usize) -> Config {
 /// that behind what it holds. How soon depends on the housekeeping thread.
 fn log_in_a_recycled_file(disk: &SimDisk, ledger: &mut Ledger, length: usize) -> ShardedWal {
     let log = open(config_for(disk, length));
-    for _ in 0..20_000 {
+    for _ in 0..10_000 {
         append(&log, ledger, 1, length);
         std::thread::yield_now();
         if log.stats().total.rolls > 3 && stale_bytes(disk) > 2 * length {

@@ -22,21 +22,26 @@ pub const KIND: Kind = Kind {
     sync: true,
     os: true,
     pipelines: true,
-    open: |dir, shards, durability| Box::new(open(dir, shards, durability)),
+    open: |dir, shards, durability| Box::new(open(dir, shards, durability, READY.div_ceil(shards))),
     replay,
 };
 
-fn open(dir: &Path, shards: usize, durability: Durability) -> ShardedWal {
+/// Segments that are made of zeros before the clock runs, as the files of other
+/// peers are; a log that has been truncated before has as many to write over.
+const READY: usize = 12;
+
+fn open(dir: &Path, shards: usize, durability: Durability, ready: usize) -> ShardedWal {
     let durability = match durability {
         Durability::Sync => shardwal::Durability::Sync,
         Durability::Os => shardwal::Durability::Os,
     };
     let config = Config::new(dir.join("log")).shards(shards).durability(durability);
+    let config = config.spare_segments(ready.max(2)).ready_segments(ready);
     ShardedWal::open(config).expect("the log opens")
 }
 
 fn replay(dir: &Path, shards: usize, found: Found, opened: Opened<'_>) {
-    let log = open(dir, shards, Durability::Sync);
+    let log = open(dir, shards, Durability::Sync, 0);
     opened();
     log.replay(ReplayOptions::default().threads(2), |record| {
         found(record.key(), record.payload());
