@@ -141,6 +141,22 @@ impl FrameHeader {
         bytes
     }
 
+    /// Whether a writer of this version could have written it: what to ask of a
+    /// header that was searched for at each offset of bytes that may be anything,
+    /// of which one in 2^32 has a right checksum by chance.
+    pub(crate) fn could_be_written(&self, seed: u32) -> bool {
+        let (records, body) = (usize::from(self.records), self.body_bytes as usize);
+        match self.kind {
+            FrameKind::Records => {
+                records > 0 && records * record_bytes(0) <= body && body <= FRAME_BODY_MAX
+            }
+            FrameKind::Seal | FrameKind::Gap => {
+                records == 0 && body == 0 && self.vouches_for(&[], seed)
+            }
+            FrameKind::Skippable(_) => false,
+        }
+    }
+
     /// Whether the body is the one that was written.
     pub(crate) fn vouches_for(&self, body: &[u8], seed: u32) -> bool {
         body_crc(body, seed) == self.body_crc
@@ -373,4 +389,30 @@ pub(crate) fn next_record(body: &[u8], at: &mut usize) -> Option<(u64, Range<usi
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_writer_writes_could_not_be_written() {
+        let seed = 7;
+        let header = |kind, records, body_bytes, body_crc| {
+            let header = FrameHeader { kind, body_bytes, records, first: 5, lag: 0, body_crc };
+            header.could_be_written(seed)
+        };
+        assert!(header(FrameKind::Records, 2, 18, 0), "two records of nothing");
+        assert!(!header(FrameKind::Records, 0, 0, 0));
+        assert!(!header(FrameKind::Records, 2, 17, 0));
+        assert!(!header(FrameKind::Records, 1, u32::MAX, 0));
+        for kind in [FrameKind::Seal, FrameKind::Gap] {
+            let empty = body_crc(&[], seed);
+            assert!(header(kind, 0, 0, empty));
+            assert!(!header(kind, 1, 0, empty));
+            assert!(!header(kind, 0, 1, empty));
+            assert!(!header(kind, 0, 0, empty ^ 1));
+        }
+        assert!(!header(FrameKind::Skippable(0x80), 0, 0, 0));
+    }
 }

@@ -293,8 +293,8 @@ fn find_header(
     })
 }
 
-/// Calls `found` for each byte that is not zero, and for each frame header, in
-/// the file's order, until it breaks.
+/// Calls `found` for each byte that is not zero, and for each frame header that
+/// could have been written, in the file's order, until it breaks.
 fn search<R>(
     file: &dyn DiskFile,
     seed: u32,
@@ -329,6 +329,7 @@ fn search<R>(
                 return Ok(Some(it));
             }
             if let Some(Found::Header(header)) = header
+                && header.could_be_written(seed)
                 && let ControlFlow::Break(it) = found(at, Some(header))
             {
                 return Ok(Some(it));

@@ -138,7 +138,7 @@ impl Keeper {
     fn look(&self) {
         drop(catch_unwind(AssertUnwindSafe(|| {
             drop(self.space.look());
-            self.give_up_spares(false);
+            self.give_up_spares(self.lanes.iter().any(|(lane, _)| lane.progress.is_disk_full()));
         })));
     }
 

@@ -167,12 +167,15 @@ impl Target<'_> {
     /// marked before and could not be deleted is tried again.
     fn delete(&self, disk: &dyn Disk, report: &mut TruncateReport) -> Result<(), TruncateError> {
         let dir = &self.folder.dir;
+        // Not all that limits a shard shows in the file system's free bytes.
+        let is_full = self.current.is_some_and(|shard| shard.lane().progress.is_disk_full());
+        self.folder.spares.give_up_if_scarce(disk, is_full);
         let mut deleted = 0;
         loop {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
-            if !self.folder.spares.keep(disk, &path, &oldest) {
+            if is_full || !self.folder.spares.keep(disk, &path, &oldest) {
                 unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
             }
             self.segments.lock().remove(0);

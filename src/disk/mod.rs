@@ -146,6 +146,15 @@ pub trait DiskFile: fmt::Debug + Send {
     /// the lost pages clean. Never retry.
     fn sync_data(&mut self) -> io::Result<()>;
 
+    /// Whether it is known by another name too, under which somebody may rely on
+    /// what is in it, as a backup by hard links does; no, unless told otherwise.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn has_other_names(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Cuts or extends the file (with a hole).
     ///
     /// # Errors

@@ -105,10 +105,17 @@ const DIRECT_BLOCK_BYTES: usize = 4096;
 #[cfg(target_os = "linux")]
 fn open_direct(file: &File) -> io::Result<File> {
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let flag = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).map_err(io::Error::other)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    OpenOptions::new().write(true).custom_flags(flag).open(path)
+    let direct = OpenOptions::new().write(true).custom_flags(flag).open(path)?;
+    // The process may show another thread's descriptors, which this one does not
+    // share: what has the same number there would be written over.
+    let (meant, found) = (file.metadata()?, direct.metadata()?);
+    if (meant.dev(), meant.ino()) != (found.dev(), found.ino()) {
+        return Err(io::Error::other("/proc/self/fd shows another thread's files"));
+    }
+    Ok(direct)
 }
 
 /// An open file of the operating system.
@@ -168,6 +175,11 @@ impl DiskFile for RealFile {
     /// Of the file, by whichever of its descriptors it was written.
     fn sync_data(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    #[cfg(unix)]
+    fn has_other_names(&self) -> io::Result<bool> {
+        Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) > 1)
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {

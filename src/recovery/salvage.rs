@@ -16,7 +16,7 @@ use crate::frame_reader::FrameReader;
 use crate::recovery::copy::{PIECE_BYTES, SegmentCopy};
 use crate::recovery::report::Lost;
 use crate::recovery::survey::{Folder, absolute};
-use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, spare_number};
 
 mod planner;
 mod spine;
@@ -77,6 +77,12 @@ impl Salvage {
         }
         for number in &self.set_aside {
             let path = folder.path(*number);
+            disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
+        }
+        // Numbers may begin again below what a spare once held.
+        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+        for name in names.iter().filter(|name| spare_number(name).is_some()) {
+            let path = folder.dir.join(name);
             disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
         }
         disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))

@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::blocks::Blocks;
-use crate::disk::{Disk, DiskFile, OpenMode, write_direct_full, write_full};
-use crate::segment::segment_path;
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_direct_full, write_full};
+use crate::segment::{
+    FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_path,
+};
 
 /// A header must be gone before its file becomes another segment's, and with it
 /// the first block of any system.
@@ -112,8 +114,23 @@ pub(crate) fn lengths(segment_bytes: u64) -> RangeInclusive<u64> {
     segment_bytes.max(BLANK_BYTES as u64)..=segment_bytes.saturating_mul(4)
 }
 
+/// The number of the segment that the file held, if its header still says so.
+/// **A number that comes again would make its frames valid again**; it does not,
+/// but where somebody has put files of an earlier day into the folder.
+fn held_before(file: &dyn DiskFile) -> io::Result<Option<u64>> {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    read_full(file, &mut header, 0)?;
+    let nobody = SegmentIdentity { log: [0; 16], generation: 0, shard: 0, number: 0 };
+    Ok(match SegmentHeader::parse(&header, &nobody) {
+        FoundHeader::Foreign(held) => Some(held.number),
+        // Nobody knows which.
+        FoundHeader::Newer(_) | FoundHeader::Older(_) => Some(u64::MAX),
+        FoundHeader::Header(_) | FoundHeader::Blank | FoundHeader::Bad => None,
+    })
+}
+
 /// Makes segment `number`, of `bytes`, of a file that may hold anything, if it has
-/// one of the [`lengths`]. **Until its header is gone from the
+/// one of the [`lengths`] and no other name, and held no later segment. **Until its header is gone from the
 /// disk, the file must not have the segment's name.** After an error it has one
 /// of the two.
 pub(crate) fn recycle(
@@ -125,7 +142,10 @@ pub(crate) fn recycle(
 ) -> io::Result<Option<Prepared>> {
     let mut file = disk.open(spare, OpenMode::Write)?;
     let zeroed = file.len()?;
-    if !lengths(bytes).contains(&zeroed) {
+    let is_of_use = lengths(bytes).contains(&zeroed)
+        && !file.has_other_names()?
+        && held_before(file.as_ref())?.is_none_or(|held| held < number);
+    if !is_of_use {
         return Ok(None);
     }
     file.drop_cache();

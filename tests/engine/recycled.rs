@@ -10,6 +10,7 @@
     reason = "a test fails by a panic and prints its seed"
 )]
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,8 +18,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, Random, config, must_end, open, replayed, seed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::disk::{Disk, DiskFile, OpenMode};
 use shardwal::{
-    Config, Durability, LogReader, OnDamage, OpenError, ReplayError, ReplayOptions, ShardedWal,
+    Config, Durability, LogReader, OnDamage, OpenError, Repair, ReplayError, ReplayOptions,
+    ShardedWal,
 };
 
 const SHARD: &str = "/wal/generation-00001/shard-0000";
@@ -422,5 +425,137 @@ mod beside_a_reader {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// A disk that does not say how much is free, as one whose user has a quota.
+#[derive(Debug)]
+struct Mute(SimDisk);
+
+impl Disk for Mute {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        self.0.open(path, mode)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.0.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.0.unlink(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.0.lock(path)
+    }
+
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.0.copy_on_write(path)
+    }
+}
+
+#[test]
+fn a_truncation_makes_room_where_the_limit_does_not_show() {
+    for keeps_some_already in [false, true] {
+        let disk = SimDisk::new();
+        let config = config_for(&disk, 1000).disk(Arc::new(Mute(disk.clone())));
+        let log = open(config.clone());
+        let mut ledger = Ledger::default();
+        append(&log, &mut ledger, 60, 1000);
+        if keeps_some_already {
+            truncate(&log, &mut ledger);
+        }
+        drop(log);
+        let log = open(config);
+        let used = |disk: &SimDisk| -> u64 {
+            let pages =
+                |path: PathBuf| disk.read_file(path).map_or(0, |it| it.len().div_ceil(4096));
+            disk.files().into_iter().map(|path| pages(path) as u64 * 4096).sum()
+        };
+        disk.set_capacity(Some(used(&disk)));
+        ledger.append(&log, 1, 6000).expect_err("the quota is used up");
+        truncate(&log, &mut ledger);
+        let taken = (0..1000).any(|_| {
+            std::thread::yield_now();
+            ledger.append(&log, 1, 3000).is_ok()
+        });
+        assert!(taken, "the truncation has made no room");
+    }
+}
+
+#[test]
+fn a_spare_of_a_number_that_comes_again_is_not_used() {
+    let disk = SimDisk::new();
+    let config = config_for(&disk, 1000);
+    let (log, mut ledger) = (open(config.clone()), Ledger::default());
+    // Until a spare was segment 3.
+    let was = |path: &PathBuf| disk.read_file(path).and_then(|it| it.get(40).copied());
+    let third = || files(&disk, "spare").into_iter().find(|path| was(path) == Some(3));
+    let third = loop {
+        append(&log, &mut ledger, 1, 1000);
+        truncate(&log, &mut ledger);
+        if let Some(third) = third() {
+            break disk.read_file(third).unwrap();
+        }
+    };
+    drop(log);
+    files(&disk, "wal").iter().for_each(|path| disk.unlink(path).unwrap());
+    Repair::new(DIR).disk(Arc::new(disk.clone())).run("/wal/quarantine").unwrap();
+    assert_eq!(files(&disk, "spare"), Vec::<PathBuf>::new(), "numbers begin again");
+    // The same where somebody has put them back.
+    disk.write_file(&Path::new(SHARD).join("0000000001.spare"), &third);
+    for round in 0..40 {
+        let log = open(config.clone());
+        log.append(1, vec![round; 1000]).wait().unwrap();
+        drop(log);
+    }
+}
+
+#[test]
+fn a_file_with_another_name_is_not_written_over() {
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let backup = scratch.path().join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    let config = Config::new(scratch.path().join("log")).shards(1).segment_bytes(16 << 10);
+    let log = ShardedWal::open(config).unwrap();
+    for _ in 0..100 {
+        log.append_wait(1, &[1; 1000]).unwrap();
+    }
+    let shard = scratch.path().join("log/generation-00001/shard-0000");
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir(shard).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = backup.join(path.file_name().unwrap());
+        if path.extension().is_some_and(|it| it == "wal") {
+            std::fs::hard_link(&path, &copy).unwrap();
+            kept.push((copy.clone(), std::fs::read(&copy).unwrap()));
+        }
+    }
+    kept.sort();
+    log.truncate_before(&log.checkpoint()).unwrap();
+    for _ in 0..200 {
+        log.append_wait(1, &[2; 1000]).unwrap();
+    }
+    log.close().unwrap();
+    // The last was written to, or prepared, when it was linked.
+    let finished = kept.len() - 2;
+    for (path, bytes) in kept.into_iter().take(finished) {
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "{} was written over", path.display());
     }
 }
