@@ -519,7 +519,7 @@ fn a_spare_of_a_number_that_comes_again_is_not_used() {
     Repair::new(DIR).disk(Arc::new(disk.clone())).run("/wal/quarantine").unwrap();
     assert_eq!(files(&disk, "spare"), Vec::<PathBuf>::new(), "numbers begin again");
     // The same where somebody has put them back.
-    disk.write_file(&Path::new(SHARD).join("0000000001.spare"), &third);
+    disk.write_file(Path::new(SHARD).join("0000000001.spare"), &third);
     for round in 0..40 {
         let log = open(config.clone());
         log.append(1, vec![round; 1000]).wait().unwrap();
