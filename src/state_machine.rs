@@ -16,8 +16,10 @@ use crate::frame::{Encoder, Place, record_bytes};
 
 /// Follows one shard's records. See [`crate::ShardedWal::open_with`].
 ///
-/// Every method is called by the shard's writer thread, so none of them should
-/// block: nothing is written meanwhile. A panic ends the shard as any panic of
+/// Every method is called by the shard's writer thread or by a caller that lends
+/// it a hand ([`crate::ShardedWal::append_wait`]), one at a time, so none of them
+/// should block: nothing is written meanwhile. Who calls that must hold nothing
+/// that they wait for. A panic ends the shard as any panic of
 /// its writer does: every caller is answered, the other shards go on.
 pub trait StateMachine: Send {
     /// Appends to `stored` what is to stand in the log for `payload`: at most
