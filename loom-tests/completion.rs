@@ -182,6 +182,26 @@ fn fail_races_wait() {
     });
 }
 
+/// C3 ANSWER, Q4 WAKE: one wakes those whom he has answered, after he has put
+/// the turn back; the next one fails meanwhile, who answers without raising the
+/// mark: whoever was put back is woken all the same.
+#[test]
+fn a_failure_races_who_wakes_the_answered() {
+    check("a_failure_races_who_wakes_the_answered", 3, || {
+        let progress = progress();
+        let (waiting, failing) = (progress.clone(), progress.clone());
+        let waiting = thread::spawn(move || {
+            assert!(matches!(wait(&waiting, 1), Answer::Indeterminate(_)), "C1 ONCE");
+        });
+        progress.acknowledge(1);
+        let failing = thread::spawn(move || failing.fail(2, Cause::WriterPanicked));
+        progress.wake_answered();
+        for thread in [waiting, failing] {
+            thread.join().expect("it returned");
+        }
+    });
+}
+
 /// C1 ONCE: who only looks, again and again, sees nothing, then the answer, and
 /// never another one; what was acknowledged without a sync stays acknowledged
 /// when the shard fails, and a barrier over it fails.

@@ -169,7 +169,8 @@ pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
 
 /// A record whose payload says its key again.
 fn fill(entry: &mut Entry, key: u64) {
-    entry.hold(key, (&[u8::try_from(key).expect("models use small keys")]).into(), 0);
+    let payload = [u8::try_from(key).expect("models use small keys")];
+    entry.hold(key, &mut (&payload).into(), 0);
 }
 
 /// The answer to a ticket; a deadlock if there never is one.

@@ -29,17 +29,19 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Holds one record from now on.
-    pub(crate) fn hold(&mut self, key: u64, payload: Payload<'_>, stamp: u64) {
+    /// Holds one record from now on. A payload that is copied stays with the
+    /// caller: to drop it may run somebody's code, for which a slot that is
+    /// claimed is no place.
+    pub(crate) fn hold(&mut self, key: u64, payload: &mut Payload<'_>, stamp: u64) {
         self.copied.clear();
         (self.moved, self.stamp) = (None, stamp);
         if payload.len() <= COPIED_BYTES_MAX {
             self.copied.reserve(record_bytes(payload.len()));
             put_record_head(&mut self.copied, key, payload.len());
-            self.copied.extend_from_slice(&payload);
+            self.copied.extend_from_slice(payload);
         } else {
             put_record_head(&mut self.copied, key, payload.len());
-            self.moved = Some(Box::new(payload.into_bytes()));
+            self.moved = Some(Box::new(std::mem::take(payload).into_bytes()));
         }
     }
 
@@ -128,7 +130,7 @@ mod tests {
     fn an_entry_holds_what_it_was_last_given() {
         let mut entry = Entry::default();
         for length in [0, 1, COPIED_BYTES_MAX, COPIED_BYTES_MAX + 1, 5] {
-            entry.hold(7, vec![1; length].into(), 3);
+            entry.hold(7, &mut vec![1; length].into(), 3);
             assert_eq!(records(&entry), [(7, length)]);
             assert_eq!(entry.body().concat().len(), record_bytes(length));
             assert_eq!(entry.stamp(), 3);

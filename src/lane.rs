@@ -103,8 +103,11 @@ impl Lane {
     fn work(&self, mut turn: Taken<'_, Box<Writer>>, mut goes_on: impl FnMut(Work) -> bool) {
         let work = AssertUnwindSafe(move || {
             while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
-                if self.sync && work == Work::Values {
-                    self.gather(turn.last_commit_records());
+                match work {
+                    Work::Values if self.sync => self.gather(turn.last_commit_records()),
+                    // Who was answered by a write does not wait for a sync.
+                    Work::Sync if !self.sync => self.progress.wake_answered(),
+                    _ => {}
                 }
                 if turn.step(work) == Flow::Ended {
                     return Flow::Ended;

@@ -91,6 +91,9 @@ pub(crate) struct Mailbox<T> {
     sync_below: AtomicU64,
     /// Where the receiver stood when it last began a sync. It alone stores.
     synced_below: AtomicU64,
+    /// The request that it works towards, which those that come meanwhile do not
+    /// put off. It alone stores.
+    sync_goal: AtomicU64,
     /// Write a seal. Set by anyone, cleared by the receiver.
     seal: AtomicBool,
     /// Say where the shard stands. The same.
@@ -121,6 +124,7 @@ impl<T: Default> Mailbox<T> {
             bytes: CachePadded::new(AtomicU64::new(0)),
             sync_below: AtomicU64::new(0),
             synced_below: AtomicU64::new(0),
+            sync_goal: AtomicU64::new(0),
             seal: AtomicBool::new(false),
             mark: AtomicBool::new(false),
             bytes_max,
@@ -163,9 +167,10 @@ impl<T> Mailbox<T> {
         bytes: u32,
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
-        let first = self.try_push_quietly(count, bytes, fill)?;
+        let pushed = self.try_push_quietly(count, bytes, fill);
+        // Where there is no room as well, see `push`.
         self.wake_receiver();
-        Ok(first)
+        pushed
     }
 
     /// The same, and wakes nobody: the caller sees to it that there is a
@@ -190,6 +195,9 @@ impl<T> Mailbox<T> {
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
         let claim = || self.claim_unless_full(count, bytes);
+        // What fills the ring may have been pushed quietly by somebody who has not
+        // come to see to it yet.
+        self.wake_receiver();
         let first = self.room.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
         self.publish(first, count, bytes, fill);
         self.wake_receiver();
@@ -205,11 +213,11 @@ impl<T> Mailbox<T> {
         fill: impl FnOnce(u64, &mut T),
     ) -> Option<Result<u64, PushError>> {
         let claim = || self.claim_unless_full(1, bytes);
-        let claimed = self.room.poll(0, context, enrolled, claim)?;
-        Some(claimed.inspect(|&first| {
-            self.publish(first, 1, bytes, fill);
-            self.wake_receiver();
-        }))
+        let claimed = self.room.poll(0, context, enrolled, claim);
+        let pushed =
+            claimed.map(|claimed| claimed.inspect(|&first| self.publish(first, 1, bytes, fill)));
+        self.wake_receiver();
+        pushed
     }
 
     fn claim_unless_full(&self, count: u32, bytes: u32) -> Option<Result<u64, PushError>> {
@@ -342,8 +350,9 @@ impl<T> Mailbox<T> {
         if self.mark.load(Ordering::Relaxed) {
             return Some(Work::Mark);
         }
-        let sync_below = self.sync_below.load(Ordering::Relaxed);
-        if sync_below > self.synced_below.load(Ordering::Relaxed) && sync_below <= head {
+        let synced_below = self.synced_below.load(Ordering::Relaxed);
+        let requests = [&self.sync_goal, &self.sync_below].map(|it| it.load(Ordering::Relaxed));
+        if requests.iter().any(|below| *below > synced_below && *below <= head) {
             return Some(Work::Sync);
         }
         if self.is_published(head) {
@@ -423,7 +432,20 @@ impl<T> Receiver<T> {
             Work::Seal => mailbox.seal.store(false, Ordering::Relaxed),
             Work::Mark => mailbox.mark.store(false, Ordering::Relaxed),
             Work::Sync => mailbox.synced_below.store(self.head, Ordering::Relaxed),
-            Work::Values | Work::Closed => {}
+            Work::Values => self.set_sync_goal(),
+            Work::Closed => {}
+        }
+    }
+
+    /// A request that waits for values is kept in mind until it is done.
+    fn set_sync_goal(&self) {
+        let mailbox = &self.mailbox;
+        // ORDERING: Relaxed on all; the receiver's own, and a request that is
+        // missed now is found at the next values.
+        let synced_below = mailbox.synced_below.load(Ordering::Relaxed);
+        if mailbox.sync_goal.load(Ordering::Relaxed) <= synced_below {
+            let sync_below = mailbox.sync_below.load(Ordering::Relaxed);
+            mailbox.sync_goal.store(sync_below, Ordering::Relaxed);
         }
     }
 
@@ -469,5 +491,36 @@ impl<T> Drop for Receiver<T> {
     /// Nobody receives any more.
     fn drop(&mut self) {
         self.mailbox.close();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Q4 WAKE: requests come faster than what lies below them is received, and
+    /// the ring is never empty: each is done all the same.
+    #[test]
+    fn a_sync_request_is_not_put_off_by_later_ones() {
+        let (mailbox, mut receiver) = Mailbox::<u64>::new(8, u64::MAX);
+        let push = || mailbox.try_push(1, 0, |_, _| {}).expect("there is room");
+        for _ in 0..3 {
+            push();
+        }
+        let mut syncs = 0;
+        for _ in 0..100 {
+            push();
+            mailbox.request_sync();
+            let work = mailbox.look().expect("the ring is not empty");
+            receiver.begin(work);
+            match work {
+                Work::Sync => {
+                    syncs += 1;
+                    receiver.drain(|_| false);
+                }
+                _ => receiver.drain(|_| false),
+            }
+        }
+        assert!(syncs >= 20, "{syncs} syncs for 100 requests");
     }
 }

@@ -71,10 +71,6 @@ impl Watermark {
         // ORDERING: Release pairs with the Acquire in `load`.
         self.reached.store(to, Ordering::Release);
     }
-
-    fn wake(&self) {
-        self.waiters.wake(|| self.load());
-    }
 }
 
 /// See the module's words.
@@ -231,13 +227,21 @@ impl Progress {
     /// The writer: all below `end` is on stable storage.
     pub(crate) fn mark_synced(&self, end: u64) {
         self.synced.raise(end);
-        self.synced.wake();
+        self.synced.waiters.wake(|| self.synced());
     }
 
     /// C3 ANSWER: wakes those who were answered, by whoever has answered, once
     /// nobody waits for what he has in hand.
     pub(crate) fn wake_answered(&self) {
-        self.acknowledged.wake();
+        // Who is put back because the mark does not reach him must not miss a
+        // failure, which answers him without raising it.
+        let reached = || if self.has_failed() { u64::MAX } else { self.acknowledged() };
+        self.acknowledged.waiters.wake(reached);
+    }
+
+    fn has_failed(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `fail`.
+        self.failed_from.load(Ordering::Acquire) != u64::MAX
     }
 
     /// The writer: there was no room for `first..end`, and nothing of it is in
@@ -279,8 +283,7 @@ impl Progress {
 
     /// Why the shard has stopped for good, if it has.
     pub(crate) fn failure(&self) -> Option<Cause> {
-        // ORDERING: Acquire pairs with the Release in `fail`.
-        if self.failed_from.load(Ordering::Acquire) == u64::MAX {
+        if !self.has_failed() {
             return None;
         }
         self.failure.lock().as_ref().map(|failure| failure.cause.clone())

@@ -255,7 +255,7 @@ impl WalShard {
     fn check_state(&self) -> Option<Cause> {
         let progress = &self.lane.progress;
         if progress.is_disk_full() && self.lane.mailbox.depth() > 0 {
-            return progress.last_refusal();
+            return progress.failure().or_else(|| progress.last_refusal());
         }
         None
     }
@@ -338,7 +338,7 @@ impl<'log> Parts<'log, '_> {
         |ticket, entry| {
             let sampled = ticket.is_multiple_of(SAMPLED_EACH);
             let stamp = if sampled { self.shard.recorder.now() } else { 0 };
-            entry.hold(self.key, std::mem::take(&mut self.payload), stamp);
+            entry.hold(self.key, &mut self.payload, stamp);
         }
     }
 

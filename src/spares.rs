@@ -16,7 +16,7 @@ use crate::disk::{Disk, OpenMode, unlink_if_there};
 use crate::segment::spare_path;
 use crate::segment_writer::{Prepared, SegmentMeta, fill, lengths, recycle};
 use crate::space::Space;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// How many files are kept, and what for.
 #[derive(Clone, Debug)]
@@ -41,6 +41,9 @@ struct Pool {
     policy: SparesPolicy,
     space: Arc<Space>,
     kept: Mutex<Kept>,
+    /// Whether there is one: a hint for the writer, who must not meet the lock.
+    /// Whoever has changed `kept` stores it.
+    is_any: AtomicBool,
 }
 
 /// Held over a rename, so that no name is taken before it is one: seldom enough.
@@ -68,7 +71,13 @@ impl Spares {
             names: kept.iter().map(|number| spare_path(dir, *number)).collect(),
             next: found.iter().max().map_or(1, |last| last + 1),
         };
-        let pool = Pool { dir: dir.to_path_buf(), policy, space, kept: Mutex::new(kept) };
+        let pool = Pool {
+            dir: dir.to_path_buf(),
+            policy,
+            space,
+            is_any: AtomicBool::new(!kept.names.is_empty()),
+            kept: Mutex::new(kept),
+        };
         Ok(Self { pool: Some(Arc::new(pool)) })
     }
 
@@ -87,12 +96,14 @@ impl Spares {
                 return;
             }
             kept.names.push_back(path);
+            pool.tell(&kept);
         }
     }
 
     /// Whether there is one.
     pub(crate) fn is_any(&self) -> bool {
-        self.pool.as_ref().is_some_and(|pool| !pool.kept.lock().names.is_empty())
+        // ORDERING: Relaxed; a hint.
+        self.pool.as_ref().is_some_and(|pool| pool.is_any.load(Ordering::Relaxed))
     }
 
     /// Takes the file of a segment that was given up from under its name, which
@@ -109,6 +120,7 @@ impl Spares {
         let renamed = disk.rename(path, &name).is_ok();
         if renamed {
             kept.names.push_back(name);
+            pool.tell(&kept);
         }
         renamed
     }
@@ -118,7 +130,7 @@ impl Spares {
     pub(crate) fn take(&self, disk: &dyn Disk, number: u64) -> Option<Prepared> {
         let pool = self.pool.as_ref()?;
         loop {
-            let spare = pool.kept.lock().names.pop_front()?;
+            let spare = pool.pop()?;
             match recycle(disk, &spare, &pool.dir, number, pool.policy.segment_bytes) {
                 Ok(Some(prepared)) => return Some(prepared),
                 // A name that stays is found by the next open; a file under the
@@ -132,13 +144,25 @@ impl Spares {
     pub(crate) fn give_up_if_scarce(&self, disk: &dyn Disk, full: bool) {
         let Some(pool) = &self.pool else { return };
         if full || pool.is_scarce_by_the_last_look() {
-            let names = std::mem::take(&mut pool.kept.lock().names);
+            let names: Vec<_> = std::iter::from_fn(|| pool.pop()).collect();
             names.iter().for_each(|name| drop(disk.unlink(name)));
         }
     }
 }
 
 impl Pool {
+    fn pop(&self) -> Option<PathBuf> {
+        let mut kept = self.kept.lock();
+        let oldest = kept.names.pop_front();
+        self.tell(&kept);
+        oldest
+    }
+
+    fn tell(&self, kept: &Kept) {
+        // ORDERING: Relaxed; a hint.
+        self.is_any.store(!kept.names.is_empty(), Ordering::Relaxed);
+    }
+
     /// Asks the disk. One that does not answer has what it had.
     fn is_scarce(&self) -> bool {
         drop(self.space.look());

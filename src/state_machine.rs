@@ -3,8 +3,8 @@
 //!
 //! The writer alone knows the order of a shard's records, where a segment
 //! begins, and which commits are in the log. State that depends on any of it
-//! (a dictionary, a table in memory) lives here, on the writer's thread, and
-//! needs no lock. This file does not know what the state is.
+//! (a dictionary, a table in memory) lives here, touched by one thread at a
+//! time, and needs no lock. This file does not know what the state is.
 //!
 //! | label | invariant |
 //! |---|---|

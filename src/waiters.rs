@@ -82,11 +82,7 @@ impl Waiter {
         self.enrolled.store(false, Ordering::Release);
         match &self.sleeper {
             Sleeper::Thread(parker) => parker.unpark(),
-            // A waker is foreign code. Its panic must not take the writer with
-            // it, nor the waiters behind it on the list.
-            Sleeper::Task(waker) => {
-                drop(catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref())));
-            }
+            Sleeper::Task(waker) => waker.wake_by_ref(),
         }
     }
 }
@@ -246,7 +242,10 @@ impl WaitList {
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
             // ORDERING: Relaxed, as above.
             if waiter.target.load(Ordering::Relaxed) <= reached {
-                waiter.wake_up();
+                // A waker is foreign code, and so is what it owns, which may end
+                // with the list's reference. Its panic must not take the writer
+                // with it, nor those behind it on the list.
+                drop(catch_unwind(AssertUnwindSafe(move || waiter.wake_up())));
             } else {
                 self.push(Arc::into_raw(waiter).cast_mut());
                 everybody = false;
@@ -292,5 +291,46 @@ impl Drop for WaitList {
             // ORDERING: Release pairs with the Acquire in `is_enrolled`.
             waiter.enrolled.store(false, Ordering::Release);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    /// A task that owns something whose end panics.
+    struct Fragile;
+
+    impl Wake for Fragile {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("a planned panic at the end of a task");
+        }
+    }
+
+    struct Counted(AtomicU64);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// C3 ANSWER: the list held the last reference to a task, whose end panics.
+    #[test]
+    fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
+        let list = WaitList::new();
+        let counted = Arc::new(Counted(AtomicU64::new(0)));
+        for waker in [Waker::from(Arc::new(Fragile)), Waker::from(counted.clone())] {
+            let polled = list.poll(0, &mut Context::from_waker(&waker), &mut None, || None::<()>);
+            assert!(polled.is_none(), "it waits");
+        }
+        list.wake_everyone();
+        assert_eq!(counted.0.load(Ordering::Relaxed), 1, "it was woken");
     }
 }
