@@ -20,7 +20,7 @@ use crate::workload::{Files, SCRIPT};
 /// CI has two processors, and a run waits for the disk most of the time.
 const BENCHES: usize = 4;
 const RUNS_MIN: usize = 2000;
-const CLEAN_RUNS: usize = 5;
+const CLEAN_RUNS: usize = 20;
 /// A call that fails from then on, where the system would be asked again for
 /// ever, fails so often instead.
 const BURST: usize = 9;
@@ -253,7 +253,7 @@ fn told_by(traced: &Traced, fault: &Fault) -> Story {
 /// Runs it, until it is hit if it must be: another order of the threads may
 /// have spread the calls otherwise.
 fn fail(bench: &Bench, fault: &Fault, tally: &Mutex<Tally>) {
-    const ATTEMPTS: usize = 5;
+    const ATTEMPTS: usize = 25;
     for attempt in 1..=ATTEMPTS {
         let traced = bench.run(SCRIPT, &fault.options(&bench.dir()));
         let hit = fault.is_hit(&traced);
