@@ -23,7 +23,7 @@ pub static VICTIM: LazyLock<Files> = LazyLock::new(|| {
     for keys in [0..4_u64, 4..6] {
         let log = ShardedWal::open(config(&disk, 1)).expect("a log opens");
         for key in keys {
-            let batch = (0..key % 3).map(|i| (key, vec![7; i as usize].into()));
+            let batch = (0..key % 3).map(|i| (key, vec![7; i as usize]));
             log.append(key, vec![7; 20]).wait().expect("it is appended");
             log.append_batch(batch).wait().expect("it is appended");
         }
