@@ -66,7 +66,7 @@ impl Watermark {
         self.reached.load(Ordering::Acquire)
     }
 
-    /// Who raises it has [`Watermark::wake`] called soon.
+    /// Who raises it wakes its waiters, or has it done soon.
     fn raise(&self, to: u64) {
         // ORDERING: Release pairs with the Acquire in `load`.
         self.reached.store(to, Ordering::Release);

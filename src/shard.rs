@@ -208,9 +208,7 @@ impl WalShard {
         let (count, weight) = (small(part.records), small(part.payload_bytes));
         let mut body = part.body;
         let mut fill = |first: u64, entry: &mut Entry| {
-            let sampled = first.next_multiple_of(SAMPLED_EACH) < first + u64::from(count);
-            let stamp = if sampled { self.recorder.now() } else { 0 };
-            entry.hold_batch(std::mem::take(&mut body), stamp);
+            entry.hold_batch(std::mem::take(&mut body), self.stamp(first, count));
         };
         let mailbox = &self.lane.mailbox;
         let pushed = match mailbox.try_push_quietly(count, weight, &mut fill) {
@@ -267,6 +265,12 @@ impl WalShard {
             PushError::Full => Cause::QueueFull,
             PushError::Closed => progress.failure().unwrap_or(Cause::Closed),
         }
+    }
+
+    /// When a push of `count` tickets was queued, if one of them is sampled.
+    fn stamp(&self, first: u64, count: u32) -> u64 {
+        let sampled = first.next_multiple_of(SAMPLED_EACH) < first + u64::from(count);
+        if sampled { self.recorder.now() } else { 0 }
     }
 
     /// Refuses every later append.
@@ -336,9 +340,7 @@ impl<'log> Parts<'log, '_> {
     /// Makes the record an entry when it has its ticket, at most once.
     fn fill(&mut self) -> impl FnOnce(u64, &mut Entry) {
         |ticket, entry| {
-            let sampled = ticket.is_multiple_of(SAMPLED_EACH);
-            let stamp = if sampled { self.shard.recorder.now() } else { 0 };
-            entry.hold(self.key, &mut self.payload, stamp);
+            entry.hold(self.key, &mut self.payload, self.shard.stamp(ticket, 1));
         }
     }
 
