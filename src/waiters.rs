@@ -374,8 +374,10 @@ impl Drop for WaitList {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::task::Wake;
+    use std::time::Duration;
 
     use super::*;
+    use crate::sync::yield_now;
 
     /// A task that owns something whose end panics.
     struct Fragile;
@@ -409,5 +411,36 @@ mod tests {
         }
         list.wake_everyone();
         assert_eq!(counted.0.load(Ordering::Relaxed), 1, "it was woken");
+    }
+
+    /// Whether the threads wake each other while whoever woke the first has the
+    /// chain. One that looked up just then was not asleep, and wakes nobody.
+    fn all_go_on_while_the_chain_is_held() -> bool {
+        let (list, reached) = (WaitList::new(), AtomicU64::new(0));
+        let (gone_on, threads) = (AtomicUsize::new(0), 8 * cores());
+        let wait = || {
+            list.wait(1, None, || (reached.load(Ordering::Acquire) == 1).then_some(()));
+            gone_on.fetch_add(1, Ordering::Relaxed);
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(wait);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            reached.store(1, Ordering::Release);
+            let chain = list.call(|| 1);
+            let deadline = now() + Duration::from_millis(500);
+            while gone_on.load(Ordering::Relaxed) < threads && now() < deadline {
+                yield_now();
+            }
+            let all = gone_on.load(Ordering::Relaxed) == threads;
+            drop(chain);
+            all
+        })
+    }
+
+    #[test]
+    fn who_is_woken_wakes_the_next() {
+        assert!((0..10).any(|_| all_go_on_while_the_chain_is_held()));
     }
 }
