@@ -371,7 +371,7 @@ impl Drop for WaitList {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::task::Wake;
     use std::time::Duration;
