@@ -15,6 +15,7 @@ use crate::purge::PurgeMark;
 use crate::recovery::Folder;
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::Catalogue;
+use crate::space::Space;
 use crate::stats::{Observer, Recorder};
 use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::Purge;
@@ -125,6 +126,19 @@ impl WalShard {
             }
             Answer::Indeterminate(cause) => Err(AppendError::Indeterminate { position, cause }),
         }
+    }
+
+    /// Lets a payload pass where the disk has room for it, or gives it back. That
+    /// there will be room again is nothing to whom the shard will never serve.
+    pub(crate) fn admit<'p>(
+        &self,
+        space: &Space,
+        payload: Payload<'p>,
+    ) -> Result<Payload<'p>, Refused> {
+        space.admit(payload).map_err(|Refused { payload, cause }| {
+            let cause = self.end().unwrap_or(cause);
+            Refused { payload, cause }
+        })
     }
 
     /// Appends, blocking while the queue is full, until the deadline.
@@ -256,6 +270,11 @@ impl WalShard {
             return progress.failure().or_else(|| progress.last_refusal());
         }
         None
+    }
+
+    /// Why the shard takes nothing any more, if it has closed or failed.
+    pub(crate) fn end(&self) -> Option<Cause> {
+        self.lane.mailbox.is_closed().then(|| self.refusal(PushError::Closed))
     }
 
     fn refusal(&self, error: PushError) -> Cause {
