@@ -10,7 +10,8 @@ use bytes::Bytes;
 use crate::checkpoint::Checkpoint;
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
 use crate::config::{Config, Durability};
-use crate::disk::{Disk, DiskFile};
+use crate::directory::Lock;
+use crate::disk::Disk;
 use crate::entry::BatchBody;
 use crate::error::{
     AppendError, BatchError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
@@ -43,7 +44,7 @@ pub struct ShardedWal {
     housekeeping: Mutex<Option<JoinHandle<()>>>,
     /// The directory is ours until this is dropped: by close, once all is
     /// written. Held while a truncation is under way.
-    lock: Mutex<Option<Box<dyn DiskFile>>>,
+    lock: Mutex<Option<Lock>>,
     /// Whether each commit ends with a sync.
     syncs_each_commit: bool,
 }
@@ -381,9 +382,17 @@ impl ShardedWal {
     /// Every completion is resolved when this returns. Calling it again returns
     /// the same answer.
     ///
+    /// On a shard's own thread, where a task may run that an executor polls as it
+    /// is waked, it waits for nothing and says `Ok`: what was queued is written
+    /// all the same, and the directory stays locked until then.
+    ///
     /// # Errors
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
+        if self.is_driven_here() {
+            self.shards.iter().for_each(WalShard::close_queue);
+            return Ok(());
+        }
         // Held throughout, so that a second caller returns no earlier.
         let mut housekeeping = self.housekeeping.lock();
         self.shards.iter().for_each(WalShard::close_queue);
@@ -399,10 +408,19 @@ impl ShardedWal {
         drop(self.lock.lock().take());
         first
     }
+
+    /// Whether the calling thread is a shard's own, which must not wait for
+    /// itself, nor for the others: they may wait for what it holds meanwhile.
+    fn is_driven_here(&self) -> bool {
+        self.shards.iter().any(WalShard::is_served_here)
+    }
 }
 
 impl Drop for ShardedWal {
     fn drop(&mut self) {
+        if self.is_driven_here() {
+            return self.shards.iter().for_each(WalShard::leave);
+        }
         drop(self.close());
     }
 }

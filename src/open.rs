@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, Durability, OnDamage};
-use crate::directory::{create_dir, create_dirs, sync_the_way_to, take_lock};
-use crate::disk::{Disk, DiskFile, unlink_if_there};
+use crate::directory::{Lock, create_dir, create_dirs, sync_the_way_to, take_lock};
+use crate::disk::{Disk, unlink_if_there};
 use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shards};
 use crate::housekeeping::Housekeeping;
@@ -39,7 +39,7 @@ pub(crate) struct Opened {
     pub(crate) old: Vec<OldShard>,
     pub(crate) recovery: RecoveryReport,
     pub(crate) housekeeping: JoinHandle<()>,
-    pub(crate) lock: Box<dyn DiskFile>,
+    pub(crate) lock: Lock,
 }
 
 /// See [`crate::ShardedWal::open`].
@@ -49,7 +49,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let disk = config.disk.clone();
     let dir = &config.dir;
     create_dirs(disk.as_ref(), dir)?;
-    let lock = take_lock(disk.as_ref(), dir)?;
+    let lock = Arc::new(Mutex::new(take_lock(disk.as_ref(), dir)?));
     let space = Arc::new(Space::open(&config)?);
     let manifest = load_manifest(disk.as_ref(), dir)?;
     let mut found = read_shards(disk.as_ref(), dir, &manifest)?;
@@ -69,7 +69,7 @@ fn start(
     mut manifest: Manifest,
     found: Vec<Found>,
     mut report: RecoveryReport,
-    lock: Box<dyn DiskFile>,
+    lock: Lock,
     machines: Machines<'_>,
 ) -> Result<Opened, OpenError> {
     let disk = &config.disk;
@@ -120,7 +120,7 @@ fn start(
         folder.spares.make_ready(disk.as_ref(), config.ready_segments);
         Ok::<_, OpenError>(())
     })?;
-    let (shards, housekeeping) = start_shards(config, &space, current, machines)?;
+    let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
     trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
     Ok(Opened { disk, space, shards, old, recovery, housekeeping, lock })
@@ -240,6 +240,7 @@ fn start_shards(
     config: &Config,
     space: &Arc<Space>,
     current: Vec<Fresh>,
+    lock: &Lock,
     machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
     let housekeeping = Housekeeping::new();
@@ -252,8 +253,9 @@ fn start_shards(
     let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
     let spares = ready.iter().map(|ready| ready.folder.spares.clone()).collect();
     let started = |what| OpenError::io(what, &config.dir);
+    let disk = config.disk.clone();
     let housekeeping = housekeeping
-        .start(config.disk.clone(), space.clone(), lanes, spares, interval.map(sync_tick))
+        .start(disk, space.clone(), lock.clone(), lanes, spares, interval.map(sync_tick))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {

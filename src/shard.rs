@@ -17,7 +17,7 @@ use crate::segment::SegmentIdentity;
 use crate::segment_writer::Catalogue;
 use crate::space::Space;
 use crate::stats::{Observer, Recorder};
-use crate::sync::{Arc, JoinHandle, Mutex, now};
+use crate::sync::{Arc, JoinHandle, Mutex, ThreadId, now, this_thread};
 use crate::truncate::Purge;
 use crate::waiters::Waiter;
 
@@ -40,6 +40,8 @@ pub(crate) struct WalShard {
     purge: Purge,
     /// Sequences below are not replayed. Truncation stores, replay reads.
     purged_below: Mutex<u64>,
+    /// The writer's.
+    thread: ThreadId,
     /// Taken by close.
     writer: Mutex<Option<Writer>>,
 }
@@ -64,8 +66,9 @@ impl WalShard {
         writer: Writer,
     ) -> Self {
         let purged_below = Mutex::new(purge.below);
+        let thread = writer.thread().id();
         let (purge, writer) = (Mutex::new(Some(purge)), Mutex::new(Some(writer)));
-        Self { folder, base, lane, recorder, catalogue, purge, purged_below, writer }
+        Self { folder, base, lane, recorder, catalogue, purge, purged_below, thread, writer }
     }
 
     pub(crate) fn lane(&self) -> &Lane {
@@ -295,6 +298,18 @@ impl WalShard {
     /// Refuses every later append.
     pub(crate) fn close_queue(&self) {
         self.lane.mailbox.close();
+    }
+
+    /// Whether the calling thread is the shard's own: it may run a task that it
+    /// has woken.
+    pub(crate) fn is_served_here(&self) -> bool {
+        self.thread == this_thread().id()
+    }
+
+    /// Refuses every later append, and lets the writer finish by itself.
+    pub(crate) fn leave(&self) {
+        self.close_queue();
+        drop(self.writer.lock().take());
     }
 
     /// Waits for the writer to finish what was queued. Who closes at the same
