@@ -99,7 +99,7 @@ fn clear(dir: &Path, existed: bool, folder: &Path) -> io::Result<()> {
 /// The mark goes last: a command that is killed here leaves one, too.
 fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder.join(LOGS)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => fs::remove_dir_all(folder),
     }
 }
