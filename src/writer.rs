@@ -22,6 +22,11 @@ use crate::stats::{CommitSample, Observer};
 use crate::sync::Arc;
 use crate::trace;
 
+/// A commit that ends with no sync takes no more once it has these bytes: they are
+/// still in the core's cache as the system copies them (docs/performance.md, "`Os`:
+/// what was tried").
+pub(crate) const CACHED_COMMIT_BYTES_MAX: usize = 128 << 10;
+
 /// Limits of a commit, and what it ends with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitPolicy {

@@ -30,7 +30,7 @@ fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
     let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 1 };
     let header = SegmentHeader { identity, first_sequence: 0, predecessor: Predecessor::default() };
     let file = disk.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).unwrap();
-    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false };
+    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes: 0 };
     let source = Box::new(Prompt { disk: disk.clone(), asked: None });
     let mut writer = SegmentWriter::new(policy, &header, file, 88, 0, source, Catalogue::default());
     // A disk that stays full refuses this many in an hour of eager retries.
