@@ -209,7 +209,7 @@ impl ShardedWal {
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
         let lend = |patience| parts.iter().for_each(|part| part.last.lend_a_hand(patience));
-        if !self.syncs_each_commit {
+        if !self.syncs_each_commit && parts.len() > 1 {
             // At first where nobody is: two callers are then at two shards.
             lend(Patience::None);
         }
