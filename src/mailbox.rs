@@ -369,10 +369,10 @@ impl<T> Mailbox<T> {
     /// Q4 WAKE: whether half of the ring is free, so that those who found no room
     /// are woken once for many tickets. Where it is not, something was claimed that
     /// is still to be received, and whoever receives it asks again.
-    fn has_much_room(&self) -> bool {
+    fn has_much_room(&self, head: u64) -> bool {
         // ORDERING: Relaxed; what came since was claimed since, as above.
         let bytes = self.bytes.load(Ordering::Relaxed);
-        self.depth() <= self.capacity() / 2 && bytes <= self.bytes_max / 2
+        self.tail() - head <= self.capacity() / 2 && bytes <= self.bytes_max / 2
     }
 
     fn is_published(&self, ticket: u64) -> bool {
@@ -484,7 +484,7 @@ impl<T> Receiver<T> {
             }
         }
         self.free(bytes);
-        if self.mailbox.has_much_room() {
+        if self.mailbox.has_much_room(self.head) {
             self.mailbox.room.wake_everyone();
         }
     }

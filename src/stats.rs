@@ -148,7 +148,7 @@ pub struct ShardStats {
     pub records_per_commit: RecordsPerCommit,
     /// From the append to the drain of the queue, of sampled records.
     pub queue_wait: Latency,
-    /// The write of a commit.
+    /// The write of a commit, of those that hold a sampled record.
     pub write: Latency,
     /// A data sync.
     pub sync: Latency,
