@@ -19,8 +19,9 @@ use crate::waiters::Chain;
 use crate::writer::{Flow, Writer};
 
 /// How often a caller whose commits end with no sync asks for the turn before
-/// it sleeps, giving its core away in between: docs/performance.md, lever 3.
-const ASKS: u32 = if cfg!(loom) { 1 } else { 20 };
+/// it sleeps, giving its core away in between: docs/performance.md, lever 3 and
+/// "`Os`: what was tried".
+const ASKS: u32 = if cfg!(loom) { 1 } else { 60 };
 /// How many commits such a caller makes for others, beside its own, before it
 /// wakes the shard's thread.
 const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
@@ -85,9 +86,12 @@ impl Lane {
     /// For a caller that has queued `ticket` without waking anybody and is about
     /// to wait for it: commits it if the turn is free. When this returns,
     /// somebody has seen to it.
-    pub(crate) fn lend_a_hand(&self, ticket: u64) {
+    pub(crate) fn lend_a_hand(&self, ticket: u64, patience: Patience) {
         let is_answered = || self.progress.answer(ticket).is_some();
-        let asks = if self.sync { 0 } else { ASKS };
+        if is_answered() {
+            return;
+        }
+        let asks = if self.sync || patience == Patience::None { 0 } else { ASKS };
         let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) else { return };
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
         let answered = self.work(turn, |work| match work {
@@ -165,4 +169,13 @@ impl Lane {
             self.mailbox.wake_receiver();
         }
     }
+}
+
+/// Whether a caller who finds the turn taken asks for it a little while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It does, where commits end with no sync.
+    Little,
+    /// It does not: there is something else to do.
+    None,
 }

@@ -166,13 +166,13 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
         log.append_timeout(7, payload(), Duration::from_secs(60)).map(drop),
         futures_executor::block_on(log.append_async(7, payload())).map(drop),
     ];
-    let mut causes = refused.map(|refused| refused.unwrap_err().cause).to_vec();
+    let mut causes = refused.map(|refused| refused.expect_err("it is refused").cause).to_vec();
     let mut told = |error: AppendError| causes.push(error.cause().clone());
-    told(log.append(7, payload()).wait().unwrap_err());
-    told(log.append_wait(7, payload()).unwrap_err());
+    told(log.append(7, payload()).wait().expect_err("it is refused"));
+    told(log.append_wait(7, payload()).expect_err("it is refused"));
     let batch = || [(7, payload())];
     for error in [log.append_batch(batch()).wait(), log.append_batch_wait(batch())] {
-        error.unwrap_err().failed.into_iter().for_each(|part| told(part.error));
+        error.expect_err("it is refused").failed.into_iter().for_each(|part| told(part.error));
     }
     causes
 }
