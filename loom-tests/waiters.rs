@@ -119,3 +119,19 @@ fn two_wakers_wake_two_waiters() {
         }
     });
 }
+
+/// Q4 WAKE: three threads wait for the same, the first of whom is woken, and
+/// wakes the next unless he looked before he slept; whoever woke him wakes the
+/// rest.
+#[test]
+fn three_wait_for_the_same() {
+    check("three_wait_for_the_same", 2, || {
+        let counter = Counter::new();
+        for _ in 0..3 {
+            let counter = counter.clone();
+            thread::spawn(move || counter.wait(1));
+        }
+        counter.raise(1);
+        counter.waiters.wake_everyone();
+    });
+}

@@ -15,6 +15,7 @@ use crate::mailbox::{Mailbox, Receiver, Work};
 use crate::progress::Progress;
 use crate::sync::{Arc, yield_now};
 use crate::token::{Attempt, Taken, Token};
+use crate::waiters::Chain;
 use crate::writer::{Flow, Writer};
 
 /// How often a caller whose commits end with no sync asks for the turn before
@@ -58,7 +59,7 @@ impl Lane {
         let mut turn = self.turn.bring(Box::new(writer));
         loop {
             let mut again = true;
-            self.work(turn, |_| self.sync || std::mem::take(&mut again));
+            let mut answered = self.work(turn, |_| self.sync || std::mem::take(&mut again));
             let next = self.mailbox.wait_for_work(|work| {
                 // Looked at first: under a caller's hand the shard may end with
                 // something in the queue, or nothing.
@@ -67,7 +68,11 @@ impl Lane {
                 }
                 match work.map(|_| self.turn.try_take()) {
                     Some(Attempt::Taken(turn)) => Some(Some(turn)),
-                    _ => None,
+                    _ => {
+                        // Who is about to sleep leaves nobody to be woken.
+                        answered = Chain::default();
+                        None
+                    }
                 }
             });
             match next.flatten() {
@@ -85,7 +90,7 @@ impl Lane {
         let asks = if self.sync { 0 } else { ASKS };
         let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) else { return };
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
-        self.work(turn, |work| match work {
+        let answered = self.work(turn, |work| match work {
             Work::Mark | Work::Sync => true,
             Work::Values if !is_answered() => true,
             Work::Values if more == 0 || self.turn.is_asked_for() => false,
@@ -96,34 +101,46 @@ impl Lane {
             // The end is the thread's own.
             Work::Seal | Work::Closed => false,
         });
+        drop(answered);
     }
 
     /// Does what there is to do while `goes_on` says so, and puts the turn back,
-    /// or ends the writer. Its panic ends here: it must reach no caller.
-    fn work(&self, mut turn: Taken<'_, Box<Writer>>, mut goes_on: impl FnMut(Work) -> bool) {
+    /// or ends the writer. Its panic ends here: it must reach no caller. Gives
+    /// those who were answered last, who may still be asleep.
+    fn work(
+        &self,
+        mut turn: Taken<'_, Box<Writer>>,
+        mut goes_on: impl FnMut(Work) -> bool,
+    ) -> Chain {
         let work = AssertUnwindSafe(move || {
+            let mut answered = Chain::default();
             while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
                 match work {
                     Work::Values if self.sync => self.gather(turn.last_commit_records()),
                     // Who was answered by a write does not wait for a sync.
-                    Work::Sync if !self.sync => self.progress.wake_answered(),
+                    Work::Sync if !self.sync => drop(self.progress.wake_answered()),
                     _ => {}
                 }
                 if turn.step(work) == Flow::Ended {
-                    return Flow::Ended;
+                    return None;
                 }
                 if self.sync {
-                    self.progress.wake_answered();
+                    // Those of the last commit have had a sync's time to wake
+                    // each other.
+                    drop(answered);
+                    answered = self.progress.wake_answered();
                 }
             }
             self.put_back(turn);
-            Flow::GoesOn
+            Some(answered)
         });
-        // Who was to be told was told as the writer was dropped, by panic or not.
-        // The shard's thread is left, who may wait for its turn.
-        if catch_unwind(work).unwrap_or(Flow::Ended) == Flow::Ended {
+        let answered = catch_unwind(work).ok().flatten();
+        if answered.is_none() {
+            // Who was to be told was told as the writer was dropped, by panic or
+            // not. The shard's thread is left, who may wait for its turn.
             self.mailbox.wake_receiver();
         }
+        answered.unwrap_or_default()
     }
 
     /// Lets those come who were answered last: fewer, larger commits, where many
@@ -142,7 +159,7 @@ impl Lane {
     fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
         let is_left_to_me = turn.put_back();
         if !self.sync {
-            self.progress.wake_answered();
+            drop(self.progress.wake_answered());
         }
         if is_left_to_me && self.mailbox.look().is_some() {
             self.mailbox.wake_receiver();

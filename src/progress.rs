@@ -18,7 +18,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::error::Cause;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::waiters::{WaitList, Waiter};
+use crate::waiters::{Chain, WaitList, Waiter};
 
 /// The answer to one ticket.
 #[derive(Clone, Debug)]
@@ -231,12 +231,12 @@ impl Progress {
     }
 
     /// C3 ANSWER: wakes those who were answered, by whoever has answered, once
-    /// nobody waits for what he has in hand.
-    pub(crate) fn wake_answered(&self) {
+    /// nobody waits for what he has in hand; some of them as the chain is dropped.
+    pub(crate) fn wake_answered(&self) -> Chain {
         // Who is put back because the mark does not reach him must not miss a
         // failure, which answers him without raising it.
         let reached = || if self.has_failed() { u64::MAX } else { self.acknowledged() };
-        self.acknowledged.waiters.wake(reached);
+        self.acknowledged.waiters.call(reached)
     }
 
     fn has_failed(&self) -> bool {

@@ -20,7 +20,7 @@ pub(crate) mod channel {
 
 /// `Arc` is std's under loom too: loom's models our use of an `Arc`, not
 /// `Arc` itself, and `Waker::from` takes std's.
-pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::{Arc, Weak};
 
 /// Without loom nobody follows what is done to a cell.
 #[cfg(not(loom))]

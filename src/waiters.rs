@@ -9,6 +9,9 @@
 //! between their write and their read: the waiter enrols, fences, looks at the
 //! predicate; the waker changes what the predicate reads, fences, looks at the
 //! list. Whichever fence comes second sees the other's write.
+//!
+//! Many threads are woken as a [`Chain`]: the waker wakes a few, each of whom
+//! wakes the next as it goes on, while the waker does what it has to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -16,7 +19,8 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use crate::sync::{
-    Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Parker, fence, now, per_thread,
+    Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Weak, cores,
+    fence, now, per_thread,
 };
 
 /// Beyond whatever anybody waits for.
@@ -42,6 +46,9 @@ pub(crate) struct Waiter {
     target: AtomicU64,
     /// The next older waiter. Written before the push, read after the take.
     older: AtomicPtr<Waiter>,
+    /// The chain that it was woken in. Whoever wakes it writes it before, the
+    /// waiter takes it after.
+    chain: Mutex<Weak<Links>>,
     sleeper: Sleeper,
 }
 
@@ -58,6 +65,7 @@ impl Waiter {
             list: AtomicUsize::new(0),
             target: AtomicU64::new(0),
             older: AtomicPtr::new(ptr::null_mut()),
+            chain: Mutex::new(Weak::new()),
             sleeper,
         })
     }
@@ -83,6 +91,66 @@ impl Waiter {
         match &self.sleeper {
             Sleeper::Thread(parker) => parker.unpark(),
             Sleeper::Task(waker) => waker.wake_by_ref(),
+        }
+    }
+
+    /// For a thread that was woken: wakes the next of its chain.
+    fn wake_next(&self) {
+        let chain = std::mem::take(&mut *self.chain.lock());
+        if let Some(links) = chain.upgrade() {
+            links.wake_next();
+        }
+    }
+}
+
+/// Threads that may go on, all but the first of them still asleep: who is woken
+/// wakes the next. Whoever has the chain wakes those who are left as he drops
+/// it, so that nobody hangs on a thread that is slow to run.
+#[must_use = "as it is dropped it wakes everybody on it"]
+#[derive(Debug, Default)]
+pub(crate) struct Chain(Option<Arc<Links>>);
+
+#[derive(Debug)]
+struct Links {
+    waiters: Vec<Arc<Waiter>>,
+    /// C3 ANSWER: the next to be woken. Whoever raises it wakes the one.
+    next: AtomicUsize,
+}
+
+impl Chain {
+    /// Wakes as many as can run at once.
+    fn begin(waiters: Vec<Arc<Waiter>>) -> Self {
+        if waiters.len() <= cores() {
+            for waiter in waiters {
+                waiter.wake_up();
+            }
+            return Self(None);
+        }
+        let links = Arc::new(Links { waiters, next: AtomicUsize::new(0) });
+        for _ in 0..cores() {
+            links.wake_next();
+        }
+        Self(Some(links))
+    }
+}
+
+impl Links {
+    /// Whether anybody was left to be woken.
+    fn wake_next(self: &Arc<Self>) -> bool {
+        // ORDERING: Relaxed; it gives each place to one thread, and what stands
+        // there came with the reference.
+        let place = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(waiter) = self.waiters.get(place) else { return false };
+        *waiter.chain.lock() = Arc::downgrade(self);
+        waiter.wake_up();
+        true
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        if let Some(links) = &self.0 {
+            while links.wake_next() {}
         }
     }
 }
@@ -133,18 +201,16 @@ impl WaitList {
             let Sleeper::Thread(parker) = &waiter.sleeper else {
                 unreachable!("the waiter of a thread parks");
             };
-            loop {
+            while waiter.is_enrolled() {
                 if let Some(result) = ready() {
                     return Some(result);
                 }
                 if deadline.is_some_and(|deadline| deadline <= now()) {
                     return None;
                 }
-                if !waiter.is_enrolled() {
-                    break;
-                }
                 parker.park(deadline);
             }
+            waiter.wake_next();
         }
     }
 
@@ -214,49 +280,60 @@ impl WaitList {
     /// Wakes those whose target is at most what `reached` says now, oldest
     /// first; the others stay. Several threads may be at it.
     pub(crate) fn wake(&self, reached: impl Fn() -> u64) {
+        drop(self.call(reached));
+    }
+
+    /// Wakes every waiter, whatever it waits for.
+    pub(crate) fn wake_everyone(&self) {
+        self.wake(|| EVERYONE);
+    }
+
+    /// The same as [`WaitList::wake`], but leaves some of the threads to be
+    /// woken by those who are woken, or as the chain is dropped.
+    pub(crate) fn call(&self, reached: impl Fn() -> u64) -> Chain {
+        let mut threads = Vec::new();
         // ORDERING: SeqCst fence, pairs with the fence in `enroll`.
         fence(Ordering::SeqCst);
         // ORDERING: Relaxed; a waiter that this misses has yet to look at its
         // predicate, by the fences.
         while !self.newest.load(Ordering::Relaxed).is_null() {
             let so_far = reached();
-            if self.wake_up_to(so_far) {
-                return;
+            if self.take_up_to(so_far, &mut threads) {
+                break;
             }
             // ORDERING: SeqCst fence, pairs with the one above: who has come
             // further meanwhile, and did not find those who were put back, is
             // seen here.
             fence(Ordering::SeqCst);
             if reached() == so_far {
-                return;
+                break;
             }
         }
+        Chain::begin(threads)
     }
 
-    /// The same up to one number; whether nobody was put back.
-    fn wake_up_to(&self, reached: u64) -> bool {
+    /// Takes the threads off whose target is at most `reached`, and wakes such
+    /// tasks; whether nobody was put back.
+    fn take_up_to(&self, reached: u64, threads: &mut Vec<Arc<Waiter>>) -> bool {
         let mut everybody = true;
         let mut next = self.take_oldest_first();
         while let Some(waiter) = next {
             // ORDERING: Relaxed; the Acquire in `take_oldest_first` covers it.
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
             // ORDERING: Relaxed, as above.
-            if waiter.target.load(Ordering::Relaxed) <= reached {
+            if waiter.target.load(Ordering::Relaxed) > reached {
+                self.push(Arc::into_raw(waiter).cast_mut());
+                everybody = false;
+            } else if matches!(waiter.sleeper, Sleeper::Thread(_)) {
+                threads.push(waiter);
+            } else {
                 // A waker is foreign code, and so is what it owns, which may end
                 // with the list's reference. Its panic must not take the writer
                 // with it, nor those behind it on the list.
                 drop(catch_unwind(AssertUnwindSafe(move || waiter.wake_up())));
-            } else {
-                self.push(Arc::into_raw(waiter).cast_mut());
-                everybody = false;
             }
         }
         everybody
-    }
-
-    /// Wakes every waiter, whatever it waits for.
-    pub(crate) fn wake_everyone(&self) {
-        self.wake(|| EVERYONE);
     }
 
     /// Empties the list and turns it round.
@@ -297,8 +374,10 @@ impl Drop for WaitList {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::task::Wake;
+    use std::time::Duration;
 
     use super::*;
+    use crate::sync::yield_now;
 
     /// A task that owns something whose end panics.
     struct Fragile;
@@ -332,5 +411,36 @@ mod tests {
         }
         list.wake_everyone();
         assert_eq!(counted.0.load(Ordering::Relaxed), 1, "it was woken");
+    }
+
+    /// Whether the threads wake each other while whoever woke the first has the
+    /// chain. One that looked up just then was not asleep, and wakes nobody.
+    fn all_go_on_while_the_chain_is_held() -> bool {
+        let (list, reached) = (WaitList::new(), AtomicU64::new(0));
+        let (gone_on, threads) = (AtomicUsize::new(0), 8 * cores());
+        let wait = || {
+            list.wait(1, None, || (reached.load(Ordering::Acquire) == 1).then_some(()));
+            gone_on.fetch_add(1, Ordering::Relaxed);
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(wait);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            reached.store(1, Ordering::Release);
+            let chain = list.call(|| 1);
+            let deadline = now() + Duration::from_millis(500);
+            while gone_on.load(Ordering::Relaxed) < threads && now() < deadline {
+                yield_now();
+            }
+            let all = gone_on.load(Ordering::Relaxed) == threads;
+            drop(chain);
+            all
+        })
+    }
+
+    #[test]
+    fn who_is_woken_wakes_the_next() {
+        assert!((0..10).any(|_| all_go_on_while_the_chain_is_held()));
     }
 }
