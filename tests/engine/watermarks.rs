@@ -91,6 +91,12 @@ fn gauges(of: &Snapshotter) -> [f64; 3] {
 
 #[test]
 fn a_disk_that_fills_up_is_told_then_refuses_and_goes_on_by_itself_with_nothing_lost_or_doubled() {
+    fill_up_and_go_on(marked);
+    // A truncation that keeps no files does not look on their behalf.
+    fill_up_and_go_on(|disk| marked(disk).spare_segments(0));
+}
+
+fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
     let disk = limited();
     let recorder = DebuggingRecorder::new();
     let told = recorder.snapshotter();
