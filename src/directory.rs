@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
 use crate::error::OpenError;
+use crate::sync::{Arc, Mutex};
 
 const LOCK: &str = "LOCK";
 
@@ -27,6 +28,11 @@ pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> 
 pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
 }
+
+/// The directory is locked while there is one of these: the log has one, which
+/// close drops at last, and the housekeeping thread, which ends after all
+/// writers, one for a log that nobody waited for.
+pub(crate) type Lock = Arc<Mutex<Box<dyn DiskFile>>>;
 
 /// Takes the exclusive lock on a directory.
 pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {

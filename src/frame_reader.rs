@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io;
-use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,6 +13,7 @@ use crate::disk::{DiskFile, read_full};
 use crate::frame::{
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, FrameKind, next_record,
 };
+use crate::frame_search::find_header;
 
 /// Why there is no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,117 +226,4 @@ pub(crate) fn is_consistent(frame: &Frame) -> bool {
     let mut at = 0;
     (0..frame.header.records).all(|_| next_record(&frame.body, &mut at).is_some())
         && at == frame.body.len()
-}
-
-/// What is found past the place where reading stopped.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Remains {
-    /// The highest durable mark in any header that its checksum vouches for,
-    /// less the segment's first sequence.
-    pub(crate) mark: Option<i64>,
-    /// The highest sequence after a frame, likewise.
-    pub(crate) next: Option<u64>,
-    /// Bytes up to the last that is not zero, of whichever segment it is.
-    pub(crate) bytes: u64,
-    /// Bytes up to the end of the last frame that its header vouches for.
-    framed_bytes: u64,
-}
-
-impl Remains {
-    /// Bytes of a write that came in part. What no header vouches for may be an
-    /// earlier segment's; at least so many are torn.
-    pub(crate) fn torn_bytes(&self, least: usize) -> u64 {
-        self.framed_bytes.max(self.bytes.min(least as u64))
-    }
-}
-
-/// Looks for frame headers at every offset from `from` to `end`. A header is
-/// vouched for by itself, so the work is linear in the length whatever the
-/// bytes are.
-pub(crate) fn search_remains(
-    file: &dyn DiskFile,
-    seed: u32,
-    from: u64,
-    end: u64,
-) -> io::Result<Remains> {
-    let mut remains = Remains::default();
-    search(file, seed, from, end, |at, found| {
-        match found {
-            Some(header) => {
-                remains.mark = remains.mark.max(header.mark());
-                remains.next = remains.next.max(Some(header.next()));
-                let frame_end = at + FRAME_HEADER_BYTES as u64 + u64::from(header.body_bytes);
-                remains.framed_bytes = remains.framed_bytes.max(frame_end.min(end) - from);
-            }
-            None => remains.bytes = remains.bytes.max(at + 1 - from),
-        }
-        ControlFlow::<()>::Continue(())
-    })?;
-    Ok(remains)
-}
-
-/// Where the first frame at or behind `from` stands that ends before `end`, by
-/// its header.
-fn find_header(
-    file: &dyn DiskFile,
-    seed: u32,
-    from: u64,
-    end: u64,
-) -> io::Result<Option<(u64, u64)>> {
-    search(file, seed, from, end, |at, found| {
-        let Some(header) = found else { return ControlFlow::Continue(()) };
-        let frame_end = at + FRAME_HEADER_BYTES as u64 + u64::from(header.body_bytes);
-        if header.body_bytes as usize > FRAME_BODY_MAX || frame_end > end {
-            return ControlFlow::Continue(());
-        }
-        ControlFlow::Break((at, frame_end))
-    })
-}
-
-/// Calls `found` for each byte that is not zero, and for each frame header that
-/// could have been written, in the file's order, until it breaks.
-fn search<R>(
-    file: &dyn DiskFile,
-    seed: u32,
-    from: u64,
-    end: u64,
-    mut found: impl FnMut(u64, Option<FrameHeader>) -> ControlFlow<R>,
-) -> io::Result<Option<R>> {
-    const CHUNK: usize = 64 << 10;
-    const RUN: usize = 64;
-    let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
-    let mut chunk = vec![0; left.min(CHUNK + FRAME_HEADER_BYTES)];
-    let mut chunk_at = from;
-    while chunk_at < end {
-        let wanted = usize::try_from(end - chunk_at).unwrap_or(usize::MAX).min(chunk.len());
-        let read = read_full(file, &mut chunk[..wanted], chunk_at)?;
-        if read == 0 {
-            break;
-        }
-        let mut i = 0;
-        while i < read {
-            // Zeros ahead of the write point are most of what there is.
-            if read - i >= RUN && chunk[i..i + RUN].iter().all(|byte| *byte == 0) {
-                i += RUN - (FRAME_HEADER_BYTES - 1);
-                continue;
-            }
-            let at = chunk_at + i as u64;
-            let header = chunk[i..read].first_chunk();
-            let header = header.map(|bytes| FrameHeader::parse(bytes, seed, at));
-            if chunk[i] != 0
-                && let ControlFlow::Break(it) = found(at, None)
-            {
-                return Ok(Some(it));
-            }
-            if let Some(Found::Header(header)) = header
-                && header.could_be_written(seed)
-                && let ControlFlow::Break(it) = found(at, Some(header))
-            {
-                return Ok(Some(it));
-            }
-            i += 1;
-        }
-        chunk_at += (read.min(CHUNK)) as u64;
-    }
-    Ok(None)
 }

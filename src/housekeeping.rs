@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::directory::Lock;
 use crate::disk::Disk;
 use crate::error::means_full;
 use crate::lane::Lane;
@@ -71,11 +72,13 @@ impl Housekeeping {
         Box::new(Housekept { dir, spares, chores: self.chores.clone(), hand_to, prepared })
     }
 
-    /// Starts the thread, which serves until every source is gone.
+    /// Starts the thread, which serves until every source is gone, and keeps the
+    /// directory locked for as long.
     pub(crate) fn start(
         self,
         disk: Arc<dyn Disk>,
         space: Arc<Space>,
+        lock: Lock,
         lanes: Vec<Arc<Lane>>,
         spares: Vec<Spares>,
         interval: Option<Duration>,
@@ -87,7 +90,10 @@ impl Housekeeping {
         let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
         let lanes = lanes.into_iter().map(idle).collect();
         let keeper = Keeper { disk, inbox, space, sync: interval.is_some(), tick, lanes, spares };
-        spawn("shardwal-housekeeping".into(), move || keeper.serve())
+        spawn("shardwal-housekeeping".into(), move || {
+            keeper.serve();
+            drop(lock);
+        })
     }
 }
 

@@ -44,6 +44,7 @@ mod error;
 mod found;
 mod frame;
 mod frame_reader;
+mod frame_search;
 mod housekeeping;
 mod human_duration;
 mod lane;

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use crate::checkpoint::Checkpoint;
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
 use crate::config::{Config, Durability};
-use crate::disk::{Disk, DiskFile};
+use crate::directory::Lock;
+use crate::disk::Disk;
 use crate::entry::BatchBody;
 use crate::error::{
     AppendError, BatchError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
@@ -43,7 +44,7 @@ pub struct ShardedWal {
     housekeeping: Mutex<Option<JoinHandle<()>>>,
     /// The directory is ours until this is dropped: by close, once all is
     /// written. Held while a truncation is under way.
-    lock: Mutex<Option<Box<dyn DiskFile>>>,
+    lock: Mutex<Option<Lock>>,
     /// Whether each commit ends with a sync.
     syncs_each_commit: bool,
 }
@@ -119,8 +120,9 @@ impl ShardedWal {
     /// payload back, use [`ShardedWal::try_append`]. Who waits right away is
     /// better served by [`ShardedWal::append_wait`].
     pub fn append<'p>(&self, key: u64, payload: impl Into<Payload<'p>>) -> Completion<'_> {
-        let admitted = self.space.admit(payload.into());
-        let appended = admitted.and_then(|payload| self.shard(key).append(key, payload, None));
+        let shard = self.shard(key);
+        let admitted = shard.admit(&self.space, payload.into());
+        let appended = admitted.and_then(|payload| shard.append(key, payload, None));
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
     }
 
@@ -137,8 +139,9 @@ impl ShardedWal {
         key: u64,
         payload: impl Into<Payload<'p>>,
     ) -> Result<Position, AppendError> {
-        let admitted = self.space.admit(payload.into());
-        let appended = admitted.and_then(|payload| self.shard(key).append_lending(key, payload));
+        let shard = self.shard(key);
+        let admitted = shard.admit(&self.space, payload.into());
+        let appended = admitted.and_then(|payload| shard.append_lending(key, payload));
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause)).wait()
     }
 
@@ -151,8 +154,8 @@ impl ShardedWal {
         key: u64,
         payload: impl Into<Payload<'p>>,
     ) -> Result<Completion<'_>, Refused> {
-        let payload = self.space.admit(payload.into())?;
-        self.shard(key).try_append(key, payload)
+        let shard = self.shard(key);
+        shard.try_append(key, shard.admit(&self.space, payload.into())?)
     }
 
     /// Appends a record; blocks while the queue is full, at most for `timeout`.
@@ -166,8 +169,8 @@ impl ShardedWal {
         timeout: Duration,
     ) -> Result<Completion<'_>, Refused> {
         let deadline = now().checked_add(timeout);
-        let payload = self.space.admit(payload.into())?;
-        self.shard(key).append(key, payload, deadline)
+        let shard = self.shard(key);
+        shard.append(key, shard.admit(&self.space, payload.into())?, deadline)
     }
 
     /// Appends a record; waits for room as a future, without blocking. The
@@ -231,12 +234,17 @@ impl ShardedWal {
         let mut checked = parts.iter().zip(&self.shards);
         let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
         // One look for all parts, so that not one is refused beside another.
-        let refused = oversized.or_else(|| self.space.refusal());
+        let full = self.space.refusal();
+        let refused = |shard: &WalShard| match (&oversized, &full) {
+            (None, Some(cause)) => shard.end().or_else(|| Some(cause.clone())),
+            _ => oversized.clone(),
+        };
         let last = parts.iter().rposition(|(_, part)| part.records > 0);
         let queue = |(index, (records, part)): (usize, (Vec<usize>, BatchBody))| {
-            let last = match &refused {
-                Some(cause) => Completion::refused(cause.clone()),
-                None => self.shards[index].append_part(part, wake(Some(index) == last)),
+            let shard = &self.shards[index];
+            let last = match refused(shard) {
+                Some(cause) => Completion::refused(cause),
+                None => shard.append_part(part, wake(Some(index) == last)),
             };
             Part { shard: index, last, records }
         };
@@ -374,9 +382,17 @@ impl ShardedWal {
     /// Every completion is resolved when this returns. Calling it again returns
     /// the same answer.
     ///
+    /// On a shard's own thread, where a task may run that an executor polls as it
+    /// is waked, it waits for nothing and says `Ok`: what was queued is written
+    /// all the same, and the directory stays locked until then.
+    ///
     /// # Errors
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
+        if self.is_driven_here() {
+            self.shards.iter().for_each(WalShard::close_queue);
+            return Ok(());
+        }
         // Held throughout, so that a second caller returns no earlier.
         let mut housekeeping = self.housekeeping.lock();
         self.shards.iter().for_each(WalShard::close_queue);
@@ -392,10 +408,19 @@ impl ShardedWal {
         drop(self.lock.lock().take());
         first
     }
+
+    /// Whether the calling thread is a shard's own, which must not wait for
+    /// itself, nor for the others: they may wait for what it holds meanwhile.
+    fn is_driven_here(&self) -> bool {
+        self.shards.iter().any(WalShard::is_served_here)
+    }
 }
 
 impl Drop for ShardedWal {
     fn drop(&mut self) {
+        if self.is_driven_here() {
+            return self.shards.iter().for_each(WalShard::leave);
+        }
         drop(self.close());
     }
 }
@@ -418,7 +443,7 @@ impl<'log> Future for AppendFuture<'log> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(payload) = this.payload.take() {
-            this.payload = Some(this.space.admit(payload)?);
+            this.payload = Some(this.shard.admit(this.space, payload)?);
         }
         match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.enrolled) {
             Some(appended) => Poll::Ready(appended),

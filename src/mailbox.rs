@@ -338,6 +338,13 @@ impl<T> Mailbox<T> {
         self.room.wake_everyone();
     }
 
+    /// Whether it takes nothing any more. Who is told so sees why, like who is
+    /// refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `close`.
+        self.tail.load(Ordering::Acquire) & CLOSED != 0
+    }
+
     /// What the receiver should do next. Who has the receiver is told truly;
     /// to anybody else it is a hint, but for what happened before, which it does
     /// not miss.

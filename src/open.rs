@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, Durability, OnDamage};
-use crate::directory::{create_dir, create_dirs, sync_the_way_to, take_lock};
-use crate::disk::{Disk, DiskFile, unlink_if_there};
-use crate::error::OpenError;
+use crate::directory::{Lock, create_dir, create_dirs, sync_the_way_to, take_lock};
+use crate::disk::{Disk, unlink_if_there};
+use crate::error::{OpenError, means_full};
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shards};
 use crate::housekeeping::Housekeeping;
 use crate::lane::Lane;
@@ -39,7 +39,7 @@ pub(crate) struct Opened {
     pub(crate) old: Vec<OldShard>,
     pub(crate) recovery: RecoveryReport,
     pub(crate) housekeeping: JoinHandle<()>,
-    pub(crate) lock: Box<dyn DiskFile>,
+    pub(crate) lock: Lock,
 }
 
 /// See [`crate::ShardedWal::open`].
@@ -49,7 +49,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let disk = config.disk.clone();
     let dir = &config.dir;
     create_dirs(disk.as_ref(), dir)?;
-    let lock = take_lock(disk.as_ref(), dir)?;
+    let lock = Arc::new(Mutex::new(take_lock(disk.as_ref(), dir)?));
     let space = Arc::new(Space::open(&config)?);
     let manifest = load_manifest(disk.as_ref(), dir)?;
     let mut found = read_shards(disk.as_ref(), dir, &manifest)?;
@@ -69,7 +69,7 @@ fn start(
     mut manifest: Manifest,
     found: Vec<Found>,
     mut report: RecoveryReport,
-    lock: Box<dyn DiskFile>,
+    lock: Lock,
     machines: Machines<'_>,
 ) -> Result<Opened, OpenError> {
     let disk = &config.disk;
@@ -87,13 +87,13 @@ fn start(
             remove_spares(disk.as_ref(), found)?;
         }
         if is_current(found) || !found.is_settled() {
-            return settle(disk.as_ref(), &found.folder, &found.survey).map(Some);
+            return settle_with_room(disk.as_ref(), found).map(Some);
         }
         tidy(disk.as_ref(), &found.folder, &found.survey)?;
         Ok(None)
     })?;
     for (shard, settled) in report.shards.iter_mut().zip(&settled) {
-        if let Some(settled) = settled {
+        if let Some((settled, _)) = settled {
             shard.copied_records = settled.copied;
             shard.next_sequence = settled.next_sequence;
         }
@@ -101,12 +101,12 @@ fn start(
     let (mut old, mut current) = (Vec::new(), Vec::new());
     for (found, settled) in found.into_iter().zip(settled) {
         match settled {
-            Some(settled) if is_current(&found) => {
-                let Found { mut folder, purge, survey } = found;
-                folder.spares = open_spares(config, &space, &folder, &survey.spares)?;
+            Some((settled, spares)) if is_current(&found) => {
+                let Found { mut folder, purge, .. } = found;
+                folder.spares = open_spares(config, &space, &folder, &spares)?;
                 current.push((folder, purge, settled));
             }
-            settled => old.push(old_shard(found, settled)),
+            settled => old.push(old_shard(found, settled.map(|(settled, _)| settled))),
         }
     }
     if goes_on.is_none() {
@@ -120,7 +120,7 @@ fn start(
         folder.spares.make_ready(disk.as_ref(), config.ready_segments);
         Ok::<_, OpenError>(())
     })?;
-    let (shards, housekeeping) = start_shards(config, &space, current, machines)?;
+    let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
     trace::opened(&report);
     let (disk, recovery) = (disk.clone(), report);
     Ok(Opened { disk, space, shards, old, recovery, housekeeping, lock })
@@ -144,7 +144,20 @@ fn open_spares(
     Spares::open(disk, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
 }
 
-/// Nobody writes to an earlier generation.
+/// Settles a shard, and says which spares it has left: where there is no room,
+/// they go first, for they are for speed alone.
+fn settle_with_room(disk: &dyn Disk, found: &Found) -> Result<(Settled, Vec<u64>), OpenError> {
+    let Found { folder, survey, .. } = found;
+    match settle(disk, folder, survey) {
+        Err(OpenError::Io { source, .. }) if means_full(&source) && !survey.spares.is_empty() => {
+            remove_spares(disk, found)?;
+            settle(disk, folder, survey).map(|settled| (settled, Vec::new()))
+        }
+        settled => settled.map(|settled| (settled, survey.spares.clone())),
+    }
+}
+
+/// For a shard that nobody writes to, or one without room.
 fn remove_spares(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
     let dir = &found.folder.dir;
     let mut paths = found.survey.spares.iter().map(|number| spare_path(dir, *number));
@@ -240,6 +253,7 @@ fn start_shards(
     config: &Config,
     space: &Arc<Space>,
     current: Vec<Fresh>,
+    lock: &Lock,
     machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
     let housekeeping = Housekeeping::new();
@@ -252,8 +266,9 @@ fn start_shards(
     let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
     let spares = ready.iter().map(|ready| ready.folder.spares.clone()).collect();
     let started = |what| OpenError::io(what, &config.dir);
+    let disk = config.disk.clone();
     let housekeeping = housekeeping
-        .start(config.disk.clone(), space.clone(), lanes, spares, interval.map(sync_tick))
+        .start(disk, space.clone(), lock.clone(), lanes, spares, interval.map(sync_tick))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {

@@ -15,8 +15,9 @@ use crate::purge::PurgeMark;
 use crate::recovery::Folder;
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::Catalogue;
+use crate::space::Space;
 use crate::stats::{Observer, Recorder};
-use crate::sync::{Arc, JoinHandle, Mutex, now};
+use crate::sync::{Arc, JoinHandle, Mutex, ThreadId, now, this_thread};
 use crate::truncate::Purge;
 use crate::waiters::Waiter;
 
@@ -39,6 +40,8 @@ pub(crate) struct WalShard {
     purge: Purge,
     /// Sequences below are not replayed. Truncation stores, replay reads.
     purged_below: Mutex<u64>,
+    /// The writer's.
+    thread: ThreadId,
     /// Taken by close.
     writer: Mutex<Option<Writer>>,
 }
@@ -63,8 +66,9 @@ impl WalShard {
         writer: Writer,
     ) -> Self {
         let purged_below = Mutex::new(purge.below);
+        let thread = writer.thread().id();
         let (purge, writer) = (Mutex::new(Some(purge)), Mutex::new(Some(writer)));
-        Self { folder, base, lane, recorder, catalogue, purge, purged_below, writer }
+        Self { folder, base, lane, recorder, catalogue, purge, purged_below, thread, writer }
     }
 
     pub(crate) fn lane(&self) -> &Lane {
@@ -125,6 +129,19 @@ impl WalShard {
             }
             Answer::Indeterminate(cause) => Err(AppendError::Indeterminate { position, cause }),
         }
+    }
+
+    /// Lets a payload pass where the disk has room for it, or gives it back. That
+    /// there will be room again is nothing to whom the shard will never serve.
+    pub(crate) fn admit<'p>(
+        &self,
+        space: &Space,
+        payload: Payload<'p>,
+    ) -> Result<Payload<'p>, Refused> {
+        space.admit(payload).map_err(|Refused { payload, cause }| {
+            let cause = self.end().unwrap_or(cause);
+            Refused { payload, cause }
+        })
     }
 
     /// Appends, blocking while the queue is full, until the deadline.
@@ -258,6 +275,11 @@ impl WalShard {
         None
     }
 
+    /// Why the shard takes nothing any more, if it has closed or failed.
+    pub(crate) fn end(&self) -> Option<Cause> {
+        self.lane.mailbox.is_closed().then(|| self.refusal(PushError::Closed))
+    }
+
     fn refusal(&self, error: PushError) -> Cause {
         let progress = &self.lane.progress;
         match error {
@@ -276,6 +298,18 @@ impl WalShard {
     /// Refuses every later append.
     pub(crate) fn close_queue(&self) {
         self.lane.mailbox.close();
+    }
+
+    /// Whether the calling thread is the shard's own: it may run a task that it
+    /// has woken.
+    pub(crate) fn is_served_here(&self) -> bool {
+        self.thread == this_thread().id()
+    }
+
+    /// Refuses every later append, and lets the writer finish by itself.
+    pub(crate) fn leave(&self) {
+        self.close_queue();
+        drop(self.writer.lock().take());
     }
 
     /// Waits for the writer to finish what was queued. Who closes at the same

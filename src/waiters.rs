@@ -377,7 +377,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sync::yield_now;
+    use crate::sync::{spawn, yield_now};
 
     /// A task that owns something whose end panics.
     struct Fragile;
@@ -413,30 +413,35 @@ mod tests {
         assert_eq!(counted.0.load(Ordering::Relaxed), 1, "it was woken");
     }
 
+    fn yield_until(done: impl Fn() -> bool, wait: Duration) {
+        let deadline = now() + wait;
+        while !done() && now() < deadline {
+            yield_now();
+        }
+    }
+
     /// Whether the threads wake each other while whoever woke the first has the
     /// chain. One that looked up just then was not asleep, and wakes nobody.
     fn all_go_on_while_the_chain_is_held() -> bool {
-        let (list, reached) = (WaitList::new(), AtomicU64::new(0));
-        let (gone_on, threads) = (AtomicUsize::new(0), 8 * cores());
-        let wait = || {
-            list.wait(1, None, || (reached.load(Ordering::Acquire) == 1).then_some(()));
-            gone_on.fetch_add(1, Ordering::Relaxed);
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(wait);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            reached.store(1, Ordering::Release);
-            let chain = list.call(|| 1);
-            let deadline = now() + Duration::from_millis(500);
-            while gone_on.load(Ordering::Relaxed) < threads && now() < deadline {
-                yield_now();
-            }
-            let all = gone_on.load(Ordering::Relaxed) == threads;
-            drop(chain);
-            all
-        })
+        let (list, reached) = (Arc::new(WaitList::new()), Arc::new(AtomicU64::new(0)));
+        let threads: Vec<_> = (0..8 * cores())
+            .map(|_| {
+                let (list, reached) = (list.clone(), reached.clone());
+                let ready = move || (reached.load(Ordering::Acquire) == 1).then_some(());
+                spawn("waiting".into(), move || list.wait(1, None, ready)).expect("it starts")
+            })
+            .collect();
+        yield_until(|| false, Duration::from_millis(20));
+        reached.store(1, Ordering::Release);
+        let chain = list.call(|| 1);
+        let all_went_on = || threads.iter().all(|thread| thread.is_finished());
+        yield_until(all_went_on, Duration::from_millis(500));
+        let all = all_went_on();
+        drop(chain);
+        for thread in threads {
+            thread.join().expect("it was woken");
+        }
+        all
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::segment::{
 /// A header must be gone before its file becomes another segment's, and with it
 /// the first block of any system.
 const BLANK_BYTES: usize = 4096;
-/// So many zeros are written and synced at once.
-const PIECE_BYTES: u64 = 1 << 20;
+/// So many zeros are written and synced at once: docs/performance.md, lever 1.
+const PIECE_BYTES: u64 = 256 << 10;
 
 /// A file made ready to become a segment: its directory entry is durable, its
 /// first `zeroed` bytes are on the disk, the first of them zeros.

@@ -16,7 +16,7 @@ pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
 };
 use shuttle::sync::{Condvar, MutexGuard};
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread::{ThreadId, current as this_thread, yield_now};
 pub(crate) use shuttle::thread_local as per_thread;
 
 pub(crate) use super::cell::UnsafeCell;
@@ -108,6 +108,10 @@ pub(crate) struct JoinHandle<R>(shuttle::thread::JoinHandle<std::thread::Result<
 impl<R> JoinHandle<R> {
     pub(crate) fn join(self) -> std::thread::Result<R> {
         self.0.join().and_then(|ended| ended)
+    }
+
+    pub(crate) fn thread(&self) -> &shuttle::thread::Thread {
+        self.0.thread()
     }
 }
 

@@ -181,3 +181,78 @@ mod the_lock {
         open(config(&disk));
     }
 }
+
+mod by_its_own_thread {
+    use std::future::Future;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::Pin;
+    use std::sync::mpsc::{Sender, channel};
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::*;
+
+    type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// A task of an executor that runs it where it is woken, and says on which
+    /// thread it ended, or that its end has panicked.
+    struct Task {
+        job: Mutex<Option<Job>>,
+        ended: Mutex<Sender<Option<String>>>,
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            let waker = Waker::from(self.clone());
+            let mut slot = self.job.lock().unwrap();
+            let Some(job) = slot.as_mut() else { return };
+            let mut context = Context::from_waker(&waker);
+            let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut context)));
+            if let Ok(Poll::Pending) = polled {
+                return;
+            }
+            let name = thread::current().name().unwrap_or_default().to_string();
+            self.ended.lock().unwrap().send(polled.is_ok().then_some(name)).unwrap();
+        }
+    }
+
+    /// The next opener is kept out until the last that was queued is written.
+    #[test]
+    fn a_task_whose_end_drops_the_log_on_the_writers_thread_ends_and_loses_nothing() {
+        must_end("a log that its own thread drops", || {
+            for (shards, closes) in [(1, false), (3, false), (1, true)] {
+                let (disk, gate) = (SimDisk::new(), Gate::default());
+                let log = open(config(&disk).shards(shards).disk(gate.before(&disk)));
+                gate.shut();
+                let again = gate.clone();
+                let job = async move {
+                    log.append(1, payload(1, 0, 20)).await.unwrap();
+                    again.shut();
+                    (1..40).for_each(|index| drop(log.append(1, payload(1, index, 20))));
+                    if closes {
+                        log.close().unwrap();
+                    }
+                };
+                let (sender, ended) = channel();
+                let job = Mutex::new(Some(Box::pin(job) as Job));
+                Arc::new(Task { job, ended: Mutex::new(sender) }).wake();
+                gate.wait_for_writer();
+                gate.open();
+                let ended = ended.recv().unwrap().expect("the end of a task panics");
+                assert!(ended.starts_with("shardwal-"), "on {ended}");
+                gate.wait_for_writer();
+                let early = ShardedWal::open(config(&disk).shards(shards));
+                assert!(matches!(early, Err(OpenError::Locked { .. })), "{early:?}");
+                gate.open();
+                let log = loop {
+                    match ShardedWal::open(config(&disk).shards(shards)) {
+                        Ok(log) => break log,
+                        Err(OpenError::Locked { .. }) => thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                };
+                assert!(replayed(&log).of(1).into_iter().eq(0..40));
+            }
+        });
+    }
+}

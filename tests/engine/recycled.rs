@@ -185,7 +185,7 @@ mod kept_over_an_open {
 
     /// A closed log with two spares. A segment that was asked for as it was
     /// closed may have taken one.
-    fn with_spares() -> (SimDisk, Ledger) {
+    pub(super) fn with_spares() -> (SimDisk, Ledger) {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         for _ in 0..1000 {
             let log = open(config(&disk));
@@ -323,6 +323,19 @@ mod where_room_is_scarce {
             // Not before, or nobody would look.
             drop(log);
         });
+    }
+
+    #[test]
+    fn open_has_the_room_of_those_that_there_are() {
+        let (disk, mut ledger) = kept_over_an_open::with_spares();
+        let plenty = 1 << 30;
+        disk.set_capacity(Some(plenty));
+        let free = disk.free_bytes(DIR.as_ref()).unwrap().unwrap();
+        disk.set_capacity(Some(plenty - free));
+        let log = open(config(&disk));
+        assert_eq!(files(&disk, "spare").len(), 0);
+        append(&log, &mut ledger, 1, 1500);
+        ledger.check(&replayed(&log));
     }
 
     /// A name longer than the old one may need a block of the directory.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
-use crate::support::{DIR, config, open, replayed};
+use crate::support::{DIR, EIO, config, open, replayed};
 use bytes::Bytes;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use shardwal::disk::sim::SimDisk;
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::disk::{Disk, RealDisk};
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries, WriteError};
 use shardwal::{AppendError, Cause, Config, DiskState, OpenError, ShardedWal};
@@ -162,6 +162,58 @@ fn every_way_to_append_is_refused_and_gives_the_payload_back() {
     disk.set_capacity(None);
     wait_for(&log, DiskState::Ok);
     assert!(replayed(&log).records.is_empty());
+}
+
+/// What each way to append says.
+fn refusals(log: &ShardedWal) -> Vec<Cause> {
+    let payload = || Bytes::from_static(b"7:0:");
+    let refused = [
+        log.try_append(7, payload()).map(drop),
+        log.append_timeout(7, payload(), Duration::from_secs(60)).map(drop),
+        futures_executor::block_on(log.append_async(7, payload())).map(drop),
+    ];
+    let mut causes = refused.map(|refused| refused.unwrap_err().cause).to_vec();
+    let mut told = |error: AppendError| causes.push(error.cause().clone());
+    told(log.append(7, payload()).wait().unwrap_err());
+    told(log.append_wait(7, payload()).unwrap_err());
+    let batch = || [(7, payload())];
+    for error in [log.append_batch(batch()).wait(), log.append_batch_wait(batch())] {
+        error.unwrap_err().failed.into_iter().for_each(|part| told(part.error));
+    }
+    causes
+}
+
+/// There will be room again, and it will be nothing to these.
+#[test]
+fn a_log_that_has_closed_or_failed_says_so_below_the_mark_too() {
+    for fails in [false, true] {
+        let disk = limited();
+        // Who looks at the disk goes on for the shard that has not failed.
+        let log = open(marked(&disk).shards(2));
+        disk.set_capacity(Some(0));
+        wait_for(&log, DiskState::Refusing);
+        assert!(refusals(&log).iter().all(|cause| matches!(cause, Cause::BelowWatermark { .. })));
+        disk.set_capacity(None);
+        wait_for(&log, DiskState::Ok);
+        if fails {
+            disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+            log.append(7, "x").wait().unwrap_err();
+        }
+        disk.set_capacity(Some(0));
+        wait_for(&log, DiskState::Refusing);
+        if !fails {
+            log.close().unwrap();
+        }
+        let causes = refusals(&log);
+        assert_eq!(causes.len(), 7);
+        for cause in causes {
+            match cause {
+                Cause::Poisoned(_) => assert!(fails),
+                Cause::Closed => assert!(!fails),
+                other => panic!("{other}"),
+            }
+        }
+    }
 }
 
 #[test]

@@ -135,6 +135,44 @@ fn a_directory_with_a_log_or_anything_else_is_refused_and_left_alone() {
     assert_eq!(tune(Path::new("/proc/shardwal"), &[]).status.code(), Some(2));
 }
 
+/// What a killed command has left goes; what may be somebody's stays.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_ones_folder_goes_and_nobody_elses() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("new");
+    let folder = dir.join("measured");
+    let mut killed = Command::new(env!("CARGO_BIN_EXE_shardwal"))
+        .args(["tune", "--seconds", "60", "--dir"])
+        .arg(&dir)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !fs::read_dir(folder.join("logs")).is_ok_and(|mut entries| entries.next().is_some()) {
+        std::thread::yield_now();
+    }
+    let refused = |words: &str| {
+        let refused = tune(&dir, &[]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(text(&refused.stderr).contains(words), "{}", text(&refused.stderr));
+        assert!(folder.join("logs").exists());
+    };
+    refused("in use by another command");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    fs::write(dir.join("mine"), "").unwrap();
+    refused("is not empty");
+    fs::remove_file(dir.join("mine")).unwrap();
+    let mark = fs::read(folder.join("OWNER")).unwrap();
+    fs::write(folder.join("OWNER"), "mine").unwrap();
+    refused("is in the way");
+    fs::write(folder.join("OWNER"), mark).unwrap();
+    let again = tune(&dir, &[]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(fs::read_dir(&dir).unwrap().next().is_none());
+}
+
 /// Files may not pass 1 MiB here: the disk's own figures fit, a log does not.
 #[cfg(target_os = "linux")]
 #[test]

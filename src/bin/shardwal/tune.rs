@@ -83,7 +83,7 @@ struct Figures<'a> {
 
 pub(crate) fn run(settings: &Settings) -> Ended {
     let scratch = Scratch::claim(&settings.dir)?;
-    let figures = settings.measure(scratch.folder())?;
+    let figures = settings.measure(&scratch.folder())?;
     scratch.remove()?;
     let mut out = io::stdout().lock();
     if settings.json {

@@ -1,0 +1,289 @@
+//! What it costs to wake those whom a commit has answered, by how it is done: each
+//! by its own, all by one word, by bits of a word, or in chains. Each of `THREADS`
+//! threads takes a number and sleeps until it is answered; one more answers all
+//! that were taken, at the end of a commit: one write over zeros, and `fdatasync`.
+//! No part of the log runs.
+//!
+//! `cargo bench --bench waking -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the
+//! rounds, in which all ways take turns.
+
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
+use std::fs::File;
+use std::io;
+use std::num::NonZero;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use rustix::fs::fdatasync;
+use rustix::thread::futex;
+use rustix::time::{ClockId, clock_gettime};
+
+const FILE_BYTES: usize = 16 << 20;
+const BLOCK_BYTES: usize = 4096;
+/// Of a record, as the log writes it.
+const RECORD_BYTES: usize = 280;
+/// As many are woken by who commits, where the woken wake the others.
+const CHAINS: u32 = 2;
+/// The most that the kernel wakes at once.
+const EVERYBODY: u32 = i32::MAX as u32;
+/// As many turns the one who commits gives to those whom it has just answered.
+const GATHERING_TURNS: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// `unpark` for each.
+    Each,
+    /// All sleep on one word, and all are woken.
+    Broadcast,
+    /// The same, eight numbers a bit: those who were not answered sleep on.
+    Bits,
+    /// Each of the woken unparks the next.
+    Chains,
+    /// All sleep on one word; each of the woken wakes one more.
+    ChainsOnOneWord,
+}
+
+const WAYS: [Way; 5] = [Way::Each, Way::Broadcast, Way::Bits, Way::Chains, Way::ChainsOnOneWord];
+
+/// A thread that sleeps by itself.
+struct Place {
+    thread: Thread,
+    /// One more than the number that it sleeps for; 0 while it is awake.
+    target: AtomicU64,
+}
+
+/// All orderings are `SeqCst`: what is compared is system calls.
+struct Race {
+    way: Way,
+    taken: CachePadded<AtomicU32>,
+    answered: CachePadded<AtomicU32>,
+    over: AtomicBool,
+    places: Vec<CachePadded<Place>>,
+}
+
+impl Race {
+    fn is_answered(&self, number: u32) -> bool {
+        self.answered.load(Ordering::SeqCst) > number || self.over.load(Ordering::SeqCst)
+    }
+
+    fn bit(number: u32) -> u32 {
+        1 << (number / 8 % 32)
+    }
+
+    /// Sleeps until it is answered, and wakes whom it should.
+    fn wait(&self, place: usize, number: u32) {
+        if let Way::Each | Way::Chains = self.way {
+            let target = &self.places[place].target;
+            target.store(u64::from(number) + 1, Ordering::SeqCst);
+            while !self.is_answered(number) {
+                std::thread::park();
+            }
+            if target.swap(0, Ordering::SeqCst) == 0 && self.way == Way::Chains {
+                self.unpark(place, 1, self.answered.load(Ordering::SeqCst));
+            }
+            return;
+        }
+        let bits = if self.way == Way::Bits { Self::bit(number) } else { u32::MAX };
+        let bits = NonZero::new(bits).expect("one bit is set");
+        while !self.is_answered(number) {
+            let seen = self.answered.load(Ordering::SeqCst);
+            if seen <= number {
+                let flags = futex::Flags::PRIVATE;
+                // Why it ended is seen at the next look.
+                futex::wait_bitset(&self.answered, flags, seen, None, bits).unwrap_or_default();
+            }
+        }
+        if self.way == Way::ChainsOnOneWord {
+            self.wake_on_the_word(1, u32::MAX);
+        }
+    }
+
+    /// Unparks so many of those who sleep for a number below `end`.
+    fn unpark(&self, from: usize, mut many: u32, end: u32) {
+        for at in 0..self.places.len() {
+            let place = &self.places[(from + at) % self.places.len()];
+            let target = place.target.load(Ordering::SeqCst);
+            let takes = |it: &AtomicU64| {
+                it.compare_exchange(target, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            };
+            if many > 0 && target != 0 && target <= u64::from(end) && takes(&place.target) {
+                place.thread.unpark();
+                many -= 1;
+            }
+        }
+    }
+
+    fn wake_on_the_word(&self, many: u32, bits: u32) {
+        let bits = NonZero::new(bits).expect("a bit is set");
+        futex::wake_bitset(&self.answered, futex::Flags::PRIVATE, many, bits)
+            .expect("the word is there");
+    }
+
+    fn answer(&self, from: u32, end: u32) {
+        self.answered.store(end, Ordering::SeqCst);
+        match self.way {
+            Way::Each => self.unpark(0, u32::MAX, end),
+            Way::Chains => {
+                // Those whom the commit before answered have had its time.
+                self.unpark(0, u32::MAX, from);
+                self.unpark(0, CHAINS, end);
+            }
+            Way::Broadcast => self.wake_on_the_word(EVERYBODY, u32::MAX),
+            Way::Bits => {
+                let bits = (from..end).fold(0, |bits, number| bits | Self::bit(number));
+                self.wake_on_the_word(EVERYBODY, bits);
+            }
+            Way::ChainsOnOneWord => self.wake_on_the_word(CHAINS, u32::MAX),
+        }
+    }
+
+    /// Commits until the time is over; how often.
+    fn commit(&self, file: &File, duration: Duration) -> io::Result<u64> {
+        let block = vec![1; 1 << 20];
+        let (began, mut commits, mut last) = (Instant::now(), 0, 0);
+        while began.elapsed() < duration {
+            let from = self.answered.load(Ordering::SeqCst);
+            let mut turns = 0;
+            while turns < GATHERING_TURNS && self.taken.load(Ordering::SeqCst) - from < last {
+                std::thread::yield_now();
+                turns += 1;
+            }
+            let end = self.taken.load(Ordering::SeqCst);
+            if end == from {
+                // Who sleeps on without an answer is none of a chain's.
+                self.answer(from, end);
+                std::thread::yield_now();
+                continue;
+            }
+            last = end - from;
+            let bytes = (last as usize * RECORD_BYTES).next_multiple_of(BLOCK_BYTES);
+            let at = commits * (64 << 10) % (FILE_BYTES as u64 - (1 << 20));
+            file.write_all_at(&block[..bytes.min(block.len())], at)?;
+            fdatasync(file)?;
+            self.answer(from, end);
+            commits += 1;
+        }
+        Ok(commits)
+    }
+}
+
+/// Microseconds of CPU that this process has had.
+fn cpu_us() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+struct Figures {
+    answers_per_second: f64,
+    answers_per_commit: f64,
+    cpu_us: f64,
+    p50_us: f64,
+    p99_us: f64,
+}
+
+impl Figures {
+    fn new(sorted: &[Duration], commits: u64, elapsed: Duration, cpu_us: f64) -> Self {
+        let answers = sorted.len() as f64;
+        let micros = |part: usize| sorted[sorted.len() * part / 100].as_secs_f64() * 1e6;
+        Self {
+            answers_per_second: answers / elapsed.as_secs_f64(),
+            answers_per_commit: answers / commits as f64,
+            cpu_us: cpu_us / answers,
+            p50_us: micros(50),
+            p99_us: micros(99),
+        }
+    }
+}
+
+fn run(way: Way, threads: usize, file: &File, duration: Duration) -> io::Result<Figures> {
+    let (started, cpu) = (Instant::now(), cpu_us());
+    let (sender, mailbox) = std::sync::mpsc::channel();
+    let race = std::sync::OnceLock::<Race>::new();
+    let (mut latencies, commits) = std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..threads)
+            .map(|place| {
+                let (race, sender) = (&race, sender.clone());
+                scope.spawn(move || {
+                    sender.send((place, std::thread::current())).expect("it is received");
+                    let (race, mut latencies) = (race.wait(), Vec::new());
+                    while !race.over.load(Ordering::SeqCst) {
+                        let began = Instant::now();
+                        race.wait(place, race.taken.fetch_add(1, Ordering::SeqCst));
+                        latencies.push(began.elapsed());
+                    }
+                    latencies
+                })
+            })
+            .collect();
+        let mut places: Vec<_> = mailbox.iter().take(threads).collect();
+        places.sort_by_key(|(place, _)| *place);
+        let place = |(_, thread)| CachePadded::new(Place { thread, target: AtomicU64::new(0) });
+        let race = race.get_or_init(|| Race {
+            way,
+            taken: CachePadded::new(AtomicU32::new(0)),
+            answered: CachePadded::new(AtomicU32::new(0)),
+            over: AtomicBool::new(false),
+            places: places.into_iter().map(place).collect(),
+        });
+        let commits = race.commit(file, duration);
+        race.over.store(true, Ordering::SeqCst);
+        while !waiting.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            race.answered.fetch_add(1, Ordering::SeqCst);
+            race.wake_on_the_word(EVERYBODY, u32::MAX);
+            race.places.iter().for_each(|place| place.thread.unpark());
+            std::thread::yield_now();
+        }
+        let latencies = waiting.into_iter().flat_map(|it| it.join().expect("it ended"));
+        (latencies.collect::<Vec<_>>(), commits)
+    });
+    latencies.sort_unstable();
+    Ok(Figures::new(&latencies, commits?, started.elapsed(), cpu_us() - cpu))
+}
+
+fn main() -> io::Result<()> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let dir = arguments.next().unwrap_or_else(|| "target".into());
+    let seconds = arguments.next().map_or(1.0, |it| it.parse().expect("seconds"));
+    let mut count =
+        |default: usize| arguments.next().map_or(default, |it| it.parse().expect("a count"));
+    let (rounds, threads) = (count(5), count(64));
+    let duration = Duration::from_secs_f64(seconds);
+    let path = Path::new(&dir).join("waking.data");
+    let file = File::create(&path)?;
+    file.write_all_at(&vec![0; FILE_BYTES], 0)?;
+    file.sync_all()?;
+    let mut figures: Vec<Vec<Figures>> = WAYS.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (way, figures) in WAYS.iter().zip(&mut figures) {
+            figures.push(run(*way, threads, &file, duration)?);
+        }
+    }
+    std::fs::remove_file(&path)?;
+    println!("| {threads} threads | answers/s | range | a commit | CPU us | P50 us | P99 us |");
+    println!("|---|---|---|---|---|---|---|");
+    for (way, figures) in WAYS.iter().zip(&figures) {
+        let sorted = |of: fn(&Figures) -> f64| {
+            let mut values: Vec<_> = figures.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let median = |of| sorted(of)[rounds / 2];
+        let rates = sorted(|it| it.answers_per_second);
+        println!(
+            "| {way:?} | {:.0} | {:.0} .. {:.0} | {:.1} | {:.2} | {:.0} | {:.0} |",
+            rates[rounds / 2],
+            rates[0],
+            rates[rounds - 1],
+            median(|it| it.answers_per_commit),
+            median(|it| it.cpu_us),
+            median(|it| it.p50_us),
+            median(|it| it.p99_us),
+        );
+    }
+    Ok(())
+}
