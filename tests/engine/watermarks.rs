@@ -2,6 +2,8 @@
 //! says so, below the hard one it refuses, and goes on by itself once there is
 //! room again. Truncation and close need none.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::yield_now;
