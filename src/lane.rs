@@ -122,7 +122,7 @@ impl Lane {
                 match work {
                     Work::Values if self.sync => self.gather(turn.last_commit_records()),
                     // Who was answered by a write does not wait for a sync.
-                    Work::Sync if !self.sync => drop(self.progress.wake_answered()),
+                    Work::Sync if !self.sync => self.progress.wake_answered(),
                     _ => {}
                 }
                 if turn.step(work) == Flow::Ended {
@@ -132,7 +132,7 @@ impl Lane {
                     // Those of the last commit have had a sync's time to wake
                     // each other.
                     drop(answered);
-                    answered = self.progress.wake_answered();
+                    answered = self.progress.wake_some_answered();
                 }
             }
             self.put_back(turn);
@@ -163,7 +163,7 @@ impl Lane {
     fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
         let is_left_to_me = turn.put_back();
         if !self.sync {
-            drop(self.progress.wake_answered());
+            self.progress.wake_answered();
         }
         if is_left_to_me && self.mailbox.look().is_some() {
             self.mailbox.wake_receiver();
