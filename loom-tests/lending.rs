@@ -9,7 +9,7 @@ use super::rig::{
     finish, wait_and_lose_power,
 };
 use crate::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use crate::lane::Lane;
+use crate::lane::{Lane, Patience};
 use crate::progress::Answer;
 
 /// `Durability::Os`.
@@ -31,7 +31,7 @@ fn two_callers_lend_a_hand() {
         let (disk, lane, writer) = Rig::new(SYNCED).with_first(1).start();
         let (other, its_disk) = (lane.clone(), disk.clone());
         let other = thread::spawn(move || lend_and_lose_power(&other, &its_disk, 2));
-        lane.lend_a_hand(FIRST);
+        lane.lend_a_hand(FIRST, Patience::Little);
         wait_and_lose_power(&lane, &disk, 1, FIRST);
         other.join().expect("it was answered");
         finish(&lane, writer);
@@ -50,7 +50,7 @@ fn two_callers_ask_for_the_turn() {
             let answer = answer(&other, ticket);
             assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         });
-        lane.lend_a_hand(FIRST);
+        lane.lend_a_hand(FIRST, Patience::Little);
         assert!(matches!(answer(&lane, FIRST), Answer::Acknowledged), "C3 ANSWER");
         other.join().expect("it was answered");
         finish(&lane, writer);

@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::error::Cause;
 use crate::frame::next_record;
 use crate::frame_reader::FrameReader;
-use crate::lane::Lane;
+use crate::lane::{Lane, Patience};
 use crate::mailbox::PushError;
 use crate::progress::Answer;
 use crate::segment::{FoundHeader, segment_path};
@@ -100,7 +100,11 @@ impl Rig {
         };
         let source = OnTheSpot { disk: disk.clone(), prepared: None };
         let segments = SegmentWriter::new(
-            SegmentPolicy { segment_bytes: shape.segment_bytes, zeros_ahead: false },
+            SegmentPolicy {
+                segment_bytes: shape.segment_bytes,
+                zeros_ahead: false,
+                window_bytes: 0,
+            },
             &header,
             file,
             SEGMENT_HEADER_BYTES as u64,
@@ -163,7 +167,7 @@ pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
 /// Queues one record, wakes nobody and lends a hand; `Err` if the shard takes none.
 pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
     let ticket = lane.mailbox.try_push_quietly(1, 1, |_, entry| fill(entry, key))?;
-    lane.lend_a_hand(ticket);
+    lane.lend_a_hand(ticket, Patience::Little);
     Ok(ticket)
 }
 

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
+use crate::lane::Patience;
 use crate::progress::Answer;
 use crate::shard::WalShard;
 use crate::sync::{Arc, now};
@@ -60,9 +61,9 @@ impl<'log> Completion<'log> {
     }
 
     /// For who has queued it without waking anybody, and waits for it next.
-    pub(crate) fn lend_a_hand(&self) {
+    pub(crate) fn lend_a_hand(&self, patience: Patience) {
         if let State::Queued { shard, ticket } = &self.state {
-            shard.lane().lend_a_hand(*ticket);
+            shard.lane().lend_a_hand(*ticket, patience);
         }
     }
 

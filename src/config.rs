@@ -243,7 +243,8 @@ impl Config {
     }
 
     /// Bytes after which a commit takes no more: 1 byte to 256 MiB. A commit
-    /// may pass it by one batch.
+    /// may pass it by one batch. Where commits end with no sync, 128 KiB are all
+    /// that is taken.
     #[must_use]
     pub fn commit_bytes(mut self, bytes: usize) -> Self {
         self.commit_bytes = bytes;

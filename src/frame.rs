@@ -329,10 +329,11 @@ impl Encoder {
         self.bytes[at..at + FRAME_HEADER_BYTES].copy_from_slice(&bytes);
     }
 
-    /// What the commit writes. All frames must be closed.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// What the commit writes, for whoever writes it to put zeros behind it. All
+    /// frames must be closed.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         assert!(self.open.is_none(), "a frame without its header must not be written");
-        &self.bytes
+        &mut self.bytes
     }
 }
 
@@ -352,14 +353,19 @@ fn fits(bytes: usize) -> u32 {
 }
 
 /// What precedes a record's payload in a frame's body.
+#[inline]
 pub(crate) fn put_record_head(bytes: &mut Vec<u8>, key: u64, length: usize) {
-    bytes.extend_from_slice(&key.to_le_bytes());
-    let mut rest = fits(length);
+    // Put together first, for one look at the buffer's room.
+    let mut head = [0; RECORD_OVERHEAD_MAX];
+    head[..8].copy_from_slice(&key.to_le_bytes());
+    let (mut rest, mut last) = (fits(length), 8);
     while rest >= 0x80 {
-        bytes.push(rest.to_le_bytes()[0] | 0x80);
+        head[last] = rest.to_le_bytes()[0] | 0x80;
         rest >>= 7;
+        last += 1;
     }
-    bytes.push(rest.to_le_bytes()[0]);
+    head[last] = rest.to_le_bytes()[0];
+    bytes.extend_from_slice(&head[..=last]);
 }
 
 /// Bytes that a record takes in a frame's body.

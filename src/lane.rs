@@ -19,8 +19,9 @@ use crate::waiters::Chain;
 use crate::writer::{Flow, Writer};
 
 /// How often a caller whose commits end with no sync asks for the turn before
-/// it sleeps, giving its core away in between: docs/performance.md, lever 3.
-const ASKS: u32 = if cfg!(loom) { 1 } else { 20 };
+/// it sleeps, giving its core away in between: docs/performance.md, lever 3 and
+/// "`Os`: what was tried".
+const ASKS: u32 = if cfg!(loom) { 1 } else { 60 };
 /// How many commits such a caller makes for others, beside its own, before it
 /// wakes the shard's thread.
 const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
@@ -85,9 +86,12 @@ impl Lane {
     /// For a caller that has queued `ticket` without waking anybody and is about
     /// to wait for it: commits it if the turn is free. When this returns,
     /// somebody has seen to it.
-    pub(crate) fn lend_a_hand(&self, ticket: u64) {
+    pub(crate) fn lend_a_hand(&self, ticket: u64, patience: Patience) {
         let is_answered = || self.progress.answer(ticket).is_some();
-        let asks = if self.sync { 0 } else { ASKS };
+        if is_answered() {
+            return;
+        }
+        let asks = if self.sync || patience == Patience::None { 0 } else { ASKS };
         let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) else { return };
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
         let answered = self.work(turn, |work| match work {
@@ -118,7 +122,7 @@ impl Lane {
                 match work {
                     Work::Values if self.sync => self.gather(turn.last_commit_records()),
                     // Who was answered by a write does not wait for a sync.
-                    Work::Sync if !self.sync => drop(self.progress.wake_answered()),
+                    Work::Sync if !self.sync => self.progress.wake_answered(),
                     _ => {}
                 }
                 if turn.step(work) == Flow::Ended {
@@ -128,7 +132,7 @@ impl Lane {
                     // Those of the last commit have had a sync's time to wake
                     // each other.
                     drop(answered);
-                    answered = self.progress.wake_answered();
+                    answered = self.progress.wake_some_answered();
                 }
             }
             self.put_back(turn);
@@ -159,10 +163,19 @@ impl Lane {
     fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
         let is_left_to_me = turn.put_back();
         if !self.sync {
-            drop(self.progress.wake_answered());
+            self.progress.wake_answered();
         }
         if is_left_to_me && self.mailbox.look().is_some() {
             self.mailbox.wake_receiver();
         }
     }
+}
+
+/// Whether a caller who finds the turn taken asks for it a little while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It does, where commits end with no sync.
+    Little,
+    /// It does not: there is something else to do.
+    None,
 }

@@ -9,13 +9,14 @@ use bytes::Bytes;
 
 use crate::checkpoint::Checkpoint;
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
-use crate::config::{Config, Durability};
+use crate::config::{BATCH_RECORDS_MAX, Config, Durability};
 use crate::directory::Lock;
 use crate::disk::Disk;
 use crate::entry::BatchBody;
 use crate::error::{
     AppendError, BatchError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
 };
+use crate::lane::Patience;
 use crate::open::{Machines, Opened, open};
 use crate::payload::Payload;
 use crate::recovery::RecoveryReport;
@@ -210,7 +211,12 @@ impl ShardedWal {
             // Syncs go on side by side, on a thread each; writes are soon done.
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
-        parts.iter().for_each(|part| part.last.lend_a_hand());
+        let lend = |patience| parts.iter().for_each(|part| part.last.lend_a_hand(patience));
+        if !self.syncs_each_commit && parts.len() > 1 {
+            // At first where nobody is: two callers are then at two shards.
+            lend(Patience::None);
+        }
+        lend(Patience::Little);
         BatchCompletion::new(parts).wait()
     }
 
@@ -225,9 +231,13 @@ impl ShardedWal {
         let mut parts: Vec<(Vec<usize>, BatchBody)> = Vec::new();
         parts.resize_with(self.shards.len(), Default::default);
         let records = records.into_iter();
-        let expected = records.size_hint().0.div_ceil(self.shards.len());
+        let even = records.size_hint().0.min(BATCH_RECORDS_MAX).div_ceil(self.shards.len());
+        let expected = if self.shards.len() > 1 { even + even / 4 } else { even };
         for (index, (key, payload)) in records.enumerate() {
             let (indices, body) = &mut parts[self.shard_of(key)];
+            if indices.is_empty() {
+                indices.reserve(expected);
+            }
             indices.push(index);
             body.add(key, payload.as_ref(), expected);
         }

@@ -373,6 +373,15 @@ impl<T> Mailbox<T> {
         (idle && self.seal.load(Ordering::Relaxed)).then_some(Work::Seal)
     }
 
+    /// Q4 WAKE: whether half of the ring is free, so that those who found no room
+    /// are woken once for many tickets. Where it is not, something was claimed that
+    /// is still to be received, and whoever receives it asks again.
+    fn has_much_room(&self, head: u64) -> bool {
+        // ORDERING: Relaxed; what came since was claimed since, as above.
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.tail() - head <= self.capacity() / 2 && bytes <= self.bytes_max / 2
+    }
+
     fn is_published(&self, ticket: u64) -> bool {
         let slot = &self.slots[self.index(ticket)];
         // ORDERING: Acquire pairs with the Release in `publish`.
@@ -482,7 +491,9 @@ impl<T> Receiver<T> {
             }
         }
         self.free(bytes);
-        self.mailbox.room.wake_everyone();
+        if self.mailbox.has_much_room(self.head) {
+            self.mailbox.room.wake_everyone();
+        }
     }
 
     fn free(&self, bytes: u64) {

@@ -17,7 +17,7 @@ use crate::purge::{self, PurgeMark};
 use crate::recovery::{Folder, RecoveryReport, Settled, Survey, settle, tidy};
 use crate::repair::{QUARANTINE, refuse_damage, repair};
 use crate::segment::{SegmentIdentity, spare_path};
-use crate::segment_writer::{SegmentPolicy, SegmentWriter};
+use crate::segment_writer::{CACHE_WINDOW_BYTES, SegmentPolicy, SegmentWriter, ZERO_WINDOW_BYTES};
 use crate::shard::WalShard;
 use crate::space::Space;
 use crate::spares::{Spares, SparesPolicy};
@@ -26,7 +26,7 @@ use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
 use crate::trace;
 use crate::truncate::OldShard;
-use crate::writer::{CommitPolicy, Writer};
+use crate::writer::{CACHED_COMMIT_BYTES_MAX, CommitPolicy, Writer};
 
 /// Makes the state machine of a shard, if there is to be one.
 pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateMachine>>;
@@ -303,8 +303,14 @@ fn make_ready(
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
     let catalogue = Arc::new(Mutex::new(settled.segments));
-    let policy =
-        SegmentPolicy { segment_bytes: config.segment_bytes, zeros_ahead: has_zeros_ahead(config) };
+    let zeros_ahead = has_zeros_ahead(config);
+    let window_bytes = match (sync, zeros_ahead) {
+        (true, true) => ZERO_WINDOW_BYTES,
+        // Written over they would be copied.
+        (true, false) => 0,
+        (false, _) => CACHE_WINDOW_BYTES,
+    };
+    let policy = SegmentPolicy { segment_bytes: config.segment_bytes, zeros_ahead, window_bytes };
     let base = settled.next_sequence;
     let source = housekeeping.source(PathBuf::from(&folder.dir), folder.spares.clone());
     let segments = SegmentWriter::new(
@@ -316,9 +322,10 @@ fn make_ready(
         source,
         catalogue.clone(),
     );
+    let cached = config.commit_bytes.min(CACHED_COMMIT_BYTES_MAX);
     let policy = CommitPolicy {
         records_max: config.commit_records as u64,
-        bytes_max: config.commit_bytes,
+        bytes_max: if sync { config.commit_bytes } else { cached },
         sync,
     };
     let machine = machine.map(Driven::new);

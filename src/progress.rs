@@ -231,12 +231,20 @@ impl Progress {
     }
 
     /// C3 ANSWER: wakes those who were answered, by whoever has answered, once
-    /// nobody waits for what he has in hand; some of them as the chain is dropped.
-    pub(crate) fn wake_answered(&self) -> Chain {
-        // Who is put back because the mark does not reach him must not miss a
-        // failure, which answers him without raising it.
-        let reached = || if self.has_failed() { u64::MAX } else { self.acknowledged() };
-        self.acknowledged.waiters.call(reached)
+    /// nobody waits for what he has in hand.
+    pub(crate) fn wake_answered(&self) {
+        self.acknowledged.waiters.wake(|| self.answered());
+    }
+
+    /// The same; some of them as the chain is dropped.
+    pub(crate) fn wake_some_answered(&self) -> Chain {
+        self.acknowledged.waiters.wake_some(|| self.answered())
+    }
+
+    /// Who is put back because the mark does not reach him must not miss a
+    /// failure, which answers him without raising it.
+    fn answered(&self) -> u64 {
+        if self.has_failed() { u64::MAX } else { self.acknowledged() }
     }
 
     fn has_failed(&self) -> bool {

@@ -24,9 +24,13 @@ const UNSYNCED_SEGMENTS_MAX: usize = 64;
 /// A segment's sequences are stored as u32 from its first, and recovery may
 /// have to copy all unsynced segments into one.
 const SEGMENT_SEQUENCES_MAX: u64 = u32::MAX as u64 / (UNSYNCED_SEGMENTS_MAX as u64 + 2);
-/// Zeros are written ahead of the commits in windows of this size, so that a
-/// data sync need not commit the file's growth each time.
+/// Where commits are synced, files grow by windows of this size, so that a data
+/// sync need not commit the file's growth each time.
 pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
+/// Where they are not, by windows of this size: a page cache that keeps them as
+/// one run of pages spends a third less CPU on the writes than on pages one by one, and more
+/// on a small write into a larger run (docs/performance.md, "`Os`: what was tried").
+pub(crate) const CACHE_WINDOW_BYTES: u64 = 32 << 10;
 
 /// A segment as readers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +76,11 @@ pub(crate) enum WriteError {
 pub(crate) struct SegmentPolicy {
     /// Size at which the next segment follows.
     pub(crate) segment_bytes: u64,
-    /// Whether to write zeros ahead.
+    /// Whether files are made of zeros before they are segments.
     pub(crate) zeros_ahead: bool,
+    /// A commit that grows the file grows it to a multiple of this; 0: no further
+    /// than it reaches.
+    pub(crate) window_bytes: u64,
 }
 
 /// See the module's words.
@@ -180,8 +187,13 @@ impl SegmentWriter {
     }
 
     /// Writes a commit of the sequences `first..next` at the position that
-    /// [`SegmentWriter::place`] named.
-    pub(crate) fn append(&mut self, bytes: &[u8], first: u64, next: u64) -> Result<(), WriteError> {
+    /// [`SegmentWriter::place`] named. Zeros stand behind the bytes meanwhile.
+    pub(crate) fn append(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        first: u64,
+        next: u64,
+    ) -> Result<(), WriteError> {
         let end = self.position + bytes.len() as u64;
         self.dirty = true;
         if let Err(error) = self.write(bytes, end) {
@@ -202,7 +214,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8], end: u64) -> io::Result<()> {
+    fn write(&mut self, bytes: &mut Vec<u8>, end: u64) -> io::Result<()> {
         let blank = self.blank_behind(end);
         if let Some(blocks) = &mut self.direct {
             let start = blocks.start(self.position);
@@ -215,9 +227,26 @@ impl SegmentWriter {
             }
             self.direct = None;
         }
-        self.write_zeros_behind(end)?;
-        write_full(self.file.as_mut(), bytes, self.position)?;
-        write_full(self.file.as_mut(), &[0; FRAME_HEADER_BYTES][..blank], end)
+        let window = self.window_behind(end);
+        match self.write_with_zeros(bytes, blank.max(window)) {
+            // A lack of room for zeros is none for the commit.
+            Err(error) if window > 0 && means_full(&error) => {
+                self.zeros_refused = true;
+                self.write_with_zeros(bytes, blank)
+            }
+            written => written,
+        }
+    }
+
+    fn write_with_zeros(&mut self, bytes: &mut Vec<u8>, zeros: usize) -> io::Result<()> {
+        let length = bytes.len();
+        bytes.resize(length + zeros, 0);
+        let written = write_full(self.file.as_mut(), bytes, self.position);
+        if written.is_ok() {
+            self.zeroed = self.zeroed.max(self.position + bytes.len() as u64);
+        }
+        bytes.truncate(length);
+        written
     }
 
     /// So many zeros must follow a commit that ends at `end`, where bytes of an
@@ -228,20 +257,14 @@ impl SegmentWriter {
         usize::try_from(stale).unwrap_or(usize::MAX).min(FRAME_HEADER_BYTES)
     }
 
-    /// Grows the file by a window of zeros where a commit that ends at `end`
-    /// would grow it. A lack of room for zeros is none for the commit.
-    fn write_zeros_behind(&mut self, end: u64) -> io::Result<()> {
-        if !self.policy.zeros_ahead || self.zeros_refused || end <= self.zeroed {
-            return Ok(());
+    /// How many zeros follow a commit that ends at `end` and grows the file.
+    fn window_behind(&self, end: u64) -> usize {
+        let window = self.policy.window_bytes;
+        if window == 0 || self.zeros_refused || end <= self.zeroed {
+            return 0;
         }
-        let to = end.next_multiple_of(ZERO_WINDOW_BYTES).min(self.policy.segment_bytes.max(end));
-        let zeros = vec![0; usize::try_from(to - self.zeroed).unwrap_or(0)];
-        match write_full(self.file.as_mut(), &zeros, self.zeroed) {
-            Ok(()) => self.zeroed = to,
-            Err(error) if means_full(&error) => self.zeros_refused = true,
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        let to = end.next_multiple_of(window).min(self.policy.segment_bytes.max(end));
+        usize::try_from(to - end).unwrap_or(0)
     }
 
     /// Takes a commit back that found no room, so that nothing of it can ever

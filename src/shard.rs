@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::completion::Completion;
 use crate::entry::{BatchBody, Entry};
 use crate::error::{AppendError, Cause, Position, Refused};
-use crate::lane::Lane;
+use crate::lane::{Lane, Patience};
 use crate::mailbox::PushError;
 use crate::payload::Payload;
 use crate::progress::Answer;
@@ -183,7 +183,7 @@ impl WalShard {
         let mailbox = &self.lane.mailbox;
         let pushed = match mailbox.try_push_quietly(1, weight, parts.fill()) {
             Ok(ticket) => {
-                self.lane.lend_a_hand(ticket);
+                self.lane.lend_a_hand(ticket, Patience::Little);
                 Ok(ticket)
             }
             Err(PushError::Full) => parts.push(None),

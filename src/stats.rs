@@ -29,8 +29,8 @@ use recorder::Tally;
 ///
 /// # Percentiles
 /// [`ShardStats::queue_wait`] and [`ShardStats::acknowledged`] are of *sampled*
-/// records, one in eight; [`ShardStats::write`], [`ShardStats::sync`] and
-/// [`ShardStats::records_per_commit`] are of every commit. A percentile is
+/// records, one in eight, and [`ShardStats::write`] of the commits that hold one;
+/// [`ShardStats::sync`] and [`ShardStats::records_per_commit`] are of every commit. A percentile is
 /// never below the true one of what was counted and at most 1/32 (3.1 %) above
 /// it; below 64 it is exact. The maximum is exact, of what was counted.
 /// Durations over 2^40 ns (18 minutes) count as that long in the percentiles;
@@ -148,7 +148,7 @@ pub struct ShardStats {
     pub records_per_commit: RecordsPerCommit,
     /// From the append to the drain of the queue, of sampled records.
     pub queue_wait: Latency,
-    /// The write of a commit.
+    /// The write of a commit, of those that hold a sampled record.
     pub write: Latency,
     /// A data sync.
     pub sync: Latency,

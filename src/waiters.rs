@@ -10,8 +10,8 @@
 //! predicate; the waker changes what the predicate reads, fences, looks at the
 //! list. Whichever fence comes second sees the other's write.
 //!
-//! Many threads are woken as a [`Chain`]: the waker wakes a few, each of whom
-//! wakes the next as it goes on, while the waker does what it has to do.
+//! Many threads may be woken as a [`Chain`]: the waker wakes a few, each of whom
+//! wakes the next, while the waker does what it has to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -38,7 +38,7 @@ pub(crate) struct WaitList {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     /// True while the waiter stands on a list. Set by the waiter before it is
-    /// pushed, cleared by the waker that took it off.
+    /// pushed, cleared by the waker that took it off, who wakes it thereafter.
     enrolled: AtomicBool,
     /// The list it stands on, by address, while it is enrolled.
     list: AtomicUsize,
@@ -46,16 +46,67 @@ pub(crate) struct Waiter {
     target: AtomicU64,
     /// The next older waiter. Written before the push, read after the take.
     older: AtomicPtr<Waiter>,
-    /// The chain that it was woken in. Whoever wakes it writes it before, the
-    /// waiter takes it after.
-    chain: Mutex<Weak<Links>>,
     sleeper: Sleeper,
 }
 
 #[derive(Debug)]
 enum Sleeper {
-    Thread(Parker),
+    Thread(Sleep),
     Task(Waker),
+}
+
+/// The sleep of a thread.
+#[derive(Debug)]
+struct Sleep {
+    parker: Parker,
+    /// Q4 WAKE: the thread writes that it lies down and that it is up, whoever
+    /// rouses it that it was roused. Locked for an assignment, by two threads
+    /// at most but for a chain that is roused twice.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It looks for itself, or has gone: nobody need rouse it.
+    Up,
+    /// It sleeps, or will at once unless it was let go.
+    Down,
+    /// Somebody has, and it wakes the next of this chain, if there is one.
+    Roused(Weak<Links>),
+}
+
+impl Sleep {
+    fn of_this_thread() -> Self {
+        Self { parker: Parker::for_this_thread(), state: Mutex::new(State::Up) }
+    }
+
+    /// Whether it slept. What was written before is seen by one who lies down
+    /// later: he does not.
+    fn rouse(&self, chain: Weak<Links>) -> bool {
+        let mut state = self.state.lock();
+        if !matches!(*state, State::Down) {
+            return false;
+        }
+        *state = State::Roused(chain);
+        drop(state);
+        self.parker.unpark();
+        true
+    }
+
+    /// Sleeps while `is_due`, until it is roused or the deadline passes, or for
+    /// no reason, and wakes the next of the chain that it was roused in.
+    fn lie_down(&self, is_due: impl FnOnce() -> bool, deadline: Option<Instant>) {
+        *self.state.lock() = State::Down;
+        if is_due() {
+            self.parker.park(deadline);
+        }
+        let state = std::mem::replace(&mut *self.state.lock(), State::Up);
+        if let State::Roused(chain) = state
+            && let Some(links) = chain.upgrade()
+        {
+            links.wake_next();
+        }
+    }
 }
 
 impl Waiter {
@@ -65,7 +116,6 @@ impl Waiter {
             list: AtomicUsize::new(0),
             target: AtomicU64::new(0),
             older: AtomicPtr::new(ptr::null_mut()),
-            chain: Mutex::new(Weak::new()),
             sleeper,
         })
     }
@@ -85,27 +135,40 @@ impl Waiter {
             && self.target.load(Ordering::Relaxed) <= target
     }
 
-    fn wake_up(&self) {
+    /// By the waker who took it off its list. It may stand on another one from
+    /// now on, and be woken for no reason.
+    fn let_go(&self) {
         // ORDERING: Release pairs with the Acquire in `is_enrolled`.
         self.enrolled.store(false, Ordering::Release);
-        match &self.sleeper {
-            Sleeper::Thread(parker) => parker.unpark(),
-            Sleeper::Task(waker) => waker.wake_by_ref(),
-        }
     }
 
-    /// For a thread that was woken: wakes the next of its chain.
-    fn wake_next(&self) {
-        let chain = std::mem::take(&mut *self.chain.lock());
-        if let Some(links) = chain.upgrade() {
-            links.wake_next();
+    /// Wakes it, once it is taken off its list. A task's waker is foreign code,
+    /// and so is what it owns, which may end with the list's reference; its panic,
+    /// and that of what it panics with, must not take the writer with it, nor
+    /// those behind it on the list.
+    fn wake(self: Arc<Self>) {
+        self.let_go();
+        if let Sleeper::Thread(sleep) = &self.sleeper {
+            sleep.rouse(Weak::new());
+            return;
+        }
+        let wake = move || {
+            if let Sleeper::Task(waker) = &self.sleeper {
+                waker.wake_by_ref();
+            }
+            drop(self);
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(wake)) {
+            let dropped = catch_unwind(AssertUnwindSafe(move || drop(panic)));
+            dropped.unwrap_or_else(std::mem::forget);
         }
     }
 }
 
-/// Threads that may go on, all but the first of them still asleep: who is woken
-/// wakes the next. Whoever has the chain wakes those who are left as he drops
-/// it, so that nobody hangs on a thread that is slow to run.
+/// Threads that were let go, the first of whom are woken, and wake the next.
+/// Whoever has the chain wakes all who are left as he drops it, one whom a woken
+/// thread is about to wake among them, so that nobody hangs on a thread that is
+/// slow to run.
 #[must_use = "as it is dropped it wakes everybody on it"]
 #[derive(Debug, Default)]
 pub(crate) struct Chain(Option<Arc<Links>>);
@@ -115,18 +178,22 @@ struct Links {
     waiters: Vec<Arc<Waiter>>,
     /// C3 ANSWER: the next to be woken. Whoever raises it wakes the one.
     next: AtomicUsize,
+    /// How many were: raised by whoever has.
+    woken: AtomicUsize,
 }
 
 impl Chain {
-    /// Wakes as many as can run at once.
+    /// Wakes as many as can run at once; all, where a task is among them: its
+    /// waker may wait for an older thread.
     fn begin(waiters: Vec<Arc<Waiter>>) -> Self {
-        if waiters.len() <= cores() {
-            for waiter in waiters {
-                waiter.wake_up();
-            }
+        let is_thread = |waiter: &Arc<Waiter>| matches!(waiter.sleeper, Sleeper::Thread(_));
+        if waiters.len() <= cores() || !waiters.iter().all(is_thread) {
+            waiters.into_iter().for_each(Waiter::wake);
             return Self(None);
         }
-        let links = Arc::new(Links { waiters, next: AtomicUsize::new(0) });
+        waiters.iter().for_each(|waiter| waiter.let_go());
+        let (next, woken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let links = Arc::new(Links { waiters, next, woken });
         for _ in 0..cores() {
             links.wake_next();
         }
@@ -135,22 +202,38 @@ impl Chain {
 }
 
 impl Links {
-    /// Whether anybody was left to be woken.
+    /// Wakes the next who sleeps; whether there was one.
     fn wake_next(self: &Arc<Self>) -> bool {
-        // ORDERING: Relaxed; it gives each place to one thread, and what stands
-        // there came with the reference.
-        let place = self.next.fetch_add(1, Ordering::Relaxed);
-        let Some(waiter) = self.waiters.get(place) else { return false };
-        *waiter.chain.lock() = Arc::downgrade(self);
-        waiter.wake_up();
-        true
+        loop {
+            // ORDERING: Relaxed; it gives each place to one thread, and what
+            // stands there came with the reference.
+            let place = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(waiter) = self.waiters.get(place) else { return false };
+            let slept = Self::rouse(waiter, Arc::downgrade(self));
+            // ORDERING: Release pairs with the Acquire as the chain is dropped.
+            self.woken.fetch_add(1, Ordering::Release);
+            if slept {
+                return true;
+            }
+        }
+    }
+
+    fn rouse(waiter: &Waiter, chain: Weak<Self>) -> bool {
+        matches!(&waiter.sleeper, Sleeper::Thread(sleep) if sleep.rouse(chain))
     }
 }
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        if let Some(links) = &self.0 {
-            while links.wake_next() {}
+        let Some(links) = &self.0 else { return };
+        while links.wake_next() {}
+        // ORDERING: Acquire pairs with the Release in `wake_next`.
+        if links.woken.load(Ordering::Acquire) < links.waiters.len() {
+            // Somebody has raised `next` and was stopped: it does no harm to be
+            // woken twice.
+            for waiter in &links.waiters {
+                Links::rouse(waiter, Weak::new());
+            }
         }
     }
 }
@@ -162,7 +245,7 @@ fn waiter_of_this_thread(list: &WaitList, target: u64) -> Arc<Waiter> {
     per_thread! {
         static WAITER: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
     }
-    let make = || Waiter::new(Sleeper::Thread(Parker::for_this_thread()));
+    let make = || Waiter::new(Sleeper::Thread(Sleep::of_this_thread()));
     WAITER
         .try_with(|kept| {
             let mut kept = kept.borrow_mut();
@@ -198,8 +281,8 @@ impl WaitList {
             if !waiter.stands_on(self, target) {
                 self.enroll(&waiter, target);
             }
-            let Sleeper::Thread(parker) = &waiter.sleeper else {
-                unreachable!("the waiter of a thread parks");
+            let Sleeper::Thread(sleep) = &waiter.sleeper else {
+                unreachable!("the waiter of a thread sleeps");
             };
             while waiter.is_enrolled() {
                 if let Some(result) = ready() {
@@ -208,9 +291,8 @@ impl WaitList {
                 if deadline.is_some_and(|deadline| deadline <= now()) {
                     return None;
                 }
-                parker.park(deadline);
+                sleep.lie_down(|| waiter.is_enrolled(), deadline);
             }
-            waiter.wake_next();
         }
     }
 
@@ -280,7 +362,7 @@ impl WaitList {
     /// Wakes those whose target is at most what `reached` says now, oldest
     /// first; the others stay. Several threads may be at it.
     pub(crate) fn wake(&self, reached: impl Fn() -> u64) {
-        drop(self.call(reached));
+        self.take(reached, Waiter::wake);
     }
 
     /// Wakes every waiter, whatever it waits for.
@@ -290,47 +372,46 @@ impl WaitList {
 
     /// The same as [`WaitList::wake`], but leaves some of the threads to be
     /// woken by those who are woken, or as the chain is dropped.
-    pub(crate) fn call(&self, reached: impl Fn() -> u64) -> Chain {
-        let mut threads = Vec::new();
+    pub(crate) fn wake_some(&self, reached: impl Fn() -> u64) -> Chain {
+        let mut waiters = Vec::new();
+        self.take(reached, |waiter| waiters.push(waiter));
+        Chain::begin(waiters)
+    }
+
+    /// Takes those off whose target is at most what `reached` says now.
+    fn take(&self, reached: impl Fn() -> u64, mut each: impl FnMut(Arc<Waiter>)) {
         // ORDERING: SeqCst fence, pairs with the fence in `enroll`.
         fence(Ordering::SeqCst);
         // ORDERING: Relaxed; a waiter that this misses has yet to look at its
         // predicate, by the fences.
         while !self.newest.load(Ordering::Relaxed).is_null() {
             let so_far = reached();
-            if self.take_up_to(so_far, &mut threads) {
-                break;
+            if self.take_up_to(so_far, &mut each) {
+                return;
             }
             // ORDERING: SeqCst fence, pairs with the one above: who has come
             // further meanwhile, and did not find those who were put back, is
             // seen here.
             fence(Ordering::SeqCst);
             if reached() == so_far {
-                break;
+                return;
             }
         }
-        Chain::begin(threads)
     }
 
-    /// Takes the threads off whose target is at most `reached`, and wakes such
-    /// tasks; whether nobody was put back.
-    fn take_up_to(&self, reached: u64, threads: &mut Vec<Arc<Waiter>>) -> bool {
+    /// The same up to one number; whether nobody was put back.
+    fn take_up_to(&self, reached: u64, each: &mut impl FnMut(Arc<Waiter>)) -> bool {
         let mut everybody = true;
         let mut next = self.take_oldest_first();
         while let Some(waiter) = next {
             // ORDERING: Relaxed; the Acquire in `take_oldest_first` covers it.
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
             // ORDERING: Relaxed, as above.
-            if waiter.target.load(Ordering::Relaxed) > reached {
+            if waiter.target.load(Ordering::Relaxed) <= reached {
+                each(waiter);
+            } else {
                 self.push(Arc::into_raw(waiter).cast_mut());
                 everybody = false;
-            } else if matches!(waiter.sleeper, Sleeper::Thread(_)) {
-                threads.push(waiter);
-            } else {
-                // A waker is foreign code, and so is what it owns, which may end
-                // with the list's reference. Its panic must not take the writer
-                // with it, nor those behind it on the list.
-                drop(catch_unwind(AssertUnwindSafe(move || waiter.wake_up())));
             }
         }
         everybody
@@ -365,8 +446,7 @@ impl Drop for WaitList {
             // ORDERING: Relaxed; exclusive access.
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
             // A later list may have this one's address.
-            // ORDERING: Release pairs with the Acquire in `is_enrolled`.
-            waiter.enrolled.store(false, Ordering::Release);
+            waiter.let_go();
         }
     }
 }
@@ -377,7 +457,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sync::{spawn, yield_now};
+    use crate::sync::{JoinHandle, spawn, yield_now};
 
     /// A task that owns something whose end panics.
     struct Fragile;
@@ -420,32 +500,88 @@ mod tests {
         }
     }
 
-    /// Whether the threads wake each other while whoever woke the first has the
-    /// chain. One that looked up just then was not asleep, and wakes nobody.
-    fn all_go_on_while_the_chain_is_held() -> bool {
-        let (list, reached) = (Arc::new(WaitList::new()), Arc::new(AtomicU64::new(0)));
-        let threads: Vec<_> = (0..8 * cores())
-            .map(|_| {
-                let (list, reached) = (list.clone(), reached.clone());
-                let ready = move || (reached.load(Ordering::Acquire) == 1).then_some(());
-                spawn("waiting".into(), move || list.wait(1, None, ready)).expect("it starts")
-            })
-            .collect();
-        yield_until(|| false, Duration::from_millis(20));
-        reached.store(1, Ordering::Release);
-        let chain = list.call(|| 1);
-        let all_went_on = || threads.iter().all(|thread| thread.is_finished());
-        yield_until(all_went_on, Duration::from_millis(500));
-        let all = all_went_on();
-        drop(chain);
-        for thread in threads {
-            thread.join().expect("it was woken");
+    /// Threads that wait for a number to be 1, all of them enrolled.
+    struct Waiting {
+        list: Arc<WaitList>,
+        reached: Arc<AtomicU64>,
+        threads: Vec<JoinHandle<()>>,
+    }
+
+    impl Waiting {
+        fn begin(threads: usize) -> Self {
+            Self::begin_on(Arc::new(WaitList::new()), threads)
         }
-        all
+
+        fn begin_on(list: Arc<WaitList>, threads: usize) -> Self {
+            let reached = Arc::new(AtomicU64::new(0));
+            let looks = Arc::new(AtomicUsize::new(0));
+            let wait = || {
+                let (list, reached, looks) = (list.clone(), reached.clone(), looks.clone());
+                // The second look of each is when it stands on the list.
+                let ready = move || {
+                    looks.fetch_add(1, Ordering::Relaxed);
+                    (reached.load(Ordering::Acquire) == 1).then_some(())
+                };
+                let wait = move || list.wait(1, None, ready).expect("there is no deadline");
+                spawn("waiting".into(), wait).expect("it starts")
+            };
+            let threads: Vec<_> = (0..threads).map(|_| wait()).collect();
+            let enrolled = || looks.load(Ordering::Relaxed) >= 2 * threads.len();
+            yield_until(enrolled, Duration::from_secs(60));
+            assert!(enrolled(), "they look twice");
+            yield_until(|| false, Duration::from_millis(20));
+            Self { list, reached, threads }
+        }
+
+        fn wake_some(&self) -> Chain {
+            self.reached.store(1, Ordering::Release);
+            self.list.wake_some(|| 1)
+        }
+
+        fn have_all_gone_on(&self, wait: Duration) -> bool {
+            let gone_on = || self.threads.iter().all(JoinHandle::is_finished);
+            yield_until(gone_on, wait);
+            gone_on()
+        }
     }
 
     #[test]
     fn who_is_woken_wakes_the_next() {
-        assert!((0..10).any(|_| all_go_on_while_the_chain_is_held()));
+        let waiting = Waiting::begin(8 * cores());
+        let chain = waiting.wake_some();
+        assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
+        drop(chain);
+    }
+
+    /// Q4 WAKE: a woken thread took the next one's place, and does not come to
+    /// wake it.
+    #[test]
+    fn nobody_hangs_on_a_woken_thread_that_is_stopped() {
+        let waiting = Waiting::begin(3);
+        waiting.reached.store(1, Ordering::Release);
+        let mut waiters = Vec::new();
+        waiting.list.take(|| 1, |waiter| waiters.push(waiter));
+        waiters.iter().for_each(|waiter| waiter.let_go());
+        let (next, woken) = (AtomicUsize::new(1), AtomicUsize::new(0));
+        drop(Chain(Some(Arc::new(Links { waiters, next, woken }))));
+        assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
+    }
+
+    /// Q4 WAKE: those who gave up stand first on the list, and wake nobody.
+    #[test]
+    fn nobody_hangs_on_those_who_gave_up() {
+        let list = Arc::new(WaitList::new());
+        let gave_up: Vec<_> = (0..2 * cores())
+            .map(|_| {
+                let list = list.clone();
+                let wait = move || list.wait(1, Some(now()), || None::<()>).is_none();
+                spawn("gives up".into(), wait).expect("it starts")
+            })
+            .collect();
+        assert!(gave_up.into_iter().all(|thread| thread.join().expect("no panic")));
+        let waiting = Waiting::begin_on(list, 8 * cores());
+        let chain = waiting.wake_some();
+        assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
+        drop(chain);
     }
 }

@@ -22,6 +22,11 @@ use crate::stats::{CommitSample, Observer};
 use crate::sync::Arc;
 use crate::trace;
 
+/// A commit that ends with no sync takes no more once it has these bytes: they are
+/// still in the core's cache as the system copies them (docs/performance.md, "`Os`:
+/// what was tried").
+pub(crate) const CACHED_COMMIT_BYTES_MAX: usize = 128 << 10;
+
 /// Limits of a commit, and what it ends with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitPolicy {
@@ -141,7 +146,8 @@ impl Writer {
         let first = self.receiver.head();
         let depth = self.mailbox.depth();
         let bytes = self.drain_and_encode();
-        let began = self.observer.now();
+        // Timed where one of its records is.
+        let began = (!self.stamps.is_empty()).then(|| self.observer.now());
         let head = self.receiver.head();
         let (from, next) = (self.sequence(first), self.sequence(head));
         match self.segments.append(self.encoder.bytes(), from, next) {
@@ -154,7 +160,7 @@ impl Writer {
             records: head - first,
             bytes,
             queue_depth: depth,
-            write_nanos: self.observer.now().saturating_sub(began),
+            write_nanos: began.map(|began| self.observer.now().saturating_sub(began)),
         });
         if self.policy.sync {
             self.sync()?;
@@ -172,7 +178,7 @@ impl Writer {
         let first = self.sequence(self.receiver.head());
         let durable = self.durable;
         let place = self.begin_commit(first);
-        let now = self.observer.now();
+        let mut now = None;
         let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
         let (mut records, mut bytes) = (0, 0);
         receiver.drain(|Received { ticket, tickets, bytes: payload_bytes, value: entry }| {
@@ -186,6 +192,7 @@ impl Writer {
             }
             entry.let_go();
             if entry.stamp() != 0 {
+                let now = *now.get_or_insert_with(|| observer.now());
                 observer.queue_waited(now.saturating_sub(entry.stamp()));
                 stamps.push(entry.stamp());
             }

@@ -35,6 +35,11 @@ pub(crate) trait Subject: Sync {
     /// Blocks until the record is safe, in the terms of the subject's mode.
     fn wait<'a>(&'a self, ticket: Self::Ticket<'a>);
 
+    /// Appends a record and blocks until it is safe.
+    fn append_wait(&self, key: u64, payload: Bytes) {
+        self.wait(self.append(key, payload));
+    }
+
     /// Blocks until all that was appended is written.
     fn settle(&self);
 }
@@ -49,6 +54,11 @@ impl Subject for ShardedWal {
     fn wait<'a>(&'a self, ticket: Completion<'a>) {
         let position = ticket.wait().expect("nothing goes wrong in a benchmark");
         std::hint::black_box(position);
+    }
+
+    fn append_wait(&self, key: u64, payload: Bytes) {
+        let position = ShardedWal::append_wait(self, key, payload);
+        std::hint::black_box(position.expect("nothing goes wrong in a benchmark"));
     }
 
     fn settle(&self) {
@@ -163,8 +173,12 @@ fn appender<S: Subject>(
             under_way.pop_front().into_iter().for_each(|ticket| subject.wait(ticket));
         }
         let (key, payload) = source.next_record();
-        let ticket = subject.append(key, payload);
         appended += 1;
+        if load.in_flight == 1 {
+            subject.append_wait(key, payload);
+            continue;
+        }
+        let ticket = subject.append(key, payload);
         if load.in_flight > 0 {
             under_way.push_back(ticket);
         }

@@ -24,18 +24,44 @@ impl SegmentSource for Prompt {
     }
 }
 
-#[test]
-fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
-    let disk = SimDisk::new();
+fn writer(disk: &SimDisk, window_bytes: u64) -> SegmentWriter {
     let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 1 };
     let header = SegmentHeader { identity, first_sequence: 0, predecessor: Predecessor::default() };
     let file = disk.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).unwrap();
-    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false };
+    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes };
     let source = Box::new(Prompt { disk: disk.clone(), asked: None });
-    let mut writer = SegmentWriter::new(policy, &header, file, 88, 0, source, Catalogue::default());
+    SegmentWriter::new(policy, &header, file, 88, 0, source, Catalogue::default())
+}
+
+#[test]
+fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk, 0);
     // A disk that stays full refuses this many in an hour of eager retries.
     let next = SEGMENT_SEQUENCES_MAX + 2;
     let wait = writer.due(next).expect("a u32 is about to pass");
     assert!(writer.roll(wait).unwrap());
     assert!(writer.due(next).is_none());
+}
+
+#[test]
+fn a_commit_grows_its_file_by_a_window_where_there_is_room_for_one_and_else_by_itself() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk, 16 << 10);
+    let file = || disk.read_file(segment_path(Path::new("/"), 1)).unwrap();
+    let mut commit = |length: usize, of: u8, first: u64| {
+        let mut bytes = vec![of; length];
+        writer.append(&mut bytes, first, first + 1).expect("there is room for it");
+        assert_eq!(bytes, vec![of; length], "it is given back as it was");
+    };
+    commit(100, 1, 0);
+    assert_eq!(file(), [vec![0; 88], vec![1; 100], vec![0; (16 << 10) - 188]].concat());
+    commit(100, 2, 1);
+    assert_eq!(file().len(), 16 << 10, "the zeros are written over");
+    disk.set_capacity(Some(24 << 10));
+    commit(16 << 10, 3, 2);
+    commit(100, 4, 3);
+    let written = [vec![0; 88], vec![1; 100], vec![2; 100], vec![3; 16 << 10], vec![4; 100]];
+    assert!(file().starts_with(&written.concat()));
+    assert!(file().len() <= 24 << 10, "there was no room for a window");
 }

@@ -88,7 +88,7 @@ mod on {
             self.commits.increment(1);
             self.queue_depth.set(sample.queue_depth as f64);
             self.commit_records.record(sample.records as f64);
-            self.write.record(seconds(sample.write_nanos));
+            sample.write_nanos.iter().for_each(|nanos| self.write.record(seconds(*nanos)));
         }
 
         pub(in crate::stats) fn synced(&self, nanos: u64) {
@@ -236,7 +236,7 @@ mod tests {
                     records,
                     bytes: 100 * records,
                     queue_depth: records,
-                    write_nanos: 250_000_000,
+                    write_nanos: Some(250_000_000),
                 });
             }
             busy.synced(2_000_000_000);

@@ -6,7 +6,8 @@
 
 /// Whom a shard's writer thread reports to.
 ///
-/// Called a few times a commit and at most twice a *sampled* record; which
+/// Called a few times a commit and at most twice a *sampled* record, and asked for
+/// the time where a commit holds one; which
 /// records are sampled is decided where they are appended. All but
 /// [`Observer::now`] are called by the shard's writer thread alone.
 pub(crate) trait Observer: Send + Sync {
@@ -46,8 +47,8 @@ pub(crate) struct CommitSample {
     pub(crate) bytes: u64,
     /// Records that the writer found in the queue when it came to drain it.
     pub(crate) queue_depth: u64,
-    /// How long the write took.
-    pub(crate) write_nanos: u64,
+    /// How long the write took, if it was timed.
+    pub(crate) write_nanos: Option<u64>,
 }
 
 /// Nobody listens, and time stands still.

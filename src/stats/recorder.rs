@@ -140,7 +140,7 @@ impl Observer for Recorder {
         counted.commits.add(1);
         counted.queue_depth_max.raise(sample.queue_depth);
         counted.records_per_commit.record(sample.records);
-        counted.write.record(sample.write_nanos);
+        sample.write_nanos.iter().for_each(|nanos| counted.write.record(*nanos));
         self.facade.committed(sample);
     }
 
@@ -265,7 +265,12 @@ mod tests {
     use crate::stats::{DiskSpace, WalStats};
 
     fn commit(records: u64, write_nanos: u64) -> CommitSample {
-        CommitSample { records, bytes: 100 * records, queue_depth: 2 * records, write_nanos }
+        CommitSample {
+            records,
+            bytes: 100 * records,
+            queue_depth: 2 * records,
+            write_nanos: Some(write_nanos),
+        }
     }
 
     #[test]

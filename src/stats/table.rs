@@ -135,7 +135,7 @@ mod tests {
             records: 12_000,
             bytes: 3 << 20,
             queue_depth: 900,
-            write_nanos: 480_000,
+            write_nanos: Some(480_000),
         });
         recorders[0].acknowledged(1_500_000);
         recorders[0].blocked(2_000_000);

@@ -483,6 +483,8 @@ fn a_truncation_makes_room_where_the_limit_does_not_show() {
         disk.set_capacity(Some(used(&disk)));
         ledger.append(&log, 1, 6000).expect_err("the quota is used up");
         truncate(&log, &mut ledger);
+        // At once, not when the housekeeping thread comes to it.
+        assert_eq!(files(&disk, "spare").len(), 0, "the truncation has kept files");
         let taken = (0..1000).any(|_| {
             std::thread::yield_now();
             ledger.append(&log, 1, 3000).is_ok()

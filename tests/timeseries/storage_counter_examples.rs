@@ -76,10 +76,11 @@ fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
 
 /// The bytes of a definition were reckoned as those of its labels alone: a batch
 /// of new series with many labels passed the log's limit, and stopped its shard.
+/// They are so long that they share nothing with those before them.
 fn many_wide_series_stop_no_shard<L: SeriesLog>() {
     let disk = SimDisk::new();
     let storage = open_on::<L>(&disk);
-    let label = |name: usize, host: u64| (format!("l{name}"), format!("{name}-{host:056x}"));
+    let label = |name: usize, host: u64| (format!("l{name}"), format!("{name}-{host:060x}"));
     let wide = |host: u64| TimeSeries {
         labels: Labels::new((0..64).map(|name| label(name, host))).expect("they are valid"),
         samples: vec![Sample::new(1, 1.0)],

@@ -121,10 +121,10 @@ pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duratio
         (began, threads.into_iter().map(join).collect::<Vec<_>>())
     });
     let (began, cpu) = began;
-    let (answered, others) = (began.elapsed(), cpu.others());
-    peer.close();
-    let elapsed = if load.manner == Manner::Forgetting { began.elapsed() } else { answered };
     let counts: Vec<_> = appended.iter().map(|thread| thread.records).collect();
+    peer.written(counts.iter().sum());
+    let (elapsed, others) = (began.elapsed(), cpu.others());
+    peer.close();
     verify(kind, shards, dir, &counts);
     Outcome {
         per_second: counts.iter().sum::<u64>() as f64 / elapsed.as_secs_f64(),

@@ -113,6 +113,10 @@ pub trait Peer: Send + Sync {
         offer_batches(&|records| self.append_batch(thread, records), arrivals)
     }
 
+    /// Blocks until all of so many records are written, where an append may
+    /// return before.
+    fn written(&self, _records: u64) {}
+
     /// Writes what is still to be written, and ends.
     fn close(self: Box<Self>);
 }

@@ -67,12 +67,16 @@ impl Load {
             let begun = tally.appends + pending.len() as u64;
             // Each thread appends at least once, however late it has come.
             let is_over = begun > 0 && (now >= end || begun >= self.appends_max);
+            if !is_over && self.inflight == 1 {
+                self.append_wait(log, payload, &mut keys)?;
+                tally.count(now.elapsed())?;
+                continue;
+            }
             if !is_over {
                 let append = if self.batch == 1 {
                     Pending::One(log.append(keys.next(), payload.clone()))
                 } else {
-                    let records = (0..self.batch).map(|_| (keys.next(), payload.clone()));
-                    Pending::Batch(log.append_batch(records))
+                    Pending::Batch(log.append_batch(self.records(payload, &mut keys)))
                 };
                 pending.push_back((now, append));
             }
@@ -82,6 +86,29 @@ impl Load {
                 tally.count(began.elapsed())?;
             }
         }
+    }
+
+    /// A caller that keeps nothing in flight lends its hand.
+    fn append_wait(
+        &self,
+        log: &ShardedWal,
+        payload: &Bytes,
+        keys: &mut Keys,
+    ) -> Result<(), Failed> {
+        if self.batch == 1 {
+            log.append_wait(keys.next(), payload.clone())?;
+        } else {
+            log.append_batch_wait(self.records(payload, keys))?;
+        }
+        Ok(())
+    }
+
+    fn records<'a>(
+        &self,
+        payload: &'a Bytes,
+        keys: &'a mut Keys,
+    ) -> impl Iterator<Item = (u64, Bytes)> + use<'a> {
+        (0..self.batch).map(|_| (keys.next(), payload.clone()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shardwal::{Completion, Config, ReplayOptions, ShardedWal};
 
@@ -147,6 +147,12 @@ impl Peer for ShardedWal {
             }
             offered
         })
+    }
+
+    fn written(&self, records: u64) {
+        while self.stats().total.records < records {
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 
     fn close(self: Box<Self>) {
