@@ -17,6 +17,11 @@ use rustix::time::{ClockId, clock_gettime};
 use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 use shardwal::{Config, ShardedWal};
 
+#[path = "../tests/support/passed_on.rs"]
+mod passed_on;
+
+use passed_on::passed_on;
+
 /// The real disk, without what is to be measured.
 #[derive(Clone, Copy, Debug)]
 struct Without {
@@ -32,26 +37,9 @@ impl Disk for Without {
         let file = RealDisk.open(path, mode)?;
         Ok(if self.direct { Box::new(CachedFile(file)) } else { file })
     }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
+    passed_on!(self => RealDisk);
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        RealDisk.unlink(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.lock(path)
     }
     fn copy_on_write(&self, path: &Path) -> bool {
         self.zeros || RealDisk.copy_on_write(path)

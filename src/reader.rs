@@ -2,14 +2,14 @@
 //! takes no lock, so it works beside a live writer and on a read-only mount.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, OpenMode, RealDisk};
-use crate::error::{OpenError, ReplayError};
+use crate::error::{Damage, OpenError, ReplayError};
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::frame_reader::{FrameReader, is_consistent};
 use crate::parallel::{in_parallel, threads_each};
-use crate::recovery::{RecoveryReport, Survey};
+use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
 use crate::segment::SegmentIdentity;
 use crate::sync::Arc;
@@ -108,7 +108,9 @@ const LOOKS: usize = 16;
 /// frames come behind the end that was read, a segment is rolled, truncated or
 /// superseded. Each look begins after the one before has ended, and what that
 /// one could not read at a place has been written, or marked as gone, by then:
-/// so damage is what two looks in a row find at the same place.
+/// so damage is what two looks find at the same place. **That a listed file is
+/// gone says nothing**, whatever an earlier look found there: the next look has
+/// a list without it, and a purge mark that says why, or it is missing.
 fn look(
     disk: &dyn Disk,
     dir: &Path,
@@ -117,28 +119,46 @@ fn look(
 ) -> Result<Found, OpenError> {
     let mut last = None;
     for _ in 1..LOOKS {
-        let looked = read_shard(disk, dir, identity, threads);
-        let place = match &looked {
-            Ok(Found { survey: Survey { damage: Some(damage), .. }, .. }) => {
-                Some((damage.file.clone(), damage.offset))
+        let mut found = match read_shard(disk, dir, identity, threads) {
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                continue;
             }
-            Err(OpenError::Io { path, source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Some((path.clone(), 0))
-            }
-            Ok(_) | Err(_) => None,
+            looked => looked?,
         };
-        if place.is_none() || place == last {
-            return looked;
+        let Some(damage) = &found.survey.damage else { return Ok(found) };
+        let place = Some(Place::of(disk, damage)?);
+        if place == last {
+            return Ok(found);
         }
-        if let Ok(mut found) = looked
-            && went_on(disk, &found)?
-        {
+        if went_on(disk, &found)? {
             found.survey.forget_what_came_meanwhile();
             return Ok(found);
         }
         last = place;
     }
     read_shard(disk, dir, identity, threads)
+}
+
+/// Where a look found damage.
+#[derive(PartialEq, Eq)]
+enum Place {
+    /// At this byte of a file that has its name still. No name is a second
+    /// segment's, so what was read was that segment's.
+    Within(PathBuf, u64),
+    /// In a file that is not there, or that was taken for another segment while
+    /// it was read.
+    Gone(PathBuf),
+}
+
+impl Place {
+    fn of(disk: &dyn Disk, damage: &Damage) -> Result<Self, OpenError> {
+        let file = damage.file.clone();
+        match disk.open(&file, OpenMode::Read) {
+            Ok(_) => Ok(Self::Within(file, damage.offset)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Gone(file)),
+            Err(error) => Err(OpenError::io("opening", &file)(error)),
+        }
+    }
 }
 
 /// Whether the frame that belongs where reading stopped stands there now. It

@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
+#[path = "../../tests/support/passed_on.rs"]
+mod passed_on;
+
+use passed_on::passed_on;
+
 /// See the module's words.
 #[derive(Debug, Default)]
 pub(crate) struct NullDisk {
@@ -30,32 +35,10 @@ impl Disk for NullDisk {
         Ok(Box::new(NullFile { len: 0, sync_latency: self.sync_latency }))
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
+    passed_on!(self => RealDisk);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        RealDisk.unlink(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        RealDisk.lock(path)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {

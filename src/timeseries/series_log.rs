@@ -34,6 +34,14 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// Appends to the shard of the key, blocking while there is no room.
     fn append(&self, key: u64, batch: Bytes) -> Completion<'_>;
 
+    /// Appends and waits, if need be by committing the batch itself.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    fn append_wait(&self, key: u64, batch: Bytes) -> Result<Position, AppendError> {
+        self.append(key, batch).wait()
+    }
+
     /// Appends, or gives the batch back at once.
     ///
     /// # Errors
@@ -101,6 +109,10 @@ impl SeriesLog for ShardedWal {
 
     fn append(&self, key: u64, batch: Bytes) -> Completion<'_> {
         self.append(key, batch)
+    }
+
+    fn append_wait(&self, key: u64, batch: Bytes) -> Result<Position, AppendError> {
+        self.append_wait(key, batch)
     }
 
     fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, Refused> {

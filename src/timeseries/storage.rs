@@ -223,7 +223,9 @@ impl<L: SeriesLog> Storage<L> {
         self.write_batch(std::slice::from_ref(series))
     }
 
-    /// Writes the samples of many series, and waits until they are applied.
+    /// Writes the samples of many series, and waits until they are applied. Of
+    /// several shards' parts the last is the one that the calling thread may
+    /// commit and apply itself, as [`ShardedWal::append_wait`] does.
     ///
     /// # Errors
     /// See [`WriteError`]. Other series of the batch may have been written.
@@ -234,7 +236,11 @@ impl<L: SeriesLog> Storage<L> {
             let handle = self.series_handle(&series.labels)?;
             samples.extend(series.samples.iter().map(|sample| (handle, *sample)));
         }
-        self.write_samples(&samples)?.wait()
+        let mut parts = self.parts(&samples)?;
+        let Some((key, last)) = parts.pop() else { return Ok(()) };
+        let others = self.queue_parts(parts);
+        let written = self.log.append_wait(key, last).map(drop).map_err(answer);
+        others.wait().and(written)
     }
 
     /// Queues samples, blocking while a queue is full. What lies in one shard
@@ -248,8 +254,12 @@ impl<L: SeriesLog> Storage<L> {
         samples: &[(SeriesHandle, Sample)],
     ) -> Result<Writing<'_>, WriteError> {
         self.check_room()?;
-        let parts = self.parts(samples)?.into_iter();
-        Ok(Writing { parts: parts.map(|(key, part)| self.log.append(key, part)).collect() })
+        Ok(self.queue_parts(self.parts(samples)?))
+    }
+
+    fn queue_parts(&self, parts: Vec<(u64, Bytes)>) -> Writing<'_> {
+        let parts = parts.into_iter();
+        Writing { parts: parts.map(|(key, part)| self.log.append(key, part)).collect() }
     }
 
     /// The same, but never blocks.

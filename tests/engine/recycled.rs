@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::support::ledger::Ledger;
+use crate::support::passed_on::passed_on;
 use crate::support::{DIR, Random, config, must_end, open, replayed, seed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::disk::{Disk, DiskFile, OpenMode};
@@ -450,32 +451,10 @@ impl Disk for Mute {
         self.0.open(path, mode)
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.0.list(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
-    }
+    passed_on!(self => self.0);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.rename(from, to)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.0.unlink(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.0.lock(path)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {

@@ -180,6 +180,47 @@ fn a_segment_that_is_not_there_twice_is_told() {
     assert_eq!(damage.file, Path::new(&gone));
 }
 
+/// A log whose second segment has its name, and holds nothing yet; and a reader
+/// that finds its header blank, and records in it by the time it searches it.
+fn a_header_that_comes_while_it_is_missed() -> (Arc<ShardedWal>, Watched) {
+    // With the last of these the first is half full, and asks for the second.
+    let (disk, log) = live(9);
+    let second = segment_path(1, 0, 2);
+    while disk.read_file(&second).is_none() {
+        std::thread::yield_now();
+    }
+    let (writer, files, third) = (log.clone(), disk.clone(), segment_path(1, 0, 3));
+    let fill_it = move || {
+        for key in 9.. {
+            append(&writer, key..key + 1);
+            if files.read_file(&third).is_some_and(|bytes| bytes.first().is_some_and(|b| *b != 0)) {
+                break;
+            }
+        }
+    };
+    (log, Watched::new(&disk).before("open", &second, 2, fill_it))
+}
+
+/// The second look lists the segment, and it goes before it is opened: the
+/// truncation comes at the third, which the first look did not know of.
+#[test]
+fn a_segment_whose_header_came_late_and_that_then_goes_is_no_failure() {
+    let (log, watched) = a_header_that_comes_while_it_is_missed();
+    let watched = watched.before("open", &segment_path(1, 0, 3), 1, move || truncate(&log));
+    let (_, report) = watched.read().unwrap();
+    assert_intact(&report);
+}
+
+/// The second look does not list it, and read the purge mark too early to know
+/// why.
+#[test]
+fn a_segment_whose_header_came_late_and_that_is_then_unlisted_is_no_damage() {
+    let (log, watched) = a_header_that_comes_while_it_is_missed();
+    let watched = watched.before("list", SHARD, 2, move || truncate(&log));
+    let (_, report) = watched.read().unwrap();
+    assert_intact(&report);
+}
+
 /// The header is read first, then the frames; the third time it is looked
 /// behind the last of them.
 #[test]

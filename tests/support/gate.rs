@@ -5,7 +5,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
 
+use super::passed_on::passed_on;
 use shardwal::disk::sim::SimDisk;
 use shardwal::disk::{Disk, DiskFile, OpenMode};
 
@@ -21,6 +23,7 @@ pub(crate) struct Gate {
 struct State {
     shut: bool,
     waiting: usize,
+    came_last: Option<ThreadId>,
     /// What the syncs that wait now, and later ones, fail with.
     errno: Option<i32>,
 }
@@ -59,6 +62,11 @@ impl Gate {
         }
     }
 
+    /// Who came to it last, of all that ever did.
+    pub(crate) fn came_last(&self) -> Option<ThreadId> {
+        self.state().came_last
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.0.lock().expect("nobody panics at the gate")
     }
@@ -66,6 +74,7 @@ impl Gate {
     fn pass(&self) -> io::Result<()> {
         let mut state = self.state();
         state.waiting += 1;
+        state.came_last = Some(thread::current().id());
         self.shared.1.notify_all();
         while state.shut {
             state = self.shared.1.wait(state).expect("nobody panics at the gate");
@@ -89,29 +98,12 @@ impl Disk for GatedDisk {
         let gate = is_segment.then(|| self.gate.clone());
         Ok(Box::new(GatedFile { file, gate }))
     }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
-    }
+    passed_on!(self => self.disk);
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         if self.gate.renames_to.is_some_and(|name| to.ends_with(name)) {
             self.gate.pass()?;
         }
         self.disk.rename(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.lock(path)
     }
     fn copy_on_write(&self, path: &Path) -> bool {
         self.disk.copy_on_write(path)

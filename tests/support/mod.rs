@@ -6,6 +6,7 @@
 
 pub(crate) mod gate;
 pub(crate) mod ledger;
+pub(crate) mod passed_on;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -13,4 +13,5 @@ mod format;
 mod hostile;
 mod storage;
 mod storage_counter_examples;
+mod storage_lending;
 mod storage_recorded;

@@ -10,6 +10,7 @@
 //! its rounds, which run in turn. `--from`, as often as one likes, draws earlier
 //! runs and measures nothing.
 
+mod arguments;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod closed_loop;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
@@ -18,10 +19,11 @@ mod machine_words;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod picture;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arguments::Arguments;
 use figures::{Row, Spread};
 use picture::{Area, write};
 use plotters::prelude::*;
@@ -63,58 +65,8 @@ const SETTINGS: [Setting; 4] = [
     },
 ];
 
-struct Arguments {
-    only: String,
-    rounds: usize,
-    run: Duration,
-    dir: PathBuf,
-    csv: Option<PathBuf>,
-    svg: Option<String>,
-    from: Vec<PathBuf>,
-}
-
-impl Arguments {
-    fn parse() -> Self {
-        let mut parsed = Self {
-            only: String::new(),
-            rounds: 3,
-            run: Duration::from_millis(250),
-            dir: "target".into(),
-            csv: None,
-            svg: None,
-            from: Vec::new(),
-        };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(option) = arguments.next() {
-            let value = arguments.next().expect("each option takes a value");
-            let number = || value.parse().expect("it is a number");
-            match option.as_str() {
-                "--only" => parsed.only = value,
-                "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
-                "--seconds" => parsed.run = Duration::from_secs_f64(number()),
-                "--dir" => parsed.dir = value.into(),
-                "--csv" => parsed.csv = Some(value.into()),
-                "--svg" => parsed.svg = Some(value),
-                "--from" => parsed.from.push(value.into()),
-                other => panic!("no such option: {other}"),
-            }
-        }
-        parsed
-    }
-}
-
 fn main() {
-    let arguments = Arguments::parse();
-    let (head, rows) = match &arguments.from[..] {
-        [] => measure(&arguments),
-        earlier => figures::merged(earlier),
-    };
-    if let Some(csv) = &arguments.csv {
-        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
-    }
-    if let Some(svg) = &arguments.svg {
-        draw(svg, &head, &rows);
-    }
+    Arguments::parse().answer(measure, draw);
 }
 
 /// A setting's cell.

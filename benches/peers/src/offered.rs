@@ -14,6 +14,7 @@
 //! offered, and answered, and P99 there says how long that was. The runs of the
 //! first round are verified by replay.
 
+mod arguments;
 mod curves;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod figures;
@@ -28,10 +29,11 @@ mod peers;
 mod picture;
 
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use arguments::Arguments;
 use figures::Row;
 use peer::{Arrivals, Due, Durability, Kind, Offered, Record};
 
@@ -72,57 +74,8 @@ const OS: &[Contender] = &[
     (&peers::mutexes::FOUR, 4, true),
 ];
 
-struct Arguments {
-    only: String,
-    rounds: usize,
-    seconds: f64,
-    dir: PathBuf,
-    csv: Option<PathBuf>,
-    svg: Option<String>,
-    from: Vec<PathBuf>,
-}
-
-impl Arguments {
-    fn parse() -> Self {
-        let mut parsed = Self {
-            only: String::new(),
-            rounds: 3,
-            seconds: 0.25,
-            dir: "target".into(),
-            csv: None,
-            svg: None,
-            from: Vec::new(),
-        };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            let value = arguments.next().expect("each option takes a value");
-            match argument.as_str() {
-                "--only" => parsed.only = value,
-                "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
-                "--seconds" => parsed.seconds = value.parse().expect("seconds are a number"),
-                "--dir" => parsed.dir = value.into(),
-                "--csv" => parsed.csv = Some(value.into()),
-                "--svg" => parsed.svg = Some(value),
-                "--from" => parsed.from.push(value.into()),
-                other => panic!("no such option: {other}"),
-            }
-        }
-        parsed
-    }
-}
-
 fn main() {
-    let arguments = Arguments::parse();
-    let (head, rows) = match &arguments.from[..] {
-        [] => measure_all(&arguments),
-        earlier => figures::merged(earlier),
-    };
-    if let Some(csv) = &arguments.csv {
-        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
-    }
-    if let Some(svg) = &arguments.svg {
-        curves::draw(svg, &head, &rows);
-    }
+    Arguments::parse().answer(measure_all, curves::draw);
 }
 
 fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
@@ -135,7 +88,7 @@ fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
         if !name.contains(&arguments.only) {
             continue;
         }
-        let seconds = arguments.seconds;
+        let seconds = arguments.run.as_secs_f64();
         let series = |&(kind, shards, batches): &Contender| Series {
             kind,
             shards,

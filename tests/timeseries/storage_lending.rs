@@ -1,0 +1,34 @@
+//! Whoever writes to a storage and waits commits himself where the shard is
+//! idle, as with `append_wait`, and in a batch for several shards the last part.
+
+use std::thread;
+
+use crate::support::gate::Gate;
+use shardwal::Config;
+use shardwal::disk::sim::SimDisk;
+use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
+
+fn series(host: u64, time: i64) -> TimeSeries {
+    let labels = Labels::new([("__name__", "up"), ("host", &host.to_string())]);
+    TimeSeries { labels: labels.unwrap(), samples: vec![Sample::new(time, 1.0)] }
+}
+
+#[test]
+fn a_caller_that_waits_for_its_write_syncs_it_where_the_shard_is_idle() {
+    for shards in [1, 3] {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let config = Config::new("/db").disk(gate.before(&disk)).shards(shards);
+        let storage = Storage::open(StorageOptions::new(config)).unwrap();
+        let me = Some(thread::current().id());
+        let mut times = 0..1000;
+        // A shard's thread may be slow to go to sleep: then it is the one.
+        assert!(times.any(|time| {
+            storage.write(&series(0, time)).unwrap();
+            gate.came_last() == me
+        }));
+        let hosts = |time| (0..20).map(|host| series(host, time)).collect::<Vec<_>>();
+        let all = times.next().unwrap();
+        storage.write_batch(&hosts(all)).unwrap();
+        assert_eq!(storage.samples(), all as u64 + 20, "each part is applied, whoever did it");
+    }
+}
