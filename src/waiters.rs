@@ -175,11 +175,37 @@ pub(crate) struct Chain(Option<Arc<Links>>);
 
 #[derive(Debug)]
 struct Links {
-    waiters: Vec<Arc<Waiter>>,
+    links: Vec<Link>,
     /// C3 ANSWER: the next to be woken. Whoever raises it wakes the one.
     next: AtomicUsize,
-    /// How many were: raised by whoever has.
-    woken: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Link {
+    waiter: Arc<Waiter>,
+    /// Set by whoever has woken it, read as the chain is dropped.
+    woken: AtomicBool,
+}
+
+impl Link {
+    fn new(waiter: Arc<Waiter>) -> Self {
+        waiter.let_go();
+        Self { waiter, woken: AtomicBool::new(false) }
+    }
+
+    /// Whether it slept.
+    fn wake(&self, chain: Weak<Links>) -> bool {
+        let Sleeper::Thread(sleep) = &self.waiter.sleeper else { return false };
+        let slept = sleep.rouse(chain);
+        // ORDERING: Release pairs with the Acquire in `is_woken`.
+        self.woken.store(true, Ordering::Release);
+        slept
+    }
+
+    fn is_woken(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `wake`.
+        self.woken.load(Ordering::Acquire)
+    }
 }
 
 impl Chain {
@@ -191,9 +217,8 @@ impl Chain {
             waiters.into_iter().for_each(Waiter::wake);
             return Self(None);
         }
-        waiters.iter().for_each(|waiter| waiter.let_go());
-        let (next, woken) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let links = Arc::new(Links { waiters, next, woken });
+        let links = waiters.into_iter().map(Link::new).collect();
+        let links = Arc::new(Links { links, next: AtomicUsize::new(0) });
         for _ in 0..cores() {
             links.wake_next();
         }
@@ -208,18 +233,11 @@ impl Links {
             // ORDERING: Relaxed; it gives each place to one thread, and what
             // stands there came with the reference.
             let place = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(waiter) = self.waiters.get(place) else { return false };
-            let slept = Self::rouse(waiter, Arc::downgrade(self));
-            // ORDERING: Release pairs with the Acquire as the chain is dropped.
-            self.woken.fetch_add(1, Ordering::Release);
-            if slept {
+            let Some(link) = self.links.get(place) else { return false };
+            if link.wake(Arc::downgrade(self)) {
                 return true;
             }
         }
-    }
-
-    fn rouse(waiter: &Waiter, chain: Weak<Self>) -> bool {
-        matches!(&waiter.sleeper, Sleeper::Thread(sleep) if sleep.rouse(chain))
     }
 }
 
@@ -227,13 +245,10 @@ impl Drop for Chain {
     fn drop(&mut self) {
         let Some(links) = &self.0 else { return };
         while links.wake_next() {}
-        // ORDERING: Acquire pairs with the Release in `wake_next`.
-        if links.woken.load(Ordering::Acquire) < links.waiters.len() {
-            // Somebody has raised `next` and was stopped: it does no harm to be
-            // woken twice.
-            for waiter in &links.waiters {
-                Links::rouse(waiter, Weak::new());
-            }
+        // Whoever has raised `next` may have been stopped: it does no harm to
+        // be woken twice.
+        for link in links.links.iter().filter(|link| !link.is_woken()) {
+            link.wake(Weak::new());
         }
     }
 }
@@ -561,9 +576,8 @@ mod tests {
         waiting.reached.store(1, Ordering::Release);
         let mut waiters = Vec::new();
         waiting.list.take(|| 1, |waiter| waiters.push(waiter));
-        waiters.iter().for_each(|waiter| waiter.let_go());
-        let (next, woken) = (AtomicUsize::new(1), AtomicUsize::new(0));
-        drop(Chain(Some(Arc::new(Links { waiters, next, woken }))));
+        let links = waiters.into_iter().map(Link::new).collect();
+        drop(Chain(Some(Arc::new(Links { links, next: AtomicUsize::new(1) }))));
         assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
     }
 
