@@ -27,8 +27,9 @@ const ASKS: u32 = if cfg!(loom) { 1 } else { 60 };
 const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
 
 /// How often a commit that ends with a sync gives its core away before it
-/// begins, where fewer have come than the last one answered: most of those are
-/// on their way. One who is alone has none to wait for.
+/// begins, where fewer have come than the last one answered, and several waited
+/// for that: most of those are on their way. One who is alone has none to wait
+/// for, and who does not wait comes when he likes.
 const GATHERING_TURNS: u32 = 3;
 
 /// See the module's words.
@@ -58,9 +59,10 @@ impl Lane {
     /// shard fails.
     pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
         let mut turn = self.turn.bring(Box::new(writer));
+        let mut answered = Chain::default();
         loop {
             let mut again = true;
-            let mut answered = self.work(turn, |_| self.sync || std::mem::take(&mut again));
+            answered = self.work(turn, answered, |_| self.sync || std::mem::take(&mut again));
             let next = self.mailbox.wait_for_work(|work| {
                 // Looked at first: under a caller's hand the shard may end with
                 // something in the queue, or nothing.
@@ -71,7 +73,7 @@ impl Lane {
                     Some(Attempt::Taken(turn)) => Some(Some(turn)),
                     _ => {
                         // Who is about to sleep leaves nobody to be woken.
-                        answered = Chain::default();
+                        answered.wake_rest();
                         None
                     }
                 }
@@ -94,7 +96,7 @@ impl Lane {
         let asks = if self.sync || patience == Patience::None { 0 } else { ASKS };
         let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) else { return };
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
-        let answered = self.work(turn, |work| match work {
+        let answered = self.work(turn, Chain::default(), |work| match work {
             Work::Mark | Work::Sync => true,
             Work::Values if !is_answered() => true,
             Work::Values if more == 0 || self.turn.is_asked_for() => false,
@@ -114,13 +116,15 @@ impl Lane {
     fn work(
         &self,
         mut turn: Taken<'_, Box<Writer>>,
+        mut answered: Chain,
         mut goes_on: impl FnMut(Work) -> bool,
     ) -> Chain {
         let work = AssertUnwindSafe(move || {
-            let mut answered = Chain::default();
             while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
                 match work {
-                    Work::Values if self.sync => self.gather(turn.last_commit_records()),
+                    Work::Values if self.sync && answered.many() > 1 => {
+                        self.gather(turn.last_commit_records());
+                    }
                     // Who was answered by a write does not wait for a sync.
                     Work::Sync if !self.sync => self.progress.wake_answered(),
                     _ => {}

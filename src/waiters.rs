@@ -171,7 +171,11 @@ impl Waiter {
 /// slow to run.
 #[must_use = "as it is dropped it wakes everybody on it"]
 #[derive(Debug, Default)]
-pub(crate) struct Chain(Option<Arc<Links>>);
+pub(crate) struct Chain {
+    /// How many were let go, as a chain or at once.
+    many: u64,
+    links: Option<Arc<Links>>,
+}
 
 #[derive(Debug)]
 struct Links {
@@ -212,17 +216,34 @@ impl Chain {
     /// Wakes as many as can run at once; all, where a task is among them: its
     /// waker may wait for an older thread.
     fn begin(waiters: Vec<Arc<Waiter>>) -> Self {
+        let many = waiters.len() as u64;
         let is_thread = |waiter: &Arc<Waiter>| matches!(waiter.sleeper, Sleeper::Thread(_));
         if waiters.len() <= cores() || !waiters.iter().all(is_thread) {
             waiters.into_iter().for_each(Waiter::wake);
-            return Self(None);
+            return Self { many, links: None };
         }
         let links = waiters.into_iter().map(Link::new).collect();
         let links = Arc::new(Links { links, next: AtomicUsize::new(0) });
         for _ in 0..cores() {
             links.wake_next();
         }
-        Self(Some(links))
+        Self { many, links: Some(links) }
+    }
+
+    /// How many were let go.
+    pub(crate) fn many(&self) -> u64 {
+        self.many
+    }
+
+    /// Wakes all who are left.
+    pub(crate) fn wake_rest(&mut self) {
+        let Some(links) = self.links.take() else { return };
+        while links.wake_next() {}
+        // Whoever has raised `next` may have been stopped: it does no harm to
+        // be woken twice.
+        for link in links.links.iter().filter(|link| !link.is_woken()) {
+            link.wake(Weak::new());
+        }
     }
 }
 
@@ -243,13 +264,7 @@ impl Links {
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        let Some(links) = &self.0 else { return };
-        while links.wake_next() {}
-        // Whoever has raised `next` may have been stopped: it does no harm to
-        // be woken twice.
-        for link in links.links.iter().filter(|link| !link.is_woken()) {
-            link.wake(Weak::new());
-        }
+        self.wake_rest();
     }
 }
 
@@ -577,7 +592,8 @@ mod tests {
         let mut waiters = Vec::new();
         waiting.list.take(|| 1, |waiter| waiters.push(waiter));
         let links = waiters.into_iter().map(Link::new).collect();
-        drop(Chain(Some(Arc::new(Links { links, next: AtomicUsize::new(1) }))));
+        let links = Some(Arc::new(Links { links, next: AtomicUsize::new(1) }));
+        drop(Chain { many: 3, links });
         assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
     }
 
