@@ -77,7 +77,7 @@ fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing(
     writer.go_on_in(prepared).expect("nothing must be synced for it");
     let mut encoder = Encoder::default();
     let mut expected = Vec::new();
-    for (first, length) in (0..).zip([1000, 300, 9000, 70]) {
+    for (first, length) in (0..).zip([1000_usize, 300, 9000, 70]) {
         let place = writer.begin(&mut encoder, first);
         assert_eq!(place.offset, (expected.len() - writer.begun().len()) as u64);
         encoder.record(first, 7, &vec![1 + length.to_le_bytes()[0]; length]);
