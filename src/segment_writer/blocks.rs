@@ -77,17 +77,17 @@ mod tests {
             {
                 commit.clear(block);
                 commit.end().extend_from_slice(blocks.begun());
-                let start = (expected.len() - blocks.begun().len()) as u64;
+                let start = expected.len() - blocks.begun().len();
                 let new = vec![number.to_le_bytes()[0] + 1; *length];
                 commit.end().extend_from_slice(&new);
                 let before = commit.to_vec();
-                blocks.write(file.as_mut(), &mut commit, 24, start).expect("it is aligned");
+                blocks.write(file.as_mut(), &mut commit, 24, start as u64).expect("it is aligned");
                 assert_eq!(*commit, *before, "it is given back as it was");
                 expected.extend_from_slice(&new);
                 let found = disk.read_file(path).unwrap();
                 assert_eq!(found[..expected.len()], expected);
                 assert!(found[expected.len()..].iter().all(|byte| *byte == 0));
-                assert!(start as usize + blocks.whole(before.len() + 24) <= found.len());
+                assert!(start + blocks.whole(before.len() + 24) <= found.len());
             }
         }
     }
