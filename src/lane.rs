@@ -189,3 +189,6 @@ pub(crate) enum Patience {
     /// It does not: there is something else to do.
     None,
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
