@@ -193,8 +193,11 @@ fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
 fn a_caller_who_has_lent_a_hand_waits_as_he_closes_the_log() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let log = open(config(&disk).disk(gate.before(&disk)));
-    while gate.came_last() != Some(thread::current().id()) {
+    loop {
         log.append_wait(1, "lent").unwrap();
+        if gate.came_last() == Some(thread::current().id()) {
+            break;
+        }
     }
     log.close().unwrap();
     // Nobody has it open any more.
