@@ -277,6 +277,9 @@ mod tests {
         // Where the woken wake the others, the writer is gone by then.
         let chains = Costs { chains: 2.0, ..costs };
         near(predict(&MACHINE, &chains, &LOAD).micros, 400.0 * (1.0 - 1.0 / 64.0));
+        // Waking costs nothing, but it gives its core away for as long as 64 take.
+        let costs = Costs { waiting: 0.01, wake: 0.0, hop: 64.0 * 0.01, ..costs };
+        near(predict(&MACHINE, &costs, &LOAD).micros, 200.0);
     }
 
     #[test]
@@ -293,11 +296,16 @@ mod tests {
 
     #[test]
     fn who_is_not_woken_in_time_is_woken_by_the_writer() {
-        let machine = Machine { cores: 1e6, sync: 1e-3, ..MACHINE };
+        let machine = Machine { cores: 1e6, ..MACHINE };
         let costs = Costs { wake: 10.0, hop: 1e6, ..FREE };
-        let bound = predict(&machine, &costs, &LOAD);
+        let late = predict(&machine, &costs, &LOAD);
+        // The first two of a chain in time, the others after the next commit.
+        let commit = 200.0 + 10.0 * late.held;
+        near(late.micros, commit * (2.0 - 2.0 / late.held) + (200.0 + 2.0 * 10.0) / 2.0);
+        let fast = Machine { sync: 1e-3, ..machine };
+        let bound = predict(&fast, &Costs { commit: 640.0, ..costs }, &LOAD);
         assert_eq!(bound.bound, Bound::Writers);
-        near(bound.per_second, 1e6 / 10.0);
+        near(bound.per_second, 1e6 / (10.0 + 640.0 / bound.held));
     }
 
     #[test]
