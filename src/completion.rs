@@ -13,8 +13,8 @@ use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
 use crate::lane::Patience;
 use crate::progress::Answer;
 use crate::shard::WalShard;
-use crate::sync::{Arc, now};
-use crate::waiters::Waiter;
+use crate::sync::now;
+use crate::waiter::Enrolled;
 
 /// The outcome of one append: wait for it, await it, or drop it.
 ///
@@ -28,7 +28,7 @@ use crate::waiters::Waiter;
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {
     state: State<'log>,
-    enrolled: Option<Arc<Waiter>>,
+    enrolled: Option<Enrolled>,
 }
 
 #[derive(Debug)]
@@ -204,7 +204,7 @@ pub struct Barrier<'log> {
     shards: Vec<(&'log WalShard, u64)>,
     /// Shards before this one have passed.
     passed: usize,
-    enrolled: Option<Arc<Waiter>>,
+    enrolled: Option<Enrolled>,
 }
 
 impl<'log> Barrier<'log> {

@@ -41,6 +41,7 @@ mod directory;
 pub mod disk;
 mod entry;
 mod error;
+mod foreign;
 mod found;
 mod frame;
 mod frame_reader;
@@ -75,7 +76,9 @@ pub mod timeseries;
 mod token;
 mod trace;
 mod truncate;
+mod waiter;
 mod waiters;
+mod wake_chain;
 mod writer;
 
 pub use checkpoint::Checkpoint;
