@@ -34,6 +34,7 @@
 //! README.md tells when to use it, ARCHITECTURE.md how it works, FORMAT.md
 //! what stands on the disk.
 
+mod aligned_bytes;
 mod checkpoint;
 mod completion;
 mod config;
@@ -66,6 +67,7 @@ mod router;
 mod segment;
 mod segment_writer;
 mod shard;
+mod slots;
 mod space;
 mod spares;
 mod state_machine;

@@ -24,10 +24,13 @@ const ENDED: u64 = 2;
 const ASKING: u64 = 4;
 
 /// See the module's words.
-pub(crate) struct Token<T> {
+pub(crate) struct Token<T>(CachePadded<Turn<T>>);
+
+/// Both change with each turn, on one cache line.
+struct Turn<T> {
     /// Q5 TURN: `TAKEN`, `ENDED` and the number of those who ask. Who sets
     /// `TAKEN` has the value (Acquire) until he clears it (Release).
-    word: CachePadded<AtomicU64>,
+    word: AtomicU64,
     /// `None` before it was brought and once it has gone. Touched by who has
     /// set `TAKEN` alone.
     value: UnsafeCell<Option<T>>,
@@ -36,7 +39,7 @@ pub(crate) struct Token<T> {
 impl<T> fmt::Debug for Token<T> {
     /// Who has the value may be changing it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("word", &self.word).finish_non_exhaustive()
+        f.debug_struct("Token").field("word", &self.0.word).finish_non_exhaustive()
     }
 }
 
@@ -62,7 +65,8 @@ pub(crate) struct Taken<'a, T> {
 impl<T> Token<T> {
     /// A token whose value is still to be brought: until then it is busy.
     pub(crate) fn new() -> Self {
-        Self { word: CachePadded::new(AtomicU64::new(TAKEN)), value: UnsafeCell::new(None) }
+        let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
+        Self(CachePadded::new(Turn { word, value }))
     }
 
     /// Brings the value, once; the caller has the first turn with it.
@@ -77,8 +81,13 @@ impl<T> Token<T> {
         // ORDERING: SeqCst fence, pairs with the one in `put_back`: either this
         // thread finds the token free, or who has it finds what this thread did.
         fence(Ordering::SeqCst);
+        self.take_if_free()
+    }
+
+    /// The same for who has left nothing to anybody, and relies on nothing.
+    pub(crate) fn take_if_free(&self) -> Attempt<'_, T> {
         // ORDERING: Relaxed; the exchange below checks what was read.
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = self.0.word.load(Ordering::Relaxed);
         loop {
             if word & TAKEN != 0 {
                 return Attempt::Busy;
@@ -99,9 +108,9 @@ impl<T> Token<T> {
         }
         // ORDERING: Relaxed on this and the next; the word alone is meant, and its
         // changes have one order.
-        self.word.fetch_add(ASKING, Ordering::Relaxed);
+        self.0.word.fetch_add(ASKING, Ordering::Relaxed);
         for _ in 0..times {
-            let word = self.word.load(Ordering::Relaxed);
+            let word = self.0.word.load(Ordering::Relaxed);
             if word & TAKEN == 0 && self.exchange(word, (word | TAKEN) - ASKING).is_ok() {
                 return Attempt::Taken(self.value());
             }
@@ -114,7 +123,7 @@ impl<T> Token<T> {
         // ORDERING: Relaxed; where it is taken, putting it back comes later in
         // the word's order and finds one less who asks. Where it is not, whoever
         // put it back has left the look to those who asked.
-        if self.word.fetch_sub(ASKING, Ordering::Relaxed) & TAKEN == 0 {
+        if self.0.word.fetch_sub(ASKING, Ordering::Relaxed) & TAKEN == 0 {
             attempt = self.try_take();
         }
         attempt
@@ -123,23 +132,23 @@ impl<T> Token<T> {
     /// Whether the value has gone: a turn was dropped.
     pub(crate) fn has_ended(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `Taken`'s drop.
-        self.word.load(Ordering::Acquire) & ENDED != 0
+        self.0.word.load(Ordering::Acquire) & ENDED != 0
     }
 
     /// Whether somebody asks for it now: a hint.
     pub(crate) fn is_asked_for(&self) -> bool {
         // ORDERING: Relaxed; a hint.
-        self.word.load(Ordering::Relaxed) >= ASKING
+        self.0.word.load(Ordering::Relaxed) >= ASKING
     }
 
     fn exchange(&self, word: u64, with: u64) -> Result<(), u64> {
         // ORDERING: Acquire pairs with the Release in `put_back`: what was done
         // with the value is visible to who has it next.
-        self.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
+        self.0.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
     }
 
     fn value(&self) -> Taken<'_, T> {
-        let value = self.value.with_mut(|cell| {
+        let value = self.0.value.with_mut(|cell| {
             // SAFETY: this thread has set `TAKEN`, and nobody else looks until
             // it is cleared.
             unsafe { (*cell).take() }
@@ -155,12 +164,12 @@ impl<T> Taken<'_, T> {
     #[must_use = "what came meanwhile waits for somebody to look"]
     pub(crate) fn put_back(mut self) -> bool {
         let value = self.value.take();
-        self.token.value.with_mut(|cell| {
+        self.token.0.value.with_mut(|cell| {
             // SAFETY: this thread has set `TAKEN` and clears it only below.
             unsafe { *cell = value };
         });
         // ORDERING: Release pairs with the Acquire in `exchange`.
-        let word = self.token.word.fetch_and(!TAKEN, Ordering::Release);
+        let word = self.token.0.word.fetch_and(!TAKEN, Ordering::Release);
         // ORDERING: SeqCst fence, pairs with the one in `try_take`.
         fence(Ordering::SeqCst);
         word < ASKING
@@ -186,7 +195,7 @@ impl<T> Drop for Taken<'_, T> {
     /// other has left behind. Who waits for it must be woken by the caller.
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
-            let _ending = Ending(&self.token.word);
+            let _ending = Ending(&self.token.0.word);
             drop(value);
         }
     }

@@ -13,8 +13,8 @@
 
 use crate::entry::Entry;
 use crate::error::Cause;
-use crate::frame::{Encoder, Place};
-use crate::mailbox::{Mailbox, Received, Receiver, Work};
+use crate::frame::Encoder;
+use crate::mailbox::{Mailbox, PushError, Received, Receiver, Work};
 use crate::progress::Progress;
 use crate::segment_writer::{SegmentWriter, Wait, WriteError};
 use crate::state_machine::Driven;
@@ -112,6 +112,20 @@ impl Writer {
         }
     }
 
+    /// Queues a value for whoever has the writer, who commits next.
+    pub(crate) fn try_push(
+        &mut self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut Entry),
+    ) -> Result<u64, PushError> {
+        self.receiver.try_push(bytes, fill)
+    }
+
+    /// Whether there is something to commit that the mailbox does not show.
+    pub(crate) fn has_own(&self) -> bool {
+        self.receiver.has_own()
+    }
+
     /// Does what the mailbox has shown there is to do.
     pub(crate) fn step(&mut self, work: Work) -> Flow {
         self.receiver.begin(work);
@@ -177,9 +191,11 @@ impl Writer {
     fn drain_and_encode(&mut self) -> u64 {
         let first = self.sequence(self.receiver.head());
         let durable = self.durable;
-        let place = self.begin_commit(first);
+        let place = self.segments.begin(&mut self.encoder, first);
         let mut now = None;
         let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
+        // What it must begin with is none of it.
+        let bytes_max = encoder.len() + policy.bytes_max;
         let (mut records, mut bytes) = (0, 0);
         receiver.drain(|Received { ticket, tickets, bytes: payload_bytes, value: entry }| {
             let first = *base + ticket;
@@ -198,20 +214,10 @@ impl Writer {
             }
             records += u64::from(tickets);
             bytes += u64::from(payload_bytes);
-            records < policy.records_max && encoder.len() < policy.bytes_max
+            records < policy.records_max && encoder.len() < bytes_max
         });
         encoder.close_frame(&place, durable);
         bytes
-    }
-
-    /// Empties the encoder, but for the header that a new segment begins with.
-    fn begin_commit(&mut self, first: u64) -> Place {
-        let (place, header) = self.segments.place(first);
-        match header {
-            Some(header) => self.encoder.begin(&header.encode()),
-            None => self.encoder.begin(&[]),
-        }
-        place
     }
 
     fn roll_if_due(&mut self) -> Result<(), WriteError> {
@@ -284,7 +290,7 @@ impl Writer {
             return Ok(());
         }
         let next = self.segments.next_sequence();
-        let place = self.begin_commit(next);
+        let place = self.segments.begin(&mut self.encoder, next);
         self.encoder.seal(&place, next, durable);
         match self.segments.append(self.encoder.bytes(), next, next) {
             Ok(()) => self.marked = durable,
