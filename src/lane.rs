@@ -104,6 +104,12 @@ impl Lane {
         pushed
     }
 
+    /// Whether the calling thread has the turn, and has waked foreign code, which
+    /// must not wait for what the turn is to do.
+    pub(crate) fn is_driven_here(&self) -> bool {
+        self.turn.is_mine()
+    }
+
     /// For a caller that has queued `ticket` without waking anybody and is about
     /// to wait for it: commits it if the turn is free. When this returns,
     /// somebody has seen to it.
@@ -219,3 +225,6 @@ pub(crate) enum Patience {
     /// It does not: there is something else to do.
     None,
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

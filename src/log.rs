@@ -392,9 +392,11 @@ impl ShardedWal {
     /// Every completion is resolved when this returns. Calling it again returns
     /// the same answer.
     ///
-    /// On a shard's own thread, where a task may run that an executor polls as it
-    /// is waked, it waits for nothing and says `Ok`: what was queued is written
-    /// all the same, and the directory stays locked until then.
+    /// A task may close the log as it is waked, where its executor polls it: on a
+    /// shard's own thread, or on one that commits for a shard in
+    /// [`ShardedWal::append_wait`]. There it waits for nothing and says `Ok`: what was
+    /// queued is written all the same, and the directory stays locked until that is
+    /// done and the log is dropped, or closed once more, elsewhere.
     ///
     /// # Errors
     /// The first shard's that did not close in order.
@@ -403,9 +405,10 @@ impl ShardedWal {
             self.shards.iter().for_each(WalShard::close_queue);
             return Ok(());
         }
+        // Not under the lock: who waited for room is waked here, and may close too.
+        self.shards.iter().for_each(WalShard::close_queue);
         // Held throughout, so that a second caller returns no earlier.
         let mut housekeeping = self.housekeeping.lock();
-        self.shards.iter().for_each(WalShard::close_queue);
         let mut first = Ok(());
         for (shard, ended) in self.shards.iter().map(WalShard::join).enumerate() {
             let ended = ended.map_err(|cause| CloseError { shard, cause });
@@ -419,10 +422,10 @@ impl ShardedWal {
         first
     }
 
-    /// Whether the calling thread is a shard's own, which must not wait for
+    /// Whether the calling thread drives a shard, which must not wait for
     /// itself, nor for the others: they may wait for what it holds meanwhile.
     fn is_driven_here(&self) -> bool {
-        self.shards.iter().any(WalShard::is_served_here)
+        self.shards.iter().any(WalShard::is_driven_here)
     }
 }
 

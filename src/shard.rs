@@ -295,10 +295,10 @@ impl WalShard {
         self.lane.mailbox.close();
     }
 
-    /// Whether the calling thread is the shard's own: it may run a task that it
-    /// has woken.
-    pub(crate) fn is_served_here(&self) -> bool {
-        self.thread == this_thread().id()
+    /// Whether the calling thread is the shard's own, or commits for it: it may
+    /// run a task that it has woken.
+    pub(crate) fn is_driven_here(&self) -> bool {
+        self.thread == this_thread().id() || self.lane.is_driven_here()
     }
 
     /// Refuses every later append, and lets the writer finish by itself.

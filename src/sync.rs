@@ -51,6 +51,7 @@ mod imp {
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
     use std::thread::Thread;
+    #[cfg(not(test))]
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread::{JoinHandle, ThreadId, current as this_thread};
     pub(crate) use std::thread_local as per_thread;
@@ -118,6 +119,24 @@ mod imp {
         pub(crate) fn unpark(&self) {
             self.0.unpark();
         }
+    }
+
+    #[cfg(test)]
+    std::thread_local! {
+        static TURNS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+
+    /// The system's, counted.
+    #[cfg(test)]
+    pub(crate) fn yield_now() {
+        TURNS.set(TURNS.get() + 1);
+        std::thread::yield_now();
+    }
+
+    /// How often the calling thread has given its core away.
+    #[cfg(test)]
+    pub(crate) fn turns_given_away() -> u32 {
+        TURNS.get()
     }
 
     pub(crate) fn spawn<R: Send + 'static>(

@@ -8,13 +8,17 @@
 //! | label | invariant |
 //! |---|---|
 //! | Q5 TURN | one thread at a time has the value; what was queued before somebody found the token taken is seen by who puts it back |
+//!
+//! A thread that has it may run foreign code, which finds out there
+//! ([`Token::is_mine`]) that it must not wait for it to be put back.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::ptr;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Ordering, UnsafeCell, fence, yield_now};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, per_thread, yield_now};
 
 /// In the word: somebody has the value.
 const TAKEN: u64 = 1;
@@ -34,6 +38,9 @@ struct Turn<T> {
     /// `None` before it was brought and once it has gone. Touched by who has
     /// set `TAKEN` alone.
     value: UnsafeCell<Option<T>>,
+    /// The [`name_of_this_thread`] of who has the value, 0 while nobody has. Whoever has
+    /// set `TAKEN` stores, anybody compares it with his own.
+    holder: AtomicUsize,
 }
 
 impl<T> fmt::Debug for Token<T> {
@@ -66,11 +73,12 @@ impl<T> Token<T> {
     /// A token whose value is still to be brought: until then it is busy.
     pub(crate) fn new() -> Self {
         let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
-        Self(CachePadded::new(Turn { word, value }))
+        Self(CachePadded::new(Turn { word, value, holder: AtomicUsize::new(0) }))
     }
 
     /// Brings the value, once; the caller has the first turn with it.
     pub(crate) fn bring(&self, value: T) -> Taken<'_, T> {
+        self.hold();
         Taken { token: self, value: Some(value) }
     }
 
@@ -135,6 +143,25 @@ impl<T> Token<T> {
         self.0.word.load(Ordering::Acquire) & ENDED != 0
     }
 
+    /// Whether the calling thread has it, further up its stack.
+    pub(crate) fn is_mine(&self) -> bool {
+        // ORDERING: Relaxed; a thread finds its own name where it has itself
+        // stored it and not yet cleared it, and nobody else stores that name.
+        self.0.holder.load(Ordering::Relaxed) == name_of_this_thread()
+    }
+
+    /// The calling thread has set `TAKEN`.
+    fn hold(&self) {
+        // ORDERING: Relaxed; see `is_mine`.
+        self.0.holder.store(name_of_this_thread(), Ordering::Relaxed);
+    }
+
+    /// Before `TAKEN` is cleared, or the end is told.
+    fn let_go(&self) {
+        // ORDERING: Relaxed; see `is_mine`.
+        self.0.holder.store(0, Ordering::Relaxed);
+    }
+
     /// Whether somebody asks for it now: a hint.
     pub(crate) fn is_asked_for(&self) -> bool {
         // ORDERING: Relaxed; a hint.
@@ -153,6 +180,7 @@ impl<T> Token<T> {
             // it is cleared.
             unsafe { (*cell).take() }
         });
+        self.hold();
         Taken { token: self, value }
     }
 }
@@ -168,6 +196,7 @@ impl<T> Taken<'_, T> {
             // SAFETY: this thread has set `TAKEN` and clears it only below.
             unsafe { *cell = value };
         });
+        self.token.let_go();
         // ORDERING: Release pairs with the Acquire in `exchange`.
         let word = self.token.0.word.fetch_and(!TAKEN, Ordering::Release);
         // ORDERING: SeqCst fence, pairs with the one in `try_take`.
@@ -195,18 +224,28 @@ impl<T> Drop for Taken<'_, T> {
     /// other has left behind. Who waits for it must be woken by the caller.
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
-            let _ending = Ending(&self.token.0.word);
+            let _ending = Ending(self.token);
             drop(value);
         }
     }
 }
 
 /// Ends a token as it is dropped, even where the value's own drop panics.
-struct Ending<'a>(&'a AtomicU64);
+struct Ending<'a, T>(&'a Token<T>);
 
-impl Drop for Ending<'_> {
+impl<T> Drop for Ending<'_, T> {
     fn drop(&mut self) {
+        self.0.let_go();
         // ORDERING: Release pairs with the Acquire in `has_ended`.
-        self.0.fetch_or(ENDED, Ordering::Release);
+        self.0.word.fetch_or(ENDED, Ordering::Release);
     }
+}
+
+/// A name of the calling thread, which no other has while it lives: where
+/// something of its own stands in memory. Never 0.
+fn name_of_this_thread() -> usize {
+    per_thread! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| ptr::from_ref(place).addr())
 }

@@ -234,15 +234,13 @@ impl Writer {
         Ok(())
     }
 
-    /// There is no next segment to write to: refuses what has arrived.
+    /// There is no next segment to write to: refuses what has arrived. What comes
+    /// meanwhile tries it again.
     fn refuse_all(&mut self, error: WriteError) -> Result<(), Cause> {
         let first = self.receiver.head();
         match error {
             WriteError::Full(error) => {
-                self.receiver.drain(|received| {
-                    received.value.let_go();
-                    true
-                });
+                self.receiver.drain_present(|received| received.value.let_go());
                 self.refuse(first, error)
             }
             WriteError::Fatal(error) => Err(self.poison(error)),

@@ -9,6 +9,7 @@ mod support;
 mod backpressure;
 mod batches;
 mod close;
+mod close_by_task;
 mod counter_examples;
 mod disk_failure;
 mod disk_full;

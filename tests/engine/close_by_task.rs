@@ -1,0 +1,255 @@
+//! A log that a task closes or drops as it is waked, where its executor polls it:
+//! on whatever thread has something to tell it.
+//!
+//! Holds Q3 CLOSE, C3 ANSWER (ARCHITECTURE.md).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, JoinHandle};
+
+use crate::support::gate::Gate;
+use crate::support::{EIO, config, must_end, open, payload, replayed};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Cause, Durability, OpenError, ShardedWal, StateMachine};
+
+type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A task of an executor that runs it where it is woken, and says on which
+/// thread it ended, or that its end has panicked.
+struct Task {
+    job: Mutex<Option<Job>>,
+    ended: Mutex<Sender<Option<String>>>,
+}
+
+impl Task {
+    /// Polls it for the first time, here.
+    fn begin(job: impl Future<Output = ()> + Send + 'static) -> Receiver<Option<String>> {
+        let (sender, ended) = channel();
+        let job = Mutex::new(Some(Box::pin(job) as Job));
+        Arc::new(Self { job, ended: Mutex::new(sender) }).wake();
+        ended
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let mut slot = self.job.lock().unwrap();
+        let Some(job) = slot.as_mut() else { return };
+        let mut context = Context::from_waker(&waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut context)));
+        if let Ok(Poll::Pending) = polled {
+            return;
+        }
+        *slot = None;
+        let name = thread::current().name().unwrap_or_default().to_string();
+        self.ended.lock().unwrap().send(polled.is_ok().then_some(name)).unwrap();
+    }
+}
+
+fn ended_on(ended: &Receiver<Option<String>>) -> String {
+    ended.recv().unwrap().expect("the end of a task panics")
+}
+
+/// The next opener is kept out until the last that was queued is written.
+#[test]
+fn a_task_whose_end_drops_the_log_on_the_writers_thread_ends_and_loses_nothing() {
+    must_end("a log that its own thread drops", || {
+        for (shards, closes) in [(1, false), (3, false), (1, true)] {
+            let (disk, gate) = (SimDisk::new(), Gate::default());
+            let log = open(config(&disk).shards(shards).disk(gate.before(&disk)));
+            gate.shut();
+            let again = gate.clone();
+            let ended = Task::begin(async move {
+                log.append(1, payload(1, 0, 20)).await.unwrap();
+                again.shut();
+                (1..40).for_each(|index| drop(log.append(1, payload(1, index, 20))));
+                if closes {
+                    log.close().unwrap();
+                }
+            });
+            gate.wait_for_writer();
+            gate.open();
+            let ended = ended_on(&ended);
+            assert!(ended.starts_with("shardwal-"), "on {ended}");
+            gate.wait_for_writer();
+            let early = ShardedWal::open(config(&disk).shards(shards));
+            assert!(matches!(early, Err(OpenError::Locked { .. })), "{early:?}");
+            gate.open();
+            let log = loop {
+                match ShardedWal::open(config(&disk).shards(shards)) {
+                    Ok(log) => break log,
+                    Err(OpenError::Locked { .. }) => thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            assert!(replayed(&log).of(1).into_iter().eq(0..40));
+        }
+    });
+}
+
+/// Applies what is acknowledged at a gate.
+struct Gated(Gate);
+
+impl StateMachine for Gated {
+    fn store(&mut self, _fresh: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+        stored.extend_from_slice(payload);
+    }
+
+    fn apply(&mut self) {
+        self.0.pass().unwrap();
+    }
+
+    fn discard(&mut self) {}
+
+    fn mark(&mut self, _next: u64) {}
+}
+
+/// A log of two shards, and a caller of `append_wait`, `LENDER`, who has the turn
+/// of key 1's and stands at the gate with its last record.
+struct Lent {
+    disk: SimDisk,
+    gate: Gate,
+    log: Arc<ShardedWal>,
+    lender: JoinHandle<bool>,
+    /// Records of key 1 so far.
+    appended: u64,
+}
+
+const LENDER: &str = "a caller who lends a hand";
+
+impl Lent {
+    fn new(durability: Durability) -> Self {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let config = config(&disk).shards(2).queue_records(4).durability(durability);
+        // Where no commit is synced the gate stands at the machine instead.
+        let log = match durability {
+            Durability::Os => ShardedWal::open_with(config, |_| Box::new(Gated(gate.clone()))),
+            _ => ShardedWal::open(config.disk(gate.before(&disk))),
+        };
+        let log = Arc::new(log.unwrap());
+        for appended in 1.. {
+            gate.shut();
+            let (lent, record) = (log.clone(), payload(1, appended - 1, 20));
+            let lend = move || lent.append_wait(1, record).is_ok();
+            let lender = thread::Builder::new().name(LENDER.into()).spawn(lend).unwrap();
+            gate.wait_for_writer();
+            if gate.came_last() == Some(lender.thread().id()) {
+                return Self { disk, gate, log, lender, appended };
+            }
+            // The shard's thread was not asleep yet.
+            gate.open();
+            assert!(lender.join().unwrap());
+        }
+        unreachable!("the shard's thread never sleeps");
+    }
+}
+
+/// Who waits for a sync, and who waits for room, are told by who lends a hand.
+#[test]
+fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
+    must_end("a log that is closed by who lends it a hand", || {
+        for durability in [Durability::Sync, Durability::Os] {
+            let lent = Lent::new(durability);
+            let Lent { log, mut appended, .. } = lent;
+            let its_log = log.clone();
+            let ended = if durability == Durability::Sync {
+                Task::begin(async move {
+                    its_log.flush().await.unwrap();
+                    its_log.close().unwrap();
+                })
+            } else {
+                // All of them are the lender's next commit.
+                let queue = |index| drop(log.try_append(1, payload(1, index, 20)).unwrap());
+                (appended..appended + 4).for_each(queue);
+                appended += 5;
+                let last = payload(1, appended - 1, 20);
+                Task::begin(async move {
+                    drop(its_log.append_async(1, last).await.unwrap());
+                    its_log.close().unwrap();
+                })
+            };
+            lent.gate.open();
+            assert_eq!(ended_on(&ended), LENDER);
+            assert!(lent.lender.join().unwrap(), "it was acknowledged");
+            let refused = log.try_append(1, "late").unwrap_err();
+            assert!(matches!(refused.cause, Cause::Closed), "{refused}");
+            log.close().unwrap();
+            let after = lent.disk.crash(&mut || false);
+            let found = replayed(&open(config(&after).shards(2)));
+            assert!(found.of(1).into_iter().eq(0..appended), "{found:?}");
+        }
+    });
+}
+
+/// He had the turn, and has it no more.
+#[test]
+fn a_caller_who_has_lent_a_hand_waits_as_he_closes_the_log() {
+    let (disk, gate) = (SimDisk::new(), Gate::default());
+    let log = open(config(&disk).disk(gate.before(&disk)));
+    loop {
+        log.append_wait(1, "lent").unwrap();
+        if gate.came_last() == Some(thread::current().id()) {
+            break;
+        }
+    }
+    log.close().unwrap();
+    // Nobody has it open any more.
+    open(config(&disk));
+}
+
+/// C3 ANSWER: the writer ends in the lender's hands, who tells everybody.
+#[test]
+fn a_task_that_closes_a_failed_log_on_a_lenders_thread_ends() {
+    must_end("a failed log that is closed by who lends it a hand", || {
+        let Lent { gate, log, lender, .. } = Lent::new(Durability::Sync);
+        let its_log = log.clone();
+        let ended = Task::begin(async move {
+            its_log.flush().await.unwrap_err();
+            its_log.close().unwrap();
+        });
+        gate.open_with_error(EIO);
+        assert_eq!(ended_on(&ended), LENDER);
+        assert!(!lender.join().unwrap(), "its sync failed");
+        let error = log.close().unwrap_err();
+        assert!(matches!(error.cause, Cause::Poisoned(_)), "{error}");
+    });
+}
+
+/// Q3 CLOSE: who closes tells those who wait for room, one of whom closes.
+#[test]
+fn a_task_that_closes_the_log_as_it_is_closed_ends() {
+    must_end("a log that is closed as it is closed", || {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));
+        let log = Arc::new(log);
+        gate.shut();
+        drop(log.append(1, payload(1, 0, 10)));
+        gate.wait_for_writer();
+        (1..5).for_each(|index| drop(log.append(1, payload(1, index, 10))));
+        let its_log = log.clone();
+        let ended = Task::begin(async move {
+            its_log.append_async(1, "late").await.unwrap_err();
+            its_log.close().unwrap();
+        });
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| log.close());
+            // The gate is shut: only the close can have waked the task.
+            while !matches!(log.try_append(1, "x"), Err(refused) if matches!(refused.cause, Cause::Closed))
+            {
+                thread::yield_now();
+            }
+            gate.open();
+            closing.join().unwrap().unwrap();
+        });
+        ended_on(&ended);
+        let after = disk.crash(&mut || false);
+        assert_eq!(replayed(&open(config(&after))).of(1), [0, 1, 2, 3, 4]);
+    });
+}
