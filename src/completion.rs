@@ -23,7 +23,14 @@ use crate::waiter::Enrolled;
 /// Never lost: shutdown, a writer's panic and a failed disk resolve it too.
 ///
 /// As a future it needs no runtime. Awaiting allocates one small node where it
-/// is not resolved at the first poll; waiting allocates nothing.
+/// is not resolved at the first poll; waiting allocates nothing but a thread's first
+/// node. Where each commit is synced, a commit whose waiters are more than can run at
+/// once, or are tasks, makes one list of them.
+///
+/// A waker is called by whoever has committed the record: the shard's thread, or a
+/// caller of [`crate::ShardedWal::append_wait`]. Its panic ends there. It may wait for
+/// a thread that was answered with it; not for another task, nor for anything that
+/// the same shard has still to do.
 #[derive(Debug)]
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {

@@ -237,7 +237,7 @@ impl<T> Drop for Ending<'_, T> {
     fn drop(&mut self) {
         self.0.let_go();
         // ORDERING: Release pairs with the Acquire in `has_ended`.
-        self.0.word.fetch_or(ENDED, Ordering::Release);
+        self.0.0.word.fetch_or(ENDED, Ordering::Release);
     }
 }
 

@@ -30,7 +30,9 @@ fn segments() -> SegmentWriter {
     let disk = SimDisk::new();
     let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 1 };
     let header = SegmentHeader { identity, first_sequence: 0, predecessor: Predecessor::default() };
-    let file = disk.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).unwrap();
+    let file = disk
+        .open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew)
+        .expect("the disk is empty");
     let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes: 0 };
     SegmentWriter::new(policy, &header, file, 88, 0, Box::new(NoNext), Catalogue::default())
 }
@@ -52,7 +54,7 @@ fn turns_given(records: u64, waiting: u64, sync: bool) -> u32 {
     }
     let before = turns_given_away();
     let turn = lane.turn.bring(Box::new(writer));
-    drop(lane.work(turn, Chain::default(), |_| true));
+    drop(lane.work(turn, None, Chain::default(), |_| true));
     assert_eq!(lane.progress.acknowledged(), records);
     turns_given_away() - before
 }

@@ -90,7 +90,7 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
 /// Q4 WAKE: what waits for less than a node that was left behind has another.
 #[test]
 fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
-    let lists = [const { () }; 5].map(|()| WaitList::new());
+    let lists = [(); 5].map(|()| WaitList::new());
     for target in (1..=3).rev().cycle().take(300) {
         for list in &lists {
             assert!(list.wait(target, Some(now()), || None::<()>).is_none(), "it only looks");

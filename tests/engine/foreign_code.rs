@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -144,7 +144,7 @@ fn futures_that_are_dropped_leave_no_waker_behind() {
     assert!(pin!(first).poll(&mut context).is_pending());
     assert_eq!(Arc::strong_count(&task), 3, "ours, the waker's and that of who still waits");
     gate.open();
-    while let Poll::Pending = waiting.as_mut().poll(&mut context) {
+    while waiting.as_mut().poll(&mut context).is_pending() {
         thread::yield_now();
     }
     drop(log.flush().wait());
