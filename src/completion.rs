@@ -24,8 +24,8 @@ use crate::waiter::Enrolled;
 ///
 /// As a future it needs no runtime. Awaiting allocates one small node where it
 /// is not resolved at the first poll; waiting allocates nothing but a thread's first
-/// node. Where each commit is synced, a commit whose waiters are more than can run at
-/// once, or are tasks, makes one list of them.
+/// node. Whoever wakes them makes a list a commit of those that are tasks, and of
+/// threads too where each commit is synced.
 ///
 /// A waker is called by whoever has committed the record: the shard's thread, or a
 /// caller of [`crate::ShardedWal::append_wait`]. Its panic ends there. It may wait for

@@ -2,9 +2,9 @@
 //!
 //! One number resolves every append: the tickets below [`Progress::acknowledged`]
 //! are answered. Nothing is allocated or counted for an append that does not wait.
-//! A thread that waits uses its one node again, a task that waits brings one; who
-//! wakes tasks, or more threads than run at once, makes a list of them, one a
-//! commit. This layer knows tickets; it knows neither records nor files.
+//! A thread that waits uses its one node again, a task brings one each time; who
+//! wakes makes a list of the tasks, and of the threads too where a commit ends with
+//! a sync, one a commit. This layer knows tickets; it knows neither records nor files.
 //!
 //! | label | invariant |
 //! |---|---|
