@@ -297,7 +297,11 @@ impl<E: Send> Shared<'_, E> {
             }
             match frames.next().map_err(log("reading"))? {
                 Ok(frame) => {
-                    next = base + frame.header.next();
+                    // As the survey counts: a seal that speaks of more than it stands
+                    // behind hides nothing.
+                    if frame.header.kind.moves_on() {
+                        next = base + frame.header.next();
+                    }
                     if frame.header.kind == FrameKind::Records {
                         self.run_frame(plan, base, &frame, &mut handed)?;
                     }

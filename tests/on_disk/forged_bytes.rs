@@ -51,6 +51,19 @@ fn a_frame_that_may_be_skipped_is_skipped_with_its_body() {
     assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 77, 8]);
 }
 
+/// Found by fuzzing: replay took the seal's word and ended there, while open kept
+/// what stands behind it.
+#[test]
+fn a_seal_that_speaks_of_more_than_there_is_hides_nothing() {
+    let (disk, mut segment) = victim();
+    push_frame(&mut segment, 2, 0, 0xf700_0000, u32::MAX, &[]);
+    push_frame(&mut segment, 1, 1, 6, 0, &body(77));
+    disk.write_file(segment_path(1, 0, 1), &segment);
+    assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 77]);
+    ShardedWal::open(config(&disk, 1)).unwrap().close().unwrap();
+    assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 77]);
+}
+
 #[test]
 fn a_frame_that_claims_records_and_may_hold_none_is_no_frame() {
     for (kind, records, body) in [(2, 1, body(66)), (0x80, 1, body(66)), (2, 0, body(66))] {
