@@ -531,6 +531,31 @@ impl<T> Drop for Receiver<T> {
 mod tests {
     use super::*;
 
+    /// Q2 ORDER: what its owner pushes to itself comes after what was queued.
+    #[test]
+    fn what_a_receiver_pushes_passes_by_nothing() {
+        let (mailbox, mut receiver) = Mailbox::<u64>::new(8, u64::MAX);
+        let fill = |ticket, value: &mut u64| *value = 10 * (ticket + 1);
+        mailbox.try_push(1, 1, fill).expect("there is room");
+        receiver.try_push(1, fill).expect("there is room");
+        assert!(!receiver.has_own(), "it stands in its slot");
+        let mut received = Vec::new();
+        let mut drain = |receiver: &mut Receiver<u64>| {
+            receiver.drain(|Received { ticket, value, .. }| {
+                received.push((ticket, *value));
+                true
+            });
+        };
+        drain(&mut receiver);
+        receiver.try_push(1, fill).expect("there is room");
+        assert!(receiver.has_own(), "nothing was before it");
+        mailbox.try_push(1, 1, fill).expect("there is room");
+        drain(&mut receiver);
+        drain(&mut receiver);
+        assert_eq!(received, [(0, 10), (1, 20), (2, 30), (3, 40)]);
+        assert_eq!((mailbox.depth(), mailbox.look()), (0, None));
+    }
+
     /// Q4 WAKE: requests come faster than what lies below them is received, and
     /// the ring is never empty: each is done all the same.
     #[test]
