@@ -164,11 +164,9 @@ pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
     lane.mailbox.push(1, 1, None, |_, entry| fill(entry, key))
 }
 
-/// Queues one record, wakes nobody and lends a hand; `Err` if the shard takes none.
+/// Queues one record and lends a hand; `Err` if the shard takes none.
 pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
-    let ticket = lane.mailbox.try_push_quietly(1, 1, |_, entry| fill(entry, key))?;
-    lane.lend_a_hand(ticket, Patience::Little);
-    Ok(ticket)
+    lane.try_push_and_lend(1, |_, entry| fill(entry, key))
 }
 
 /// A record whose payload says its key again.

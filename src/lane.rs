@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::entry::Entry;
 use crate::error::Cause;
-use crate::mailbox::{Mailbox, Receiver, Work};
+use crate::mailbox::{Mailbox, PushError, Receiver, Work};
 use crate::progress::Progress;
 use crate::sync::{Arc, yield_now};
 use crate::token::{Attempt, Taken, Token};
@@ -62,7 +62,8 @@ impl Lane {
         let mut answered = Chain::default();
         loop {
             let mut again = true;
-            answered = self.work(turn, answered, |_| self.sync || std::mem::take(&mut again));
+            let goes_on = |_| self.sync || std::mem::take(&mut again);
+            answered = self.work(turn, None, answered, goes_on);
             let next = self.mailbox.wait_for_work(|work| {
                 // Looked at first: under a caller's hand the shard may end with
                 // something in the queue, or nothing.
@@ -91,18 +92,52 @@ impl Lane {
         self.turn.is_mine()
     }
 
+    /// Queues a value for a caller that is about to wait for it, and lends a hand:
+    /// at once where nobody has the turn. When this returns, somebody has seen to
+    /// it.
+    pub(crate) fn try_push_and_lend(
+        &self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut Entry),
+    ) -> Result<u64, PushError> {
+        let Attempt::Taken(mut turn) = self.turn.take_if_free() else {
+            let ticket = self.mailbox.try_push_quietly(1, bytes, fill)?;
+            self.lend_a_hand(ticket, Patience::Little);
+            return Ok(ticket);
+        };
+        let pushed = turn.try_push(bytes, fill);
+        let first = turn.has_own().then_some(Work::Values);
+        self.lend(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
+        pushed
+    }
+
     /// For a caller that has queued `ticket` without waking anybody and is about
     /// to wait for it: commits it if the turn is free. When this returns,
     /// somebody has seen to it.
     pub(crate) fn lend_a_hand(&self, ticket: u64, patience: Patience) {
-        let is_answered = || self.progress.answer(ticket).is_some();
+        let is_answered = || self.is_answered(ticket);
         if is_answered() {
             return;
         }
         let asks = if self.sync || patience == Patience::None { 0 } else { ASKS };
-        let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) else { return };
+        if let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) {
+            self.lend(turn, None, is_answered);
+        }
+    }
+
+    fn is_answered(&self, ticket: u64) -> bool {
+        self.progress.answer(ticket).is_some()
+    }
+
+    /// Commits until what the caller has queued is answered, and a little more.
+    fn lend(
+        &self,
+        turn: Taken<'_, Box<Writer>>,
+        first: Option<Work>,
+        is_answered: impl Fn() -> bool,
+    ) {
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
-        let answered = self.work(turn, Chain::default(), |work| match work {
+        let answered = self.work(turn, first, Chain::default(), |work| match work {
             Work::Mark | Work::Sync => true,
             Work::Values if !is_answered() => true,
             Work::Values if more == 0 || self.turn.is_asked_for() => false,
@@ -116,17 +151,20 @@ impl Lane {
         drop(answered);
     }
 
-    /// Does what there is to do while `goes_on` says so, and puts the turn back,
-    /// or ends the writer. Its panic ends here: it must reach no caller. Gives
-    /// those who were answered last, who may still be asleep.
+    /// Does what is to be done first, then what there is to do while `goes_on` says
+    /// so, and puts the turn back, or ends the writer. Its panic ends here: it must
+    /// reach no caller. Gives those who were answered last, who may still be asleep.
     fn work(
         &self,
         mut turn: Taken<'_, Box<Writer>>,
+        mut first: Option<Work>,
         mut answered: Chain,
         mut goes_on: impl FnMut(Work) -> bool,
     ) -> Chain {
         let work = AssertUnwindSafe(move || {
-            while let Some(work) = self.mailbox.look().filter(|work| goes_on(*work)) {
+            while let Some(work) =
+                first.take().or_else(|| self.mailbox.look().filter(|work| goes_on(*work)))
+            {
                 match work {
                     Work::Values if self.sync && answered.many() > 1 => {
                         self.gather(turn.last_commit_records());

@@ -65,6 +65,7 @@ mod router;
 mod segment;
 mod segment_writer;
 mod shard;
+mod slots;
 mod space;
 mod spares;
 mod state_machine;

@@ -1,7 +1,7 @@
 //! A ticketed, bounded, many-producer single-consumer ring with parking.
 //!
 //! Each push claims the next *tickets*, dense from 0, with one exchange; the
-//! first ticket is also the slot. A push may claim several: its one value stands
+//! first ticket also finds the slot ([`Slots`]). A push may claim several: its one value stands
 //! for all of them, and the receiver gets it whole. The mailbox knows no file
 //! and no record: it carries values, the number of their tickets and their
 //! weight in bytes. **Values live in their slots**, producer and receiver
@@ -28,7 +28,8 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence, yield_now};
+use crate::slots::{Held, Slots};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, fence, yield_now};
 use crate::waiters::{WaitList, Waiter};
 
 /// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
@@ -42,24 +43,6 @@ pub(crate) enum PushError {
     Full,
     /// The mailbox has been closed.
     Closed,
-}
-
-#[derive(Debug)]
-#[repr(align(64))]
-struct Slot<T> {
-    /// Q2 ORDER: ticket + 1 of what was last put here. The producer that
-    /// claimed the ticket stores (Release), the receiver loads (Acquire).
-    published: AtomicU64,
-    /// Owned by the producer that claimed the ticket until it publishes, then
-    /// by the receiver until it moves `received` past the ticket.
-    held: UnsafeCell<Held<T>>,
-}
-
-#[derive(Debug, Default)]
-struct Held<T> {
-    tickets: u32,
-    bytes: u32,
-    value: T,
 }
 
 /// What a drain hands out.
@@ -78,15 +61,11 @@ pub(crate) struct Received<'a, T> {
 /// The shared part: producers push, anyone may close or request.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
-    /// Q1 BOUND, Q3 CLOSE: the next ticket, and `CLOSED`. Producers exchange
-    /// it upwards, `close` sets the bit; everybody reads.
-    tail: CachePadded<AtomicU64>,
+    /// What producers change with each push, on one cache line.
+    claims: CachePadded<Claims>,
     /// Q1 BOUND: tickets below have left their slots. Only the receiver stores
     /// (Release); producers load (Acquire) before they claim a slot again.
     received: CachePadded<AtomicU64>,
-    /// Q1 BOUND: weight of what is claimed and not received, in bytes.
-    /// Producers add before they publish, the receiver subtracts.
-    bytes: CachePadded<AtomicU64>,
     /// Sync once all below this ticket has been received. Raised by anyone.
     sync_below: AtomicU64,
     /// Where the receiver stood when it last began a sync. It alone stores.
@@ -99,40 +78,42 @@ pub(crate) struct Mailbox<T> {
     /// Say where the shard stands. The same.
     mark: AtomicBool,
     bytes_max: u64,
-    slots: Box<[Slot<T>]>,
+    slots: Slots<T>,
     /// Q4 WAKE: producers that found no room.
     room: WaitList,
     /// Q4 WAKE: who waits for work, when there was none.
     work: WaitList,
 }
 
-// SAFETY: a slot's value is touched by one thread at a time: by the producer
-// that claimed its ticket (the exchange on `tail` gives a ticket to one
-// producer only), then, after `published`, by the one receiver.
-unsafe impl<T: Send> Sync for Mailbox<T> {}
+#[derive(Debug)]
+struct Claims {
+    /// Q1 BOUND, Q3 CLOSE: the next ticket, and `CLOSED`. Producers exchange
+    /// it upwards, `close` sets the bit; everybody reads.
+    tail: AtomicU64,
+    /// Q1 BOUND: weight of what is claimed and not received, in bytes.
+    /// Producers add before they publish, the receiver subtracts.
+    bytes: AtomicU64,
+}
 
 impl<T: Default> Mailbox<T> {
     /// A mailbox for `capacity` values (a power of two) and about `bytes_max`
     /// bytes, and its one receiver.
     pub(crate) fn new(capacity: usize, bytes_max: u64) -> (Arc<Self>, Receiver<T>) {
-        assert!(capacity.is_power_of_two(), "a slot is found by masking its ticket");
-        let slot =
-            |_| Slot { published: AtomicU64::new(0), held: UnsafeCell::new(Held::default()) };
         let mailbox = Arc::new(Self {
-            tail: CachePadded::new(AtomicU64::new(0)),
+            claims: CachePadded::new(Claims { tail: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             received: CachePadded::new(AtomicU64::new(0)),
-            bytes: CachePadded::new(AtomicU64::new(0)),
             sync_below: AtomicU64::new(0),
             synced_below: AtomicU64::new(0),
             sync_goal: AtomicU64::new(0),
             seal: AtomicBool::new(false),
             mark: AtomicBool::new(false),
             bytes_max,
-            slots: (0..capacity).map(slot).collect(),
+            slots: Slots::new(capacity),
             room: WaitList::new(),
             work: WaitList::new(),
         });
-        let receiver = Receiver { mailbox: mailbox.clone(), head: 0 };
+        let receiver =
+            Receiver { mailbox: mailbox.clone(), head: 0, own: Held::default(), has_own: false };
         (mailbox, receiver)
     }
 }
@@ -140,14 +121,14 @@ impl<T: Default> Mailbox<T> {
 impl<T> Mailbox<T> {
     /// Tickets that the ring can hold.
     pub(crate) fn capacity(&self) -> u64 {
-        self.slots.len() as u64
+        self.slots.capacity()
     }
 
     /// The next ticket: all appends of this thread so far lie below it.
     pub(crate) fn tail(&self) -> u64 {
         // ORDERING: Relaxed; a thread always sees its own claims and those
         // that happened before, and no slot is read on the strength of this.
-        self.tail.load(Ordering::Relaxed) & !CLOSED
+        self.claims.tail.load(Ordering::Relaxed) & !CLOSED
     }
 
     /// Values claimed and not yet received.
@@ -241,7 +222,7 @@ impl<T> Mailbox<T> {
             self.capacity()
         );
         // ORDERING: Relaxed; the exchange below checks what was read.
-        let mut tail = self.tail.load(Ordering::Relaxed);
+        let mut tail = self.claims.tail.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
                 // ORDERING: Acquire fence pairs with the Release in `close`: who
@@ -257,7 +238,7 @@ impl<T> Mailbox<T> {
             }
             // ORDERING: Relaxed; the claim publishes nothing, `published`
             // does that. A stale `tail` fails here.
-            match self.tail.compare_exchange_weak(
+            match self.claims.tail.compare_exchange_weak(
                 tail,
                 tail + count,
                 Ordering::Relaxed,
@@ -273,33 +254,21 @@ impl<T> Mailbox<T> {
         // ORDERING: Relaxed; a bound that racing callers may pass by one push
         // each. A caller that parks on it has fenced, and so has the receiver
         // that subtracts (Q4 WAKE).
-        let queued = self.bytes.load(Ordering::Relaxed);
+        let queued = self.claims.bytes.load(Ordering::Relaxed);
         queued != 0 && queued + bytes > self.bytes_max
     }
 
     fn publish(&self, first: u64, tickets: u32, bytes: u32, fill: impl FnOnce(u64, &mut T)) {
-        // ORDERING: Relaxed; the Release below comes after it, so that the
-        // receiver never subtracts what was not yet added.
-        self.bytes.fetch_add(bytes.into(), Ordering::Relaxed);
-        let slot = &self.slots[self.index(first)];
-        slot.held.with_mut(|held| {
-            // SAFETY: this thread claimed `first`, and `claim` saw that the
-            // receiver had done with the slot; nobody else touches it until
-            // `published` says so.
-            let held = unsafe { &mut *held };
-            (held.tickets, held.bytes) = (tickets, bytes);
-            fill(first, &mut held.value);
-        });
-        // ORDERING: Release pairs with the Acquire in `is_published`: the value
-        // is whole before it can be received.
-        slot.published.store(first + 1, Ordering::Release);
+        self.weigh(bytes);
+        // SAFETY: `claim` gave `first` to this thread alone, and had seen that the
+        // ring holds it.
+        unsafe { self.slots.put(first, |held| held.fill(first, tickets, bytes, fill)) };
     }
 
-    fn index(&self, ticket: u64) -> usize {
-        // The mask is below the slots' count, which is a `usize`.
-        #[expect(clippy::cast_possible_truncation, reason = "masked below the number of slots")]
-        let index = (ticket & (self.capacity() - 1)) as usize;
-        index
+    fn weigh(&self, bytes: u32) {
+        // ORDERING: Relaxed; the Release of `put` comes after it, so that the
+        // receiver never subtracts what was not yet added.
+        self.claims.bytes.fetch_add(bytes.into(), Ordering::Relaxed);
     }
 
     /// Asks for a sync once all that this thread has pushed is received.
@@ -333,7 +302,7 @@ impl<T> Mailbox<T> {
     pub(crate) fn close(&self) {
         // ORDERING: Release pairs with the Acquire fence in `claim`. The bit and
         // the tickets are one word, so every exchange comes before or after it.
-        self.tail.fetch_or(CLOSED, Ordering::Release);
+        self.claims.tail.fetch_or(CLOSED, Ordering::Release);
         self.work.wake_everyone();
         self.room.wake_everyone();
     }
@@ -342,7 +311,7 @@ impl<T> Mailbox<T> {
     /// refused.
     pub(crate) fn is_closed(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `close`.
-        self.tail.load(Ordering::Acquire) & CLOSED != 0
+        self.claims.tail.load(Ordering::Acquire) & CLOSED != 0
     }
 
     /// What the receiver should do next. Who has the receiver is told truly;
@@ -362,10 +331,11 @@ impl<T> Mailbox<T> {
         if requests.iter().any(|below| *below > synced_below && *below <= head) {
             return Some(Work::Sync);
         }
-        if self.is_published(head) {
+        let tail = self.claims.tail.load(Ordering::Relaxed);
+        // The slot of a ticket that nobody has claimed is in no cache.
+        if tail & !CLOSED != head && self.slots.is_published(head) {
             return Some(Work::Values);
         }
-        let tail = self.tail.load(Ordering::Relaxed);
         if tail == head | CLOSED {
             return Some(Work::Closed);
         }
@@ -378,14 +348,8 @@ impl<T> Mailbox<T> {
     /// is still to be received, and whoever receives it asks again.
     fn has_much_room(&self, head: u64) -> bool {
         // ORDERING: Relaxed; what came since was claimed since, as above.
-        let bytes = self.bytes.load(Ordering::Relaxed);
+        let bytes = self.claims.bytes.load(Ordering::Relaxed);
         self.tail() - head <= self.capacity() / 2 && bytes <= self.bytes_max / 2
-    }
-
-    fn is_published(&self, ticket: u64) -> bool {
-        let slot = &self.slots[self.index(ticket)];
-        // ORDERING: Acquire pairs with the Release in `publish`.
-        slot.published.load(Ordering::Acquire) == ticket + 1
     }
 
     /// Parks until `begin`, told what there is to do, if anything, gives a
@@ -432,6 +396,10 @@ pub(crate) struct Receiver<T> {
     mailbox: Arc<Mailbox<T>>,
     /// The next ticket to receive.
     head: u64,
+    /// What its owner has pushed to itself, with the ticket `head`, while
+    /// `has_own`. It stays as a slot's value does.
+    own: Held<T>,
+    has_own: bool,
 }
 
 impl<T> Receiver<T> {
@@ -459,35 +427,67 @@ impl<T> Receiver<T> {
         // ORDERING: Relaxed on all; the receiver's own, and a request that is
         // missed now is found at the next values.
         let synced_below = mailbox.synced_below.load(Ordering::Relaxed);
-        if mailbox.sync_goal.load(Ordering::Relaxed) <= synced_below {
-            let sync_below = mailbox.sync_below.load(Ordering::Relaxed);
+        let goal = mailbox.sync_goal.load(Ordering::Relaxed);
+        let sync_below = mailbox.sync_below.load(Ordering::Relaxed);
+        // A store where nothing changes would take the line from who pushes.
+        if goal <= synced_below && goal != sync_below {
             mailbox.sync_goal.store(sync_below, Ordering::Relaxed);
         }
+    }
+
+    /// Pushes one value for whoever has the receiver, who drains it next: past the
+    /// slots where nothing is before it, whose memory no cache may hold.
+    pub(crate) fn try_push(
+        &mut self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut T),
+    ) -> Result<u64, PushError> {
+        let ticket = self.mailbox.claim(1, bytes)?;
+        if ticket == self.head {
+            self.mailbox.weigh(bytes);
+            self.own.fill(ticket, 1, bytes, fill);
+            self.has_own = true;
+        } else {
+            self.mailbox.publish(ticket, 1, bytes, fill);
+        }
+        Ok(ticket)
+    }
+
+    /// Whether there is a value that [`Mailbox::look`] does not show.
+    pub(crate) fn has_own(&self) -> bool {
+        self.has_own
     }
 
     /// Receives what is there, in ticket order, until `take` says stop or there
     /// is no more.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
         let (mut values, mut bytes) = (0_u32, 0);
-        let mut go_on = true;
-        while go_on && self.mailbox.is_published(self.head) {
-            let ticket = self.head;
-            let slot = &self.mailbox.slots[self.mailbox.index(ticket)];
-            go_on = slot.held.with_mut(|held| {
-                // SAFETY: `published` holds ticket + 1, so its producer has
-                // let go, and none comes back before `free`; there is no other
-                // receiver.
-                let Held { tickets, bytes: weight, value } = unsafe { &mut *held };
+        loop {
+            let Self { mailbox, head, own, has_own } = &mut *self;
+            let ticket = *head;
+            let mut receive = |held: &mut Held<T>| {
+                let Held { tickets, bytes: weight, value } = held;
                 let (tickets, weight) = (*tickets, *weight);
                 // First, so that what makes `take` panic is not received again.
-                self.head += u64::from(tickets);
+                *head += u64::from(tickets);
                 bytes += u64::from(weight);
                 take(Received { ticket, tickets, bytes: weight, value })
-            });
+            };
+            let was_own = std::mem::take(has_own);
+            let goes_on = if was_own {
+                Some(receive(own))
+            } else {
+                // SAFETY: this is the receiver, and `free` comes later.
+                unsafe { mailbox.slots.take(ticket, receive) }
+            };
+            let Some(goes_on) = goes_on else { break };
             // Let producers on in good time, without a wake-up each.
             values += 1;
             if values.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
+            }
+            if !goes_on || was_own && self.mailbox.tail() == self.head {
+                break;
             }
         }
         self.free(bytes);
@@ -512,7 +512,7 @@ impl<T> Receiver<T> {
 
     fn free(&self, bytes: u64) {
         // ORDERING: Relaxed; see `is_heavy`.
-        self.mailbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.mailbox.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire in `claim`: the receiver has
         // done with the slots that it hands on.
         self.mailbox.received.store(self.head, Ordering::Release);

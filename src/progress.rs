@@ -219,8 +219,11 @@ impl Progress {
     /// The writer: all below `end` is acknowledged. Nobody is woken yet: see
     /// [`Progress::wake_answered`].
     pub(crate) fn acknowledge(&self, end: u64) {
-        // ORDERING: Relaxed; a hint.
-        self.disk_full.store(false, Ordering::Relaxed);
+        // ORDERING: Relaxed on both; a hint. Every append reads what is beside it: a
+        // store each time would take that from them.
+        if self.disk_full.load(Ordering::Relaxed) {
+            self.disk_full.store(false, Ordering::Relaxed);
+        }
         self.acknowledged.raise(end);
     }
 

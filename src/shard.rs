@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::completion::Completion;
 use crate::entry::{BatchBody, Entry};
 use crate::error::{AppendError, Cause, Position, Refused};
-use crate::lane::{Lane, Patience};
+use crate::lane::Lane;
 use crate::mailbox::PushError;
 use crate::payload::Payload;
 use crate::progress::Answer;
@@ -180,14 +180,9 @@ impl WalShard {
     ) -> Result<Completion<'_>, Refused> {
         let mut parts = self.parts(key, payload)?;
         let weight = parts.weight();
-        let mailbox = &self.lane.mailbox;
-        let pushed = match mailbox.try_push_quietly(1, weight, parts.fill()) {
-            Ok(ticket) => {
-                self.lane.lend_a_hand(ticket, Patience::Little);
-                Ok(ticket)
-            }
+        let pushed = match self.lane.try_push_and_lend(weight, parts.fill()) {
             Err(PushError::Full) => parts.push(None),
-            closed => closed,
+            decided => decided,
         };
         parts.completion(pushed)
     }

@@ -18,7 +18,9 @@ use std::ptr;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, per_thread, yield_now};
+use crate::sync::{
+    AtomicU64, Ordering, UnmodelledAtomicUsize, UnsafeCell, fence, per_thread, yield_now,
+};
 
 /// In the word: somebody has the value.
 const TAKEN: u64 = 1;
@@ -28,22 +30,25 @@ const ENDED: u64 = 2;
 const ASKING: u64 = 4;
 
 /// See the module's words.
-pub(crate) struct Token<T> {
+pub(crate) struct Token<T>(CachePadded<Turn<T>>);
+
+/// Both change with each turn, on one cache line.
+struct Turn<T> {
     /// Q5 TURN: `TAKEN`, `ENDED` and the number of those who ask. Who sets
     /// `TAKEN` has the value (Acquire) until he clears it (Release).
-    word: CachePadded<AtomicU64>,
+    word: AtomicU64,
     /// `None` before it was brought and once it has gone. Touched by who has
     /// set `TAKEN` alone.
     value: UnsafeCell<Option<T>>,
-    /// The [`name_of_this_thread`] of who has the value, 0 while nobody has. Whoever has
-    /// set `TAKEN` stores, anybody compares it with his own.
-    holder: AtomicUsize,
+    /// The [`name_of_this_thread`] of who has the value, 0 while nobody has. Whoever
+    /// has set `TAKEN` stores, anybody compares it with his own.
+    holder: UnmodelledAtomicUsize,
 }
 
 impl<T> fmt::Debug for Token<T> {
     /// Who has the value may be changing it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("word", &self.word).finish_non_exhaustive()
+        f.debug_struct("Token").field("word", &self.0.word).finish_non_exhaustive()
     }
 }
 
@@ -69,11 +74,9 @@ pub(crate) struct Taken<'a, T> {
 impl<T> Token<T> {
     /// A token whose value is still to be brought: until then it is busy.
     pub(crate) fn new() -> Self {
-        Self {
-            word: CachePadded::new(AtomicU64::new(TAKEN)),
-            value: UnsafeCell::new(None),
-            holder: AtomicUsize::new(0),
-        }
+        let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
+        let holder = UnmodelledAtomicUsize::new(0);
+        Self(CachePadded::new(Turn { word, value, holder }))
     }
 
     /// Brings the value, once; the caller has the first turn with it.
@@ -89,8 +92,13 @@ impl<T> Token<T> {
         // ORDERING: SeqCst fence, pairs with the one in `put_back`: either this
         // thread finds the token free, or who has it finds what this thread did.
         fence(Ordering::SeqCst);
+        self.take_if_free()
+    }
+
+    /// The same for who has left nothing to anybody, and relies on nothing.
+    pub(crate) fn take_if_free(&self) -> Attempt<'_, T> {
         // ORDERING: Relaxed; the exchange below checks what was read.
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = self.0.word.load(Ordering::Relaxed);
         loop {
             if word & TAKEN != 0 {
                 return Attempt::Busy;
@@ -111,9 +119,9 @@ impl<T> Token<T> {
         }
         // ORDERING: Relaxed on this and the next; the word alone is meant, and its
         // changes have one order.
-        self.word.fetch_add(ASKING, Ordering::Relaxed);
+        self.0.word.fetch_add(ASKING, Ordering::Relaxed);
         for _ in 0..times {
-            let word = self.word.load(Ordering::Relaxed);
+            let word = self.0.word.load(Ordering::Relaxed);
             if word & TAKEN == 0 && self.exchange(word, (word | TAKEN) - ASKING).is_ok() {
                 return Attempt::Taken(self.value());
             }
@@ -126,7 +134,7 @@ impl<T> Token<T> {
         // ORDERING: Relaxed; where it is taken, putting it back comes later in
         // the word's order and finds one less who asks. Where it is not, whoever
         // put it back has left the look to those who asked.
-        if self.word.fetch_sub(ASKING, Ordering::Relaxed) & TAKEN == 0 {
+        if self.0.word.fetch_sub(ASKING, Ordering::Relaxed) & TAKEN == 0 {
             attempt = self.try_take();
         }
         attempt
@@ -135,42 +143,42 @@ impl<T> Token<T> {
     /// Whether the value has gone: a turn was dropped.
     pub(crate) fn has_ended(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `Taken`'s drop.
-        self.word.load(Ordering::Acquire) & ENDED != 0
+        self.0.word.load(Ordering::Acquire) & ENDED != 0
     }
 
     /// Whether the calling thread has it, further up its stack.
     pub(crate) fn is_mine(&self) -> bool {
         // ORDERING: Relaxed; a thread finds its own name where it has itself
         // stored it and not yet cleared it, and nobody else stores that name.
-        self.holder.load(Ordering::Relaxed) == name_of_this_thread()
+        self.0.holder.load(Ordering::Relaxed) == name_of_this_thread()
     }
 
     /// The calling thread has set `TAKEN`.
     fn hold(&self) {
         // ORDERING: Relaxed; see `is_mine`.
-        self.holder.store(name_of_this_thread(), Ordering::Relaxed);
+        self.0.holder.store(name_of_this_thread(), Ordering::Relaxed);
     }
 
     /// Before `TAKEN` is cleared, or the end is told.
     fn let_go(&self) {
         // ORDERING: Relaxed; see `is_mine`.
-        self.holder.store(0, Ordering::Relaxed);
+        self.0.holder.store(0, Ordering::Relaxed);
     }
 
     /// Whether somebody asks for it now: a hint.
     pub(crate) fn is_asked_for(&self) -> bool {
         // ORDERING: Relaxed; a hint.
-        self.word.load(Ordering::Relaxed) >= ASKING
+        self.0.word.load(Ordering::Relaxed) >= ASKING
     }
 
     fn exchange(&self, word: u64, with: u64) -> Result<(), u64> {
         // ORDERING: Acquire pairs with the Release in `put_back`: what was done
         // with the value is visible to who has it next.
-        self.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
+        self.0.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
     }
 
     fn value(&self) -> Taken<'_, T> {
-        let value = self.value.with_mut(|cell| {
+        let value = self.0.value.with_mut(|cell| {
             // SAFETY: this thread has set `TAKEN`, and nobody else looks until
             // it is cleared.
             unsafe { (*cell).take() }
@@ -187,13 +195,13 @@ impl<T> Taken<'_, T> {
     #[must_use = "what came meanwhile waits for somebody to look"]
     pub(crate) fn put_back(mut self) -> bool {
         let value = self.value.take();
-        self.token.value.with_mut(|cell| {
+        self.token.0.value.with_mut(|cell| {
             // SAFETY: this thread has set `TAKEN` and clears it only below.
             unsafe { *cell = value };
         });
         self.token.let_go();
         // ORDERING: Release pairs with the Acquire in `exchange`.
-        let word = self.token.word.fetch_and(!TAKEN, Ordering::Release);
+        let word = self.token.0.word.fetch_and(!TAKEN, Ordering::Release);
         // ORDERING: SeqCst fence, pairs with the one in `try_take`.
         fence(Ordering::SeqCst);
         word < ASKING
@@ -232,7 +240,7 @@ impl<T> Drop for Ending<'_, T> {
     fn drop(&mut self) {
         self.0.let_go();
         // ORDERING: Release pairs with the Acquire in `has_ended`.
-        self.0.word.fetch_or(ENDED, Ordering::Release);
+        self.0.0.word.fetch_or(ENDED, Ordering::Release);
     }
 }
 

@@ -14,7 +14,7 @@
 use crate::entry::Entry;
 use crate::error::Cause;
 use crate::frame::{Encoder, Place};
-use crate::mailbox::{Mailbox, Received, Receiver, Work};
+use crate::mailbox::{Mailbox, PushError, Received, Receiver, Work};
 use crate::progress::Progress;
 use crate::segment_writer::{SegmentWriter, Wait, WriteError};
 use crate::state_machine::Driven;
@@ -110,6 +110,20 @@ impl Writer {
             last_commit_records: 0,
             end: End::Running,
         }
+    }
+
+    /// Queues a value for whoever has the writer, who commits next.
+    pub(crate) fn try_push(
+        &mut self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut Entry),
+    ) -> Result<u64, PushError> {
+        self.receiver.try_push(bytes, fill)
+    }
+
+    /// Whether there is something to commit that the mailbox does not show.
+    pub(crate) fn has_own(&self) -> bool {
+        self.receiver.has_own()
     }
 
     /// Does what the mailbox has shown there is to do.

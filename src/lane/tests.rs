@@ -52,7 +52,7 @@ fn turns_given(records: u64, waiting: u64, sync: bool) -> u32 {
     }
     let before = turns_given_away();
     let turn = lane.turn.bring(Box::new(writer));
-    drop(lane.work(turn, Chain::default(), |_| true));
+    drop(lane.work(turn, None, Chain::default(), |_| true));
     assert_eq!(lane.progress.acknowledged(), records);
     turns_given_away() - before
 }

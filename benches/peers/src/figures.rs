@@ -71,6 +71,17 @@ pub fn standings(rows: &[Row], workload: &str, metric: &str) -> Vec<Standing> {
     standings
 }
 
+/// Those of the runs of which `test` holds for every figure of that metric, and of
+/// what no run of that metric has: who is held against all.
+pub fn of_runs(rows: &[Row], metric: &str, test: impl Fn(f64) -> bool) -> Vec<Row> {
+    let run = |row: &Row| (row.round, row.workload.clone(), row.peer.clone(), row.shards);
+    let mut fits = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.metric == metric) {
+        *fits.entry(run(row)).or_insert(true) &= test(row.value);
+    }
+    rows.iter().filter(|row| fits.get(&run(row)).copied().unwrap_or(true)).cloned().collect()
+}
+
 /// As the CSV holds them; the lines of the head begin with `#`.
 pub fn to_csv(head: &[String], rows: &[Row]) -> String {
     let mut csv: String = head.iter().map(|line| format!("# {line}\n")).collect();

@@ -6,6 +6,7 @@
 //! The table goes to stdout, what goes on to stderr. `--from CSV` prints the
 //! table of an earlier run.
 
+mod cores;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod figures;
 mod fio;
@@ -25,7 +26,7 @@ use figures::{FAILED, Row};
 use peer::{KINDS, Kind};
 use tempfile::TempDir;
 use workload::{
-    COLD, COLD_WITH_OPEN, FIO_READ, OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload,
+    COLD, COLD_WITH_OPEN, FIO_READ, LINE, OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload,
 };
 
 /// A run during which others used more of the machine's CPU is made again, as
@@ -116,18 +117,40 @@ fn main() {
     }
     drop(entries);
     rows.extend(fio(1));
-    let others = rows.iter().filter(|row| row.metric == OTHERS).map(|row| row.value);
-    if let Some(spread) = figures::Spread::of(others.collect()) {
-        let [median, highest] = [spread.median, spread.highest].map(|share| share * 100.0);
-        head.push(format!(
-            "CPU that other programs and the kernel's threads used: {median:.0} % in the median run, \
-             {highest:.0} % at most"
-        ));
-    }
+    head.extend(disturbances(&rows));
     if let Some(csv) = &arguments.csv {
         std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
     }
     print!("{}", table::markdown(&head, &rows));
+}
+
+/// What the machine did beside the runs, in words.
+fn disturbances(rows: &[Row]) -> Vec<String> {
+    let of = |metric| {
+        let values: Vec<_> =
+            rows.iter().filter(|row| row.metric == metric).map(|row| row.value).collect();
+        figures::Spread::of(values.clone()).map(|spread| (values, spread))
+    };
+    let others = of(OTHERS).map(|(_, spread)| {
+        let [median, highest] = [spread.median, spread.highest].map(|share| share * 100.0);
+        format!(
+            "CPU that other programs and the kernel's threads used: {median:.0} % in the median run, \
+             {highest:.0} % at most"
+        )
+    });
+    let lines = of(LINE).map(|(values, spread)| {
+        let far = values.iter().filter(|nanos| **nanos >= cores::FAR_NANOS).count();
+        format!(
+            "a cache line from core to core and back: {:.0} to {:.0} ns, {:.0} at the median; far \
+             ({:.0} ns and more) in {far} of {} looks, before and after each run",
+            spread.lowest,
+            spread.highest,
+            spread.median,
+            cores::FAR_NANOS,
+            values.len()
+        )
+    });
+    others.into_iter().chain(lines).collect()
 }
 
 fn entries(arguments: &Arguments) -> Vec<Entry> {
@@ -150,8 +173,11 @@ fn named(kind: &Kind, text: &str) -> bool {
 fn run(entry: &mut Entry, round: usize, arguments: &Arguments, dir: &Path) -> Vec<Row> {
     let (workload, peer) = (entry.workload.id, entry.kind.name);
     let shards = entry.shards;
+    let before = cores::line_nanos();
     let measured = catch_unwind(AssertUnwindSafe(|| measure(entry, arguments, dir)));
-    let measured = measured.unwrap_or_else(|_| vec![(FAILED, 1.0)]);
+    let mut measured = measured.unwrap_or_else(|_| vec![(FAILED, 1.0)]);
+    let lines = [before, cores::line_nanos()].into_iter().flatten();
+    measured.extend(lines.map(|nanos| (LINE, nanos)));
     eprintln!("{round} {workload} {peer} {shards}: {measured:?}");
     let row = |(metric, value): (&str, f64)| {
         let peer = if metric == FIO_READ { "fio" } else { peer };

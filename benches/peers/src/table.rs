@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::figures::{FAILED, Row, Standing, standings};
+use crate::cores::FAR_NANOS;
+use crate::figures::{FAILED, Row, Standing, of_runs, standings};
 use crate::machine_words::short;
 use crate::peer::KINDS;
 use crate::workload::{
-    Against, COLD, COLD_WITH_OPEN, FIO_READ, P50, P99, RATE, TARGETS, Target, WITH_OPEN, WORKLOADS,
-    is_rate,
+    Against, COLD, COLD_WITH_OPEN, FIO_READ, LINE, P50, P99, RATE, TARGETS, Target, WITH_OPEN,
+    WORKLOADS, is_rate,
 };
 
 const OURS: &str = "shardwal";
@@ -40,15 +41,26 @@ fn rival(rows: &[Row], target: &Target) -> Option<Standing> {
     }
 }
 
+/// Ours and theirs.
+fn held_against(rows: &[Row], target: &Target) -> Option<(Standing, Standing)> {
+    best(rows, target, |peer| peer == OURS).zip(rival(rows, target))
+}
+
 fn targets(rows: &[Row], out: &mut String) {
     out.push_str(
-        "| workload, 256 B | shardwal (shards) | held against (shards) | ratio | target | |\n",
+        "| workload, 256 B | shardwal (shards) | held against (shards) | ratio | target | | cores near | far |\n",
     );
-    out.push_str("|---|---|---|---|---|---|\n");
+    out.push_str("|---|---|---|---|---|---|---|---|\n");
+    let near = of_runs(rows, LINE, |nanos| nanos < FAR_NANOS);
+    let far = of_runs(rows, LINE, |nanos| nanos >= FAR_NANOS);
     for target in TARGETS {
-        let found = best(rows, target, |peer| peer == OURS).zip(rival(rows, target));
-        let Some((ours, theirs)) = found else { continue };
+        let Some((ours, theirs)) = held_against(rows, target) else { continue };
         let ratio = ours.spread.median / theirs.spread.median;
+        let [near, far] = [&near, &far].map(|rows| {
+            held_against(rows, target).map_or(String::new(), |(ours, theirs)| {
+                format!("{:.2}", ours.spread.median / theirs.spread.median)
+            })
+        });
         let (sign, met) = if is_rate(target.metric) {
             (">=", ratio >= target.times)
         } else {
@@ -69,7 +81,7 @@ fn targets(rows: &[Row], out: &mut String) {
         };
         writeln!(
             out,
-            "| {title} | {} | {}: {} | {ratio:.2} | {asked} | {verdict} |",
+            "| {title} | {} | {}: {} | {ratio:.2} | {asked} | {verdict} | {near} | {far} |",
             of(&ours),
             theirs.peer,
             of(&theirs)

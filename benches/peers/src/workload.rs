@@ -91,6 +91,8 @@ pub fn is_rate(metric: &str) -> bool {
 
 /// The share of the machine's CPU that others used meanwhile.
 pub const OTHERS: &str = "others_cpu";
+/// What a cache line takes from core to core and back, before the run and after it.
+pub const LINE: &str = "line_ns";
 /// The median of what an append or a batch took.
 pub const P50: &str = "p50_us";
 /// Of a hundred, what the slowest took.
