@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use crc32fast::Hasher;
 
+use crate::aligned_bytes::AlignedBytes;
+
 mod sought;
 
 /// Bytes of a frame beside its body.
@@ -190,7 +192,7 @@ pub(crate) struct Place {
 /// Writes frames into one buffer that is used again for each commit.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
-    bytes: Vec<u8>,
+    bytes: AlignedBytes,
     /// The frame being filled, if it has a record yet.
     open: Option<OpenFrame>,
 }
@@ -204,10 +206,11 @@ struct OpenFrame {
 }
 
 impl Encoder {
-    /// Starts a commit with `prefix` (a segment's header, or nothing).
-    pub(crate) fn begin(&mut self, prefix: &[u8]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(prefix);
+    /// Starts a commit with `prefix` (a segment's header, what its first block
+    /// holds already, or nothing), to be written in blocks of so many bytes.
+    pub(crate) fn begin(&mut self, prefix: &[u8], block: usize) {
+        self.bytes.clear(block);
+        self.bytes.end().extend_from_slice(prefix);
         self.open = None;
     }
 
@@ -237,8 +240,8 @@ impl Encoder {
     /// Adds a record to the open frame.
     pub(crate) fn record(&mut self, sequence: u64, key: u64, payload: &[u8]) {
         self.count(sequence, 1);
-        put_record_head(&mut self.bytes, key, payload.len());
-        self.bytes.extend_from_slice(payload);
+        put_record_head(self.bytes.end(), key, payload.len());
+        self.bytes.end().extend_from_slice(payload);
     }
 
     /// Adds a batch that is encoded already, in pieces, to one frame.
@@ -252,7 +255,7 @@ impl Encoder {
     ) {
         self.begin_batch(place, durable, records, body[0].len() + body[1].len());
         self.count(first, records);
-        body.into_iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+        body.into_iter().for_each(|piece| self.bytes.end().extend_from_slice(piece));
     }
 
     /// Counts records that are about to be added, opening a frame if need be.
@@ -261,7 +264,7 @@ impl Encoder {
         let frame = match &mut self.open {
             Some(frame) => frame,
             none => {
-                self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+                self.bytes.end().extend_from_slice(&[0; FRAME_HEADER_BYTES]);
                 none.insert(OpenFrame { at, first, records: 0 })
             }
         };
@@ -319,8 +322,8 @@ impl Encoder {
             body_crc: body_crc(body, place.seed),
             ..*header
         };
-        self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-        self.bytes.extend_from_slice(body);
+        self.bytes.end().extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        self.bytes.end().extend_from_slice(body);
         self.put_header(at, &header, place);
     }
 
@@ -331,7 +334,7 @@ impl Encoder {
 
     /// What the commit writes, for whoever writes it to put zeros behind it. All
     /// frames must be closed.
-    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn bytes(&mut self) -> &mut AlignedBytes {
         assert!(self.open.is_none(), "a frame without its header must not be written");
         &mut self.bytes
     }

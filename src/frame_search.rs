@@ -158,7 +158,7 @@ mod tests {
             let near_an_end = CHUNK_BYTES * (1 + number % 2) - 40 + random(360);
             let at = if random(2) == 0 { random(length - 400) } else { near_an_end };
             let place = Place { seed: SEED, first_sequence: 3, offset: at as u64 };
-            encoder.begin(&[]);
+            encoder.begin(&[], 1);
             match random(4) {
                 0 => encoder.seal(&place, 40 + number as u64, random(50) as u64),
                 1 => encoder.gap(&place, 60, random(50) as u64),
@@ -182,7 +182,7 @@ mod tests {
         let found = FrameHeader::parse(header.unwrap(), place.seed, place.offset);
         let Found::Header(mut header) = found else { panic!("{found:?}") };
         header.body_bytes = u32::try_from(FRAME_BODY_MAX).unwrap();
-        encoder.begin(&[]);
+        encoder.begin(&[], 1);
         encoder.copy(&header, &[], place, 9, 9);
     }
 

@@ -34,6 +34,7 @@
 //! README.md tells when to use it, ARCHITECTURE.md how it works, FORMAT.md
 //! what stands on the disk.
 
+mod aligned_bytes;
 mod checkpoint;
 mod completion;
 mod config;

@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::disk::{DiskFile, write_direct_full, write_full};
+use crate::aligned_bytes::AlignedBytes;
+use crate::disk::{DiskFile, write_full};
 use crate::error::means_full;
-use crate::frame::{FRAME_HEADER_BYTES, Place};
+use crate::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::segment::{Predecessor, SegmentHeader, SegmentIdentity};
 use crate::sync::{Arc, Mutex};
 
@@ -158,17 +159,26 @@ impl SegmentWriter {
         }
     }
 
-    /// Where a commit whose first sequence is `next` goes, and the bytes that
-    /// must precede its frames.
-    pub(crate) fn place(&self, next: u64) -> (Place, Option<SegmentHeader>) {
+    /// Begins a commit whose first sequence is `next`, with the bytes that must
+    /// precede its frames; returns where it goes.
+    pub(crate) fn begin(&self, encoder: &mut Encoder, next: u64) -> Place {
         let first_sequence = self.first_sequence.unwrap_or(next);
-        let place = Place { seed: self.identity.seed(), first_sequence, offset: self.position };
-        let header = (self.position == 0).then_some(SegmentHeader {
-            identity: self.identity,
-            first_sequence,
-            predecessor: self.predecessor,
-        });
-        (place, header)
+        let block = self.direct.as_ref().map_or(1, Blocks::block);
+        if self.position == 0 {
+            let (identity, predecessor) = (self.identity, self.predecessor);
+            let header = SegmentHeader { identity, first_sequence, predecessor };
+            encoder.begin(&header.encode(), block);
+        } else {
+            encoder.begin(self.begun(), block);
+        }
+        let offset = self.position - self.begun().len() as u64;
+        Place { seed: self.identity.seed(), first_sequence, offset }
+    }
+
+    /// What stands before the position in the block that a commit begins in, if
+    /// it is written in blocks.
+    fn begun(&self) -> &[u8] {
+        self.direct.as_ref().map_or(&[], Blocks::begun)
     }
 
     /// The segment that is written to.
@@ -186,15 +196,15 @@ impl SegmentWriter {
         !self.dirty && self.unsynced.is_empty()
     }
 
-    /// Writes a commit of the sequences `first..next` at the position that
-    /// [`SegmentWriter::place`] named. Zeros stand behind the bytes meanwhile.
+    /// Writes a commit of the sequences `first..next` that
+    /// [`SegmentWriter::begin`] has begun. Zeros stand behind the bytes meanwhile.
     pub(crate) fn append(
         &mut self,
-        bytes: &mut Vec<u8>,
+        bytes: &mut AlignedBytes,
         first: u64,
         next: u64,
     ) -> Result<(), WriteError> {
-        let end = self.position + bytes.len() as u64;
+        let end = self.position + (bytes.len() - self.begun().len()) as u64;
         self.dirty = true;
         if let Err(error) = self.write(bytes, end) {
             return Err(if means_full(&error) {
@@ -214,38 +224,41 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &mut Vec<u8>, end: u64) -> io::Result<()> {
-        let blank = self.blank_behind(end);
+    fn write(&mut self, bytes: &mut AlignedBytes, end: u64) -> io::Result<()> {
+        let (blank, begun) = (self.blank_behind(end), self.begun().len());
         if let Some(blocks) = &mut self.direct {
-            let start = blocks.start(self.position);
-            let block = blocks.block();
-            let laid_out = blocks.lay_out(bytes, blank);
-            if start + laid_out.len() as u64 <= self.zeroed {
-                write_direct_full(self.file.as_mut(), laid_out, start, block)?;
-                blocks.written();
-                return Ok(());
+            let start = self.position - begun as u64;
+            if start + blocks.whole(bytes.len() + blank) as u64 <= self.zeroed {
+                return blocks.write(self.file.as_mut(), bytes, blank, start);
             }
             self.direct = None;
         }
         let window = self.window_behind(end);
-        match self.write_with_zeros(bytes, blank.max(window)) {
+        match self.write_with_zeros(bytes, begun, blank.max(window)) {
             // A lack of room for zeros is none for the commit.
             Err(error) if window > 0 && means_full(&error) => {
                 self.zeros_refused = true;
-                self.write_with_zeros(bytes, blank)
+                self.write_with_zeros(bytes, begun, blank)
             }
             written => written,
         }
     }
 
-    fn write_with_zeros(&mut self, bytes: &mut Vec<u8>, zeros: usize) -> io::Result<()> {
+    /// Writes what follows the bytes that the file has already.
+    fn write_with_zeros(
+        &mut self,
+        bytes: &mut AlignedBytes,
+        begun: usize,
+        zeros: usize,
+    ) -> io::Result<()> {
         let length = bytes.len();
-        bytes.resize(length + zeros, 0);
-        let written = write_full(self.file.as_mut(), bytes, self.position);
+        bytes.resize(length + zeros);
+        let new = &bytes[begun..];
+        let written = write_full(self.file.as_mut(), new, self.position);
         if written.is_ok() {
-            self.zeroed = self.zeroed.max(self.position + bytes.len() as u64);
+            self.zeroed = self.zeroed.max(self.position + new.len() as u64);
         }
-        bytes.truncate(length);
+        bytes.resize(length);
         written
     }
 

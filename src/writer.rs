@@ -13,7 +13,7 @@
 
 use crate::entry::Entry;
 use crate::error::Cause;
-use crate::frame::{Encoder, Place};
+use crate::frame::Encoder;
 use crate::mailbox::{Mailbox, PushError, Received, Receiver, Work};
 use crate::progress::Progress;
 use crate::segment_writer::{SegmentWriter, Wait, WriteError};
@@ -191,9 +191,11 @@ impl Writer {
     fn drain_and_encode(&mut self) -> u64 {
         let first = self.sequence(self.receiver.head());
         let durable = self.durable;
-        let place = self.begin_commit(first);
+        let place = self.segments.begin(&mut self.encoder, first);
         let mut now = None;
         let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
+        // What it must begin with is none of it.
+        let bytes_max = encoder.len() + policy.bytes_max;
         let (mut records, mut bytes) = (0, 0);
         receiver.drain(|Received { ticket, tickets, bytes: payload_bytes, value: entry }| {
             let first = *base + ticket;
@@ -212,20 +214,10 @@ impl Writer {
             }
             records += u64::from(tickets);
             bytes += u64::from(payload_bytes);
-            records < policy.records_max && encoder.len() < policy.bytes_max
+            records < policy.records_max && encoder.len() < bytes_max
         });
         encoder.close_frame(&place, durable);
         bytes
-    }
-
-    /// Empties the encoder, but for the header that a new segment begins with.
-    fn begin_commit(&mut self, first: u64) -> Place {
-        let (place, header) = self.segments.place(first);
-        match header {
-            Some(header) => self.encoder.begin(&header.encode()),
-            None => self.encoder.begin(&[]),
-        }
-        place
     }
 
     fn roll_if_due(&mut self) -> Result<(), WriteError> {
@@ -296,7 +288,7 @@ impl Writer {
             return Ok(());
         }
         let next = self.segments.next_sequence();
-        let place = self.begin_commit(next);
+        let place = self.segments.begin(&mut self.encoder, next);
         self.encoder.seal(&place, next, durable);
         match self.segments.append(self.encoder.bytes(), next, next) {
             Ok(()) => self.marked = durable,

@@ -37,7 +37,7 @@ impl SegmentCopy {
         unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
         let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let mut encoder = Encoder::default();
-        encoder.begin(&header.encode());
+        encoder.begin(&header.encode(), 1);
         let (seed, first_sequence) = (header.identity.seed(), header.first_sequence);
         let place = Place { seed, first_sequence, offset: 0 };
         Ok(Self { unfinished, number, file, place, encoder, position: 0 })
@@ -89,7 +89,7 @@ impl SegmentCopy {
         write_full(self.file.as_mut(), bytes, self.position)?;
         self.position += bytes.len() as u64;
         self.place.offset = self.position;
-        self.encoder.begin(&[]);
+        self.encoder.begin(&[], 1);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::blocks::Blocks;
+use crate::aligned_bytes::AlignedBytes;
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_direct_full, write_full};
 use crate::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_path,
@@ -72,9 +72,8 @@ pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Opti
     }
     let zeros = zeros.next_multiple_of(BLANK_BYTES as u64);
     let direct_block = blank(file)?;
-    let mut blocks = Blocks::new(direct_block.unwrap_or(1));
     let piece = usize::try_from(zeros.min(PIECE_BYTES)).unwrap_or(BLANK_BYTES);
-    let piece = blocks.lay_out(&[], piece);
+    let piece = AlignedBytes::zeros(piece, direct_block.unwrap_or(1));
     let mut zeroed = BLANK_BYTES as u64;
     while zeroed < zeros {
         let length = usize::try_from(zeros - zeroed).unwrap_or(usize::MAX).min(piece.len());
@@ -97,8 +96,7 @@ pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Opti
 fn blank(file: &mut dyn DiskFile) -> io::Result<Option<usize>> {
     let direct_block = file.direct_block_bytes().filter(|block| *block <= BLANK_BYTES);
     let direct_block = direct_block.filter(|block| {
-        let mut blocks = Blocks::new(*block);
-        write_direct_full(file, blocks.lay_out(&[], BLANK_BYTES), 0, *block).is_ok()
+        write_direct_full(file, &AlignedBytes::zeros(BLANK_BYTES, *block), 0, *block).is_ok()
     });
     if direct_block.is_none() {
         write_full(file, &[0; BLANK_BYTES], 0)?;

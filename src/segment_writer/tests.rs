@@ -50,9 +50,10 @@ fn a_commit_grows_its_file_by_a_window_where_there_is_room_for_one_and_else_by_i
     let mut writer = writer(&disk, 16 << 10);
     let file = || disk.read_file(segment_path(Path::new("/"), 1)).unwrap();
     let mut commit = |length: usize, of: u8, first: u64| {
-        let mut bytes = vec![of; length];
+        let mut bytes = AlignedBytes::zeros(length, 1);
+        bytes.fill(of);
         writer.append(&mut bytes, first, first + 1).expect("there is room for it");
-        assert_eq!(bytes, vec![of; length], "it is given back as it was");
+        assert_eq!(*bytes, *vec![of; length], "it is given back as it was");
     };
     commit(100, 1, 0);
     assert_eq!(file(), [vec![0; 88], vec![1; 100], vec![0; (16 << 10) - 188]].concat());
@@ -64,4 +65,27 @@ fn a_commit_grows_its_file_by_a_window_where_there_is_room_for_one_and_else_by_i
     let written = [vec![0; 88], vec![1; 100], vec![2; 100], vec![3; 16 << 10], vec![4; 100]];
     assert!(file().starts_with(&written.concat()));
     assert!(file().len() <= 24 << 10, "there was no room for a window");
+}
+
+#[test]
+fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing() {
+    let disk = SimDisk::new();
+    disk.set_direct_block(Some(512));
+    let mut writer = writer(&disk, 0);
+    let prepared = prepare(&disk, Path::new("/"), 2, 8 << 10).expect("there is room for it");
+    assert_eq!(prepared.direct_block, Some(512));
+    writer.go_on_in(prepared).expect("nothing must be synced for it");
+    let mut encoder = Encoder::default();
+    let mut expected = Vec::new();
+    for (first, length) in (0..).zip([1000_usize, 300, 9000, 70]) {
+        let place = writer.begin(&mut encoder, first);
+        assert_eq!(place.offset, (expected.len() - writer.begun().len()) as u64);
+        encoder.record(first, 7, &vec![1 + length.to_le_bytes()[0]; length]);
+        encoder.close_frame(&place, 0);
+        expected.truncate(expected.len() - writer.begun().len());
+        expected.extend_from_slice(encoder.bytes());
+        writer.append(encoder.bytes(), first, first + 1).expect("there is room for it");
+        assert_eq!(writer.direct.is_some(), expected.len() <= 8 << 10);
+        assert!(disk.read_file(segment_path(Path::new("/"), 2)).unwrap().starts_with(&expected));
+    }
 }
