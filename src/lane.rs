@@ -86,12 +86,6 @@ impl Lane {
         }
     }
 
-    /// Whether the calling thread has the turn, and has waked foreign code, which
-    /// must not wait for what the turn is to do.
-    pub(crate) fn is_driven_here(&self) -> bool {
-        self.turn.is_mine()
-    }
-
     /// Queues a value for a caller that is about to wait for it, and lends a hand:
     /// at once where nobody has the turn. When this returns, somebody has seen to
     /// it.
@@ -109,6 +103,12 @@ impl Lane {
         let first = turn.has_own().then_some(Work::Values);
         self.lend(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
         pushed
+    }
+
+    /// Whether the calling thread has the turn, and has waked foreign code, which
+    /// must not wait for what the turn is to do.
+    pub(crate) fn is_driven_here(&self) -> bool {
+        self.turn.is_mine()
     }
 
     /// For a caller that has queued `ticket` without waking anybody and is about

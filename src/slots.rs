@@ -3,10 +3,6 @@
 //! A ticket's slot is found by masking it. Values **stay in their slots**, producer
 //! and receiver take turns at them, so that what a value has allocated is used
 //! again. This file does not know who may push, nor how many.
-//!
-//! | label | invariant |
-//! |---|---|
-//! | Q6 SLOT | a slot is given to a ticket once the receiver has done with the one before in it |
 
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
@@ -77,7 +73,7 @@ impl<T> Slots<T> {
     pub(crate) unsafe fn put(&self, ticket: u64, fill: impl FnOnce(&mut Held<T>)) {
         let slot = self.slot(ticket);
         slot.held.with_mut(|held| {
-            // SAFETY: Q6 SLOT: this thread claimed the ticket, and the receiver has
+            // SAFETY: Q1 BOUND: this thread claimed the ticket, and the receiver has
             // done with the slot; nobody else touches it until `published` says so.
             fill(unsafe { &mut *held });
         });

@@ -30,7 +30,9 @@ fn segments() -> SegmentWriter {
     let disk = SimDisk::new();
     let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 1 };
     let header = SegmentHeader { identity, first_sequence: 0, predecessor: Predecessor::default() };
-    let file = disk.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).expect("it is new");
+    let file = disk
+        .open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew)
+        .expect("the disk is empty");
     let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes: 0 };
     SegmentWriter::new(policy, &header, file, 88, 0, Box::new(NoNext), Catalogue::default())
 }

@@ -40,8 +40,18 @@ impl Outcome {
     }
 }
 
-/// Opens a new log, loads it for so long from so many threads, and closes it.
-pub fn run(config: Config, threads: usize, under_way: usize, elapsed: Duration) -> Outcome {
+/// How often a log is truncated that [`run`] is told to truncate.
+const TRUNCATED_EACH: Duration = Duration::from_millis(20);
+
+/// Opens a new log, loads it for so long from so many threads, and closes it. It
+/// may be truncated meanwhile, so that what was written goes.
+pub fn run(
+    config: Config,
+    threads: usize,
+    under_way: usize,
+    elapsed: Duration,
+    truncated: bool,
+) -> Outcome {
     let log = ShardedWal::open(config).expect("the log opens");
     let (stop, [ready, start]) =
         (AtomicBool::new(false), [(); 2].map(|()| Barrier::new(threads + 1)));
@@ -60,7 +70,13 @@ pub fn run(config: Config, threads: usize, under_way: usize, elapsed: Duration) 
         ready.wait();
         let began = (Instant::now(), cpu_time(), Writers::now());
         start.wait();
-        std::thread::sleep(elapsed);
+        if truncated {
+            while began.0.elapsed() + TRUNCATED_EACH < elapsed {
+                std::thread::sleep(TRUNCATED_EACH);
+                log.truncate_before(&log.checkpoint()).expect("a sound disk");
+            }
+        }
+        std::thread::sleep(elapsed.saturating_sub(began.0.elapsed()));
         stop.store(true, Ordering::Relaxed);
         let (mut nanos, mut slept) = (Vec::new(), 0);
         for thread in threads {

@@ -110,7 +110,7 @@ fn measure_cell(
     }
     let config = config.shards(shards).queue_records(depth).durability(setting.durability);
     let under_way = (depth * shards / THREADS).max(1);
-    let outcome = closed_loop::run(config, THREADS, under_way, run);
+    let outcome = closed_loop::run(config, THREADS, under_way, run, false);
     let (rate, p99) = (outcome.per_second, outcome.micros(0.99));
     eprintln!("{round} {} {shards} {depth}: {rate:.0} {p99:.0}", setting.id);
     [("per_second", rate), ("p99_us", p99)].map(|(metric, value)| Row {

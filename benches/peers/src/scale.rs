@@ -1,5 +1,5 @@
-//! How shardwal scales, on paper: constants measured here, the model of
-//! `scale_model.rs` held against measurements that it was not fitted to, what
+//! How shardwal scales, on paper: constants measured here (`scale_fit.rs`), the model
+//! of `scale_model.rs` held against measurements that it was not fitted to, what
 //! it says of larger machines, and how often threads sleep at 64 callers.
 //!
 //! `cargo run --release --bin scale -- [--seconds S] [--rounds R] [--dir D]`
@@ -15,8 +15,10 @@ mod machine_words;
 #[allow(dead_code, reason = "the benchmarks that it belongs to use all of it")]
 #[path = "../../support/null_disk.rs"]
 mod null_disk;
+mod scale_fit;
 mod scale_model;
 mod scale_tables;
+mod wake_ups;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,17 +27,18 @@ use std::time::Duration;
 use closed_loop::Outcome;
 use device::Device;
 use null_disk::NullDisk;
-use scale_model::{Costs, Load, Machine};
+use scale_fit::Fit;
+use scale_model::Load;
 use shardwal::Config;
+use wake_ups::WakeUp;
 
-/// What the disk writes for a record: key, length and payload, and as many zeros
-/// before, for the window that they overwrite.
-const RECORD_BYTES: f64 = 2.0 * (closed_loop::PAYLOAD_BYTES + 12) as f64;
+/// What the disk writes for a record: key, length and payload.
+const RECORD_BYTES: f64 = (closed_loop::PAYLOAD_BYTES + 12) as f64;
+/// The segments of a log that writes over those that it has given up, and as many
+/// as open makes ready for it, a shard.
+const SEGMENT_BYTES: u64 = 8 << 20;
+const READY_SEGMENTS: usize = 4;
 const DEPTH: usize = 8192;
-/// What is assumed of the one word that hands out a shard's tickets where many
-/// cores want it: a cache line's way from core to core and back. Two cores
-/// cannot measure it.
-const CLAIM_MICROS: f64 = 0.1;
 
 struct Arguments {
     rounds: usize,
@@ -78,7 +81,10 @@ struct Case {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Disk {
-    Real,
+    /// This one; a new log, which writes zeros before records.
+    Zeros,
+    /// This one; the log is truncated, and writes over what it has given up.
+    WrittenOver,
     /// Swallows what is written; a sync sleeps so long.
     Null(Duration),
 }
@@ -92,7 +98,7 @@ const fn case(threads: usize, in_flight: usize, shards: usize, disk: Disk) -> Ca
 
 /// What the constants are taken from.
 const FITTED: [Case; 4] = [
-    case(1, 1, 1, Disk::Real),
+    case(1, 1, 1, Disk::Zeros),
     case(64, 1, 1, SWALLOWS),
     case(64, 256, 1, SWALLOWS),
     case(1, 1, 1, MILLISECOND),
@@ -100,34 +106,46 @@ const FITTED: [Case; 4] = [
 
 /// What the model is held against: first what its form was found with, then
 /// what nobody had looked at before it stood.
-const KNOWN: usize = 20;
-const CHECKED: [Case; 26] = [
-    case(8, 1, 1, Disk::Real),
-    case(64, 1, 1, Disk::Real),
-    case(64, 1, 2, Disk::Real),
-    case(64, 1, 4, Disk::Real),
-    case(64, 1, 16, Disk::Real),
-    case(64, 16, 1, Disk::Real),
-    case(64, 16, 4, Disk::Real),
-    case(2, 256, 1, Disk::Real),
+const KNOWN: usize = 26;
+const CHECKED: [Case; 38] = [
+    case(8, 1, 1, Disk::Zeros),
+    case(64, 1, 1, Disk::Zeros),
+    case(64, 1, 2, Disk::Zeros),
+    case(64, 1, 4, Disk::Zeros),
+    case(64, 1, 16, Disk::Zeros),
+    case(64, 16, 1, Disk::Zeros),
+    case(64, 16, 4, Disk::Zeros),
+    case(2, 256, 1, Disk::Zeros),
     case(64, 1, 4, SWALLOWS),
     case(64, 1, 1, MILLISECOND),
     case(64, 1, 16, MILLISECOND),
     case(64, 16, 4, MILLISECOND),
-    case(16, 1, 1, Disk::Real),
-    case(32, 1, 8, Disk::Real),
-    case(128, 1, 1, Disk::Real),
-    case(32, 4, 2, Disk::Real),
-    case(64, 64, 2, Disk::Real),
-    case(16, 64, 8, Disk::Real),
+    case(16, 1, 1, Disk::Zeros),
+    case(32, 1, 8, Disk::Zeros),
+    case(128, 1, 1, Disk::Zeros),
+    case(32, 4, 2, Disk::Zeros),
+    case(64, 64, 2, Disk::Zeros),
+    case(16, 64, 8, Disk::Zeros),
     case(128, 1, 8, SWALLOWS),
     case(16, 8, 2, MILLISECOND),
-    case(48, 1, 2, Disk::Real),
-    case(96, 1, 4, Disk::Real),
-    case(4, 64, 1, Disk::Real),
-    case(96, 8, 4, Disk::Real),
+    case(48, 1, 2, Disk::Zeros),
+    case(96, 1, 4, Disk::Zeros),
+    case(4, 64, 1, Disk::Zeros),
+    case(96, 8, 4, Disk::Zeros),
     case(24, 1, 4, MILLISECOND),
     case(32, 32, 8, MILLISECOND),
+    case(24, 1, 1, Disk::Zeros),
+    case(192, 1, 2, Disk::Zeros),
+    case(12, 32, 2, Disk::Zeros),
+    case(96, 1, 1, MILLISECOND),
+    case(24, 16, 4, MILLISECOND),
+    case(80, 1, 2, SWALLOWS),
+    case(64, 1, 1, Disk::WrittenOver),
+    case(64, 1, 4, Disk::WrittenOver),
+    case(16, 1, 2, Disk::WrittenOver),
+    case(64, 16, 1, Disk::WrittenOver),
+    case(2, 256, 1, Disk::WrittenOver),
+    case(64, 64, 2, Disk::WrittenOver),
 ];
 
 /// Where sleeps are counted.
@@ -145,10 +163,15 @@ impl Case {
         let scratch = tempfile::tempdir_in(dir).expect("the folder is writable");
         let config = Config::new(scratch.path().join("log")).shards(self.shards);
         let config = match self.disk {
-            Disk::Real => config,
+            Disk::Zeros => config,
+            Disk::WrittenOver => config
+                .segment_bytes(SEGMENT_BYTES)
+                .spare_segments(READY_SEGMENTS)
+                .ready_segments(READY_SEGMENTS),
             Disk::Null(sync_latency) => config.disk(Arc::new(NullDisk { sync_latency })),
         };
-        closed_loop::run(config.queue_records(DEPTH), self.threads, self.in_flight, elapsed)
+        let (config, truncated) = (config.queue_records(DEPTH), self.disk == Disk::WrittenOver);
+        closed_loop::run(config, self.threads, self.in_flight, elapsed, truncated)
     }
 
     fn load(&self) -> Load {
@@ -157,13 +180,15 @@ impl Case {
             in_flight: self.in_flight as f64,
             shards: self.shards as f64,
             depth: DEPTH as f64,
-            bytes: RECORD_BYTES,
+            // Zeros are as many bytes again.
+            bytes: if self.disk == Disk::Zeros { 2.0 * RECORD_BYTES } else { RECORD_BYTES },
         }
     }
 
     fn in_words(&self) -> String {
         let disk = match self.disk {
-            Disk::Real => "this disk".into(),
+            Disk::Zeros => "this disk".to_owned(),
+            Disk::WrittenOver => "this disk, written over".to_owned(),
             Disk::Null(latency) if latency.is_zero() => "no disk".to_owned(),
             Disk::Null(latency) => format!("syncs that sleep {} ms", latency.as_millis()),
         };
@@ -189,11 +214,12 @@ fn main() {
     let devices: Vec<_> = (0..arguments.rounds)
         .map(|_| Device::measure(scratch.path(), arguments.run).expect("the disk can be measured"))
         .collect();
+    let wake_ups: Vec<_> = (0..arguments.rounds).map(|_| WakeUp::measure(arguments.run)).collect();
     let cases: Vec<_> = FITTED.into_iter().chain(CHECKED).chain(COUNTED).collect();
     let measured = in_turn(&cases, &arguments, &dir);
     let (fitted, rest) = measured.split_at(FITTED.len());
     let (checked, counted) = rest.split_at(CHECKED.len());
-    let fit = Fit::of(&devices, fitted);
+    let fit = Fit::of(&devices, &wake_ups, fitted);
     fit.print(&devices);
     scale_tables::print_check(&fit, checked);
     scale_tables::print_predictions(&fit);
@@ -241,99 +267,4 @@ fn in_turn(cases: &[Case], arguments: &Arguments, dir: &Path) -> Vec<Measured> {
         order.reverse();
     }
     all
-}
-
-/// The constants, and what a disk that swallows changes in them.
-struct Fit {
-    machine: Machine,
-    costs: Costs,
-    /// What a commit takes whose sync sleeps for a millisecond.
-    slept: f64,
-    /// CPU of a commit that makes no system call.
-    null_commit: f64,
-}
-
-impl Fit {
-    /// From the disk and the four cases of [`FITTED`].
-    fn of(devices: &[Device], fitted: &[Measured]) -> Self {
-        let [one, _, sixteen] = [0, 1, 2].map(|index| syncs_per_second(devices, index));
-        let (one, sixteen) = (1e6 / one, 16e6 / sixteen);
-        let [alone, waiting, pipelined, sleeping] = fitted else {
-            unreachable!("four cases are fitted")
-        };
-        let bandwidth = devices.iter().map(Device::bytes_per_s).collect::<Vec<_>>();
-        let machine = Machine {
-            cores: std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64),
-            sync: one,
-            sync_more: (sixteen - one) / 15.0,
-            bandwidth: median(&bandwidth) / 1e6,
-        };
-        // One caller pays a whole commit, 64 a part of one each.
-        let (paid, share) = (median(&sleeping.cpu), 1.0 / median(&waiting.held));
-        let null_commit = ((paid - median(&waiting.cpu)) / (1.0 - share)).max(0.0);
-        let per_waiting = median(&waiting.cpu) - null_commit * share;
-        let costs = Costs {
-            waiting: per_waiting,
-            pipelined: median(&pipelined.cpu),
-            commit: (median(&alone.cpu) - per_waiting).max(0.0),
-            handover: (median(&alone.mean_micros) - one).max(0.0),
-            writer_waiting: median(&waiting.writer),
-            writer_pipelined: median(&pipelined.writer),
-            claim: CLAIM_MICROS,
-        };
-        let slept = median(&sleeping.mean_micros);
-        Self { machine, costs, slept, null_commit }
-    }
-
-    /// What a case runs on.
-    fn under(&self, disk: Disk) -> (Machine, Costs) {
-        match disk {
-            Disk::Real => (self.machine, self.costs),
-            Disk::Null(latency) => {
-                let sync = if latency.is_zero() { 0.0 } else { self.slept };
-                let bandwidth = f64::INFINITY;
-                let machine = Machine { sync, sync_more: 0.0, bandwidth, ..self.machine };
-                let handover = if latency.is_zero() { self.null_commit } else { 0.0 };
-                (machine, Costs { commit: self.null_commit, handover, ..self.costs })
-            }
-        }
-    }
-
-    fn print(&self, devices: &[Device]) {
-        let Machine { cores, sync, sync_more, bandwidth } = self.machine;
-        let Costs { waiting, pipelined, commit, handover, writer_waiting, writer_pipelined, claim } =
-            self.costs;
-        println!("\n### The constants\n\n| constant | value | measured as |\n|---|---|---|");
-        println!("| cores | {cores} | |");
-        println!("| a write and its sync, alone | {sync:.0} us | 4 KiB overwritten, 1 file |");
-        let four = 4e6 / syncs_per_second(devices, 1);
-        let modelled = sync + 3.0 * sync_more;
-        println!(
-            "| each more at the same time | {sync_more:.1} us | the same in 16 files; in 4 it took {four:.0} us, \
-             this says {modelled:.0} |"
-        );
-        println!("| bandwidth | {bandwidth:.0} MB/s | 1 MiB at a time, each synced, one file |");
-        println!("| CPU, a record waited for | {waiting:.2} us | 64 callers, 1 shard, no disk |");
-        println!(
-            "| CPU, a record of 256 in flight | {pipelined:.2} us | 64 callers, 1 shard, no disk |"
-        );
-        println!("| CPU, a commit | {commit:.1} us | 1 caller, this disk, less the record's |");
-        println!(
-            "| a commit beside its sync | {handover:.0} us | latency of 1 caller, this disk, less the sync |"
-        );
-        println!(
-            "| of it without system calls | {:.1} us | 1 caller, syncs that sleep |",
-            self.null_commit
-        );
-        println!(
-            "| the writer's thread, a record waited for | {writer_waiting:.2} us | as the CPU |"
-        );
-        println!("| the same of 256 in flight | {writer_pipelined:.2} us | as the CPU |");
-        println!("| between two claims in a shard | {claim} us | assumed |");
-    }
-}
-
-/// Median of the rounds, for one count of files at once.
-fn syncs_per_second(devices: &[Device], index: usize) -> f64 {
-    median(&devices.iter().map(|device| device.syncs[index].per_s).collect::<Vec<_>>())
 }

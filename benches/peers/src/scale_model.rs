@@ -1,13 +1,15 @@
 //! A small model of a log in a closed loop: what throughput and latency a
 //! machine allows, and what bounds them. Times are in microseconds.
 //!
-//! A shard's writer takes what waits, writes and syncs it, and answers one
-//! caller after the other; what arrives meanwhile is the next commit. So a
-//! record waits for its own commit, and for what is left of the one under way:
+//! A shard's writer takes what waits, writes and syncs it, wakes the first of those
+//! whom it has answered, who wake the others, and goes on; what has arrived by
+//! then is the next commit. So a record waits for its own commit, and for what is
+//! left of the one under way:
 //! - in the shard that has just answered its caller, all of the next one, unless
-//!   the caller is back before the writer has answered all others;
+//!   the caller was among the first and is back before that begins;
 //! - in another shard half of one, if one is under way.
 //!
+//! Whom the woken have not woken by the end of the next commit the writer wakes.
 //! Beside that stands the CPU, which all share. It knows numbers only; `scale`
 //! measures them.
 
@@ -31,7 +33,7 @@ impl Machine {
     }
 }
 
-/// What the log itself costs; CPU time but for `handover`.
+/// What the log itself costs; CPU time but for `handover` and `hop`.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     /// Of all threads, a record that somebody waits for: it wakes a thread.
@@ -42,10 +44,14 @@ pub struct Costs {
     pub commit: f64,
     /// What a commit takes beside its sync and its records, elapsed time.
     pub handover: f64,
-    /// Of the writer's thread, a record, waking its waiter included.
-    pub writer_waiting: f64,
-    /// The same where hardly anybody is woken.
-    pub writer_pipelined: f64,
+    /// Of the writer's thread, a record, nobody woken.
+    pub writer: f64,
+    /// To wake a thread, of the one who does.
+    pub wake: f64,
+    /// From waking a thread until it wakes the next, where a core is idle: elapsed time.
+    pub hop: f64,
+    /// So many the writer wakes before it goes on: as many as there are cores.
+    pub chains: f64,
     /// Between two claims of a ticket in one shard, however many cores there are.
     pub claim: f64,
 }
@@ -98,49 +104,112 @@ pub struct Prediction {
 }
 
 /// Steps after which what a commit holds has settled.
-const STEPS: usize = 40;
+const STEPS: usize = 60;
+
+/// What a load is like, whatever a commit holds.
+struct Flow {
+    /// Under way.
+    records: f64,
+    /// Callers that are woken, a record.
+    woken: f64,
+    /// CPU of all threads, a record, without its share of a commit.
+    cpu: f64,
+    /// Shards with a record under way.
+    busy: f64,
+    /// How often a record meets a commit of others in its shard.
+    meets: f64,
+}
+
+impl Flow {
+    fn of(costs: &Costs, load: &Load) -> Self {
+        let Load { callers, in_flight, shards, depth, .. } = *load;
+        // A queue holds its depth, and the commit under way as much again.
+        let records = (callers * in_flight).min(2.0 * depth * shards);
+        // A caller is woken once for its records in a commit.
+        let woken = (shards.min(in_flight) / in_flight).min(1.0);
+        let cpu = costs.pipelined + woken * (costs.waiting - costs.pipelined);
+        let taken = |records: f64| 1.0 - (1.0 - 1.0 / shards).powf(records);
+        Self { records, woken, cpu, busy: shards * taken(records), meets: taken(records - 1.0) }
+    }
+}
+
+/// A commit of so many records, and what follows from how it wakes their callers.
+struct Commit {
+    /// From its beginning to that of the next.
+    elapsed: f64,
+    /// The writer's CPU, a record.
+    writer: f64,
+    /// Of its callers, who are back before the next begins.
+    back: f64,
+    /// What a caller waits for those before it in its chain, on average, where
+    /// cores are idle.
+    in_chain: f64,
+}
+
+impl Commit {
+    fn of(held: f64, flow: &Flow, machine: &Machine, costs: &Costs, bytes: f64) -> Self {
+        let Costs { wake, hop, .. } = *costs;
+        let woken = flow.woken * held;
+        let first = woken.min(costs.chains);
+        let transfer = bytes / machine.bandwidth * flow.busy;
+        let goes_on = machine.sync_of(flow.busy)
+            + costs.handover
+            + held * (costs.writer + transfer)
+            + first * wake;
+        // From the first of a chain to its last.
+        let chain = (woken / first - 1.0) * hop;
+        let late = if chain > goes_on { (woken - first) * (1.0 - goes_on / chain) } else { 0.0 };
+        // The chains go on meanwhile.
+        let by_writer = late / (1.0 + first * wake / hop.max(f64::MIN_POSITIVE));
+        let writer = costs.writer + wake * (first + by_writer) / held;
+        // It gives its core away before it begins, for about a hop; a caller with
+        // many under way has to push them all.
+        let pushed = (machine.cores - 1.0) * (first * wake + hop);
+        let back = pushed / ((flow.cpu - writer) * held).max(f64::MIN_POSITIVE);
+        Self {
+            elapsed: goes_on + by_writer * wake,
+            writer,
+            back: back.min(first / woken),
+            in_chain: chain.min(goes_on) / 2.0,
+        }
+    }
+}
 
 /// See the file's words.
 pub fn predict(machine: &Machine, costs: &Costs, load: &Load) -> Prediction {
-    let Load { callers, in_flight, shards, depth, bytes } = *load;
-    // A queue holds its depth, and the commit under way as much again.
-    let records = (callers * in_flight).min(2.0 * depth * shards);
-    // A caller is woken once for its records in a commit.
-    let woken = (shards.min(in_flight) / in_flight).min(1.0);
-    let between = |few: f64, each: f64| few + woken * (each - few);
-    let cpu = between(costs.pipelined, costs.waiting);
-    let writer = between(costs.writer_pipelined, costs.writer_waiting);
-    let taken = |records: f64| 1.0 - (1.0 - 1.0 / shards).powf(records);
-    // Shards with a record under way, and how often one meets a commit of others.
-    let (busy, meets) = (shards * taken(records), taken(records - 1.0));
-    let back = ((machine.cores - 1.0) * writer / (cpu - writer).max(f64::MIN_POSITIVE)).min(1.0);
-    let same = 1.0 / shards;
-    let commits = 1.0 + meets * (same * (1.0 - back) + (1.0 - same) * 0.5);
+    let flow = Flow::of(costs, load);
+    let Flow { records, cpu, busy, meets, .. } = flow;
+    let same = 1.0 / load.shards;
+    let waits_for = |back: f64| 1.0 + meets * (same * (1.0 - back) + (1.0 - same) * 0.5);
     let most = (records / busy).max(1.0);
-    let (mut held, mut rate) = (most / commits, 0.0);
+    let (mut held, mut rate) = (most / waits_for(0.0), 0.0);
+    let mut commit = Commit::of(held, &flow, machine, costs, load.bytes);
     for _ in 0..STEPS {
-        let transfer = bytes / machine.bandwidth * busy;
-        let commit = machine.sync_of(busy) + costs.handover + held * (writer + transfer);
         let demand = cpu + costs.commit / held;
-        rate = closed_network(records, commit * commits, demand, machine.cores);
+        // Where the cores are busy a woken thread waits for one of them instead.
+        let idle = 1.0 - (rate * demand / machine.cores).min(1.0);
+        let delay = commit.elapsed * waits_for(commit.back) + idle * commit.in_chain;
+        rate = closed_network(records, delay, demand, machine.cores);
         // A writer waits for a core as all others do, and takes what came meanwhile.
-        let for_cores = (records / rate - commit * commits).max(0.0);
-        let comes = rate * (commit + for_cores) / busy;
+        let for_cores = (records / rate - delay).max(0.0);
+        let comes = rate * (commit.elapsed + for_cores) / busy;
         held = (0.5 * (held + comes)).clamp(1.0, most);
+        commit = Commit::of(held, &flow, machine, costs, load.bytes);
     }
+    let Commit { writer, back, .. } = commit;
     // Each by itself; the rate is below them all.
     let shortest = machine.sync_of(busy) + costs.handover;
     let limits = [
-        (Bound::Latency, records / (shortest * commits)),
+        (Bound::Latency, records / (shortest * waits_for(back))),
         (Bound::Cpu, machine.cores / (cpu + costs.commit / held)),
-        (Bound::Callers, callers / (cpu - writer).max(f64::MIN_POSITIVE)),
-        (Bound::Writers, shards / (writer + costs.commit / held)),
-        (Bound::Claims, shards / costs.claim),
-        (Bound::Bandwidth, machine.bandwidth / bytes),
+        (Bound::Callers, load.callers / (cpu - writer).max(f64::MIN_POSITIVE)),
+        (Bound::Writers, load.shards / (writer + costs.commit / held)),
+        (Bound::Claims, load.shards / costs.claim),
+        (Bound::Bandwidth, machine.bandwidth / load.bytes),
     ];
     let least = limits.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are limits");
     let rate = rate.min(least.1);
-    let synced = machine.sync_of(busy) + held * bytes / machine.bandwidth * busy;
+    let synced = machine.sync_of(busy) + held * load.bytes / machine.bandwidth * busy;
     Prediction { per_second: rate * 1e6, micros: records / rate, held, synced, bound: least.0 }
 }
 
@@ -170,8 +239,10 @@ mod tests {
         pipelined: 1e-6,
         commit: 0.0,
         handover: 0.0,
-        writer_waiting: 0.0,
-        writer_pipelined: 0.0,
+        writer: 0.0,
+        wake: 0.0,
+        hop: 0.0,
+        chains: 2.0,
         claim: 1e-9,
     };
     const LOAD: Load =
@@ -199,10 +270,42 @@ mod tests {
     }
 
     #[test]
-    fn who_is_back_before_all_are_answered_waits_for_one_commit() {
-        // Answering one takes the writer as long as the caller to come back.
-        let costs = Costs { waiting: 0.02, writer_waiting: 0.01, ..FREE };
+    fn who_is_back_before_all_are_woken_waits_for_one_commit() {
+        // Waking one takes the writer as long as the caller to come back.
+        let costs = Costs { waiting: 0.02, wake: 0.01, chains: 64.0, ..FREE };
         near(predict(&MACHINE, &costs, &LOAD).micros, 200.0);
+        // Where the woken wake the others, the writer is gone by then.
+        let chains = Costs { chains: 2.0, ..costs };
+        near(predict(&MACHINE, &chains, &LOAD).micros, 400.0 * (1.0 - 1.0 / 64.0));
+        // Waking costs nothing, but it gives its core away for as long as 64 take.
+        let costs = Costs { waiting: 0.01, wake: 0.0, hop: 64.0 * 0.01, ..costs };
+        near(predict(&MACHINE, &costs, &LOAD).micros, 200.0);
+    }
+
+    #[test]
+    fn a_chain_takes_the_callers_time_and_not_the_writers() {
+        let machine = Machine { cores: 1e6, ..MACHINE };
+        let costs = Costs { hop: 10.0, ..FREE };
+        let chains = predict(&machine, &costs, &LOAD);
+        // Two of 32 are back, the last of a chain is the sixteenth of it.
+        near(chains.micros, 200.0 * (2.0 - 2.0 / chains.held) + 15.0 * 10.0 / 2.0);
+        // The writer's own waking holds up everybody.
+        let costs = Costs { wake: 10.0, chains: 64.0, ..costs };
+        near(predict(&machine, &costs, &LOAD).micros, 200.0 + 64.0 * 10.0);
+    }
+
+    #[test]
+    fn who_is_not_woken_in_time_is_woken_by_the_writer() {
+        let machine = Machine { cores: 1e6, ..MACHINE };
+        let costs = Costs { wake: 10.0, hop: 1e6, ..FREE };
+        let late = predict(&machine, &costs, &LOAD);
+        // The first two of a chain in time, the others after the next commit.
+        let commit = 200.0 + 10.0 * late.held;
+        near(late.micros, commit * (2.0 - 2.0 / late.held) + (200.0 + 2.0 * 10.0) / 2.0);
+        let fast = Machine { sync: 1e-3, ..machine };
+        let bound = predict(&fast, &Costs { commit: 640.0, ..costs }, &LOAD);
+        assert_eq!(bound.bound, Bound::Writers);
+        near(bound.per_second, 1e6 / (10.0 + 640.0 / bound.held));
     }
 
     #[test]
@@ -238,7 +341,7 @@ mod tests {
         let more = Machine { cores: 16.0, ..fast };
         near(predict(&more, &cpu, &LOAD).per_second / bound.per_second, 8.0);
 
-        let writer = Costs { writer_waiting: 8.0, ..cpu };
+        let writer = Costs { wake: 8.0, chains: 64.0, ..cpu };
         let bound = predict(&more, &writer, &LOAD);
         assert_eq!(bound.bound, Bound::Writers);
         near(bound.per_second, 1e6 / 8.0);
