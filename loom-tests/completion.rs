@@ -2,11 +2,10 @@
 //! the ones that give up.
 
 use std::task::{Context, Waker};
-use std::time::Instant;
 
 use loom::thread;
 
-use super::{TaskThread, check};
+use super::{TaskThread, Waits, check, next_but_one_look};
 use crate::error::Cause;
 use crate::progress::{Answer, Progress};
 use crate::sync::Arc;
@@ -126,7 +125,7 @@ fn an_abandoned_wait_harms_nobody() {
             drop(enrolled);
         });
         let waiting = thread::spawn(move || {
-            drop(waiting.wait(0, Some(Instant::now())));
+            drop(waiting.wait(0, Some(next_but_one_look())));
             assert!(matches!(wait(&waiting, 0), Answer::Acknowledged));
         });
         acknowledge(&progress, 1);
@@ -199,6 +198,25 @@ fn a_failure_races_who_wakes_the_answered() {
         for thread in [waiting, failing] {
             thread.join().expect("it returned");
         }
+    });
+}
+
+/// C3 ANSWER: a failure answers a task that waits for its record, and a thread that
+/// waits for a barrier, for whom the task's waker waits.
+#[test]
+fn a_waker_may_wait_for_whom_the_same_failure_answers() {
+    check("a_waker_may_wait_for_whom_the_same_failure_answers", 3, || {
+        let progress = progress();
+        let (task, barrier) = (TaskThread::new(), progress.clone());
+        let waker = Waker::from(Waits::on(task.clone()));
+        let mut enrolled = None;
+        let polled = progress.poll(0, &mut Context::from_waker(&waker), &mut enrolled);
+        assert!(polled.is_none(), "nothing is answered yet");
+        thread::spawn(move || {
+            barrier.wait_synced(1).expect_err("nothing was synced");
+            Waker::from(task).wake();
+        });
+        progress.fail(1, Cause::WriterPanicked);
     });
 }
 

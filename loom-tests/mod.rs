@@ -14,7 +14,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::mailbox::{Mailbox, Receiver, Work};
-use crate::sync::{Arc, Parker};
+use crate::sync::{Arc, Parker, now};
 
 mod barrier;
 mod completion;
@@ -84,6 +84,26 @@ impl TaskThread {
             self.parker.park(None);
         }
     }
+}
+
+/// The waker of a task that waits, as it is woken, until another one is.
+struct Waits(Arc<TaskThread>);
+
+impl Waits {
+    fn on(other: Arc<TaskThread>) -> Arc<Self> {
+        Arc::new(Self(other))
+    }
+}
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {
+        self.0.parker.park(None);
+    }
+}
+
+/// A deadline that has not passed as a wait begins, and has once it is enrolled.
+fn next_but_one_look() -> Instant {
+    now() + Duration::from_nanos(2)
 }
 
 impl Wake for TaskThread {

@@ -1,8 +1,10 @@
 //! Models of the wait list alone: who is kept back, and a node used again.
 
+use std::task::{Context, Waker};
+
 use loom::thread;
 
-use super::check;
+use super::{TaskThread, Waits, check, next_but_one_look};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::waiters::WaitList;
 
@@ -132,5 +134,98 @@ fn three_wait_for_the_same() {
         }
         counter.raise(1);
         drop(counter.waiters.wake_some(|| counter.reached.load(Ordering::Relaxed)));
+    });
+}
+
+/// Q4 WAKE: two threads wait for the same, the first of whom is woken and wakes the
+/// other: whoever woke him has something else to do until both have gone on.
+#[test]
+fn a_chain_goes_on_by_itself() {
+    check("a_chain_goes_on_by_itself", 3, || {
+        let counter = Counter::new();
+        let waiting = [(); 2].map(|()| {
+            let counter = counter.clone();
+            thread::spawn(move || counter.wait(1))
+        });
+        counter.raise(1);
+        let chain = counter.waiters.wake_some(|| counter.reached.load(Ordering::Relaxed));
+        for waiting in waiting {
+            waiting.join().expect("it was woken");
+        }
+        drop(chain);
+    });
+}
+
+/// Q4 WAKE: a thread that has given up waits for less than it did, and is woken for
+/// that.
+#[test]
+fn who_gave_up_waits_for_less() {
+    check("who_gave_up_waits_for_less", 3, || {
+        let counter = Counter::new();
+        let also = counter.clone();
+        let wakes = thread::spawn(move || {
+            also.raise(1);
+            also.wake();
+        });
+        let gave_up = counter.waiters.wait(2, Some(next_but_one_look()), || None::<()>);
+        assert!(gave_up.is_none(), "nobody raises it so far");
+        counter.wait(1);
+        wakes.join().expect("it returned");
+    });
+}
+
+/// Q4 WAKE: a list ends with somebody on it who has given up, and another stands in
+/// its place, on which he waits.
+#[test]
+fn a_list_in_the_place_of_another_has_its_own_waiters() {
+    check("a_list_in_the_place_of_another_has_its_own_waiters", 3, || {
+        let mut counter = Counter::new();
+        let gave_up = counter.waiters.wait(1, Some(next_but_one_look()), || None::<()>);
+        assert!(gave_up.is_none(), "nobody raises it");
+        Arc::get_mut(&mut counter).expect("it has no other").waiters = WaitList::new();
+        let also = counter.clone();
+        thread::spawn(move || {
+            also.raise(1);
+            also.wake();
+        });
+        counter.wait(1);
+    });
+}
+
+/// Q4 WAKE: an older task's waker waits for a younger thread, that is woken with it.
+#[test]
+fn a_waker_may_wait_for_a_thread_that_is_woken_with_it() {
+    check("a_waker_may_wait_for_a_thread_that_is_woken_with_it", 3, || {
+        let counter = Counter::new();
+        let (task, waiting) = (TaskThread::new(), counter.clone());
+        let (waker, mut enrolled) = (Waker::from(Waits::on(task.clone())), None);
+        let mut context = Context::from_waker(&waker);
+        let polled = counter.waiters.poll(1, &mut context, &mut enrolled, || None::<()>);
+        assert!(polled.is_none(), "it waits");
+        thread::spawn(move || {
+            waiting.wait(1);
+            Waker::from(task).wake();
+        });
+        counter.raise(1);
+        counter.wake();
+    });
+}
+
+/// Q4 WAKE: a future ends beside whoever wakes it, and its task is let go, once.
+#[test]
+fn a_future_that_ends_races_its_wake() {
+    check("a_future_that_ends_races_its_wake", 3, || {
+        let counter = Counter::new();
+        let task = TaskThread::new();
+        let (waker, mut enrolled) = (Waker::from(task.clone()), None);
+        let mut context = Context::from_waker(&waker);
+        let polled = counter.waiters.poll(1, &mut context, &mut enrolled, || None::<()>);
+        assert!(polled.is_none(), "it waits");
+        let waking = counter.clone();
+        let waking = thread::spawn(move || waking.waiters.wake_everyone());
+        drop(enrolled);
+        drop(waker);
+        waking.join().expect("it returned");
+        assert_eq!(Arc::strong_count(&task), 1, "nobody keeps the task");
     });
 }

@@ -17,7 +17,7 @@ use crate::lane::Lane;
 use crate::mailbox::PushError;
 use crate::progress::Answer;
 use crate::sync::Arc;
-use crate::waiters::Waiter;
+use crate::waiter::Enrolled;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -165,9 +165,7 @@ impl Wake for Panicking {
 
 /// Enrols a task whose waker panics. What this returns keeps its node alive:
 /// loom must not see an address used again in some executions and not in others.
-fn enrol_panicking(
-    poll: impl FnOnce(&mut Context<'_>, &mut Option<Arc<Waiter>>),
-) -> Option<Arc<Waiter>> {
+fn enrol_panicking(poll: impl FnOnce(&mut Context<'_>, &mut Option<Enrolled>)) -> Option<Enrolled> {
     let waker = Waker::from(Arc::new(Panicking(AtomicU64::new(0))));
     let mut enrolled = None;
     poll(&mut Context::from_waker(&waker), &mut enrolled);

@@ -13,8 +13,8 @@ use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
 use crate::lane::Patience;
 use crate::progress::Answer;
 use crate::shard::WalShard;
-use crate::sync::{Arc, now};
-use crate::waiters::Waiter;
+use crate::sync::now;
+use crate::waiter::Enrolled;
 
 /// The outcome of one append: wait for it, await it, or drop it.
 ///
@@ -23,12 +23,19 @@ use crate::waiters::Waiter;
 /// Never lost: shutdown, a writer's panic and a failed disk resolve it too.
 ///
 /// As a future it needs no runtime. Awaiting allocates one small node where it
-/// is not resolved at the first poll; waiting allocates nothing.
+/// is not resolved at the first poll; waiting allocates nothing but a thread's first
+/// node. Whoever wakes them makes a list a commit of those that are tasks, and of
+/// threads too where each commit is synced.
+///
+/// A waker is called by whoever has committed the record: the shard's thread, or a
+/// caller of [`crate::ShardedWal::append_wait`]. Its panic ends there. It may wait for
+/// a thread that was answered with it; not for another task, nor for anything that
+/// the same shard has still to do.
 #[derive(Debug)]
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {
     state: State<'log>,
-    enrolled: Option<Arc<Waiter>>,
+    enrolled: Option<Enrolled>,
 }
 
 #[derive(Debug)]
@@ -204,7 +211,7 @@ pub struct Barrier<'log> {
     shards: Vec<(&'log WalShard, u64)>,
     /// Shards before this one have passed.
     passed: usize,
-    enrolled: Option<Arc<Waiter>>,
+    enrolled: Option<Enrolled>,
 }
 
 impl<'log> Barrier<'log> {

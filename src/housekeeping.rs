@@ -5,13 +5,13 @@
 //! it and the writers, whose lanes are ordinary ones.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::directory::Lock;
 use crate::disk::Disk;
 use crate::error::means_full;
+use crate::foreign::contain;
 use crate::lane::Lane;
 use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
 use crate::space::Space;
@@ -142,10 +142,10 @@ impl Keeper {
     /// What a look finds stands in the space. A disk that fails or panics here
     /// must not take the other shards' syncs with it.
     fn look(&self) {
-        drop(catch_unwind(AssertUnwindSafe(|| {
+        contain(|| {
             drop(self.space.look());
             self.give_up_spares(self.lanes.iter().any(|(lane, _)| lane.progress.is_disk_full()));
-        })));
+        });
     }
 
     /// Room is for records: what is kept for speed goes where it is scarce.
@@ -163,14 +163,14 @@ impl Keeper {
         let zeros = self.space.spare(zeros);
         let disk = self.disk.as_ref();
         // A disk that panics must not take the other shards' syncs with it.
-        let prepared = catch_unwind(AssertUnwindSafe(|| {
+        let prepared = contain(|| {
             let spare = chore.spares.take(disk, chore.number);
             spare.map_or_else(|| prepare(disk, &chore.dir, chore.number, zeros), Ok)
-        }));
-        if matches!(&prepared, Ok(Err(error)) if means_full(error)) {
-            drop(catch_unwind(AssertUnwindSafe(|| self.give_up_spares(true))));
+        });
+        if matches!(&prepared, Some(Err(error)) if means_full(error)) {
+            contain(|| self.give_up_spares(true));
         }
-        chore.answer(prepared.unwrap_or_else(|_| Err(io::Error::other("the disk has panicked"))));
+        chore.answer(prepared.unwrap_or_else(|| Err(io::Error::other("the disk has panicked"))));
     }
 
     fn tick(&mut self, now: Instant) {

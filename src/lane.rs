@@ -7,15 +7,14 @@
 //! being woken by it. Nobody waits for the turn: who finds it taken waits for
 //! his answer, and whoever has it looks at the queue once he has put it back.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::entry::Entry;
 use crate::error::Cause;
+use crate::foreign::contain;
 use crate::mailbox::{Mailbox, PushError, Receiver, Work};
 use crate::progress::Progress;
 use crate::sync::{Arc, yield_now};
 use crate::token::{Attempt, Taken, Token};
-use crate::waiters::Chain;
+use crate::wake_chain::Chain;
 use crate::writer::{Flow, Writer};
 
 /// How often a caller whose commits end with no sync asks for the turn before
@@ -161,7 +160,7 @@ impl Lane {
         mut answered: Chain,
         mut goes_on: impl FnMut(Work) -> bool,
     ) -> Chain {
-        let work = AssertUnwindSafe(move || {
+        let work = move || {
             while let Some(work) =
                 first.take().or_else(|| self.mailbox.look().filter(|work| goes_on(*work)))
             {
@@ -185,8 +184,8 @@ impl Lane {
             }
             self.put_back(turn);
             Some(answered)
-        });
-        let answered = catch_unwind(work).ok().flatten();
+        };
+        let answered = contain(work).flatten();
         if answered.is_none() {
             // Who was to be told was told as the writer was dropped, by panic or
             // not. The shard's thread is left, who may wait for its turn.
@@ -207,12 +206,11 @@ impl Lane {
 
     /// Puts the turn back, then wakes those who were answered: who is woken may
     /// take the core away, and would find the turn taken. Where commits end with
-    /// a sync it is the other way round, for the sake of larger commits.
+    /// a sync it is the other way round, for the sake of larger commits. Tasks come
+    /// last, whose wakers may wait for what is left over.
     fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
         let is_left_to_me = turn.put_back();
-        if !self.sync {
-            self.progress.wake_answered();
-        }
+        let _tasks = (!self.sync).then(|| self.progress.wake_answered_threads());
         if is_left_to_me && self.mailbox.look().is_some() {
             self.mailbox.wake_receiver();
         }

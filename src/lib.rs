@@ -42,6 +42,7 @@ mod directory;
 pub mod disk;
 mod entry;
 mod error;
+mod foreign;
 mod found;
 mod frame;
 mod frame_reader;
@@ -77,7 +78,9 @@ pub mod timeseries;
 mod token;
 mod trace;
 mod truncate;
+mod waiter;
 mod waiters;
+mod wake_chain;
 mod writer;
 
 pub use checkpoint::Checkpoint;

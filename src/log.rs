@@ -28,7 +28,7 @@ use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
 use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::{OldShard, TruncateReport, truncate};
-use crate::waiters::Waiter;
+use crate::waiter::Enrolled;
 
 /// A sharded write-ahead log in one directory.
 ///
@@ -447,7 +447,7 @@ pub struct AppendFuture<'log> {
     key: u64,
     /// `None` once it is appended or refused.
     payload: Option<Payload<'static>>,
-    enrolled: Option<Arc<Waiter>>,
+    enrolled: Option<Enrolled>,
 }
 
 impl<'log> Future for AppendFuture<'log> {

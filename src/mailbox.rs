@@ -30,7 +30,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::slots::{Held, Slots};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, fence, yield_now};
-use crate::waiters::{WaitList, Waiter};
+use crate::waiter::Enrolled;
+use crate::waiters::WaitList;
 
 /// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
 /// would take 292 years to reach it.
@@ -190,7 +191,7 @@ impl<T> Mailbox<T> {
         &self,
         bytes: u32,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Arc<Waiter>>,
+        enrolled: &mut Option<Enrolled>,
         fill: impl FnOnce(u64, &mut T),
     ) -> Option<Result<u64, PushError>> {
         let claim = || self.claim_unless_full(1, bytes);

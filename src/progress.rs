@@ -1,9 +1,10 @@
 //! How far a shard has come: what callers wait for and the writer moves.
 //!
 //! One number resolves every append: the tickets below [`Progress::acknowledged`]
-//! are answered. Nothing is allocated or counted for an append that waits, and
-//! nothing at all for one that does not. This layer knows tickets; it knows
-//! neither records nor files.
+//! are answered. Nothing is allocated or counted for an append that does not wait.
+//! A thread that waits uses its one node again, a task brings one each time; who
+//! wakes makes a list of the tasks, and of the threads too where a commit ends with
+//! a sync, one a commit. This layer knows tickets; it knows neither records nor files.
 //!
 //! | label | invariant |
 //! |---|---|
@@ -17,8 +18,10 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use crate::error::Cause;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::waiters::{Chain, WaitList, Waiter};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::waiter::{Enrolled, Tasks};
+use crate::waiters::WaitList;
+use crate::wake_chain::Chain;
 
 /// The answer to one ticket.
 #[derive(Clone, Debug)]
@@ -148,7 +151,7 @@ impl Progress {
         &self,
         ticket: u64,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Arc<Waiter>>,
+        enrolled: &mut Option<Enrolled>,
     ) -> Option<Answer> {
         let waiters = &self.acknowledged.waiters;
         waiters.poll(ticket + 1, context, enrolled, || self.answer(ticket))
@@ -165,7 +168,7 @@ impl Progress {
         &self,
         end: u64,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Arc<Waiter>>,
+        enrolled: &mut Option<Enrolled>,
     ) -> Option<Result<(), Cause>> {
         self.synced.waiters.poll(end, context, enrolled, || self.synced_answer(end))
     }
@@ -239,7 +242,12 @@ impl Progress {
         self.acknowledged.waiters.wake(|| self.answered());
     }
 
-    /// The same; some of them as the chain is dropped.
+    /// The same for threads; the tasks as what this returns is dropped.
+    pub(crate) fn wake_answered_threads(&self) -> Tasks {
+        self.acknowledged.waiters.wake_threads(|| self.answered())
+    }
+
+    /// The same for all; some of the threads as the chain is dropped.
     pub(crate) fn wake_some_answered(&self) -> Chain {
         self.acknowledged.waiters.wake_some(|| self.answered())
     }
@@ -288,8 +296,10 @@ impl Progress {
         // answer, but a barrier over it fails; the other way round likewise.
         let lower = self.synced().min(self.acknowledged());
         self.failed_from.store(lower, Ordering::Release);
-        self.acknowledged.waiters.wake_everyone();
-        self.synced.waiters.wake_everyone();
+        // The threads of both before any task.
+        let answered = self.acknowledged.waiters.wake_every_thread();
+        let synced = self.synced.waiters.wake_every_thread();
+        drop((answered, synced));
     }
 
     /// Why the shard has stopped for good, if it has.

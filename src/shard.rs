@@ -19,7 +19,7 @@ use crate::space::Space;
 use crate::stats::{Observer, Recorder};
 use crate::sync::{Arc, JoinHandle, Mutex, ThreadId, now, this_thread};
 use crate::truncate::Purge;
-use crate::waiters::Waiter;
+use crate::waiter::Enrolled;
 
 /// One record in so many is timed. A power of two.
 const SAMPLED_EACH: u64 = 8;
@@ -193,7 +193,7 @@ impl WalShard {
         key: u64,
         payload: &mut Option<Payload<'static>>,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Arc<Waiter>>,
+        enrolled: &mut Option<Enrolled>,
     ) -> Option<Result<Completion<'_>, Refused>> {
         let given = payload.take().expect("an append future is not polled after it resolved");
         let mut parts = match self.parts(key, given) {

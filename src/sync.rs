@@ -88,6 +88,15 @@ mod imp {
         pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
+
+        /// `None` where somebody has it.
+        pub(crate) fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(std::sync::TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+                Err(std::sync::TryLockError::WouldBlock) => None,
+            }
+        }
     }
 
     /// Lets one thread sleep until another unparks it. An unpark that comes
@@ -149,12 +158,20 @@ mod imp {
     };
     use loom::sync::mpsc;
     pub(crate) use loom::thread::{JoinHandle, ThreadId, current as this_thread};
+    use std::cell::Cell;
     use std::io;
-    use std::time::Instant;
+    use std::sync::LazyLock;
+    use std::time::{Duration, Instant};
 
-    /// A model has one clock, the machine's, and no deadlines.
+    /// A clock of each thread's own that goes on by a nanosecond as it is looked
+    /// at: in all executions a deadline passes at the same look.
     pub(crate) fn now() -> Instant {
-        Instant::now()
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        per_thread! {
+            static LOOKS: Cell<u64> = const { Cell::new(0) };
+        }
+        let looks = LOOKS.with(|looks| looks.replace(looks.get() + 1));
+        *BEGAN + Duration::from_nanos(looks)
     }
 
     /// Threads that the facade does not start are none of a model's.
@@ -184,6 +201,15 @@ mod imp {
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
+
+        /// `None` where somebody has it.
+        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(std::sync::TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+                Err(std::sync::TryLockError::WouldBlock) => None,
+            }
+        }
     }
 
     /// loom's `unpark` panics when its target is blocked in something else
@@ -203,8 +229,8 @@ mod imp {
             Self { unpark, park: std::sync::Mutex::new(park) }
         }
 
-        /// Models no clock: a deadline never passes. All threads of a model are
-        /// one to std, so that another's panic may have poisoned the lock.
+        /// No deadline passes here. All threads of a model are one to std, so that
+        /// another's panic may have poisoned the lock.
         pub(crate) fn park(&self, _deadline: Option<Instant>) {
             let park = self.park.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             park.recv().unwrap();

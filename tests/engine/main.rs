@@ -14,6 +14,7 @@ mod counter_examples;
 mod disk_failure;
 mod disk_full;
 mod durability;
+mod foreign_code;
 mod generations;
 mod integrity;
 mod lending;

@@ -1,0 +1,167 @@
+//! Foreign code among those who wait, and what those who gave up leave behind.
+
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use super::*;
+use crate::foreign::contain;
+use crate::sync::channel::{Receiver, unbounded};
+use crate::sync::{AtomicU64, spawn, yield_now};
+
+/// A task that owns something whose end panics, and whose wake does if it is told
+/// to.
+struct Fragile {
+    wake_panics: bool,
+}
+
+impl Wake for Fragile {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        assert!(!self.wake_panics, "a planned panic of a wake");
+    }
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("a planned panic at the end of a task");
+    }
+}
+
+struct Counted(AtomicU64);
+
+impl Counted {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(0)))
+    }
+
+    fn wakes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A task that waits, and whose last waker the list holds.
+fn enrol(list: &WaitList, task: Arc<impl Wake + Send + Sync + 'static>) -> Option<Enrolled> {
+    let (waker, mut enrolled) = (Waker::from(task), None);
+    let polled = list.poll(0, &mut Context::from_waker(&waker), &mut enrolled, || None::<()>);
+    assert!(polled.is_none(), "it waits");
+    enrolled
+}
+
+/// C3 ANSWER: the list held the last reference to a task, whose end panics, and
+/// whose wake may have panicked before.
+#[test]
+fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
+    for wake_panics in [false, true] {
+        let (list, counted) = (WaitList::new(), Counted::new());
+        let fragile = Arc::new(Fragile { wake_panics });
+        let enrolled = [enrol(&list, fragile), enrol(&list, counted.clone())];
+        list.wake_everyone();
+        assert_eq!(counted.wakes(), 1, "it was woken");
+        drop(enrolled);
+    }
+}
+
+/// Q4 WAKE: a list ends with a task on it, whose end panics, and a thread behind
+/// that, which has given up: the next list may stand where this one did.
+#[test]
+fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
+    let mut list = Arc::new(WaitList::new());
+    // Forgotten, so that the waker ends with the list.
+    std::mem::forget(enrol(&list, Arc::new(Fragile { wake_panics: false })));
+    let soon = || Some(now() + Duration::from_millis(1));
+    assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
+    let place = Arc::get_mut(&mut list).expect("nobody else has it");
+    assert!(contain(|| *place = WaitList::new()).is_some(), "it has unwound");
+    assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
+    let mut waiters = 0;
+    list.take(|| 5, |_| waiters += 1);
+    assert_eq!(waiters, 1, "it stands on the list that is there");
+}
+
+/// Q4 WAKE: what waits for less than a node that was left behind has another.
+#[test]
+fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
+    let lists = [(); 5].map(|()| WaitList::new());
+    for target in (1..=3).rev().cycle().take(300) {
+        for list in &lists {
+            assert!(list.wait(target, Some(now()), || None::<()>).is_none(), "it only looks");
+        }
+    }
+    assert!(lists.iter().all(|list| list.newest.load(Ordering::Relaxed).is_null()));
+    for _ in 0..1000 {
+        for list in &lists {
+            let soon = now() + Duration::from_micros(5);
+            assert!(list.wait(1, Some(soon), || None::<()>).is_none(), "it gives up");
+        }
+    }
+    let mut nodes = 0;
+    lists.iter().for_each(|list| list.take(|| 1, |_| nodes += 1));
+    assert!((1..=lists.len()).contains(&nodes), "{nodes} nodes of one thread");
+}
+
+/// The list keeps no task whose future has gone, nor one that has moved.
+#[test]
+fn who_stops_waiting_takes_his_task_with_him() {
+    let (list, first, second) = (WaitList::new(), Counted::new(), Counted::new());
+    let (one, other) = (Waker::from(first.clone()), Waker::from(second.clone()));
+    let mut enrolled = None;
+    for waker in [&one, &one, &other] {
+        let mut context = Context::from_waker(waker);
+        assert!(list.poll(0, &mut context, &mut enrolled, || None::<()>).is_none(), "it waits");
+    }
+    assert_eq!(Arc::strong_count(&first), 2, "it has moved");
+    assert_eq!(Arc::strong_count(&second), 3, "it waits");
+    drop(enrolled);
+    assert_eq!(Arc::strong_count(&second), 2, "it has gone");
+    list.wake_everyone();
+    assert_eq!(first.wakes() + second.wakes(), 0);
+}
+
+/// Q4 WAKE: the waker of an older task waits for a younger thread.
+#[test]
+fn a_waker_may_wait_for_a_thread_that_came_later() {
+    struct Waits(Receiver<()>, AtomicU64);
+
+    impl Wake for Waits {
+        fn wake(self: Arc<Self>) {
+            let waited = self.0.recv_timeout(Duration::from_secs(20));
+            self.1.store(waited.is_ok().into(), Ordering::Relaxed);
+        }
+    }
+
+    let wakes: [fn(&WaitList); 2] = [WaitList::wake_everyone, |list| drop(list.wake_some(|| 1))];
+    for wake in wakes {
+        let (list, reached) = (Arc::new(WaitList::new()), Arc::new(AtomicU64::new(0)));
+        let (sender, gone_on) = unbounded();
+        let task = Arc::new(Waits(gone_on, AtomicU64::new(0)));
+        let enrolled = enrol(&list, task.clone());
+        let (on, at, looks) = (list.clone(), reached.clone(), Counted::new());
+        let looked = looks.clone();
+        let thread = spawn("younger".into(), move || {
+            let ready = || {
+                looked.0.fetch_add(1, Ordering::Relaxed);
+                (at.load(Ordering::Acquire) == 1).then_some(())
+            };
+            on.wait(1, None, ready).expect("there is no deadline");
+            sender.send(()).expect("the test waits");
+        });
+        // The second look is when it stands on the list.
+        while looks.wakes() < 2 {
+            yield_now();
+        }
+        reached.store(1, Ordering::Release);
+        wake(&list);
+        assert_eq!(task.1.load(Ordering::Relaxed), 1, "the thread went on meanwhile");
+        thread.expect("it starts").join().expect("no panic");
+        drop(enrolled);
+    }
+}

@@ -1,0 +1,236 @@
+//! Code that callers bring, and the log runs: wakers, what ends with them, a state
+//! machine. It may panic, and nobody else notices; it may block on whom it is woken
+//! with; and what is given up takes it along.
+//!
+//! Holds C3 ANSWER, Q4 WAKE (ARCHITECTURE.md).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::support::gate::Gate;
+use crate::support::{config, must_end, open, payload};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{AppendError, Cause, Durability, ShardedWal, StateMachine};
+
+const LONG: Duration = Duration::from_secs(20);
+
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "a planned panic at the end of a payload");
+    }
+}
+
+struct Panics;
+
+impl StateMachine for Panics {
+    fn store(&mut self, _fresh: bool, _key: u64, _payload: &[u8], _stored: &mut Vec<u8>) {
+        panic_any(Fragile);
+    }
+
+    fn apply(&mut self) {}
+
+    fn discard(&mut self) {}
+
+    fn mark(&mut self, _next: u64) {}
+}
+
+/// C3 ANSWER: whoever drives the machine, the shard's thread or a caller.
+#[test]
+fn a_panic_whose_own_end_panics_reaches_no_caller() {
+    must_end("a panic that ends with another", || {
+        for lends in [false, true] {
+            let log = ShardedWal::open_with(config(&SimDisk::new()), |_| Box::new(Panics)).unwrap();
+            let told = catch_unwind(AssertUnwindSafe(|| match lends {
+                true => log.append_wait(1, "x"),
+                false => log.append(1, "x").wait(),
+            }));
+            let error = told.expect("it has unwound into the caller").unwrap_err();
+            let panicked =
+                matches!(error, AppendError::Indeterminate { cause: Cause::WriterPanicked, .. });
+            assert!(panicked, "{error}");
+            log.close().unwrap_err();
+        }
+    });
+}
+
+thread_local! {
+    /// What is done as the waker below is cloned.
+    static AMID: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+/// A waker whose end panics.
+static FRAGILE: RawWakerVTable = RawWakerVTable::new(
+    |data| {
+        AMID.take().expect("it is cloned once")();
+        RawWaker::new(data, &FRAGILE)
+    },
+    |_| {},
+    |_| {},
+    |_| panic!("a planned panic at the end of a task"),
+);
+
+/// The answer comes between a poll's two looks, here while the waker is cloned, so
+/// that it stays on the list: it ends with its future, or, where that is forgotten,
+/// with the log.
+#[test]
+fn the_end_of_a_task_that_panics_reaches_nobody() {
+    must_end("a task whose end panics", || {
+        for forgets in [false, true] {
+            let (disk, gate) = (SimDisk::new(), Gate::default());
+            let log = Arc::new(open(config(&disk).disk(gate.before(&disk))));
+            gate.shut();
+            let mut completion = log.append(1, "x");
+            gate.wait_for_writer();
+            let answering = log.clone();
+            AMID.set(Some(Box::new(move || {
+                gate.open();
+                answering.append(1, "later").wait().unwrap();
+            })));
+            // SAFETY: the functions touch no data.
+            let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &FRAGILE)) };
+            let waker = std::mem::ManuallyDrop::new(waker);
+            let polled = Pin::new(&mut completion).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_ready(), "it was answered meanwhile");
+            if forgets {
+                std::mem::forget(completion);
+            } else {
+                let dropped = catch_unwind(AssertUnwindSafe(move || drop(completion)));
+                assert!(dropped.is_ok(), "it has unwound into whoever drops the future");
+            }
+            let log = Arc::into_inner(log).expect("nobody else has it");
+            log.close().unwrap();
+            let dropped = catch_unwind(AssertUnwindSafe(move || drop(log)));
+            assert!(dropped.is_ok(), "it has unwound into whoever drops the log");
+        }
+    });
+}
+
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Whoever gives up, a timeout round an append, leaves neither waker nor task.
+#[test]
+fn futures_that_are_dropped_leave_no_waker_behind() {
+    let (disk, gate) = (SimDisk::new(), Gate::default());
+    let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));
+    gate.shut();
+    let first = log.append(1, payload(1, 0, 10));
+    gate.wait_for_writer();
+    (1..5).for_each(|index| drop(log.append(1, payload(1, index, 10))));
+    let task = Arc::new(Idle);
+    let waker = Waker::from(task.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = pin!(log.append_async(1, "waits"));
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    for _ in 0..100 {
+        assert!(pin!(log.append_async(1, "late")).poll(&mut context).is_pending());
+        assert!(pin!(log.flush()).poll(&mut context).is_pending());
+    }
+    assert!(pin!(first).poll(&mut context).is_pending());
+    assert_eq!(Arc::strong_count(&task), 3, "ours, the waker's and that of who still waits");
+    gate.open();
+    while waiting.as_mut().poll(&mut context).is_pending() {
+        thread::yield_now();
+    }
+    drop(log.flush().wait());
+}
+
+/// Says that a commit is about to be acknowledged, and by whom, and waits to be let
+/// on, until nobody listens.
+struct Steps(Sender<ThreadId>, Receiver<()>);
+
+impl StateMachine for Steps {
+    fn store(&mut self, _fresh: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+        stored.extend_from_slice(payload);
+    }
+
+    fn apply(&mut self) {
+        if self.0.send(thread::current().id()).is_ok() {
+            self.1.recv().ok();
+        }
+    }
+
+    fn discard(&mut self) {}
+
+    fn mark(&mut self, _next: u64) {}
+}
+
+/// Blocks until somebody else is answered, for so long.
+struct Waits {
+    other: AtomicBool,
+    in_vain: AtomicBool,
+}
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {
+        let began = Instant::now();
+        while !self.other.load(Ordering::Acquire) && began.elapsed() < LONG {
+            thread::yield_now();
+        }
+        self.in_vain.store(began.elapsed() >= LONG, Ordering::Relaxed);
+    }
+}
+
+/// A caller who lends a hand, and stands at his first step. The shard's thread may be
+/// up, and come before him: then there is another.
+fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) -> JoinHandle<()> {
+    loop {
+        let lending = log.clone();
+        let lender = thread::spawn(move || {
+            lending.append_wait(1, "lent").unwrap();
+        });
+        if steps.recv().unwrap() == lender.thread().id() {
+            return lender;
+        }
+        on.send(()).unwrap();
+        lender.join().unwrap();
+    }
+}
+
+/// `Os`: a caller who lends a hand puts the turn back with a record left over, and
+/// wakes whom he has answered; the waker of one of those waits for that record.
+#[test]
+fn what_a_lender_leaves_over_is_seen_to_before_foreign_code_runs() {
+    let ((stepped, steps), (on, let_on)) = (channel(), channel());
+    let machine = Mutex::new(Some(Steps(stepped, let_on)));
+    let config = config(&SimDisk::new()).durability(Durability::Os);
+    let log = ShardedWal::open_with(config, |_| Box::new(machine.lock().unwrap().take().unwrap()));
+    let log = Arc::new(log.unwrap());
+    let lender = lender(&log, &steps, &on);
+    let waits = Arc::new(Waits { other: AtomicBool::new(false), in_vain: AtomicBool::new(false) });
+    let waker = Waker::from(waits.clone());
+    let mut of_a_task = log.append(2, "of a task");
+    assert!(Pin::new(&mut of_a_task).poll(&mut Context::from_waker(&waker)).is_pending());
+    // Eight commits for others; what is queued in the last of them is left.
+    for _ in 0..8 {
+        on.send(()).unwrap();
+        assert_eq!(steps.recv().unwrap(), lender.thread().id());
+        drop(log.append(3, "of nobody"));
+    }
+    let waiting = log.clone();
+    let left_over = thread::spawn(move || {
+        waiting.append(4, "left over").wait().unwrap();
+        waits.other.store(true, Ordering::Release);
+        assert!(!waits.in_vain.load(Ordering::Relaxed), "nobody has committed it");
+    });
+    // It is queued, and the shard's thread finds the turn taken, and goes to sleep.
+    (0..10_000).for_each(|_| thread::yield_now());
+    drop((steps, on));
+    lender.join().unwrap();
+    left_over.join().unwrap();
+}
