@@ -22,6 +22,9 @@ pub(crate) mod channel {
 /// `Arc` itself, and `Waker::from` takes std's.
 pub(crate) use std::sync::{Arc, Weak};
 
+/// A number that no model follows: of each thread's nothing but its own matters to it.
+pub(crate) use std::sync::atomic::AtomicUsize as UnmodelledAtomicUsize;
+
 /// Without loom nobody follows what is done to a cell.
 #[cfg(not(loom))]
 mod cell {

@@ -18,7 +18,9 @@ use std::ptr;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, per_thread, yield_now};
+use crate::sync::{
+    AtomicU64, Ordering, UnmodelledAtomicUsize, UnsafeCell, fence, per_thread, yield_now,
+};
 
 /// In the word: somebody has the value.
 const TAKEN: u64 = 1;
@@ -38,9 +40,9 @@ struct Turn<T> {
     /// `None` before it was brought and once it has gone. Touched by who has
     /// set `TAKEN` alone.
     value: UnsafeCell<Option<T>>,
-    /// The [`name_of_this_thread`] of who has the value, 0 while nobody has. Whoever has
-    /// set `TAKEN` stores, anybody compares it with his own.
-    holder: AtomicUsize,
+    /// The [`name_of_this_thread`] of who has the value, 0 while nobody has. Whoever
+    /// has set `TAKEN` stores, anybody compares it with his own.
+    holder: UnmodelledAtomicUsize,
 }
 
 impl<T> fmt::Debug for Token<T> {
@@ -73,7 +75,8 @@ impl<T> Token<T> {
     /// A token whose value is still to be brought: until then it is busy.
     pub(crate) fn new() -> Self {
         let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
-        Self(CachePadded::new(Turn { word, value, holder: AtomicUsize::new(0) }))
+        let holder = UnmodelledAtomicUsize::new(0);
+        Self(CachePadded::new(Turn { word, value, holder }))
     }
 
     /// Brings the value, once; the caller has the first turn with it.
