@@ -75,8 +75,8 @@ fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
 #[test]
 fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     let mut list = Arc::new(WaitList::new());
-    // Forgotten, so that the waker ends with the list.
-    std::mem::forget(enrol(&list, Arc::new(Fragile { wake_panics: false })));
+    // Kept, so that the waker ends with the list.
+    let enrolled = enrol(&list, Arc::new(Fragile { wake_panics: false }));
     let soon = || Some(now() + Duration::from_millis(1));
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
     let place = Arc::get_mut(&mut list).expect("nobody else has it");
@@ -85,6 +85,7 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     let mut waiters = 0;
     list.take(|| 5, |_| waiters += 1);
     assert_eq!(waiters, 1, "it stands on the list that is there");
+    drop(enrolled);
 }
 
 /// Q4 WAKE: what waits for less than a node that was left behind has another.
