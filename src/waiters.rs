@@ -243,6 +243,7 @@ impl Drop for WaitList {
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
             // A later list may have this one's address.
             waiter.let_go();
+            // That of a future which was forgotten, and will not do so itself.
             waiter.forget_task();
         }
     }

@@ -75,12 +75,15 @@ fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
 #[test]
 fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     let mut list = Arc::new(WaitList::new());
-    // Kept, so that the waker ends with the list.
-    let enrolled = enrol(&list, Arc::new(Fragile { wake_panics: false }));
+    let task = Arc::new(Fragile { wake_panics: false });
+    let ended = Arc::downgrade(&task);
+    // Kept, as by a future that was forgotten, so that the task ends with the list.
+    let enrolled = enrol(&list, task);
     let soon = || Some(now() + Duration::from_millis(1));
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
     let place = Arc::get_mut(&mut list).expect("nobody else has it");
     assert!(contain(|| *place = WaitList::new()).is_some(), "it has unwound");
+    assert!(ended.upgrade().is_none(), "no task is kept");
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
     let mut waiters = 0;
     list.take(|| 5, |_| waiters += 1);

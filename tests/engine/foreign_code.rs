@@ -32,14 +32,23 @@ impl Drop for Fragile {
     }
 }
 
-struct Panics;
+/// A key at which a machine panics.
+const PANICS_AT: u64 = 7;
+
+/// Remembers who has applied something last.
+struct Panics(Arc<Mutex<Option<ThreadId>>>);
 
 impl StateMachine for Panics {
-    fn store(&mut self, _fresh: bool, _key: u64, _payload: &[u8], _stored: &mut Vec<u8>) {
-        panic_any(Fragile);
+    fn store(&mut self, _fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+        if key == PANICS_AT {
+            panic_any(Fragile);
+        }
+        stored.extend_from_slice(payload);
     }
 
-    fn apply(&mut self) {}
+    fn apply(&mut self) {
+        *self.0.lock().unwrap() = Some(thread::current().id());
+    }
 
     fn discard(&mut self) {}
 
@@ -51,10 +60,16 @@ impl StateMachine for Panics {
 fn a_panic_whose_own_end_panics_reaches_no_caller() {
     must_end("a panic that ends with another", || {
         for lends in [false, true] {
-            let log = ShardedWal::open_with(config(&SimDisk::new()), |_| Box::new(Panics)).unwrap();
+            let applied_by = Arc::new(Mutex::new(None));
+            let machine = || Box::new(Panics(applied_by.clone()));
+            let log = ShardedWal::open_with(config(&SimDisk::new()), |_| machine()).unwrap();
+            // The shard's thread may be slow to go to sleep, and commits until then.
+            while *applied_by.lock().unwrap() != Some(thread::current().id()) {
+                log.append_wait(1, "before").unwrap();
+            }
             let told = catch_unwind(AssertUnwindSafe(|| match lends {
-                true => log.append_wait(1, "x"),
-                false => log.append(1, "x").wait(),
+                true => log.append_wait(PANICS_AT, "x"),
+                false => log.append(PANICS_AT, "x").wait(),
             }));
             let error = told.expect("it has unwound into the caller").unwrap_err();
             let panicked =
