@@ -401,12 +401,11 @@ impl ShardedWal {
     /// # Errors
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
-        if self.is_driven_here() {
-            self.shards.iter().for_each(WalShard::close_queue);
-            return Ok(());
-        }
         // Not under the lock: who waited for room is waked here, and may close too.
         self.shards.iter().for_each(WalShard::close_queue);
+        if self.is_driven_here() {
+            return Ok(());
+        }
         // Held throughout, so that a second caller returns no earlier.
         let mut housekeeping = self.housekeeping.lock();
         let mut first = Ok(());

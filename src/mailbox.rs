@@ -1,11 +1,10 @@
 //! A ticketed, bounded, many-producer single-consumer ring with parking.
 //!
 //! Each push claims the next *tickets*, dense from 0, with one exchange; the
-//! first ticket also finds the slot ([`Slots`]). A push may claim several: its one value stands
-//! for all of them, and the receiver gets it whole. The mailbox knows no file
-//! and no record: it carries values, the number of their tickets and their
-//! weight in bytes. **Values live in their slots**, producer and receiver
-//! take turns at them, so that what a value has allocated is used again.
+//! first ticket also finds the slot ([`Slots`]). A push may claim several: its one
+//! value stands for all of them, and the receiver gets it whole. The mailbox knows no
+//! file and no record: it carries values, the number of their tickets and their
+//! weight in bytes.
 //!
 //! **Requests** (sync, seal, mark) travel beside the slots, as a ticket each: "once
 //! all below ticket t has been received, do this". Their place among the

@@ -25,6 +25,15 @@ pub(crate) use std::sync::{Arc, Weak};
 /// A number that no model follows: of each thread's nothing but its own matters to it.
 pub(crate) use std::sync::atomic::AtomicUsize as UnmodelledAtomicUsize;
 
+/// What a `try_lock` found: `None` where somebody has it.
+fn unless_taken<G>(tried: std::sync::TryLockResult<G>) -> Option<G> {
+    match tried {
+        Ok(guard) => Some(guard),
+        Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(std::sync::TryLockError::WouldBlock) => None,
+    }
+}
+
 /// Without loom nobody follows what is done to a cell.
 #[cfg(not(loom))]
 mod cell {
@@ -91,11 +100,7 @@ mod imp {
 
         /// `None` where somebody has it.
         pub(crate) fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, T>> {
-            match self.0.try_lock() {
-                Ok(guard) => Some(guard),
-                Err(std::sync::TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
-                Err(std::sync::TryLockError::WouldBlock) => None,
-            }
+            super::unless_taken(self.0.try_lock())
         }
     }
 
@@ -204,11 +209,7 @@ mod imp {
 
         /// `None` where somebody has it.
         pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
-            match self.0.try_lock() {
-                Ok(guard) => Some(guard),
-                Err(std::sync::TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
-                Err(std::sync::TryLockError::WouldBlock) => None,
-            }
+            super::unless_taken(self.0.try_lock())
         }
     }
 

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{LazyLock, PoisonError, TryLockError};
+use std::sync::{LazyLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use shuttle::rand::{RngCore, thread_rng};
@@ -64,11 +64,7 @@ impl<T> Mutex<T> {
 
     /// `None` where somebody has it.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        super::unless_taken(self.0.try_lock())
     }
 }
 

@@ -14,9 +14,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
 
 use crate::support::gate::Gate;
+use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
 use shardwal::disk::sim::SimDisk;
-use shardwal::{Cause, Durability, OpenError, ShardedWal, StateMachine};
+use shardwal::{Cause, Durability, OpenError, ShardedWal};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -94,23 +95,6 @@ fn a_task_whose_end_drops_the_log_on_the_writers_thread_ends_and_loses_nothing()
     });
 }
 
-/// Applies what is acknowledged at a gate.
-struct Gated(Gate);
-
-impl StateMachine for Gated {
-    fn store(&mut self, _fresh: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
-        stored.extend_from_slice(payload);
-    }
-
-    fn apply(&mut self) {
-        self.0.pass().unwrap();
-    }
-
-    fn discard(&mut self) {}
-
-    fn mark(&mut self, _next: u64) {}
-}
-
 /// A log of two shards, and a caller of `append_wait`, `LENDER`, who has the turn
 /// of key 1's and stands at the gate with its last record.
 struct Lent {
@@ -130,7 +114,11 @@ impl Lent {
         let config = config(&disk).shards(2).queue_records(4).durability(durability);
         // Where no commit is synced the gate stands at the machine instead.
         let log = match durability {
-            Durability::Os => ShardedWal::open_with(config, |_| Box::new(Gated(gate.clone()))),
+            // What is acknowledged is applied at a gate.
+            Durability::Os => ShardedWal::open_with(config, |_| {
+                let gate = gate.clone();
+                telling(|_| {}, move || gate.pass().unwrap())
+            }),
             _ => ShardedWal::open(config.disk(gate.before(&disk))),
         };
         let log = Arc::new(log.unwrap());

@@ -18,9 +18,10 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
+use crate::support::machine::telling;
 use crate::support::{config, must_end, open, payload};
 use shardwal::disk::sim::SimDisk;
-use shardwal::{AppendError, Cause, Durability, ShardedWal, StateMachine};
+use shardwal::{AppendError, Cause, Durability, ShardedWal};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -35,34 +36,22 @@ impl Drop for Fragile {
 /// A key at which a machine panics.
 const PANICS_AT: u64 = 7;
 
-/// Remembers who has applied something last.
-struct Panics(Arc<Mutex<Option<ThreadId>>>);
-
-impl StateMachine for Panics {
-    fn store(&mut self, _fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
-        if key == PANICS_AT {
-            panic_any(Fragile);
-        }
-        stored.extend_from_slice(payload);
-    }
-
-    fn apply(&mut self) {
-        *self.0.lock().unwrap() = Some(thread::current().id());
-    }
-
-    fn discard(&mut self) {}
-
-    fn mark(&mut self, _next: u64) {}
-}
-
 /// C3 ANSWER: whoever drives the machine, the shard's thread or a caller.
 #[test]
 fn a_panic_whose_own_end_panics_reaches_no_caller() {
     must_end("a panic that ends with another", || {
         for lends in [false, true] {
             let applied_by = Arc::new(Mutex::new(None));
-            let machine = || Box::new(Panics(applied_by.clone()));
-            let log = ShardedWal::open_with(config(&SimDisk::new()), |_| machine()).unwrap();
+            let log = ShardedWal::open_with(config(&SimDisk::new()), |_| {
+                let applied_by = applied_by.clone();
+                let stores = |key| {
+                    if key == PANICS_AT {
+                        panic_any(Fragile);
+                    }
+                };
+                telling(stores, move || *applied_by.lock().unwrap() = Some(thread::current().id()))
+            });
+            let log = log.unwrap();
             // The shard's thread may be slow to go to sleep, and commits until then.
             while *applied_by.lock().unwrap() != Some(thread::current().id()) {
                 log.append_wait(1, "before").unwrap();
@@ -167,26 +156,6 @@ fn futures_that_are_dropped_leave_no_waker_behind() {
     drop(log.flush().wait());
 }
 
-/// Says that a commit is about to be acknowledged, and by whom, and waits to be let
-/// on, until nobody listens.
-struct Steps(Sender<ThreadId>, Receiver<()>);
-
-impl StateMachine for Steps {
-    fn store(&mut self, _fresh: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
-        stored.extend_from_slice(payload);
-    }
-
-    fn apply(&mut self) {
-        if self.0.send(thread::current().id()).is_ok() {
-            self.1.recv().ok();
-        }
-    }
-
-    fn discard(&mut self) {}
-
-    fn mark(&mut self, _next: u64) {}
-}
-
 /// Blocks until somebody else is answered, for so long.
 struct Waits {
     other: AtomicBool,
@@ -224,9 +193,19 @@ fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) ->
 #[test]
 fn what_a_lender_leaves_over_is_seen_to_before_foreign_code_runs() {
     let ((stepped, steps), (on, let_on)) = (channel(), channel());
-    let machine = Mutex::new(Some(Steps(stepped, let_on)));
+    // Says that a commit is about to be acknowledged, and by whom, and waits to be let
+    // on, until nobody listens.
+    let machine = telling(
+        |_| {},
+        move || {
+            if stepped.send(thread::current().id()).is_ok() {
+                let_on.recv().ok();
+            }
+        },
+    );
+    let machine = Mutex::new(Some(machine));
     let config = config(&SimDisk::new()).durability(Durability::Os);
-    let log = ShardedWal::open_with(config, |_| Box::new(machine.lock().unwrap().take().unwrap()));
+    let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
     let log = Arc::new(log.unwrap());
     let lender = lender(&log, &steps, &on);
     let waits = Arc::new(Waits { other: AtomicBool::new(false), in_vain: AtomicBool::new(false) });

@@ -7,32 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use crate::support::ledger::Ledger;
+use crate::support::machine::telling;
 use crate::support::{EIO, config, open, payload, replayed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal, StateMachine};
+use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal};
 
-/// Remembers which threads applied something; panics where it is told to.
-struct Machine {
-    applied_by: Arc<Mutex<Vec<ThreadId>>>,
-    panics_at: Option<u64>,
-}
-
-impl StateMachine for Machine {
-    fn store(&mut self, _fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
-        assert_ne!(Some(key), self.panics_at, "a planned panic");
-        stored.extend_from_slice(payload);
-    }
-
-    fn apply(&mut self) {
-        self.applied_by.lock().unwrap().push(thread::current().id());
-    }
-
-    fn discard(&mut self) {}
-
-    fn mark(&mut self, _next: u64) {}
-}
-
-/// A log of one shard whose machine panics at a key.
+/// A log of one shard whose machine panics at a key, and which threads applied
+/// something.
 fn driven(
     durability: Durability,
     panics_at: Option<u64>,
@@ -40,7 +21,11 @@ fn driven(
     let applied_by = Arc::new(Mutex::new(Vec::new()));
     let config = config(&SimDisk::new()).shards(1).durability(durability);
     let log = ShardedWal::open_with(config, |_| {
-        Box::new(Machine { applied_by: applied_by.clone(), panics_at })
+        let applied_by = applied_by.clone();
+        telling(
+            move |key| assert_ne!(Some(key), panics_at, "a planned panic"),
+            move || applied_by.lock().unwrap().push(thread::current().id()),
+        )
     });
     (log.unwrap(), applied_by)
 }
