@@ -9,27 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A record's permanent place in the log.
-///
-/// Sequences of one shard and generation rise in append order. Numbers are
-/// left out only where appends were refused with
-/// [`AppendError::NotWritten`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Position {
-    /// The period with one shard count that the record was written in.
-    pub generation: u32,
-    /// The shard within the generation.
-    pub shard: u32,
-    /// The record's number within shard and generation, from 0.
-    pub sequence: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "generation {} shard {} sequence {}", self.generation, self.shard, self.sequence)
-    }
-}
+use crate::checkpoint::CheckpointError;
+pub use crate::position::Position;
 
 /// Why an append was refused or has failed.
 #[derive(Clone, Debug)]
@@ -405,6 +386,8 @@ impl Error for OpenError {
 pub enum ReplayError<E> {
     /// The callback returned this; the other threads have stopped.
     Callback(E),
+    /// The checkpoint to replay from does not fit the log.
+    Checkpoint(CheckpointError),
     /// The log could not be read, or no longer reads as it did at open.
     Log(OpenError),
 }
@@ -413,6 +396,7 @@ impl<E: fmt::Display> fmt::Display for ReplayError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Callback(error) => write!(f, "the replay's callback failed: {error}"),
+            Self::Checkpoint(error) => write!(f, "replay: {error}"),
             Self::Log(error) => write!(f, "replay: {error}"),
         }
     }
@@ -422,6 +406,7 @@ impl<E: Error + 'static> Error for ReplayError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Callback(error) => Some(error),
+            Self::Checkpoint(error) => Some(error),
             Self::Log(error) => Some(error),
         }
     }
@@ -432,12 +417,8 @@ impl<E: Error + 'static> Error for ReplayError<E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TruncateError {
-    /// The checkpoint does not belong to this log: another generation or shard
-    /// count, or a position that was not reached yet.
-    ForeignCheckpoint {
-        /// What does not fit.
-        what: String,
-    },
+    /// The checkpoint does not fit the log. Nothing was truncated.
+    Checkpoint(CheckpointError),
     /// The log has been closed, and may be somebody else's by now.
     Closed,
     /// The operating system refused something. Truncate again.
@@ -461,9 +442,7 @@ impl TruncateError {
 impl fmt::Display for TruncateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ForeignCheckpoint { what } => {
-                write!(f, "the checkpoint is not of this log: {what}")
-            }
+            Self::Checkpoint(error) => write!(f, "truncate: {error}"),
             Self::Closed => f.write_str("the log is closed; open it to truncate it"),
             Self::Io { doing, path, source } => {
                 write!(f, "while {doing} {}: {source}", path.display())
@@ -476,7 +455,8 @@ impl Error for TruncateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::ForeignCheckpoint { .. } | Self::Closed => None,
+            Self::Checkpoint(error) => Some(error),
+            Self::Closed => None,
         }
     }
 }

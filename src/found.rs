@@ -27,6 +27,11 @@ impl Found {
         ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
     }
 
+    /// The sequence after the shard's last record, truncated ones included.
+    pub(crate) fn end(&self) -> u64 {
+        if self.folder.is_given_up() { self.purge.ended() } else { self.survey.next_sequence }
+    }
+
     /// Whether it can be left as it is: nothing has to be copied or superseded.
     pub(crate) fn is_settled(&self) -> bool {
         let survey = &self.survey;

@@ -57,6 +57,7 @@ mod manifest;
 mod open;
 mod parallel;
 mod payload;
+mod position;
 mod progress;
 mod purge;
 mod reader;
@@ -83,7 +84,7 @@ mod waiters;
 mod wake_chain;
 mod writer;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, CheckpointError, LogId};
 pub use completion::{Barrier, BatchCompletion, Completion};
 pub use config::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, OnDamage, QUEUE_RECORDS_MAX, SHARDS_MAX,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::checkpoint::Checkpoint;
+#[cfg(feature = "timeseries")]
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{Checkpoint, LogId};
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
 use crate::config::{BATCH_RECORDS_MAX, Config, Durability};
 use crate::directory::Lock;
@@ -20,7 +22,7 @@ use crate::lane::Patience;
 use crate::open::{Machines, Opened, open};
 use crate::payload::Payload;
 use crate::recovery::RecoveryReport;
-use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
+use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from};
 use crate::router::shard_of;
 use crate::shard::{Wake, WalShard};
 use crate::space::Space;
@@ -97,10 +99,10 @@ impl ShardedWal {
         self.shards.len()
     }
 
-    /// What tells this log from others, for ever.
-    #[cfg(feature = "timeseries")]
-    pub(crate) fn log_id(&self) -> [u8; 16] {
-        self.shards[0].folder().identity.log
+    /// Tells this log from all others. Never changes.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        LogId(self.shards[0].folder().identity.log)
     }
 
     /// The shard that a key lives in, for ever within this generation.
@@ -287,14 +289,19 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        replay(self.disk.as_ref(), self.plans(None), &options, &callback)
+        replay(self.disk.as_ref(), self.plans(), &options, &callback)
     }
 
-    /// The same from a checkpoint on: records below it are not handed out, and
-    /// segments below it not read.
+    /// Replays from a checkpoint on: records below it are not handed out, and
+    /// segments below it are not read.
+    ///
+    /// Call it before the first append after an open. If an older copy of the
+    /// log was put back, it may end before the checkpoint. This is an error now.
+    /// It cannot be seen any more once as much was appended.
     ///
     /// # Errors
-    /// As for [`ShardedWal::replay`].
+    /// [`ReplayError::Checkpoint`] where the checkpoint does not fit the log, or
+    /// records above it were truncated. Else as for [`ShardedWal::replay`].
     ///
     /// # Panics
     /// As for [`ShardedWal::replay`].
@@ -304,17 +311,13 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        replay(self.disk.as_ref(), self.plans(Some(checkpoint)), &options, &callback)
+        let mut plans = self.plans();
+        start_from(self.id(), &mut plans, checkpoint)?;
+        replay(self.disk.as_ref(), plans, &options, &callback)
     }
 
     /// One plan a shard, grouped by generation, oldest first.
-    fn plans(&self, checkpoint: Option<&Checkpoint>) -> Vec<Vec<ShardPlan>> {
-        let from = |plan: &mut ShardPlan| {
-            if let Some(checkpoint) = checkpoint {
-                let identity = &plan.folder.identity;
-                plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
-            }
-        };
+    fn plans(&self) -> Vec<Vec<ShardPlan>> {
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
         let old = self.old.iter().map(OldShard::plan);
         let current = self.shards.iter().map(|shard| ShardPlan {
@@ -325,8 +328,7 @@ impl ShardedWal {
             to: shard.acknowledged_below().max(shard.durable_below()),
             segments: shard.catalogue().lock().clone(),
         });
-        for mut plan in old.chain(current) {
-            from(&mut plan);
+        for plan in old.chain(current) {
             let generation = plan.folder.identity.generation;
             match generations.last_mut() {
                 Some(plans) if plans[0].folder.identity.generation == generation => {
@@ -336,6 +338,14 @@ impl ShardedWal {
             }
         }
         generations
+    }
+
+    /// Whether the log has everything from the checkpoint on; without one,
+    /// everything that was ever appended.
+    #[cfg(feature = "timeseries")]
+    pub(crate) fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
+        let reach = reach(self.id(), &self.plans());
+        checkpoint.map_or_else(|| reach.check_whole(), |checkpoint| reach.check_kept(checkpoint))
     }
 
     /// Asks each shard's writer to call its machine's [`StateMachine::mark`],
@@ -353,7 +363,8 @@ impl ShardedWal {
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let generation = self.shards[0].folder().identity.generation;
-        Checkpoint::new(generation, self.shards.iter().map(WalShard::durable_below))
+        let below = self.shards.iter().map(WalShard::durable_below);
+        Checkpoint::new(generation, below).of_log(self.id())
     }
 
     /// Gives up everything below the checkpoint: it will never be replayed
@@ -371,6 +382,8 @@ impl ShardedWal {
         if lock.is_none() {
             return Err(TruncateError::Closed);
         }
+        let reach = reach(self.id(), &self.plans());
+        reach.check_place(checkpoint).map_err(TruncateError::Checkpoint)?;
         let truncated = truncate(self.disk.as_ref(), &self.old, &self.shards, checkpoint);
         // Whoever has freed room need not wait until somebody looks. Where the
         // disk does not answer, the housekeeping thread asks again.

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::LogId;
 use crate::disk::{Disk, OpenMode, read_full, unlink_if_there, write_full};
 use crate::error::OpenError;
 use crate::router::ROUTER;
@@ -109,14 +110,10 @@ impl Manifest {
     }
 
     fn encode(&self) -> String {
-        let mut text = format!("shardwal {FORMAT_VERSION}\nlog ");
-        for byte in self.log {
-            // Writing to a String cannot fail.
-            let _ok = write!(text, "{byte:02x}");
-        }
-        text.push('\n');
+        let mut text = format!("shardwal {FORMAT_VERSION}\nlog {}\n", LogId::from(self.log));
         for generation in &self.generations {
             let Generation { number, shards } = generation;
+            // Writing to a String cannot fail.
             let _ok = writeln!(text, "generation {number} shards {shards} router {ROUTER}");
         }
         let crc = crc32fast::hash(text.as_bytes());
@@ -153,30 +150,19 @@ impl Manifest {
         let mut lines = covered.lines().skip(1);
         let log = lines
             .next()
-            .and_then(|line| parse_id(line.strip_prefix("log ")?))
+            .and_then(|line| line.strip_prefix("log ")?.parse::<LogId>().ok())
             .ok_or_else(|| bad("its second line is not the log's id"))?;
         let generations = lines.map(parse_generation).collect::<Result<Vec<_>, _>>()?;
         if !generations.windows(2).all(|pair| pair[0].number < pair[1].number) {
             return Err(bad("its generations are not in order"));
         }
-        Ok(Self { log, generations })
+        Ok(Self { log: log.to_bytes(), generations })
     }
 
     /// The generation that appends go to.
     pub(crate) fn current(&self) -> Option<Generation> {
         self.generations.last().copied()
     }
-}
-
-fn parse_id(digits: &str) -> Option<[u8; 16]> {
-    let mut id = [0; 16];
-    if digits.len() != 32 || !digits.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in id.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(id)
 }
 
 fn parse_generation(line: &str) -> Result<Generation, Problem> {

@@ -171,7 +171,7 @@ fn has_zeros_ahead(config: &Config) -> bool {
 
 fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
     let (next_sequence, segments) = match settled {
-        None => (found.survey.next_sequence, found.survey.segments),
+        None => (found.end(), found.survey.segments),
         Some(mut settled) => {
             if let Some(last) = settled.segments.last_mut() {
                 last.next_sequence = Some(settled.next_sequence);

@@ -30,6 +30,17 @@ pub(crate) struct PurgeMark {
     epoch: u64,
     /// Sequences below are gone.
     pub(crate) below: u64,
+    /// What `below` was before this mark was written; `u64::MAX` where the other
+    /// slot does not say so.
+    before: u64,
+}
+
+impl PurgeMark {
+    /// In a shard that nothing is left of: the sequence after its last record.
+    /// It is the mark that is written before [`GIVEN_UP`].
+    pub(crate) fn ended(&self) -> u64 {
+        self.before
+    }
 }
 
 /// The file of a shard's purge mark.
@@ -59,14 +70,18 @@ pub(crate) fn load(
         opened => opened.map_err(OpenError::io("opening", &path))?,
     };
     file.drop_cache();
-    let mut best = None;
+    let mut marks = Vec::new();
     for offset in SLOT_OFFSETS {
         let mut slot = [0; SLOT_BYTES];
         read_full(file.as_ref(), &mut slot, offset).map_err(OpenError::io("reading", &path))?;
-        best = best.max(parse(&slot, identity).map(|mark| (mark.epoch, mark.below)));
+        marks.extend(parse(&slot, identity));
     }
-    match best {
-        Some((epoch, below)) => Ok(PurgeMark { epoch, below }),
+    marks.sort_by_key(|mark| mark.epoch);
+    match marks.pop() {
+        Some(mark) => {
+            let last = marks.pop().filter(|last| last.epoch + 1 == mark.epoch);
+            Ok(PurgeMark { before: last.map_or(u64::MAX, |last| last.below), ..mark })
+        }
         None => Err(OpenError::Manifest {
             file: path,
             what: "neither of its two purge marks can be read".into(),
@@ -94,7 +109,7 @@ pub(crate) fn store(
     last: PurgeMark,
     below: u64,
 ) -> io::Result<PurgeMark> {
-    let mark = PurgeMark { epoch: last.epoch + 1, below };
+    let mark = PurgeMark { epoch: last.epoch + 1, below, before: last.below };
     let mut file = disk.open(&purge_path(dir), OpenMode::Write)?;
     let offset = SLOT_OFFSETS[usize::from(mark.epoch % 2 == 1)];
     write_full(file.as_mut(), &encode(mark, identity), offset)?;
@@ -125,7 +140,7 @@ fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<PurgeMa
         word.copy_from_slice(&bytes[at..at + 8]);
         u64::from_le_bytes(word)
     };
-    let mark = PurgeMark { epoch: long(8), below: long(16) };
+    let mark = PurgeMark { epoch: long(8), below: long(16), before: 0 };
     let believed = mark.below <= NUMBER_MAX || mark.below == GIVEN_UP;
     (believed && mark.epoch <= NUMBER_MAX).then_some(mark)
 }

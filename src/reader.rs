@@ -4,13 +4,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{Checkpoint, LogId};
 use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::error::{Damage, OpenError, ReplayError};
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::frame_reader::{FrameReader, is_consistent};
 use crate::parallel::{in_parallel, threads_each};
 use crate::recovery::RecoveryReport;
-use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay};
+use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, start_from};
 use crate::segment::SegmentIdentity;
 use crate::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct LogReader {
     disk: Arc<dyn Disk>,
+    id: LogId,
     plans: Vec<Vec<ShardPlan>>,
     report: RecoveryReport,
 }
@@ -71,12 +73,18 @@ impl LogReader {
             let at = manifest.generations.partition_point(|known| known.number < number);
             plans[at].push(ShardPlan {
                 from: found.folder.purged_below,
+                to: found.end(),
                 folder: found.folder,
                 segments: found.survey.segments,
-                to: found.survey.next_sequence,
             });
         }
-        Ok(Self { disk, plans, report })
+        Ok(Self { disk, id: LogId(manifest.log), plans, report })
+    }
+
+    /// Tells this log from all others. Never changes.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
     }
 
     /// What stands in the log.
@@ -98,6 +106,24 @@ impl LogReader {
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
         replay(self.disk.as_ref(), self.plans.clone(), &options, &callback)
+    }
+
+    /// As [`crate::ShardedWal::replay_from`], of what stood in the log at open.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn replay_from<E: Send>(
+        &self,
+        checkpoint: &Checkpoint,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        let mut plans = self.plans.clone();
+        start_from(self.id, &mut plans, checkpoint)?;
+        replay(self.disk.as_ref(), plans, &options, &callback)
     }
 }
 

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
 use crate::recovery::Folder;
-use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment_writer::SegmentMeta;
 use crate::sync::cores;
 use crate::trace;
@@ -140,6 +141,12 @@ pub(crate) struct ShardPlan {
 }
 
 impl ShardPlan {
+    /// What the shard has, as long as the plan is not limited by a checkpoint.
+    fn reach(&self) -> ShardReach {
+        let SegmentIdentity { generation, shard, .. } = self.folder.identity;
+        ShardReach { generation, shard, first: self.from.min(self.to), end: self.to }
+    }
+
     /// Leaves out the segments that hold nothing that is asked for.
     fn trim(&mut self) {
         let (from, to) = (self.from, self.to);
@@ -147,6 +154,25 @@ impl ShardPlan {
             meta.first_sequence < to && meta.next_sequence.is_none_or(|next| next > from)
         });
     }
+}
+
+/// What a log has, where these are the plans of all of its shards.
+pub(crate) fn reach(log: LogId, generations: &[Vec<ShardPlan>]) -> Reach {
+    Reach { log, shards: generations.iter().flatten().map(ShardPlan::reach).collect() }
+}
+
+/// Leaves out what lies below a checkpoint, if the log has all above it.
+pub(crate) fn start_from<E>(
+    log: LogId,
+    generations: &mut [Vec<ShardPlan>],
+    checkpoint: &Checkpoint,
+) -> Result<(), ReplayError<E>> {
+    reach(log, generations).check_kept(checkpoint).map_err(ReplayError::Checkpoint)?;
+    for plan in generations.iter_mut().flatten() {
+        let identity = &plan.folder.identity;
+        plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
+    }
+    Ok(())
 }
 
 /// Replays the generations one after the other.

@@ -33,6 +33,7 @@ pub(crate) type Purge = Mutex<Option<PurgeMark>>;
 pub(crate) struct OldShard {
     pub(crate) folder: Folder,
     pub(crate) segments: Mutex<Vec<SegmentMeta>>,
+    /// The sequence after its last record, truncated or not.
     pub(crate) next_sequence: u64,
     pub(crate) purge: Purge,
     /// Sequences below are not replayed.
@@ -58,17 +59,20 @@ struct Target<'a> {
     purged_below: &'a Mutex<u64>,
     segments: &'a Mutex<Vec<SegmentMeta>>,
     below: u64,
+    /// Where an old shard ends.
+    end: u64,
     /// The shard, where it is still written to.
     current: Option<&'a WalShard>,
 }
 
+/// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_place`]
+/// has accepted.
 pub(crate) fn truncate(
     disk: &dyn Disk,
     old: &[OldShard],
     current: &[WalShard],
     checkpoint: &Checkpoint,
 ) -> Result<TruncateReport, TruncateError> {
-    check(old, current, checkpoint)?;
     let below =
         |folder: &Folder| checkpoint.below(folder.identity.generation, folder.identity.shard);
     let old = old.iter().map(|shard| Target {
@@ -82,6 +86,7 @@ pub(crate) fn truncate(
             below if below >= shard.next_sequence => GIVEN_UP,
             below => below,
         },
+        end: shard.next_sequence,
         current: None,
     });
     let current = current.iter().map(|shard| Target {
@@ -90,6 +95,7 @@ pub(crate) fn truncate(
         purged_below: shard.purged_below(),
         segments: shard.catalogue(),
         below: below(shard.folder()),
+        end: u64::MAX,
         current: Some(shard),
     });
     let mut report = TruncateReport::default();
@@ -97,47 +103,6 @@ pub(crate) fn truncate(
         target.mark_and_delete(disk, &mut report)?;
     }
     Ok(report)
-}
-
-fn check(
-    old: &[OldShard],
-    current: &[WalShard],
-    checkpoint: &Checkpoint,
-) -> Result<(), TruncateError> {
-    let foreign = |what: String| Err(TruncateError::ForeignCheckpoint { what });
-    let ends = old
-        .iter()
-        .map(|shard| {
-            // Where it ended is not known any more, and does not matter.
-            let gone = shard.folder.is_given_up();
-            (&shard.folder, if gone { GIVEN_UP } else { shard.next_sequence })
-        })
-        .chain(current.iter().map(|shard| (shard.folder(), reached(shard))));
-    let ends: Vec<_> = ends
-        .filter(|(folder, _)| folder.identity.generation == checkpoint.generation())
-        .map(|(_, end)| end)
-        .collect();
-    let found = checkpoint.sequences();
-    if ends.len() != found.len() {
-        let (generation, shards) = (checkpoint.generation(), ends.len());
-        return foreign(format!(
-            "it names {} shards of generation {generation}, which has {shards} here",
-            found.len()
-        ));
-    }
-    match found.iter().zip(&ends).position(|(below, end)| below > end) {
-        Some(shard) => foreign(format!(
-            "it names sequence {} of shard {shard}, which has only come to {}",
-            found[shard], ends[shard]
-        )),
-        None => Ok(()),
-    }
-}
-
-/// How far a shard has come. A sync is known a moment before what it
-/// acknowledges, and a checkpoint of that moment is the log's own.
-fn reached(shard: &WalShard) -> u64 {
-    shard.acknowledged_below().max(shard.durable_below())
 }
 
 impl Target<'_> {
@@ -152,13 +117,18 @@ impl Target<'_> {
             let failed = io::Error::other("an earlier truncation could not be made durable");
             TruncateError::io("truncating (reopen the log first)", dir)(failed)
         })?;
-        if self.below > last.below {
-            *purge = None;
-            let identity = &self.folder.identity;
-            let mark = purge::store(disk, dir, identity, last, self.below)
-                .map_err(TruncateError::io("writing the purge mark of", dir))?;
-            *purge = Some(mark);
-            *self.purged_below.lock() = self.below;
+        // Where it ended is said by the mark before the last one, so that its own
+        // checkpoints can be told from others.
+        for below in [self.end.min(self.below), self.below] {
+            let last = purge.unwrap_or(last);
+            if below > last.below {
+                *purge = None;
+                let identity = &self.folder.identity;
+                let mark = purge::store(disk, dir, identity, last, below)
+                    .map_err(TruncateError::io("writing the purge mark of", dir))?;
+                *purge = Some(mark);
+                *self.purged_below.lock() = below;
+            }
         }
         self.delete(disk, report)
     }

@@ -4,14 +4,13 @@
 use bytes::Bytes;
 
 use super::storage_error::StorageError;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError, LogId};
 use crate::completion::Completion;
 use crate::config::Config;
 use crate::error::{
     AppendError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
 };
 use crate::log::ShardedWal;
-use crate::recovery::ShardRecovery;
 use crate::replay::{Record, ReplayOptions};
 use crate::state_machine::StateMachine;
 
@@ -52,7 +51,7 @@ pub trait SeriesLog: Sized + Send + Sync {
     fn mark(&self);
 
     /// What tells it from other logs, for ever; zeros where nothing does.
-    fn id(&self) -> [u8; 16];
+    fn id(&self) -> LogId;
 
     /// The generation that is written to.
     fn generation(&self) -> u32;
@@ -63,13 +62,12 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// A shard has failed.
     fn flush(&self) -> Result<(), AppendError>;
 
-    /// A place above the checkpoint that was truncated all the same: what stood
-    /// in between is gone.
-    fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position>;
-
-    /// Where the log ends, if it ends below the checkpoint: what it is given
-    /// next would be taken for what the checkpoint covers.
-    fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position>;
+    /// Whether the log has everything from the checkpoint on; without one,
+    /// everything that was ever appended.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError>;
 
     /// Whether a repair has given up records of this shard: a batch may lack
     /// those that it continues.
@@ -78,13 +76,13 @@ pub trait SeriesLog: Sized + Send + Sync {
         false
     }
 
-    /// Replays what is not below the checkpoint.
+    /// Replays what is not below the checkpoint; everything without one.
     ///
     /// # Errors
     /// The callback's first, or the log's.
     fn replay_from(
         &self,
-        checkpoint: &Checkpoint,
+        checkpoint: Option<&Checkpoint>,
         options: ReplayOptions,
         callback: Replayed<'_>,
     ) -> Result<(), StorageError>;
@@ -123,8 +121,8 @@ impl SeriesLog for ShardedWal {
         self.mark();
     }
 
-    fn id(&self) -> [u8; 16] {
-        self.log_id()
+    fn id(&self) -> LogId {
+        self.id()
     }
 
     fn generation(&self) -> u32 {
@@ -135,30 +133,8 @@ impl SeriesLog for ShardedWal {
         self.flush().wait()
     }
 
-    fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position> {
-        let shards = self.recovery().shards.iter();
-        let mut gaps = shards
-            .filter(|shard| shard.purged_below > checkpoint.below(shard.generation, shard.shard));
-        gaps.next().map(|shard| Position {
-            generation: shard.generation,
-            shard: shard.shard,
-            sequence: shard.purged_below,
-        })
-    }
-
-    fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
-        let generation = checkpoint.generation();
-        let next = |shard: u32| {
-            let mut found = self.recovery().shards.iter();
-            let is_it =
-                |found: &&ShardRecovery| (found.generation, found.shard) == (generation, shard);
-            found.find(is_it).map_or(0, |found| found.next_sequence)
-        };
-        let mut shards = checkpoint.sequences().iter().zip(0..);
-        shards.find_map(|(below, shard)| {
-            let sequence = next(shard);
-            (sequence < *below).then_some(Position { generation, shard, sequence })
-        })
+    fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
+        self.check(checkpoint)
     }
 
     fn has_gap(&self, generation: u32, shard: u32) -> bool {
@@ -169,13 +145,18 @@ impl SeriesLog for ShardedWal {
 
     fn replay_from(
         &self,
-        checkpoint: &Checkpoint,
+        checkpoint: Option<&Checkpoint>,
         options: ReplayOptions,
         callback: Replayed<'_>,
     ) -> Result<(), StorageError> {
         let each = |record: &Record<'_>| callback(record.position(), record.payload());
-        match self.replay_from(checkpoint, options, each) {
+        let replayed = match checkpoint {
+            Some(checkpoint) => self.replay_from(checkpoint, options, each),
+            None => self.replay(options, each),
+        };
+        match replayed {
             Ok(_) => Ok(()),
+            Err(ReplayError::Checkpoint(error)) => Err(StorageError::Checkpoint(error)),
             Err(ReplayError::Callback(error)) => Err(error),
             Err(ReplayError::Log(error)) => Err(StorageError::Log(error)),
         }

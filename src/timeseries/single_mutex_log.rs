@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::series_log::{Machines, Replayed, SeriesLog};
 use super::storage_error::StorageError;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError, LogId, Reach, ShardReach};
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
 use crate::directory::{create_dirs, sync_the_way_to, take_lock};
@@ -72,6 +72,12 @@ impl std::fmt::Debug for State {
 impl SingleMutexLog {
     fn position(sequence: u64) -> Position {
         Position { generation: GENERATION, shard: 0, sequence }
+    }
+
+    fn reach(&self, state: &State) -> Reach {
+        let (first, end) = (state.first, state.next);
+        let shard = ShardReach { generation: GENERATION, shard: 0, first, end };
+        Reach { log: self.id(), shards: vec![shard] }
     }
 }
 
@@ -295,8 +301,8 @@ impl SeriesLog for SingleMutexLog {
         state.machine.iter_mut().for_each(|machine| machine.mark(next));
     }
 
-    fn id(&self) -> [u8; 16] {
-        [0; 16]
+    fn id(&self) -> LogId {
+        LogId::from([0; 16])
     }
 
     fn generation(&self) -> u32 {
@@ -314,27 +320,23 @@ impl SeriesLog for SingleMutexLog {
         failed.map_or(Ok(()), |cause| Err(AppendError::Indeterminate { position, cause }))
     }
 
-    fn truncated_above(&self, checkpoint: &Checkpoint) -> Option<Position> {
-        let first = self.state.lock().first;
-        let below = below(checkpoint);
-        (first > below).then(|| Self::position(first))
-    }
-
-    fn ends_below(&self, checkpoint: &Checkpoint) -> Option<Position> {
-        let next = self.state.lock().next;
-        let below = below(checkpoint);
-        (next < below).then(|| Self::position(next))
+    fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
+        let reach = self.reach(&self.state.lock());
+        checkpoint.map_or_else(|| reach.check_whole(), |checkpoint| reach.check_kept(checkpoint))
     }
 
     fn replay_from(
         &self,
-        checkpoint: &Checkpoint,
+        checkpoint: Option<&Checkpoint>,
         _options: ReplayOptions,
         callback: Replayed<'_>,
     ) -> Result<(), StorageError> {
         let state = self.state.lock();
         let io = |error| StorageError::io("reading", &self.dir.join("records"))(error);
-        let below = below(checkpoint);
+        if let Some(checkpoint) = checkpoint {
+            self.reach(&state).check_kept(checkpoint).map_err(StorageError::Checkpoint)?;
+        }
+        let below = checkpoint.map_or(0, below);
         let mut records = Records::begin(state.file.as_ref()).map_err(io)?;
         while let Some((sequence, bytes)) =
             records.as_mut().map_or(Ok(None), Records::next).map_err(io)?
@@ -348,11 +350,8 @@ impl SeriesLog for SingleMutexLog {
 
     fn truncate_before(&self, checkpoint: &Checkpoint) -> Result<(), TruncateError> {
         let mut state = self.state.lock();
+        self.reach(&state).check_place(checkpoint).map_err(TruncateError::Checkpoint)?;
         let below = below(checkpoint);
-        if checkpoint.generation() != GENERATION || below > state.next {
-            let what = format!("the log goes to sequence {}, not to {below}", state.next);
-            return Err(TruncateError::ForeignCheckpoint { what });
-        }
         if state.failed.is_some() || state.machine.is_none() {
             return Err(TruncateError::Closed);
         }

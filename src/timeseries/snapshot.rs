@@ -15,7 +15,7 @@ use super::memory::Frozen;
 use super::storage::SAMPLE_BYTES_MAX;
 use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, LogId};
 use crate::config::SHARDS_MAX;
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 
@@ -62,7 +62,7 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), Stora
 pub(crate) fn write(
     disk: &dyn Disk,
     dir: &Path,
-    log: [u8; 16],
+    log: LogId,
     generation: u32,
     marks: &[Mark],
 ) -> Result<SnapshotReport, StorageError> {
@@ -93,15 +93,10 @@ impl Writer {
         Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
     }
 
-    fn write(
-        mut self,
-        log: [u8; 16],
-        generation: u32,
-        marks: &[Mark],
-    ) -> io::Result<SnapshotReport> {
+    fn write(mut self, log: LogId, generation: u32, marks: &[Mark]) -> io::Result<SnapshotReport> {
         write_full(self.file.as_mut(), &MAGIC, 0)?;
         self.position = MAGIC.len() as u64;
-        let mut place = log.to_vec();
+        let mut place = log.to_bytes().to_vec();
         place.extend_from_slice(&generation.to_le_bytes());
         let shards = u32::try_from(marks.len()).expect("the config bounds the shards");
         place.extend_from_slice(&shards.to_le_bytes());
@@ -173,18 +168,19 @@ fn checksum(number: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Reads the snapshot into memory, if there is one, and says up to where it
-/// reaches.
+/// Reads the snapshot into memory, if there is one, and returns the place that it
+/// reaches. `check` compares that place with the log before anything is read;
+/// it gets `None` where there is no snapshot.
 pub(crate) fn load(
     disk: &dyn Disk,
     dir: &Path,
-    log: [u8; 16],
+    check: &dyn Fn(Option<&Checkpoint>) -> Result<(), StorageError>,
     memories: &Memories,
     samples_max: u64,
 ) -> Result<Option<Checkpoint>, StorageError> {
     let path = path(dir);
     let file = match disk.open(&path, OpenMode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return check(None).map(|()| None),
         opened => opened.map_err(StorageError::io("opening", &path))?,
     };
     file.drop_cache();
@@ -197,10 +193,8 @@ pub(crate) fn load(
     }
     let place = reader.block()?;
     let place = checkpoint(&place);
-    let (of, checkpoint) = place.ok_or_else(|| reader.damaged("its place cannot be understood"))?;
-    if of != log {
-        return Err(StorageError::ForeignSnapshot { path: reader.path });
-    }
+    let checkpoint = place.ok_or_else(|| reader.damaged("its place cannot be understood"))?;
+    check(Some(&checkpoint))?;
     let mut restorer = Restorer::new(memories, samples_max);
     loop {
         let batch = reader.block()?;
@@ -218,15 +212,16 @@ pub(crate) fn load(
     Ok(Some(checkpoint))
 }
 
-/// The log that it is of, and where that stood.
-fn checkpoint(place: &[u8]) -> Option<([u8; 16], Checkpoint)> {
+/// Where its log stood.
+fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
     let (log, rest) = place.split_first_chunk::<16>()?;
     let (generation, rest) = rest.split_first_chunk::<4>()?;
     let (shards, rest) = rest.split_first_chunk::<4>()?;
     let (sequences, tail) = rest.as_chunks::<8>();
     let whole = tail.is_empty() && u32::from_le_bytes(*shards) as usize == sequences.len();
     let sequences = sequences.iter().map(|bytes| u64::from_le_bytes(*bytes));
-    whole.then(|| (*log, Checkpoint::new(u32::from_le_bytes(*generation), sequences)))
+    let log = LogId::from(*log);
+    whole.then(|| Checkpoint::new(u32::from_le_bytes(*generation), sequences).of_log(log))
 }
 
 struct Reader {

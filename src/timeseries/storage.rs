@@ -157,14 +157,11 @@ impl<L: SeriesLog> Storage<L> {
 
     fn restore(&self, options: ReplayOptions, samples_max: u64) -> Result<(), StorageError> {
         let (disk, path) = (self.disk.as_ref(), snapshot::path(&self.dir));
-        let found = snapshot::load(disk, &self.dir, self.log.id(), &self.memories, samples_max)?;
-        let checkpoint = found.unwrap_or_else(|| Checkpoint::new(0, []));
-        if let Some(log_begins) = self.log.truncated_above(&checkpoint) {
-            return Err(StorageError::SnapshotTooOld { path, log_begins });
-        }
-        if let Some(log_ends) = self.log.ends_below(&checkpoint) {
-            return Err(StorageError::LogTooShort { path, log_ends });
-        }
+        let check = |checkpoint: Option<&Checkpoint>| {
+            let unfit = |error| StorageError::unfit_snapshot(&path, error);
+            self.log.check(checkpoint).map_err(unfit)
+        };
+        let checkpoint = snapshot::load(disk, &self.dir, &check, &self.memories, samples_max)?;
         // One restorer a shard of a generation. Only its own thread takes it.
         let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
         let restore = |position: Position, batch: &[u8]| {
@@ -184,7 +181,7 @@ impl<L: SeriesLog> Storage<L> {
                 Err(RestoreError::MemoryFull) => Err(StorageError::MemoryFull { max: samples_max }),
             }
         };
-        self.log.replay_from(&checkpoint, options, &restore)
+        self.log.replay_from(checkpoint.as_ref(), options, &restore)
     }
 
     /// The log that it stands on, for its figures. Do not append to it: only
@@ -359,7 +356,7 @@ impl<L: SeriesLog> Storage<L> {
         self.log.flush().map_err(StorageError::Flush)?;
         let (generation, id) = (self.log.generation(), self.log.id());
         let report = snapshot::write(self.disk.as_ref(), &self.dir, id, generation, &marks)?;
-        let checkpoint = Checkpoint::new(generation, marks.iter().map(|mark| mark.next));
+        let checkpoint = Checkpoint::new(generation, marks.iter().map(|mark| mark.next)).of_log(id);
         self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;
         Ok(report)
     }

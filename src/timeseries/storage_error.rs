@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::DecodeError;
+use crate::checkpoint::CheckpointError;
 use crate::error::{AppendError, Cause, OpenError, Position, TruncateError};
 
 /// Why a storage could not be opened, or a snapshot not be taken. What was
@@ -52,6 +53,16 @@ pub enum StorageError {
         /// The snapshot.
         path: PathBuf,
     },
+    /// The snapshot names a place that the log cannot have: another generation or
+    /// number of shards.
+    UnfitSnapshot {
+        /// The snapshot.
+        path: PathBuf,
+        /// What does not fit.
+        error: CheckpointError,
+    },
+    /// The place to replay from does not fit the log.
+    Checkpoint(CheckpointError),
     /// There are more samples than memory may hold. Raise `samples_max`.
     MemoryFull {
         /// The most that were taken, those that could have been queued included.
@@ -75,6 +86,19 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// The snapshot at `path` does not fit the log, or is missing there.
+    pub(crate) fn unfit_snapshot(path: &Path, error: CheckpointError) -> Self {
+        let path = path.to_path_buf();
+        match error {
+            CheckpointError::Truncated { first_kept, .. } => {
+                Self::SnapshotTooOld { path, log_begins: first_kept }
+            }
+            CheckpointError::BeyondEnd { end, .. } => Self::LogTooShort { path, log_ends: end },
+            CheckpointError::AnotherLog { .. } => Self::ForeignSnapshot { path },
+            error => Self::UnfitSnapshot { path, error },
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source }
@@ -110,6 +134,10 @@ impl fmt::Display for StorageError {
                 "the snapshot {} was taken of another log: put this log's back",
                 path.display()
             ),
+            Self::UnfitSnapshot { path, error } => {
+                write!(f, "the snapshot {}: {error}", path.display())
+            }
+            Self::Checkpoint(error) => write!(f, "{error}"),
             Self::MemoryFull { max } => {
                 write!(f, "it holds more than {max} samples; raise `samples_max`")
             }
@@ -134,6 +162,7 @@ impl std::error::Error for StorageError {
         match self {
             Self::Log(error) => Some(error),
             Self::Batch { error, .. } => Some(error),
+            Self::UnfitSnapshot { error, .. } | Self::Checkpoint(error) => Some(error),
             Self::Flush(error) => Some(error),
             Self::Truncate(error) => Some(error),
             Self::Io { source, .. } => Some(source),

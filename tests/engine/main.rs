@@ -8,6 +8,7 @@ mod support;
 
 mod backpressure;
 mod batches;
+mod checkpoints;
 mod close;
 mod close_by_task;
 mod counter_examples;

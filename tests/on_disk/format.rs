@@ -47,8 +47,8 @@ fn write_log() -> (SimDisk, Vec<Row>) {
         log.close().unwrap();
     }
     let log = ShardedWal::open(config(&disk, 3)).unwrap();
-    log.truncate_before(&Checkpoint::new(1, [5, 3])).unwrap();
-    log.truncate_before(&Checkpoint::new(1, [5, 4])).unwrap();
+    log.truncate_before(&Checkpoint::new(1, [5, 3]).of_log(log.id())).unwrap();
+    log.truncate_before(&Checkpoint::new(1, [5, 4]).of_log(log.id())).unwrap();
     rows.retain(|row| row.0 != 1 || row.2 >= [5, 4][row.1 as usize]);
     let batch: Vec<_> = (100..120).map(|i| (i, Bytes::from(payload(i)))).collect();
     let mut next = [0; 3];

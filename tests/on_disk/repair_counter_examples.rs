@@ -104,7 +104,7 @@ fn a_segment_truncated_in_part_is_read_without_its_header() {
     for number in [1, 2] {
         let disk = lives(3);
         let log = ShardedWal::open(config(&disk, 1)).unwrap();
-        log.truncate_before(&Checkpoint::new(1, [number * 10 - 5])).unwrap();
+        log.truncate_before(&Checkpoint::new(1, [number * 10 - 5]).of_log(log.id())).unwrap();
         log.close().unwrap();
         rot_header(&disk, number);
         let (report, rows) = repair(&disk);
@@ -213,7 +213,7 @@ fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
 fn a_first_segment_that_a_repair_made_begins_where_the_first_does() {
     let disk = lives(2);
     let log = ShardedWal::open(config(&disk, 1)).unwrap();
-    log.truncate_before(&Checkpoint::new(1, [5])).unwrap();
+    log.truncate_before(&Checkpoint::new(1, [5]).of_log(log.id())).unwrap();
     log.close().unwrap();
     disk.remove_file(segment_path(1, 0, 1));
     let (report, rows) = repair(&disk);

@@ -71,6 +71,14 @@ fn checkpoints_and_positions_come_back_whole() {
     let checkpoint = Checkpoint::new(3, [0, 1 << 60, u64::MAX]);
     let value = to_value(&checkpoint).unwrap();
     assert_eq!(from_value::<Checkpoint>(value).unwrap(), checkpoint);
+    let id = "0123456789abcdeffedcba9876543210";
+    let of_log = checkpoint.clone().of_log(id.parse().unwrap());
+    let value = to_value(&of_log).unwrap();
+    assert_eq!(value, json!({"log": id, "generation": 3, "below": [0, 1_u64 << 60, u64::MAX]}));
+    assert_eq!(from_value::<Checkpoint>(value).unwrap(), of_log);
+    // As an earlier version stored it: it names no log.
+    let before = json!({"generation": 3, "below": [0, 1_u64 << 60, u64::MAX]});
+    assert_eq!(from_value::<Checkpoint>(before).unwrap(), checkpoint);
     let position = Position { generation: 1, shard: 2, sequence: u64::MAX };
     assert_eq!(from_value::<Position>(to_value(position).unwrap()).unwrap(), position);
 }

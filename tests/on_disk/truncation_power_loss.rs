@@ -82,7 +82,7 @@ fn a_log_opens_after_an_earlier_generation_is_gone_but_for_a_prepared_segment() 
     log.close().unwrap();
 
     let log = ShardedWal::open(config(&disk, 2)).unwrap();
-    let report = log.truncate_before(&Checkpoint::new(2, [0, 0])).unwrap();
+    let report = log.truncate_before(&Checkpoint::new(2, [0, 0]).of_log(log.id())).unwrap();
     assert_eq!(report.segments, 1);
     log.close().unwrap();
     ShardedWal::open(config(&disk, 2)).unwrap().close().unwrap();
@@ -97,7 +97,7 @@ fn power_loss_before_the_deletion_of_a_generation_only_puts_it_off() {
     log.close().unwrap();
     let log = ShardedWal::open(config(&disk, 2)).unwrap();
     disk.fail(Fault::new(Call::Unlink, 1, FaultKind::PowerCut));
-    let all = Checkpoint::new(2, [0, 0]);
+    let all = Checkpoint::new(2, [0, 0]).of_log(log.id());
     log.truncate_before(&all).unwrap_err();
     let after = disk.crash(&mut || false);
     drop(log);

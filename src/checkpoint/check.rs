@@ -1,0 +1,102 @@
+//! Whether a checkpoint fits a log. Knows where shards begin and end; it does
+//! not know what a segment is.
+
+use super::{Checkpoint, CheckpointError, LogId};
+use crate::position::Position;
+
+/// What one shard still has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShardReach {
+    pub(crate) generation: u32,
+    pub(crate) shard: u32,
+    /// Sequences below were truncated.
+    pub(crate) first: u64,
+    /// The sequence after the last record.
+    pub(crate) end: u64,
+}
+
+/// What a log still has: its shards, those of the oldest generation first.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(crate) log: LogId,
+    pub(crate) shards: Vec<ShardReach>,
+}
+
+impl ShardReach {
+    fn at(&self, sequence: u64) -> Position {
+        Position { generation: self.generation, shard: self.shard, sequence }
+    }
+}
+
+impl Reach {
+    /// Whether the checkpoint is a place of this log, truncated or not. A
+    /// generation that the log has left behind is one, whatever it held.
+    pub(crate) fn check_place(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        let log = self.log;
+        match checkpoint.log() {
+            None => return Err(CheckpointError::NamesNoLog { log }),
+            Some(named) if named != log => return Err(CheckpointError::AnotherLog { named, log }),
+            Some(_) => {}
+        }
+        let (generation, below) = (checkpoint.generation(), checkpoint.sequences());
+        let (first, last) = self.generations();
+        if (1..first).contains(&generation) {
+            return Ok(());
+        }
+        let shards: Vec<_> =
+            self.shards.iter().filter(|shard| shard.generation == generation).collect();
+        if shards.is_empty() {
+            return Err(CheckpointError::NoSuchGeneration { generation, first, last });
+        }
+        if shards.len() != below.len() {
+            let (named, shards) = (below.len(), shards.len());
+            return Err(CheckpointError::WrongShardCount { generation, named, shards });
+        }
+        match shards.iter().zip(below).find(|(shard, below)| **below > shard.end) {
+            Some((shard, below)) => Err(CheckpointError::BeyondEnd {
+                named: shard.at(*below),
+                end: shard.at(shard.end),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the log has everything from the checkpoint on.
+    pub(crate) fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        self.check_place(checkpoint)?;
+        let (first, _) = self.generations();
+        if checkpoint.generation() < first {
+            let sequence = checkpoint.sequences().first().copied().unwrap_or(0);
+            let named = Position { generation: checkpoint.generation(), shard: 0, sequence };
+            return Err(self.truncated(named, &self.shards[0]));
+        }
+        let below = |shard: &ShardReach| checkpoint.below(shard.generation, shard.shard);
+        match self.shards.iter().find(|shard| below(shard) < shard.first) {
+            Some(shard) => Err(self.truncated(shard.at(below(shard)), shard)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the log has everything that was ever appended.
+    pub(crate) fn check_whole(&self) -> Result<(), CheckpointError> {
+        let (first, _) = self.generations();
+        let is_cut = |shard: &&ShardReach| shard.first > 0 || first > 1;
+        match self.shards.iter().find(is_cut) {
+            Some(shard) => {
+                let named = Position { generation: 1, ..shard.at(0) };
+                Err(self.truncated(named, shard))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn truncated(&self, named: Position, shard: &ShardReach) -> CheckpointError {
+        CheckpointError::Truncated { named, first_kept: shard.at(shard.first) }
+    }
+
+    /// The oldest generation and the newest.
+    fn generations(&self) -> (u32, u32) {
+        let of = |shard: Option<&ShardReach>| shard.map_or(1, |shard| shard.generation);
+        (of(self.shards.first()), of(self.shards.last()))
+    }
+}

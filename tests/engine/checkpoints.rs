@@ -1,0 +1,232 @@
+//! A checkpoint is used on the log that it was taken of, at a place that the log
+//! has: everything else is refused with what does not fit, and changes nothing.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, config, open, replayed};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{
+    Checkpoint, CheckpointError, LogReader, Position, ReplayError, ReplayOptions, ShardedWal,
+    TruncateError,
+};
+
+/// A log of two shards with this many records.
+fn log_of(disk: &SimDisk, records: u64) -> (ShardedWal, Ledger) {
+    let log = open(config(disk).shards(2));
+    let mut ledger = Ledger::default();
+    (0..records).for_each(|key| ledger.append(&log, key, 100).expect("a sound disk"));
+    (log, ledger)
+}
+
+fn replay_from(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let each = |_: &shardwal::Record<'_>| Ok::<_, Infallible>(());
+    match log.replay_from(checkpoint, ReplayOptions::default(), each) {
+        Ok(report) => Ok(report.records),
+        Err(ReplayError::Checkpoint(error)) => Err(error),
+        Err(other) => panic!("{checkpoint}: {other:?}"),
+    }
+}
+
+fn read_from(disk: &SimDisk, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let reader = LogReader::open_on(Arc::new(disk.clone()), DIR).expect("a whole log");
+    let each = |_: &shardwal::Record<'_>| Ok::<_, Infallible>(());
+    match reader.replay_from(checkpoint, ReplayOptions::default(), each) {
+        Ok(report) => Ok(report.records),
+        Err(ReplayError::Checkpoint(error)) => Err(error),
+        Err(other) => panic!("{checkpoint}: {other:?}"),
+    }
+}
+
+fn truncate(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    match log.truncate_before(checkpoint) {
+        Ok(report) => Ok(report.segments),
+        Err(TruncateError::Checkpoint(error)) => Err(error),
+        Err(other) => panic!("{checkpoint}: {other:?}"),
+    }
+}
+
+fn files(disk: &SimDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    disk.files().into_iter().map(|path| (path.clone(), disk.read_file(&path))).collect()
+}
+
+#[test]
+fn what_does_not_fit_is_refused_at_every_door_and_changes_nothing() {
+    let disk = SimDisk::new();
+    let (log, mut ledger) = log_of(&disk, 40);
+    let (id, own) = (log.id(), log.checkpoint());
+    let ends = own.sequences().to_vec();
+    let other = open(config(&SimDisk::new()).shards(2)).id();
+    let of = |generation, below: &[u64]| Checkpoint::new(generation, below.to_vec()).of_log(id);
+    let no_such = |generation| CheckpointError::NoSuchGeneration { generation, first: 1, last: 1 };
+    let wrong = |named| CheckpointError::WrongShardCount { generation: 1, named, shards: 2 };
+    let at = |shard, sequence| Position { generation: 1, shard, sequence };
+    let beyond = |shard, named, end| CheckpointError::BeyondEnd {
+        named: at(shard, named),
+        end: at(shard, end),
+    };
+    let cases = [
+        (Checkpoint::new(1, ends.clone()), CheckpointError::NamesNoLog { log: id }),
+        (own.clone().of_log(other), CheckpointError::AnotherLog { named: other, log: id }),
+        (of(2, &[]), no_such(2)),
+        (of(2, &[0, 0]), no_such(2)),
+        (of(0, &[]), no_such(0)),
+        (of(1, &[]), wrong(0)),
+        (of(1, &[0]), wrong(1)),
+        (of(1, &[0, 0, 0]), wrong(3)),
+        (of(1, &[ends[0], ends[1] + 1]), beyond(1, ends[1] + 1, ends[1])),
+        (of(1, &[u64::MAX, 0]), beyond(0, u64::MAX, ends[0])),
+    ];
+    let before = files(&disk);
+    for (checkpoint, error) in cases {
+        assert_eq!(truncate(&log, &checkpoint), Err(error.clone()), "{checkpoint}");
+        assert_eq!(replay_from(&log, &checkpoint), Err(error.clone()), "{checkpoint}");
+        assert_eq!(read_from(&disk, &checkpoint), Err(error), "{checkpoint}");
+    }
+    assert_eq!(files(&disk), before);
+    ledger.check(&replayed(&log));
+    assert_eq!((replay_from(&log, &own), read_from(&disk, &own)), (Ok(0), Ok(0)));
+    assert_eq!(replay_from(&log, &of(1, &[0, 0])), Ok(40));
+}
+
+/// Records between the checkpoint and what is left would be skipped in silence.
+#[test]
+fn a_replay_from_below_what_was_truncated_is_refused_with_the_first_that_is_kept() {
+    let disk = SimDisk::new();
+    let (log, mut ledger) = log_of(&disk, 40);
+    let first = log.checkpoint();
+    (0..40).for_each(|key| ledger.append(&log, key, 100).unwrap());
+    let second = log.checkpoint();
+    log.truncate_before(&second).unwrap();
+    let at = |checkpoint: &Checkpoint| Position {
+        generation: 1,
+        shard: 0,
+        sequence: checkpoint.sequences()[0],
+    };
+    let truncated = CheckpointError::Truncated { named: at(&first), first_kept: at(&second) };
+    assert_eq!(replay_from(&log, &first), Err(truncated.clone()));
+    assert_eq!(read_from(&disk, &first), Err(truncated));
+    // To truncate there once more is no mistake: it is done.
+    assert_eq!(truncate(&log, &first), Ok(0));
+    ledger.append(&log, 0, 100).unwrap();
+    assert_eq!(replay_from(&log, &second), Ok(1));
+}
+
+/// What is appended then would be taken for what the checkpoint covers.
+#[test]
+fn a_checkpoint_is_beyond_the_end_of_an_older_copy_that_was_put_back() {
+    let disk = SimDisk::new();
+    let (log, mut ledger) = log_of(&disk, 10);
+    log.close().unwrap();
+    let older = disk.copy();
+    drop(log);
+    let log = open(config(&disk).shards(2));
+    (0..10).for_each(|key| ledger.append(&log, key, 100).unwrap());
+    let checkpoint = log.checkpoint();
+    let log = open(config(&older).shards(2));
+    let refused = replay_from(&log, &checkpoint);
+    assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
+    let refused = truncate(&log, &checkpoint);
+    assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
+    // The same after a change of the shard count, in the copy and in the log.
+    drop(log);
+    let log = open(config(&older).shards(3));
+    let refused = replay_from(&log, &checkpoint);
+    assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
+    log.truncate_before(&log.checkpoint()).unwrap();
+    let refused = replay_from(&log, &checkpoint);
+    assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
+}
+
+/// A caller whose checkpoint is the end of the generation before may truncate
+/// with it as often as it likes, and must still be able to start from it.
+#[test]
+fn a_checkpoint_from_before_a_change_of_the_shard_count_stays_good_when_it_truncates() {
+    let disk = SimDisk::new();
+    let (log, mut ledger) = log_of(&disk, 40);
+    let end = log.checkpoint();
+    ledger.give_up(&replayed(&log));
+    drop(log);
+    // Twice: a generation in which nothing was appended changes nothing.
+    drop(open(config(&disk).shards(1)));
+    let log = open(config(&disk).shards(3));
+    assert_eq!(replay_from(&log, &end), Ok(0));
+    (0..8).for_each(|key| ledger.append(&log, key, 100).unwrap());
+    assert_eq!(replay_from(&log, &end), Ok(8));
+    drop(log);
+    for _ in 0..3 {
+        let log = open(config(&disk).shards(3));
+        log.truncate_before(&end).unwrap();
+        assert_eq!((replay_from(&log, &end), read_from(&disk, &end)), (Ok(8), Ok(8)));
+        ledger.check(&replayed(&log));
+    }
+    let log = open(config(&disk).shards(2));
+    assert_eq!(replay_from(&log, &end), Ok(8));
+}
+
+/// A batch of many shards is truncated one shard after the other: where a power
+/// loss comes between, a shard may have more than the checkpoint says.
+#[test]
+fn an_older_generations_records_below_a_checkpoint_are_not_missed() {
+    let disk = SimDisk::new();
+    let (log, _) = log_of(&disk, 40);
+    let first = log.checkpoint();
+    drop(log);
+    let log = open(config(&disk).shards(3));
+    let second = log.checkpoint();
+    log.truncate_before(&second).unwrap();
+    drop(log);
+    let log = open(config(&disk).shards(3));
+    assert_eq!(replay_from(&log, &second), Ok(0));
+    // Nothing lies between the two.
+    assert_eq!(replay_from(&log, &first), Ok(0));
+    let start = Checkpoint::new(1, [0, 0]).of_log(log.id());
+    let end =
+        |shard: usize| Position { generation: 1, shard: 0, sequence: first.sequences()[shard] };
+    let truncated = CheckpointError::Truncated {
+        named: Position { generation: 1, shard: 0, sequence: 0 },
+        first_kept: end(0),
+    };
+    assert_eq!(replay_from(&log, &start), Err(truncated));
+}
+
+#[test]
+fn a_checkpoint_is_written_and_read_as_text() {
+    let log = open(config(&SimDisk::new()).shards(2));
+    let own = log.checkpoint();
+    assert_eq!(own.log(), Some(log.id()));
+    let text = own.to_string();
+    assert_eq!(text, format!("{}/1/0,0", log.id()));
+    assert_eq!(text.parse(), Ok(own));
+    let id = "00ff000000000000000000000000fe01";
+    assert_eq!(id.parse::<shardwal::LogId>().unwrap().to_string(), id);
+    let largest = Checkpoint::new(u32::MAX, [u64::MAX; 3]);
+    assert_eq!(largest.to_string().parse(), Ok(largest));
+    let none = Checkpoint::new(1, []);
+    assert_eq!((none.to_string().as_str(), none.to_string().parse()), ("-/1/", Ok(none)));
+    for wrong in [
+        "",
+        "-",
+        "-/1",
+        "-/1/0/",
+        "-/1/0,",
+        "-/1/,0",
+        "-/+1/0",
+        "-/1/+0",
+        "-/1/-1",
+        "-/4294967296/0",
+        "-/1/18446744073709551616",
+        "x/1/0",
+        "00ff/1/0",
+        "/1/0",
+        " -/1/0",
+        "-/1/0 ",
+        "-//0",
+        "+0ff000000000000000000000000fe01/1/0",
+    ] {
+        let parsed = wrong.parse::<Checkpoint>();
+        assert!(matches!(parsed, Err(CheckpointError::Unreadable { .. })), "{wrong}: {parsed:?}");
+    }
+}
