@@ -254,18 +254,16 @@ pub(crate) const RESTORE: &str = "restore the file from a copy";
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "generation {} shard {}: {} at byte {} of {}; sequences {}..{} were durable and cannot be read; {}",
-            self.generation,
-            self.shard,
-            self.what,
-            self.offset,
-            self.file.display(),
-            self.first_sequence,
-            self.durable_below,
-            self.advice,
-        )
+        let Self { generation, shard, offset, first_sequence, durable_below, .. } = self;
+        let Self { file, what, advice, .. } = self;
+        let file = file.display();
+        write!(f, "generation {generation} shard {shard}: {what} at byte {offset} of {file}; ")?;
+        if first_sequence < durable_below {
+            let lost = format!("{first_sequence}..{durable_below} were durable and cannot be read");
+            write!(f, "sequences {lost}; {advice}")
+        } else {
+            write!(f, "records from sequence {first_sequence} on may have been durable; {advice}")
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::disk::{DiskFile, read_full};
+use crate::disk::{DiskFile, Unreadable, read_around};
 use crate::frame::{
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, FrameKind, next_record,
 };
@@ -26,6 +26,8 @@ pub(crate) enum Stop {
     Bad(&'static str),
     /// A frame of a kind that this version does not know and may not skip.
     UnknownKind(u8),
+    /// The disk cannot read these bytes, and a frame may begin or does stand there.
+    Unreadable { from: u64, to: u64 },
 }
 
 impl fmt::Display for Stop {
@@ -36,6 +38,9 @@ impl fmt::Display for Stop {
             Self::Blank => f.write_str("zeros stand where a frame was"),
             Self::Bad(what) => f.write_str(what),
             Self::UnknownKind(kind) => write!(f, "it has a frame of the unknown kind {kind}"),
+            Self::Unreadable { from, to } => {
+                write!(f, "the disk cannot read bytes {from}..{to}")
+            }
         }
     }
 }
@@ -69,6 +74,8 @@ pub(crate) struct FrameReader {
     chunk_at: u64,
     /// Where the next frame begins.
     at: u64,
+    /// What cannot be read of the chunk, where zeros stand for it.
+    unreadable: Unreadable,
 }
 
 impl FrameReader {
@@ -80,12 +87,18 @@ impl FrameReader {
         end: u64,
         chunk_bytes: usize,
     ) -> Self {
-        Self { file, seed, end, chunk_bytes, chunk: Bytes::new(), chunk_at: at, at }
+        let (chunk, unreadable) = (Bytes::new(), Unreadable::default());
+        Self { file, seed, end, chunk_bytes, chunk, chunk_at: at, at, unreadable }
     }
 
     /// Where the next frame begins, or reading stopped.
     pub(crate) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Where reading ends at the latest.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
     }
 
     /// Takes a frame back that the reader's user found wrong.
@@ -102,11 +115,14 @@ impl FrameReader {
         }
         if !self.reach(FRAME_HEADER_BYTES)? {
             let blank = self.rest()?.iter().all(|byte| *byte == 0);
-            return Ok(Err(if blank {
-                Stop::Blank
-            } else {
-                Stop::Bad("a frame's header is cut short")
+            return Ok(Err(match self.unreadable_within(FRAME_HEADER_BYTES) {
+                Some(stop) => stop,
+                None if blank => Stop::Blank,
+                None => Stop::Bad("a frame's header is cut short"),
             }));
+        }
+        if let Some(stop) = self.unreadable_within(FRAME_HEADER_BYTES) {
+            return Ok(Err(stop));
         }
         let Some(header) = self.chunk[self.skip()..].first_chunk() else {
             return Ok(Err(Stop::Bad("a frame's header is cut short")));
@@ -125,6 +141,9 @@ impl FrameReader {
         }
         if !self.reach(FRAME_HEADER_BYTES + length)? {
             return Ok(Err(Stop::Bad("a frame is cut short")));
+        }
+        if let Some(stop) = self.unreadable_within(FRAME_HEADER_BYTES + length) {
+            return Ok(Err(stop));
         }
         let begin = self.skip() + FRAME_HEADER_BYTES;
         let body = self.chunk.slice(begin..begin + length);
@@ -156,9 +175,17 @@ impl FrameReader {
     fn rest(&mut self) -> io::Result<Bytes> {
         let left = usize::try_from(self.end - self.at).unwrap_or(0);
         let mut bytes = vec![0; left.min(FRAME_HEADER_BYTES)];
-        let read = read_full(self.file.as_ref(), &mut bytes, self.at)?;
+        let Self { file, at, unreadable, .. } = self;
+        let read = read_around(file.as_ref(), &mut bytes, *at, unreadable)?;
         bytes.truncate(read);
         Ok(bytes.into())
+    }
+
+    /// Why the next `length` bytes are no frame, if one of them cannot be read.
+    fn unreadable_within(&self, length: usize) -> Option<Stop> {
+        let to = self.end.min(self.at + length as u64);
+        let range = self.unreadable.within(&(self.at..to))?;
+        Some(Stop::Unreadable { from: range.start, to: range.end })
     }
 
     /// Where in the chunk the next frame begins.
@@ -197,7 +224,9 @@ impl FrameReader {
         };
         // What stands behind the kept bytes is overwritten: only growth is zeroed.
         chunk.resize(wanted, 0);
-        let read = read_full(self.file.as_ref(), &mut chunk[kept..], self.at + kept as u64)?;
+        let Self { file, at, unreadable, .. } = self;
+        unreadable.forget_before(*at);
+        let read = read_around(file.as_ref(), &mut chunk[kept..], *at + kept as u64, unreadable)?;
         chunk.truncate(kept + read);
         self.chunk = chunk.freeze();
         Ok(())

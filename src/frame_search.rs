@@ -9,7 +9,7 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use crate::disk::{DiskFile, read_full};
+use crate::disk::{DiskFile, Unreadable, read_around};
 use crate::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameHeader};
 
 /// So much is read at once, and the rest of a header that begins in it.
@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const RUN: usize = 64;
 
 /// What is found past the place where reading stopped.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Remains {
     /// The highest durable mark in any header that its checksum vouches for,
     /// less the segment's first sequence.
@@ -29,6 +29,8 @@ pub(crate) struct Remains {
     pub(crate) bytes: u64,
     /// Bytes up to the end of the last frame that its header vouches for.
     framed_bytes: u64,
+    /// What cannot be read, and may hold anything.
+    pub(crate) unreadable: Unreadable,
 }
 
 impl Remains {
@@ -48,8 +50,8 @@ pub(crate) fn search_remains(
     from: u64,
     end: u64,
 ) -> io::Result<Remains> {
-    let mut remains = Remains::default();
-    search(file, seed, from, end, |at, found| {
+    let (mut remains, mut unreadable) = (Remains::default(), Unreadable::default());
+    search(file, seed, from, end, &mut unreadable, |at, found| {
         match found {
             Some(header) => {
                 remains.mark = remains.mark.max(header.mark());
@@ -61,7 +63,7 @@ pub(crate) fn search_remains(
         }
         ControlFlow::<()>::Continue(())
     })?;
-    Ok(remains)
+    Ok(Remains { unreadable, ..remains })
 }
 
 /// Where the first frame at or behind `from` stands that ends before `end`, by
@@ -72,7 +74,7 @@ pub(crate) fn find_header(
     from: u64,
     end: u64,
 ) -> io::Result<Option<(u64, u64)>> {
-    search(file, seed, from, end, |at, found| {
+    search(file, seed, from, end, &mut Unreadable::default(), |at, found| {
         let Some(header) = found else { return ControlFlow::Continue(()) };
         let frame_end = at + FRAME_HEADER_BYTES as u64 + u64::from(header.body_bytes);
         if header.body_bytes as usize > FRAME_BODY_MAX || frame_end > end {
@@ -84,11 +86,13 @@ pub(crate) fn find_header(
 
 /// Calls `found` for the last byte of each chunk that is not zero, and for each
 /// frame header that could have been written, in the file's order, until it breaks.
+/// Bytes that cannot be read are noted and passed over.
 fn search<R>(
     file: &dyn DiskFile,
     seed: u32,
     from: u64,
     end: u64,
+    unreadable: &mut Unreadable,
     mut found: impl FnMut(u64, Option<FrameHeader>) -> ControlFlow<R>,
 ) -> io::Result<Option<R>> {
     let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
@@ -96,7 +100,7 @@ fn search<R>(
     let mut chunk_at = from;
     while chunk_at < end {
         let wanted = usize::try_from(end - chunk_at).unwrap_or(usize::MAX).min(chunk.len());
-        let read = read_full(file, &mut chunk[..wanted], chunk_at)?;
+        let read = read_around(file, &mut chunk[..wanted], chunk_at, unreadable)?;
         if read == 0 {
             break;
         }
@@ -208,7 +212,8 @@ mod tests {
             let file = disk.open(Path::new("/file"), OpenMode::Read).unwrap();
             let (from, end) = (random(300), bytes.len() - random(3) * 30_000);
             let (mut found, mut last) = (Vec::new(), None);
-            search(file.as_ref(), SEED, from as u64, end as u64, |at, header| {
+            let mut unreadable = Unreadable::default();
+            search(file.as_ref(), SEED, from as u64, end as u64, &mut unreadable, |at, header| {
                 match header {
                     Some(header) => found.push((at, header)),
                     None => last = Some(at),

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::LogId;
-use crate::disk::{Disk, OpenMode, read_full, unlink_if_there, write_full};
+use crate::disk::{Disk, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
 use crate::error::OpenError;
 use crate::router::ROUTER;
 use crate::segment::FORMAT_VERSION;
@@ -84,8 +84,13 @@ impl Manifest {
             return Err(bad(format!("it has {length} bytes, more than any manifest")));
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let read =
-            read_full(file.as_ref(), &mut bytes, 0).map_err(OpenError::io("reading", &path))?;
+        let mut unreadable = Unreadable::default();
+        let read = read_around(file.as_ref(), &mut bytes, 0, &mut unreadable)
+            .map_err(OpenError::io("reading", &path))?;
+        if let Some(range) = unreadable.first() {
+            let (from, to) = (range.start, range.end);
+            return Err(bad(format!("the disk cannot read bytes {from}..{to} of it")));
+        }
         bytes.truncate(read);
         let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
         match Self::parse(&text) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 
-use crate::disk::{Disk, OpenMode, read_full, write_full};
+use crate::disk::{Disk, OpenMode, Unreadable, read_around, write_full};
 use crate::error::OpenError;
 use crate::segment::{NUMBER_MAX, SegmentIdentity};
 
@@ -70,11 +70,17 @@ pub(crate) fn load(
         opened => opened.map_err(OpenError::io("opening", &path))?,
     };
     file.drop_cache();
-    let mut marks = Vec::new();
+    let (mut marks, mut unreadable) = (Vec::new(), Unreadable::default());
     for offset in SLOT_OFFSETS {
         let mut slot = [0; SLOT_BYTES];
-        read_full(file.as_ref(), &mut slot, offset).map_err(OpenError::io("reading", &path))?;
+        read_around(file.as_ref(), &mut slot, offset, &mut unreadable)
+            .map_err(OpenError::io("reading", &path))?;
         marks.extend(parse(&slot, identity));
+    }
+    // The slot that can be read may be the older one, and would bring records back.
+    if let Some(range) = unreadable.first() {
+        let what = format!("the disk cannot read bytes {}..{} of it", range.start, range.end);
+        return Err(OpenError::Manifest { file: path, what });
     }
     marks.sort_by_key(|mark| mark.epoch);
     match marks.pop() {

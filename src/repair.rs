@@ -4,11 +4,13 @@
 //! R4 REPAIR: nothing of the log changes before the copies and the report stand
 //! on the disk. What can be saved is for [`crate::recovery`] to say.
 
+use std::fmt::Write as _;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::directory::{create_dirs, sync_the_way_to, take_lock};
-use crate::disk::{Disk, OpenMode, RealDisk, read_full, write_full};
+use crate::disk::{Disk, OpenMode, RealDisk, Unreadable, read_around, write_full};
 use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, read_shards};
 use crate::recovery::{RepairReport, Salvage};
@@ -100,11 +102,20 @@ pub(crate) fn repair(
     }
     let mut report = plan.report;
     let folder = new_folder(disk, quarantine)?;
+    let mut notes = String::new();
     for file in &report.files {
-        copy(disk, file, &folder.join(file.strip_prefix(dir).unwrap_or(file)))?;
+        let unreadable = copy(disk, file, &folder.join(file.strip_prefix(dir).unwrap_or(file)))?;
+        for Range { start, end } in unreadable.ranges() {
+            // Writing to a String cannot fail.
+            let _ok = writeln!(
+                notes,
+                "the disk cannot read bytes {start}..{end} of {}; its copy has zeros there",
+                file.display()
+            );
+        }
     }
     report.quarantine = Some(folder.clone());
-    store(disk, &folder.join(REPORT), report.to_string().as_bytes())?;
+    store(disk, &folder.join(REPORT), format!("{report}{notes}").as_bytes())?;
     sync_the_way_to(disk, &folder.join(REPORT))?;
     for (index, salvage) in plan.shards {
         let shard = &found[index].folder;
@@ -163,10 +174,11 @@ fn new_folder(disk: &dyn Disk, quarantine: &Path) -> Result<PathBuf, OpenError> 
 }
 
 /// Copies a file as it reads past the cache, durably but for its name. One that
-/// is missing has no copy.
-fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), OpenError> {
+/// is missing has no copy. Returns what cannot be read: the copy has zeros there.
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Unreadable, OpenError> {
+    let mut unreadable = Unreadable::default();
     let file = match disk.open(from, OpenMode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(unreadable),
         opened => opened.map_err(OpenError::io("opening", from))?,
     };
     file.drop_cache();
@@ -175,7 +187,7 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), OpenError> {
     let mut copy = disk.open(to, OpenMode::CreateNew).map_err(writing())?;
     let (mut at, mut piece) = (0, vec![0; COPY_BYTES]);
     loop {
-        let read = read_full(file.as_ref(), &mut piece, at);
+        let read = read_around(file.as_ref(), &mut piece, at, &mut unreadable);
         let read = read.map_err(OpenError::io("reading", from))?;
         if read == 0 {
             break;
@@ -184,7 +196,8 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), OpenError> {
         at += read as u64;
     }
     copy.sync_data().map_err(writing())?;
-    sync_the_way_to(disk, to)
+    sync_the_way_to(disk, to)?;
+    Ok(unreadable)
 }
 
 fn store(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), OpenError> {

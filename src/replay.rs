@@ -4,6 +4,7 @@
 //! Knows segments and callers' callbacks; it never writes.
 
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, OpenMode, Unreadable, read_around};
 use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
@@ -363,9 +364,14 @@ impl<E: Send> Shared<'_, E> {
         file: &dyn crate::disk::DiskFile,
     ) -> Result<u64, ReplayError<E>> {
         let path = plan.folder.path(meta.number);
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        crate::disk::read_full(file, &mut bytes, 0)
+        let (mut bytes, mut unreadable) = ([0; SEGMENT_HEADER_BYTES], Unreadable::default());
+        read_around(file, &mut bytes, 0, &mut unreadable)
             .map_err(|error| ReplayError::Log(OpenError::io("reading", &path)(error)))?;
+        if let Some(Range { start: from, end: to }) = unreadable.first() {
+            let (stop, next) = (Stop::Unreadable { from, to }, meta.next_sequence);
+            let needed = next.unwrap_or(plan.to);
+            return Err(changed(plan, &path, 0, meta.first_sequence, needed, stop));
+        }
         let identity = plan.folder.identity.with_number(meta.number);
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) => Ok(header.first_sequence),

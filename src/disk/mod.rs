@@ -12,8 +12,10 @@ use std::path::Path;
 mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod unreadable;
 
 pub use real::RealDisk;
+pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};
 
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

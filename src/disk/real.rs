@@ -6,6 +6,27 @@ use std::path::Path;
 
 use super::{Disk, DiskFile, OpenMode};
 
+/// The errors of a read that say that bytes are lost, not that the call failed:
+/// the general one, those of checksums of the file system and of the device, and
+/// that of a medium. A transport that is down says something else.
+#[cfg(target_os = "linux")]
+pub(super) const UNREADABLE_ERRORS: &[i32] = &[
+    rustix::io::Errno::IO.raw_os_error(),
+    rustix::io::Errno::UCLEAN.raw_os_error(),
+    rustix::io::Errno::BADMSG.raw_os_error(),
+    rustix::io::Errno::NODATA.raw_os_error(),
+    rustix::io::Errno::ILSEQ.raw_os_error(),
+    rustix::io::Errno::REMOTEIO.raw_os_error(),
+];
+
+/// `EIO`.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(super) const UNREADABLE_ERRORS: &[i32] = &[5];
+
+/// `ERROR_CRC`, `ERROR_IO_DEVICE`, `ERROR_DISK_CORRUPT`.
+#[cfg(windows)]
+pub(super) const UNREADABLE_ERRORS: &[i32] = &[23, 1117, 1393];
+
 /// The operating system's file system.
 ///
 /// Complete on Linux. On other systems `drop_cache` and the copy-on-write test

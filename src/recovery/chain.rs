@@ -2,6 +2,7 @@
 //! back through the predecessors that each names. Changes nothing.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::disk::Disk;
@@ -34,6 +35,8 @@ pub(crate) struct Chain {
     /// The highest mark, and sequence, in segments that were left out.
     pub(crate) discarded_mark: u64,
     pub(crate) discarded_next: u64,
+    /// The first bytes in them that cannot be read, and their segment.
+    pub(crate) discarded_unreadable: Option<(u64, Range<u64>)>,
     /// What makes it impossible to tell.
     pub(crate) damage: Option<Damage>,
 }
@@ -84,8 +87,11 @@ impl Chain {
         let mut number = newest;
         loop {
             let identity = folder.identity.with_number(number);
-            let header = match SegmentHeader::parse(&read_header(disk, folder, number)?, &identity)
-            {
+            let Some(bytes) = read_header(disk, folder, number)? else {
+                self.damage = Some(told::unreadable_header(folder, number));
+                return Ok(Attempt::Damaged);
+            };
+            let header = match SegmentHeader::parse(&bytes, &identity) {
                 FoundHeader::Header(header) => header,
                 FoundHeader::Newer(version) => {
                     let what = format!("its format is version {version}");
@@ -140,6 +146,13 @@ impl Chain {
             self.damage = Some(told::headerless(folder, number, mark.unsigned_abs()));
             return Ok(Attempt::Damaged);
         }
+        // Zeros say themselves that nothing was written behind them.
+        if torn_bytes_min > 0
+            && let Some(range) = remains.unreadable.first()
+        {
+            self.damage = Some(told::unreadable_without_header(folder, number, &range));
+            return Ok(Attempt::Damaged);
+        }
         for link in later {
             let base = link.header.first_sequence;
             let remains = search_file(disk, folder, link.header.identity.number)?;
@@ -149,6 +162,9 @@ impl Chain {
             self.discarded_mark = self.discarded_mark.max(mark);
             let next = remains.next.map_or(0, |next| base + next);
             self.discarded_next = self.discarded_next.max(next);
+            let range = remains.unreadable.first();
+            let range = range.map(|range| (link.header.identity.number, range));
+            self.discarded_unreadable = self.discarded_unreadable.take().or(range);
         }
         Ok(Attempt::Torn(number))
     }

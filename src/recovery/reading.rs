@@ -24,6 +24,13 @@ pub(crate) struct Step<'a> {
     pub(crate) from: u64,
 }
 
+impl Step<'_> {
+    /// Where the segment ends in a file of so many bytes.
+    pub(crate) fn end(&self, bytes: u64) -> u64 {
+        self.successor.map_or(bytes, |link| link.header.predecessor.end.min(bytes))
+    }
+}
+
 /// The chain's segments, oldest first.
 pub(crate) fn steps(links: &[Link]) -> Vec<Step<'_>> {
     let step = |index: usize| {
@@ -62,7 +69,7 @@ impl Reading {
         let file = disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
         file.drop_cache();
         let bytes = file.len().map_err(io("reading the size of"))?;
-        let end = step.successor.map_or(bytes, |link| link.header.predecessor.end.min(bytes));
+        let end = step.end(bytes);
         let start = SEGMENT_HEADER_BYTES as u64;
         let mut frames = FrameReader::new(file, folder.seed(number), start, end, CHUNK_BYTES);
         let mut reading = Self {

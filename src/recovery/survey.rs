@@ -1,8 +1,9 @@
 //! Reads a shard's folder and decides what stands in it. Changes nothing.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, OpenMode, read_full};
+use crate::disk::{Disk, OpenMode, Unreadable, means_unreadable, read_around};
 use crate::error::{Damage, OpenError, RESTORE};
 use crate::frame::FRAME_HEADER_BYTES;
 use crate::frame_reader::Stop;
@@ -12,7 +13,7 @@ use crate::purge::GIVEN_UP;
 use crate::recovery::chain::{Chain, Link};
 use crate::recovery::reading::{Reading, Step, steps};
 use crate::recovery::told;
-use crate::recovery::verdict::{Facts, Verdict, judge};
+use crate::recovery::verdict::{Beyond, Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment_writer::SegmentMeta;
 use crate::spares::Spares;
@@ -138,6 +139,8 @@ struct Broken {
     mark: u64,
     /// The highest sequence after a frame seen from here on.
     next: u64,
+    /// The first bytes from here on that cannot be read, and their segment.
+    unreadable: Option<(u64, Range<u64>)>,
 }
 
 impl Surveyor<'_> {
@@ -145,7 +148,7 @@ impl Surveyor<'_> {
     /// stopped short nothing counts but what later frames say was durable.
     fn add(&mut self, step: &Step<'_>, read: &Reading) -> Result<(), OpenError> {
         if self.broken.is_some() {
-            return self.read_past_the_break(step.link, SEGMENT_HEADER_BYTES as u64, read.bytes);
+            return self.read_past_the_break(step, SEGMENT_HEADER_BYTES as u64, read.bytes);
         }
         let number = step.link.header.identity.number;
         self.survey.next_sequence = read.next_sequence;
@@ -178,24 +181,33 @@ impl Surveyor<'_> {
             remains: 0,
             mark: 0,
             next: 0,
+            unreadable: None,
         });
-        self.read_past_the_break(step.link, read.at, read.bytes)
+        self.read_past_the_break(step, read.at, read.bytes)
     }
 
     /// Looks for what later frames say was durable.
-    fn read_past_the_break(&mut self, link: &Link, from: u64, end: u64) -> Result<(), OpenError> {
-        let number = link.header.identity.number;
+    fn read_past_the_break(
+        &mut self,
+        step: &Step<'_>,
+        from: u64,
+        end: u64,
+    ) -> Result<(), OpenError> {
+        let number = step.link.header.identity.number;
         let path = self.folder.path(number);
         let io = |doing| OpenError::io(doing, &path);
         let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
         let remains = search_remains(file.as_ref(), self.folder.seed(number), from, end)
             .map_err(io("reading"))?;
-        let base = link.header.first_sequence;
+        let base = step.link.header.first_sequence;
         let is_bad = matches!(self.broken, Some(Broken { stop: Stop::Bad(_), number: at, .. }) if at == number);
         self.survey.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
         if let Some(broken) = &mut self.broken {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
+            // Behind the end that the successor saw nothing is the log's.
+            let range = remains.unreadable.within(&(from..step.end(end)));
+            broken.unreadable = broken.unreadable.take().or(range.map(|range| (number, range)));
             if number == broken.number {
                 broken.remains = remains.torn_bytes(0);
             } else {
@@ -219,11 +231,16 @@ impl Surveyor<'_> {
             return Ok(survey);
         };
         let mark = broken.mark.max(survey.durable_below).max(chain.discarded_mark);
+        let unreadable = broken.unreadable.as_ref().or(chain.discarded_unreadable.as_ref());
         let facts = Facts {
             stop: broken.stop,
             has_successor: broken.successor_end.is_some(),
             agrees: broken.agrees,
-            durable_beyond: mark > here,
+            durable_beyond: match unreadable {
+                _ if mark > here => Beyond::Yes,
+                Some(_) => Beyond::Unreadable,
+                None => Beyond::No,
+            },
         };
         let path = folder.path(broken.number);
         match judge(facts) {
@@ -232,7 +249,11 @@ impl Surveyor<'_> {
                 survey.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
             }
             Verdict::Damage => {
-                survey.damage = Some(damage(folder, &path, &broken, here, mark));
+                let damage = damage(folder, &path, &broken, here, mark);
+                survey.damage = Some(match unreadable.filter(|_| mark <= here) {
+                    Some((number, range)) => told::unreadable(damage, folder, *number, range),
+                    None => damage,
+                });
                 survey.damaged_at_the_end = broken.successor_end.is_none();
             }
             Verdict::Newer => {
@@ -285,16 +306,22 @@ pub(crate) fn search_file(
 }
 
 /// The bytes that a segment's header takes, or fewer where the file is shorter.
+/// `None` where the disk cannot read them, or not even what file it is.
 pub(crate) fn read_header(
     disk: &dyn Disk,
     folder: &Folder,
     number: u64,
-) -> Result<Vec<u8>, OpenError> {
+) -> Result<Option<Vec<u8>>, OpenError> {
     let path = folder.path(number);
-    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    let open = || disk.open(&path, OpenMode::Read);
+    let once_more = |error| if means_unreadable(&error) { open() } else { Err(error) };
+    let file = match open().or_else(once_more) {
+        Err(error) if means_unreadable(&error) => return Ok(None),
+        opened => opened.map_err(OpenError::io("opening", &path))?,
+    };
     file.drop_cache();
-    let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
-    let read = read_full(file.as_ref(), &mut bytes, 0).map_err(OpenError::io("reading", &path))?;
-    bytes.truncate(read);
-    Ok(bytes)
+    let (mut bytes, mut unreadable) = (vec![0; SEGMENT_HEADER_BYTES], Unreadable::default());
+    let read = read_around(file.as_ref(), &mut bytes, 0, &mut unreadable);
+    bytes.truncate(read.map_err(OpenError::io("reading", &path))?);
+    Ok(unreadable.first().is_none().then_some(bytes))
 }

@@ -3,6 +3,8 @@
 //! Each way in which a file can be the wrong one has words of its own, for the
 //! cure differs: a missing file is put back, a foreign one is moved away.
 
+use std::ops::Range;
+
 use crate::error::{Damage, RESTORE};
 use crate::manifest::Generation;
 use crate::recovery::survey::Folder;
@@ -48,6 +50,43 @@ pub(crate) fn foreign(folder: &Folder, number: u64, found: &SegmentIdentity) -> 
 pub(crate) fn headerless(folder: &Folder, number: u64, mark: u64) -> Damage {
     let what = "the segment's header cannot be read, and records in it were durable".into();
     Damage { durable_below: mark, what, ..of(folder, number) }
+}
+
+/// Nobody can tell which segment this is, or whether it was ever used.
+pub(crate) fn unreadable_header(folder: &Folder, number: u64) -> Damage {
+    let what = "the disk cannot read the segment's header".into();
+    Damage { what, durable_below: folder.purged_below, ..of(folder, number) }
+}
+
+/// The same of one whose header is no header, and what would tell why.
+pub(crate) fn unreadable_without_header(
+    folder: &Folder,
+    number: u64,
+    range: &Range<u64>,
+) -> Damage {
+    let Range { start, end } = range;
+    let what = format!(
+        "the segment has no header, and the disk cannot read bytes {start}..{end} of it; it stands"
+    );
+    Damage { what, durable_below: folder.purged_below, ..of(folder, number) }
+}
+
+/// Nothing says that records behind the place were durable, but not all that is
+/// there can be read.
+pub(crate) fn unreadable(
+    damage: Damage,
+    folder: &Folder,
+    number: u64,
+    range: &Range<u64>,
+) -> Damage {
+    let Range { start, end } = range;
+    let (file, mut what) = (folder.path(number), damage.what.clone());
+    let unreadable = format!("the disk cannot read bytes {start}..{end}");
+    if what != unreadable || file != damage.file {
+        what = format!("{unreadable} of {}, and before them {what}", file.display());
+    }
+    let durable_below = damage.durable_below.max(damage.first_sequence);
+    Damage { what, durable_below, ..damage }
 }
 
 /// A shard always has a segment.

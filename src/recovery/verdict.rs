@@ -14,9 +14,21 @@ pub(crate) struct Facts {
     /// Whether every record up to that sequence was read. Means nothing without
     /// a successor.
     pub(crate) agrees: bool,
-    /// Whether a frame that its checksum vouches for, anywhere in the shard,
-    /// says that a sequence at or past this place is durable.
-    pub(crate) durable_beyond: bool,
+    /// Whether a sequence at or past this place is known to be durable.
+    pub(crate) durable_beyond: Beyond,
+}
+
+/// Whether a frame that its checksum vouches for, anywhere in the shard, says
+/// that a sequence at or past a place is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// One does.
+    Yes,
+    /// All frames were read, and none does.
+    No,
+    /// None of those that can be read does, but a block at the place or behind it
+    /// cannot be read.
+    Unreadable,
 }
 
 /// What they mean.
@@ -41,16 +53,19 @@ pub(crate) enum Verdict {
 /// | A | unknown kind | any | any | newer | a frame from a later version |
 /// | B | any | agrees | any | go on | no record is missing: the segment was full, or only a seal is |
 /// | C | any | any | yes | damage | bytes that were on the disk have changed or gone |
-/// | D | end or blank | none | no | end | the last write came whole, or never came |
-/// | E | bad | none | no | torn tail | the last write came in part |
-/// | F | any | disagrees | no | torn tail | an unsynced segment came in part, its successor too early |
+/// | D | end or blank | none | no, unreadable | end | the last write came whole, or never came |
+/// | E | any | any | unreadable | damage | a block that cannot be read may hold durable records |
+/// | F | bad | none | no | torn tail | the last write came in part |
+/// | G | any | disagrees | no | torn tail | an unsynced segment came in part, its successor too early |
 pub(crate) fn judge(facts: Facts) -> Verdict {
-    match facts.stop {
-        Stop::UnknownKind(_) => Verdict::Newer,
+    match (facts.stop, facts.durable_beyond) {
+        (Stop::UnknownKind(_), _) => Verdict::Newer,
         _ if facts.has_successor && facts.agrees => Verdict::GoOn,
-        _ if facts.durable_beyond => Verdict::Damage,
-        Stop::End | Stop::Blank if !facts.has_successor => Verdict::End,
-        _ => Verdict::TornTail,
+        (_, Beyond::Yes) => Verdict::Damage,
+        // The log's own zeros say that it ends here.
+        (Stop::End | Stop::Blank, _) if !facts.has_successor => Verdict::End,
+        (Stop::Unreadable { .. }, _) | (_, Beyond::Unreadable) => Verdict::Damage,
+        (_, Beyond::No) => Verdict::TornTail,
     }
 }
 
@@ -87,8 +102,9 @@ mod tests {
             _ => panic!("FORMAT.md says {successor:?}"),
         };
         let marked = match beyond {
-            "yes" => facts.durable_beyond,
-            "no" => !facts.durable_beyond,
+            "yes" => facts.durable_beyond == Beyond::Yes,
+            "no" => facts.durable_beyond == Beyond::No,
+            "cannot be read" => facts.durable_beyond == Beyond::Unreadable,
             "any" => true,
             _ => panic!("FORMAT.md says {beyond:?}"),
         };
@@ -108,14 +124,19 @@ mod tests {
 
     #[test]
     fn every_combination_has_the_verdict_of_its_row_in_the_format() {
-        let stops = [Stop::End, Stop::Blank, Stop::Bad("torn"), Stop::UnknownKind(9)];
+        let unreadable = Stop::Unreadable { from: 0, to: 4096 };
+        let stops = [Stop::End, Stop::Blank, Stop::Bad("torn"), unreadable, Stop::UnknownKind(9)];
         let both = [false, true];
         let rows = rows();
         let mut seen = vec![0; rows.len()];
         for stop in stops {
             for has_successor in both {
                 for agrees in both {
-                    for durable_beyond in both {
+                    for durable_beyond in [Beyond::Yes, Beyond::No, Beyond::Unreadable] {
+                        // Where reading stopped, the search behind begins.
+                        if stop == unreadable && durable_beyond == Beyond::No {
+                            continue;
+                        }
                         let facts = Facts { stop, has_successor, agrees, durable_beyond };
                         let row = rows.iter().position(|row| holds(*row, facts));
                         let row = row.unwrap_or_else(|| panic!("no row for {facts:?}"));
@@ -125,7 +146,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.iter().sum::<u32>(), 32);
+        assert_eq!(seen.iter().sum::<u32>(), 5 * 4 * 3 - 4);
         assert!(seen.iter().all(|count| *count > 0), "a row that nothing reaches: {seen:?}");
     }
 }

@@ -32,11 +32,18 @@ fn config(disk: &SimDisk) -> Config {
     support::config(disk).shards(2)
 }
 
-/// Opens, unless the fault forbids it; and it must not be called damage.
-fn open_or_not(config: Config) -> Option<ShardedWal> {
+/// Opens, unless the fault forbids it; and it must not be called damage, but for
+/// what the disk can never read.
+fn open_or_not(config: Config, fault: &Fault) -> Option<ShardedWal> {
+    let is_unreadable = fault.sticky && fault.kind == FaultKind::Error(EIO);
     match ShardedWal::open(config) {
         Ok(log) => Some(log),
         Err(OpenError::Io { .. }) => None,
+        Err(other @ (OpenError::Damaged(_) | OpenError::Manifest { .. }))
+            if is_unreadable && other.to_string().contains("the disk cannot read") =>
+        {
+            None
+        }
         Err(other) => panic!("a fault was taken for something else: {other}"),
     }
 }
@@ -53,7 +60,7 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, key: u64, length: usize, fault:
 /// Over several segments, a truncation that keeps the files of some, segments in
 /// these, and a full disk.
 fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
-    let Some(log) = open_or_not(config(disk)) else { return };
+    let Some(log) = open_or_not(config(disk), fault) else { return };
     // However late the next segments come, one is full, and another after it.
     (0..8).for_each(|_| append(&log, ledger, 0, 1500, fault));
     ledger.append_batch(&log, &[0, 1, 2, 3, 1, 2], 300);
@@ -75,7 +82,7 @@ fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
 }
 
 fn second_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
-    let Some(log) = open_or_not(config(disk)) else { return };
+    let Some(log) = open_or_not(config(disk), fault) else { return };
     if let Ok(found) = try_replayed(&log) {
         ledger.check(&found);
     }
@@ -89,7 +96,7 @@ fn third_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
     if durable.iter().any(|path| path.ends_with("MANIFEST")) {
         disk.write_file("/wal/generation-00002/shard-0000/purge", b"");
     }
-    let Some(log) = open_or_not(config(disk).shards(3)) else { return };
+    let Some(log) = open_or_not(config(disk).shards(3), fault) else { return };
     append(&log, ledger, 1, 100, fault);
 }
 

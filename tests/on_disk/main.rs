@@ -14,3 +14,4 @@ mod repair_counter_examples;
 mod repair_histories;
 mod serde;
 mod truncation_power_loss;
+mod unreadable;

@@ -36,6 +36,8 @@ pub(super) struct Content {
     lost: BTreeSet<u64>,
     /// How many pages are no live hole.
     allocated: u64,
+    /// What no read can be given.
+    unreadable: Vec<Range<u64>>,
 }
 
 /// A page. In a sector that is neither dirty nor lost, both sides are the same.
@@ -67,6 +69,22 @@ impl Content {
     /// How many pages the file takes up.
     pub(super) fn allocated(&self) -> u64 {
         self.allocated
+    }
+
+    pub(super) fn make_unreadable(&mut self, range: Range<u64>) {
+        self.unreadable.push(range);
+    }
+
+    /// How many bytes a read at `offset` may be given before it meets what
+    /// cannot be read; `None` where it begins there.
+    pub(super) fn readable(&self, offset: u64, asked: usize) -> Option<usize> {
+        let end = offset.saturating_add(asked as u64).min(self.len);
+        let met = self.unreadable.iter().filter(|range| range.start < end && range.end > offset);
+        match met.map(|range| range.start).min() {
+            Some(start) if start <= offset => None,
+            Some(start) => usize::try_from(start - offset).ok(),
+            None => Some(asked),
+        }
     }
 
     pub(super) fn read(&self, bytes: &mut [u8], offset: u64) -> usize {

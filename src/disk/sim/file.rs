@@ -9,6 +9,7 @@ use super::{Call, SimDisk, Verdict, no_power};
 use crate::disk::DiskFile;
 
 const NO_SPACE: i32 = if cfg!(windows) { 112 } else { 28 };
+const UNREADABLE: i32 = if cfg!(windows) { 1117 } else { 5 };
 
 /// An open file. As long as it lives the file keeps its bytes, name or not.
 pub(super) struct SimFile {
@@ -37,8 +38,11 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let (machine, verdict) = self.disk.enter(Call::Read, &[&self.path])?;
+        let content = machine.content(self.file);
         let count = verdict.bytes_moved(bytes.len());
-        Ok(machine.content(self.file).read(&mut bytes[..count], offset))
+        let readable = content.readable(offset, count);
+        let readable = readable.ok_or_else(|| io::Error::from_raw_os_error(UNREADABLE))?;
+        Ok(content.read(&mut bytes[..readable], offset))
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {

@@ -21,6 +21,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -213,6 +214,18 @@ impl SimDisk {
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         self.lock_machine().paths()
+    }
+
+    /// Lets every read of these bytes of a file fail from now on with the
+    /// system's "input/output error", as a bad sector does, whatever is written
+    /// there. A read that begins before them ends there.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn make_unreadable(&self, path: impl AsRef<Path>, range: Range<u64>) {
+        let mut machine = self.lock_machine();
+        let file = machine.find_file(path.as_ref()).expect("the path of a file");
+        machine.content_mut(file).make_unreadable(range);
     }
 
     /// Removes a file's name, live and durable.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use super::spine::{Hole, Part, Spine};
 use super::{Piece, Rewrite, Salvage};
@@ -15,8 +16,8 @@ use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// What is read at once: a search begins again behind each damaged place.
 const CHUNK_BYTES: usize = 64 << 10;
-/// What is left free where the newest segment is lost and nothing says which
-/// sequence it began with, so that none is given twice: more than a full disk
+/// What is left free where the newest segment, or its end, is lost and nothing
+/// says how far it went, so that none is given twice: more than a full disk
 /// refuses or a few segments hold. Open must be able to copy several of them.
 const UNKNOWN_SEQUENCES: u64 = 1 << 24;
 
@@ -77,6 +78,7 @@ impl Planner<'_> {
         let mut frames = self.frames(number, &limit)?;
         let mut taken = Taken::default();
         self.here = self.here.max(base);
+        let mut is_lost_to_the_end = false;
         let goes_on = loop {
             let stop =
                 self.take_run(&mut frames, base, &limit, &mut taken).map_err(io("reading"))?;
@@ -85,12 +87,15 @@ impl Planner<'_> {
                 let what = format!("{stop} at byte {at}");
                 return Err(OpenError::NewerFormat { file: path, what });
             }
-            let Some(vouched) = self.vouched(&limit, &header, later) else {
+            let vouched = self.vouched(&limit, &header, later);
+            let vouched = vouched.or_else(|| self.unknown(number, stop, at..frames.end(), &limit));
+            let Some(vouched) = vouched.filter(|_| !is_lost_to_the_end) else {
                 break limit.told.is_none_or(|told| told.next_sequence == self.here);
             };
             let found = self.find_frame(&mut frames, base, &limit, &vouched);
             let found = found.map_err(io("reading"))?;
             taken.is_changed = true;
+            is_lost_to_the_end = found.is_none();
             let first = found.as_ref().map(|frame| base + u64::from(frame.header.first));
             let next = first.unwrap_or(vouched.to);
             taken.pieces.extend(self.lose(number, at, next, &stop.to_string()));
@@ -264,6 +269,20 @@ impl Planner<'_> {
                 .then_some(Vouched { to: told.unwrap_or(mark), first_max: u64::MAX }),
         };
         vouched.filter(|vouched| vouched.to > self.here)
+    }
+
+    /// How far the log may have gone on from here, where nothing vouches that it
+    /// did but the disk cannot read all that is there. Whole frames behind that are
+    /// kept: it is not known that they are none of the log's.
+    fn unknown(&self, number: u64, stop: Stop, rest: Range<u64>, limit: &Limit) -> Option<Vouched> {
+        let told = limit.told.map(|told| told.next_sequence);
+        let ends_here = told.is_none() && matches!(stop, Stop::End | Stop::Blank);
+        if told == Some(self.here) || ends_here {
+            return None;
+        }
+        self.remains.get(&number)?.unreadable.within(&rest)?;
+        let to = told.or(limit.cut).unwrap_or(self.here + UNKNOWN_SEQUENCES);
+        Some(Vouched { to: to.max(self.here), first_max: u64::MAX })
     }
 
     /// The highest mark in these segments.

@@ -115,7 +115,9 @@ fn read_headers(
         let identity = folder.identity.with_number(*number);
         let file = || folder.path(*number);
         let what = |version| format!("its format is version {version}");
-        match SegmentHeader::parse(&read_header(disk, folder, *number)?, &identity) {
+        // One whose header cannot be read is there: who knows what it holds.
+        let Some(bytes) = read_header(disk, folder, *number)? else { continue };
+        match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) if header.predecessor.number < *number => {
                 headers.insert(*number, header);
             }
@@ -125,6 +127,8 @@ fn read_headers(
             FoundHeader::Older(version) => {
                 return Err(OpenError::OlderFormat { file: file(), what: what(version) });
             }
+            FoundHeader::Bad
+                if search_file(disk, folder, *number)?.unreadable.first().is_some() => {}
             FoundHeader::Blank | FoundHeader::Bad => drop(headerless.insert(*number)),
             FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
         }
