@@ -9,7 +9,7 @@ use crate::leftovers;
 use crate::manifest::{Generation, Manifest, is_generation};
 use crate::parallel::{in_parallel, threads_each};
 use crate::purge::{self, PurgeMark};
-use crate::recovery::{Folder, ShardRecovery, Survey, survey};
+use crate::recovery::{Folder, Purpose, ShardRecovery, Survey, survey};
 use crate::segment::SegmentIdentity;
 use crate::spares::Spares;
 
@@ -93,23 +93,25 @@ pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, Segmen
     manifest.generations.iter().flat_map(of).collect()
 }
 
-/// Reads all shards. Changes nothing.
+/// Reads all shards. Writes nothing.
 pub(crate) fn read_shards(
     disk: &dyn Disk,
     dir: &Path,
     manifest: &Manifest,
+    purpose: Purpose,
 ) -> Result<Vec<Found>, OpenError> {
     let shards = shards_of(dir, manifest);
     let threads = threads_each(shards.len());
-    in_parallel(&shards, |(dir, identity)| read_shard(disk, dir, identity, threads))
+    in_parallel(&shards, |(dir, identity)| read_shard(disk, dir, identity, threads, purpose))
 }
 
-/// Reads a shard, on at most so many threads. Changes nothing.
+/// Reads a shard, on at most `threads` threads. Writes nothing.
 pub(crate) fn read_shard(
     disk: &dyn Disk,
     dir: &Path,
     identity: &SegmentIdentity,
     threads: usize,
+    purpose: Purpose,
 ) -> Result<Found, OpenError> {
     let purge = purge::load(disk, dir, identity)?;
     let folder = Folder {
@@ -118,6 +120,6 @@ pub(crate) fn read_shard(
         purged_below: purge.below,
         spares: Spares::default(),
     };
-    let survey = survey(disk, &folder, threads)?;
+    let survey = survey(disk, &folder, threads, purpose)?;
     Ok(Found { folder, purge, survey })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Durability, OnDamage};
 use crate::directory::{Lock, create_dir, create_dirs, sync_the_way_to, take_lock};
-use crate::disk::{Disk, unlink_if_there};
-use crate::error::{OpenError, means_full};
+use crate::disk::Disk;
+use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shards};
 use crate::housekeeping::Housekeeping;
 use crate::lane::Lane;
@@ -14,9 +14,11 @@ use crate::leftovers;
 use crate::manifest::{Generation, Manifest};
 use crate::parallel::in_parallel;
 use crate::purge::{self, PurgeMark};
-use crate::recovery::{Folder, RecoveryReport, Settled, Survey, settle, tidy};
+use crate::recovery::{
+    Folder, Purpose, RecoveryReport, Settled, Start, Survey, remove_spares, settle, tidy,
+};
 use crate::repair::{QUARANTINE, refuse_damage, repair};
-use crate::segment::{SegmentIdentity, spare_path};
+use crate::segment::SegmentIdentity;
 use crate::segment_writer::{CACHE_WINDOW_BYTES, SegmentPolicy, SegmentWriter, ZERO_WINDOW_BYTES};
 use crate::shard::WalShard;
 use crate::space::Space;
@@ -52,7 +54,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let lock = Arc::new(Mutex::new(take_lock(disk.as_ref(), dir)?));
     let space = Arc::new(Space::open(&config)?);
     let manifest = load_manifest(disk.as_ref(), dir)?;
-    let mut found = read_shards(disk.as_ref(), dir, &manifest)?;
+    let mut found = read_shards(disk.as_ref(), dir, &manifest, Purpose::GoOn)?;
     if config.on_damage == OnDamage::Refuse {
         refuse_damage(&found)?;
     }
@@ -84,16 +86,16 @@ fn start(
     let settled = in_parallel(&found, |found| {
         purge::settle(disk.as_ref(), &found.folder.dir, found.purge)?;
         if !is_current(found) {
-            remove_spares(disk.as_ref(), found)?;
+            remove_spares(disk.as_ref(), &found.folder, &found.survey)?;
         }
         if is_current(found) || !found.is_settled() {
-            return settle_with_room(disk.as_ref(), found).map(Some);
+            return settle(disk.as_ref(), &found.folder, &found.survey).map(Some);
         }
         tidy(disk.as_ref(), &found.folder, &found.survey)?;
         Ok(None)
     })?;
     for (shard, settled) in report.shards.iter_mut().zip(&settled) {
-        if let Some((settled, _)) = settled {
+        if let Some(settled) = settled {
             shard.copied_records = settled.copied;
             shard.next_sequence = settled.next_sequence;
         }
@@ -101,12 +103,12 @@ fn start(
     let (mut old, mut current) = (Vec::new(), Vec::new());
     for (found, settled) in found.into_iter().zip(settled) {
         match settled {
-            Some((settled, spares)) if is_current(&found) => {
+            Some(settled) if is_current(&found) => {
                 let Found { mut folder, purge, .. } = found;
-                folder.spares = open_spares(config, &space, &folder, &spares)?;
+                folder.spares = open_spares(config, &space, &folder, &settled.spares)?;
                 current.push((folder, purge, settled));
             }
-            settled => old.push(old_shard(found, settled.map(|(settled, _)| settled))),
+            settled => old.push(old_shard(found, settled)),
         }
     }
     if goes_on.is_none() {
@@ -144,26 +146,6 @@ fn open_spares(
     Spares::open(disk, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
 }
 
-/// Settles a shard, and says which spares it has left: where there is no room,
-/// they go first, for they are for speed alone.
-fn settle_with_room(disk: &dyn Disk, found: &Found) -> Result<(Settled, Vec<u64>), OpenError> {
-    let Found { folder, survey, .. } = found;
-    match settle(disk, folder, survey) {
-        Err(OpenError::Io { source, .. }) if means_full(&source) && !survey.spares.is_empty() => {
-            remove_spares(disk, found)?;
-            settle(disk, folder, survey).map(|settled| (settled, Vec::new()))
-        }
-        settled => settled.map(|settled| (settled, survey.spares.clone())),
-    }
-}
-
-/// For a shard that nobody writes to, or one without room.
-fn remove_spares(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
-    let dir = &found.folder.dir;
-    let mut paths = found.survey.spares.iter().map(|number| spare_path(dir, *number));
-    paths.try_for_each(|path| unlink_if_there(disk, &path)).map_err(OpenError::io("tidying", dir))
-}
-
 /// The other modes sync too seldom for a file's growth to matter.
 fn has_zeros_ahead(config: &Config) -> bool {
     config.durability == Durability::Sync && !config.disk.copy_on_write(&config.dir)
@@ -173,9 +155,11 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
     let (next_sequence, segments) = match settled {
         None => (found.end(), found.survey.segments),
         Some(mut settled) => {
-            if let Some(last) = settled.segments.last_mut() {
+            if let (Start::Segment { position, .. }, Some(last)) =
+                (&settled.start, settled.segments.last_mut())
+            {
                 last.next_sequence = Some(settled.next_sequence);
-                last.end = settled.position;
+                last.end = *position;
             }
             (settled.next_sequence, settled.segments)
         }
@@ -223,19 +207,26 @@ fn create_generation(
         .collect();
     leftovers::remove(disk, &dir)?;
     create_dir(disk, &dir)?;
-    let fresh = in_parallel(&folders, |folder| {
-        create_dir(disk, &folder.dir)?;
-        purge::create(disk, &folder.dir)
-            .map_err(OpenError::io("creating the purge mark of", &folder.dir))?;
-        // Its last act is to sync the folder.
-        let settled = settle(disk, folder, &Survey::default())?;
-        Ok((folder.clone(), PurgeMark::default(), settled))
-    })?;
+    let fresh = in_parallel(&folders, |folder| create_shard(disk, folder));
+    if fresh.is_err() {
+        // The log is as it was. What stays of this, the next attempt removes.
+        drop(leftovers::remove(disk, &dir));
+    }
+    let fresh = fresh?;
     disk.sync_dir(&dir).map_err(OpenError::io("syncing", &dir))?;
     disk.sync_dir(log).map_err(OpenError::io("syncing", log))?;
     manifest.generations.push(generation);
     manifest.store(disk, log)?;
     Ok(fresh)
+}
+
+fn create_shard(disk: &dyn Disk, folder: &Folder) -> Result<Fresh, OpenError> {
+    create_dir(disk, &folder.dir)?;
+    purge::create(disk, &folder.dir)
+        .map_err(OpenError::io("creating the purge mark of", &folder.dir))?;
+    // Its last act is to sync the folder.
+    let settled = settle(disk, folder, &Survey::default())?;
+    Ok((folder.clone(), PurgeMark::default(), settled))
 }
 
 /// A shard with all but its thread.
@@ -313,15 +304,16 @@ fn make_ready(
     let policy = SegmentPolicy { segment_bytes: config.segment_bytes, zeros_ahead, window_bytes };
     let base = settled.next_sequence;
     let source = housekeeping.source(PathBuf::from(&folder.dir), folder.spares.clone());
-    let segments = SegmentWriter::new(
-        policy,
-        &settled.header,
-        settled.file,
-        settled.position,
-        base,
-        source,
-        catalogue.clone(),
-    );
+    let segments = match settled.start {
+        Start::Segment { header, file, position } => {
+            let catalogue = catalogue.clone();
+            SegmentWriter::new(policy, &header, file, position, base, source, catalogue)
+        }
+        Start::Between { last, predecessor } => {
+            trace::without_room(&last);
+            SegmentWriter::between(policy, last, predecessor, base, source, catalogue.clone())
+        }
+    };
     let cached = config.commit_bytes.min(CACHED_COMMIT_BYTES_MAX);
     let policy = CommitPolicy {
         records_max: config.commit_records as u64,

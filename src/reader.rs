@@ -10,7 +10,7 @@ use crate::error::{Damage, OpenError, ReplayError};
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::frame_reader::{FrameReader, is_consistent};
 use crate::parallel::{in_parallel, threads_each};
-use crate::recovery::RecoveryReport;
+use crate::recovery::{Purpose, RecoveryReport};
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, start_from};
 use crate::segment::SegmentIdentity;
 use crate::sync::Arc;
@@ -145,7 +145,7 @@ fn look(
 ) -> Result<Found, OpenError> {
     let mut last = None;
     for _ in 1..LOOKS {
-        let mut found = match read_shard(disk, dir, identity, threads) {
+        let mut found = match read_shard(disk, dir, identity, threads, Purpose::Look) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 continue;
             }
@@ -162,7 +162,7 @@ fn look(
         }
         last = place;
     }
-    read_shard(disk, dir, identity, threads)
+    read_shard(disk, dir, identity, threads, Purpose::Look)
 }
 
 /// Where a look found damage.

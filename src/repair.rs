@@ -13,7 +13,7 @@ use crate::directory::{create_dirs, sync_the_way_to, take_lock};
 use crate::disk::{Disk, OpenMode, RealDisk, Unreadable, read_around, write_full};
 use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, read_shards};
-use crate::recovery::{RepairReport, Salvage};
+use crate::recovery::{Purpose, RepairReport, Salvage};
 use crate::sync::Arc;
 use crate::trace;
 
@@ -83,7 +83,7 @@ impl Repair {
 fn read(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, OpenError> {
     let manifest = find_manifest(disk, dir)?;
     let manifest = manifest.ok_or_else(|| OpenError::NotALog { dir: dir.to_path_buf() })?;
-    let found = read_shards(disk, dir, &manifest)?;
+    let found = read_shards(disk, dir, &manifest, Purpose::Look)?;
     check_manifest_is_latest(disk, dir, &manifest, &found)?;
     Ok(found)
 }
@@ -120,7 +120,8 @@ pub(crate) fn repair(
     for (index, salvage) in plan.shards {
         let shard = &found[index].folder;
         salvage.write(disk, shard)?;
-        found[index] = read_shard(disk, &shard.dir.clone(), &shard.identity.clone(), 1)?;
+        let (dir, identity) = (shard.dir.clone(), shard.identity);
+        found[index] = read_shard(disk, &dir, &identity, 1, Purpose::GoOn)?;
         refuse_damage(&found[index..=index])?;
     }
     trace::repaired(&report);

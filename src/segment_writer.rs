@@ -14,9 +14,11 @@ use crate::segment::{Predecessor, SegmentHeader, SegmentIdentity};
 use crate::sync::{Arc, Mutex};
 
 mod blocks;
+mod nowhere;
 mod prepare;
 
 use blocks::Blocks;
+use nowhere::Nowhere;
 pub(crate) use prepare::{Prepared, fill, lengths, prepare, recycle};
 
 /// Segments of a mode that does not sync may pile up unsynced to this number;
@@ -102,6 +104,8 @@ pub(crate) struct SegmentWriter {
     /// How commits go past the cache, as far as the file was made ready; `None`
     /// where they do not, and once one has ended beyond that.
     direct: Option<Blocks>,
+    /// Whether there is no segment to write to: the first commit takes the next.
+    is_between: bool,
     /// Whether the file is the one that open has made, without zeros ahead: it
     /// is left for the next as soon as there is one.
     is_makeshift: bool,
@@ -146,6 +150,7 @@ impl SegmentWriter {
             zeroed: position,
             stale_end: 0,
             direct: None,
+            is_between: false,
             is_makeshift,
             next_sequence,
             zeros_refused: false,
@@ -157,6 +162,24 @@ impl SegmentWriter {
             source_failed: false,
             catalogue,
         }
+    }
+
+    /// Starts without a segment, because open found no room for one. The first
+    /// commit takes the next segment from the source and is refused while there is
+    /// none. `last` has the highest number that was used; the next segment's header
+    /// names `predecessor`.
+    pub(crate) fn between(
+        policy: SegmentPolicy,
+        last: SegmentIdentity,
+        predecessor: Predecessor,
+        next_sequence: u64,
+        source: Box<dyn SegmentSource>,
+        catalogue: Catalogue,
+    ) -> Self {
+        let header = SegmentHeader { identity: last, first_sequence: next_sequence, predecessor };
+        let file = Box::new(Nowhere);
+        let writer = Self::new(policy, &header, file, 0, next_sequence, source, catalogue);
+        Self { is_between: true, is_makeshift: false, first_sequence: None, ..writer }
     }
 
     /// Begins a commit whose first sequence is `next`, with the bytes that must
@@ -349,6 +372,9 @@ impl SegmentWriter {
 
     /// Whether the next segment is due, and must be waited for.
     pub(crate) fn due(&self, next: u64) -> Option<Wait> {
+        if self.is_between {
+            return Some(Wait::Yes);
+        }
         let limit = self.policy.segment_bytes;
         let crowded = self.first_sequence.is_some_and(|first| next - first > SEGMENT_SEQUENCES_MAX);
         if crowded || self.position >= limit.saturating_mul(2) {
@@ -389,11 +415,13 @@ impl SegmentWriter {
     }
 
     fn go_on_in(&mut self, prepared: Prepared) -> io::Result<()> {
-        self.predecessor = Predecessor {
-            number: self.identity.number,
-            end: self.position,
-            next_sequence: self.next_sequence,
-        };
+        if !std::mem::take(&mut self.is_between) {
+            self.predecessor = Predecessor {
+                number: self.identity.number,
+                end: self.position,
+                next_sequence: self.next_sequence,
+            };
+        }
         self.identity = self.identity.with_number(prepared.number);
         self.first_sequence = None;
         let full = std::mem::replace(&mut self.file, prepared.file);

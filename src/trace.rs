@@ -56,6 +56,12 @@ mod imp {
         tracing::error!(generation, shard, segment = number, %cause, "the shard has stopped");
     }
 
+    /// A shard has no segment to write to until there is room for one.
+    pub(crate) fn without_room(last: &SegmentIdentity) {
+        let SegmentIdentity { generation, shard, number, .. } = last;
+        tracing::warn!(generation, shard, segment = number, "no room for the next segment");
+    }
+
     /// The file system's free bytes have passed a watermark.
     pub(crate) fn disk_space(free_bytes: u64, state: DiskState) {
         match state {
@@ -92,6 +98,8 @@ mod imp {
     pub(crate) fn rolled(_segment: &SegmentIdentity) {}
 
     pub(crate) fn poisoned(_segment: &SegmentIdentity, _cause: &Cause) {}
+
+    pub(crate) fn without_room(_last: &SegmentIdentity) {}
 
     pub(crate) fn disk_space(_free_bytes: u64, _state: DiskState) {}
 }

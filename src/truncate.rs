@@ -164,7 +164,11 @@ impl Target<'_> {
     fn deletable(&self) -> Option<SegmentMeta> {
         let segments = self.segments.lock();
         let oldest = segments.first()?;
-        let is_succeeded = segments.get(1).is_none_or(|successor| successor.durable);
+        let is_succeeded = match segments.get(1) {
+            Some(successor) => successor.durable,
+            // One that is written to keeps a segment, even between two of them.
+            None => self.current.is_none(),
+        };
         (self.covers(oldest) && is_succeeded).then_some(*oldest)
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Chain {
     pub(crate) highest_number: u64,
     /// Segments that open superseded before, prepared and never used, or torn.
     pub(crate) superfluous: Vec<PathBuf>,
+    /// Those of them that were prepared and never used: nothing stands in them.
+    pub(crate) unused: Vec<PathBuf>,
     /// The numbers of files that were kept for later segments.
     pub(crate) spares: Vec<u64>,
     /// Bytes of segments that were left out because their header did not come.
@@ -139,6 +141,9 @@ impl Chain {
     ) -> Result<Attempt, OpenError> {
         let remains = search_file(disk, folder, number)?;
         self.superfluous.push(folder.path(number));
+        if torn_bytes_min == 0 && remains.torn_bytes(0) == 0 {
+            self.unused.push(folder.path(number));
+        }
         self.discarded_bytes += remains.torn_bytes(torn_bytes_min);
         // Without the header its first sequence is not known, but a mark past
         // it says that something in this very segment was durable.

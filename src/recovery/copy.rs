@@ -66,7 +66,8 @@ impl SegmentCopy {
         Ok(())
     }
 
-    /// Makes it durable, then the segment: the file, and where it ends.
+    /// Makes it durable and gives it the segment's name; returns the file and where
+    /// it ends. The caller syncs the folder.
     pub(crate) fn publish(
         mut self,
         disk: &dyn Disk,
@@ -76,7 +77,6 @@ impl SegmentCopy {
         durable.map_err(OpenError::io("writing", &self.unfinished))?;
         let renamed = disk.rename(&self.unfinished, &folder.path(self.number));
         renamed.map_err(OpenError::io("renaming", &self.unfinished))?;
-        disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))?;
         Ok((self.file, self.position))
     }
 

@@ -9,8 +9,8 @@ use crate::error::OpenError;
 use crate::frame::FrameKind;
 use crate::frame_reader::{FrameReader, Stop, is_consistent};
 use crate::recovery::chain::Link;
-use crate::recovery::survey::{Folder, absolute};
-use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::recovery::survey::{Folder, absolute, read_header};
+use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Memory of one thread that reads, beside a frame that is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -41,6 +41,27 @@ pub(crate) fn steps(links: &[Link]) -> Vec<Step<'_>> {
     (0..links.len()).map(step).collect()
 }
 
+/// Syncs a segment and checks that its header reads as it did before. A failed
+/// sync is never retried: nothing is known then about what the disk holds.
+pub(crate) fn make_durable(
+    disk: &dyn Disk,
+    folder: &Folder,
+    header: &SegmentHeader,
+) -> Result<(), OpenError> {
+    let number = header.identity.number;
+    let path = folder.path(number);
+    let mut file = disk.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
+    file.sync_data().map_err(OpenError::io("syncing", &path))?;
+    drop(file);
+    let found = read_header(disk, folder, number)?;
+    let found = found.map(|bytes| SegmentHeader::parse(&bytes, &header.identity));
+    if found == Some(FoundHeader::Header(*header)) {
+        return Ok(());
+    }
+    let changed = io::Error::other("its header has changed while it was read");
+    Err(OpenError::io("reading", &path)(changed))
+}
+
 /// What a segment holds, read by itself: it counts if what stands before it was
 /// read to the end that its header says.
 pub(crate) struct Reading {
@@ -57,7 +78,25 @@ pub(crate) struct Reading {
     pub(crate) gap_sequences: u64,
 }
 
+impl Step<'_> {
+    /// The sequence after the segment's last record, where a successor says it.
+    pub(crate) fn next_sequence(&self) -> Option<u64> {
+        self.successor.map(|link| link.header.predecessor.next_sequence)
+    }
+}
+
 impl Reading {
+    /// Makes the segment durable, then reads it. After a successful sync and a
+    /// dropped cache, a read returns what is on the disk.
+    pub(crate) fn read_durable(
+        disk: &dyn Disk,
+        folder: &Folder,
+        step: &Step<'_>,
+    ) -> Result<Self, OpenError> {
+        make_durable(disk, folder, &step.link.header)?;
+        Self::read(disk, folder, step)
+    }
+
     pub(crate) fn read(
         disk: &dyn Disk,
         folder: &Folder,

@@ -106,7 +106,8 @@ impl Rewrite {
                 }
             }
         }
-        copy.publish(disk, folder).map(drop)
+        copy.publish(disk, folder)?;
+        disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
     }
 
     fn frames(&self, frames: &mut FrameReader, to: u64, copy: &mut SegmentCopy) -> io::Result<()> {

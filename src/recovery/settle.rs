@@ -1,34 +1,78 @@
 //! Makes what a survey found safe to go on from: a new segment that says where
-//! the log ends, and holds a copy of what no frame says was durable.
+//! the log ends, and holds a copy of the newest segment's part that no frame says
+//! was durable. Older segments were made durable in place before they were read.
 //!
 //! **Open never writes into an old segment** (R3 FRESH). After a failed sync
 //! the cache may have shown bytes that the disk never had; the survey has read
 //! past the cache, and what it accepted above the durable mark is written and
 //! synced once more, before anything is replayed.
+//!
+//! **Open needs no free byte.** If there is no room for a new segment, files that
+//! hold nothing are removed. If that is not enough, the newest segment is made
+//! durable in place as well, and the shard starts between two segments.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, OpenMode, unlink_if_there};
-use crate::error::OpenError;
+use crate::error::{OpenError, means_full};
 use crate::frame::FrameKind;
 use crate::frame_reader::{Frame, FrameReader};
 use crate::recovery::copy::{PIECE_BYTES, SegmentCopy};
+use crate::recovery::reading::make_durable;
 use crate::recovery::survey::{Folder, Survey};
-use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment::{
+    Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, spare_path, unfinished_path,
+};
 use crate::segment_writer::SegmentMeta;
 
-/// A shard that can be replayed, and whose last segment may be written to.
+/// A shard that can be replayed and appended to.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    pub(crate) header: SegmentHeader,
-    /// The new segment, durable up to `position`, its name included.
-    pub(crate) file: Box<dyn DiskFile>,
-    pub(crate) position: u64,
+    pub(crate) start: Start,
     pub(crate) next_sequence: u64,
     /// Oldest first, the new segment last.
     pub(crate) segments: Vec<SegmentMeta>,
     /// Records that were copied.
     pub(crate) copied: u64,
+    /// The numbers of the spares that are left.
+    pub(crate) spares: Vec<u64>,
+}
+
+/// Where the shard's next commit goes.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// Into the segment that open made.
+    Segment {
+        header: SegmentHeader,
+        /// Durable up to `position`, its name included.
+        file: Box<dyn DiskFile>,
+        position: u64,
+    },
+    /// Into a segment that is still to be made, because there was no room for one.
+    Between {
+        /// With the highest number that was used.
+        last: SegmentIdentity,
+        /// What the next segment's header must name.
+        predecessor: Predecessor,
+    },
+}
+
+/// Why there is no new segment.
+enum Failure {
+    /// There is no room for it, and nothing of it is left.
+    NoRoom(OpenError),
+    Other(OpenError),
+}
+
+impl Failure {
+    /// An error from before the segment has its name.
+    fn of(error: OpenError) -> Self {
+        match &error {
+            OpenError::Io { source, .. } if means_full(source) => Self::NoRoom(error),
+            _ => Self::Other(error),
+        }
+    }
 }
 
 /// Where the new segment takes over.
@@ -40,13 +84,35 @@ struct Joint {
     copy_from: Option<(usize, u64)>,
 }
 
-/// Writes the new segment and removes what it supersedes.
+/// Writes the new segment and removes what it supersedes, or settles the shard
+/// without one if there is no room.
 pub(crate) fn settle(
     disk: &dyn Disk,
     folder: &Folder,
     survey: &Survey,
 ) -> Result<Settled, OpenError> {
     let joint = find_joint(disk, folder, survey)?;
+    match begin_segment(disk, folder, survey, &joint, survey.spares.clone()) {
+        Err(Failure::NoRoom(_)) => {}
+        Err(Failure::Other(error)) => return Err(error),
+        Ok(settled) => return Ok(settled),
+    }
+    make_room(disk, folder, survey)?;
+    match begin_segment(disk, folder, survey, &joint, Vec::new()) {
+        Err(Failure::NoRoom(error)) => settle_in_place(disk, folder, survey, error),
+        Err(Failure::Other(error)) => Err(error),
+        Ok(settled) => Ok(settled),
+    }
+}
+
+/// Writes the new segment and removes what it supersedes.
+fn begin_segment(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    joint: &Joint,
+    spares: Vec<u64>,
+) -> Result<Settled, Failure> {
     let number = survey.highest_number + 1;
     let first_sequence = match joint.copy_from {
         Some(_) => joint.predecessor.next_sequence,
@@ -57,29 +123,14 @@ pub(crate) fn settle(
         first_sequence,
         predecessor: joint.predecessor,
     };
-    let mut copy = SegmentCopy::create(disk, folder, &header)?;
-    let (mut copied, mut next_sequence) = (0, first_sequence);
-    for (index, link) in survey.links.iter().enumerate() {
-        if let Some((from, offset)) = joint.copy_from.filter(|(from, _)| index >= *from) {
-            let offset = if index == from { offset } else { SEGMENT_HEADER_BYTES as u64 };
-            let base = link.header.first_sequence;
-            each_frame(disk, folder, &survey.segments[index], offset, |frame| {
-                copied += copy_frame(&mut copy, frame, base, first_sequence)?;
-                if frame.header.kind.moves_on() {
-                    next_sequence = base + frame.header.next();
-                }
-                Ok(true)
-            })?;
-        }
-    }
-    // Nobody reads the seal that says that the copy is durable before it is:
-    // the name is not this segment's yet.
-    // It must not speak of more than can be read: a last segment without records
-    // may have begun behind numbers that were refused.
-    copy.seal(next_sequence)?;
-    let (file, position) = copy.publish(disk, folder)?;
-    remove_superseded(disk, folder, survey, &joint)?;
-    let mut segments = joint.kept;
+    let mut copy = SegmentCopy::create(disk, folder, &header).map_err(Failure::of)?;
+    let filled = fill(&mut copy, disk, folder, survey, joint, first_sequence);
+    let (copied, next_sequence) = filled.map_err(Failure::of)?;
+    let (file, position) = copy.publish(disk, folder).map_err(Failure::of)?;
+    // The name may stand in the cache alone from here on: no other way is open.
+    sync_dir(disk, folder).map_err(Failure::Other)?;
+    remove_superseded(disk, folder, survey, joint).map_err(Failure::Other)?;
+    let mut segments = joint.kept.clone();
     segments.push(SegmentMeta {
         number,
         first_sequence,
@@ -87,14 +138,103 @@ pub(crate) fn settle(
         end: 0,
         durable: true,
     });
-    Ok(Settled { header, file, position, next_sequence, segments, copied })
+    let start = Start::Segment { header, file, position };
+    Ok(Settled { start, next_sequence, segments, copied, spares })
 }
 
-/// The same for a shard that needs no new segment, because nobody writes to it
-/// and all in it is durable: makes the names that say so durable, and removes
-/// what they supersede.
+/// Copies what no mark covers; returns the number of records and the next
+/// sequence.
+fn fill(
+    copy: &mut SegmentCopy,
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    joint: &Joint,
+    first_sequence: u64,
+) -> Result<(u64, u64), OpenError> {
+    let (mut copied, mut next_sequence) = (0, first_sequence);
+    for (index, link) in survey.links.iter().enumerate() {
+        let Some((from, offset)) = joint.copy_from.filter(|(from, _)| index >= *from) else {
+            continue;
+        };
+        let offset = if index == from { offset } else { SEGMENT_HEADER_BYTES as u64 };
+        let base = link.header.first_sequence;
+        each_frame(disk, folder, &survey.segments[index], offset, |frame| {
+            copied += copy_frame(copy, frame, base, first_sequence)?;
+            if frame.header.kind.moves_on() {
+                next_sequence = base + frame.header.next();
+            }
+            Ok(true)
+        })?;
+    }
+    // Nobody reads the seal that says that the copy is durable before it is:
+    // the name is not this segment's yet.
+    // It must not speak of more than can be read: a last segment without records
+    // may have begun behind numbers that were refused.
+    copy.seal(next_sequence)?;
+    Ok((copied, next_sequence))
+}
+
+/// Settles a shard without writing anything, after [`make_room`] has made the
+/// segments' names durable. The newest segment is made durable in place and read
+/// again: what is read then is the log.
+fn settle_in_place(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    no_room: OpenError,
+) -> Result<Settled, OpenError> {
+    let number = survey.highest_number;
+    remove(disk, &unfinished_path(&folder.dir, number + 1))?;
+    let (Some(link), Some(last)) = (survey.links.last(), survey.segments.last()) else {
+        return Err(no_room);
+    };
+    make_durable(disk, folder, &link.header)?;
+    each_frame(disk, folder, last, SEGMENT_HEADER_BYTES as u64, |_| Ok(true))?;
+    let next_sequence = last.next_sequence.unwrap_or(last.first_sequence);
+    let predecessor = Predecessor { number: last.number, end: last.end, next_sequence };
+    Ok(Settled {
+        start: Start::Between { last: folder.identity.with_number(number), predecessor },
+        next_sequence: survey.next_sequence,
+        segments: survey.segments.clone(),
+        copied: 0,
+        spares: Vec::new(),
+    })
+}
+
+/// Removes the files in which nothing of the log can stand, and makes the names of
+/// the others durable. Segments that were superseded stay until a new segment is
+/// durable.
+fn make_room(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
+    let is_unfinished = |path: &&PathBuf| path.extension().is_some_and(|it| it == "tmp");
+    let unfinished = survey.superfluous.iter().filter(is_unfinished);
+    unfinished.chain(&survey.unused).try_for_each(|path| remove(disk, path))?;
+    remove(disk, &unfinished_path(&folder.dir, survey.highest_number + 1))?;
+    remove_spares(disk, folder, survey)?;
+    // Some file systems give room back only then. An open that was killed may have
+    // left a segment's name in the cache alone.
+    sync_dir(disk, folder)
+}
+
+/// Removes the files that were kept for later segments.
+pub(crate) fn remove_spares(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+) -> Result<(), OpenError> {
+    let mut paths = survey.spares.iter().map(|number| spare_path(&folder.dir, *number));
+    paths.try_for_each(|path| remove(disk, &path))
+}
+
+fn sync_dir(disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
+    disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
+}
+
+/// Settles a shard that needs no new segment, because nobody writes to it and all
+/// in it is durable: makes the names that say so durable, and removes what they
+/// supersede.
 pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
-    disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))?;
+    sync_dir(disk, folder)?;
     survey.superfluous.iter().try_for_each(|path| remove(disk, path))
 }
 
@@ -117,15 +257,16 @@ fn remove_superseded(
     Ok(())
 }
 
-fn remove(disk: &dyn Disk, path: &std::path::Path) -> Result<(), OpenError> {
+fn remove(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     unlink_if_there(disk, path).map_err(OpenError::io("removing", path))
 }
 
 /// The last place below which all is said to be durable; segments without a
 /// record below it are left behind as well.
 fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint, OpenError> {
-    // What was truncated needs no copy, even if no mark covers it.
-    let durable = survey.durable_below.max(folder.purged_below);
+    // What was truncated needs no copy, even if no mark covers it; what was made
+    // durable in place neither.
+    let durable = survey.durable_below.max(folder.purged_below).max(survey.settled_below);
     let mut kept = survey.segments.clone();
     let mut copy_from = None;
     for (index, link) in survey.links.iter().enumerate() {

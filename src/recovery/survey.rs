@@ -83,8 +83,22 @@ pub(crate) struct Survey {
     /// Files that are no part of the log and may go once the next segment
     /// stands.
     pub(crate) superfluous: Vec<PathBuf>,
+    /// Those of them that were prepared and never used.
+    pub(crate) unused: Vec<PathBuf>,
     /// The numbers of the files that were kept for later segments.
     pub(crate) spares: Vec<u64>,
+    /// The sequence below which the log was made durable in place, then read.
+    pub(crate) settled_below: u64,
+}
+
+/// What a survey is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To look at the log. Nothing is synced.
+    Look,
+    /// To go on from it. Segments that no durable mark covers are synced before
+    /// they are read, all but the newest.
+    GoOn,
 }
 
 impl Survey {
@@ -95,31 +109,60 @@ impl Survey {
 }
 
 /// Reads a shard's folder, from the disk rather than from the cache, on at most
-/// so many threads.
+/// `threads` threads.
 pub(crate) fn survey(
     disk: &dyn Disk,
     folder: &Folder,
     threads: usize,
+    purpose: Purpose,
 ) -> Result<Survey, OpenError> {
     let chain = Chain::read(disk, folder)?;
-    let mut surveyor = Surveyor { disk, folder, survey: Survey::default(), broken: None };
+    let mut surveyor = Surveyor { disk, folder, purpose, survey: Survey::default(), broken: None };
     surveyor.survey.highest_number = chain.highest_number;
     surveyor.survey.superfluous = chain.superfluous.clone();
+    surveyor.survey.unused = chain.unused.clone();
     surveyor.survey.spares = chain.spares.clone();
     let steps = steps(&chain.links);
     let ends = steps.iter().map(|step| step.link.header.predecessor.end);
     let worth = ends.fold(0, u64::saturating_add) / THREAD_BYTES;
     let threads = threads.min(usize::try_from(worth).unwrap_or(usize::MAX)).max(1);
-    let readings = on_threads(threads, &steps, |step| Reading::read(disk, folder, step))?;
+    let readings = match purpose {
+        Purpose::Look => on_threads(threads, &steps, |step| Reading::read(disk, folder, step))?,
+        Purpose::GoOn => read_durable(disk, folder, &steps, threads)?,
+    };
     for (step, reading) in steps.iter().zip(readings) {
         surveyor.add(step, &reading)?;
     }
     surveyor.judge(&chain)
 }
 
+/// Reads the newest segment, whose frames say the highest durable mark, then the
+/// others. Those that reach above the mark are synced first: a process that died
+/// may have left them in the cache alone.
+fn read_durable(
+    disk: &dyn Disk,
+    folder: &Folder,
+    steps: &[Step<'_>],
+    threads: usize,
+) -> Result<Vec<Reading>, OpenError> {
+    let Some((newest, older)) = steps.split_last() else { return Ok(Vec::new()) };
+    let newest = Reading::read(disk, folder, newest)?;
+    let durable = newest.durable_below.max(folder.purged_below);
+    let mut readings = on_threads(threads, older, |step| {
+        if step.next_sequence().is_some_and(|next| next <= durable) {
+            Reading::read(disk, folder, step)
+        } else {
+            Reading::read_durable(disk, folder, step)
+        }
+    })?;
+    readings.push(newest);
+    Ok(readings)
+}
+
 struct Surveyor<'a> {
     disk: &'a dyn Disk,
     folder: &'a Folder,
+    purpose: Purpose,
     survey: Survey,
     broken: Option<Broken>,
 }
@@ -152,6 +195,11 @@ impl Surveyor<'_> {
         }
         let number = step.link.header.identity.number;
         self.survey.next_sequence = read.next_sequence;
+        self.survey.settled_below = match (self.purpose, step.successor) {
+            (Purpose::Look, _) => 0,
+            (Purpose::GoOn, Some(_)) => read.next_sequence,
+            (Purpose::GoOn, None) => step.link.header.predecessor.next_sequence,
+        };
         self.survey.durable_below = self.survey.durable_below.max(read.durable_below);
         self.survey.records += read.records;
         self.survey.gap_sequences += read.gap_sequences;

@@ -89,3 +89,27 @@ fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing(
         assert!(disk.read_file(segment_path(Path::new("/"), 2)).unwrap().starts_with(&expected));
     }
 }
+
+#[test]
+fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before() {
+    let disk = SimDisk::new();
+    let last = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 6 };
+    let predecessor = Predecessor { number: 4, end: 300, next_sequence: 12 };
+    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes: 0 };
+    let source = Box::new(Prompt { disk: disk.clone(), asked: None });
+    let catalogue = Catalogue::default();
+    let mut writer = SegmentWriter::between(policy, last, predecessor, 15, source, catalogue);
+    assert!(writer.is_synced(), "nothing was written");
+    assert_eq!(writer.due(15), Some(Wait::Yes));
+    assert!(writer.roll(Wait::Yes).unwrap());
+    assert!(writer.due(15).is_none());
+    let mut encoder = Encoder::default();
+    let place = writer.begin(&mut encoder, 15);
+    encoder.record(15, 7, b"first");
+    encoder.close_frame(&place, 15);
+    writer.append(encoder.bytes(), 15, 16).expect("there is room for it");
+    let written = disk.read_file(segment_path(Path::new("/"), 7)).expect("it has its number");
+    let identity = last.with_number(7);
+    let expected = SegmentHeader { identity, first_sequence: 15, predecessor };
+    assert!(written.starts_with(&expected.encode()));
+}

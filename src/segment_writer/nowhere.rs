@@ -1,0 +1,33 @@
+//! The file of a writer that has none yet: it starts between two segments.
+
+use std::io;
+
+use crate::disk::DiskFile;
+
+/// A file that holds nothing and takes nothing.
+#[derive(Debug)]
+pub(crate) struct Nowhere;
+
+impl DiskFile for Nowhere {
+    fn read_at(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write_at(&mut self, _bytes: &[u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&mut self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn drop_cache(&self) {}
+}

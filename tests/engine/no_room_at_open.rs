@@ -1,0 +1,249 @@
+//! A log that is opened without a free byte: it replays, truncates and closes, it
+//! refuses appends until there is room, and then it goes on by itself.
+//!
+//! Holds R1 REPLAY, R3 FRESH (ARCHITECTURE.md).
+
+use std::sync::Arc;
+
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed, try_replayed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Cause, Config, Durability, LogReader, OpenError, ShardedWal};
+
+/// How a log comes to a full disk.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    durability: Durability,
+    copy_on_write: bool,
+    closes: bool,
+    /// Records before the disk is full.
+    records: u64,
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for durability in [Durability::Sync, Durability::Os] {
+        for copy_on_write in [false, true] {
+            for closes in [false, true] {
+                for records in [0, 1, 12] {
+                    cases.push(Case { durability, copy_on_write, closes, records });
+                }
+            }
+        }
+    }
+    cases
+}
+
+fn two_shards(disk: &SimDisk, case: Case) -> Config {
+    config(disk).shards(2).durability(case.durability)
+}
+
+/// A disk without a free byte, and a log that nobody has open.
+fn filled(case: Case) -> (SimDisk, Ledger) {
+    let disk = SimDisk::new();
+    disk.set_copy_on_write(case.copy_on_write);
+    let is_synced = case.durability == Durability::Sync;
+    let mut ledger = if is_synced { Ledger::default() } else { Ledger::unsynced() };
+    let log = open(two_shards(&disk, case));
+    for index in 0..case.records {
+        ledger.append(&log, index % 4, 1000).expect("there is room");
+    }
+    disk.set_capacity(Some(0));
+    while ledger.append(&log, 1, 1000).is_ok() || ledger.append(&log, 2, 1000).is_ok() {}
+    if case.closes {
+        log.close().expect("close needs no room");
+    }
+    let after = disk.kill();
+    drop(log);
+    (after, ledger)
+}
+
+/// Whoever shows a record must find it on the disk: what was written counts as
+/// synced once an open has replayed it.
+fn check(log: &ShardedWal, ledger: &mut Ledger) {
+    ledger.flushed();
+    ledger.check(&replayed(log));
+}
+
+fn assert_refused(log: &ShardedWal, ledger: &mut Ledger) {
+    for key in 0..4 {
+        let error = ledger.append(log, key, 1000).expect_err("there is no room");
+        assert!(error.is_not_written(), "{error}");
+        assert!(matches!(error.cause(), Cause::DiskFull(_)), "{error}");
+    }
+}
+
+#[test]
+fn it_replays_refuses_and_goes_on_by_itself_once_there_is_room() {
+    let mut random = Random::new(seed());
+    for case in cases() {
+        let (disk, mut ledger) = filled(case);
+        let log = open(two_shards(&disk, case));
+        check(&log, &mut ledger);
+        let copied: u64 = log.recovery().shards.iter().map(|shard| shard.copied_records).sum();
+        assert_eq!(copied, 0, "{case:?}");
+        assert_refused(&log, &mut ledger);
+        check(&log, &mut ledger);
+        let free = disk.copy();
+        for disk in [&free, &disk] {
+            disk.set_capacity(None);
+        }
+        for key in 0..4 {
+            ledger.append(&log, key, 1000).expect("there is room again");
+        }
+        log.flush().wait().expect("nothing fails");
+        check(&log, &mut ledger);
+        let after = disk.crash(&mut || random.coin());
+        drop(log);
+        check(&open(two_shards(&after, case)), &mut ledger);
+    }
+}
+
+#[test]
+fn what_it_shows_without_room_is_on_the_disk() {
+    for case in cases() {
+        let (disk, mut ledger) = filled(case);
+        let log = open(two_shards(&disk, case));
+        check(&log, &mut ledger);
+        let after = disk.crash(&mut || false);
+        drop(log);
+        // Once more without room, then with it.
+        let log = open(two_shards(&after, case));
+        check(&log, &mut ledger);
+        let after = after.crash(&mut || false);
+        drop(log);
+        after.set_capacity(None);
+        check(&open(two_shards(&after, case)), &mut ledger);
+    }
+}
+
+#[test]
+fn it_truncates_verifies_and_closes_without_room_and_that_makes_some() {
+    for case in cases() {
+        let (disk, mut ledger) = filled(case);
+        let log = open(two_shards(&disk, case));
+        check(&log, &mut ledger);
+        let reader = LogReader::open_on(Arc::new(disk.clone()), DIR).expect("it reads");
+        assert!(reader.report().shards.iter().all(|shard| shard.damage.is_none()), "{case:?}");
+        let checkpoint = log.checkpoint();
+        ledger.give_up(&replayed(&log).below(&checkpoint));
+        log.truncate_before(&checkpoint).expect("truncation needs no room");
+        check(&log, &mut ledger);
+        log.close().expect("close needs no room");
+        drop(log);
+        let log = open(two_shards(&disk, case));
+        check(&log, &mut ledger);
+        disk.set_capacity(None);
+        ledger.append(&log, 1, 1000).expect("there is room again");
+        ledger.append(&log, 2, 1000).expect("there is room again");
+        log.close().expect("nothing fails");
+        drop(log);
+        check(&open(two_shards(&disk, case)), &mut ledger);
+    }
+}
+
+/// Opens without room, truncates, gets room, appends.
+fn come_back(disk: &SimDisk, case: Case, ledger: &mut Ledger) {
+    let Ok(log) = ShardedWal::open(two_shards(disk, case)) else { return };
+    let Ok(found) = try_replayed(&log) else { return };
+    ledger.flushed();
+    ledger.check(&found);
+    let checkpoint = log.checkpoint();
+    let below = found.below(&checkpoint);
+    match log.truncate_before(&checkpoint) {
+        Ok(_) => ledger.give_up(&below),
+        Err(_) => ledger.perhaps_give_up(&below),
+    }
+    disk.set_capacity(None);
+    for key in 0..4 {
+        ledger.append(&log, key, 1000).ok();
+    }
+    if log.flush().wait().is_ok() {
+        ledger.flushed();
+    }
+}
+
+#[test]
+fn the_power_may_go_at_any_call_of_an_open_without_room() {
+    let mut random = Random::new(seed());
+    for case in cases() {
+        for n in 1.. {
+            let (disk, mut ledger) = filled(case);
+            disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+            come_back(&disk, case, &mut ledger);
+            let fired = disk.fired() > 0;
+            ledger.lose_power();
+            for attempt in 0..3 {
+                let after = disk.crash(&mut || attempt == 1 || (attempt > 1 && random.coin()));
+                after.set_capacity((attempt != 1).then_some(0));
+                let mut ledger = ledger.clone();
+                check(&open(two_shards(&after, case)), &mut ledger);
+            }
+            if !fired {
+                break;
+            }
+        }
+    }
+}
+
+/// The open that was killed may have named a segment in the cache alone.
+#[test]
+fn what_it_shows_after_an_open_that_was_killed_is_on_the_disk() {
+    let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
+    for n in 1.. {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        let mut ledger = Ledger::unsynced();
+        (0..12).for_each(|_| ledger.append(&log, 1, 1000).expect("there is room"));
+        let disk = disk.kill();
+        drop(log);
+        disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+        let is_done = ShardedWal::open(config(&disk)).is_ok() && disk.fired() == 0;
+        let disk = disk.kill();
+        disk.set_capacity(Some(0));
+        let log = open(config(&disk));
+        check(&log, &mut ledger);
+        let after = disk.crash(&mut || false);
+        drop(log);
+        check(&open(config(&after)), &mut ledger);
+        if is_done {
+            return;
+        }
+    }
+}
+
+/// A sync that failed proves nothing, whatever its errno.
+#[test]
+fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
+    const ENOSPC: i32 = 28;
+    for errno in [EIO, ENOSPC] {
+        let case =
+            Case { durability: Durability::Os, copy_on_write: false, closes: false, records: 12 };
+        let (disk, mut ledger) = filled(case);
+        disk.fail(Fault {
+            sticky: true,
+            ..fault_at("0001.wal", Call::Sync, FaultKind::Error(errno))
+        });
+        match ShardedWal::open(two_shards(&disk, case)) {
+            Err(OpenError::Io { source, .. }) => {
+                assert_eq!(source.raw_os_error(), Some(errno));
+            }
+            other => panic!("{:?}", other.map(drop)),
+        }
+        let after = disk.kill();
+        ledger.lose_power();
+        ledger.check(&replayed(&open(two_shards(&after, case))));
+    }
+}
+
+#[test]
+fn a_change_of_the_shard_count_without_room_is_refused_and_changes_nothing() {
+    for case in cases() {
+        let (disk, mut ledger) = filled(case);
+        let error = ShardedWal::open(config(&disk).shards(3)).expect_err("there is no room");
+        assert!(matches!(error, OpenError::Io { .. }), "{error}");
+        let log = open(two_shards(&disk, case));
+        check(&log, &mut ledger);
+        assert_eq!(log.checkpoint().generation(), 1);
+    }
+}

@@ -1,0 +1,153 @@
+//! A log of which more than the newest segment was never synced: open makes the
+//! older segments durable in place, and copies at most a part of the newest.
+//!
+//! Holds R1 REPLAY, R3 FRESH (ARCHITECTURE.md).
+
+use std::sync::Arc;
+
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed};
+use shardwal::disk::sim::{Call, FaultKind, SimDisk};
+use shardwal::{Config, Durability, LogReader, OpenError, ShardedWal};
+
+const RECORDS: u64 = 40;
+/// More than the records of one segment of [`config`], commit by commit.
+const SEGMENT_RECORDS: u64 = 9;
+
+fn os(disk: &SimDisk) -> Config {
+    config(disk).durability(Durability::Os)
+}
+
+/// Many segments in the cache, and a process that was killed.
+fn killed() -> (SimDisk, Ledger) {
+    let disk = SimDisk::new();
+    let log = open(os(&disk));
+    let mut ledger = Ledger::unsynced();
+    (0..RECORDS).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
+    let after = disk.kill();
+    drop(log);
+    (after, ledger)
+}
+
+#[test]
+fn open_copies_at_most_the_newest_segment_and_what_it_shows_is_on_the_disk() {
+    let (disk, mut ledger) = killed();
+    let log = open(os(&disk));
+    let shard = &log.recovery().shards[0];
+    assert_eq!(shard.records, RECORDS);
+    assert!(shard.copied_records <= SEGMENT_RECORDS, "{shard:?}");
+    // It acknowledged no sync, but it has shown them.
+    ledger.flushed();
+    ledger.check(&replayed(&log));
+    let after = disk.crash(&mut || false);
+    drop(log);
+    ledger.check(&replayed(&open(os(&after))));
+}
+
+#[test]
+fn segments_that_a_durable_mark_covers_are_not_synced_again() {
+    let disk = SimDisk::new();
+    let log = open(os(&disk));
+    let mut ledger = Ledger::unsynced();
+    (0..RECORDS).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
+    log.flush().wait().expect("nothing fails");
+    ledger.flushed();
+    ledger.append(&log, 1, 10).expect("nothing fails");
+    let disk = disk.kill();
+    drop(log);
+    let before = disk.calls(Call::Sync);
+    let log = open(os(&disk));
+    assert!(disk.calls(Call::Sync) - before <= 2, "the new segment's, and no more");
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn a_segment_that_cannot_be_synced_fails_the_open_and_the_next_shows_what_the_disk_has() {
+    let mut failed = 0;
+    for nth in 1..SEGMENT_RECORDS {
+        let (disk, mut ledger) = killed();
+        disk.fail(shardwal::disk::sim::Fault {
+            nth,
+            ..fault_at(".wal", Call::Sync, FaultKind::Error(EIO))
+        });
+        match ShardedWal::open(os(&disk)) {
+            Err(OpenError::Io { source, .. }) => assert_eq!(source.raw_os_error(), Some(EIO)),
+            Err(error) => panic!("{error}"),
+            Ok(log) => {
+                assert_eq!(disk.fired(), 0);
+                ledger.check(&replayed(&log));
+                continue;
+            }
+        }
+        failed += 1;
+        // The cache shows the lost segment still, and calls it clean.
+        ledger.lose_power();
+        let disk = disk.kill();
+        let log = open(os(&disk));
+        ledger.check(&replayed(&log));
+        let after = disk.crash(&mut || false);
+        drop(log);
+        ledger.check(&replayed(&open(os(&after))));
+    }
+    assert!(failed >= 4, "{failed}");
+}
+
+/// The order in which segments come to the disk is the system's: one may be torn
+/// although its successor is whole. The log ends there, and for good.
+#[test]
+fn a_torn_segment_before_a_whole_one_ends_the_log_and_the_next_open_agrees() {
+    let mut random = Random::new(seed());
+    let mut torn = 0;
+    for _ in 0..60 {
+        let (disk, mut ledger) = killed();
+        let percent = random.below(101);
+        let disk = disk.crash(&mut || random.below(100) < percent);
+        ledger.lose_power();
+        let log = open(os(&disk));
+        torn += u64::from(log.recovery().shards[0].torn_bytes > 0);
+        ledger.check(&replayed(&log));
+        (0..3).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
+        log.flush().wait().expect("nothing fails");
+        ledger.flushed();
+        let after = disk.crash(&mut || false);
+        drop(log);
+        ledger.check(&replayed(&open(os(&after))));
+    }
+    assert!(torn >= 10, "{torn}");
+}
+
+#[test]
+fn the_power_may_go_at_any_call_of_an_open_that_syncs() {
+    for n in 1.. {
+        let (disk, mut ledger) = killed();
+        disk.fail(shardwal::disk::sim::Fault::new(Call::Any, n, FaultKind::PowerCut));
+        let opened = ShardedWal::open(os(&disk));
+        let fired = disk.fired() > 0;
+        if opened.is_ok() {
+            ledger.flushed();
+        }
+        ledger.lose_power();
+        for choice in [false, true] {
+            let after = disk.crash(&mut || choice);
+            let mut ledger = ledger.clone();
+            ledger.check(&replayed(&open(os(&after))));
+            let after = after.crash(&mut || false);
+            ledger.check(&replayed(&open(os(&after))));
+        }
+        drop(opened);
+        if !fired {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_reader_syncs_and_writes_nothing() {
+    let (disk, _) = killed();
+    let count = |call| disk.calls(call);
+    let changes = [Call::Sync, Call::SyncDir, Call::Write, Call::SetLen, Call::Unlink];
+    let before = changes.map(count);
+    let reader = LogReader::open_on(Arc::new(disk.clone()), DIR).expect("it reads");
+    assert_eq!(reader.report().records(), RECORDS);
+    assert_eq!(changes.map(count), before);
+}
