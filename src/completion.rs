@@ -67,6 +67,11 @@ impl<'log> Completion<'log> {
         }
     }
 
+    /// Whether the record was refused before it was queued.
+    pub(crate) fn was_refused(&self) -> bool {
+        matches!(&self.state, State::Answered(Err(error)) if error.was_refused())
+    }
+
     /// For who has queued it without waking anybody, and waits for it next.
     pub(crate) fn lend_a_hand(&self, patience: Patience) {
         if let State::Queued { shard, ticket } = &self.state {

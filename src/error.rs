@@ -130,6 +130,11 @@ impl AppendError {
         }
     }
 
+    /// Whether the record was refused before it was queued.
+    pub(crate) fn was_refused(&self) -> bool {
+        matches!(self, Self::NotWritten { position: None, .. })
+    }
+
     /// The same of a run of records whose last this speaks of: its position
     /// becomes the first one's.
     pub(crate) fn of_run(mut self, records: usize) -> Self {

@@ -39,6 +39,14 @@ pub trait StateMachine: Send {
     /// ever will be: there was no room.
     fn discard(&mut self);
 
+    /// A payload that was queued is refused without being stored, and never will
+    /// be: there was no room for the next segment. A machine that counts what is
+    /// queued for it counts it off. Payloads that are still queued when the
+    /// shard ends are not named here: the machine is dropped.
+    fn refuse(&mut self, key: u64, payload: &[u8]) {
+        let _counts_nothing = (key, payload);
+    }
+
     /// [`crate::ShardedWal::mark`] was called: all that was applied lies below
     /// the sequence `next`, and the next record will be fresh.
     fn mark(&mut self, next: u64);
@@ -100,6 +108,11 @@ impl Driven {
 
     pub(crate) fn apply(&mut self) {
         self.machine.apply();
+    }
+
+    /// A record will never be stored.
+    pub(crate) fn refuse(&mut self, key: u64, payload: &[u8]) {
+        self.machine.refuse(key, payload);
     }
 
     pub(crate) fn discard(&mut self) {

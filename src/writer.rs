@@ -240,7 +240,13 @@ impl Writer {
         let first = self.receiver.head();
         match error {
             WriteError::Full(error) => {
-                self.receiver.drain_present(|received| received.value.let_go());
+                let Self { receiver, machine, .. } = self;
+                receiver.drain_present(|received| {
+                    if let Some(machine) = machine {
+                        received.value.each_record(|key, payload| machine.refuse(key, payload));
+                    }
+                    received.value.let_go();
+                });
                 self.refuse(first, error)
             }
             WriteError::Fatal(error) => Err(self.poison(error)),

@@ -1,5 +1,6 @@
 //! The codec's memory: nothing is allocated for samples of series that are
-//! known, and hostile bytes get no more than their number justifies.
+//! known, and hostile bytes get no more than their number justifies. The
+//! storage's: a write that is refused leaves nothing.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
@@ -7,12 +8,15 @@ mod codec_rig;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use codec_rig::{Catalogue, labels_of, sample};
-use shardwal::timeseries::Labels;
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::timeseries::codec::{
     BatchDecoder, BatchEncoder, BatchSink, DecodeFault, SeriesSample,
 };
+use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
+use shardwal::{Config, Durability};
 
 /// Counts each thread's allocations, what of them is live, and the most of that.
 /// Signed: a thread may free what another one has allocated.
@@ -170,4 +174,61 @@ fn a_batch_becomes_no_more_samples_than_its_blocks_hold() {
     assert_eq!(count.samples, 1 << 20);
     assert!(count.samples / bytes.len() <= 4096 / 8, "{} bytes", bytes.len());
     assert!(most < 256 << 10, "one block and its state, not {most}");
+}
+
+/// What this thread holds after as many refused writes, each of another series,
+/// beyond what it held after a tenth of them.
+fn kept_of_refused(storage: &Storage, writes: u64) -> isize {
+    let write = |host: u64| {
+        let labels = Labels::new([("__name__", "refused"), ("host", &host.to_string())]).unwrap();
+        let refused = storage.write(&TimeSeries { labels, samples: vec![Sample::new(1, 1.0)] });
+        refused.expect_err("it is refused");
+    };
+    (0..writes / 10).for_each(write);
+    let before = LIVE.get();
+    (writes / 10..writes).for_each(write);
+    LIVE.get() - before
+}
+
+/// 300,000 refused series held 164 MiB, and after a million each new series was
+/// refused until a restart.
+#[test]
+fn refused_series_cost_no_lasting_memory_and_no_places() {
+    let up = TimeSeries {
+        labels: Labels::new([("__name__", "up")]).unwrap(),
+        samples: vec![Sample::new(1, 1.0)],
+    };
+    let open = |limit: &str| {
+        let disk = SimDisk::new();
+        disk.set_capacity(Some(1 << 40));
+        let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(1);
+        let config = config.durability(Durability::Os);
+        let config = if limit == "watermark" { config.disk_hard_bytes(1 << 50) } else { config };
+        let options = StorageOptions::new(config).series_max(1000);
+        let options = if limit == "samples" { options.samples_max(1) } else { options };
+        let storage = Storage::open(options).unwrap();
+        if limit != "watermark" {
+            storage.write(&up).unwrap();
+        }
+        if limit == "room" {
+            let full = Fault::new(Call::Write, 1, FaultKind::Error(28));
+            disk.fail(Fault { sticky: true, path_contains: Some("/db/log".into()), ..full });
+        }
+        if limit == "closed" {
+            storage.close().unwrap();
+        }
+        (disk, storage)
+    };
+    for limit in ["samples", "watermark", "closed", "room"] {
+        let (disk, storage) = open(limit);
+        let kept = kept_of_refused(&storage, if limit == "room" { 20_000 } else { 300_000 });
+        println!("{limit}: {kept} bytes");
+        assert!(kept < 64 << 10, "{limit}: {kept} bytes are kept");
+        assert_eq!(storage.series_count(), usize::from(limit != "watermark"), "{limit}");
+        if limit == "room" {
+            disk.clear_faults();
+            let labels = Labels::new([("__name__", "new")]).unwrap();
+            storage.write(&TimeSeries { labels, ..up.clone() }).expect("there is a place");
+        }
+    }
 }

@@ -41,8 +41,11 @@ impl fmt::Display for SeriesId {
 }
 
 /// What names a series: labels sorted by name (by bytes, as Prometheus sorts),
-/// each name once, no value empty. Cloning copies a reference; hashing and most
-/// comparisons look at the [`SeriesId`] alone.
+/// each name once, no value empty. Cloning copies a reference.
+///
+/// [`Hash`] reads the whole text and not the [`SeriesId`]. A client can choose
+/// labels whose ids collide, so a map is safe only if its own hash has a random
+/// key, as the standard library's has.
 #[derive(Clone)]
 pub struct Labels {
     /// The canonical encoding: for each label the length of the name, the name,
@@ -120,7 +123,12 @@ impl Labels {
         &self.canonical
     }
 
-    /// The same labels under another hash, as if they had collided.
+    /// The labels of a canonical encoding that this process made.
+    pub(crate) fn from_canonical(canonical: &str) -> Self {
+        Self { canonical: canonical.into(), id: SeriesId::of(canonical) }
+    }
+
+    /// These labels under another id, as if the ids had collided.
     #[cfg(test)]
     pub(crate) fn with_id(mut self, id: SeriesId) -> Self {
         self.id = id;
@@ -163,6 +171,8 @@ impl Default for Labels {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(test)]
+        COMPARISONS.set(COMPARISONS.get() + 1);
         self.id == other.id && self.canonical == other.canonical
     }
 }
@@ -171,8 +181,15 @@ impl Eq for Labels {}
 
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.id.hash(state);
+        // Not the id: it has no secret key, so a client can make ids collide.
+        self.canonical.hash(state);
     }
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// Comparisons that this thread has made, for tests that bound them.
+    pub(crate) static COMPARISONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// By names and values in turn, as Prometheus sorts series.

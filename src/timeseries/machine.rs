@@ -5,18 +5,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Sample;
 use super::codec::{BatchEncoder, SeriesSample};
-use super::memory::{Frozen, ShardMemory};
+use super::memory::{Frozen, SERIES_MAX, ShardMemory};
+use super::{Labels, Sample};
 use crate::state_machine::StateMachine;
 use crate::sync::channel::Sender;
 
-/// A queued sample: the series' number, the timestamp, the value's bits.
-pub(crate) const QUEUED_BYTES: usize = 4 + 8 + 8;
+/// Set in a queued sample's number where that is not the series' own, but says
+/// which of the payload's labels it has.
+pub(crate) const BY_LABELS: u32 = SERIES_MAX;
 
-/// Samples as they stand in a shard's queue. Nothing of it reaches the disk.
-pub(crate) fn queue(samples: impl ExactSizeIterator<Item = SeriesSample>) -> Bytes {
-    let mut bytes = Vec::with_capacity(samples.len() * QUEUED_BYTES);
+/// Samples, and the labels of those that have no number yet, as they stand in a
+/// shard's queue: the count of labels, each with its length before it, then the
+/// samples, each its number, timestamp and value. Nothing of it reaches the disk.
+pub(crate) fn queue(labels: &[&Labels], samples: &[SeriesSample]) -> Bytes {
+    let text: usize = labels.iter().map(|labels| 4 + labels.canonical().len()).sum();
+    let mut bytes = Vec::with_capacity(4 + text + samples.len() * SAMPLE_BYTES);
+    push_length(&mut bytes, labels.len());
+    for labels in labels {
+        push_length(&mut bytes, labels.canonical().len());
+        bytes.extend_from_slice(labels.canonical().as_bytes());
+    }
     for SeriesSample { series, sample } in samples {
         bytes.extend_from_slice(&series.to_le_bytes());
         bytes.extend_from_slice(&sample.timestamp_ms.to_le_bytes());
@@ -25,19 +34,56 @@ pub(crate) fn queue(samples: impl ExactSizeIterator<Item = SeriesSample>) -> Byt
     bytes.into()
 }
 
-fn queued(bytes: &[u8]) -> impl Iterator<Item = SeriesSample> {
-    let (samples, rest) = bytes.as_chunks::<QUEUED_BYTES>();
-    assert!(rest.is_empty(), "a queued batch is whole samples");
-    samples.iter().map(|bytes| {
-        let [n0, n1, n2, n3, t0, t1, t2, t3, t4, t5, t6, t7, value @ ..] = *bytes;
-        SeriesSample {
-            series: u32::from_le_bytes([n0, n1, n2, n3]),
-            sample: Sample {
-                timestamp_ms: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
-                value: f64::from_bits(u64::from_le_bytes(value)),
-            },
-        }
-    })
+/// A queued sample: number, timestamp, bits of the value.
+const SAMPLE_BYTES: usize = 4 + 8 + 8;
+
+fn push_length(bytes: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a batch is bounded far below u32");
+    bytes.extend_from_slice(&length.to_le_bytes());
+}
+
+/// A payload that [`queue`] made.
+struct Queued<'a> {
+    labels: Vec<&'a str>,
+    samples: &'a [[u8; SAMPLE_BYTES]],
+}
+
+impl<'a> Queued<'a> {
+    fn read(payload: &'a [u8]) -> Self {
+        let mut rest = payload;
+        let labels = (0..take_length(&mut rest)).map(|_| {
+            let length = take_length(&mut rest);
+            let (text, after) = rest.split_at(length);
+            rest = after;
+            str::from_utf8(text).expect("a canonical encoding is text")
+        });
+        let labels = labels.collect();
+        let (samples, tail) = rest.as_chunks();
+        assert!(tail.is_empty(), "a queued batch is whole samples");
+        Self { labels, samples }
+    }
+
+    /// The samples, those by labels with the numbers that these were given.
+    fn samples(&self, numbers: &[u32]) -> impl Iterator<Item = SeriesSample> {
+        self.samples.iter().map(|bytes| {
+            let [n0, n1, n2, n3, t0, t1, t2, t3, t4, t5, t6, t7, value @ ..] = *bytes;
+            let series = u32::from_le_bytes([n0, n1, n2, n3]);
+            let by_labels = series & BY_LABELS != 0;
+            SeriesSample {
+                series: if by_labels { numbers[(series ^ BY_LABELS) as usize] } else { series },
+                sample: Sample {
+                    timestamp_ms: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
+                    value: f64::from_bits(u64::from_le_bytes(value)),
+                },
+            }
+        })
+    }
+}
+
+fn take_length(rest: &mut &[u8]) -> usize {
+    let (length, after) = rest.split_first_chunk().expect("this process wrote it");
+    *rest = after;
+    u32::from_le_bytes(*length) as usize
 }
 
 /// Where a shard stood, and what it held there.
@@ -47,12 +93,14 @@ pub(crate) struct Mark {
     pub(crate) frozen: Frozen,
 }
 
-/// See the module's words.
+/// One shard's state machine: its encoder, and what it has stored.
 pub(crate) struct Machine {
     memory: Arc<ShardMemory>,
     encoder: BatchEncoder,
     /// S2 APPLY: what the commit under way has stored, in order.
     stored: Vec<SeriesSample>,
+    /// Whether it defines series.
+    defines: bool,
     marks: Sender<Mark>,
 }
 
@@ -60,24 +108,44 @@ impl Machine {
     /// The marks it is asked for go to `marks`, whose other end learns from the
     /// disconnection that the shard has ended.
     pub(crate) fn new(memory: Arc<ShardMemory>, marks: Sender<Mark>) -> Self {
-        Self { memory, encoder: BatchEncoder::new(), stored: Vec::new(), marks }
+        let (encoder, stored) = (BatchEncoder::new(), Vec::new());
+        Self { memory, encoder, stored, defines: false, marks }
+    }
+
+    /// Numbers a payload's series. The common payload has none.
+    fn define(&mut self, labels: &[&str]) -> Vec<u32> {
+        if labels.is_empty() {
+            return Vec::new();
+        }
+        self.defines = true;
+        self.memory.define(labels.iter().map(|text| Labels::from_canonical(text)))
     }
 }
 
 impl StateMachine for Machine {
     fn store(&mut self, fresh: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
         let first = self.stored.len();
-        self.stored.extend(queued(payload));
+        let queued = Queued::read(payload);
+        let numbers = self.define(&queued.labels);
+        self.stored.extend(queued.samples(&numbers));
         self.encoder.encode(fresh, &self.stored[first..], self.memory.as_ref(), stored);
     }
 
     fn apply(&mut self) {
-        self.memory.apply(&self.stored);
+        self.memory.apply(&self.stored, std::mem::take(&mut self.defines));
         self.stored.clear();
     }
 
     fn discard(&mut self) {
+        self.memory.discard(self.stored.len() as u64);
+        self.defines = false;
         self.stored.clear();
+    }
+
+    fn refuse(&mut self, _key: u64, payload: &[u8]) {
+        let queued = Queued::read(payload);
+        let places = u32::try_from(queued.labels.len()).expect("bounded far below u32");
+        self.memory.refuse(queued.samples.len() as u64, places);
     }
 
     fn mark(&mut self, next: u64) {
@@ -87,23 +155,39 @@ impl StateMachine for Machine {
     }
 }
 
+impl Drop for Machine {
+    /// The shard has ended, in order or not: nothing more will be applied.
+    fn drop(&mut self) {
+        self.memory.end();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Sample, SeriesSample, queue, queued};
+    use super::{BY_LABELS, Labels, Queued, Sample, SeriesSample, queue};
 
     #[test]
     fn what_is_queued_comes_out_bit_by_bit() {
         let values = [0.0, -0.0, f64::NAN, f64::from_bits(0x7ff0_0000_0000_0002), f64::MAX];
-        let samples: Vec<_> = values
+        let mut samples: Vec<_> = values
             .into_iter()
             .zip([i64::MIN, -1, 0, 1, i64::MAX])
-            .zip([0, 1, 2, 70_000, u32::MAX])
+            .zip([0, 1, 2, 70_000, BY_LABELS - 1])
             .map(|((value, time), series)| SeriesSample {
                 series,
                 sample: Sample::new(time, value),
             })
             .collect();
-        let bytes = queue(samples.iter().copied());
-        assert_eq!(queued(&bytes).collect::<Vec<_>>(), samples);
+        let bytes = queue(&[], &samples);
+        assert_eq!(Queued::read(&bytes).samples(&[]).collect::<Vec<_>>(), samples);
+
+        let labels = Labels::new([("a", "\u{2603}".repeat(99))]).expect("they are valid");
+        (samples[1].series, samples[3].series) = (BY_LABELS | 1, BY_LABELS);
+        let bytes = queue(&[&labels, &Labels::default()], &samples);
+        let queued = Queued::read(&bytes);
+        assert_eq!(queued.labels, [labels.canonical(), ""]);
+        assert_eq!(Labels::from_canonical(queued.labels[0]).id(), labels.id());
+        (samples[1].series, samples[3].series) = (8, 7);
+        assert_eq!(queued.samples(&[7, 8]).collect::<Vec<_>>(), samples);
     }
 }

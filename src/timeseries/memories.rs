@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use super::budget::Budget;
 use super::codec::{BatchDecoder, BatchSink, DecodeError, SeriesSample};
-use super::memory::ShardMemory;
+use super::memory::{SERIES_MAX, ShardMemory};
 use super::{Labels, Sample};
 use crate::router::shard_of;
 
@@ -27,11 +28,23 @@ pub(crate) struct Memories {
     /// another one.
     id: u64,
     series_max: u32,
+    budget: Arc<Budget>,
 }
 
 impl Memories {
-    pub(crate) fn new(shards: Vec<Arc<ShardMemory>>, id: u64, series_max: u32) -> Self {
-        Self { shards, id, series_max }
+    /// `budget` is the one of all shards.
+    pub(crate) fn new(
+        shards: Vec<Arc<ShardMemory>>,
+        id: u64,
+        series_max: u32,
+        budget: Arc<Budget>,
+    ) -> Self {
+        Self { shards, id, series_max: series_max.min(SERIES_MAX), budget }
+    }
+
+    /// What all shards may hold.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(crate) fn shards(&self) -> &[Arc<ShardMemory>] {
@@ -51,6 +64,13 @@ impl Memories {
     /// A series' handle; `None` where its shard has no room for another one.
     pub(crate) fn handle(&self, labels: &Labels) -> Option<SeriesHandle> {
         self.handle_within(labels, self.series_max)
+    }
+
+    /// The handle of a series that is there.
+    pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesHandle> {
+        let key = labels.id().0;
+        let number = self.shards[self.shard_of(key)].find(labels)?;
+        Some(SeriesHandle { storage: self.id, key, number })
     }
 
     fn handle_within(&self, labels: &Labels, series_max: u32) -> Option<SeriesHandle> {
@@ -77,52 +97,34 @@ pub(crate) struct Restorer<'a> {
     restored: Restored<'a>,
 }
 
-/// Why a batch could not be restored.
-pub(crate) enum RestoreError {
-    Decode(DecodeError),
-    MemoryFull,
-}
-
 struct Restored<'a> {
     memories: &'a Memories,
-    samples_max: u64,
     /// By reference.
     handles: Vec<SeriesHandle>,
     /// Of the block in hand, for each shard.
     samples: Vec<Vec<SeriesSample>>,
-    /// Whether there is no room for more.
-    is_full: bool,
 }
 
 impl<'a> Restorer<'a> {
-    /// Few bytes may say many samples, so their number is bounded here.
-    pub(crate) fn new(memories: &'a Memories, samples_max: u64) -> Self {
+    pub(crate) fn new(memories: &'a Memories) -> Self {
         let (samples, handles) = (vec![Vec::new(); memories.shards.len()], Vec::new());
-        let restored = Restored { memories, samples_max, handles, samples, is_full: false };
-        Self { decoder: BatchDecoder::new(), restored }
+        Self { decoder: BatchDecoder::new(), restored: Restored { memories, handles, samples } }
     }
 
-    /// Applies one batch.
-    pub(crate) fn restore(&mut self, batch: &[u8]) -> Result<(), RestoreError> {
-        self.decoder.decode(batch, &mut self.restored).map_err(RestoreError::Decode)?;
-        if self.restored.is_full { Err(RestoreError::MemoryFull) } else { Ok(()) }
+    /// Applies one batch, whatever the limits are: it was acknowledged.
+    pub(crate) fn restore(&mut self, batch: &[u8]) -> Result<(), DecodeError> {
+        self.decoder.decode(batch, &mut self.restored)
     }
 }
 
 impl BatchSink for Restored<'_> {
     fn series(&mut self, reference: u32, labels: Labels) {
         self.handles.truncate(reference as usize);
-        // What was acknowledged is restored, whatever the limit is now.
         let handle = self.memories.handle_within(&labels, u32::MAX);
-        self.is_full |= handle.is_none();
-        self.handles.extend(handle);
+        self.handles.push(handle.expect("memory holds fewer series than numbers"));
     }
 
     fn samples(&mut self, samples: &[SeriesSample]) {
-        self.is_full |= self.memories.samples() > self.samples_max;
-        if self.is_full {
-            return;
-        }
         for SeriesSample { series, sample } in samples {
             let handle = self.handles[*series as usize];
             let shard = self.memories.shard_of(handle.key);
@@ -130,7 +132,7 @@ impl BatchSink for Restored<'_> {
         }
         for (shard, samples) in self.memories.shards.iter().zip(&mut self.samples) {
             if !samples.is_empty() {
-                shard.apply(samples);
+                shard.restore(samples);
                 samples.clear();
             }
         }
@@ -149,11 +151,12 @@ mod tests {
 
     use super::super::codec::BatchEncoder;
     use super::super::{Labels, Sample, SeriesId};
-    use super::{Memories, Restorer, ShardMemory};
+    use super::{Budget, Memories, Restorer, ShardMemory};
 
     fn memories() -> Memories {
-        let shards = (0..4).map(|_| Arc::new(ShardMemory::default())).collect();
-        Memories::new(shards, 0, 10)
+        let budget = Budget::new(100);
+        let shards = (0..4).map(|_| Arc::new(ShardMemory::new(budget.clone()))).collect();
+        Memories::new(shards, 0, 10, budget)
     }
 
     /// Two label sets with one id have one shard and one key, and stay two.
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!(handles[0].key, handles[1].key, "they collide");
         let samples = handles.map(|handle| handle.with(Sample::new(1, f64::from(handle.number))));
         let shard = &memories.shards()[memories.shard_of(7)];
-        shard.apply(&samples);
+        shard.restore(&samples);
         let found = shard.query(&[], &(0..=9));
         assert_eq!(found.len(), 2);
         assert_ne!(found[0].samples, found[1].samples);
@@ -174,7 +177,7 @@ mod tests {
         let mut stored = Vec::new();
         BatchEncoder::new().encode(true, &samples, shard.as_ref(), &mut stored);
         let again = self::memories();
-        assert!(Restorer::new(&again, 100).restore(&stored).is_ok());
+        assert!(Restorer::new(&again).restore(&stored).is_ok());
         let held: u64 = again.shards().iter().map(|shard| shard.samples()).sum();
         assert_eq!(held, 2, "the log tells them apart too");
     }

@@ -1,21 +1,25 @@
 //! The series of one shard in memory: their numbers, their labels, their
 //! samples. Knows no log: what is applied here was acknowledged there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
+use super::budget::{Budget, Claim, Pending};
 use super::codec::{SeriesLabels, SeriesSample};
 use super::column::Column;
 use super::{Labels, Matcher, Sample, TimeSeries};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
-/// So many labels are looked at under one hold of the lock, which the writer
-/// meets too.
+/// How many labels are looked at under one hold of the lock, which the writer
+/// takes too.
 const SERIES_AT_A_TIME: usize = 1024;
 
-/// One shard's series. Numbers are dense from 0 and never change while the
-/// storage is open; they are not on disk.
-#[derive(Debug, Default)]
+/// Numbers of series are below this. The bit marks what has no number yet.
+pub(crate) const SERIES_MAX: u32 = 1 << 31;
+
+/// One shard's series. Numbers are not on disk. The number of a series that has
+/// a sample or a handle never changes while the storage is open.
+#[derive(Debug)]
 pub(crate) struct ShardMemory {
     index: Mutex<Index>,
     /// By number. Applied to by the shard's writer thread (or by the loader,
@@ -23,15 +27,26 @@ pub(crate) struct ShardMemory {
     columns: Mutex<Vec<Column>>,
     /// Samples in `columns`. Whoever holds that lock stores, anyone loads.
     samples: AtomicU64,
+    /// Samples on their way here.
+    pending: Pending,
     /// The most canonical bytes of one series' labels. Raised under the lock
     /// of `index`; read by writers, who bound a batch by it.
     labels_bytes: AtomicU64,
 }
 
+/// Which series there are. The map hashes whole labels with a random key.
 #[derive(Debug, Default)]
 struct Index {
     numbers: HashMap<Labels, u32>,
+    /// By number; empty labels in place of a series that was dropped.
     labels: Vec<Labels>,
+    /// Numbers of dropped series.
+    free: Vec<u32>,
+    /// Series that only the commit under way defines. They are dropped unless
+    /// it is applied.
+    tentative: HashSet<u32>,
+    /// Series that were admitted and are not defined yet, at most.
+    places: u32,
 }
 
 /// A shard's series as they stood at one moment, by number.
@@ -41,31 +56,173 @@ pub(crate) struct Frozen {
     pub(crate) columns: Vec<Column>,
 }
 
+/// Samples, and places for new series, that were admitted to a shard. Dropping
+/// it returns both: only what is queued keeps them.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    memory: &'a ShardMemory,
+    samples: u64,
+    places: u32,
+}
+
+impl Admitted<'_> {
+    /// The samples are queued: the shard's machine settles them.
+    pub(crate) fn queued(mut self) {
+        (self.samples, self.places) = (0, 0);
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.memory.refuse(self.samples, self.places);
+    }
+}
+
+impl Index {
+    /// The series' number, and whether it was given only now.
+    fn number(&mut self, labels: &Labels) -> (u32, bool) {
+        if let Some(number) = self.numbers.get(labels) {
+            return (*number, false);
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.labels.push(Labels::default());
+            u32::try_from(self.labels.len() - 1).expect("memory holds fewer series than numbers")
+        });
+        assert!(number < SERIES_MAX, "memory holds fewer series than numbers");
+        self.numbers.insert(labels.clone(), number);
+        self.labels[number as usize] = labels.clone();
+        (number, true)
+    }
+
+    fn has_room(&self, series: u32, series_max: u32) -> bool {
+        let taken = self.numbers.len() as u64 + u64::from(self.places);
+        taken + u64::from(series) <= u64::from(series_max)
+    }
+}
+
 impl ShardMemory {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            index: Mutex::default(),
+            columns: Mutex::default(),
+            samples: AtomicU64::new(0),
+            pending: Pending::new(budget),
+            labels_bytes: AtomicU64::new(0),
+        }
+    }
+
     /// The number of a series, which is given one if it has none: at most
     /// `series_max`, else `None`.
     pub(crate) fn number(&self, labels: &Labels, series_max: u32) -> Option<u32> {
         let mut index = self.index.lock();
-        if let Some(number) = index.numbers.get(labels) {
-            return Some(*number);
+        if !index.numbers.contains_key(labels) && !index.has_room(1, series_max) {
+            return None;
         }
-        let number = u32::try_from(index.labels.len()).ok().filter(|next| *next < series_max)?;
-        index.numbers.insert(labels.clone(), number);
-        index.labels.push(labels.clone());
+        let (number, _) = index.number(labels);
+        // A handle keeps it, whatever becomes of the commit.
+        index.tentative.remove(&number);
+        self.raise_labels_bytes(labels);
+        Some(number)
+    }
+
+    /// The number of a series that is there to stay.
+    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
+        let index = self.index.lock();
+        let number = index.numbers.get(labels).copied();
+        number.filter(|number| !index.tentative.contains(number))
+    }
+
+    /// Admits samples, and as many new series as `places`, unless that passes
+    /// `series_max`.
+    pub(crate) fn admit(
+        &self,
+        claim: &mut Claim<'_>,
+        samples: u64,
+        places: u32,
+        series_max: u32,
+    ) -> Option<Admitted<'_>> {
+        if places > 0 {
+            let mut index = self.index.lock();
+            if !index.has_room(places, series_max) {
+                return None;
+            }
+            index.places += places;
+        }
+        self.pending.take_over(claim, samples);
+        Some(Admitted { memory: self, samples, places })
+    }
+
+    /// Samples and places that were admitted will not be used.
+    pub(crate) fn refuse(&self, samples: u64, places: u32) {
+        self.pending.refuse(samples);
+        if places > 0 {
+            let mut index = self.index.lock();
+            index.places = index.places.saturating_sub(places);
+        }
+    }
+
+    /// Numbers the series of a commit, which took a place each.
+    pub(crate) fn define(&self, series: impl ExactSizeIterator<Item = Labels>) -> Vec<u32> {
+        let mut index = self.index.lock();
+        let places = u32::try_from(series.len()).expect("a batch is bounded far below u32");
+        index.places = index.places.saturating_sub(places);
+        let number = |labels: Labels| {
+            let (number, is_new) = index.number(&labels);
+            if is_new {
+                index.tentative.insert(number);
+            }
+            number
+        };
+        series.map(number).collect()
+    }
+
+    fn raise_labels_bytes(&self, labels: &Labels) {
         // ORDERING: Relaxed; a series' number, without which nobody can write
         // to it, is handed on under the lock.
         self.labels_bytes.fetch_max(labels.canonical().len() as u64, Ordering::Relaxed);
-        Some(number)
     }
 
     /// The most bytes that the labels of one of its series take.
     pub(crate) fn labels_bytes(&self) -> u64 {
-        // ORDERING: Relaxed; see `number`.
+        // ORDERING: Relaxed; see `raise_labels_bytes`.
         self.labels_bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds samples in this order.
-    pub(crate) fn apply(&self, samples: &[SeriesSample]) {
+    /// Adds the samples of a commit, in this order; its new series stay.
+    pub(crate) fn apply(&self, samples: &[SeriesSample], defined: bool) {
+        let added = self.insert(samples);
+        self.pending.settle(samples.len() as u64, added);
+        if defined {
+            let index = &mut *self.index.lock();
+            for number in index.tentative.drain() {
+                self.raise_labels_bytes(&index.labels[number as usize]);
+            }
+        }
+    }
+
+    /// Drops what a commit defined, and its samples: none of it is in the log.
+    pub(crate) fn discard(&self, samples: u64) {
+        self.pending.refuse(samples);
+        let index = &mut *self.index.lock();
+        for number in index.tentative.drain() {
+            let labels = std::mem::take(&mut index.labels[number as usize]);
+            index.numbers.remove(&labels);
+            index.free.push(number);
+        }
+    }
+
+    /// The shard has ended: what is on its way will not be applied.
+    pub(crate) fn end(&self) {
+        self.pending.refuse_all();
+    }
+
+    /// Adds samples that the log or a snapshot holds.
+    pub(crate) fn restore(&self, samples: &[SeriesSample]) {
+        self.pending.restored(self.insert(samples));
+    }
+
+    /// Adds samples; returns how many more there are now.
+    fn insert(&self, samples: &[SeriesSample]) -> u64 {
         let mut columns = self.columns.lock();
         let mut added = 0;
         for SeriesSample { series, sample } in samples {
@@ -77,6 +234,7 @@ impl ShardMemory {
         }
         // ORDERING: Relaxed; a figure, stored under the lock.
         self.samples.fetch_add(added, Ordering::Relaxed);
+        added
     }
 
     /// Samples that it holds.
@@ -85,9 +243,10 @@ impl ShardMemory {
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Series that have been given a number.
+    /// Series that have samples or a handle.
     pub(crate) fn series(&self) -> usize {
-        self.index.lock().labels.len()
+        let index = self.index.lock();
+        index.numbers.len() - index.tentative.len()
     }
 
     /// Takes the whole of it, cheaply: the chunks of samples are shared.
@@ -151,5 +310,47 @@ impl SeriesLabels for ShardMemory {
     fn labels(&self, series: u32) -> Labels {
         let index = self.index.lock();
         index.labels[series as usize].clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SeriesId;
+    use super::super::labels::COMPARISONS;
+    use super::{Budget, Labels, ShardMemory};
+
+    /// Each was compared with all before it.
+    #[test]
+    fn series_whose_ids_collide_cost_no_more_comparisons_than_others() {
+        const SERIES: u64 = 4096;
+        let memory = ShardMemory::new(Budget::new(0));
+        let before = COMPARISONS.get();
+        for host in 0..SERIES {
+            let labels = Labels::new([("host", host.to_string())]).expect("they are valid");
+            let labels = labels.with_id(SeriesId(7));
+            assert!(memory.number(&labels, u32::MAX).is_some());
+            assert!(memory.find(&labels).is_some());
+        }
+        let made = COMPARISONS.get() - before;
+        assert!(made < 8 * SERIES, "{made} comparisons for {SERIES} series");
+    }
+
+    /// A handle that is given while a commit defines its series keeps the number.
+    #[test]
+    fn a_discarded_commit_drops_what_it_alone_defined() {
+        let memory = ShardMemory::new(Budget::new(0));
+        let labels = |host: &str| Labels::new([("host", host)]).expect("they are valid");
+        let all = ["a", "b", "c"].map(labels);
+        let numbers = memory.define(all.iter().cloned());
+        assert_eq!((memory.find(&all[1]), memory.series()), (None, 0));
+        assert_eq!(memory.number(&all[1], 10), Some(numbers[1]));
+        memory.discard(0);
+        assert_eq!(all.each_ref().map(|labels| memory.find(labels)), [None, Some(1), None]);
+        assert_eq!(memory.series(), 1);
+        // The numbers are used again, for others.
+        let others = memory.define([labels("d"), labels("e")].into_iter());
+        memory.apply(&[], true);
+        assert_eq!(memory.find(&labels("d")), Some(others[0]));
+        assert!(others.iter().all(|number| *number != 1 && *number < 3), "{others:?}");
     }
 }

@@ -6,6 +6,8 @@
 //! |---|---|
 //! | S3 COMPLETE | whatever happens, snapshot and log together hold every sample that was acknowledged |
 
+mod admission;
+mod budget;
 pub mod codec;
 mod column;
 mod labels;
@@ -21,6 +23,7 @@ mod single_mutex_log;
 mod snapshot;
 mod storage;
 mod storage_error;
+mod writing;
 
 pub use labels::{LABELS_BYTES_MAX, LABELS_MAX, LabelIter, Labels, METRIC_NAME, SeriesId};
 pub use labels_error::LabelsError;
@@ -30,5 +33,6 @@ pub use sample::{STALE_MARKER_BITS, Sample, TimeSeries};
 pub use series_log::{Machines, Replayed, SeriesLog};
 pub use single_mutex_log::SingleMutexLog;
 pub use snapshot::SnapshotReport;
-pub use storage::{Storage, StorageOptions, Writing};
+pub use storage::{Storage, StorageOptions};
 pub use storage_error::{StorageError, WriteError};
+pub use writing::Writing;

@@ -120,8 +120,9 @@ impl State {
             && self.file.set_len(self.end).and_then(|()| self.file.sync_data()).is_ok()
         {
             self.failed = None;
+            // It was stored and discarded: that is told from a record that was not.
             let cause = Cause::DiskFull(error.into());
-            return AppendError::NotWritten { position: None, cause };
+            return AppendError::NotWritten { position: Some(position), cause };
         }
         let cause = Cause::Poisoned(error.into());
         self.failed = Some(cause.clone());

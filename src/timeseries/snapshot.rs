@@ -8,11 +8,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::admission::SAMPLE_BYTES_MAX;
 use super::codec::{BatchEncoder, SeriesLabels, SeriesSample};
 use super::machine::Mark;
-use super::memories::{Memories, RestoreError, Restorer};
+use super::memories::{Memories, Restorer};
 use super::memory::Frozen;
-use super::storage::SAMPLE_BYTES_MAX;
 use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use crate::checkpoint::{Checkpoint, LogId};
@@ -176,7 +176,6 @@ pub(crate) fn load(
     dir: &Path,
     check: &dyn Fn(Option<&Checkpoint>) -> Result<(), StorageError>,
     memories: &Memories,
-    samples_max: u64,
 ) -> Result<Option<Checkpoint>, StorageError> {
     let path = path(dir);
     let file = match disk.open(&path, OpenMode::Read) {
@@ -195,16 +194,14 @@ pub(crate) fn load(
     let place = checkpoint(&place);
     let checkpoint = place.ok_or_else(|| reader.damaged("its place cannot be understood"))?;
     check(Some(&checkpoint))?;
-    let mut restorer = Restorer::new(memories, samples_max);
+    let mut restorer = Restorer::new(memories);
     loop {
         let batch = reader.block()?;
         if batch.is_empty() {
             break;
         }
-        restorer.restore(&batch).map_err(|error| match error {
-            RestoreError::Decode(_) => reader.damaged("a block is no batch of samples"),
-            RestoreError::MemoryFull => StorageError::MemoryFull { max: samples_max },
-        })?;
+        let restored = restorer.restore(&batch);
+        restored.map_err(|_| reader.damaged("a block is no batch of samples"))?;
     }
     if reader.position != reader.length {
         return Err(reader.damaged("it goes on behind its end"));

@@ -1,36 +1,29 @@
 //! Labelled time series that survive: a log, and what it says in memory.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
-use super::machine::{Machine, Mark, QUEUED_BYTES, queue};
-use super::memories::{Memories, RestoreError, Restorer, SeriesHandle};
+use super::admission::{Part, admit};
+use super::budget::Budget;
+use super::machine::{Machine, Mark};
+use super::memories::{Memories, Restorer, SeriesHandle};
 use super::memory::ShardMemory;
 use super::series_log::SeriesLog;
 use super::snapshot::{self, SnapshotReport};
 use super::storage_error::{StorageError, WriteError};
-use super::{LABELS_MAX, Labels, Matcher, Sample, TimeSeries};
+use super::writing::{Writing, append_wait};
+use super::{Labels, Matcher, Sample, TimeSeries};
 use crate::checkpoint::Checkpoint;
-use crate::completion::Completion;
-use crate::config::{BATCH_BYTES_MAX, Config};
+use crate::config::Config;
 use crate::directory::{create_dirs, take_lock};
 use crate::disk::{Disk, DiskFile};
-use crate::error::{AppendError, CloseError, Position};
+use crate::error::{CloseError, Position};
 use crate::log::ShardedWal;
 use crate::replay::ReplayOptions;
 use crate::sync::channel::{Receiver, bounded};
 use crate::sync::{AtomicU64, Mutex, Ordering};
-
-/// What a sample may take in a batch beside the bytes of its series' labels: a
-/// definition's tokens and lengths for each name and value, and its columns.
-pub(crate) const SAMPLE_BYTES_MAX: usize = 96 + 4 * LABELS_MAX;
 
 /// Tells the storages of this process apart.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -61,17 +54,19 @@ impl StorageOptions {
         self
     }
 
-    /// The most series in one shard; a write that needs another one is refused.
-    /// What the log holds is opened all the same.
+    /// The most series in one shard. A write that needs another one is refused;
+    /// series that are on their way count. What the log holds is opened all the
+    /// same.
     #[must_use]
     pub fn series_max(mut self, series: u32) -> Self {
         self.series_max = series;
         self
     }
 
-    /// The most samples in memory; while they are reached, writes are refused.
-    /// What is queued may pass it. A storage that holds more than could have
-    /// passed it so is not opened.
+    /// The most samples in memory. A write that would pass it is refused as a
+    /// whole; samples that are on their way count, each as a new one until it is
+    /// applied. What the log holds is opened all the same: a storage that holds
+    /// more refuses writes.
     #[must_use]
     pub fn samples_max(mut self, samples: u64) -> Self {
         self.samples_max = samples;
@@ -92,7 +87,6 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     memories: Memories,
-    samples_max: u64,
     /// Written by open's threads alone.
     lost_batches: AtomicU64,
     /// From each shard's machine. Held while a snapshot is taken, and by close.
@@ -125,14 +119,14 @@ impl<L: SeriesLog> Storage<L> {
         if dir.as_os_str().is_empty() {
             dir.push(".");
         }
-        let queued = log.queue_bytes.max(BATCH_BYTES_MAX) / QUEUED_BYTES * log.shards;
         create_dirs(disk.as_ref(), &dir).map_err(StorageError::Log)?;
         let lock = take_lock(disk.as_ref(), &dir).map_err(StorageError::Log)?;
         snapshot::remove_unfinished(disk.as_ref(), &dir)?;
         log.dir = dir.join("log");
         let (mut shards, mut marks) = (Vec::new(), Vec::new());
+        let budget = Budget::new(samples_max);
         let log = L::open(log, &mut |_| {
-            let memory = Arc::new(ShardMemory::default());
+            let memory = Arc::new(ShardMemory::new(budget.clone()));
             let (sender, receiver) = bounded(1);
             shards.push(memory.clone());
             marks.push(receiver);
@@ -145,40 +139,36 @@ impl<L: SeriesLog> Storage<L> {
             log,
             disk,
             dir,
-            memories: Memories::new(shards, id, series_max),
-            samples_max,
+            memories: Memories::new(shards, id, series_max, budget),
             lost_batches: AtomicU64::new(0),
             marks: Mutex::new(marks),
             lock: Mutex::new(Some(lock)),
         };
-        storage.restore(replay, samples_max.saturating_add(queued as u64))?;
+        storage.restore(replay)?;
         Ok(storage)
     }
 
-    fn restore(&self, options: ReplayOptions, samples_max: u64) -> Result<(), StorageError> {
+    fn restore(&self, options: ReplayOptions) -> Result<(), StorageError> {
         let (disk, path) = (self.disk.as_ref(), snapshot::path(&self.dir));
         let check = |checkpoint: Option<&Checkpoint>| {
             let unfit = |error| StorageError::unfit_snapshot(&path, error);
             self.log.check(checkpoint).map_err(unfit)
         };
-        let checkpoint = snapshot::load(disk, &self.dir, &check, &self.memories, samples_max)?;
+        let checkpoint = snapshot::load(disk, &self.dir, &check, &self.memories)?;
         // One restorer a shard of a generation. Only its own thread takes it.
         let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
         let restore = |position: Position, batch: &[u8]| {
             let run = (position.generation, position.shard);
-            let new = || Arc::new(Mutex::new(Restorer::new(&self.memories, samples_max)));
+            let new = || Arc::new(Mutex::new(Restorer::new(&self.memories)));
             let restorer = restorers.lock().entry(run).or_insert_with(new).clone();
             match restorer.lock().restore(batch) {
                 Ok(()) => Ok(()),
-                Err(RestoreError::Decode(error))
-                    if error.fault.lacks_another() && self.log.has_gap(run.0, run.1) =>
-                {
+                Err(error) if error.fault.lacks_another() && self.log.has_gap(run.0, run.1) => {
                     // ORDERING: Relaxed; the replay's end orders it.
                     self.lost_batches.fetch_add(1, Ordering::Relaxed);
                     Ok(())
                 }
-                Err(RestoreError::Decode(error)) => Err(StorageError::Batch { position, error }),
-                Err(RestoreError::MemoryFull) => Err(StorageError::MemoryFull { max: samples_max }),
+                Err(error) => Err(StorageError::Batch { position, error }),
             }
         };
         self.log.replay_from(checkpoint.as_ref(), options, &restore)
@@ -205,11 +195,25 @@ impl<L: SeriesLog> Storage<L> {
     /// The handle of a series, by which samples are written without looking its
     /// labels up each time.
     ///
+    /// A handle registers its series, with samples or without: it takes one of
+    /// the shard's [`StorageOptions::series_max`] places and some 150 bytes
+    /// beside the labels until the storage is closed. Where clients choose the
+    /// labels, write by labels instead ([`Storage::write_batch`],
+    /// [`Storage::try_write_batch`]), and ask for handles of series that are
+    /// there ([`Storage::find_handle`]): a write that is refused leaves nothing.
+    ///
     /// # Errors
     /// [`WriteError::TooManySeries`].
     pub fn series_handle(&self, labels: &Labels) -> Result<SeriesHandle, WriteError> {
         let max = self.memories.series_max();
         self.memories.handle(labels).ok_or(WriteError::TooManySeries { max })
+    }
+
+    /// The handle of a series that has samples or a handle; else `None`, and
+    /// nothing is registered.
+    #[must_use]
+    pub fn find_handle(&self, labels: &Labels) -> Option<SeriesHandle> {
+        self.memories.find(labels)
     }
 
     /// Writes the samples of one series, and waits until they are applied.
@@ -227,16 +231,10 @@ impl<L: SeriesLog> Storage<L> {
     /// # Errors
     /// See [`WriteError`]. Other series of the batch may have been written.
     pub fn write_batch(&self, batch: &[TimeSeries]) -> Result<(), WriteError> {
-        self.check_room()?;
-        let mut samples = Vec::with_capacity(batch.iter().map(|one| one.samples.len()).sum());
-        for series in batch {
-            let handle = self.series_handle(&series.labels)?;
-            samples.extend(series.samples.iter().map(|sample| (handle, *sample)));
-        }
-        let mut parts = self.parts(&samples)?;
-        let Some((key, last)) = parts.pop() else { return Ok(()) };
-        let others = self.queue_parts(parts);
-        let written = self.log.append_wait(key, last).map(drop).map_err(answer);
+        let mut parts = self.admit(&[], batch)?;
+        let Some(last) = parts.pop() else { return Ok(()) };
+        let others = Writing::append(&self.log, parts);
+        let written = append_wait(&self.log, last);
         others.wait().and(written)
     }
 
@@ -250,16 +248,10 @@ impl<L: SeriesLog> Storage<L> {
         &self,
         samples: &[(SeriesHandle, Sample)],
     ) -> Result<Writing<'_>, WriteError> {
-        self.check_room()?;
-        Ok(self.queue_parts(self.parts(samples)?))
+        Ok(Writing::append(&self.log, self.admit(samples, &[])?))
     }
 
-    fn queue_parts(&self, parts: Vec<(u64, Bytes)>) -> Writing<'_> {
-        let parts = parts.into_iter();
-        Writing { parts: parts.map(|(key, part)| self.log.append(key, part)).collect() }
-    }
-
-    /// The same, but never blocks.
+    /// Queues samples as [`Storage::write_samples`] does, but never blocks.
     ///
     /// # Errors
     /// [`WriteError::Refused`] where a queue or the disk is full; parts for
@@ -268,40 +260,30 @@ impl<L: SeriesLog> Storage<L> {
         &self,
         samples: &[(SeriesHandle, Sample)],
     ) -> Result<Writing<'_>, WriteError> {
-        self.check_room()?;
-        let parts = self.parts(samples)?.into_iter();
-        let parts = parts.map(|(key, part)| self.log.try_append(key, part)).collect();
-        let refused = |refused: crate::error::Refused| WriteError::Refused(refused.cause);
-        Ok(Writing { parts: Result::map_err(parts, refused)? })
+        self.try_write_batch(samples, &[])
     }
 
-    fn check_room(&self) -> Result<(), WriteError> {
-        if self.memories.samples() < self.samples_max {
-            return Ok(());
-        }
-        Err(WriteError::MemoryFull { max: self.samples_max })
+    /// Queues samples by handle and others by labels. Never blocks. A series of
+    /// `batch` that is not there yet exists once samples of it are applied; a
+    /// write that is refused leaves no trace of it.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] where a queue or the disk is full; parts for
+    /// other shards may have been queued.
+    pub fn try_write_batch(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+        batch: &[TimeSeries],
+    ) -> Result<Writing<'_>, WriteError> {
+        Writing::try_append(&self.log, self.admit(samples, batch)?)
     }
 
-    /// One or more parts a shard, each with a key that routes there.
-    fn parts(&self, samples: &[(SeriesHandle, Sample)]) -> Result<Vec<(u64, Bytes)>, WriteError> {
-        let shards = self.memories.shards();
-        let mut split = vec![Vec::new(); shards.len()];
-        for (handle, sample) in samples {
-            if !self.memories.gave(*handle) {
-                return Err(WriteError::ForeignHandle);
-            }
-            split[self.memories.shard_of(handle.key)].push((handle.key, handle.with(*sample)));
-        }
-        let mut parts = Vec::new();
-        for (shard, samples) in shards.iter().zip(&split) {
-            // Were each sample the first of its series, the log would still
-            // take them.
-            let most = BATCH_BYTES_MAX as u64 / (shard.labels_bytes() + SAMPLE_BYTES_MAX as u64);
-            for part in samples.chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
-                parts.push((part[0].0, queue(part.iter().map(|(_, sample)| *sample))));
-            }
-        }
-        Ok(parts)
+    fn admit(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+        batch: &[TimeSeries],
+    ) -> Result<Vec<Part<'_>>, WriteError> {
+        admit(&self.memories, samples, batch)
     }
 
     /// The series that fulfil all matchers, sorted by their labels, with their
@@ -330,7 +312,7 @@ impl<L: SeriesLog> Storage<L> {
         self.memories.samples()
     }
 
-    /// Series that have a handle.
+    /// Series that have samples or a handle.
     #[must_use]
     pub fn series_count(&self) -> usize {
         self.memories.shards().iter().map(|shard| shard.series()).sum()
@@ -372,47 +354,5 @@ impl<L: SeriesLog> Storage<L> {
         let closed = self.log.close();
         drop(self.lock.lock().take());
         closed
-    }
-}
-
-/// Samples on their way into the log: wait, await, or drop it and let them go.
-#[derive(Debug)]
-#[must_use = "a write that is not waited for may still fail; drop it on purpose if that is meant"]
-pub struct Writing<'log> {
-    /// Without an answer yet; answered ones are popped.
-    parts: Vec<Completion<'log>>,
-}
-
-impl Writing<'_> {
-    /// Blocks until all of it is applied.
-    ///
-    /// # Errors
-    /// [`WriteError::Append`], for the first part that failed. The other parts
-    /// are not waited for then.
-    pub fn wait(self) -> Result<(), WriteError> {
-        self.parts.into_iter().try_for_each(|part| part.wait().map(drop)).map_err(answer)
-    }
-}
-
-fn answer(error: AppendError) -> WriteError {
-    match error {
-        AppendError::NotWritten { position: None, cause } => WriteError::Refused(cause),
-        error => WriteError::Append(error),
-    }
-}
-
-impl Future for Writing<'_> {
-    type Output = Result<(), WriteError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let parts = &mut self.get_mut().parts;
-        while let Some(part) = parts.last_mut() {
-            match Pin::new(part).poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(answer(error))),
-                Poll::Ready(Ok(_)) => drop(parts.pop()),
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 }

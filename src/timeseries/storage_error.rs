@@ -63,11 +63,6 @@ pub enum StorageError {
     },
     /// The place to replay from does not fit the log.
     Checkpoint(CheckpointError),
-    /// There are more samples than memory may hold. Raise `samples_max`.
-    MemoryFull {
-        /// The most that were taken, those that could have been queued included.
-        max: u64,
-    },
     /// A shard has failed, so that its state cannot be had. Reopen the storage.
     ShardFailed,
     /// What was to be in the snapshot could not be synced.
@@ -138,9 +133,6 @@ impl fmt::Display for StorageError {
                 write!(f, "the snapshot {}: {error}", path.display())
             }
             Self::Checkpoint(error) => write!(f, "{error}"),
-            Self::MemoryFull { max } => {
-                write!(f, "it holds more than {max} samples; raise `samples_max`")
-            }
             Self::ShardFailed => f.write_str("a shard has failed; reopen the storage"),
             Self::Flush(error) => write!(f, "the log could not be synced: {error}"),
             Self::Truncate(error) => {
@@ -177,12 +169,13 @@ impl std::error::Error for StorageError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// There are more series than the limit.
+    /// There would be more series than the limit. Nothing was queued.
     TooManySeries {
         /// The most in one shard.
         max: u32,
     },
-    /// Memory holds as many samples as it may. Nothing was queued.
+    /// Memory holds as many samples as it may, or would with these. Samples that
+    /// are on their way count. Nothing was queued.
     MemoryFull {
         /// The most.
         max: u64,
@@ -201,7 +194,10 @@ impl fmt::Display for WriteError {
         match self {
             Self::TooManySeries { max } => too_many(f, *max),
             Self::MemoryFull { max } => {
-                write!(f, "memory holds {max} samples, its limit; raise `samples_max`")
+                write!(
+                    f,
+                    "memory holds at most {max} samples, and has no room for these; raise `samples_max`"
+                )
             }
             Self::ForeignHandle => f.write_str(
                 "a series' handle is of another storage, or from before it was reopened",

@@ -8,7 +8,9 @@ mod recording;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod codec;
+mod collisions;
 mod format;
 mod hostile;
 mod storage;

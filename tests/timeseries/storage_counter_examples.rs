@@ -190,20 +190,6 @@ fn a_handle_of_another_storage_is_refused_and_nothing_is_queued() {
     assert!(matches!(refused, Err(WriteError::ForeignHandle)), "{refused:?}");
 }
 
-/// A few kilobytes may say millions of samples: they are counted as they come.
-#[test]
-fn a_log_of_more_samples_than_memory_may_hold_is_refused() {
-    let disk = SimDisk::new();
-    let storage = open(&disk);
-    let samples: Vec<_> = (0..5_000_000).map(|time| (time, 1.0)).collect();
-    storage.write(&series(0, samples)).unwrap();
-    drop(storage);
-    let few = options(Arc::new(disk.clone())).samples_max(1);
-    let refused = Storage::open(few).map(drop);
-    assert!(matches!(refused, Err(StorageError::MemoryFull { .. })), "{refused:?}");
-    assert_eq!(open(&disk).samples(), 5_000_000);
-}
-
 /// The limit on series is a shard's: with fewer shards the same series passed
 /// it, and the storage could not be opened.
 #[test]

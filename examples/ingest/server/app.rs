@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use shardwal::timeseries::{Sample, SeriesHandle, Storage};
+use shardwal::timeseries::Storage;
 
+use super::batch::Complete;
 use super::budget::{Budget, Reservation};
 use super::history::History;
 use super::refusal::{REASONS, Refusal};
@@ -120,16 +121,20 @@ impl App {
     /// sending it again does no harm.
     pub(crate) async fn write(
         &self,
-        batch: Vec<(SeriesHandle, Sample)>,
+        mut batch: Complete<'_>,
         reservation: Reservation,
     ) -> Result<(), Refusal> {
-        let samples = batch.len() as u64;
+        let samples = batch.contents.samples() as u64;
         if samples == 0 {
             return Ok(());
         }
-        let completion = self.storage()?.try_write_samples(&batch).map_err(Refusal::Storage)?;
-        drop(batch);
+        let storage = self.storage()?;
+        let contents = &mut batch.contents;
+        let completion = storage.try_write_batch(&contents.samples, &contents.new);
+        contents.samples = Vec::new();
+        let completion = completion.map_err(Refusal::Storage)?;
         completion.await.map_err(Refusal::Storage)?;
+        batch.acknowledged(storage);
         drop(reservation);
         self.counters.count_samples(samples);
         Ok(())

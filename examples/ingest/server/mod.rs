@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A request's way: `connections` -> `body` (within the `budget`) ->
-//! `remote_write` + `protobuf`, or `influx` -> `series_cache` -> the storage;
-//! what goes wrong is a `refusal`. It listens at once and answers 503 until
+//! `remote_write` + `protobuf`, or `influx` -> `batch` with the `series_cache`
+//! -> the storage; what goes wrong is a `refusal`. It listens at once and answers 503 until
 //! the log is replayed.
 
 use std::net::SocketAddr;
@@ -29,6 +29,7 @@ use crate::progress::Progress;
 use app::{App, Limits};
 
 mod app;
+mod batch;
 mod body;
 mod budget;
 mod connections;

@@ -11,9 +11,10 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use shardwal::timeseries::{Labels, Sample, SeriesHandle, Storage};
+use shardwal::timeseries::{Labels, Sample, Storage};
 
 use super::app::App;
+use super::batch::{Batch, Complete};
 use super::body;
 use super::budget::Reservation;
 use super::protobuf::{Entries, label_pairs};
@@ -24,9 +25,6 @@ const PATH: &str = "/api/v1/write";
 /// A snappy block of so many bytes holds at most so many times as many: a copy
 /// of 64 bytes takes 3.
 const SNAPPY_RATIO_MAX: usize = 22;
-
-/// The samples that a batch has room for at first.
-const BATCH_STEP: usize = 4096;
 
 /// Answers a write.
 pub(crate) async fn write(
@@ -100,28 +98,28 @@ pub(crate) fn decompress(
 }
 
 /// What a request says.
-struct Decoded {
-    batch: Vec<(SeriesHandle, Sample)>,
+struct Decoded<'app> {
+    batch: Complete<'app>,
     /// What is wrong with the series that were left out.
     invalid: Option<String>,
 }
 
 /// Reads the samples of a request. Nothing is written yet: a request that is
 /// malformed at its end is refused as a whole.
-fn decode(
-    app: &App,
-    storage: &Storage,
+fn decode<'app>(
+    app: &'app App,
+    storage: &'app Storage,
     message: &[u8],
     reservation: &mut Reservation,
-) -> Result<Decoded, Refusal> {
+) -> Result<Decoded<'app>, Refusal> {
     let malformed = |malformed: super::protobuf::Malformed| Refusal::Invalid(malformed.to_string());
-    let mut batch = Vec::new();
+    let mut batch = Batch::new(storage, &app.remote_series);
     let mut invalid = Invalid::default();
-    let mut known = app.remote_series.reader();
     let mut entries = Entries::new(message);
     while let Some(mut entry) = entries.next().map_err(malformed)? {
-        let handle = match known.get_or(&entry.labels, || find(storage, &entry.labels)) {
-            Ok(handle) => handle,
+        let labels = || labels_of(&entry.labels);
+        let series = match batch.series(&entry.labels, reservation, labels) {
+            Ok(series) => series,
             Err(Refusal::Invalid(why)) => {
                 invalid.add(why);
                 continue;
@@ -129,20 +127,16 @@ fn decode(
             Err(refusal) => return Err(refusal),
         };
         while let Some((timestamp_ms, value)) = entry.next_sample().map_err(malformed)? {
-            if !reservation.make_room(&mut batch, BATCH_STEP) {
-                return Err(Refusal::InFlight);
-            }
-            batch.push((handle, Sample { timestamp_ms, value }));
+            batch.add(series, Sample { timestamp_ms, value }, reservation)?;
         }
     }
-    Ok(Decoded { batch, invalid: invalid.into_text() })
+    Ok(Decoded { batch: batch.complete(), invalid: invalid.into_text() })
 }
 
-/// The series of labels that were not seen before.
-fn find(storage: &Storage, labels: &[u8]) -> Result<SeriesHandle, Refusal> {
-    let pairs = label_pairs(labels).map_err(|malformed| Refusal::Invalid(malformed.to_string()))?;
-    let labels = Labels::new(pairs).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    storage.series_handle(&labels).map_err(Refusal::Storage)
+/// The labels of a series that was not seen before.
+fn labels_of(entry: &[u8]) -> Result<Labels, Refusal> {
+    let pairs = label_pairs(entry).map_err(|malformed| Refusal::Invalid(malformed.to_string()))?;
+    Labels::new(pairs).map_err(|error| Refusal::Invalid(error.to_string()))
 }
 
 /// How many series were left out, and why the first was.

@@ -15,7 +15,7 @@ use shardwal::timeseries::SeriesHandle;
 const CACHE_BYTES_MAX: usize = 128 << 20;
 
 /// What an entry takes beside its bytes: the table's slot and the allocation.
-const ENTRY_BYTES: usize = 64;
+pub(crate) const ENTRY_BYTES: usize = 64;
 
 /// A cache from bytes to series. The hash is seeded, so that no client can
 /// choose names that collide.
@@ -41,13 +41,14 @@ impl SeriesCache {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, name: &[u8], handle: SeriesHandle) {
+    /// Notes a series that the storage has: no other may be noted.
+    pub(crate) fn insert(&self, name: Box<[u8]>, handle: SeriesHandle) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let bytes = name.len() + ENTRY_BYTES;
         if known.bytes + bytes > CACHE_BYTES_MAX {
             *known = Known::default();
         }
-        if known.handles.insert(name.into(), handle).is_none() {
+        if known.handles.insert(name, handle).is_none() {
             known.bytes += bytes;
         }
     }
@@ -57,29 +58,21 @@ impl SeriesCache {
 #[derive(Debug)]
 pub(crate) struct CacheReader<'cache> {
     cache: &'cache SeriesCache,
-    /// `None` only within [`CacheReader::get_or`].
+    /// `None` only within [`CacheReader::insert`].
     known: Option<RwLockReadGuard<'cache, Known>>,
 }
 
 impl CacheReader<'_> {
-    /// The series of these bytes; if it is not known, `find` says which.
-    ///
-    /// # Errors
-    /// Those of `find`.
+    /// The series of these bytes, if it is known.
     #[inline]
-    pub(crate) fn get_or<E>(
-        &mut self,
-        name: &[u8],
-        find: impl FnOnce() -> Result<SeriesHandle, E>,
-    ) -> Result<SeriesHandle, E> {
-        let known = self.known.as_ref().and_then(|known| known.handles.get(name));
-        if let Some(handle) = known {
-            return Ok(*handle);
-        }
-        let handle = find()?;
+    pub(crate) fn get(&self, name: &[u8]) -> Option<SeriesHandle> {
+        self.known.as_ref().and_then(|known| known.handles.get(name)).copied()
+    }
+
+    /// Notes a series, as [`SeriesCache::insert`] does.
+    pub(crate) fn insert(&mut self, name: &[u8], handle: SeriesHandle) {
         self.known = None;
-        self.cache.insert(name, handle);
+        self.cache.insert(name.into(), handle);
         self.known = Some(self.cache.read());
-        Ok(handle)
     }
 }

@@ -15,13 +15,13 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use flate2::read::MultiGzDecoder;
 use serde_json::json;
-use shardwal::timeseries::{Labels, Sample, SeriesHandle, Storage};
+use shardwal::timeseries::{Labels, Sample, Storage};
 
 use super::app::App;
+use super::batch::{Batch, Complete, Series};
 use super::body;
 use super::budget::Reservation;
 use super::refusal::Refusal;
-use super::series_cache::CacheReader;
 use line::{LineError, Lines, Point};
 use precision::Precision;
 
@@ -34,9 +34,6 @@ const ERRORS_SHOWN_MAX: usize = 10;
 
 /// What is inflated before more memory is reserved.
 const INFLATE_STEP: usize = 256 << 10;
-
-/// The samples that a batch has room for at first.
-const BATCH_STEP: usize = 4096;
 
 /// Answers a write.
 pub(crate) async fn write(
@@ -85,9 +82,9 @@ async fn take(
             return Err(Refusal::Encoding(format!("the encoding is {encoding:?}, not gzip")));
         }
     }
-    let (samples, bad) = Batch::new(app, storage, precision).read(&bytes, &mut reservation)?;
+    let (batch, bad) = Reading::new(app, storage, precision).read(&bytes, &mut reservation)?;
     drop(bytes);
-    app.write(samples, reservation).await?;
+    app.write(batch, reservation).await?;
     Ok(bad)
 }
 
@@ -120,47 +117,50 @@ pub(crate) fn inflate(
 }
 
 /// The samples of a request, as they are read.
-struct Batch<'request> {
-    known: CacheReader<'request>,
-    storage: &'request Storage,
+struct Reading<'request> {
+    batch: Batch<'request>,
     precision: Precision,
-    samples: Vec<(SeriesHandle, Sample)>,
+    /// Of the line in hand, which counts only if it is good to its end.
+    line: Vec<(Series, Sample)>,
     /// What names a series in the cache; kept for its memory.
     key: Vec<u8>,
 }
 
-impl<'request> Batch<'request> {
+impl<'request> Reading<'request> {
     fn new(app: &'request App, storage: &'request Storage, precision: Precision) -> Self {
-        let known = app.influx_series.reader();
-        Self { known, storage, precision, samples: Vec::new(), key: Vec::new() }
+        let batch = Batch::new(storage, &app.influx_series);
+        Self { batch, precision, line: Vec::new(), key: Vec::new() }
     }
 
     fn read(
         mut self,
         text: &[u8],
         reservation: &mut Reservation,
-    ) -> Result<(Vec<(SeriesHandle, Sample)>, BadLines), Refusal> {
+    ) -> Result<(Complete<'request>, BadLines), Refusal> {
         let mut bad = BadLines::default();
         let now_ms = milliseconds_since_1970();
         for line in Lines::new(text) {
-            let before = self.samples.len();
-            let added = match line {
-                Ok(point) => self.add(&point, now_ms, reservation),
+            self.line.clear();
+            let read = match line {
+                Ok(point) => self.read_line(&point, now_ms, reservation),
                 Err(error) => Err(Unreadable::Line(error)),
             };
-            match added {
+            match read {
                 Ok(()) => {}
                 Err(Unreadable::Line(error)) => {
-                    self.samples.truncate(before);
                     bad.add(error);
+                    continue;
                 }
                 Err(Unreadable::Request(refusal)) => return Err(refusal),
             }
+            for (series, sample) in &self.line {
+                self.batch.add(*series, *sample, reservation)?;
+            }
         }
-        Ok((self.samples, bad))
+        Ok((self.batch.complete(), bad))
     }
 
-    fn add(
+    fn read_line(
         &mut self,
         point: &Point<'_>,
         now_ms: i64,
@@ -175,23 +175,21 @@ impl<'request> Batch<'request> {
             // No line holds one outside of a string.
             self.key.push(b'\n');
             self.key.extend_from_slice(field.key);
-            let storage = self.storage;
-            let find = || find(storage, point, field.key);
-            let handle = self.known.get_or(&self.key, find)?;
-            if !reservation.make_room(&mut self.samples, BATCH_STEP) {
+            let labels = || labels_of(point, field.key);
+            let series = self.batch.series(&self.key, reservation, labels)?;
+            if !reservation.make_room(&mut self.line, 1) {
                 return Err(Unreadable::Request(Refusal::InFlight));
             }
-            self.samples.push((handle, Sample { timestamp_ms, value }));
+            self.line.push((series, Sample { timestamp_ms, value }));
         }
         Ok(())
     }
 }
 
-/// The series of a field that was not seen before.
-fn find(storage: &Storage, point: &Point<'_>, field: &[u8]) -> Result<SeriesHandle, Unreadable> {
+/// The labels of a field that was not seen before.
+fn labels_of(point: &Point<'_>, field: &[u8]) -> Result<Labels, Unreadable> {
     let pairs = name::labels(point.head, field).map_err(|what| point.error(what))?;
-    let labels = Labels::new(pairs).map_err(|error| point.error(error.to_string()))?;
-    storage.series_handle(&labels).map_err(|error| Unreadable::Request(Refusal::Storage(error)))
+    Ok(Labels::new(pairs).map_err(|error| point.error(error.to_string()))?)
 }
 
 /// What keeps a line from being a sample.
@@ -200,6 +198,12 @@ enum Unreadable {
     Line(LineError),
     /// Something that concerns the whole request.
     Request(Refusal),
+}
+
+impl From<Refusal> for Unreadable {
+    fn from(refusal: Refusal) -> Self {
+        Self::Request(refusal)
+    }
 }
 
 impl From<LineError> for Unreadable {
