@@ -3,6 +3,8 @@
 
 #[path = "../raw/mod.rs"]
 mod raw;
+#[path = "../second_opinion/mod.rs"]
+mod second_opinion;
 #[path = "../support/mod.rs"]
 mod support;
 

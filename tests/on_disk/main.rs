@@ -3,6 +3,10 @@
 
 #[path = "../raw/mod.rs"]
 mod raw;
+#[path = "../second_opinion/mod.rs"]
+mod second_opinion;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod forged_bytes;
 mod format;
@@ -12,6 +16,7 @@ mod reader_beside_a_writer;
 mod repair;
 mod repair_counter_examples;
 mod repair_histories;
+mod second_reader;
 mod serde;
 mod truncation_power_loss;
 mod unreadable;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 
+use super::opinion::Opinions;
 use super::recorder::Moment;
 use super::state::{check_by_reading, check_found, fingerprint};
 use super::workload::{Client, Setting, Workload};
@@ -69,6 +70,8 @@ pub(crate) struct Explorer {
     seen: Vec<Mutex<HashSet<u64>>>,
     /// A closed log with nothing in it.
     template: SimDisk,
+    /// The second reader; `None` where there is no Python.
+    opinions: Option<Opinions>,
 }
 
 impl Explorer {
@@ -78,7 +81,23 @@ impl Explorer {
         client.open().expect("a new disk");
         let template = client.recorder.sim().crash(&mut || true);
         let seen = (0..64).map(|_| Mutex::default()).collect();
-        Self { counts: Counts::default(), seed, subsets_max, seen, template }
+        let opinions = Opinions::start();
+        Self { counts: Counts::default(), seed, subsets_max, seen, template, opinions }
+    }
+
+    fn judge(&self, after: &SimDisk, print: u64) {
+        if let Some(opinions) = &self.opinions {
+            opinions.judge(after, print);
+        }
+    }
+
+    /// Prints what the second reader has judged.
+    pub(crate) fn tell_opinions(&self) {
+        let Some(opinions) = &self.opinions else {
+            return println!("SKIPPED: the explorer's second opinion: there is no python3");
+        };
+        opinions.tell();
+        assert!(opinions.crashes() >= super::JUDGED_MIN, "{} images", opinions.crashes());
     }
 
     /// The next round counts its states anew.
@@ -184,7 +203,10 @@ impl Explorer {
                 continue;
             }
             self.counts.states.fetch_add(1, Relaxed);
-            place.explain(&subset, || check_by_reading(&after, &mut ledger.clone()));
+            place.explain(&subset, || {
+                check_by_reading(&after, &mut ledger.clone());
+                self.judge(&after, print);
+            });
             if print.is_multiple_of(OPENED_ONE_IN) {
                 let interrupted = print.is_multiple_of(OPENED_ONE_IN * INTERRUPTED_ONE_IN);
                 place.explain(&subset, || {
@@ -240,13 +262,17 @@ impl Explorer {
         ledger.lose_power();
         for subset in subsets(disk.unsynced(), EXHAUSTIVE_RECOVERY_PIECES, 16, random) {
             let after_crash = crash(disk, &subset);
-            if !self.is_new(fingerprint(&after_crash, &ledger)) {
+            let print = fingerprint(&after_crash, &ledger);
+            if !self.is_new(print) {
                 self.counts.repeated.fetch_add(1, Relaxed);
                 continue;
             }
             self.counts.recovery_states.fetch_add(1, Relaxed);
             let what = || format!("recovery, after {after}, where of its pieces {subset:?} lived");
-            explain(what, || check_by_reading(&after_crash, &mut ledger.clone()));
+            explain(what, || {
+                check_by_reading(&after_crash, &mut ledger.clone());
+                self.judge(&after_crash, print);
+            });
         }
     }
 }

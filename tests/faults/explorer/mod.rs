@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, reason = "the counts are printed")]
 
 mod explore;
+mod opinion;
 mod recorder;
 mod state;
 mod workload;
@@ -37,6 +38,8 @@ const OS: Setting = Setting { durability: Durability::Os, ..SYNC };
 const STATES_MIN: u64 = 1_000_000;
 /// Random subsets of a crash point with too many pieces for all of them.
 const SUBSETS_MAX: u64 = 2048;
+/// Each run has so many crash images judged by the Python reader too.
+const JUDGED_MIN: u64 = 10_000;
 /// In a long run a state that comes again after so many counts again.
 const KNOWN_MAX: u64 = 20_000_000;
 
@@ -111,6 +114,7 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
             on_two_threads(&longer_workloads(&mut random), |workload| explorer.explore(workload));
             println!("3 to 6 operations, {:.0?}: {counts}", began.elapsed());
         }
+        explorer.tell_opinions();
         println!("FIGURE explorer: {} states", counts.all_states());
         println!("FIGURE explorer, opened for writing: {} states", counts.opened.load(Relaxed));
         assert!(counts.all_states() >= states_wanted(), "{counts}");

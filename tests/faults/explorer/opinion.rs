@@ -1,0 +1,60 @@
+//! The Python reader's opinion of the states that a crash may leave, and of the
+//! same states with one damage: the library must find what it finds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use shardwal::disk::sim::SimDisk;
+
+use crate::second_opinion::{Image, Opinion, SecondOpinion};
+use crate::support::{DIR, Random};
+
+/// One state in this many is judged.
+const JUDGED_ONE_IN: u64 = 80;
+
+/// Crash images and damaged images that both readers have judged.
+#[derive(Debug)]
+pub(crate) struct Opinions {
+    second: SecondOpinion,
+    crashes: AtomicU64,
+    damaged: AtomicU64,
+}
+
+impl Opinions {
+    /// `None` where there is no Python.
+    pub(crate) fn start() -> Option<Self> {
+        let second = SecondOpinion::start()?;
+        Some(Self { second, crashes: AtomicU64::new(0), damaged: AtomicU64::new(0) })
+    }
+
+    /// Judges a state if it is in the sample. `print` is its fingerprint.
+    pub(crate) fn judge(&self, after: &SimDisk, print: u64) {
+        if !print.is_multiple_of(JUDGED_ONE_IN) {
+            return;
+        }
+        let mut image = Image::of_sim(after, DIR);
+        self.second.compare(&image, &library(after));
+        self.crashes.fetch_add(1, Relaxed);
+        let mut random = Random::new(print);
+        image.damage(&mut |below| random.below(below));
+        self.second.compare(&image, &library(&image.to_sim(DIR)));
+        self.damaged.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn crashes(&self) -> u64 {
+        self.crashes.load(Relaxed)
+    }
+
+    /// Prints the counts.
+    pub(crate) fn tell(&self) {
+        let (crashes, damaged) = (self.crashes(), self.damaged.load(Relaxed));
+        println!("FIGURE explorer, second opinion: {crashes} crash images");
+        println!("FIGURE explorer, second opinion, with one damage: {damaged} images");
+        println!("FIGURE explorer, refused by both readers: {} images", self.second.refused());
+    }
+}
+
+fn library(disk: &SimDisk) -> Opinion {
+    Opinion::of_the_library(Arc::new(disk.clone()), Path::new(DIR))
+}

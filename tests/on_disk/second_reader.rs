@@ -1,0 +1,100 @@
+//! The Python reader, written from FORMAT.md alone, and the library judge the same
+//! damaged logs: both find the same records, or both refuse.
+
+#![allow(clippy::print_stdout, reason = "the counts are printed")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::{Config, Durability, ShardedWal};
+
+use crate::second_opinion::{Image, Opinion, SecondOpinion};
+use crate::support::{DIR, Random, append_all, open, seed};
+
+/// Images per log and run.
+const IMAGES: u64 = 1500;
+
+fn library(disk: &SimDisk) -> Opinion {
+    Opinion::of_the_library(Arc::new(disk.clone()), Path::new(DIR))
+}
+
+fn golden() -> Image {
+    Image::of_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1/log"))
+}
+
+/// Logs of several small segments: closed, killed with no seal, truncated, and in
+/// files that were used before.
+fn logs() -> Vec<Image> {
+    let config = |disk: &SimDisk, durability| {
+        let disk = Arc::new(disk.clone());
+        Config::new(DIR).disk(disk).shards(1).segment_bytes(4096).durability(durability)
+    };
+    let write = |durability, end: fn(ShardedWal)| {
+        let disk = SimDisk::with_dir(DIR);
+        let log = open(config(&disk, durability));
+        append_all(&log, 1, 0..9, 900);
+        append_all(&log, 2, 0..3, 5000);
+        end(log);
+        let log = open(config(&disk, durability));
+        append_all(&log, 3, 0..9, 900);
+        end(log);
+        Image::of_sim(&disk, DIR)
+    };
+    let close = |log: ShardedWal| log.close().expect("a sound disk");
+    let kill = |log: ShardedWal| std::mem::forget(log.append(9, "not waited for"));
+    let truncate = |log: ShardedWal| {
+        let checkpoint = log.checkpoint();
+        append_all(&log, 4, 0..6, 1900);
+        log.truncate_before(&checkpoint).expect("a sound disk");
+        append_all(&log, 5, 0..3, 1900);
+    };
+    vec![
+        golden(),
+        write(Durability::Sync, close),
+        write(Durability::Sync, truncate),
+        write(Durability::Os, kill),
+        write(Durability::Os, truncate),
+    ]
+}
+
+#[test]
+fn both_readers_find_the_same_in_damaged_logs() {
+    let Some(second) = SecondOpinion::start() else {
+        return println!("SKIPPED: the second opinion: there is no python3");
+    };
+    let mut random = Random::new(seed());
+    for log in logs() {
+        second.compare(&log, &library(&log.to_sim(DIR)));
+        for _ in 0..IMAGES {
+            let mut image = log.clone();
+            for _ in 0..=random.below(2) {
+                image.damage(&mut |below| random.below(below));
+            }
+            second.compare(&image, &library(&image.to_sim(DIR)));
+        }
+    }
+    let (read, refused) = (second.read(), second.refused());
+    println!("{read} images read by both, {refused} refused by both");
+    assert!(read >= IMAGES && refused >= IMAGES, "{read} {refused}");
+}
+
+/// The comparison itself: a reader that overlooks a record, or damage, is reported.
+#[test]
+fn a_reader_that_is_wrong_is_reported() {
+    let Some(second) = SecondOpinion::start() else {
+        return println!("SKIPPED: the second opinion: there is no python3");
+    };
+    let image = golden();
+    let Opinion::Log(mut rows) = library(&image.to_sim(DIR)) else { panic!("it is sound") };
+    let reported = |opinion: &Opinion| second.difference(&image, opinion).is_some();
+    assert!(!reported(&Opinion::Log(rows.clone())));
+    assert!(reported(&Opinion::Refused("no reason".into())));
+    assert!(reported(&Opinion::NoLog));
+    let last = rows.pop().expect("it has records");
+    assert!(reported(&Opinion::Log(rows.clone())));
+    let (generation, shard, sequence, key, mut payload) = last;
+    payload[0] ^= 1;
+    rows.push((generation, shard, sequence, key, payload));
+    assert!(reported(&Opinion::Log(rows)));
+}
