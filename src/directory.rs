@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, open_dir, read_full, write_full};
 use crate::error::OpenError;
 use crate::sync::{Arc, Mutex};
 
@@ -27,6 +27,12 @@ pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> 
 
 pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
+}
+
+/// Opens a log's directory: what is read and written below it from then on is
+/// reached through its descriptor, whatever becomes of its path.
+pub(crate) fn open_log_dir(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    open_dir(disk, dir).map_err(OpenError::io("opening the directory", dir))
 }
 
 /// The directory is locked while there is one of these: the log has one, which
@@ -60,16 +66,24 @@ fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
 
 /// Makes the names of the directory, and of those above it, durable: whoever
 /// created them may have been killed before doing so. A directory that may not
-/// be read cannot be synced either, and was not created by us.
+/// be read cannot be synced either, and was not created by us. Nor was one of a
+/// file system that is read-only or cannot sync a directory at all, as the roots
+/// of squashfs, erofs and autofs.
 pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match disk.sync_dir(parent) {
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            Err(error) if !is_of_others(&error) => {
                 return Err(OpenError::io("syncing", parent)(error));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a directory that answers so to a sync cannot have been created here.
+fn is_of_others(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, open_dir};
 use crate::error::OpenError;
 use crate::leftovers;
 use crate::manifest::{Generation, Manifest, is_generation};
@@ -12,6 +12,7 @@ use crate::purge::{self, PurgeMark};
 use crate::recovery::{Folder, Purpose, ShardRecovery, Survey, survey};
 use crate::segment::SegmentIdentity;
 use crate::spares::Spares;
+use crate::sync::Arc;
 
 /// A shard that was read, before anything is written.
 pub(crate) struct Found {
@@ -95,31 +96,49 @@ pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, Segmen
 
 /// Reads all shards. Writes nothing.
 pub(crate) fn read_shards(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     manifest: &Manifest,
     purpose: Purpose,
 ) -> Result<Vec<Found>, OpenError> {
     let shards = shards_of(dir, manifest);
     let threads = threads_each(shards.len());
-    in_parallel(&shards, |(dir, identity)| read_shard(disk, dir, identity, threads, purpose))
+    let current = manifest.current().map(|generation| generation.number);
+    in_parallel(&shards, |(dir, identity)| {
+        // Earlier generations are reached through the log's own descriptor: there
+        // may be many of them.
+        let disk = match current == Some(identity.generation) {
+            true => open_shard_dir(disk, dir)?,
+            false => disk.clone(),
+        };
+        read_shard(&disk, dir, identity, threads, purpose)
+    })
+}
+
+/// Opens a shard's folder. One that is missing is for whoever looks into it.
+pub(crate) fn open_shard_dir(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    match open_dir(disk, dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(disk.clone()),
+        opened => opened.map_err(OpenError::io("opening the directory", dir)),
+    }
 }
 
 /// Reads a shard, on at most `threads` threads. Writes nothing.
 pub(crate) fn read_shard(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     identity: &SegmentIdentity,
     threads: usize,
     purpose: Purpose,
 ) -> Result<Found, OpenError> {
-    let purge = purge::load(disk, dir, identity)?;
+    let purge = purge::load(disk.as_ref(), dir, identity)?;
     let folder = Folder {
+        disk: disk.clone(),
         dir: dir.to_path_buf(),
         identity: *identity,
         purged_below: purge.below,
         spares: Spares::default(),
     };
-    let survey = survey(disk, &folder, threads, purpose)?;
+    let survey = survey(disk.as_ref(), &folder, threads, purpose)?;
     Ok(Found { folder, purge, survey })
 }

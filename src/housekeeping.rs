@@ -5,17 +5,16 @@
 //! it and the writers, whose lanes are ordinary ones.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::directory::Lock;
-use crate::disk::Disk;
 use crate::error::means_full;
 use crate::foreign::contain;
 use crate::lane::Lane;
-use crate::segment_writer::{Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
+use crate::recovery::Folder;
+use crate::segment_writer::{Catalogue, Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
 use crate::space::Space;
-use crate::spares::Spares;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::sync::{Arc, JoinHandle, now, spawn};
 
@@ -25,13 +24,16 @@ const SEAL_AFTER: Duration = Duration::from_secs(1);
 /// and else.
 const LOOK_EACH: Duration = Duration::from_millis(100);
 const LOOK_EACH_FOR_FIGURES: Duration = Duration::from_secs(1);
+/// How often each shard's folder and active segment are checked to be in their
+/// place. A removed one is to be noticed within a second.
+const CHECK_NAMES_EACH: Duration = Duration::from_millis(500);
 
 /// A segment to prepare, and where to hand it.
 struct Chore {
-    dir: PathBuf,
+    /// The shard's.
+    folder: Folder,
     number: u64,
     zeros: u64,
-    spares: Spares,
     /// Taken by the answer; a chore that is dropped without one answers that
     /// nobody will prepare it, so that no writer waits for ever.
     hand_to: Option<Sender<io::Result<Prepared>>>,
@@ -67,29 +69,28 @@ impl Housekeeping {
 
     /// The source of one shard's segments. The thread ends when all sources
     /// have been dropped.
-    pub(crate) fn source(&self, dir: PathBuf, spares: Spares) -> Box<dyn SegmentSource> {
+    pub(crate) fn source(&self, folder: Folder) -> Box<dyn SegmentSource> {
         let (hand_to, prepared) = bounded(1);
-        Box::new(Housekept { dir, spares, chores: self.chores.clone(), hand_to, prepared })
+        Box::new(Housekept { folder, chores: self.chores.clone(), hand_to, prepared })
     }
 
     /// Starts the thread, which serves until every source is gone, and keeps the
     /// directory locked for as long.
     pub(crate) fn start(
         self,
-        disk: Arc<dyn Disk>,
         space: Arc<Space>,
         lock: Lock,
-        lanes: Vec<Arc<Lane>>,
-        spares: Vec<Spares>,
+        shards: Vec<(Folder, Arc<Lane>, Catalogue)>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
         let Self { chores, inbox } = self;
         drop(chores);
         let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
         let since = now();
-        let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
-        let lanes = lanes.into_iter().map(idle).collect();
-        let keeper = Keeper { disk, inbox, space, sync: interval.is_some(), tick, lanes, spares };
+        let idle = Idle { synced: 0, since, sealed: true };
+        let kept = |(folder, lane, catalogue)| Kept { folder, lane, catalogue, idle };
+        let shards = shards.into_iter().map(kept).collect();
+        let keeper = Keeper { inbox, space, sync: interval.is_some(), tick, shards };
         spawn("shardwal-housekeeping".into(), move || {
             keeper.serve();
             drop(lock);
@@ -98,17 +99,48 @@ impl Housekeeping {
 }
 
 struct Keeper {
-    disk: Arc<dyn Disk>,
     inbox: Receiver<Chore>,
     space: Arc<Space>,
     sync: bool,
     tick: Duration,
-    lanes: Vec<(Arc<Lane>, Idle)>,
-    /// Each shard's.
-    spares: Vec<Spares>,
+    shards: Vec<Kept>,
+}
+
+/// What the thread knows of a shard.
+struct Kept {
+    folder: Folder,
+    lane: Arc<Lane>,
+    catalogue: Catalogue,
+    idle: Idle,
+}
+
+impl Kept {
+    /// Condemns a shard whose folder or active segment is gone: what is written
+    /// there goes with its last descriptor.
+    fn check_names(&self) {
+        if self.lane.is_condemned() {
+            return;
+        }
+        let Folder { disk, dir, .. } = &self.folder;
+        let active = self.catalogue.lock().last().copied();
+        let active = active.filter(|meta| meta.next_sequence.is_none());
+        let is_gone = |path: &Path| match disk.links(path) {
+            Ok(links) => links == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        let path = [Some(dir.clone()), active.map(|meta| self.folder.path(meta.number))];
+        if let Some(path) = path.into_iter().flatten().find(|path| is_gone(path)) {
+            let what = format!(
+                "{} was removed or renamed while the log was open; put it back, or open a new log",
+                path.display()
+            );
+            self.lane.condemn(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+    }
 }
 
 /// Since when a shard has not synced anything new.
+#[derive(Clone, Copy)]
 struct Idle {
     synced: u64,
     since: Instant,
@@ -121,8 +153,9 @@ impl Keeper {
         let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
         let mut next_tick = now() + self.tick;
         let mut next_look = now() + look_each;
+        let mut next_check = now() + CHECK_NAMES_EACH;
         loop {
-            match self.inbox.recv_deadline(next_tick.min(next_look)) {
+            match self.inbox.recv_deadline(next_tick.min(next_look).min(next_check)) {
                 Ok(chore) => self.prepare(chore),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -131,6 +164,10 @@ impl Keeper {
             if now >= next_look {
                 self.look();
                 next_look = now + look_each;
+            }
+            if now >= next_check {
+                contain(|| self.shards.iter().for_each(Kept::check_names));
+                next_check = now + CHECK_NAMES_EACH;
             }
             if now >= next_tick {
                 self.tick(now);
@@ -144,13 +181,13 @@ impl Keeper {
     fn look(&self) {
         contain(|| {
             drop(self.space.look());
-            self.give_up_spares(self.lanes.iter().any(|(lane, _)| lane.progress.is_disk_full()));
+            self.give_up_spares(self.shards.iter().any(|shard| shard.lane.progress.is_disk_full()));
         });
     }
 
     /// Room is for records: what is kept for speed goes where it is scarce.
     fn give_up_spares(&self, full: bool) {
-        self.spares.iter().for_each(|spares| spares.give_up_if_scarce(self.disk.as_ref(), full));
+        self.shards.iter().for_each(|shard| shard.folder.spares.give_up_if_scarce(full));
     }
 
     fn prepare(&self, mut chore: Chore) {
@@ -161,11 +198,11 @@ impl Keeper {
         let zeros =
             if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
         let zeros = self.space.spare(zeros);
-        let disk = self.disk.as_ref();
+        let Folder { disk, dir, spares, .. } = &chore.folder;
         // A disk that panics must not take the other shards' syncs with it.
         let prepared = contain(|| {
-            let spare = chore.spares.take(disk, chore.number);
-            spare.map_or_else(|| prepare(disk, &chore.dir, chore.number, zeros), Ok)
+            let spare = spares.take(chore.number);
+            spare.map_or_else(|| prepare(disk.as_ref(), dir, chore.number, zeros), Ok)
         });
         if matches!(&prepared, Some(Err(error)) if means_full(error)) {
             contain(|| self.give_up_spares(true));
@@ -174,7 +211,7 @@ impl Keeper {
     }
 
     fn tick(&mut self, now: Instant) {
-        for (lane, idle) in &mut self.lanes {
+        for Kept { lane, idle, .. } in &mut self.shards {
             let progress = &lane.progress;
             if self.sync && progress.synced() < progress.acknowledged() {
                 lane.mailbox.request_sync();
@@ -192,8 +229,7 @@ impl Keeper {
 
 /// A writer's end of the lane.
 struct Housekept {
-    dir: PathBuf,
-    spares: Spares,
+    folder: Folder,
     chores: Sender<Chore>,
     hand_to: Sender<io::Result<Prepared>>,
     prepared: Receiver<io::Result<Prepared>>,
@@ -201,10 +237,9 @@ struct Housekept {
 
 impl SegmentSource for Housekept {
     fn request(&mut self, number: u64, zeros: u64) {
-        let (dir, hand_to) = (self.dir.clone(), Some(self.hand_to.clone()));
-        let spares = self.spares.clone();
+        let (folder, hand_to) = (self.folder.clone(), Some(self.hand_to.clone()));
         // A chore that cannot be sent answers as it is dropped.
-        drop(self.chores.send(Chore { dir, number, zeros, spares, hand_to }));
+        drop(self.chores.send(Chore { folder, number, zeros, hand_to }));
     }
 
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {
@@ -212,6 +247,6 @@ impl SegmentSource for Housekept {
     }
 
     fn has_spare(&self) -> bool {
-        self.spares.is_any()
+        self.folder.spares.is_any()
     }
 }

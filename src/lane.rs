@@ -7,6 +7,8 @@
 //! being woken by it. Nobody waits for the turn: who finds it taken waits for
 //! his answer, and whoever has it looks at the queue once he has put it back.
 
+use std::io;
+
 use crate::entry::Entry;
 use crate::error::Cause;
 use crate::foreign::contain;
@@ -124,6 +126,18 @@ impl Lane {
         }
     }
 
+    /// Ends the shard for what another thread has found: its writer fails with
+    /// this error before it acknowledges anything more, at once if it is idle.
+    pub(crate) fn condemn(&self, error: io::Error) {
+        self.progress.condemn(error);
+        self.mailbox.request_stop();
+    }
+
+    /// Whether [`Lane::condemn`] was called.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.mailbox.is_stop_requested()
+    }
+
     fn is_answered(&self, ticket: u64) -> bool {
         self.progress.answer(ticket).is_some()
     }
@@ -137,7 +151,7 @@ impl Lane {
     ) {
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
         let answered = self.work(turn, first, Chain::default(), |work| match work {
-            Work::Mark | Work::Sync => true,
+            Work::Stop | Work::Mark | Work::Sync => true,
             Work::Values if !is_answered() => true,
             Work::Values if more == 0 || self.turn.is_asked_for() => false,
             Work::Values => {

@@ -13,7 +13,6 @@ use crate::checkpoint::{Checkpoint, LogId};
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
 use crate::config::{BATCH_RECORDS_MAX, Config, Durability};
 use crate::directory::Lock;
-use crate::disk::Disk;
 use crate::entry::BatchBody;
 use crate::error::{
     AppendError, BatchError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
@@ -39,7 +38,6 @@ use crate::waiter::Enrolled;
 /// [`ShardedWal::close`] does, without reporting.
 #[derive(Debug)]
 pub struct ShardedWal {
-    disk: Arc<dyn Disk>,
     space: Arc<Space>,
     shards: Vec<WalShard>,
     old: Vec<OldShard>,
@@ -81,10 +79,9 @@ impl ShardedWal {
 
     fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         let syncs_each_commit = config.durability == Durability::Sync;
-        let Opened { disk, space, shards, old, recovery, housekeeping, lock } =
-            open(config, machines)?;
+        let Opened { space, shards, old, recovery, housekeeping, lock } = open(config, machines)?;
         let (housekeeping, lock) = (Mutex::new(Some(housekeeping)), Mutex::new(Some(lock)));
-        Ok(Self { disk, space, shards, old, recovery, housekeeping, lock, syncs_each_commit })
+        Ok(Self { space, shards, old, recovery, housekeeping, lock, syncs_each_commit })
     }
 
     /// What open found.
@@ -289,7 +286,7 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        replay(self.disk.as_ref(), self.plans(), &options, &callback)
+        replay(self.plans(), &options, &callback)
     }
 
     /// Replays from a checkpoint on: records below it are not handed out, and
@@ -313,7 +310,7 @@ impl ShardedWal {
     ) -> Result<ReplayReport, ReplayError<E>> {
         let mut plans = self.plans();
         start_from(self.id(), &mut plans, checkpoint)?;
-        replay(self.disk.as_ref(), plans, &options, &callback)
+        replay(plans, &options, &callback)
     }
 
     /// One plan a shard, grouped by generation, oldest first.
@@ -384,7 +381,7 @@ impl ShardedWal {
         }
         let reach = reach(self.id(), &self.plans());
         reach.check_place(checkpoint).map_err(TruncateError::Checkpoint)?;
-        let truncated = truncate(self.disk.as_ref(), &self.old, &self.shards, checkpoint);
+        let truncated = truncate(&self.old, &self.shards, checkpoint);
         // Whoever has freed room need not wait until somebody looks. Where the
         // disk does not answer, the housekeeping thread asks again.
         drop(self.space.look());

@@ -77,6 +77,8 @@ pub(crate) struct Mailbox<T> {
     seal: AtomicBool,
     /// Say where the shard stands. The same.
     mark: AtomicBool,
+    /// Whether the receiver is to stop, whatever there is to do.
+    stop: AtomicBool,
     bytes_max: u64,
     slots: Slots<T>,
     /// Q4 WAKE: producers that found no room.
@@ -107,6 +109,7 @@ impl<T: Default> Mailbox<T> {
             sync_goal: AtomicU64::new(0),
             seal: AtomicBool::new(false),
             mark: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
             bytes_max,
             slots: Slots::new(capacity),
             room: WaitList::new(),
@@ -297,6 +300,20 @@ impl<T> Mailbox<T> {
         self.work.wake_everyone();
     }
 
+    /// Asks the receiver to stop, before anything that is still inside.
+    pub(crate) fn request_stop(&self) {
+        // ORDERING: Release pairs with the Acquire in `is_stop_requested`; the
+        // fences of `work` order it for a receiver that sleeps (Q4 WAKE).
+        self.stop.store(true, Ordering::Release);
+        self.work.wake_everyone();
+    }
+
+    /// Whether [`Mailbox::request_stop`] was called.
+    pub(crate) fn is_stop_requested(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `request_stop`.
+        self.stop.load(Ordering::Acquire)
+    }
+
     /// Q3 CLOSE: refuses every later push. What has been claimed will still be
     /// received. Idempotent.
     pub(crate) fn close(&self) {
@@ -321,6 +338,9 @@ impl<T> Mailbox<T> {
         // ORDERING: Relaxed; whoever has the receiver stored it, or got it from
         // who did.
         let head = self.received.load(Ordering::Relaxed);
+        if self.is_stop_requested() {
+            return Some(Work::Stop);
+        }
         // ORDERING: Relaxed on all of them; see `request_mark`, `request_sync`,
         // `request_seal` and `close`.
         if self.mark.load(Ordering::Relaxed) {
@@ -378,6 +398,8 @@ impl<T> Mailbox<T> {
 /// What the receiver should do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
+    /// Somebody asked for the end, whatever there is to do.
+    Stop,
     /// There are values to receive.
     Values,
     /// All below a requested ticket has been received: sync.
@@ -417,7 +439,7 @@ impl<T> Receiver<T> {
             Work::Mark => mailbox.mark.store(false, Ordering::Relaxed),
             Work::Sync => mailbox.synced_below.store(self.head, Ordering::Relaxed),
             Work::Values => self.set_sync_goal(),
-            Work::Closed => {}
+            Work::Stop | Work::Closed => {}
         }
     }
 

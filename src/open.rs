@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, Durability, OnDamage};
-use crate::directory::{Lock, create_dir, create_dirs, sync_the_way_to, take_lock};
+use crate::directory::{Lock, create_dir, create_dirs, open_log_dir, sync_the_way_to, take_lock};
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shards};
+use crate::found::{Found, check_manifest_is_latest, find_manifest, open_shard_dir, read_shards};
 use crate::housekeeping::Housekeeping;
 use crate::lane::Lane;
 use crate::leftovers;
@@ -35,7 +35,6 @@ pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateM
 
 /// A log that is open: what [`crate::ShardedWal`] is made of.
 pub(crate) struct Opened {
-    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) space: Arc<Space>,
     pub(crate) shards: Vec<WalShard>,
     pub(crate) old: Vec<OldShard>,
@@ -48,19 +47,21 @@ pub(crate) struct Opened {
 pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, OpenError> {
     config.validate()?;
     let _span = trace::opening(&config.dir);
-    let disk = config.disk.clone();
-    let dir = &config.dir;
-    create_dirs(disk.as_ref(), dir)?;
+    create_dirs(config.disk.as_ref(), &config.dir)?;
+    let outside = config.disk.clone();
+    // From here on the path names the log in messages, and nothing else.
+    let config = Config { disk: open_log_dir(&outside, &config.dir)?, ..config };
+    let (disk, dir) = (&config.disk, &config.dir);
     let lock = Arc::new(Mutex::new(take_lock(disk.as_ref(), dir)?));
     let space = Arc::new(Space::open(&config)?);
-    let manifest = load_manifest(disk.as_ref(), dir)?;
-    let mut found = read_shards(disk.as_ref(), dir, &manifest, Purpose::GoOn)?;
+    let manifest = load_manifest(disk.as_ref(), outside.as_ref(), dir)?;
+    let mut found = read_shards(disk, dir, &manifest, Purpose::GoOn)?;
     if config.on_damage == OnDamage::Refuse {
         refuse_damage(&found)?;
     }
     check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
-    let repair = repair(disk.as_ref(), dir, &dir.join(QUARANTINE), &mut found)?;
+    let repair = repair((disk, dir), (disk.as_ref(), &dir.join(QUARANTINE)), &mut found)?;
     let report = RecoveryReport { shards: found.iter().map(Found::report).collect(), repair };
     start(&config, space, manifest, found, report, lock, machines)
 }
@@ -84,14 +85,15 @@ fn start(
     // alone, and with it all that is appended from now on.
     disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
     let settled = in_parallel(&found, |found| {
-        purge::settle(disk.as_ref(), &found.folder.dir, found.purge)?;
+        let disk = found.folder.disk.as_ref();
+        purge::settle(disk, &found.folder.dir, found.purge)?;
         if !is_current(found) {
-            remove_spares(disk.as_ref(), &found.folder, &found.survey)?;
+            remove_spares(disk, &found.folder, &found.survey)?;
         }
         if is_current(found) || !found.is_settled() {
-            return settle(disk.as_ref(), &found.folder, &found.survey).map(Some);
+            return settle(disk, &found.folder, &found.survey).map(Some);
         }
-        tidy(disk.as_ref(), &found.folder, &found.survey)?;
+        tidy(disk, &found.folder, &found.survey)?;
         Ok(None)
     })?;
     for (shard, settled) in report.shards.iter_mut().zip(&settled) {
@@ -119,13 +121,12 @@ fn start(
     }
     let folders: Vec<_> = current.iter().map(|(folder, ..)| folder.clone()).collect();
     in_parallel(&folders, |folder| {
-        folder.spares.make_ready(disk.as_ref(), config.ready_segments);
+        folder.spares.make_ready(config.ready_segments);
         Ok::<_, OpenError>(())
     })?;
     let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
     trace::opened(&report);
-    let (disk, recovery) = (disk.clone(), report);
-    Ok(Opened { disk, space, shards, old, recovery, housekeeping, lock })
+    Ok(Opened { space, shards, old, recovery: report, housekeeping, lock })
 }
 
 /// The files that a shard may write over instead of growing new ones; none where
@@ -142,7 +143,7 @@ fn open_spares(
         // Else what one shard keeps could be what another one lacks.
         free_bytes_min: config.segment_bytes.saturating_mul(config.shards as u64),
     };
-    let (disk, dir) = (config.disk.as_ref(), &folder.dir);
+    let (disk, dir) = (&folder.disk, &folder.dir);
     Spares::open(disk, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
 }
 
@@ -174,11 +175,11 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
 }
 
 /// The manifest, or a new one for a directory that holds no log.
-fn load_manifest(disk: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
+fn load_manifest(disk: &dyn Disk, outside: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
     if let Some(manifest) = find_manifest(disk, dir)? {
         return Ok(manifest);
     }
-    sync_the_way_to(disk, dir)?;
+    sync_the_way_to(outside, dir)?;
     let manifest = Manifest::new();
     manifest.store(disk, dir)?;
     Ok(manifest)
@@ -197,17 +198,14 @@ fn create_generation(
     let number = manifest.current().map_or(1, |generation| generation.number + 1);
     let generation = Generation { number, shards };
     let dir = generation.dir(log);
-    let folders: Vec<_> = (0..shards)
-        .map(|shard| Folder {
-            dir: generation.shard_dir(log, shard),
-            identity: SegmentIdentity { log: manifest.log, generation: number, shard, number: 0 },
-            purged_below: 0,
-            spares: Spares::default(),
-        })
-        .collect();
     leftovers::remove(disk, &dir)?;
     create_dir(disk, &dir)?;
-    let fresh = in_parallel(&folders, |folder| create_shard(disk, folder));
+    let id = manifest.log;
+    let shard_numbers: Vec<_> = (0..shards).collect();
+    let fresh = in_parallel(&shard_numbers, |shard| {
+        let identity = SegmentIdentity { log: id, generation: number, shard: *shard, number: 0 };
+        create_shard(&config.disk, generation.shard_dir(log, *shard), identity)
+    });
     if fresh.is_err() {
         // The log is as it was. What stays of this, the next attempt removes.
         drop(leftovers::remove(disk, &dir));
@@ -220,13 +218,19 @@ fn create_generation(
     Ok(fresh)
 }
 
-fn create_shard(disk: &dyn Disk, folder: &Folder) -> Result<Fresh, OpenError> {
-    create_dir(disk, &folder.dir)?;
-    purge::create(disk, &folder.dir)
-        .map_err(OpenError::io("creating the purge mark of", &folder.dir))?;
+fn create_shard(
+    log: &Arc<dyn Disk>,
+    dir: PathBuf,
+    identity: SegmentIdentity,
+) -> Result<Fresh, OpenError> {
+    create_dir(log.as_ref(), &dir)?;
+    let disk = open_shard_dir(log, &dir)?;
+    let folder = Folder { disk, dir, identity, purged_below: 0, spares: Spares::default() };
+    let (disk, dir) = (folder.disk.as_ref(), &folder.dir);
+    purge::create(disk, dir).map_err(OpenError::io("creating the purge mark of", dir))?;
     // Its last act is to sync the folder.
-    let settled = settle(disk, folder, &Survey::default())?;
-    Ok((folder.clone(), PurgeMark::default(), settled))
+    let settled = settle(disk, &folder, &Survey::default())?;
+    Ok((folder, PurgeMark::default(), settled))
 }
 
 /// A shard with all but its thread.
@@ -254,12 +258,11 @@ fn start_shards(
         Durability::Interval(interval) => Some(interval),
         Durability::Sync | Durability::Os => None,
     };
-    let lanes = ready.iter().map(|ready| ready.lane.clone()).collect();
-    let spares = ready.iter().map(|ready| ready.folder.spares.clone()).collect();
+    let kept = |it: &Ready| (it.folder.clone(), it.lane.clone(), it.catalogue.clone());
+    let kept = ready.iter().map(kept).collect();
     let started = |what| OpenError::io(what, &config.dir);
-    let disk = config.disk.clone();
     let housekeeping = housekeeping
-        .start(disk, space.clone(), lock.clone(), lanes, spares, interval.map(sync_tick))
+        .start(space.clone(), lock.clone(), kept, interval.map(sync_tick))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {
@@ -303,7 +306,7 @@ fn make_ready(
     };
     let policy = SegmentPolicy { segment_bytes: config.segment_bytes, zeros_ahead, window_bytes };
     let base = settled.next_sequence;
-    let source = housekeeping.source(PathBuf::from(&folder.dir), folder.spares.clone());
+    let source = housekeeping.source(folder.clone());
     let segments = match settled.start {
         Start::Segment { header, file, position } => {
             let catalogue = catalogue.clone();

@@ -12,6 +12,7 @@
 //! | C2 DURABLE | a ticket is acknowledged only after the mode's condition held for it and all before |
 //! | C3 ANSWER | whatever happens to the writer, every ticket gets an answer and its waiters wake |
 
+use std::io;
 use std::task::Context;
 use std::time::Instant;
 
@@ -97,6 +98,8 @@ pub(crate) struct Progress {
     /// Adjacent refusals are one entry, so it grows by one for each time that
     /// the disk fills up.
     refused: Mutex<Vec<RefusedTickets>>,
+    /// What another thread has found that ends the shard. The writer takes it.
+    condemned: Mutex<Option<io::Error>>,
     /// Whether the last commit found no room. The writer stores, callers read
     /// it as a hint.
     disk_full: AtomicBool,
@@ -113,6 +116,7 @@ impl Progress {
             failure: Mutex::new(None),
             refused_below: AtomicU64::new(0),
             refused: Mutex::new(Vec::new()),
+            condemned: Mutex::new(None),
             disk_full: AtomicBool::new(false),
             segment_late: AtomicBool::new(false),
         }
@@ -300,6 +304,16 @@ impl Progress {
         let answered = self.acknowledged.waiters.wake_every_thread();
         let synced = self.synced.waiters.wake_every_thread();
         drop((answered, synced));
+    }
+
+    /// Says what ends the shard, for the writer to take. The first call decides.
+    pub(crate) fn condemn(&self, error: io::Error) {
+        self.condemned.lock().get_or_insert(error);
+    }
+
+    /// The writer: what another thread has said by [`Progress::condemn`], once.
+    pub(crate) fn take_condemnation(&self) -> Option<io::Error> {
+        self.condemned.lock().take()
     }
 
     /// Why the shard has stopped for good, if it has.

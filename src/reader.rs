@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, LogId};
-use crate::disk::{Disk, OpenMode, RealDisk};
+use crate::disk::{Disk, OpenMode, RealDisk, open_dir};
 use crate::error::{Damage, OpenError, ReplayError};
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
 use crate::frame_reader::{FrameReader, is_consistent};
@@ -21,7 +21,6 @@ use crate::sync::Arc;
 /// the last commit perhaps in part, as a torn tail.
 #[derive(Debug)]
 pub struct LogReader {
-    disk: Arc<dyn Disk>,
     id: LogId,
     plans: Vec<Vec<ShardPlan>>,
     report: RecoveryReport,
@@ -44,15 +43,20 @@ impl LogReader {
     /// As for [`LogReader::open`].
     pub fn open_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Self, OpenError> {
         let dir = dir.as_ref();
+        let disk = match open_dir(&disk, dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::NotALog { dir: dir.to_path_buf() });
+            }
+            opened => opened.map_err(OpenError::io("opening the directory", dir))?,
+        };
         let load = || find_manifest(disk.as_ref(), dir);
         let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
         let mut manifest = load()?.ok_or_else(not_a_log)?;
         let found = loop {
             let shards = shards_of(dir, &manifest);
             let threads = threads_each(shards.len());
-            let found = in_parallel(&shards, |(dir, identity)| {
-                look(disk.as_ref(), dir, identity, threads)
-            })?;
+            let found =
+                in_parallel(&shards, |(dir, identity)| look(&disk, dir, identity, threads))?;
             let latest = check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found);
             let Err(stale) = latest else { break found };
             // The shard count may have been changed since the manifest was read.
@@ -78,7 +82,7 @@ impl LogReader {
                 segments: found.survey.segments,
             });
         }
-        Ok(Self { disk, id: LogId(manifest.log), plans, report })
+        Ok(Self { id: LogId(manifest.log), plans, report })
     }
 
     /// Tells this log from all others. Never changes.
@@ -105,7 +109,7 @@ impl LogReader {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        replay(self.disk.as_ref(), self.plans.clone(), &options, &callback)
+        replay(self.plans.clone(), &options, &callback)
     }
 
     /// As [`crate::ShardedWal::replay_from`], of what stood in the log at open.
@@ -123,7 +127,7 @@ impl LogReader {
     ) -> Result<ReplayReport, ReplayError<E>> {
         let mut plans = self.plans.clone();
         start_from(self.id, &mut plans, checkpoint)?;
-        replay(self.disk.as_ref(), plans, &options, &callback)
+        replay(plans, &options, &callback)
     }
 }
 
@@ -138,7 +142,7 @@ const LOOKS: usize = 16;
 /// gone says nothing**, whatever an earlier look found there: the next look has
 /// a list without it, and a purge mark that says why, or it is missing.
 fn look(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     identity: &SegmentIdentity,
     threads: usize,
@@ -152,11 +156,11 @@ fn look(
             looked => looked?,
         };
         let Some(damage) = &found.survey.damage else { return Ok(found) };
-        let place = Some(Place::of(disk, damage)?);
+        let place = Some(Place::of(disk.as_ref(), damage)?);
         if place == last {
             return Ok(found);
         }
-        if went_on(disk, &found)? {
+        if went_on(disk.as_ref(), &found)? {
             found.survey.forget_what_came_meanwhile();
             return Ok(found);
         }

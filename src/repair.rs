@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::directory::{create_dirs, sync_the_way_to, take_lock};
-use crate::disk::{Disk, OpenMode, RealDisk, Unreadable, read_around, write_full};
+use crate::disk::{Disk, OpenMode, RealDisk, Unreadable, open_dir, read_around, write_full};
 use crate::error::OpenError;
 use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, read_shards};
 use crate::recovery::{Purpose, RepairReport, Salvage};
@@ -58,8 +58,7 @@ impl Repair {
     /// `NotALog`, a manifest or purge mark that cannot be read, a format of
     /// another version, or what the operating system answers.
     pub fn plan(&self) -> Result<RepairReport, OpenError> {
-        let disk = self.disk.as_ref();
-        Ok(Plan::of(disk, &read(disk, &self.dir)?)?.report)
+        Ok(Plan::of(&read(&self.open_dir()?, &self.dir)?)?.report)
     }
 
     /// Repairs. The copies, and the report as `report.txt`, go into a new
@@ -71,32 +70,42 @@ impl Repair {
     /// the operating system answers to the copying and writing. The log is then
     /// as damaged as before, or less.
     pub fn run(&self, quarantine: impl AsRef<Path>) -> Result<RepairReport, OpenError> {
-        let disk = self.disk.as_ref();
+        let disk = self.open_dir()?;
         // Nothing is created where there is no log.
-        read(disk, &self.dir)?;
-        let _lock = take_lock(disk, &self.dir)?;
-        let mut found = read(disk, &self.dir)?;
-        repair(disk, &self.dir, quarantine.as_ref(), &mut found).map(Option::unwrap_or_default)
+        read(&disk, &self.dir)?;
+        let _lock = take_lock(disk.as_ref(), &self.dir)?;
+        let mut found = read(&disk, &self.dir)?;
+        let quarantine = (self.disk.as_ref(), quarantine.as_ref());
+        repair((&disk, &self.dir), quarantine, &mut found).map(Option::unwrap_or_default)
+    }
+
+    fn open_dir(&self) -> Result<Arc<dyn Disk>, OpenError> {
+        match open_dir(&self.disk, &self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(OpenError::NotALog { dir: self.dir.clone() })
+            }
+            opened => opened.map_err(OpenError::io("opening the directory", &self.dir)),
+        }
     }
 }
 
-fn read(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, OpenError> {
-    let manifest = find_manifest(disk, dir)?;
+fn read(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<Found>, OpenError> {
+    let manifest = find_manifest(disk.as_ref(), dir)?;
     let manifest = manifest.ok_or_else(|| OpenError::NotALog { dir: dir.to_path_buf() })?;
     let found = read_shards(disk, dir, &manifest, Purpose::Look)?;
-    check_manifest_is_latest(disk, dir, &manifest, &found)?;
+    check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     Ok(found)
 }
 
 /// Repairs the damaged ones of a log's shards, and reads these again. `None`
-/// where none is.
+/// where none is. The log and the quarantine are each a path, and the disk that
+/// reaches it.
 pub(crate) fn repair(
-    disk: &dyn Disk,
-    dir: &Path,
-    quarantine: &Path,
+    (log, dir): (&Arc<dyn Disk>, &Path),
+    (disk, quarantine): (&dyn Disk, &Path),
     found: &mut [Found],
 ) -> Result<Option<RepairReport>, OpenError> {
-    let plan = Plan::of(disk, found)?;
+    let plan = Plan::of(found)?;
     if plan.shards.is_empty() {
         return Ok(None);
     }
@@ -104,7 +113,8 @@ pub(crate) fn repair(
     let folder = new_folder(disk, quarantine)?;
     let mut notes = String::new();
     for file in &report.files {
-        let unreadable = copy(disk, file, &folder.join(file.strip_prefix(dir).unwrap_or(file)))?;
+        let copied = folder.join(file.strip_prefix(dir).unwrap_or(file));
+        let unreadable = copy((log.as_ref(), file), (disk, &copied))?;
         for Range { start, end } in unreadable.ranges() {
             // Writing to a String cannot fail.
             let _ok = writeln!(
@@ -119,9 +129,8 @@ pub(crate) fn repair(
     sync_the_way_to(disk, &folder.join(REPORT))?;
     for (index, salvage) in plan.shards {
         let shard = &found[index].folder;
-        salvage.write(disk, shard)?;
-        let (dir, identity) = (shard.dir.clone(), shard.identity);
-        found[index] = read_shard(disk, &dir, &identity, 1, Purpose::GoOn)?;
+        salvage.write(shard.disk.as_ref(), shard)?;
+        found[index] = read_shard(&shard.disk, &shard.dir, &shard.identity, 1, Purpose::GoOn)?;
         refuse_damage(&found[index..=index])?;
     }
     trace::repaired(&report);
@@ -144,13 +153,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(disk: &dyn Disk, found: &[Found]) -> Result<Self, OpenError> {
+    fn of(found: &[Found]) -> Result<Self, OpenError> {
         let mut plan = Self { shards: Vec::new(), report: RepairReport::default() };
         for (index, found) in found.iter().enumerate() {
             if found.survey.damage.is_none() {
                 continue;
             }
-            let mut salvage = Salvage::plan(disk, &found.folder)?;
+            let mut salvage = Salvage::plan(found.folder.disk.as_ref(), &found.folder)?;
             let files = salvage.numbers().map(|number| found.folder.path(number));
             plan.report.files.extend(files);
             plan.report.lost.append(&mut salvage.lost);
@@ -176,9 +185,12 @@ fn new_folder(disk: &dyn Disk, quarantine: &Path) -> Result<PathBuf, OpenError> 
 
 /// Copies a file as it reads past the cache, durably but for its name. One that
 /// is missing has no copy. Returns what cannot be read: the copy has zeros there.
-fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Unreadable, OpenError> {
+fn copy(
+    (log, from): (&dyn Disk, &Path),
+    (disk, to): (&dyn Disk, &Path),
+) -> Result<Unreadable, OpenError> {
     let mut unreadable = Unreadable::default();
-    let file = match disk.open(from, OpenMode::Read) {
+    let file = match log.open(from, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(unreadable),
         opened => opened.map_err(OpenError::io("opening", from))?,
     };

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
-use crate::disk::{Disk, OpenMode, Unreadable, read_around};
+use crate::disk::{OpenMode, Unreadable, read_around};
 use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
 use crate::frame::{FrameKind, next_record};
 use crate::frame_reader::{Frame, FrameReader, Stop};
@@ -178,7 +178,6 @@ pub(crate) fn start_from<E>(
 
 /// Replays the generations one after the other.
 pub(crate) fn replay<E: Send>(
-    disk: &dyn Disk,
     mut generations: Vec<Vec<ShardPlan>>,
     options: &ReplayOptions,
     callback: &(dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
@@ -187,12 +186,11 @@ pub(crate) fn replay<E: Send>(
     for plan in generations.iter_mut().flatten() {
         plan.trim();
         for meta in &plan.segments {
-            bytes_total += segment_bytes(disk, plan, meta).map_err(ReplayError::Log)?;
+            bytes_total += segment_bytes(plan, meta).map_err(ReplayError::Log)?;
         }
     }
     let _span = trace::replaying(bytes_total);
     let shared = Shared {
-        disk,
         options,
         callback,
         bytes_total,
@@ -211,19 +209,19 @@ pub(crate) fn replay<E: Send>(
     })
 }
 
-fn segment_bytes(disk: &dyn Disk, plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError> {
+fn segment_bytes(plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError> {
     if meta.next_sequence.is_some() {
         return Ok(meta.end);
     }
     let path = plan.folder.path(meta.number);
-    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    let file =
+        plan.folder.disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
     file.len().map_err(OpenError::io("reading the size of", &path))
 }
 
 /// What the threads of a replay share. The counters order nothing: they are
 /// read when the threads have been joined, or shown to people, hence Relaxed.
 struct Shared<'a, E> {
-    disk: &'a dyn Disk,
     options: &'a ReplayOptions,
     callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
     bytes_total: u64,
@@ -304,7 +302,7 @@ impl<E: Send> Shared<'_, E> {
             let to = OpenError::io(doing, &path);
             |error| ReplayError::Log(to(error))
         };
-        let file = self.disk.open(&path, OpenMode::Read).map_err(log("opening"))?;
+        let file = plan.folder.disk.open(&path, OpenMode::Read).map_err(log("opening"))?;
         let end = match meta.next_sequence {
             Some(_) => meta.end,
             None => file.len().map_err(log("reading the size of"))?,
@@ -334,7 +332,7 @@ impl<E: Send> Shared<'_, E> {
                     }
                 }
                 Err(stop) => {
-                    self.check_is_there(&path)?;
+                    Self::check_is_there(plan, &path)?;
                     return Err(changed(plan, &path, frames.at(), next, needed, stop));
                 }
             }
@@ -352,8 +350,8 @@ impl<E: Send> Shared<'_, E> {
 
     /// A segment that was truncated while it is read may be another one's file by
     /// now: it has lost its name before, and is told as any that has gone.
-    fn check_is_there(&self, path: &std::path::Path) -> Result<(), ReplayError<E>> {
-        let opened = self.disk.open(path, OpenMode::Read).map(drop);
+    fn check_is_there(plan: &ShardPlan, path: &std::path::Path) -> Result<(), ReplayError<E>> {
+        let opened = plan.folder.disk.open(path, OpenMode::Read).map(drop);
         opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
     }
 
@@ -376,7 +374,7 @@ impl<E: Send> Shared<'_, E> {
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) => Ok(header.first_sequence),
             _ => {
-                self.check_is_there(&path)?;
+                Self::check_is_there(plan, &path)?;
                 let stop = Stop::Bad("the segment's header does not match");
                 let to = meta.next_sequence.unwrap_or(plan.to);
                 Err(changed(plan, &path, 0, meta.first_sequence, to, stop))

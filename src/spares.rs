@@ -37,6 +37,7 @@ pub(crate) struct Spares {
 
 #[derive(Debug)]
 struct Pool {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     policy: SparesPolicy,
     space: Arc<Space>,
@@ -59,19 +60,22 @@ impl Spares {
     /// Of a shard whose folder holds `found`: keeps as many of them as it may,
     /// and removes the others.
     pub(crate) fn open(
-        disk: &dyn Disk,
+        disk: &Arc<dyn Disk>,
         dir: &Path,
         policy: SparesPolicy,
         space: Arc<Space>,
         found: &[u64],
     ) -> io::Result<Self> {
         let (kept, others) = found.split_at(found.len().min(policy.spares_max));
-        others.iter().try_for_each(|number| unlink_if_there(disk, &spare_path(dir, *number)))?;
+        others
+            .iter()
+            .try_for_each(|number| unlink_if_there(disk.as_ref(), &spare_path(dir, *number)))?;
         let kept = Kept {
             names: kept.iter().map(|number| spare_path(dir, *number)).collect(),
             next: found.iter().max().map_or(1, |last| last + 1),
         };
         let pool = Pool {
+            disk: disk.clone(),
             dir: dir.to_path_buf(),
             policy,
             space,
@@ -83,16 +87,17 @@ impl Spares {
 
     /// Makes spares until there are `ready`, or room gets scarce. They are for
     /// speed alone: where one cannot be made, there is none.
-    pub(crate) fn make_ready(&self, disk: &dyn Disk, ready: usize) {
+    pub(crate) fn make_ready(&self, ready: usize) {
         let Some(pool) = &self.pool else { return };
         let mut kept = pool.kept.lock();
         while kept.names.len() < ready.min(pool.policy.spares_max) && !pool.is_scarce() {
             let path = kept.next_name(&pool.dir);
-            let made = disk
+            let made = pool
+                .disk
                 .open(&path, OpenMode::CreateNew)
                 .and_then(|mut file| fill(file.as_mut(), pool.policy.segment_bytes));
             if made.is_err() {
-                drop(disk.unlink(&path));
+                drop(pool.disk.unlink(&path));
                 return;
             }
             kept.names.push_back(path);
@@ -108,7 +113,7 @@ impl Spares {
 
     /// Takes the file of a segment that was given up from under its name, which
     /// is durable like an unlink; else the caller has to remove it.
-    pub(crate) fn keep(&self, disk: &dyn Disk, path: &Path, segment: &SegmentMeta) -> bool {
+    pub(crate) fn keep(&self, path: &Path, segment: &SegmentMeta) -> bool {
         let Some(pool) = &self.pool else { return false };
         let SparesPolicy { spares_max, segment_bytes, .. } = pool.policy;
         let is_full = lengths(segment_bytes).contains(&segment.end);
@@ -117,7 +122,7 @@ impl Spares {
             return false;
         }
         let name = kept.next_name(&pool.dir);
-        let renamed = disk.rename(path, &name).is_ok();
+        let renamed = pool.disk.rename_new(path, &name).is_ok();
         if renamed {
             kept.names.push_back(name);
             pool.tell(&kept);
@@ -127,25 +132,26 @@ impl Spares {
 
     /// The file of segment `number`, if one of the spares will do; those that
     /// will not are removed.
-    pub(crate) fn take(&self, disk: &dyn Disk, number: u64) -> Option<Prepared> {
+    pub(crate) fn take(&self, number: u64) -> Option<Prepared> {
         let pool = self.pool.as_ref()?;
         loop {
             let spare = pool.pop()?;
-            match recycle(disk, &spare, &pool.dir, number, pool.policy.segment_bytes) {
+            match recycle(pool.disk.as_ref(), &spare, &pool.dir, number, pool.policy.segment_bytes)
+            {
                 Ok(Some(prepared)) => return Some(prepared),
                 // A name that stays is found by the next open; a file under the
                 // segment's is replaced by the one that is made instead.
-                Ok(None) | Err(_) => drop(disk.unlink(&spare)),
+                Ok(None) | Err(_) => drop(pool.disk.unlink(&spare)),
             }
         }
     }
 
     /// Removes all of them where room is scarce, or `full` says that it is.
-    pub(crate) fn give_up_if_scarce(&self, disk: &dyn Disk, full: bool) {
+    pub(crate) fn give_up_if_scarce(&self, full: bool) {
         let Some(pool) = &self.pool else { return };
         if full || pool.is_scarce_by_the_last_look() {
             let names: Vec<_> = std::iter::from_fn(|| pool.pop()).collect();
-            names.iter().for_each(|name| drop(disk.unlink(name)));
+            names.iter().for_each(|name| drop(pool.disk.unlink(name)));
         }
     }
 }

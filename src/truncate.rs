@@ -5,7 +5,7 @@
 use std::io;
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, unlink_if_there};
+use crate::disk::unlink_if_there;
 use crate::error::TruncateError;
 use crate::purge::{self, GIVEN_UP, PurgeMark};
 use crate::recovery::Folder;
@@ -68,7 +68,6 @@ struct Target<'a> {
 /// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_place`]
 /// has accepted.
 pub(crate) fn truncate(
-    disk: &dyn Disk,
     old: &[OldShard],
     current: &[WalShard],
     checkpoint: &Checkpoint,
@@ -100,18 +99,14 @@ pub(crate) fn truncate(
     });
     let mut report = TruncateReport::default();
     for target in old.chain(current) {
-        target.mark_and_delete(disk, &mut report)?;
+        target.mark_and_delete(&mut report)?;
     }
     Ok(report)
 }
 
 impl Target<'_> {
-    fn mark_and_delete(
-        &self,
-        disk: &dyn Disk,
-        report: &mut TruncateReport,
-    ) -> Result<(), TruncateError> {
-        let dir = &self.folder.dir;
+    fn mark_and_delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
+        let (disk, dir) = (self.folder.disk.as_ref(), &self.folder.dir);
         let mut purge = self.purge.lock();
         let last = purge.ok_or_else(|| {
             let failed = io::Error::other("an earlier truncation could not be made durable");
@@ -130,22 +125,22 @@ impl Target<'_> {
                 *self.purged_below.lock() = below;
             }
         }
-        self.delete(disk, report)
+        self.delete(report)
     }
 
     /// Deletes, oldest first, the segments that lie below the mark. What was
     /// marked before and could not be deleted is tried again.
-    fn delete(&self, disk: &dyn Disk, report: &mut TruncateReport) -> Result<(), TruncateError> {
-        let dir = &self.folder.dir;
+    fn delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
+        let (disk, dir) = (self.folder.disk.as_ref(), &self.folder.dir);
         // Not all that limits a shard shows in the file system's free bytes.
         let is_full = self.current.is_some_and(|shard| shard.lane().progress.is_disk_full());
-        self.folder.spares.give_up_if_scarce(disk, is_full);
+        self.folder.spares.give_up_if_scarce(is_full);
         let mut deleted = 0;
         loop {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.folder.path(oldest.number);
-            if is_full || !self.folder.spares.keep(disk, &path, &oldest) {
+            if is_full || !self.folder.spares.keep(&path, &oldest) {
                 unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
             }
             self.segments.lock().remove(0);

@@ -11,6 +11,8 @@
 //! | W2 STICKY | after a failed sync, or a failed write that could not be taken back, nothing is written or synced again |
 //! | C3 ANSWER | every ticket is answered: dropping the writer, by return or by panic, answers what is left |
 
+use std::io;
+
 use crate::entry::Entry;
 use crate::error::Cause;
 use crate::frame::Encoder;
@@ -130,6 +132,7 @@ impl Writer {
     pub(crate) fn step(&mut self, work: Work) -> Flow {
         self.receiver.begin(work);
         let done = match work {
+            Work::Stop => self.check_condemned(),
             Work::Values => self.commit(),
             Work::Sync => self.sync(),
             Work::Seal => self.seal(),
@@ -179,6 +182,7 @@ impl Writer {
         if self.policy.sync {
             self.sync()?;
         }
+        self.check_condemned()?;
         // S2 APPLY: whoever is told finds it applied.
         self.machine.iter_mut().for_each(Driven::apply);
         self.progress.acknowledge(head);
@@ -254,7 +258,7 @@ impl Writer {
     }
 
     /// Answers `first` and all after it that was received: there was no room.
-    fn refuse(&mut self, first: u64, error: std::io::Error) -> Result<(), Cause> {
+    fn refuse(&mut self, first: u64, error: io::Error) -> Result<(), Cause> {
         let end = self.receiver.head();
         self.stamps.clear();
         self.machine.iter_mut().for_each(Driven::discard);
@@ -281,6 +285,7 @@ impl Writer {
             self.segments.sync().map_err(|error| self.poison(error))?;
             self.observer.synced(self.observer.now().saturating_sub(began));
         }
+        self.check_condemned()?;
         self.durable = self.segments.next_sequence();
         self.progress.mark_synced(self.receiver.head());
         Ok(())
@@ -318,7 +323,17 @@ impl Writer {
         self.sync()
     }
 
-    fn poison(&self, error: std::io::Error) -> Cause {
+    /// C2 DURABLE: fails if another thread has found what ends the shard, as that
+    /// its folder is gone. Looked at before anything is acknowledged.
+    fn check_condemned(&self) -> Result<(), Cause> {
+        if !self.mailbox.is_stop_requested() {
+            return Ok(());
+        }
+        let error = self.progress.take_condemnation();
+        Err(self.poison(error.unwrap_or_else(|| io::Error::other("the shard was stopped"))))
+    }
+
+    fn poison(&self, error: io::Error) -> Cause {
         self.observer.poisoned();
         let cause = Cause::Poisoned(error.into());
         trace::poisoned(self.segments.identity(), &cause);

@@ -8,7 +8,9 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+mod open_dir;
 mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -41,6 +43,18 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// [`OpenMode::CreateNew`] on a name that is taken.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Opens a directory. Paths given to the answer must lie below `path`, and
+    /// are resolved from the open directory: it may be renamed or hidden by a
+    /// mount meanwhile, and another may take its place. `None`, the default:
+    /// this file system has no open directories, and paths are used as they are.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such directory, else what the system answers.
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        let _ = path;
+        Ok(None)
+    }
+
     /// Creates one directory; its parent must exist. The new name is durable
     /// only after [`Disk::sync_dir`] of the parent.
     ///
@@ -67,6 +81,33 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system answers; the names are then unchanged.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Renames a file to a name that must be free. The default looks first,
+    /// then renames; a file system that can do both at once should.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken, else what the system answers. The
+    /// names are then unchanged.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.open(to, OpenMode::Read) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The number of names that a file has; for a directory 0 once it was
+    /// removed, else any other number. The default takes what it can open or
+    /// list to have one name.
+    ///
+    /// # Errors
+    /// `NotFound` if the path leads to nothing, else what the system answers.
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        match self.open(path, OpenMode::Read) {
+            Ok(_) => Ok(1),
+            Err(_) => self.list(path).map(|_| 1),
+        }
+    }
 
     /// Removes a file's name. Durable only after [`Disk::sync_dir`].
     ///
@@ -181,6 +222,12 @@ pub trait DiskFile: fmt::Debug + Send {
     /// the next read comes from the disk: after a failed sync the cache may
     /// show bytes that the disk never had. Advice, hence no result.
     fn drop_cache(&self);
+}
+
+/// Opens a directory of `disk`: the answer reaches every path below `path`
+/// through it. The disk itself, if it has no open directories.
+pub(crate) fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> io::Result<Arc<dyn Disk>> {
+    Ok(disk.open_dir(path)?.unwrap_or_else(|| disk.clone()))
 }
 
 /// So many interruptions of one read or write, one after the other, are carried

@@ -1,9 +1,12 @@
-//! The operating system's files. The only module with `cfg(target_os)`.
+//! The operating system's files. With `open_dir.rs` the only
+//! modules with `cfg(target_os)`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::open_dir::OpenDir;
 use super::{Disk, DiskFile, OpenMode};
 
 /// The errors of a read that say that bytes are lost, not that the call failed:
@@ -44,7 +47,11 @@ impl Disk for RealDisk {
             OpenMode::Write => drop(options.write(true)),
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
-        Ok(Box::new(RealFile { file: options.open(path)?, direct: None, locked: false }))
+        Ok(RealFile::boxed(options.open(path)?))
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        Ok(Some(Arc::new(OpenDir::open(path)?)))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -75,6 +82,16 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
+    #[cfg(target_os = "linux")]
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        super::open_dir::rename_new(rustix::fs::CWD, from, to)
+    }
+
+    #[cfg(unix)]
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        fs::symlink_metadata(path).map(|found| std::os::unix::fs::MetadataExt::nlink(&found))
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -86,10 +103,7 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        // `File::try_lock` is flock(2) on Unix: it belongs to the open file,
-        // so a second open in this process conflicts as well.
-        file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(RealFile { file, direct: None, locked: true }))
+        RealFile::locked(file)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
@@ -100,17 +114,26 @@ impl Disk for RealDisk {
     /// may be less, and is not seen here.
     #[cfg(target_os = "linux")]
     fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        let fs = rustix::fs::statvfs(path)?;
-        Ok(Some(fs.f_bavail.saturating_mul(fs.f_frsize)))
+        Ok(Some(available(&rustix::fs::statvfs(path)?)))
     }
 }
 
 #[cfg(target_os = "linux")]
+pub(super) fn available(fs: &rustix::fs::StatVfs) -> u64 {
+    fs.f_bavail.saturating_mul(fs.f_frsize)
+}
+
+#[cfg(target_os = "linux")]
 fn copy_on_write(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| is_copy_on_write(&fs))
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn is_copy_on_write(fs: &rustix::fs::StatFs) -> bool {
     const BTRFS: i64 = 0x9123_683e;
     const ZFS: i64 = 0x2fc1_2fc1;
     const BCACHEFS: i64 = 0xca45_1a4e;
-    rustix::fs::statfs(path).is_ok_and(|fs| [BTRFS, ZFS, BCACHEFS].contains(&fs.f_type))
+    [BTRFS, ZFS, BCACHEFS].contains(&fs.f_type)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -141,12 +164,25 @@ fn open_direct(file: &File) -> io::Result<File> {
 
 /// An open file of the operating system.
 #[derive(Debug)]
-struct RealFile {
+pub(super) struct RealFile {
     file: File,
     /// The same file, opened once more with `O_DIRECT`.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
     direct: Option<File>,
     locked: bool,
+}
+
+impl RealFile {
+    pub(super) fn boxed(file: File) -> Box<dyn DiskFile> {
+        Box::new(Self { file, direct: None, locked: false })
+    }
+
+    /// Takes the lock without waiting. `File::try_lock` is flock(2) on Unix: it
+    /// belongs to the open file, so a second open in this process conflicts too.
+    pub(super) fn locked(file: File) -> io::Result<Box<dyn DiskFile>> {
+        file.try_lock().map_err(io::Error::from)?;
+        Ok(Box::new(Self { file, direct: None, locked: true }))
+    }
 }
 
 impl Drop for RealFile {

@@ -2,7 +2,7 @@
 //! name that nobody reads. It gets its own when it is complete and durable.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, OpenMode, unlink_if_there, write_full};
 use crate::error::OpenError;
@@ -66,16 +66,30 @@ impl SegmentCopy {
         Ok(())
     }
 
-    /// Makes it durable and gives it the segment's name; returns the file and where
-    /// it ends. The caller syncs the folder.
+    /// Makes it durable and gives it the segment's name, which must be free; returns
+    /// the file and where it ends. The caller syncs the folder.
     pub(crate) fn publish(
-        mut self,
+        self,
         disk: &dyn Disk,
         folder: &Folder,
     ) -> Result<(Box<dyn DiskFile>, u64), OpenError> {
+        self.publish_by(folder, |from, to| disk.rename_new(from, to))
+    }
+
+    /// Makes it durable and puts it in place of the segment that it repairs. The
+    /// caller syncs the folder.
+    pub(crate) fn replace(self, disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
+        self.publish_by(folder, |from, to| disk.rename(from, to)).map(drop)
+    }
+
+    fn publish_by(
+        mut self,
+        folder: &Folder,
+        rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(Box<dyn DiskFile>, u64), OpenError> {
         let durable = self.write().and_then(|()| self.file.sync_data());
         durable.map_err(OpenError::io("writing", &self.unfinished))?;
-        let renamed = disk.rename(&self.unfinished, &folder.path(self.number));
+        let renamed = rename(&self.unfinished, &folder.path(self.number));
         renamed.map_err(OpenError::io("renaming", &self.unfinished))?;
         Ok((self.file, self.position))
     }

@@ -106,7 +106,7 @@ impl Rewrite {
                 }
             }
         }
-        copy.publish(disk, folder)?;
+        copy.replace(disk, folder)?;
         disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
     }
 

@@ -17,6 +17,7 @@ use crate::recovery::verdict::{Beyond, Facts, Verdict, judge};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment_writer::SegmentMeta;
 use crate::spares::Spares;
+use crate::sync::Arc;
 
 /// A thread that has less to read than this costs more than it saves.
 const THREAD_BYTES: u64 = 8 << 20;
@@ -24,6 +25,9 @@ const THREAD_BYTES: u64 = 8 << 20;
 /// A shard's folder and what it should hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
+    /// Reaches every file of the folder. For a shard that is written to it
+    /// stands on an open descriptor of the folder.
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     /// The number does not count.
     pub(crate) identity: SegmentIdentity,

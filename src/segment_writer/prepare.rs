@@ -38,29 +38,49 @@ pub(crate) fn prepare(
     zeros: u64,
 ) -> io::Result<Prepared> {
     let path = segment_path(dir, number);
-    let prepared = create(disk, &path).and_then(|mut file| {
-        let (zeroed, direct_block) = fill(file.as_mut(), zeros)?;
+    let mut file = create(disk, &path)?;
+    let filled = fill(file.as_mut(), zeros).and_then(|filled| {
         disk.sync_dir(dir)?;
-        Ok(Prepared { number, file, zeroed, is_recycled: false, direct_block })
+        Ok(filled)
     });
-    if prepared.is_err() {
-        // Give the room back and leave the name free for the next attempt. A
-        // name that stays is found blank, by that attempt or at open.
-        drop(disk.unlink(&path));
+    match filled {
+        Ok((zeroed, direct_block)) => {
+            Ok(Prepared { number, file, zeroed, is_recycled: false, direct_block })
+        }
+        Err(error) => {
+            // Give the room back and leave the name free for the next attempt. A
+            // name that stays is found blank, by that attempt or at open.
+            drop(disk.unlink(&path));
+            Err(error)
+        }
     }
-    prepared
 }
 
 fn create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
     match disk.open(path, OpenMode::CreateNew) {
-        // Left by an attempt whose clean-up failed. The name belongs to this
-        // shard's next segment, and no frame was ever written to it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            disk.unlink(path)?;
+            remove_blank(disk, path)?;
             disk.open(path, OpenMode::CreateNew)
         }
         opened => opened,
     }
+}
+
+/// Removes what an attempt has left whose clean-up failed: a file of this name
+/// that nothing was ever written to but zeros. **Any other is somebody's data**,
+/// and stays.
+fn remove_blank(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    read_full(file.as_ref(), &mut header, 0)?;
+    if header.iter().any(|byte| *byte != 0) {
+        let what = format!(
+            "{} is not empty, and this log has not written it; move it away",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    }
+    disk.unlink(path)
 }
 
 /// Fills a new file with at least so many zeros, durably; returns how many there
@@ -148,7 +168,7 @@ pub(crate) fn recycle(
     }
     file.drop_cache();
     let direct_block = blank(file.as_mut())?;
-    disk.rename(spare, &segment_path(dir, number))?;
+    disk.rename_new(spare, &segment_path(dir, number))?;
     disk.sync_dir(dir)?;
     Ok(Some(Prepared { number, file, zeroed, is_recycled: true, direct_block }))
 }

@@ -19,7 +19,7 @@ use super::storage_error::StorageError;
 use crate::checkpoint::{Checkpoint, CheckpointError, LogId, Reach, ShardReach};
 use crate::completion::Completion;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
-use crate::directory::{create_dirs, sync_the_way_to, take_lock};
+use crate::directory::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 use crate::error::{
     AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
@@ -266,10 +266,11 @@ fn rewrite(
 impl SeriesLog for SingleMutexLog {
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         config.validate()?;
-        let (disk, dir) = (config.disk.clone(), config.dir.clone());
-        create_dirs(disk.as_ref(), &dir)?;
+        let dir = config.dir.clone();
+        create_dirs(config.disk.as_ref(), &dir)?;
+        sync_the_way_to(config.disk.as_ref(), &dir)?;
+        let disk = open_log_dir(&config.disk, &dir)?;
         let lock = Mutex::new(Some(take_lock(disk.as_ref(), &dir)?));
-        sync_the_way_to(disk.as_ref(), &dir)?;
         let path = dir.join("records");
         let old = match disk.open(&path, OpenMode::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

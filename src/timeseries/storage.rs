@@ -17,7 +17,7 @@ use super::writing::{Writing, append_wait};
 use super::{Labels, Matcher, Sample, TimeSeries};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::directory::{create_dirs, take_lock};
+use crate::directory::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{CloseError, Position};
 use crate::log::ShardedWal;
@@ -115,14 +115,17 @@ impl<L: SeriesLog> Storage<L> {
     /// See [`StorageError`].
     pub fn open_on(options: StorageOptions) -> Result<Self, StorageError> {
         let StorageOptions { mut log, replay, series_max, samples_max } = options;
-        let (disk, mut dir) = (log.disk.clone(), log.dir.clone());
+        let mut dir = log.dir.clone();
         if dir.as_os_str().is_empty() {
             dir.push(".");
         }
-        create_dirs(disk.as_ref(), &dir).map_err(StorageError::Log)?;
+        create_dirs(log.disk.as_ref(), &dir).map_err(StorageError::Log)?;
+        sync_the_way_to(log.disk.as_ref(), &dir).map_err(StorageError::Log)?;
+        let disk = open_log_dir(&log.disk, &dir).map_err(StorageError::Log)?;
         let lock = take_lock(disk.as_ref(), &dir).map_err(StorageError::Log)?;
         snapshot::remove_unfinished(disk.as_ref(), &dir)?;
         log.dir = dir.join("log");
+        log.disk = disk.clone();
         let (mut shards, mut marks) = (Vec::new(), Vec::new());
         let budget = Budget::new(samples_max);
         let log = L::open(log, &mut |_| {

@@ -12,6 +12,7 @@ mod checkpoints;
 mod close;
 mod close_by_task;
 mod counter_examples;
+mod directory;
 mod disk_failure;
 mod disk_full;
 mod durability;

@@ -4,5 +4,6 @@
 mod bounded_memory;
 mod cli;
 mod lock_and_fork;
+mod moved_directory;
 mod tune;
 mod verify;

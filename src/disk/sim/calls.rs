@@ -10,18 +10,20 @@ use super::names::{Node, names_of, parent_and_name};
 
 /// The calls of `Disk`.
 impl Machine {
-    pub(super) fn create_file(&mut self, path: &Path) -> io::Result<u64> {
-        let (parent, name) = self.find_parent(path)?;
+    pub(super) fn create_file(&mut self, base: u64, path: &Path) -> io::Result<u64> {
+        let (parent, name) = self.find_parent(base, path)?;
         if self.get(parent, name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.check_named(parent)?;
         let node = self.new_file();
         self.set(parent, name, Some(node));
-        self.find_file(path)
+        self.find_file(base, path)
     }
 
-    pub(super) fn create_dir(&mut self, path: &Path) -> io::Result<()> {
-        let (parent, name) = self.find_parent(path)?;
+    pub(super) fn create_dir(&mut self, base: u64, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.find_parent(base, path)?;
+        self.check_named(parent)?;
         if self.get(parent, name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -30,13 +32,13 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let directory = self.directory(self.find_directory(path)?);
+    pub(super) fn list(&self, base: u64, path: &Path) -> io::Result<Vec<String>> {
+        let directory = self.directory(self.find_directory(base, path)?);
         Ok(directory.live().keys().cloned().collect())
     }
 
-    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
-        let id = self.find_directory(path)?;
+    pub(super) fn sync_dir(&mut self, base: u64, path: &Path) -> io::Result<()> {
+        let id = self.find_directory(base, path)?;
         if !self.directory(id).is_settled() {
             self.directory_mut(id).sync();
             self.forget_unreachable();
@@ -44,9 +46,17 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from_parent, from_name) = self.find_parent(from)?;
-        let (to_parent, to_name) = self.find_parent(to)?;
+    pub(super) fn rename_new(&mut self, base: u64, from: &Path, to: &Path) -> io::Result<()> {
+        if self.find(base, to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(base, from, to)
+    }
+
+    pub(super) fn rename(&mut self, base: u64, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_parent, from_name) = self.find_parent(base, from)?;
+        let (to_parent, to_name) = self.find_parent(base, to)?;
+        self.check_named(to_parent)?;
         let node = self.get(from_parent, from_name);
         let node = node.ok_or(io::ErrorKind::NotFound)?;
         let target = self.get(to_parent, to_name);
@@ -67,16 +77,16 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
-        self.find_file(path)?;
-        let (parent, name) = self.find_parent(path)?;
+    pub(super) fn unlink(&mut self, base: u64, path: &Path) -> io::Result<()> {
+        self.find_file(base, path)?;
+        let (parent, name) = self.find_parent(base, path)?;
         self.set(parent, name, None);
         Ok(())
     }
 
-    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
-        let (parent, name) = self.find_parent(path)?;
-        let id = self.find_directory(path)?;
+    pub(super) fn remove_dir(&mut self, base: u64, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.find_parent(base, path)?;
+        let id = self.find_directory(base, path)?;
         if !self.directory(id).live().is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
@@ -125,13 +135,50 @@ impl Machine {
         let known = self.get(parent, name);
         let node = known.unwrap_or_else(|| self.new_file());
         self.set_durably(parent, name, Some(node));
-        *self.content_mut(self.find_file(path)?) = Content::durable(bytes);
+        *self.content_mut(self.find_file(ROOT, path)?) = Content::durable(bytes);
         Ok(())
     }
 
     pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        self.find_file(path)?;
-        let (parent, name) = self.find_parent(path)?;
+        self.find_file(ROOT, path)?;
+        let (parent, name) = self.find_parent(ROOT, path)?;
+        self.set_durably(parent, name, None);
+        self.forget_unreachable();
+        Ok(())
+    }
+
+    /// Gives a file or directory another name, on the disk at once.
+    pub(super) fn move_path(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_parent, from_name) = self.find_parent(ROOT, from)?;
+        let (to_parent, to_name) = self.find_parent(ROOT, to)?;
+        let node = self.get(from_parent, from_name).ok_or(io::ErrorKind::NotFound)?;
+        self.set_durably(from_parent, from_name, None);
+        self.set_durably(to_parent, to_name, Some(node));
+        self.forget_unreachable();
+        Ok(())
+    }
+
+    /// Gives a file one more name, on the disk at once.
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let node = Node::File(self.find_file(ROOT, from)?);
+        let (parents, name) = parent_and_name(to)?;
+        let parent = self.make_dirs(&parents)?;
+        self.set_durably(parent, name, Some(node));
+        Ok(())
+    }
+
+    /// Removes a directory and all that is below it, on the disk at once.
+    pub(super) fn remove_tree(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.find_parent(ROOT, path)?;
+        let mut todo = vec![self.find_directory(ROOT, path)?];
+        while let Some(directory) = todo.pop() {
+            for (name, node) in self.directory(directory).live().clone() {
+                if let Node::Directory(id) = node {
+                    todo.push(id);
+                }
+                self.set_durably(directory, &name, None);
+            }
+        }
         self.set_durably(parent, name, None);
         self.forget_unreachable();
         Ok(())

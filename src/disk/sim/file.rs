@@ -97,6 +97,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn has_other_names(&self) -> io::Result<bool> {
+        Ok(self.disk.alive()?.names_of_file(self.file) > 1)
+    }
+
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         let (mut machine, _) = self.disk.enter(Call::SetLen, &[&self.path])?;
         self.check_writable()?;

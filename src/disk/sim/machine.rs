@@ -42,6 +42,8 @@ pub(super) struct Machine {
     /// fails, and the state stays for as many crashes as are asked of it.
     pub(super) dead: bool,
     directories: BTreeMap<u64, Arc<Directory>>,
+    /// How many handles each open directory has: it stays, named or not.
+    open_directories: BTreeMap<u64, usize>,
     files: BTreeMap<u64, File>,
     next_id: u64,
 }
@@ -73,17 +75,19 @@ impl Machine {
             faults: Faults::default(),
             dead: false,
             directories: BTreeMap::from([(ROOT, Arc::default())]),
+            open_directories: BTreeMap::new(),
             files: BTreeMap::new(),
             next_id: ROOT + 1,
         }
     }
 
-    pub(super) fn find(&self, path: &Path) -> io::Result<Node> {
-        self.find_names(&names_of(path)?)
+    /// What a path leads to from the directory `base`.
+    pub(super) fn find(&self, base: u64, path: &Path) -> io::Result<Node> {
+        self.find_names(base, &names_of(path)?)
     }
 
-    fn find_names(&self, names: &[&str]) -> io::Result<Node> {
-        let mut node = Node::Directory(ROOT);
+    fn find_names(&self, base: u64, names: &[&str]) -> io::Result<Node> {
+        let mut node = Node::Directory(base);
         for name in names {
             let next = self.get(as_directory(node)?, name);
             node = next.ok_or(io::ErrorKind::NotFound)?;
@@ -91,21 +95,25 @@ impl Machine {
         Ok(node)
     }
 
-    pub(super) fn find_file(&self, path: &Path) -> io::Result<u64> {
-        match self.find(path)? {
+    pub(super) fn find_file(&self, base: u64, path: &Path) -> io::Result<u64> {
+        match self.find(base, path)? {
             Node::File(id) => Ok(id),
             Node::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
     }
 
-    pub(super) fn find_directory(&self, path: &Path) -> io::Result<u64> {
-        as_directory(self.find(path)?)
+    pub(super) fn find_directory(&self, base: u64, path: &Path) -> io::Result<u64> {
+        as_directory(self.find(base, path)?)
     }
 
     /// The directory that holds `path`, which need not exist, and its name.
-    pub(super) fn find_parent<'path>(&self, path: &'path Path) -> io::Result<(u64, &'path str)> {
+    pub(super) fn find_parent<'path>(
+        &self,
+        base: u64,
+        path: &'path Path,
+    ) -> io::Result<(u64, &'path str)> {
         let (parents, name) = parent_and_name(path)?;
-        let parent = self.find_names(&parents)?;
+        let parent = self.find_names(base, &parents)?;
         Ok((as_directory(parent)?, name))
     }
 
@@ -194,6 +202,44 @@ impl Machine {
         }
     }
 
+    /// One more handle on a directory.
+    pub(super) fn open_directory(&mut self, id: u64) {
+        *self.open_directories.entry(id).or_default() += 1;
+    }
+
+    pub(super) fn close_directory(&mut self, id: u64) {
+        let handles = self.open_directories.entry(id).or_default();
+        *handles -= 1;
+        if *handles == 0 {
+            self.open_directories.remove(&id);
+            self.forget_unreachable();
+        }
+    }
+
+    /// The number of live names of what a path leads to: of a directory 0 or 1.
+    pub(super) fn links(&self, base: u64, path: &Path) -> io::Result<u64> {
+        Ok(match self.find(base, path)? {
+            Node::File(id) => self.names_of_file(id) as u64,
+            Node::Directory(id) => u64::from(self.is_named(id)),
+        })
+    }
+
+    /// The number of live names of an open file.
+    pub(super) fn names_of_file(&self, file: u64) -> usize {
+        self.files[&file].names
+    }
+
+    fn is_named(&self, directory: u64) -> bool {
+        let node = Node::Directory(directory);
+        let mut parents = self.directories.iter();
+        directory == ROOT || parents.any(|(_, parent)| parent.live().values().any(|it| *it == node))
+    }
+
+    /// Fails as a system does that is to make a name in a removed directory.
+    pub(super) fn check_named(&self, directory: u64) -> io::Result<()> {
+        if self.is_named(directory) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     /// How many more pages files may take up. A file without a name takes them
     /// until its last handle is gone.
     pub(super) fn free_pages(&self) -> u64 {
@@ -235,6 +281,7 @@ impl Machine {
             faults: Faults::default(),
             dead: false,
             directories: self.directories.clone(),
+            open_directories: BTreeMap::new(),
             files: self.files.clone(),
             next_id: self.next_id,
         };
@@ -278,9 +325,18 @@ impl Machine {
         reachable
     }
 
+    /// What a crash can bring back, and what somebody has open.
+    fn held(&self) -> Reachable {
+        let mut held = self.reachable();
+        for id in self.open_directories.keys() {
+            held.add(Node::Directory(*id), &self.directories);
+        }
+        held
+    }
+
     /// Drops what neither a handle nor a crash can bring back.
     pub(super) fn forget_unreachable(&mut self) {
-        let seen = self.reachable().seen;
+        let seen = self.held().seen;
         self.directories.retain(|id, _| seen.contains(id));
         self.files.retain(|id, file| file.handles > 0 || seen.contains(id));
     }

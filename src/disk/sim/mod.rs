@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::{Disk, DiskFile, OpenMode};
 use content::PAGE_BYTES;
 use file::SimFile;
-use machine::Machine;
+use machine::{Machine, ROOT};
 use names::Node;
 
 mod calls;
@@ -45,6 +45,26 @@ pub use faults::{Call, Fault, FaultKind};
 #[derive(Clone)]
 pub struct SimDisk {
     machine: Arc<Mutex<Machine>>,
+    /// The open directory that paths are resolved from; the root without one.
+    open_dir: Option<Arc<OpenDir>>,
+}
+
+/// A handle on a directory, which stays as long as it lives, named or not.
+struct OpenDir {
+    machine: Arc<Mutex<Machine>>,
+    id: u64,
+    /// What the paths of its files begin with.
+    path: PathBuf,
+}
+
+impl Drop for OpenDir {
+    fn drop(&mut self) {
+        lock(&self.machine).close_directory(self.id);
+    }
+}
+
+fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
+    machine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What becomes of one call.
@@ -194,7 +214,7 @@ impl SimDisk {
     #[must_use]
     pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let machine = self.lock_machine();
-        let content = machine.content(machine.find_file(path.as_ref()).ok()?);
+        let content = machine.content(machine.find_file(ROOT, path.as_ref()).ok()?);
         let mut bytes = vec![0; usize::try_from(content.len()).ok()?];
         content.read(&mut bytes, 0);
         Some(bytes)
@@ -208,6 +228,36 @@ impl SimDisk {
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         let put = self.lock_machine().put_file(path.as_ref(), bytes);
         put.expect("a path that can be a file's");
+    }
+
+    /// Gives a file or directory another name, live and durable, in place of
+    /// what has that name, as somebody may do beside the log.
+    ///
+    /// # Panics
+    /// When the first path leads to nothing, or the second one's parent does.
+    pub fn move_path(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        let moved = self.lock_machine().move_path(from.as_ref(), to.as_ref());
+        moved.expect("a path of something, and one in a directory");
+    }
+
+    /// Gives a file one more name, live and durable, as a backup by hard links
+    /// does. Directories on the way are made.
+    ///
+    /// # Panics
+    /// When the first path is no file's.
+    pub fn link(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        let linked = self.lock_machine().link(from.as_ref(), to.as_ref());
+        linked.expect("the path of a file, and one that can be");
+    }
+
+    /// Removes a directory and all below it, live and durable. What is open
+    /// stays with whoever has it open.
+    ///
+    /// # Panics
+    /// When the path is no directory's.
+    pub fn remove_tree(&self, path: impl AsRef<Path>) {
+        let removed = self.lock_machine().remove_tree(path.as_ref());
+        removed.expect("the path of a directory");
     }
 
     /// The paths of all files, sorted.
@@ -224,7 +274,7 @@ impl SimDisk {
     /// When there is no such file.
     pub fn make_unreadable(&self, path: impl AsRef<Path>, range: Range<u64>) {
         let mut machine = self.lock_machine();
-        let file = machine.find_file(path.as_ref()).expect("the path of a file");
+        let file = machine.find_file(ROOT, path.as_ref()).expect("the path of a file");
         machine.content_mut(file).make_unreadable(range);
     }
 
@@ -240,11 +290,18 @@ impl SimDisk {
 
 impl SimDisk {
     fn of(machine: Machine) -> Self {
-        Self { machine: Arc::new(Mutex::new(machine)) }
+        Self { machine: Arc::new(Mutex::new(machine)), open_dir: None }
     }
 
     fn lock_machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.machine)
+    }
+
+    /// Where a path is resolved from, and what of it is.
+    fn resolve<'path>(&self, path: &'path Path) -> io::Result<(u64, &'path Path)> {
+        let Some(dir) = &self.open_dir else { return Ok((ROOT, path)) };
+        let name = path.strip_prefix(&dir.path).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok((dir.id, name))
     }
 
     fn alive(&self) -> io::Result<MutexGuard<'_, Machine>> {
@@ -291,45 +348,75 @@ impl SimDisk {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let (mut machine, _) = self.enter(Call::Open, &[path])?;
+        let (base, name) = self.resolve(path)?;
         let file = match mode {
-            OpenMode::Read | OpenMode::Write => machine.find_file(path)?,
-            OpenMode::CreateNew => machine.create_file(path)?,
+            OpenMode::Read | OpenMode::Write => machine.find_file(base, name)?,
+            OpenMode::CreateNew => machine.create_file(base, name)?,
         };
         machine.add_handle(file, false)?;
         let writable = mode != OpenMode::Read;
         Ok(Box::new(SimFile::new(self, file, path, writable, false)))
     }
 
+    /// No call: it meets no fault and is not counted.
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        let (base, name) = self.resolve(path)?;
+        let mut machine = self.alive()?;
+        let id = machine.find_directory(base, name)?;
+        machine.open_directory(id);
+        drop(machine);
+        let dir = OpenDir { machine: self.machine.clone(), id, path: path.to_path_buf() };
+        Ok(Some(Arc::new(Self { machine: self.machine.clone(), open_dir: Some(Arc::new(dir)) })))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.enter(Call::CreateDir, &[path])?.0.create_dir(path)
+        let (base, name) = self.resolve(path)?;
+        self.enter(Call::CreateDir, &[path])?.0.create_dir(base, name)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.enter(Call::List, &[path])?.0.list(path)
+        let (base, name) = self.resolve(path)?;
+        self.enter(Call::List, &[path])?.0.list(base, name)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.enter(Call::SyncDir, &[path])?.0.sync_dir(path)
+        let (base, name) = self.resolve(path)?;
+        self.enter(Call::SyncDir, &[path])?.0.sync_dir(base, name)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.enter(Call::Rename, &[from, to])?.0.rename(from, to)
+        let ((base, old), (_, new)) = (self.resolve(from)?, self.resolve(to)?);
+        self.enter(Call::Rename, &[from, to])?.0.rename(base, old, new)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ((base, old), (_, new)) = (self.resolve(from)?, self.resolve(to)?);
+        self.enter(Call::Rename, &[from, to])?.0.rename_new(base, old, new)
+    }
+
+    /// No call: it meets no fault and is not counted.
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        let (base, name) = self.resolve(path)?;
+        self.alive()?.links(base, name)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.enter(Call::Unlink, &[path])?.0.unlink(path)
+        let (base, name) = self.resolve(path)?;
+        self.enter(Call::Unlink, &[path])?.0.unlink(base, name)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.enter(Call::RemoveDir, &[path])?.0.remove_dir(path)
+        let (base, name) = self.resolve(path)?;
+        self.enter(Call::RemoveDir, &[path])?.0.remove_dir(base, name)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let (base, name) = self.resolve(path)?;
         let (mut machine, _) = self.enter(Call::Lock, &[path])?;
-        let file = match machine.find(path) {
+        let file = match machine.find(base, name) {
             Ok(Node::File(file)) => file,
             Ok(Node::Directory(_)) => return Err(io::ErrorKind::IsADirectory.into()),
-            Err(_) => machine.create_file(path)?,
+            Err(_) => machine.create_file(base, name)?,
         };
         machine.add_handle(file, true)?;
         Ok(Box::new(SimFile::new(self, file, path, true, true)))

@@ -1,0 +1,185 @@
+//! The directory is not the path: a log that is open goes on in its own
+//! directory, touches no other log's files, and notices that it was removed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{Cause, Config, ShardedWal};
+
+use super::support::{DIR, append_all, config, must_end, open, payload, replayed};
+
+const SHARD: &str = "/wal/generation-00001/shard-0000";
+const EINVAL: i32 = 22;
+const EROFS: i32 = 30;
+
+fn at(disk: &SimDisk, dir: &str) -> Config {
+    Config::new(dir).disk(Arc::new(disk.clone())).shards(1).segment_bytes(4096).spare_segments(0)
+}
+
+#[test]
+fn a_renamed_log_goes_on_and_another_at_its_old_path_is_not_touched() {
+    let disk = SimDisk::new();
+    let renamed = open(at(&disk, DIR));
+    append_all(&renamed, 1, 0..20, 500);
+    disk.move_path(DIR, "/renamed");
+    let other = open(at(&disk, DIR));
+    append_all(&other, 2, 0..100, 500);
+    // Both roll many times, each with the numbers of the other's segments.
+    append_all(&renamed, 1, 20..100, 500);
+    append_all(&other, 2, 100..200, 500);
+    renamed.close().expect("it closes in its own directory");
+    other.close().expect("so does the other one");
+    let all = |count| (0..count).collect::<Vec<u64>>();
+    assert_eq!(replayed(&open(at(&disk, "/renamed"))).of(1), all(100));
+    assert_eq!(replayed(&open(at(&disk, DIR))).of(2), all(200));
+}
+
+#[test]
+fn a_renamed_log_replays_and_truncates_its_own_segments() {
+    let disk = SimDisk::new();
+    let renamed = open(at(&disk, DIR));
+    append_all(&renamed, 1, 0..50, 500);
+    disk.move_path(DIR, "/renamed");
+    let other = open(at(&disk, DIR));
+    append_all(&other, 2, 0..50, 500);
+    let others_files = files_below(&disk, DIR);
+    assert_eq!(replayed(&renamed).of(1).len(), 50);
+    let truncated = renamed.truncate_before(&renamed.checkpoint()).expect("it truncates");
+    assert!(truncated.segments > 1, "{truncated:?}");
+    assert_eq!(files_below(&disk, DIR), others_files, "the other log's files stay");
+    assert_eq!(replayed(&other).of(2).len(), 50);
+}
+
+#[test]
+fn a_shard_whose_folder_is_renamed_goes_on_in_it() {
+    let disk = SimDisk::new();
+    go_on_in_a_renamed_folder(&disk);
+}
+
+#[test]
+fn a_reopened_shard_whose_folder_is_renamed_goes_on_in_it() {
+    let disk = SimDisk::new();
+    drop(open(at(&disk, DIR)));
+    go_on_in_a_renamed_folder(&disk);
+}
+
+fn go_on_in_a_renamed_folder(disk: &SimDisk) {
+    let log = open(at(disk, DIR));
+    append_all(&log, 1, 0..10, 500);
+    disk.move_path(SHARD, "/wal/generation-00001/aside");
+    append_all(&log, 1, 10..50, 500);
+    log.close().expect("it closes");
+    disk.move_path("/wal/generation-00001/aside", SHARD);
+    assert_eq!(replayed(&open(at(disk, DIR))).of(1).len(), 50);
+}
+
+#[test]
+fn a_file_that_this_log_has_not_written_is_neither_removed_nor_replaced() {
+    for spares in [0, 2] {
+        let disk = SimDisk::new();
+        let log = open(at(&disk, DIR).spare_segments(spares).ready_segments(spares));
+        append_all(&log, 1, 0..2, 500);
+        let taken: Vec<_> = (2..40).map(|number| format!("{SHARD}/{number:010}.wal")).collect();
+        let free = taken.iter().filter(|path| disk.read_file(path).is_none());
+        let foreign = payload(9, 9, 2000);
+        let taken: Vec<_> = free.inspect(|path| disk.write_file(path, &foreign)).collect();
+        let refused = (2..1000).find_map(|index| {
+            log.append_wait(1, payload(1, index, 500)).err().map(|error| (index, error))
+        });
+        let (acknowledged, error) = refused.expect("there is no name for the next segment");
+        let Cause::Poisoned(cause) = error.cause() else { panic!("{error}") };
+        assert!(cause.to_string().contains("move it away"), "{cause}");
+        for path in &taken {
+            assert_eq!(disk.read_file(path).as_deref(), Some(&*foreign), "{path}");
+            disk.remove_file(path);
+        }
+        drop(log);
+        assert!(replayed(&open(at(&disk, DIR))).of(1).len() as u64 >= acknowledged);
+    }
+}
+
+#[test]
+fn a_blank_file_that_an_attempt_has_left_is_made_anew() {
+    let disk = SimDisk::new();
+    let log = open(at(&disk, DIR));
+    disk.write_file(format!("{SHARD}/0000000002.wal"), &[0; 100]);
+    append_all(&log, 1, 0..50, 500);
+    assert_eq!(replayed(&log).of(1).len(), 50);
+}
+
+/// Appends until the shard refuses, a second at most after `removed`.
+fn refused_within_a_second(log: &ShardedWal) -> Cause {
+    let began = Instant::now();
+    loop {
+        if let Err(error) = log.append_wait(1, "a record") {
+            return error.cause().clone();
+        }
+        // Twice the time, for a machine that is busy with other tests.
+        assert!(began.elapsed() < Duration::from_secs(2), "acknowledged into removed files");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn assert_removed(cause: &Cause) {
+    let Cause::Poisoned(error) = cause else { panic!("{cause:?}") };
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    assert!(error.to_string().contains("removed"), "{error}");
+}
+
+#[test]
+fn a_removed_log_is_noticed_within_a_second() {
+    must_end("a removed log", || {
+        let disk = SimDisk::new();
+        let log = open(config(&disk).segment_bytes(1 << 20));
+        append_all(&log, 1, 0..10, 100);
+        disk.remove_tree(DIR);
+        assert_removed(&refused_within_a_second(&log));
+        let closed = log.close().expect_err("its records are gone");
+        assert_removed(&closed.cause);
+    });
+}
+
+#[test]
+fn a_removed_segment_is_noticed_by_an_idle_shard() {
+    must_end("a removed segment", || {
+        let disk = SimDisk::new();
+        let log = open(config(&disk).shards(2).segment_bytes(1 << 20));
+        let keys = [0, 1].map(|shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap());
+        log.append_wait(keys[0], "first").expect("it is there still");
+        disk.remove_file(format!("{SHARD}/0000000001.wal"));
+        std::thread::sleep(Duration::from_millis(1500));
+        let refused = log.try_append(keys[0], "later").expect_err("the shard has stopped");
+        assert_removed(&refused.cause);
+        log.append_wait(keys[1], "beside it").expect("the other shard goes on");
+    });
+}
+
+#[test]
+fn a_log_is_created_below_a_directory_that_cannot_be_synced() {
+    for errno in [EINVAL, EROFS] {
+        let disk = SimDisk::with_dir("/mount/point");
+        let ancestors = 3;
+        for nth in 1..=ancestors {
+            disk.fail(Fault::new(Call::SyncDir, nth, FaultKind::Error(errno)));
+        }
+        let log = open(at(&disk, "/mount/point/wal"));
+        assert_eq!(disk.fired(), ancestors);
+        append_all(&log, 1, 0..3, 100);
+        drop(log);
+        assert_eq!(replayed(&open(at(&disk, "/mount/point/wal"))).of(1), [0, 1, 2]);
+    }
+    // The log's own directory must be: its names would not last.
+    let disk = SimDisk::with_dir("/mount/point");
+    let own = Fault {
+        path_contains: Some("wal".into()),
+        ..Fault::new(Call::SyncDir, 1, FaultKind::Error(EINVAL))
+    };
+    disk.fail(own);
+    ShardedWal::open(at(&disk, "/mount/point/wal")).expect_err("it cannot be made durable");
+}
+
+fn files_below(disk: &SimDisk, dir: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = disk.files().into_iter().filter(|path| path.starts_with(dir));
+    files.map(|path| (path.clone(), disk.read_file(&path).expect("it is listed"))).collect()
+}
