@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, open_dir};
+use crate::disk::{Disk, DurabilityWarning, open_dir};
 use crate::error::OpenError;
 use crate::leftovers;
 use crate::manifest::{Generation, Manifest, is_generation};
@@ -39,6 +39,12 @@ impl Found {
         let is_whole = survey.durable_below >= survey.next_sequence && survey.torn_bytes == 0;
         is_whole || survey.segments.is_empty()
     }
+}
+
+/// What speaks against the file system of the log. Advice: where the system does
+/// not answer there is none.
+pub(crate) fn durability_warnings(disk: &dyn Disk, dir: &Path) -> Vec<DurabilityWarning> {
+    disk.durability_warnings(dir).unwrap_or_default()
 }
 
 /// Refuses a manifest that is older than the files beside it: going on from it

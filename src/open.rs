@@ -7,7 +7,10 @@ use crate::config::{Config, Durability, OnDamage};
 use crate::directory::{Lock, create_dir, create_dirs, open_log_dir, sync_the_way_to, take_lock};
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::found::{Found, check_manifest_is_latest, find_manifest, open_shard_dir, read_shards};
+use crate::found::{
+    Found, check_manifest_is_latest, durability_warnings, find_manifest, open_shard_dir,
+    read_shards,
+};
 use crate::housekeeping::Housekeeping;
 use crate::lane::Lane;
 use crate::leftovers;
@@ -62,7 +65,11 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
     let repair = repair((disk, dir), (disk.as_ref(), &dir.join(QUARANTINE)), &mut found)?;
-    let report = RecoveryReport { shards: found.iter().map(Found::report).collect(), repair };
+    let report = RecoveryReport {
+        shards: found.iter().map(Found::report).collect(),
+        repair,
+        durability_warnings: durability_warnings(disk.as_ref(), dir),
+    };
     start(&config, space, manifest, found, report, lock, machines)
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::disk::{Disk, OpenMode, RealDisk, open_dir};
 use crate::error::{Damage, OpenError, ReplayError};
-use crate::found::{Found, check_manifest_is_latest, find_manifest, read_shard, shards_of};
+use crate::found::{
+    Found, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, shards_of,
+};
 use crate::frame_reader::{FrameReader, is_consistent};
 use crate::parallel::{in_parallel, threads_each};
 use crate::recovery::{Purpose, RecoveryReport};
@@ -68,6 +70,7 @@ impl LogReader {
         };
         let report = RecoveryReport {
             shards: found.iter().map(Found::report).collect(),
+            durability_warnings: durability_warnings(disk.as_ref(), dir),
             ..RecoveryReport::default()
         };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();

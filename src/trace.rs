@@ -29,6 +29,9 @@ mod imp {
                 "cut a torn tail"
             );
         }
+        for warning in &report.durability_warnings {
+            tracing::warn!(%warning, "the file system makes nothing durable");
+        }
         tracing::info!(shards = report.shards.len(), records = report.records(), "opened");
     }
 

@@ -10,12 +10,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+mod journal;
+mod mounts;
 mod open_dir;
 mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod unreadable;
 
+pub use mounts::{DurabilityWarning, NotDurable};
 pub use real::RealDisk;
 pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};
 
@@ -143,6 +146,16 @@ pub trait Disk: fmt::Debug + Send + Sync {
         let _ = path;
         Ok(None)
     }
+
+    /// Why a sync on the file system that holds `path` may succeed and nothing be
+    /// durable; nothing, unless told otherwise. Asked once, at open.
+    ///
+    /// # Errors
+    /// What the system answers.
+    fn durability_warnings(&self, path: &Path) -> io::Result<Vec<DurabilityWarning>> {
+        let _ = path;
+        Ok(Vec::new())
+    }
 }
 
 /// An open file. One owner at a time; reads and writes name their offset.
@@ -186,7 +199,9 @@ pub trait DiskFile: fmt::Debug + Send {
     /// # Errors
     /// After an error nothing is known about what was written since the last
     /// `Ok`, **and a second call proves nothing**: the kernel may have marked
-    /// the lost pages clean. Never retry.
+    /// the lost pages clean. Never retry. `Ok` must not hang on another file's
+    /// sync: where the file system commits several files together and that fails,
+    /// each of their syncs must fail (ext4 tells one of them).
     fn sync_data(&mut self) -> io::Result<()>;
 
     /// Whether it is known by another name too, under which somebody may rely on

@@ -44,6 +44,9 @@ mod linux {
     use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
     use rustix::io::Errno;
 
+    use super::super::DurabilityWarning;
+    use super::super::journal::prove_names;
+    use super::super::mounts::warnings;
     use super::super::real::{RealFile, available, is_copy_on_write};
     use super::*;
 
@@ -102,7 +105,9 @@ mod linux {
         }
 
         fn sync_dir(&self, path: &Path) -> io::Result<()> {
-            Ok(sys::fsync(self.directory(path)?)?)
+            let dir = File::from(self.directory(path)?);
+            dir.sync_all()?;
+            prove_names(&dir)
         }
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -148,6 +153,10 @@ mod linux {
                 _ => sys::fstatvfs(self.directory(path)?)?,
             };
             Ok(Some(available(&fs)))
+        }
+
+        fn durability_warnings(&self, path: &Path) -> io::Result<Vec<DurabilityWarning>> {
+            warnings(&self.fd, self.name(path)?)
         }
     }
 

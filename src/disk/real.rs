@@ -6,6 +6,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use super::DurabilityWarning;
+#[cfg(target_os = "linux")]
+use super::journal::Direct;
+use super::journal::{self, Journal};
 use super::open_dir::OpenDir;
 use super::{Disk, DiskFile, OpenMode};
 
@@ -75,7 +80,9 @@ impl Disk for RealDisk {
             // takes; NTFS journals its names.
             return Ok(());
         }
-        File::open(path)?.sync_all()
+        let dir = File::open(path)?;
+        dir.sync_all()?;
+        journal::prove_names(&dir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -115,6 +122,11 @@ impl Disk for RealDisk {
     #[cfg(target_os = "linux")]
     fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         Ok(Some(available(&rustix::fs::statvfs(path)?)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn durability_warnings(&self, path: &Path) -> io::Result<Vec<DurabilityWarning>> {
+        super::mounts::warnings(rustix::fs::CWD, path)
     }
 }
 
@@ -169,19 +181,20 @@ pub(super) struct RealFile {
     /// The same file, opened once more with `O_DIRECT`.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
     direct: Option<File>,
+    journal: Journal,
     locked: bool,
 }
 
 impl RealFile {
     pub(super) fn boxed(file: File) -> Box<dyn DiskFile> {
-        Box::new(Self { file, direct: None, locked: false })
+        Box::new(Self { file, direct: None, journal: Journal::new(), locked: false })
     }
 
     /// Takes the lock without waiting. `File::try_lock` is flock(2) on Unix: it
     /// belongs to the open file, so a second open in this process conflicts too.
     pub(super) fn locked(file: File) -> io::Result<Box<dyn DiskFile>> {
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(Self { file, direct: None, locked: true }))
+        Ok(Box::new(Self { file, direct: None, journal: Journal::new(), locked: true }))
     }
 }
 
@@ -209,6 +222,7 @@ impl DiskFile for RealFile {
 
     #[cfg(unix)]
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.journal.wrote(offset.saturating_add(bytes.len() as u64));
         std::os::unix::fs::FileExt::write_at(&self.file, bytes, offset)
     }
 
@@ -219,19 +233,26 @@ impl DiskFile for RealFile {
 
     #[cfg(target_os = "linux")]
     fn direct_block_bytes(&mut self) -> Option<usize> {
+        let stated = match journal::direct_alignment(&self.file) {
+            Direct::None => return None,
+            Direct::Aligned(alignment) => alignment,
+            Direct::Unknown => DIRECT_BLOCK_BYTES,
+        };
         self.direct = open_direct(&self.file).ok();
-        self.direct.as_ref().map(|_| DIRECT_BLOCK_BYTES)
+        self.direct.as_ref().map(|_| stated.max(DIRECT_BLOCK_BYTES))
     }
 
     #[cfg(target_os = "linux")]
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.journal.wrote(offset.saturating_add(bytes.len() as u64));
         let file = self.direct.as_ref().unwrap_or(&self.file);
         std::os::unix::fs::FileExt::write_at(file, bytes, offset)
     }
 
     /// Of the file, by whichever of its descriptors it was written.
     fn sync_data(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.journal.prove(&self.file)
     }
 
     #[cfg(unix)]
@@ -240,7 +261,9 @@ impl DiskFile for RealFile {
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        self.journal.cut(len);
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::disk::DurabilityWarning;
 use crate::error::Damage;
 use crate::recovery::Survey;
 
@@ -16,6 +17,9 @@ pub struct RecoveryReport {
     /// What was repaired, under [`crate::OnDamage::Quarantine`]; `shards` says
     /// how the log stood after it.
     pub repair: Option<RepairReport>,
+    /// Why a sync may succeed on this file system and nothing be durable. Empty
+    /// where nothing speaks against it, or the system does not tell.
+    pub durability_warnings: Vec<DurabilityWarning>,
 }
 
 /// What a repair did, or would do.
@@ -206,6 +210,9 @@ impl fmt::Display for RecoveryReport {
             if let Some(damage) = &shard.damage {
                 writeln!(f, "{:>10} damage: {damage}", "")?;
             }
+        }
+        for warning in &self.durability_warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         Ok(())
     }

@@ -8,6 +8,8 @@
 //! | `seen.rs` | what the kernel saw: no acknowledgement before its sync, no name before its directory's, no read of an open from the cache |
 //! | `full.rs` | file systems that are really full, and go on once there is room |
 //! | `below.rs` | a device that fails under ext4, and what the next process makes of it |
+//! | `journal.rs` | a commit of ext4's journal that fails, and the syncs of the other files that it holds |
+//! | `promises.rs` | file systems that keep less than they say: `data=journal`, `nobarrier`, `volatile`, and a flipped bit under btrfs |
 //! | `child.rs`, `workload.rs`, `story.rs` | the process that this happens to, what it does, and what it has thereby promised |
 //! | `strace.rs`, `mounts.rs` | the tools |
 //!
@@ -28,8 +30,10 @@ mod below;
 mod child;
 mod full;
 mod inject;
+mod journal;
 mod killed;
 mod mounts;
+mod promises;
 mod seen;
 mod story;
 mod strace;

@@ -118,6 +118,43 @@ impl Mount {
         Some(mount)
     }
 
+    /// A file system in a file of so many MiB, mounted with these options; `None`
+    /// where there is no loop device or no such command.
+    pub(crate) fn of_image(scratch: &Path, make: &[&str], mib: u64, options: &str) -> Option<Self> {
+        let is_there = |command: &[&str]| Command::new(command[0]).args(&command[1..]).output();
+        if !is_there(&["losetup", "-f"]).is_ok_and(|free| free.status.success())
+            || is_there(&[make[0], "-V"]).is_err()
+        {
+            return None;
+        }
+        let image = scratch.join("image");
+        let file = fs::File::create(&image).expect("the scratch directory is ours");
+        file.set_len(mib << 20).expect("there is room");
+        run(&[make, &[text(&image)]].concat());
+        let mount = Self::at(scratch);
+        run(&["mount", "-o", &format!("loop,{options}"), text(&image), text(&mount.dir)]);
+        Some(mount)
+    }
+
+    /// An overlay on a directory of the scratch directory.
+    pub(crate) fn overlay(scratch: &Path, options: &str) -> Self {
+        let mount = Self::at(scratch);
+        let dir = |name: &str| {
+            let dir = scratch.join(name);
+            fs::create_dir_all(&dir).expect("the scratch directory is ours");
+            dir
+        };
+        let (lower, upper, work) = (dir("lower"), dir("upper"), dir("work"));
+        let dirs = format!(
+            "lowerdir={},upperdir={},workdir={}{options}",
+            text(&lower),
+            text(&upper),
+            text(&work)
+        );
+        run(&["mount", "-t", "overlay", "-o", &dirs, "none", text(&mount.dir)]);
+        mount
+    }
+
     fn at(scratch: &Path) -> Self {
         let dir = scratch.join("mount");
         fs::create_dir_all(&dir).expect("the scratch directory is ours");

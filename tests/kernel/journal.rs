@@ -1,0 +1,124 @@
+//! A commit of ext4's journal that fails holds the metadata of many files, and
+//! the kernel tells one sync of it. The others must not be taken at their word.
+//!
+//! Holds C2 DURABLE (ARCHITECTURE.md).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+
+use crate::mounts::{FaultyDevice, Rights, inside};
+
+const BLOCK: usize = 4096;
+
+/// A block at an address that any device takes.
+#[repr(align(4096))]
+struct Block([u8; BLOCK]);
+
+/// Whether to go on, in a namespace of the test's own.
+fn is_ready(name: &str) -> bool {
+    let missing = FaultyDevice::missing();
+    if !missing.is_empty() {
+        println!("SKIPPED: {name}: missing {missing:?}");
+        return false;
+    }
+    inside(name, Rights::Root)
+}
+
+/// A new file with one block on the disk, ready for writes past the cache: what
+/// they write is on the device at once, and what the file needs to be read back
+/// is in the journal's running transaction.
+fn file(dir: &Path, name: &str) -> Box<dyn DiskFile> {
+    let mut file = RealDisk.open(&dir.join(name), OpenMode::CreateNew).unwrap();
+    assert_eq!(file.direct_block_bytes(), Some(BLOCK));
+    write(file.as_mut(), 0).unwrap();
+    file.sync_data().unwrap();
+    file
+}
+
+fn write(file: &mut dyn DiskFile, block: u64) -> io::Result<()> {
+    let bytes = Block([7; BLOCK]);
+    file.write_direct(&bytes.0, block * BLOCK as u64).map(|written| assert_eq!(written, BLOCK))
+}
+
+fn new_dir(device: &FaultyDevice) -> std::path::PathBuf {
+    let dir = device.dir();
+    RealDisk.create_dir(&dir).unwrap();
+    RealDisk.sync_dir(dir.parent().unwrap()).unwrap();
+    dir
+}
+
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn a_sync_that_the_failed_commit_of_another_one_hides_is_no_success() {
+    if !is_ready("journal::a_sync_that_the_failed_commit_of_another_one_hides_is_no_success") {
+        return;
+    }
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut device = FaultyDevice::new(scratch.path());
+    let dir = new_dir(&device);
+    let (mut first, mut second) = (file(&dir, "first"), file(&dir, "second"));
+    // Each grows, in one transaction.
+    write(first.as_mut(), 1).unwrap();
+    write(second.as_mut(), 1).unwrap();
+    device.set_failing(true);
+    first.sync_data().expect_err("the commit fails");
+    device.set_failing(false);
+    let error = second.sync_data().expect_err("its size was in that commit");
+    assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem, "{error}");
+    RealDisk.sync_dir(&dir).expect_err("the journal has failed");
+    drop((first, second));
+    device.mount_again();
+    // That is why.
+    let second = RealDisk.open(&dir.join("second"), OpenMode::Read).unwrap();
+    assert_eq!(second.len().unwrap(), BLOCK as u64, "the growth is gone");
+}
+
+/// The kernel commits by itself every five seconds, and tells nobody.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success() {
+    if !is_ready("journal::a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success") {
+        return;
+    }
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let device = FaultyDevice::new(scratch.path());
+    let dir = new_dir(&device);
+    let mut alone = file(&dir, "alone");
+    write(alone.as_mut(), 1).unwrap();
+    device.set_failing(true);
+    std::thread::sleep(Duration::from_secs(8));
+    device.set_failing(false);
+    alone.sync_data().expect_err("its size was in a commit that failed");
+}
+
+/// What is written over zeros that were synced needs no journal, and is durable
+/// although that has failed.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn what_is_written_over_synced_blocks_is_durable_without_the_journal() {
+    if !is_ready("journal::what_is_written_over_synced_blocks_is_durable_without_the_journal") {
+        return;
+    }
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut device = FaultyDevice::new(scratch.path());
+    let dir = new_dir(&device);
+    let (mut grown, mut whole) = (file(&dir, "grown"), file(&dir, "whole"));
+    write(grown.as_mut(), 1).unwrap();
+    let bytes = Block([9; BLOCK]);
+    assert_eq!(whole.write_direct(&bytes.0, 0).unwrap(), BLOCK);
+    device.set_failing(true);
+    grown.sync_data().expect_err("the commit fails");
+    device.set_failing(false);
+    whole.sync_data().expect("it needs no commit");
+    drop((grown, whole));
+    device.mount_again();
+    let whole = RealDisk.open(&dir.join("whole"), OpenMode::Read).unwrap();
+    let mut found = vec![0; BLOCK];
+    whole.read_at(&mut found, 0).unwrap();
+    assert!(found == bytes.0, "it is on the disk");
+}
