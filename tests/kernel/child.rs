@@ -5,7 +5,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `open SHARDS SEGMENT_BYTES` | opens the log and replays it |
+//! | `open SHARDS SEGMENT_BYTES [DURABILITY]` | opens the log and replays it |
 //! | `append LENGTH KEY:INDEX` | appends a record and waits |
 //! | `queue LENGTH KEY:INDEX ..` | appends records, then waits for all |
 //! | `batch LENGTH KEY:INDEX ..` | the same as one batch |
@@ -88,7 +88,7 @@ impl Client {
         let words: Vec<_> = line.split(' ').collect();
         let number = |at: usize| words[at].parse().expect("a number");
         match (words[0], &self.log) {
-            ("open", _) => self.open(number(1), number(2) as u64),
+            ("open", _) => self.open(number(1), number(2) as u64, words.get(3).unwrap_or(&"sync")),
             ("drop", _) => self.log = None,
             (_, None) => {}
             ("append" | "queue", Some(log)) => queue(log, number(1), &words[2..]),
@@ -109,10 +109,11 @@ impl Client {
         }
     }
 
-    fn open(&mut self, shards: usize, segment_bytes: u64) {
+    fn open(&mut self, shards: usize, segment_bytes: u64, durability: &str) {
         self.log = None;
         say("opening");
         let config = Config::new(&self.dir).shards(shards).segment_bytes(segment_bytes);
+        let config = config.durability(durability.parse().expect("a durability"));
         let log = match ShardedWal::open(config) {
             Ok(log) => log,
             Err(error) => return say(&format!("refused {error:?}")),

@@ -10,6 +10,7 @@
 //! | `below.rs` | a device that fails under ext4, and what the next process makes of it |
 //! | `journal.rs` | a commit of ext4's journal that fails, and the syncs of the other files that it holds |
 //! | `promises.rs` | file systems that keep less than they say: `data=journal`, `nobarrier`, `volatile`, and a flipped bit under btrfs |
+//! | `power.rs` | power cuts below ext4, XFS and btrfs, on a device with a volatile cache: `logged_device.rs` |
 //! | `child.rs`, `workload.rs`, `story.rs` | the process that this happens to, what it does, and what it has thereby promised |
 //! | `strace.rs`, `mounts.rs` | the tools |
 //!
@@ -23,6 +24,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "the counts are printed")]
 
+#[path = "../second_opinion/mod.rs"]
+mod second_opinion;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -32,7 +35,9 @@ mod full;
 mod inject;
 mod journal;
 mod killed;
+mod logged_device;
 mod mounts;
+mod power;
 mod promises;
 mod seen;
 mod story;

@@ -12,7 +12,7 @@ use crate::strace::is_there;
 /// Set where the test runs in a namespace of its own.
 const INSIDE: &str = "SHARDWAL_TEST_KERNEL_INSIDE";
 /// No step of mounting takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a test needs beside a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) fn inside(test: &str, rights: Rights) -> bool {
 }
 
 /// Runs a command; it must succeed. Returns what it printed.
-fn run(command: &[&str]) -> String {
+pub(crate) fn run(command: &[&str]) -> String {
     let output = Command::new(command[0]).args(&command[1..]).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -69,7 +69,7 @@ fn run(command: &[&str]) -> String {
 }
 
 /// Tries once more until it succeeds: a device may be busy for a moment.
-fn insist(command: &[&str]) {
+pub(crate) fn insist(command: &[&str]) {
     let began = Instant::now();
     loop {
         let output = Command::new(command[0]).args(&command[1..]).output();
@@ -84,7 +84,7 @@ fn insist(command: &[&str]) {
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("scratch paths are text")
 }
 

@@ -56,6 +56,7 @@ impl Story {
             "truncated" if words[1] == "ok" => {
                 self.ledger.give_up(&found(self.below.iter().copied()));
             }
+            "flushed" | "closed" if words[1] == "ok" => self.ledger.flushed(),
             "truncated" | "unread" | "flushed" | "closed" => {}
             "end" => self.ended = true,
             other => panic!("a child says `{other}`"),
@@ -116,6 +117,16 @@ impl Story {
             "open" => &mut self.indeterminate,
             other => panic!("`{other}` is no fate"),
         } += records;
+    }
+
+    /// The log acknowledges before it syncs: a power cut may take such records.
+    pub(crate) fn acknowledges_unsynced(&mut self) {
+        self.ledger.acknowledges_unsynced();
+    }
+
+    /// The power was cut after all that was heard.
+    pub(crate) fn lose_power(&mut self) {
+        self.ledger.lose_power();
     }
 
     /// Compares with a replay after an open; from then on what it found is
