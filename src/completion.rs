@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
 use crate::lane::Patience;
@@ -27,10 +27,14 @@ use crate::waiter::Enrolled;
 /// node. Whoever wakes them makes a list a commit of those that are tasks, and of
 /// threads too where each commit is synced.
 ///
-/// A waker is called by whoever has committed the record: the shard's thread, or a
-/// caller of [`crate::ShardedWal::append_wait`]. Its panic ends there. It may wait for
-/// a thread that was answered with it; not for another task, nor for anything that
-/// the same shard has still to do.
+/// A waker is called by the thread that has committed the record: the shard's thread, or a
+/// caller of [`crate::ShardedWal::append_wait`]. A panic of the waker is contained. The
+/// waker may wait for a thread that was answered with it. It must not wait for another
+/// task, nor for anything that the same shard has still to do, nor for a lock that a caller
+/// holds during `append` or `append_wait`. A call of the log that would wait there fails
+/// with [`Cause::WouldDeadlock`].
+///
+/// It answers once: polled again, or waited for after a poll, it says the same.
 #[derive(Debug)]
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {
@@ -63,7 +67,8 @@ impl<'log> Completion<'log> {
     pub fn position(&self) -> Option<Position> {
         match &self.state {
             State::Queued { shard, ticket } => Some(shard.position(*ticket)),
-            State::Answered(answer) => answer.as_ref().ok().copied(),
+            State::Answered(Ok(position)) => Some(*position),
+            State::Answered(Err(error)) => error.position(),
         }
     }
 
@@ -91,29 +96,60 @@ impl<'log> Completion<'log> {
     /// Blocks until there is an answer.
     ///
     /// # Errors
-    /// See [`AppendError`].
-    pub fn wait(self) -> Result<Position, AppendError> {
-        match self.state {
-            State::Queued { shard, ticket } => {
-                let answer = shard.lane().progress.wait(ticket, None);
-                shard.outcome(ticket, answer.unwrap_or(Answer::Indeterminate(Cause::Closed)))
+    /// See [`AppendError`]. On a thread that commits, a record without an answer is
+    /// `Indeterminate` with [`Cause::WouldDeadlock`]: it is written all the same.
+    pub fn wait(mut self) -> Result<Position, AppendError> {
+        self.wait_for_ever()
+    }
+
+    fn wait_for_ever(&mut self) -> Result<Position, AppendError> {
+        loop {
+            if let Some(answer) = self.wait_until(None) {
+                return answer;
             }
-            State::Answered(answer) => answer,
         }
     }
 
     /// Blocks until there is an answer, or for so long; `None` means that there
-    /// is none yet, and the completion can be waited for again.
+    /// is none yet, and the completion can be waited for again. On a thread that
+    /// commits it does not block.
     ///
     /// # Errors
     /// See [`AppendError`].
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<Position, AppendError>> {
+        self.wait_until(Some(now().checked_add(timeout)))
+    }
+
+    /// `None` waits for ever, `Some(None)` for longer than a clock can say.
+    fn wait_until(
+        &mut self,
+        timeout: Option<Option<Instant>>,
+    ) -> Option<Result<Position, AppendError>> {
+        let State::Queued { shard, ticket } = self.state else { return self.answered_already() };
+        let progress = &shard.lane().progress;
+        let answer = match (progress.answer(ticket), shard.cannot_wait()) {
+            (Some(answer), _) => answer,
+            // A child has no threads that could ever answer.
+            (None, Some(cause @ Cause::Forked { .. })) => Answer::Indeterminate(cause),
+            (None, Some(_)) if timeout.is_some() => return None,
+            (None, Some(cause)) => Answer::Indeterminate(cause),
+            (None, None) => progress.wait(ticket, timeout.flatten())?,
+        };
+        Some(self.answer_with(shard.outcome(ticket, answer)))
+    }
+
+    /// C1 ONCE: it answers the same from now on.
+    fn answer_with(
+        &mut self,
+        answer: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
+        self.state = State::Answered(answer.clone());
+        answer
+    }
+
+    fn answered_already(&self) -> Option<Result<Position, AppendError>> {
         match &self.state {
-            State::Queued { shard, ticket } => {
-                let deadline = now().checked_add(timeout);
-                let answer = shard.lane().progress.wait(*ticket, deadline)?;
-                Some(shard.outcome(*ticket, answer))
-            }
+            State::Queued { .. } => None,
             State::Answered(answer) => Some(answer.clone()),
         }
     }
@@ -124,16 +160,18 @@ impl Future for Completion<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        match &this.state {
-            State::Queued { shard, ticket } => {
-                let progress = &shard.lane().progress;
-                match progress.poll(*ticket, context, &mut this.enrolled) {
-                    Some(answer) => Poll::Ready(shard.outcome(*ticket, answer)),
-                    None => Poll::Pending,
-                }
+        let State::Queued { shard, ticket } = this.state else {
+            return this.answered_already().map_or(Poll::Pending, Poll::Ready);
+        };
+        let answer = match shard.forked() {
+            Some(cause) => {
+                let answer = shard.lane().progress.answer(ticket);
+                Some(answer.unwrap_or(Answer::Indeterminate(cause)))
             }
-            State::Answered(answer) => Poll::Ready(answer.clone()),
-        }
+            None => shard.lane().progress.poll(ticket, context, &mut this.enrolled),
+        };
+        let Some(answer) = answer else { return Poll::Pending };
+        Poll::Ready(this.answer_with(shard.outcome(ticket, answer)))
     }
 }
 
@@ -171,10 +209,10 @@ impl<'log> BatchCompletion<'log> {
     /// # Errors
     /// [`BatchError`] names the parts that failed; the others were acknowledged.
     pub fn wait(mut self) -> Result<(), BatchError> {
-        for mut part in self.parts.drain(..) {
-            let last = std::mem::replace(&mut part.last, Completion::refused(Cause::Closed));
-            let answer = last.wait();
-            note(&mut self.failed, &mut part, answer);
+        // Those before have been noted by a poll.
+        for part in &mut self.parts[self.answered..] {
+            let answer = part.last.wait_for_ever();
+            note(&mut self.failed, part, answer);
         }
         result(self.failed)
     }
@@ -204,7 +242,7 @@ impl Future for BatchCompletion<'_> {
             }
             this.answered += 1;
         }
-        Poll::Ready(result(std::mem::take(&mut this.failed)))
+        Poll::Ready(result(this.failed.clone()))
     }
 }
 
@@ -232,7 +270,12 @@ impl<'log> Barrier<'log> {
     /// are told by their own completions, not here.
     pub fn wait(self) -> Result<(), AppendError> {
         for (shard, end) in self.shards {
-            let synced = shard.lane().progress.wait_synced(end);
+            let progress = &shard.lane().progress;
+            let synced = match (progress.synced_answer(end), shard.cannot_wait()) {
+                (Some(answer), _) => answer,
+                (None, Some(cause)) => Err(cause),
+                (None, None) => progress.wait_synced(end),
+            };
             synced.map_err(|cause| barrier_error(shard, cause))?;
         }
         Ok(())
@@ -251,7 +294,11 @@ impl Future for Barrier<'_> {
         let this = self.get_mut();
         while let Some((shard, end)) = this.shards.get(this.passed) {
             let progress = &shard.lane().progress;
-            match progress.poll_synced(*end, context, &mut this.enrolled) {
+            let synced = match shard.forked() {
+                Some(cause) => progress.synced_answer(*end).or(Some(Err(cause))),
+                None => progress.poll_synced(*end, context, &mut this.enrolled),
+            };
+            match synced {
                 None => return Poll::Pending,
                 Some(Err(cause)) => return Poll::Ready(Err(barrier_error(shard, cause))),
                 Some(Ok(())) => {}

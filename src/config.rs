@@ -77,6 +77,7 @@ pub enum OnDamage {
 /// checked by [`crate::ShardedWal::open`].
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Config {
     pub(crate) dir: PathBuf,
     #[cfg_attr(feature = "serde", serde(default = "default_shards"))]

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 
 use crate::config::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::foreign::contain;
 use crate::frame::{next_record, put_record_head, record_bytes};
 use crate::payload::Payload;
 
@@ -34,7 +35,8 @@ impl Entry {
     /// claimed is no place.
     pub(crate) fn hold(&mut self, key: u64, payload: &mut Payload<'_>, stamp: u64) {
         self.copied.clear();
-        (self.moved, self.stamp) = (None, stamp);
+        self.let_go();
+        self.stamp = stamp;
         if payload.len() <= COPIED_BYTES_MAX {
             self.copied.reserve(record_bytes(payload.len()));
             put_record_head(&mut self.copied, key, payload.len());
@@ -48,6 +50,7 @@ impl Entry {
     /// Holds a batch's part from now on.
     pub(crate) fn hold_batch(&mut self, body: Vec<u8>, stamp: u64) {
         self.copied.clear();
+        self.let_go();
         self.stamp = stamp;
         self.moved = Some(Box::new(body.into()));
     }
@@ -80,9 +83,18 @@ impl Entry {
         }
     }
 
-    /// Lets go of what was moved in.
+    /// Lets go of what was moved in. Its `Drop` may be a caller's code: a panic there is
+    /// contained, for the record of another caller may come next.
     pub(crate) fn let_go(&mut self) {
-        self.moved = None;
+        if let Some(moved) = self.moved.take() {
+            contain(move || drop(moved));
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

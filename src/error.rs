@@ -54,6 +54,19 @@ pub enum Cause {
     /// The shard's writer thread has panicked, a defect of shardwal or of its
     /// `Disk`. Reopen the log.
     WriterPanicked,
+    /// The call would have to wait for a commit, on a thread that is committing: it comes
+    /// from a waker, from the `Drop` of a payload, or from a state machine, which the log
+    /// runs while it commits. Nothing was queued. Call [`crate::ShardedWal::try_append`]
+    /// there, await, or leave the call to another thread.
+    WouldDeadlock,
+    /// The log belongs to another process: `fork` has copied it into this one, which has
+    /// none of the log's threads. It can only be dropped here.
+    Forked {
+        /// The process that opened the log.
+        opened_by: u32,
+        /// The process that has called.
+        called_by: u32,
+    },
     /// The log has been closed.
     Closed,
 }
@@ -85,6 +98,13 @@ impl fmt::Display for Cause {
             Self::WriterPanicked => {
                 f.write_str("the shard's writer thread has panicked; reopen the log")
             }
+            Self::WouldDeadlock => f.write_str(
+                "the call would wait for a commit on a thread that commits; make it on another thread",
+            ),
+            Self::Forked { opened_by, called_by } => write!(
+                f,
+                "process {opened_by} has opened the log, and process {called_by} is a forked copy of it; open the log after the fork"
+            ),
             Self::Closed => f.write_str("the log is closed"),
         }
     }
@@ -133,6 +153,15 @@ impl AppendError {
     /// Whether the record was refused before it was queued.
     pub(crate) fn was_refused(&self) -> bool {
         matches!(self, Self::NotWritten { position: None, .. })
+    }
+
+    /// The record's place, where it had got one.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Self::NotWritten { position, .. } => *position,
+            Self::Indeterminate { position, .. } => Some(*position),
+        }
     }
 
     /// The same of a run of records whose last this speaks of: its position
@@ -393,6 +422,8 @@ pub enum ReplayError<E> {
     Checkpoint(CheckpointError),
     /// The log could not be read, or no longer reads as it did at open.
     Log(OpenError),
+    /// The calling process is not the log's: see [`Cause::Forked`].
+    NotHere(Cause),
 }
 
 impl<E: fmt::Display> fmt::Display for ReplayError<E> {
@@ -401,6 +432,7 @@ impl<E: fmt::Display> fmt::Display for ReplayError<E> {
             Self::Callback(error) => write!(f, "the replay's callback failed: {error}"),
             Self::Checkpoint(error) => write!(f, "replay: {error}"),
             Self::Log(error) => write!(f, "replay: {error}"),
+            Self::NotHere(cause) => write!(f, "not replayed: {cause}"),
         }
     }
 }
@@ -411,6 +443,7 @@ impl<E: Error + 'static> Error for ReplayError<E> {
             Self::Callback(error) => Some(error),
             Self::Checkpoint(error) => Some(error),
             Self::Log(error) => Some(error),
+            Self::NotHere(_) => None,
         }
     }
 }
@@ -424,6 +457,9 @@ pub enum TruncateError {
     Checkpoint(CheckpointError),
     /// The log has been closed, and may be somebody else's by now.
     Closed,
+    /// The calling thread commits, or the calling process is not the log's: see
+    /// [`Cause::WouldDeadlock`] and [`Cause::Forked`]. Nothing was changed.
+    NotHere(Cause),
     /// The operating system refused something. Truncate again.
     Io {
         /// What was being done.
@@ -447,6 +483,7 @@ impl fmt::Display for TruncateError {
         match self {
             Self::Checkpoint(error) => write!(f, "truncate: {error}"),
             Self::Closed => f.write_str("the log is closed; open it to truncate it"),
+            Self::NotHere(cause) => write!(f, "not truncated: {cause}"),
             Self::Io { doing, path, source } => {
                 write!(f, "while {doing} {}: {source}", path.display())
             }
@@ -459,7 +496,7 @@ impl Error for TruncateError {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Checkpoint(error) => Some(error),
-            Self::Closed => None,
+            Self::Closed | Self::NotHere(_) => None,
         }
     }
 }

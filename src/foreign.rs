@@ -2,6 +2,7 @@
 //! a task owns, a state machine, a disk.
 
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs it; `None` if it has panicked.
@@ -14,4 +15,35 @@ pub(crate) fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
 fn end(panic: Box<dyn Any + Send>) {
     let ended = catch_unwind(AssertUnwindSafe(move || drop(panic)));
     ended.unwrap_or_else(std::mem::forget);
+}
+
+/// A value of a caller's type. A panic of its `Drop` is contained, also where the value is
+/// dropped because of an earlier panic.
+pub(crate) struct Foreign<T>(Option<T>);
+
+impl<T> Foreign<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for Foreign<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl<T> DerefMut for Foreign<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is there until this is dropped")
+    }
+}
+
+impl<T> Drop for Foreign<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        contain(move || drop(value));
+    }
 }

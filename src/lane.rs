@@ -7,8 +7,10 @@
 //! being woken by it. Nobody waits for the turn: who finds it taken waits for
 //! his answer, and whoever has it looks at the queue once he has put it back.
 
-use std::io;
+use std::{io, process};
 
+use crate::committing::Committing;
+use crate::disk::Origin;
 use crate::entry::Entry;
 use crate::error::Cause;
 use crate::foreign::contain;
@@ -43,6 +45,8 @@ pub(crate) struct Lane {
     /// Whether each commit ends with a sync: nobody asks for a turn that takes
     /// so long, and nobody takes another one for others.
     sync: bool,
+    /// The process whose threads serve it.
+    origin: Origin,
 }
 
 impl Lane {
@@ -53,12 +57,26 @@ impl Lane {
     ) -> (Arc<Self>, Receiver<Entry>) {
         let (mailbox, receiver) = Mailbox::new(queue_records.next_power_of_two(), queue_bytes);
         let (progress, turn) = (Arc::new(Progress::new()), Token::new());
-        (Arc::new(Self { mailbox, progress, turn, sync }), receiver)
+        let origin = Origin::here();
+        (Arc::new(Self { mailbox, progress, turn, sync, origin }), receiver)
+    }
+
+    /// Why nothing can be done here, in a forked child.
+    pub(crate) fn forked(&self) -> Option<Cause> {
+        self.origin
+            .is_elsewhere()
+            .then(|| Cause::Forked { opened_by: self.origin.pid(), called_by: process::id() })
+    }
+
+    /// Why the calling thread must not wait for a commit, if it must not.
+    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
+        self.forked().or_else(|| Committing::is_here().then_some(Cause::WouldDeadlock))
     }
 
     /// The shard's thread: serves the queue until it is closed and empty, or the
     /// shard fails.
     pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
+        let _for_life = Committing::begin();
         let mut turn = self.turn.bring(Box::new(writer));
         let mut answered = Chain::default();
         loop {
@@ -106,12 +124,6 @@ impl Lane {
         pushed
     }
 
-    /// Whether the calling thread has the turn, and has waked foreign code, which
-    /// must not wait for what the turn is to do.
-    pub(crate) fn is_driven_here(&self) -> bool {
-        self.turn.is_mine()
-    }
-
     /// For a caller that has queued `ticket` without waking anybody and is about
     /// to wait for it: commits it if the turn is free. When this returns,
     /// somebody has seen to it.
@@ -149,6 +161,7 @@ impl Lane {
         first: Option<Work>,
         is_answered: impl Fn() -> bool,
     ) {
+        let _meanwhile = Committing::begin();
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
         let answered = self.work(turn, first, Chain::default(), |work| match work {
             Work::Stop | Work::Mark | Work::Sync => true,

@@ -36,6 +36,7 @@
 
 mod aligned_bytes;
 mod checkpoint;
+mod committing;
 mod completion;
 mod config;
 mod directory;

@@ -10,12 +10,14 @@ use bytes::Bytes;
 #[cfg(feature = "timeseries")]
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::{Checkpoint, LogId};
+use crate::committing::Committing;
 use crate::completion::{Barrier, BatchCompletion, Completion, Part};
 use crate::config::{BATCH_RECORDS_MAX, Config, Durability};
 use crate::directory::Lock;
 use crate::entry::BatchBody;
 use crate::error::{
-    AppendError, BatchError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
+    AppendError, BatchError, Cause, CloseError, OpenError, Position, Refused, ReplayError,
+    TruncateError,
 };
 use crate::lane::Patience;
 use crate::open::{Machines, Opened, open};
@@ -102,6 +104,11 @@ impl ShardedWal {
         LogId(self.shards[0].folder().identity.log)
     }
 
+    /// Why the calling thread must not wait for the log, if it must not.
+    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
+        self.shards[0].cannot_wait()
+    }
+
     /// The shard that a key lives in, for ever within this generation.
     #[must_use]
     pub fn shard_of(&self, key: u64) -> usize {
@@ -119,6 +126,10 @@ impl ShardedWal {
     /// Whatever refuses the record is told by the completion; to get the
     /// payload back, use [`ShardedWal::try_append`]. Who waits right away is
     /// better served by [`ShardedWal::append_wait`].
+    ///
+    /// Do not hold a lock that a waker, a payload's `Drop` or a [`StateMachine`] takes:
+    /// the shard's writer runs them, and this call may wait for that writer. In such code
+    /// itself, a call that would block is refused with [`Cause::WouldDeadlock`].
     pub fn append<'p>(&self, key: u64, payload: impl Into<Payload<'p>>) -> Completion<'_> {
         let shard = self.shard(key);
         let admitted = shard.admit(&self.space, payload.into());
@@ -132,8 +143,13 @@ impl ShardedWal {
     /// is queued before it. For the time of that it may be inside the log's
     /// [`StateMachine`], too.
     ///
+    /// The calling thread may run the wakers of other tasks, and the `Drop` of other
+    /// callers' payloads. Do not hold a lock that one of them takes: the thread would wait
+    /// for itself.
+    ///
     /// # Errors
-    /// See [`AppendError`].
+    /// See [`AppendError`]. A waker, a payload's `Drop` and a [`StateMachine`] are always
+    /// refused, with [`Cause::WouldDeadlock`].
     pub fn append_wait<'p>(
         &self,
         key: u64,
@@ -192,7 +208,7 @@ impl ShardedWal {
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> BatchCompletion<'_> {
-        BatchCompletion::new(self.append_parts(records, |_| Wake::Writer))
+        BatchCompletion::new(self.append_parts(records, None, |_| Wake::Writer))
     }
 
     /// Appends many records and waits until they are acknowledged: what
@@ -206,7 +222,7 @@ impl ShardedWal {
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> Result<(), BatchError> {
-        let parts = self.append_parts(records, |is_last| {
+        let parts = self.append_parts(records, self.cannot_wait(), |is_last| {
             // Syncs go on side by side, on a thread each; writes are soon done.
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
@@ -219,11 +235,12 @@ impl ShardedWal {
         BatchCompletion::new(parts).wait()
     }
 
-    /// Queues each shard's part. `wake` is asked, for the last part or another,
-    /// whether its writer is to be waked now.
+    /// Queues each shard's part, unless all are refused. `wake` is asked, for the last
+    /// part or another, whether its writer is to be waked now.
     fn append_parts(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
+        refusal: Option<Cause>,
         wake: impl Fn(bool) -> Wake,
     ) -> Vec<Part<'_>> {
         // For each shard its records, and their indices in the batch.
@@ -243,7 +260,7 @@ impl ShardedWal {
         let mut checked = parts.iter().zip(&self.shards);
         let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
         // One look for all parts, so that not one is refused beside another.
-        let full = self.space.refusal();
+        let full = refusal.or_else(|| self.space.refusal());
         let refused = |shard: &WalShard| match (&oversized, &full) {
             (None, Some(cause)) => shard.end().or_else(|| Some(cause.clone())),
             _ => oversized.clone(),
@@ -286,6 +303,7 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
+        self.check_process()?;
         replay(self.plans(), &options, &callback)
     }
 
@@ -308,9 +326,14 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
+        self.check_process()?;
         let mut plans = self.plans();
         start_from(self.id(), &mut plans, checkpoint)?;
         replay(plans, &options, &callback)
+    }
+
+    fn check_process<E>(&self) -> Result<(), ReplayError<E>> {
+        self.shards[0].forked().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
     }
 
     /// One plan a shard, grouped by generation, oldest first.
@@ -375,6 +398,9 @@ impl ShardedWal {
         &self,
         checkpoint: &Checkpoint,
     ) -> Result<TruncateReport, TruncateError> {
+        if let Some(cause) = self.cannot_wait() {
+            return Err(TruncateError::NotHere(cause));
+        }
         let lock = self.lock.lock();
         if lock.is_none() {
             return Err(TruncateError::Closed);
@@ -412,8 +438,11 @@ impl ShardedWal {
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
         // Not under the lock: who waited for room is waked here, and may close too.
+        if let Some(cause) = self.shards[0].forked() {
+            return Err(CloseError { shard: 0, cause });
+        }
         self.shards.iter().for_each(WalShard::close_queue);
-        if self.is_driven_here() {
+        if Committing::is_here() {
             return Ok(());
         }
         // Held throughout, so that a second caller returns no earlier.
@@ -430,20 +459,20 @@ impl ShardedWal {
         drop(self.lock.lock().take());
         first
     }
-
-    /// Whether the calling thread drives a shard, which must not wait for
-    /// itself, nor for the others: they may wait for what it holds meanwhile.
-    fn is_driven_here(&self) -> bool {
-        self.shards.iter().any(WalShard::is_driven_here)
-    }
 }
 
 impl Drop for ShardedWal {
     fn drop(&mut self) {
-        if self.is_driven_here() {
-            return self.shards.iter().for_each(WalShard::leave);
+        if self.shards[0].forked().is_some() {
+            // The threads are another process's: there is nobody to join, and to let go of
+            // a handle would touch memory of a thread that does not exist here.
+            std::mem::forget(std::mem::take(&mut self.shards));
+            std::mem::forget(std::mem::replace(&mut self.housekeeping, Mutex::new(None)));
+        } else if Committing::is_here() {
+            self.shards.iter().for_each(WalShard::leave);
+        } else {
+            drop(self.close());
         }
-        drop(self.close());
     }
 }
 

@@ -177,7 +177,8 @@ impl Progress {
         self.synced.waiters.poll(end, context, enrolled, || self.synced_answer(end))
     }
 
-    fn synced_answer(&self, end: u64) -> Option<Result<(), Cause>> {
+    /// Whether all below `end` is on stable storage, or never will be, if that is decided.
+    pub(crate) fn synced_answer(&self, end: u64) -> Option<Result<(), Cause>> {
         // As in `answer`: the failure is looked at before the mark.
         let failed = end.checked_sub(1).and_then(|last| self.failed(last));
         if end <= self.synced.load() {

@@ -17,7 +17,7 @@ use crate::segment::SegmentIdentity;
 use crate::segment_writer::Catalogue;
 use crate::space::Space;
 use crate::stats::{Observer, Recorder};
-use crate::sync::{Arc, JoinHandle, Mutex, ThreadId, now, this_thread};
+use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::Purge;
 use crate::waiter::Enrolled;
 
@@ -40,8 +40,6 @@ pub(crate) struct WalShard {
     purge: Purge,
     /// Sequences below are not replayed. Truncation stores, replay reads.
     purged_below: Mutex<u64>,
-    /// The writer's.
-    thread: ThreadId,
     /// Taken by close.
     writer: Mutex<Option<Writer>>,
 }
@@ -66,9 +64,8 @@ impl WalShard {
         writer: Writer,
     ) -> Self {
         let purged_below = Mutex::new(purge.below);
-        let thread = writer.thread().id();
         let (purge, writer) = (Mutex::new(Some(purge)), Mutex::new(Some(writer)));
-        Self { folder, base, lane, recorder, catalogue, purge, purged_below, thread, writer }
+        Self { folder, base, lane, recorder, catalogue, purge, purged_below, writer }
     }
 
     pub(crate) fn lane(&self) -> &Lane {
@@ -154,6 +151,9 @@ impl WalShard {
         let mut parts = self.parts(key, payload)?;
         let pushed = match parts.try_push() {
             Err(PushError::Full) if deadline.is_none_or(|deadline| deadline > now()) => {
+                if let Some(cause) = self.cannot_wait() {
+                    return parts.refused(cause);
+                }
                 parts.push(deadline)
             }
             decided => decided,
@@ -179,6 +179,9 @@ impl WalShard {
         payload: Payload<'_>,
     ) -> Result<Completion<'_>, Refused> {
         let mut parts = self.parts(key, payload)?;
+        if let Some(cause) = self.cannot_wait() {
+            return parts.refused(cause);
+        }
         let weight = parts.weight();
         let pushed = match self.lane.try_push_and_lend(weight, parts.fill()) {
             Err(PushError::Full) => parts.push(None),
@@ -225,6 +228,9 @@ impl WalShard {
         let mailbox = &self.lane.mailbox;
         let pushed = match mailbox.try_push_quietly(count, weight, &mut fill) {
             Err(PushError::Full) => {
+                if let Some(cause) = self.cannot_wait() {
+                    return Completion::refused(cause);
+                }
                 let began = Instant::now();
                 let pushed = mailbox.push(count, weight, None, fill);
                 self.recorder.blocked(nanos(began.elapsed()));
@@ -261,8 +267,11 @@ impl WalShard {
     }
 
     /// While the disk is full, what is queued tries it; more would only wait
-    /// to be refused.
+    /// to be refused. In a forked child nobody would receive it.
     fn check_state(&self) -> Option<Cause> {
+        if let Some(cause) = self.forked() {
+            return Some(cause);
+        }
         let progress = &self.lane.progress;
         if progress.is_disk_full() && self.lane.mailbox.depth() > 0 {
             return progress.failure().or_else(|| progress.last_refusal());
@@ -295,10 +304,14 @@ impl WalShard {
         self.lane.mailbox.close();
     }
 
-    /// Whether the calling thread is the shard's own, or commits for it: it may
-    /// run a task that it has woken.
-    pub(crate) fn is_driven_here(&self) -> bool {
-        self.thread == this_thread().id() || self.lane.is_driven_here()
+    /// Why nothing can be done here, in a forked child.
+    pub(crate) fn forked(&self) -> Option<Cause> {
+        self.lane.forked()
+    }
+
+    /// Why the calling thread must not wait for a commit, if it must not.
+    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
+        self.lane.cannot_wait()
     }
 
     /// Refuses every later append, and lets the writer finish by itself.
@@ -392,8 +405,12 @@ impl<'log> Parts<'log, '_> {
             Ok(ticket) => Ok(Completion::queued(self.shard, ticket)),
             Err(error) => {
                 let cause = self.shard.refusal(error);
-                Err(Refused { payload: self.payload.into_bytes(), cause })
+                self.refused(cause)
             }
         }
+    }
+
+    fn refused(self, cause: Cause) -> Result<Completion<'log>, Refused> {
+        Err(Refused { payload: self.payload.into_bytes(), cause })
     }
 }

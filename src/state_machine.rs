@@ -12,6 +12,7 @@
 //! | S2 APPLY | a record is applied once, in the log's order, after the mode's condition held for it and before its caller is told |
 
 use crate::config::BATCH_BYTES_MAX;
+use crate::foreign::Foreign;
 use crate::frame::{Encoder, Place, record_bytes};
 
 /// Follows one shard's records. See [`crate::ShardedWal::open_with`].
@@ -54,7 +55,7 @@ pub trait StateMachine: Send {
 
 /// A writer's state machine, and what it has stored of the batch at hand.
 pub(crate) struct Driven {
-    machine: Box<dyn StateMachine>,
+    machine: Foreign<Box<dyn StateMachine>>,
     /// S1 FRESH: whether the next record must rely on nothing.
     fresh: bool,
     stored: Vec<u8>,
@@ -66,6 +67,7 @@ pub(crate) struct Driven {
 impl Driven {
     pub(crate) fn new(machine: Box<dyn StateMachine>) -> Self {
         let (stored, records) = (Vec::new(), Vec::new());
+        let machine = Foreign::new(machine);
         Self { machine, fresh: true, stored, records, body_bytes: 0 }
     }
 

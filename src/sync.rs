@@ -62,10 +62,10 @@ mod imp {
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub(crate) use std::thread::JoinHandle;
     use std::thread::Thread;
     #[cfg(not(test))]
     pub(crate) use std::thread::yield_now;
-    pub(crate) use std::thread::{JoinHandle, ThreadId, current as this_thread};
     pub(crate) use std::thread_local as per_thread;
     use std::time::Instant;
 
@@ -162,7 +162,7 @@ mod imp {
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
     use loom::sync::mpsc;
-    pub(crate) use loom::thread::{JoinHandle, ThreadId, current as this_thread};
+    pub(crate) use loom::thread::JoinHandle;
     use std::cell::Cell;
     use std::io;
     use std::sync::LazyLock;

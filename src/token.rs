@@ -8,19 +8,13 @@
 //! | label | invariant |
 //! |---|---|
 //! | Q5 TURN | one thread at a time has the value; what was queued before somebody found the token taken is seen by who puts it back |
-//!
-//! A thread that has it may run foreign code, which finds out there
-//! ([`Token::is_mine`]) that it must not wait for it to be put back.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::ptr;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{
-    AtomicU64, Ordering, UnmodelledAtomicUsize, UnsafeCell, fence, per_thread, yield_now,
-};
+use crate::sync::{AtomicU64, Ordering, UnsafeCell, fence, yield_now};
 
 /// In the word: somebody has the value.
 const TAKEN: u64 = 1;
@@ -40,9 +34,6 @@ struct Turn<T> {
     /// `None` before it was brought and once it has gone. Touched by who has
     /// set `TAKEN` alone.
     value: UnsafeCell<Option<T>>,
-    /// The [`name_of_this_thread`] of who has the value, 0 while nobody has. Whoever
-    /// has set `TAKEN` stores, anybody compares it with his own.
-    holder: UnmodelledAtomicUsize,
 }
 
 impl<T> fmt::Debug for Token<T> {
@@ -75,13 +66,11 @@ impl<T> Token<T> {
     /// A token whose value is still to be brought: until then it is busy.
     pub(crate) fn new() -> Self {
         let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
-        let holder = UnmodelledAtomicUsize::new(0);
-        Self(CachePadded::new(Turn { word, value, holder }))
+        Self(CachePadded::new(Turn { word, value }))
     }
 
     /// Brings the value, once; the caller has the first turn with it.
     pub(crate) fn bring(&self, value: T) -> Taken<'_, T> {
-        self.hold();
         Taken { token: self, value: Some(value) }
     }
 
@@ -146,25 +135,6 @@ impl<T> Token<T> {
         self.0.word.load(Ordering::Acquire) & ENDED != 0
     }
 
-    /// Whether the calling thread has it, further up its stack.
-    pub(crate) fn is_mine(&self) -> bool {
-        // ORDERING: Relaxed; a thread finds its own name where it has itself
-        // stored it and not yet cleared it, and nobody else stores that name.
-        self.0.holder.load(Ordering::Relaxed) == name_of_this_thread()
-    }
-
-    /// The calling thread has set `TAKEN`.
-    fn hold(&self) {
-        // ORDERING: Relaxed; see `is_mine`.
-        self.0.holder.store(name_of_this_thread(), Ordering::Relaxed);
-    }
-
-    /// Before `TAKEN` is cleared, or the end is told.
-    fn let_go(&self) {
-        // ORDERING: Relaxed; see `is_mine`.
-        self.0.holder.store(0, Ordering::Relaxed);
-    }
-
     /// Whether somebody asks for it now: a hint.
     pub(crate) fn is_asked_for(&self) -> bool {
         // ORDERING: Relaxed; a hint.
@@ -183,7 +153,6 @@ impl<T> Token<T> {
             // it is cleared.
             unsafe { (*cell).take() }
         });
-        self.hold();
         Taken { token: self, value }
     }
 }
@@ -199,7 +168,6 @@ impl<T> Taken<'_, T> {
             // SAFETY: this thread has set `TAKEN` and clears it only below.
             unsafe { *cell = value };
         });
-        self.token.let_go();
         // ORDERING: Release pairs with the Acquire in `exchange`.
         let word = self.token.0.word.fetch_and(!TAKEN, Ordering::Release);
         // ORDERING: SeqCst fence, pairs with the one in `try_take`.
@@ -238,17 +206,7 @@ struct Ending<'a, T>(&'a Token<T>);
 
 impl<T> Drop for Ending<'_, T> {
     fn drop(&mut self) {
-        self.0.let_go();
         // ORDERING: Release pairs with the Acquire in `has_ended`.
         self.0.0.word.fetch_or(ENDED, Ordering::Release);
     }
-}
-
-/// A name of the calling thread, which no other has while it lives: where
-/// something of its own stands in memory. Never 0.
-fn name_of_this_thread() -> usize {
-    per_thread! {
-        static PLACE: u8 = const { 0 };
-    }
-    PLACE.with(|place| ptr::from_ref(place).addr())
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+mod fork;
 mod journal;
 mod mounts;
 mod open_dir;
@@ -18,6 +19,7 @@ mod real;
 pub mod sim;
 mod unreadable;
 
+pub(crate) use fork::Origin;
 pub use mounts::{DurabilityWarning, NotDurable};
 pub use real::RealDisk;
 pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};

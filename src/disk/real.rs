@@ -12,7 +12,7 @@ use super::DurabilityWarning;
 use super::journal::Direct;
 use super::journal::{self, Journal};
 use super::open_dir::OpenDir;
-use super::{Disk, DiskFile, OpenMode};
+use super::{Disk, DiskFile, OpenMode, Origin};
 
 /// The errors of a read that say that bytes are lost, not that the call failed:
 /// the general one, those of checksums of the file system and of the device, and
@@ -182,27 +182,34 @@ pub(super) struct RealFile {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
     direct: Option<File>,
     journal: Journal,
-    locked: bool,
+    /// The process that has locked it.
+    locked_by: Option<Origin>,
 }
 
 impl RealFile {
     pub(super) fn boxed(file: File) -> Box<dyn DiskFile> {
-        Box::new(Self { file, direct: None, journal: Journal::new(), locked: false })
+        Box::new(Self { file, direct: None, journal: Journal::new(), locked_by: None })
     }
 
     /// Takes the lock without waiting. `File::try_lock` is flock(2) on Unix: it
     /// belongs to the open file, so a second open in this process conflicts too.
     pub(super) fn locked(file: File) -> io::Result<Box<dyn DiskFile>> {
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(Self { file, direct: None, journal: Journal::new(), locked: true }))
+        Ok(Box::new(Self {
+            file,
+            direct: None,
+            journal: Journal::new(),
+            locked_by: Some(Origin::here()),
+        }))
     }
 }
 
 impl Drop for RealFile {
     /// Closing would give a lock up only once every process that was forked
-    /// meanwhile has closed its copy, or come to its `exec`.
+    /// meanwhile has closed its copy, or come to its `exec`. A forked child must not
+    /// unlock: the lock belongs to the open file, which it shares with its parent.
     fn drop(&mut self) {
-        if self.locked {
+        if self.locked_by.is_some_and(|origin| !origin.is_elsewhere()) {
             // The file is closed next, which is all else that can be done.
             drop(self.file.unlock());
         }

@@ -16,7 +16,7 @@ pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
 };
 use shuttle::sync::{Condvar, MutexGuard};
-pub(crate) use shuttle::thread::{ThreadId, current as this_thread, yield_now};
+pub(crate) use shuttle::thread::yield_now;
 pub(crate) use shuttle::thread_local as per_thread;
 
 pub(crate) use super::cell::UnsafeCell;

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, LogId};
 use crate::completion::Completion;
 use crate::config::Config;
 use crate::error::{
-    AppendError, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
+    AppendError, Cause, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
 };
 use crate::log::ShardedWal;
 use crate::replay::{Record, ReplayOptions};
@@ -49,6 +49,12 @@ pub trait SeriesLog: Sized + Send + Sync {
 
     /// Has each shard's machine called with its place.
     fn mark(&self);
+
+    /// Why the calling thread must not wait for the log, if it must not: see
+    /// [`Cause::WouldDeadlock`] and [`Cause::Forked`].
+    fn cannot_wait(&self) -> Option<Cause> {
+        None
+    }
 
     /// What tells it from other logs, for ever; zeros where nothing does.
     fn id(&self) -> LogId;
@@ -121,6 +127,10 @@ impl SeriesLog for ShardedWal {
         self.mark();
     }
 
+    fn cannot_wait(&self) -> Option<Cause> {
+        self.cannot_wait()
+    }
+
     fn id(&self) -> LogId {
         self.id()
     }
@@ -159,6 +169,7 @@ impl SeriesLog for ShardedWal {
             Err(ReplayError::Checkpoint(error)) => Err(StorageError::Checkpoint(error)),
             Err(ReplayError::Callback(error)) => Err(error),
             Err(ReplayError::Log(error)) => Err(StorageError::Log(error)),
+            Err(ReplayError::NotHere(cause)) => Err(StorageError::NotHere(cause)),
         }
     }
 

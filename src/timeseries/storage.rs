@@ -330,6 +330,9 @@ impl<L: SeriesLog> Storage<L> {
     /// See [`StorageError`]; nothing is lost. The new snapshot stands after
     /// [`StorageError::Truncate`], and may after an `Io` of its renaming.
     pub fn snapshot(&self) -> Result<SnapshotReport, StorageError> {
+        if let Some(cause) = self.log.cannot_wait() {
+            return Err(StorageError::NotHere(cause));
+        }
         let receivers = self.marks.lock();
         // Somebody may have marked the log by hand.
         receivers.iter().for_each(|marks| drop(marks.try_recv()));
@@ -352,6 +355,10 @@ impl<L: SeriesLog> Storage<L> {
     /// # Errors
     /// The first shard's that did not close in order.
     pub fn close(&self) -> Result<(), CloseError> {
+        if self.log.cannot_wait().is_some() {
+            // A snapshot that is under way may wait for this thread.
+            return self.log.close();
+        }
         // The directory may be somebody else's as soon as its locks are gone.
         let _no_snapshot = self.marks.lock();
         let closed = self.log.close();

@@ -69,6 +69,9 @@ pub enum StorageError {
     Flush(AppendError),
     /// The snapshot stands; the log could not be truncated. Take another one.
     Truncate(TruncateError),
+    /// The calling thread commits, or the calling process is not the log's: see
+    /// [`Cause::WouldDeadlock`] and [`Cause::Forked`].
+    NotHere(Cause),
     /// The operating system refused something.
     Io {
         /// What was being done.
@@ -134,6 +137,7 @@ impl fmt::Display for StorageError {
             }
             Self::Checkpoint(error) => write!(f, "{error}"),
             Self::ShardFailed => f.write_str("a shard has failed; reopen the storage"),
+            Self::NotHere(cause) => write!(f, "not done: {cause}"),
             Self::Flush(error) => write!(f, "the log could not be synced: {error}"),
             Self::Truncate(error) => {
                 write!(f, "the snapshot stands, but the log is not truncated: {error}")

@@ -8,8 +8,14 @@
     reason = "a test fails by a panic and prints its seed"
 )]
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
-use crate::support::{EIO, Random, config, open, payload, replayed, seed};
+use crate::support::{EIO, Random, config, fault_at, open, payload, replayed, seed};
 use bytes::Bytes;
 use futures_executor::block_on;
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
@@ -117,4 +123,70 @@ fn the_parts_that_are_not_named_by_the_error_were_acknowledged() {
     let found = replayed(&open(config(&after).shards(2)));
     let acknowledged = keys.iter().filter(|key| !of_shard_1.contains(&(**key as usize)));
     acknowledged.for_each(|key| assert_eq!(found.of(*key), [0]));
+}
+
+/// C1 ONCE: polled as often as one likes, a batch gives the answer that it gave first.
+#[test]
+fn a_batch_that_has_failed_says_so_for_ever() {
+    let disk = SimDisk::new();
+    let log = open(config(&disk));
+    disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+    let mut batch = log.append_batch([(1, "a"), (1, "b")]);
+    let first = block_on(&mut batch).unwrap_err();
+    let again = block_on(&mut batch).unwrap_err();
+    let waited = batch.wait().unwrap_err();
+    for told in [&first, &again, &waited] {
+        assert_eq!(told.failed.len(), 1, "{told:?}");
+        assert_eq!(told.failed[0].records, [0, 1]);
+        assert_eq!(told.to_string(), first.to_string());
+    }
+}
+
+/// C1 ONCE: the first part is answered by a poll, the second by a wait: each is told once,
+/// with its own place.
+#[test]
+fn a_batch_that_is_polled_and_then_waited_for_tells_each_part_once() {
+    let (disk, gate) = (SimDisk::new(), Gate::default());
+    let log = open(config(&disk).shards(2).segment_bytes(1 << 20).disk(gate.before(&disk)));
+    let key_of = |shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap();
+    let (a, b) = (key_of(0), key_of(1));
+    log.append(b, "before").wait().unwrap();
+    disk.fail(fault_at("shard-0000", Call::Write, FaultKind::Error(EIO)));
+    gate.shut();
+    let mut batch = log.append_batch([(a, "a1"), (a, "a2"), (a, "a3"), (b, "b1")]);
+    // The first part has failed once its shard takes nothing more.
+    while log.try_append(a, "x").is_ok() {
+        std::thread::yield_now();
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    (0..3).for_each(|_| assert!(Pin::new(&mut batch).poll(&mut context).is_pending()));
+    gate.open();
+    let error = batch.wait().unwrap_err();
+    assert_eq!(error.failed.len(), 1, "{error:?}");
+    assert_eq!((error.failed[0].shard, &error.failed[0].records[..]), (0, &[0, 1, 2][..]));
+    assert_eq!(error.failed[0].error.position().unwrap().sequence, 0);
+}
+
+/// C1 ONCE: a completion and a flush, polled again, and a completion waited for after.
+#[test]
+fn what_was_answered_is_answered_the_same_again() {
+    for fails in [false, true] {
+        let disk = SimDisk::new();
+        let log = open(config(&disk));
+        if fails {
+            disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        }
+        let mut one = log.append(1, "a");
+        let mut flush = log.flush();
+        let place = one.position();
+        let told: Vec<_> = (0..3).map(|_| block_on(&mut one)).collect();
+        let synced: Vec<_> = (0..3).map(|_| block_on(&mut flush)).collect();
+        let timed = one.wait_timeout(Duration::ZERO).expect("it is answered");
+        assert_eq!(one.position(), place, "it keeps its place");
+        let waited = one.wait();
+        for answer in told.iter().chain([&timed, &waited]) {
+            assert_eq!(answer.is_err(), fails, "{answer:?}");
+        }
+        assert!(synced.iter().all(|answer| answer.is_err() == fails), "{synced:?}");
+    }
 }

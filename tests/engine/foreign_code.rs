@@ -17,11 +17,13 @@ use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
-use crate::support::{config, must_end, open, payload};
+use crate::support::{EIO, config, must_end, open, payload};
 use shardwal::disk::sim::SimDisk;
-use shardwal::{AppendError, Cause, Durability, ShardedWal};
+use shardwal::{AppendError, Cause, Durability, ShardedWal, StateMachine};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -119,6 +121,87 @@ fn the_end_of_a_task_that_panics_reaches_nobody() {
             assert!(dropped.is_ok(), "it has unwound into whoever drops the log");
         }
     });
+}
+
+/// A payload whose end panics.
+struct FragileOwner(Vec<u8>);
+
+impl AsRef<[u8]> for FragileOwner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for FragileOwner {
+    fn drop(&mut self) {
+        panic!("a planned panic at the end of a payload");
+    }
+}
+
+/// C3 ANSWER: the writer drops it, a caller that commits its own record does, or whoever
+/// drops the log, where it was never received.
+#[test]
+fn the_end_of_a_payload_that_panics_reaches_nobody() {
+    must_end("a payload whose end panics", || {
+        let fragile = || Bytes::from_owner(FragileOwner(vec![7; 2000]));
+        for durability in [Durability::Sync, Durability::Os] {
+            let (disk, gate) = (SimDisk::new(), Gate::default());
+            let config = config(&disk).segment_bytes(1 << 20).durability(durability);
+            let log = open(config.disk(gate.before(&disk)));
+            for _ in 0..20 {
+                log.append(1, fragile()).wait().unwrap();
+                log.append_wait(1, fragile()).unwrap();
+                log.append_wait(2, "another caller's").unwrap();
+            }
+            if durability == Durability::Sync {
+                gate.shut();
+                let first = log.append(1, "fails");
+                gate.wait_for_writer();
+                let never_received = log.append(1, fragile());
+                gate.open_with_error(EIO);
+                first.wait().unwrap_err();
+                assert!(never_received.wait().unwrap_err().is_not_written());
+                log.close().unwrap_err();
+            }
+            let dropped = catch_unwind(AssertUnwindSafe(move || drop(log)));
+            assert!(dropped.is_ok(), "it has unwound into whoever drops the log");
+        }
+    });
+}
+
+/// A machine that panics at a key, and as it is dropped.
+struct FragileMachine;
+
+impl StateMachine for FragileMachine {
+    fn store(&mut self, _fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+        assert_ne!(key, PANICS_AT, "a planned panic");
+        stored.extend_from_slice(payload);
+    }
+    fn apply(&mut self) {}
+    fn discard(&mut self) {}
+    fn mark(&mut self, _next: u64) {}
+}
+
+impl Drop for FragileMachine {
+    fn drop(&mut self) {
+        panic!("a planned panic at the end of a machine");
+    }
+}
+
+/// C3 ANSWER: without the containment the second panic ends the process.
+#[test]
+fn a_machine_that_panics_and_whose_end_panics_too_ends_its_shard_alone() {
+    for ends in [true, false] {
+        let config = config(&SimDisk::new()).shards(2);
+        let log = ShardedWal::open_with(config, |_| Box::new(FragileMachine)).unwrap();
+        let other = (0..).find(|key| log.shard_of(*key) != log.shard_of(PANICS_AT)).unwrap();
+        if ends {
+            let error = log.append(PANICS_AT, "x").wait().unwrap_err();
+            assert!(matches!(error.cause(), Cause::WriterPanicked), "{error}");
+        }
+        log.append(other, "goes on").wait().unwrap();
+        assert_eq!(log.close().is_err(), ends);
+    }
 }
 
 struct Idle;

@@ -11,6 +11,7 @@ mod batches;
 mod checkpoints;
 mod close;
 mod close_by_task;
+mod committing_thread;
 mod counter_examples;
 mod directory;
 mod disk_failure;

@@ -104,3 +104,14 @@ fn reports_and_stats_are_shown_with_their_fields_names() {
     assert_eq!(report["shards"][0]["damage"], Value::Null);
     assert_eq!(report["shards"][1]["damage"]["file"], json!(segment));
 }
+
+/// A mistyped setting must not mean its default.
+#[test]
+fn a_config_refuses_a_setting_that_it_does_not_know() {
+    let error = from_value::<Config>(json!({"dir": "/log", "durabilty": "os"})).unwrap_err();
+    assert!(error.to_string().contains("durabilty"), "{error}");
+    for extra in ["segment_byte", "Shards", "disk"] {
+        let value = json!({"dir": "/log", extra: 1});
+        assert!(from_value::<Config>(value).is_err(), "{extra}");
+    }
+}

@@ -1,8 +1,12 @@
 //! What shows from outside of a process only: the command, the lock, memory
 //! that is bounded.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod bounded_memory;
 mod cli;
+mod forked;
 mod lock_and_fork;
 mod moved_directory;
 mod tune;

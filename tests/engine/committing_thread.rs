@@ -1,0 +1,245 @@
+//! Callers' code on a thread that commits: wakers, the `Drop` of a payload, a state
+//! machine. A call that would wait there fails with `Cause::WouldDeadlock`, and
+//! everybody else is answered.
+//!
+//! Holds C3 ANSWER, Q4 WAKE (ARCHITECTURE.md).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier, Mutex, Weak};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::support::gate::Gate;
+use crate::support::machine::telling;
+use crate::support::{config, must_end_within, open};
+use shardwal::disk::sim::SimDisk;
+use shardwal::{AppendError, Cause, Config, Durability, ReplayOptions, ShardedWal, TruncateError};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A caller's code, run once: as a payload is dropped, as a waker, or by a machine.
+type Code = Box<dyn FnOnce() + Send>;
+
+/// A payload whose owner runs it at its end.
+struct Owner(Vec<u8>, Option<Code>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.1.take().into_iter().for_each(|code| code());
+    }
+}
+
+/// Large enough to be moved into the queue, so that the writer drops it.
+fn payload_whose_end_runs(code: Code) -> Bytes {
+    Bytes::from_owner(Owner(vec![7; 2000], Some(code)))
+}
+
+struct Runs(Mutex<Option<Code>>);
+
+impl Wake for Runs {
+    fn wake(self: Arc<Self>) {
+        let code = self.0.lock().unwrap().take();
+        code.into_iter().for_each(|code| code());
+    }
+}
+
+fn waker_that_runs(code: Code) -> Waker {
+    Waker::from(Arc::new(Runs(Mutex::new(Some(code)))))
+}
+
+/// A log of one shard with room for two records, whose commits stand at the gate.
+struct Stalled {
+    log: Arc<ShardedWal>,
+    gate: Gate,
+}
+
+fn stalled(durability: Durability) -> Stalled {
+    let (disk, gate) = (SimDisk::new(), Gate::default());
+    let config = config(&disk).segment_bytes(1 << 20).queue_records(2).durability(durability);
+    let log = match durability {
+        // Nothing is synced: the machine stands at the gate.
+        Durability::Os => ShardedWal::open_with(config, |_| {
+            let gate = gate.clone();
+            telling(|_| {}, move || gate.pass().unwrap())
+        })
+        .unwrap(),
+        _ => open(config.disk(gate.before(&disk))),
+    };
+    Stalled { log: Arc::new(log), gate }
+}
+
+fn would_deadlock(error: &AppendError) -> bool {
+    matches!(error.cause(), Cause::WouldDeadlock)
+}
+
+/// Each call that blocks, and what it says on a thread that commits. The queue is full.
+fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
+    let not_written = |error: AppendError| would_deadlock(&error) && error.is_not_written();
+    let timeout = log.append_timeout(1, "x", LIMIT * 10);
+    vec![
+        ("append", not_written(log.append(1, "x").wait().unwrap_err())),
+        ("append_wait", not_written(log.append_wait(1, "x").unwrap_err())),
+        ("append_timeout", matches!(timeout.unwrap_err().cause, Cause::WouldDeadlock)),
+        ("append_batch", {
+            let error = log.append_batch([(1, "x")]).wait().unwrap_err();
+            not_written(error.failed[0].error.clone())
+        }),
+        ("append_batch_wait", {
+            let error = log.append_batch_wait([(1, "x")]).unwrap_err();
+            not_written(error.failed[0].error.clone())
+        }),
+        ("try_append", matches!(log.try_append(1, "x").unwrap_err().cause, Cause::QueueFull)),
+        ("flush", would_deadlock(&log.flush().wait().unwrap_err())),
+        ("truncate_before", {
+            let told = log.truncate_before(&log.checkpoint()).unwrap_err();
+            matches!(told, TruncateError::NotHere(Cause::WouldDeadlock))
+        }),
+        ("replay", {
+            let told = log.replay(ReplayOptions::default(), |_| Ok::<_, AppendError>(()));
+            told.is_ok()
+        }),
+        ("close", log.close().is_ok()),
+    ]
+}
+
+/// Runs it all on the writer's thread as a payload ends. The queue is full there, and
+/// stays so, for a record is being received.
+#[test]
+fn a_payloads_end_that_would_wait_is_refused() {
+    must_end_within(LIMIT, "the end of a payload that waits", || {
+        let Stalled { log, gate } = stalled(Durability::Sync);
+        let (told, hear) = channel();
+        gate.shut();
+        let first = log.append(1, "first");
+        gate.wait_for_writer();
+        let weak: Weak<_> = Arc::downgrade(&log);
+        let second = log.append(
+            1,
+            payload_whose_end_runs(Box::new(move || {
+                let log = weak.upgrade().unwrap();
+                told.send(try_everything(&log)).unwrap();
+            })),
+        );
+        let third = log.append(1, "third");
+        gate.open();
+        let told = hear.recv().unwrap();
+        assert!(told.iter().all(|(_, holds)| *holds), "{told:?}");
+        for completion in [first, second, third] {
+            completion.wait().unwrap();
+        }
+    });
+}
+
+/// The same as a task is woken, on the shard's thread or a caller's, in each mode.
+#[test]
+fn a_waker_that_would_wait_is_refused() {
+    for durability in [Durability::Sync, Durability::Os] {
+        must_end_within(LIMIT, "a waker that waits", move || {
+            let Stalled { log, gate } = stalled(durability);
+            let (told, hear) = channel();
+            gate.shut();
+            let mut first = log.append(1, "first");
+            gate.wait_for_writer();
+            let its_log = log.clone();
+            let waker = waker_that_runs(Box::new(move || {
+                // Fills the queue again, where the writer has made room.
+                while its_log.try_append(1, "fills").is_ok() {}
+                told.send(try_everything(&its_log)).unwrap();
+            }));
+            assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
+            gate.open();
+            let told = hear.recv().unwrap();
+            assert!(told.iter().all(|(_, holds)| *holds), "{durability}: {told:?}");
+            first.wait().unwrap();
+            log.close().unwrap();
+        });
+    }
+}
+
+/// A completion that has no answer yet is told that it cannot be waited for; one that has
+/// is answered. With a timeout there is no answer yet.
+#[test]
+fn a_machine_that_waits_for_its_own_record_is_refused() {
+    must_end_within(LIMIT, "a machine that waits for its own commit", || {
+        let slot: Arc<Mutex<Option<Arc<ShardedWal>>>> = Arc::default();
+        let (told, hear) = channel();
+        let its_log = slot.clone();
+        let applies = move || {
+            let Some(log) = its_log.lock().unwrap().take() else { return };
+            let mut own = log.append(1, "own");
+            let early = own.wait_timeout(LIMIT * 10);
+            told.send((early.is_none(), own.wait().unwrap_err())).unwrap();
+        };
+        let machine = Mutex::new(Some(telling(|_| {}, applies)));
+        let config = config(&SimDisk::new()).segment_bytes(1 << 20);
+        let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
+        let log = Arc::new(log.unwrap());
+        *slot.lock().unwrap() = Some(log.clone());
+        log.append(1, "first").wait().unwrap();
+        let (early, error) = hear.recv().unwrap();
+        assert!(early, "there is no answer yet");
+        let is_told = matches!(error, AppendError::Indeterminate { .. }) && would_deadlock(&error);
+        assert!(is_told, "it is queued, and may be written: {error}");
+        log.append(1, "later").wait().unwrap();
+    });
+}
+
+/// Two logs, each of whose writers would wait for room in the other's full queue.
+#[test]
+fn two_logs_whose_writers_append_to_each_other_go_on() {
+    must_end_within(LIMIT, "two writers that wait for each other", || {
+        let (a, b) = (stalled(Durability::Sync), stalled(Durability::Sync));
+        let both = Arc::new(Barrier::new(2));
+        let hears: Vec<Receiver<_>> = [(&a, &b), (&b, &a)]
+            .into_iter()
+            .map(|(own, other)| {
+                let (told, hear) = channel();
+                own.gate.shut();
+                let first = own.log.append(1, "first");
+                own.gate.wait_for_writer();
+                let (other, both) = (Arc::downgrade(&other.log), both.clone());
+                let end = Box::new(move || {
+                    both.wait();
+                    let told_so = other.upgrade().unwrap().append(1, "x").wait();
+                    both.wait();
+                    told.send(would_deadlock(&told_so.unwrap_err())).unwrap();
+                });
+                drop((first, own.log.append(1, payload_whose_end_runs(end))));
+                drop(own.log.append(1, "fills"));
+                hear
+            })
+            .collect();
+        a.gate.open();
+        b.gate.open();
+        for hear in hears {
+            assert!(hear.recv().unwrap(), "it would have waited");
+        }
+        a.log.close().unwrap();
+        b.log.close().unwrap();
+    });
+}
+
+/// A thread that has committed may wait again.
+#[test]
+fn a_caller_who_has_committed_waits_as_before() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let log = open(Config::new("/wal").disk(Arc::new(SimDisk::new())).durability(durability));
+        for _ in 0..100 {
+            log.append_wait(1, "committed here").unwrap();
+            log.append(1, "committed there").wait().unwrap();
+            log.flush().wait().unwrap();
+        }
+        log.truncate_before(&log.checkpoint()).unwrap();
+    }
+}
