@@ -28,20 +28,24 @@ const BURST: usize = 9;
 /// What each call may answer. `fcntl` is the standard library's own check of
 /// its descriptors; a directory whose `close` answers anything but EINTR makes
 /// the standard library panic.
-const ERRORS: [(&str, &[&str]); 15] = [
+const ERRORS: [(&str, &[&str]); 19] = [
+    ("open", &["EIO", "EINTR", "EMFILE", "EACCES", "ENOMEM"]),
     ("openat", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EMFILE", "EROFS", "EACCES", "ENOMEM"]),
     ("pwrite64", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EFBIG", "EROFS", "ENOMEM"]),
     ("fdatasync", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS", "ENOMEM"]),
     ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
     ("pread64", &["EIO", "EINTR", "ENOMEM"]),
-    ("rename", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
-    ("unlink", &["EIO", "EINTR", "EROFS", "EACCES", "ENOMEM"]),
+    ("renameat", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
+    ("renameat2", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
+    ("unlinkat", &["EIO", "EINTR", "EROFS", "EACCES", "ENOMEM"]),
     ("mkdir", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
+    ("mkdirat", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "ENOMEM"]),
     ("getdents64", &["EIO", "EINTR", "ENOMEM"]),
     ("flock", &["EIO", "EINTR", "ENOMEM"]),
     ("statx", &["EIO", "EACCES", "ENOMEM"]),
     ("newfstatat", &["EIO", "EACCES", "ENOMEM"]),
-    ("statfs", &["EIO", "EINTR", "ENOMEM"]),
+    ("fstatfs", &["EIO", "EINTR", "ENOMEM"]),
+    ("lseek", &["EIO", "EINVAL"]),
     ("fadvise64", &["EIO", "ENOMEM"]),
     ("close", &["EINTR"]),
 ];
@@ -80,10 +84,12 @@ impl Fault {
             options.extend(["-e".to_owned(), format!("inject={first}")]);
         }
         options.extend(["-e".to_owned(), format!("inject={call}:{how}:when={when}")]);
-        options.extend(["-e".to_owned(), format!("trace={calls}")]);
         if *call == "fdatasync" {
+            // To tell an open's syncs from a writer's.
+            calls.push_str(",openat");
             options.push("-y".into());
         }
+        options.extend(["-e".to_owned(), format!("trace={calls}")]);
         options
     }
 
@@ -130,7 +136,8 @@ fn plan_call(
 ) {
     for nth in 1..=range.1 {
         for error in errors {
-            let lasts = call != "openat" || ["EIO", "EINTR", "EMFILE", "EROFS"].contains(error);
+            let lasts =
+                !call.starts_with("open") || ["EIO", "EINTR", "EMFILE", "EROFS"].contains(error);
             let lasting = if *error == "EINTR" {
                 // Asked again by the standard library until it is another.
                 format!("{nth}..{}", nth + BURST)

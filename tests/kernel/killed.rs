@@ -9,6 +9,19 @@ use crate::story::Story;
 use crate::strace::{Bench, is_there};
 use crate::workload::{Files, SCRIPT};
 
+/// Those that change what is on the disk, or open it.
+const CALLS: [&str; 9] = [
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "renameat",
+    "renameat2",
+    "unlinkat",
+    "openat",
+    "mkdir",
+    "mkdirat",
+];
+
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_kill_at_any_call_loses_nothing() {
@@ -20,7 +33,7 @@ fn a_kill_at_any_call_loses_nothing() {
     let mut plan = Vec::new();
     for files in [Files::All, Files::FirstShard] {
         let occurrences = occurrences(&bench, files);
-        for call in ["pwrite64", "fdatasync", "fsync", "rename", "unlink", "openat", "mkdir"] {
+        for call in CALLS {
             if files == Files::FirstShard && !OF_A_WRITER.contains(&call) {
                 continue;
             }
