@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Disk, DurabilityWarning, open_dir};
 use crate::error::OpenError;
 use crate::leftovers;
-use crate::manifest::{Generation, Manifest, is_generation};
+use crate::manifest::{Generation, Manifest, generation_number};
 use crate::parallel::{in_parallel, threads_each};
 use crate::purge::{self, PurgeMark};
 use crate::recovery::{Folder, Purpose, ShardRecovery, Survey, survey};
@@ -81,7 +81,7 @@ pub(crate) fn find_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manife
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         listed => listed.map_err(OpenError::io("listing", dir))?,
     };
-    if names.iter().any(|name| is_generation(name)) {
+    if names.iter().any(|name| generation_number(name).is_some()) {
         let what = "it is missing, though generations stand beside it".into();
         return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
     }

@@ -65,6 +65,7 @@ mod reader;
 mod recovery;
 mod repair;
 mod replay;
+mod retire;
 mod router;
 mod segment;
 mod segment_writer;

@@ -24,13 +24,14 @@ use crate::open::{Machines, Opened, open};
 use crate::payload::Payload;
 use crate::recovery::RecoveryReport;
 use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from};
+use crate::retire::Generations;
 use crate::router::shard_of;
 use crate::shard::{Wake, WalShard};
 use crate::space::Space;
 use crate::state_machine::StateMachine;
 use crate::stats::WalStats;
 use crate::sync::{Arc, JoinHandle, Mutex, now};
-use crate::truncate::{OldShard, TruncateReport, truncate};
+use crate::truncate::{OldShard, TruncateReport, is_empty, truncate};
 use crate::waiter::Enrolled;
 
 /// A sharded write-ahead log in one directory.
@@ -43,6 +44,7 @@ pub struct ShardedWal {
     space: Arc<Space>,
     shards: Vec<WalShard>,
     old: Vec<OldShard>,
+    generations: Generations,
     recovery: RecoveryReport,
     housekeeping: Mutex<Option<JoinHandle<()>>>,
     /// The directory is ours until this is dropped: by close, once all is
@@ -81,9 +83,18 @@ impl ShardedWal {
 
     fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         let syncs_each_commit = config.durability == Durability::Sync;
-        let Opened { space, shards, old, recovery, housekeeping, lock } = open(config, machines)?;
-        let (housekeeping, lock) = (Mutex::new(Some(housekeeping)), Mutex::new(Some(lock)));
-        Ok(Self { space, shards, old, recovery, housekeeping, lock, syncs_each_commit })
+        let opened = open(config, machines)?;
+        let Opened { space, shards, old, recovery, generations, .. } = opened;
+        Ok(Self {
+            space,
+            shards,
+            old,
+            generations,
+            recovery,
+            housekeeping: Mutex::new(Some(opened.housekeeping)),
+            lock: Mutex::new(Some(opened.lock)),
+            syncs_each_commit,
+        })
     }
 
     /// What open found.
@@ -339,7 +350,9 @@ impl ShardedWal {
     /// One plan a shard, grouped by generation, oldest first.
     fn plans(&self) -> Vec<Vec<ShardPlan>> {
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
+        let first = self.generations.first();
         let old = self.old.iter().map(OldShard::plan);
+        let old = old.filter(|plan| plan.folder.identity.generation >= first);
         let current = self.shards.iter().map(|shard| ShardPlan {
             folder: shard.folder().clone(),
             from: *shard.purged_below().lock(),
@@ -390,7 +403,8 @@ impl ShardedWal {
     /// Gives up everything below the checkpoint: it will never be replayed
     /// again, and segments that hold nothing else are deleted. Durable when
     /// this returns. Needs no space. Segments are deleted whole, and the one
-    /// that is written to stays.
+    /// that is written to stays. Generations of which nothing is left are
+    /// forgotten, except the newest of them.
     ///
     /// # Errors
     /// See [`TruncateError`]; nothing at or above the checkpoint is touched.
@@ -408,6 +422,9 @@ impl ShardedWal {
         let reach = reach(self.id(), &self.plans());
         reach.check_place(checkpoint).map_err(TruncateError::Checkpoint)?;
         let truncated = truncate(&self.old, &self.shards, checkpoint);
+        if truncated.is_ok() {
+            self.generations.retire(|number| is_empty(&self.old, number));
+        }
         // Whoever has freed room need not wait until somebody looks. Where the
         // disk does not answer, the housekeeping thread asks again.
         drop(self.space.look());

@@ -18,8 +18,9 @@ const FILE: &str = "MANIFEST";
 const UNFINISHED: &str = "MANIFEST.tmp";
 /// Far above any log.
 const GENERATIONS_MAX: u32 = 1 << 30;
-/// A manifest of a thousand generations is far below this.
-const BYTES_MAX: u64 = 1 << 20;
+/// A million generations. No writer makes a larger one, so that no log grows
+/// beyond what open reads.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// A period with one shard count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +37,23 @@ impl Generation {
 
     /// The folder of its shards.
     pub(crate) fn dir(&self, log: &Path) -> PathBuf {
-        log.join(format!("generation-{:05}", self.number))
+        generation_dir(log, self.number)
     }
 }
 
-/// Whether the name is a generation's folder.
-pub(crate) fn is_generation(name: &str) -> bool {
-    name.strip_prefix("generation-").is_some_and(|digits| digits.parse::<u32>().is_ok())
+/// The folder of the generation with this number.
+pub(crate) fn generation_dir(log: &Path, number: u32) -> PathBuf {
+    log.join(format!("generation-{number:05}"))
+}
+
+/// The number of the generation whose folder has this name.
+pub(crate) fn generation_number(name: &str) -> Option<u32> {
+    name.strip_prefix("generation-")?.parse().ok()
+}
+
+/// The number of the shard whose folder has this name.
+pub(crate) fn shard_number(name: &str) -> Option<u32> {
+    name.strip_prefix("shard-")?.parse().ok()
 }
 
 /// See the module's words.
@@ -105,9 +116,19 @@ impl Manifest {
     pub(crate) fn store(&self, disk: &dyn Disk, log: &Path) -> Result<(), OpenError> {
         let unfinished = log.join(UNFINISHED);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
+        let text = self.encode();
+        if text.len() as u64 > BYTES_MAX {
+            let many = io::Error::other("it names too many generations; truncate the log");
+            return Err(doing("writing")(many));
+        }
         unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
         let mut file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
-        write_full(file.as_mut(), self.encode().as_bytes(), 0).map_err(doing("writing"))?;
+        let written = write_full(file.as_mut(), text.as_bytes(), 0);
+        if written.is_err() {
+            // Its room may be what was wanting.
+            drop(disk.unlink(&unfinished));
+        }
+        written.map_err(doing("writing"))?;
         file.sync_data().map_err(doing("syncing"))?;
         drop(file);
         disk.rename(&unfinished, &log.join(FILE)).map_err(doing("renaming"))?;
@@ -162,6 +183,11 @@ impl Manifest {
             return Err(bad("its generations are not in order"));
         }
         Ok(Self { log: log.to_bytes(), generations })
+    }
+
+    /// The number of the oldest generation that it names.
+    pub(crate) fn first(&self) -> u32 {
+        self.generations.first().map_or(1, |generation| generation.number)
     }
 
     /// The generation that appends go to.

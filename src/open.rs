@@ -21,6 +21,7 @@ use crate::recovery::{
     Folder, Purpose, RecoveryReport, Settled, Start, Survey, remove_spares, settle, tidy,
 };
 use crate::repair::{QUARANTINE, refuse_damage, repair};
+use crate::retire::{Generations, without_retired};
 use crate::segment::SegmentIdentity;
 use crate::segment_writer::{CACHE_WINDOW_BYTES, SegmentPolicy, SegmentWriter, ZERO_WINDOW_BYTES};
 use crate::shard::WalShard;
@@ -30,7 +31,7 @@ use crate::state_machine::{Driven, StateMachine};
 use crate::stats::Recorder;
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
 use crate::trace;
-use crate::truncate::OldShard;
+use crate::truncate::{OldShard, is_empty};
 use crate::writer::{CACHED_COMMIT_BYTES_MAX, CommitPolicy, Writer};
 
 /// Makes the state machine of a shard, if there is to be one.
@@ -41,6 +42,7 @@ pub(crate) struct Opened {
     pub(crate) space: Arc<Space>,
     pub(crate) shards: Vec<WalShard>,
     pub(crate) old: Vec<OldShard>,
+    pub(crate) generations: Generations,
     pub(crate) recovery: RecoveryReport,
     pub(crate) housekeeping: JoinHandle<()>,
     pub(crate) lock: Lock,
@@ -120,12 +122,18 @@ fn start(
             settled => old.push(old_shard(found, settled)),
         }
     }
+    let is_empty = |number| is_empty(&old, number);
     if goes_on.is_none() {
+        manifest = without_retired(&manifest, is_empty).unwrap_or(manifest);
         current = create_generation(config, &mut manifest, shards)?;
         for (folder, ..) in &mut current {
             folder.spares = open_spares(config, &space, folder, &[])?;
         }
     }
+    let generations = Generations::new(disk.clone(), &config.dir, manifest);
+    generations.retire(is_empty);
+    // What an earlier process could not remove. It is in nobody's way.
+    drop(generations.sweep());
     let folders: Vec<_> = current.iter().map(|(folder, ..)| folder.clone()).collect();
     in_parallel(&folders, |folder| {
         folder.spares.make_ready(config.ready_segments);
@@ -133,7 +141,7 @@ fn start(
     })?;
     let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
     trace::opened(&report);
-    Ok(Opened { space, shards, old, recovery: report, housekeeping, lock })
+    Ok(Opened { space, shards, old, generations, recovery: report, housekeeping, lock })
 }
 
 /// The files that a shard may write over instead of growing new ones; none where

@@ -43,6 +43,11 @@ impl PurgeMark {
     }
 }
 
+/// Whether the name is of a file that this module makes.
+pub(crate) fn is_mark(name: &str) -> bool {
+    name == FILE
+}
+
 /// The file of a shard's purge mark.
 pub(crate) fn purge_path(dir: &Path) -> PathBuf {
     dir.join(FILE)

@@ -57,14 +57,18 @@ impl LogReader {
         let found = loop {
             let shards = shards_of(dir, &manifest);
             let threads = threads_each(shards.len());
-            let found =
-                in_parallel(&shards, |(dir, identity)| look(&disk, dir, identity, threads))?;
-            let latest = check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found);
-            let Err(stale) = latest else { break found };
-            // The shard count may have been changed since the manifest was read.
+            let found = in_parallel(&shards, |(dir, identity)| look(&disk, dir, identity, threads));
+            let latest = found.and_then(|found| {
+                check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found).map(|()| found)
+            });
+            let failed = match latest {
+                Ok(found) => break found,
+                Err(failed) => failed,
+            };
+            // Generations may have come and gone since the manifest was read.
             let later = load()?.ok_or_else(not_a_log)?;
             if later == manifest {
-                return Err(stale);
+                return Err(failed);
             }
             manifest = later;
         };

@@ -41,6 +41,10 @@ pub(crate) struct OldShard {
 }
 
 impl OldShard {
+    fn is_empty(&self) -> bool {
+        *self.purged_below.lock() == GIVEN_UP && self.segments.lock().is_empty()
+    }
+
     /// All that is left of it.
     pub(crate) fn plan(&self) -> ShardPlan {
         ShardPlan {
@@ -50,6 +54,16 @@ impl OldShard {
             to: self.next_sequence,
         }
     }
+}
+
+/// Whether nothing is left of a generation.
+pub(crate) fn is_empty(old: &[OldShard], generation: u32) -> bool {
+    let first = old.partition_point(|shard| shard.folder.identity.generation < generation);
+    let mut shards = old[first..]
+        .iter()
+        .take_while(|shard| shard.folder.identity.generation == generation)
+        .peekable();
+    shards.peek().is_some() && shards.all(OldShard::is_empty)
 }
 
 /// One shard to truncate, of whichever generation.
@@ -74,7 +88,11 @@ pub(crate) fn truncate(
 ) -> Result<TruncateReport, TruncateError> {
     let below =
         |folder: &Folder| checkpoint.below(folder.identity.generation, folder.identity.shard);
-    let old = old.iter().map(|shard| Target {
+    // A later generation stays as it is, even where it is empty: a checkpoint of
+    // an earlier one must find it.
+    let is_covered =
+        |shard: &&OldShard| shard.folder.identity.generation <= checkpoint.generation();
+    let old = old.iter().filter(is_covered).map(|shard| Target {
         folder: &shard.folder,
         purge: &shard.purge,
         purged_below: &shard.purged_below,

@@ -78,6 +78,7 @@ impl Reach {
     }
 
     /// Whether the log has everything that was ever appended.
+    #[cfg(feature = "timeseries")]
     pub(crate) fn check_whole(&self) -> Result<(), CheckpointError> {
         let (first, _) = self.generations();
         let is_cut = |shard: &&ShardReach| shard.first > 0 || first > 1;

@@ -27,6 +27,7 @@ mod own_checkpoint;
 mod property;
 mod recycled;
 mod replay;
+mod retired_generations;
 mod simulated_disk;
 mod truncation;
 mod unsynced_segments;

@@ -1,0 +1,133 @@
+//! Generations of which nothing is left: first out of the manifest, durably,
+//! then off the disk.
+//!
+//! **The newest of them stays in the manifest.** It says where it ended, and the
+//! caller's last checkpoint may name it. Older ones are below every checkpoint
+//! that the log was truncated with. Knows folders and truncation marks; it does
+//! not know what a frame is.
+
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, unlink_if_there};
+use crate::error::OpenError;
+use crate::manifest::{Manifest, generation_dir, generation_number, shard_number};
+use crate::purge::{self, GIVEN_UP};
+use crate::segment::{SegmentIdentity, is_unfinished, segment_number, spare_number};
+use crate::sync::{Arc, Mutex};
+
+/// The manifest without the generations that can go; `None` where none can.
+/// `is_empty` says whether nothing is left of a generation.
+pub(crate) fn without_retired(
+    manifest: &Manifest,
+    is_empty: impl Fn(u32) -> bool,
+) -> Option<Manifest> {
+    let leading = manifest.generations.iter().take_while(|it| is_empty(it.number)).count();
+    let retired = leading.min(manifest.generations.len().saturating_sub(1)).saturating_sub(1);
+    (retired > 0).then(|| Manifest {
+        log: manifest.log,
+        generations: manifest.generations[retired..].to_vec(),
+    })
+}
+
+/// The generations of an open log, as its manifest names them.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    disk: Arc<dyn Disk>,
+    log: PathBuf,
+    manifest: Mutex<Manifest>,
+}
+
+impl Generations {
+    pub(crate) fn new(disk: Arc<dyn Disk>, log: &Path, manifest: Manifest) -> Self {
+        Self { disk, log: log.to_path_buf(), manifest: Mutex::new(manifest) }
+    }
+
+    /// The number of the oldest.
+    pub(crate) fn first(&self) -> u32 {
+        self.manifest.lock().first()
+    }
+
+    /// Takes the generations that can go out of the manifest, durably, and removes
+    /// their folders. Best effort: a manifest takes room, and there may be none.
+    pub(crate) fn retire(&self, is_empty: impl Fn(u32) -> bool) {
+        let mut manifest = self.manifest.lock();
+        let Some(without) = without_retired(&manifest, is_empty) else { return };
+        // After an error the disk may have either. The folders stay then.
+        if without.store(self.disk.as_ref(), &self.log).is_ok() {
+            *manifest = without;
+            drop(manifest);
+            drop(self.sweep());
+        }
+    }
+
+    /// Removes the folders of generations below the manifest's first. Records that
+    /// no truncation mark covers stay: their folder is not a leftover of ours. What
+    /// cannot be removed now is tried again by the next open.
+    pub(crate) fn sweep(&self) -> Result<(), OpenError> {
+        let (disk, log) = (self.disk.as_ref(), &self.log);
+        let id = self.manifest.lock().log;
+        let first = self.first();
+        let names = disk.list(log).map_err(OpenError::io("listing", log))?;
+        let numbers = names.iter().filter_map(|name| generation_number(name));
+        let mut is_changed = false;
+        for generation in numbers.filter(|number| *number < first) {
+            let dir = generation_dir(log, generation);
+            is_changed |= remove_generation(disk, &dir, id, generation)?;
+        }
+        if is_changed {
+            disk.sync_dir(log).map_err(OpenError::io("syncing", log))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a generation's folder if nothing is left of each of its shards.
+fn remove_generation(
+    disk: &dyn Disk,
+    dir: &Path,
+    log: [u8; 16],
+    generation: u32,
+) -> Result<bool, OpenError> {
+    for name in disk.list(dir).map_err(OpenError::io("listing", dir))? {
+        let Some(shard) = shard_number(&name) else { return Ok(false) };
+        let identity = SegmentIdentity { log, generation, shard, number: 0 };
+        if !remove_shard(disk, &dir.join(name), &identity)? {
+            return Ok(false);
+        }
+    }
+    disk.remove_dir(dir).map_err(OpenError::io("removing", dir))?;
+    Ok(true)
+}
+
+/// Removes a shard's folder if its mark says that nothing is left, or all of it
+/// but the folder has gone before. The mark goes last.
+fn remove_shard(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+) -> Result<bool, OpenError> {
+    let names = disk.list(dir).map_err(OpenError::io("listing", dir))?;
+    let (marks, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| purge::is_mark(name));
+    let is_ours =
+        |name: &str| segment_number(name).or(spare_number(name)).is_some() || is_unfinished(name);
+    if !others.iter().all(|name| is_ours(name)) {
+        return Ok(false);
+    }
+    let is_given_up = || purge::load(disk, dir, identity).is_ok_and(|mark| mark.below == GIVEN_UP);
+    if !names.is_empty() && !is_given_up() {
+        return Ok(false);
+    }
+    if !others.is_empty() {
+        remove_files(disk, dir, &others)?;
+        disk.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
+    }
+    remove_files(disk, dir, &marks)?;
+    disk.remove_dir(dir).map_err(OpenError::io("removing", dir))?;
+    Ok(true)
+}
+
+fn remove_files(disk: &dyn Disk, dir: &Path, names: &[&String]) -> Result<(), OpenError> {
+    let mut paths = names.iter().map(|name| dir.join(name));
+    paths
+        .try_for_each(|path| unlink_if_there(disk, &path).map_err(OpenError::io("removing", &path)))
+}

@@ -1,0 +1,183 @@
+//! A generation of which nothing is left goes, folder and manifest line, and
+//! never one that holds a record.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::support::ledger::Ledger;
+use crate::support::{DIR, Random, config, open, replayed, seed};
+use shardwal::disk::Disk as _;
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::{ReplayOptions, ShardedWal};
+
+/// The numbers of the generations' folders, and of the manifest's lines.
+fn generations(disk: &SimDisk) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    let names = disk.list(Path::new(DIR)).expect("the log is there");
+    let folders = names.iter().filter_map(|name| name.strip_prefix("generation-")).map(number);
+    let manifest = disk.read_file(format!("{DIR}/MANIFEST")).expect("it is there");
+    let manifest = String::from_utf8(manifest).expect("it is text");
+    let lines = manifest.lines().filter_map(|line| line.strip_prefix("generation "));
+    let lines = lines.map(|line| number(line.split(' ').next().expect("a word")));
+    (folders.collect(), lines.collect())
+}
+
+/// Opens with another shard count each time, appends, and truncates all of it.
+fn live_through(opens: u32) {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    for number in 1..=opens {
+        let log = open(config(&disk).shards(1 + number as usize % 3));
+        ledger.check(&replayed(&log));
+        // A number that came again would make old records valid again.
+        assert_eq!(log.checkpoint().generation(), number);
+        (0..4).for_each(|key| ledger.append(&log, key, 100).expect("a sound disk"));
+        ledger.give_up(&replayed(&log));
+        log.truncate_before(&log.checkpoint()).expect("a sound disk");
+        log.close().expect("a sound disk");
+        let (folders, lines) = generations(&disk);
+        assert!(folders.len() <= 3 && folders == lines, "{number}: {folders:?}, {lines:?}");
+        assert_eq!(lines.last(), Some(&number));
+    }
+}
+
+#[test]
+fn a_thousand_changes_of_the_shard_count_leave_three_folders() {
+    live_through(1_000);
+}
+
+#[test]
+fn a_generation_that_holds_a_record_stays_and_so_do_those_behind_it() {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let mut first = None;
+    for shards in [1, 2, 3, 2] {
+        let log = open(config(&disk).shards(shards));
+        (0..8).for_each(|key| ledger.append(&log, key, 100).unwrap());
+        first.get_or_insert_with(|| log.checkpoint());
+    }
+    let log = open(config(&disk).shards(2));
+    ledger.give_up(&replayed(&log).below(&first.clone().unwrap()));
+    log.truncate_before(&first.unwrap()).unwrap();
+    ledger.check(&replayed(&log));
+    let all = BTreeSet::from([1, 2, 3, 4]);
+    assert_eq!(generations(&disk), (all.clone(), all));
+    drop(log);
+    ledger.check(&replayed(&open(config(&disk).shards(2))));
+}
+
+/// Three generations, of which truncation leaves the newest: the first goes.
+fn before_the_last_truncation() -> (SimDisk, Ledger) {
+    let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+    for shards in [1, 2, 3] {
+        let log = open(config(&disk).shards(shards));
+        (0..6).for_each(|key| ledger.append(&log, key, 100).unwrap());
+        log.close().unwrap();
+    }
+    (disk, ledger)
+}
+
+/// Whatever the machine did, the log opens, and cleans itself in the end.
+fn check_after(after: &SimDisk, mut ledger: Ledger) {
+    let log = open(config(after).shards(2));
+    ledger.check(&replayed(&log));
+    ledger.append(&log, 1, 100).unwrap();
+    let checkpoint = log.checkpoint();
+    ledger.give_up(&replayed(&log));
+    log.truncate_before(&checkpoint).unwrap();
+    drop(log);
+    let log = open(config(after).shards(2));
+    ledger.check(&replayed(&log));
+    let (folders, lines) = generations(after);
+    assert!(folders.len() <= 3 && folders == lines, "{folders:?}, {lines:?}");
+    let each = |_: &shardwal::Record<'_>| Ok::<_, std::convert::Infallible>(());
+    let left = log.replay_from(&checkpoint, ReplayOptions::default(), each);
+    assert_eq!(left.unwrap().records, 0);
+}
+
+fn afters(disk: &SimDisk, random: &mut Random) -> Vec<SimDisk> {
+    let mut afters = vec![disk.kill(), disk.crash(&mut || false), disk.crash(&mut || true)];
+    afters.extend((0..3).map(|_| disk.crash(&mut || random.coin())));
+    afters
+}
+
+#[test]
+fn a_power_loss_at_any_call_of_a_truncation_that_retires_generations_loses_nothing() {
+    let mut random = Random::new(seed());
+    let (before, ledger) = before_the_last_truncation();
+    for n in 1.. {
+        let (disk, mut ledger) = (before.kill(), ledger.clone());
+        let log = open(config(&disk).shards(3));
+        ledger.perhaps_give_up(&replayed(&log));
+        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        drop(log.truncate_before(&log.checkpoint()));
+        let fired = disk.fired() > 0;
+        let afters = afters(&disk, &mut random);
+        drop(log);
+        if !fired {
+            let left = BTreeSet::from([2, 3]);
+            assert_eq!(generations(&afters[0]), (left.clone(), left));
+        }
+        afters.iter().for_each(|after| check_after(after, ledger.clone()));
+        if !fired {
+            return;
+        }
+    }
+}
+
+/// The manifest had no room in the truncation: the next open makes up for it.
+#[test]
+fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() {
+    let mut random = Random::new(seed());
+    let (before, mut ledger) = before_the_last_truncation();
+    let log = open(config(&before).shards(3));
+    ledger.give_up(&replayed(&log));
+    let no_room = Fault::new(Call::Open, 1, FaultKind::Error(crate::support::ENOSPC));
+    before.fail(Fault { path_contains: Some("MANIFEST.tmp".into()), ..no_room });
+    log.truncate_before(&log.checkpoint()).unwrap();
+    assert_eq!(before.fired(), 1);
+    log.close().unwrap();
+    assert_eq!(generations(&before).1.len(), 3);
+    for (n, shards) in (1..).flat_map(|n| [(n, 3), (n, 1)]) {
+        let disk = before.kill();
+        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let opened = ShardedWal::open(config(&disk).shards(shards));
+        let fired = disk.fired() > 0;
+        let afters = afters(&disk, &mut random);
+        drop(opened);
+        afters.iter().for_each(|after| check_after(after, ledger.clone()));
+        if !fired && shards == 1 {
+            return;
+        }
+    }
+}
+
+/// Somebody has put a folder back, or the manifest is not this log's latest.
+#[test]
+fn a_folder_below_the_first_generation_that_holds_records_is_left_alone() {
+    let (disk, mut ledger) = before_the_last_truncation();
+    let files: Vec<_> = disk
+        .files()
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains("generation-00001"))
+        .map(|path| (disk.read_file(&path).unwrap(), path))
+        .collect();
+    let log = open(config(&disk).shards(3));
+    ledger.give_up(&replayed(&log));
+    log.truncate_before(&log.checkpoint()).unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(generations(&disk).0, BTreeSet::from([2, 3]));
+    let put_back = |without: &str| {
+        let disk = disk.kill();
+        let files = files.iter().filter(|(_, path)| !path.ends_with(without));
+        files.for_each(|(bytes, path)| disk.write_file(path, bytes));
+        ledger.clone().check(&replayed(&open(config(&disk).shards(3))));
+        disk.files()
+            .iter()
+            .filter(|path| path.starts_with(format!("{DIR}/generation-00001")))
+            .count()
+    };
+    assert_eq!(put_back("nothing"), files.len());
+    assert_eq!(put_back("purge"), files.len() - 1);
+}
