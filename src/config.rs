@@ -82,6 +82,9 @@ pub struct Config {
     pub(crate) dir: PathBuf,
     #[cfg_attr(feature = "serde", serde(default = "default_shards"))]
     pub(crate) shards: usize,
+    /// Whether the log decides, and must be there.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) keep_shards: bool,
     #[cfg_attr(feature = "serde", serde(default = "default_queue_records"))]
     pub(crate) queue_records: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_queue_bytes"))]
@@ -165,6 +168,7 @@ impl Config {
         Self {
             dir: dir.as_ref().to_path_buf(),
             shards: default_shards(),
+            keep_shards: false,
             queue_records: default_queue_records(),
             queue_bytes: default_queue_bytes(),
             segment_bytes: default_segment_bytes(),
@@ -184,7 +188,16 @@ impl Config {
     /// Changing it on a log that exists starts a new generation.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = shards;
+        (self.shards, self.keep_shards) = (shards, false);
+        self
+    }
+
+    /// Keeps the number of shards that the log has. Open then needs a log that
+    /// exists: where there is none it returns [`OpenError::NotALog`] and creates
+    /// nothing. For tools that open a log that somebody else has configured.
+    #[must_use]
+    pub fn keep_shards(mut self) -> Self {
+        self.keep_shards = true;
         self
     }
 

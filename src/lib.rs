@@ -35,6 +35,7 @@
 //! what stands on the disk.
 
 mod aligned_bytes;
+mod backup;
 mod checkpoint;
 mod committing;
 mod completion;
@@ -86,6 +87,7 @@ mod waiters;
 mod wake_chain;
 mod writer;
 
+pub use backup::{Backup, BackupError, BackupReport};
 pub use checkpoint::{Checkpoint, CheckpointError, LogId};
 pub use completion::{Barrier, BatchCompletion, Completion};
 pub use config::{

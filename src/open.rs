@@ -52,8 +52,11 @@ pub(crate) struct Opened {
 pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, OpenError> {
     config.validate()?;
     let _span = trace::opening(&config.dir);
-    create_dirs(config.disk.as_ref(), &config.dir)?;
     let outside = config.disk.clone();
+    if config.keep_shards && find_manifest(outside.as_ref(), &config.dir)?.is_none() {
+        return Err(OpenError::NotALog { dir: config.dir });
+    }
+    create_dirs(outside.as_ref(), &config.dir)?;
     // From here on the path names the log in messages, and nothing else.
     let config = Config { disk: open_log_dir(&outside, &config.dir)?, ..config };
     let (disk, dir) = (&config.disk, &config.dir);
@@ -72,6 +75,9 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
         repair,
         durability_warnings: durability_warnings(disk.as_ref(), dir),
     };
+    let kept = manifest.current().filter(|_| config.keep_shards);
+    let shards = kept.map_or(config.shards, |generation| generation.shards as usize);
+    let config = Config { shards, ..config };
     start(&config, space, manifest, found, report, lock, machines)
 }
 
@@ -93,18 +99,7 @@ fn start(
     // A process that was killed may have left the manifest's name in the cache
     // alone, and with it all that is appended from now on.
     disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
-    let settled = in_parallel(&found, |found| {
-        let disk = found.folder.disk.as_ref();
-        purge::settle(disk, &found.folder.dir, found.purge)?;
-        if !is_current(found) {
-            remove_spares(disk, &found.folder, &found.survey)?;
-        }
-        if is_current(found) || !found.is_settled() {
-            return settle(disk, &found.folder, &found.survey).map(Some);
-        }
-        tidy(disk, &found.folder, &found.survey)?;
-        Ok(None)
-    })?;
+    let settled = in_parallel(&found, |found| settle_found(found, is_current(found)))?;
     for (shard, settled) in report.shards.iter_mut().zip(&settled) {
         if let Some(settled) = settled {
             shard.copied_records = settled.copied;
@@ -142,6 +137,20 @@ fn start(
     let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
     trace::opened(&report);
     Ok(Opened { space, shards, old, generations, recovery: report, housekeeping, lock })
+}
+
+/// Makes a shard safe to go on from, or to read from if it is not written to.
+fn settle_found(found: &Found, is_current: bool) -> Result<Option<Settled>, OpenError> {
+    let disk = found.folder.disk.as_ref();
+    purge::settle(disk, &found.folder.dir, found.purge)?;
+    if !is_current {
+        remove_spares(disk, &found.folder, &found.survey)?;
+    }
+    if is_current || !found.is_settled() {
+        return settle(disk, &found.folder, &found.survey).map(Some);
+    }
+    tidy(disk, &found.folder, &found.survey)?;
+    Ok(None)
 }
 
 /// The files that a shard may write over instead of growing new ones; none where

@@ -60,6 +60,31 @@ pub(crate) fn create(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     file.sync_data()
 }
 
+/// Makes the file of a copied shard, with the mark and the one before it, durable
+/// but for its name.
+pub(crate) fn create_copy(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    mark: PurgeMark,
+) -> io::Result<()> {
+    let mut bytes = vec![0; FILE_BYTES];
+    let before = mark.epoch.checked_sub(1).filter(|epoch| *epoch > 0 && mark.before != u64::MAX);
+    let before = before.map(|epoch| PurgeMark { epoch, below: mark.before, before: 0 });
+    for mark in [Some(mark).filter(|mark| mark.epoch > 0), before].into_iter().flatten() {
+        let at = usize::try_from(slot_offset(mark.epoch)).unwrap_or(0);
+        bytes[at..at + SLOT_BYTES].copy_from_slice(&encode(mark, identity));
+    }
+    let mut file = disk.open(&purge_path(dir), OpenMode::CreateNew)?;
+    write_full(file.as_mut(), &bytes, 0)?;
+    file.sync_data()
+}
+
+/// Where the mark with this epoch stands.
+fn slot_offset(epoch: u64) -> u64 {
+    SLOT_OFFSETS[usize::from(epoch % 2 == 1)]
+}
+
 /// Reads the mark of a shard. `identity` names it; its number does not count.
 pub(crate) fn load(
     disk: &dyn Disk,
@@ -122,7 +147,7 @@ pub(crate) fn store(
 ) -> io::Result<PurgeMark> {
     let mark = PurgeMark { epoch: last.epoch + 1, below, before: last.below };
     let mut file = disk.open(&purge_path(dir), OpenMode::Write)?;
-    let offset = SLOT_OFFSETS[usize::from(mark.epoch % 2 == 1)];
+    let offset = slot_offset(mark.epoch);
     write_full(file.as_mut(), &encode(mark, identity), offset)?;
     file.sync_data()?;
     Ok(mark)

@@ -98,6 +98,15 @@ impl LogReader {
         self.id
     }
 
+    /// Where each shard ends: everything below was there at open, except what
+    /// was truncated.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let current = self.plans.last().map_or(&[][..], Vec::as_slice);
+        let generation = current.first().map_or(0, |plan| plan.folder.identity.generation);
+        Checkpoint::new(generation, current.iter().map(|plan| plan.to)).of_log(self.id)
+    }
+
     /// What stands in the log.
     #[must_use]
     pub fn report(&self) -> &RecoveryReport {

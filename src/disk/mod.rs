@@ -114,6 +114,28 @@ pub trait Disk: fmt::Debug + Send + Sync {
         }
     }
 
+    /// Gives a file a second name, which must be free, on the same file system
+    /// (a hard link). Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system answers; `Unsupported`, the default, where it has no such
+    /// names.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes a new file with the content of another, whose blocks both use until
+    /// one of them is written to (a reflink). Durable once the new file and its
+    /// directory are synced. After an error there is no new file.
+    ///
+    /// # Errors
+    /// What the system answers; `Unsupported`, the default, where it cannot.
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes a file's name. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors

@@ -99,6 +99,20 @@ impl Disk for RealDisk {
         fs::symlink_metadata(path).map(|found| std::os::unix::fs::MetadataExt::nlink(&found))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let from = File::open(from)?;
+        let new = OpenOptions::new().write(true).create_new(true).open(to)?;
+        rustix::fs::ioctl_ficlone(&new, &from).map_err(|error| {
+            drop(fs::remove_file(to));
+            error.into()
+        })
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }

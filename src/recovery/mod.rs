@@ -19,6 +19,7 @@ mod survey;
 mod told;
 mod verdict;
 
+pub(crate) use chain::Chain;
 pub use report::{Lost, RecoveryReport, RepairReport, ShardRecovery};
 pub(crate) use salvage::Salvage;
 pub(crate) use settle::{Settled, Start, remove_spares, settle, tidy};

@@ -1,6 +1,8 @@
 //! A checkpoint is used on the log that it was taken of, at a place that the log
 //! has: everything else is refused with what does not fit, and changes nothing.
 
+#![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;

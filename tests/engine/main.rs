@@ -7,6 +7,7 @@ mod history;
 mod support;
 
 mod backpressure;
+mod backup;
 mod batches;
 mod checkpoints;
 mod close;

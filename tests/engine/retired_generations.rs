@@ -1,6 +1,8 @@
 //! A generation of which nothing is left goes, folder and manifest line, and
 //! never one that holds a record.
 
+#![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

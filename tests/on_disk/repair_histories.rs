@@ -359,8 +359,11 @@ impl History {
             );
         }
         // The end may be gone with what would have told; its numbers are free again.
-        for (shard, was) in found.shards.iter().zip(&whole.shards) {
+        for shard in &found.shards {
             let lane = (shard.generation, shard.shard);
+            // By name: an open between may have retired a generation, or begun one.
+            let mut was = whole.shards.iter();
+            let Some(was) = was.find(|was| (was.generation, was.shard) == lane) else { continue };
             let limit = limits.get(&lane).copied().unwrap_or(u64::MAX);
             let next = shard.next_sequence;
             assert!(next >= was.durable_below.min(limit), "{lane:?} ends at {next}\n{log:#?}");

@@ -1,15 +1,18 @@
 //! The `shardwal` command: measures a disk with logs of its own and says how to
-//! configure one there, looks at a log without changing it, and repairs one.
+//! configure one there, looks at a log without changing it, copies it, truncates
+//! and repairs it.
 //!
 //! Ends with 0, with 1 where a log is damaged, with 2 where the command line
 //! is wrong or something cannot be read or written. Whoever closes the pipe
 //! early has seen enough: that is no error.
 
+mod backup;
 mod bench;
 mod dump;
 mod load;
 mod repair;
 mod scratch;
+mod truncate;
 mod tune;
 mod verify;
 
@@ -63,6 +66,31 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Copy a log, which may be written to meanwhile, to a new folder. The copy is
+    /// read back before it gets its name. Prints the checkpoint that it reaches
+    Backup {
+        /// The log
+        dir: PathBuf,
+        /// The copy, which must not be there yet
+        to: PathBuf,
+        /// Copy every byte, even where the file system could share blocks or files
+        #[arg(long)]
+        copy: bool,
+        /// Print the report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete what a checkpoint covers from a log that nobody has open. Works on a
+    /// full disk, and keeps the number of shards
+    Truncate {
+        /// The log
+        dir: PathBuf,
+        #[command(flatten)]
+        before: truncate::Before,
+        /// Print the report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a record a line: generation, shard, sequence, key, length, payload in hex
     Dump {
         /// The log
@@ -93,6 +121,8 @@ fn main() -> ExitCode {
         Command::Repair { dir, quarantine, dry_run, json } => {
             repair::run(&dir, &quarantine, dry_run, json)
         }
+        Command::Backup { dir, to, copy, json } => backup::run(&dir, &to, !copy, json),
+        Command::Truncate { dir, before, json } => truncate::run(&dir, before, json),
         Command::Dump { dir, key, limit } => dump::run(&dir, key, limit),
     };
     match ended {

@@ -1,0 +1,57 @@
+//! `shardwal truncate`: removes what a checkpoint covers from a log that nobody
+//! has open.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use shardwal::{Checkpoint, Config, ShardedWal};
+
+use crate::{Ended, Failed, Outcome};
+
+/// The checkpoint, as text or as the application stored it.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Before {
+    /// The checkpoint, as LOG/GENERATION/SEQUENCE,SEQUENCE,..
+    #[arg(long, value_name = "CHECKPOINT")]
+    before: Option<Checkpoint>,
+    /// A file with the checkpoint as JSON
+    #[arg(long, value_name = "FILE")]
+    before_json: Option<PathBuf>,
+}
+
+impl Before {
+    fn checkpoint(self) -> Result<Checkpoint, Failed> {
+        match (self.before, self.before_json) {
+            (Some(checkpoint), _) => Ok(checkpoint),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(&file);
+                let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
+                serde_json::from_str(&text)
+                    .map_err(|error| format!("{}: {error}", file.display()).into())
+            }
+            (None, None) => Err("a checkpoint is needed".into()),
+        }
+    }
+}
+
+pub(crate) fn run(dir: &Path, before: Before, json: bool) -> Ended {
+    let checkpoint = before.checkpoint()?;
+    // It is there to make room: no file is kept for later segments.
+    let log = ShardedWal::open(Config::new(dir).keep_shards().spare_segments(0))?;
+    let truncated = log.truncate_before(&checkpoint);
+    let closed = log.close();
+    let report = truncated?;
+    closed?;
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let (segments, bytes) = (report.segments, report.bytes);
+        writeln!(out, "truncated below {checkpoint}: {segments} segments, {bytes} bytes deleted")?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,297 @@
+//! A backup of a live log is whole, whatever the writer does meanwhile, and
+//! holds everything that was durable when it began.
+
+#![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::support::ledger::Ledger;
+use crate::support::passed_on::passed_on;
+use crate::support::{DIR, config, open, replayed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::{Backup, BackupError, BackupReport, Config, OpenError, Position, ShardedWal};
+
+const COPY: &str = "/copy";
+const UNFINISHED: &str = "/copy.unfinished";
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// The backup's disk: at its n-th look into the log the writer does something.
+#[derive(Clone)]
+struct Busy {
+    disk: SimDisk,
+    looks_and_act: Arc<Mutex<(u32, Option<Act>)>>,
+}
+
+impl std::fmt::Debug for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Busy")
+    }
+}
+
+impl Busy {
+    fn look(&self, path: &Path) {
+        let mut looks_and_act = self.looks_and_act.lock().unwrap();
+        let (looks, act) = &mut *looks_and_act;
+        if path.starts_with(DIR) {
+            *looks = looks.saturating_sub(1);
+        }
+        let act = if *looks == 0 { act.take() } else { None };
+        drop(looks_and_act);
+        act.into_iter().for_each(|act| act());
+    }
+}
+
+impl Disk for Busy {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        self.look(path);
+        self.disk.open(path, mode)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.look(path);
+        self.disk.list(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.disk.copy_on_write(path)
+    }
+
+    passed_on!(self => self.disk; create_dir (), sync_dir (), unlink (), remove_dir (),
+        lock Box<dyn DiskFile>);
+}
+
+fn backup(disk: impl Disk + 'static) -> Result<BackupReport, BackupError> {
+    Backup::new(DIR).disk(Arc::new(disk)).run(COPY)
+}
+
+fn in_copy(disk: &SimDisk) -> Config {
+    Config::new(COPY).disk(Arc::new(disk.clone())).segment_bytes(4096).keep_shards()
+}
+
+type Records = BTreeMap<Position, (u64, Bytes)>;
+
+fn records(log: &ShardedWal) -> Records {
+    let found = replayed(log).records.into_iter();
+    found.map(|(position, key, payload)| (position, (key, payload))).collect()
+}
+
+/// A log of two shards and two generations, some of which is truncated.
+fn lived(disk: &SimDisk) -> ShardedWal {
+    let mut ledger = Ledger::default();
+    let log = open(config(disk).shards(1));
+    (0..12).for_each(|key| ledger.append(&log, key, 1000).unwrap());
+    drop(log);
+    let log = open(config(disk).shards(2));
+    (0..6).for_each(|key| ledger.append(&log, key, 1000).unwrap());
+    log
+}
+
+fn append(log: &ShardedWal, keys: std::ops::Range<u64>) {
+    for key in keys {
+        log.append_wait(key, vec![b'.'; 900]).unwrap();
+    }
+}
+
+/// What the writer does at some call of the backup.
+#[derive(Clone, Copy, Debug)]
+enum Meanwhile {
+    Append,
+    Roll,
+    Truncate,
+    Reshard,
+}
+
+impl Meanwhile {
+    fn act(self, disk: &SimDisk, slot: &Arc<Mutex<Option<ShardedWal>>>) -> Act {
+        let (disk, slot) = (disk.clone(), slot.clone());
+        Box::new(move || {
+            let mut slot = slot.lock().unwrap();
+            let log = slot.take().expect("the log is open");
+            *slot = Some(match self {
+                Self::Append => {
+                    append(&log, 0..1);
+                    log
+                }
+                Self::Roll => {
+                    append(&log, 0..30);
+                    log
+                }
+                Self::Truncate => {
+                    append(&log, 0..10);
+                    log.truncate_before(&log.checkpoint()).unwrap();
+                    append(&log, 0..3);
+                    log
+                }
+                Self::Reshard => {
+                    drop(log);
+                    let log = open(config(&disk).shards(3));
+                    append(&log, 0..10);
+                    log.truncate_before(&log.checkpoint()).unwrap();
+                    append(&log, 0..3);
+                    log
+                }
+            });
+        })
+    }
+}
+
+#[test]
+fn whatever_the_writer_does_meanwhile_the_copy_is_whole_and_has_all_from_before() {
+    for meanwhile in [Meanwhile::Append, Meanwhile::Roll, Meanwhile::Truncate, Meanwhile::Reshard] {
+        for look in 1.. {
+            let disk = SimDisk::new();
+            let log = lived(&disk);
+            let before = records(&log);
+            let slot = Arc::new(Mutex::new(Some(log)));
+            let act = meanwhile.act(&disk, &slot);
+            let looks_and_act = Arc::new(Mutex::new((look, Some(act))));
+            let busy = Busy { disk: disk.clone(), looks_and_act: looks_and_act.clone() };
+            let report =
+                backup(busy).unwrap_or_else(|error| panic!("{meanwhile:?} {look}: {error}"));
+            let done = looks_and_act.lock().unwrap().1.is_some();
+            let log = slot.lock().unwrap().take().expect("it was put back");
+            check_copy(&disk, &log, &before, &report);
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+/// The copy has what was there before but what was truncated since, and nothing
+/// that the log has not.
+fn check_copy(disk: &SimDisk, log: &ShardedWal, before: &Records, report: &BackupReport) {
+    let (now, after) = (records(log), disk.crash(&mut || false));
+    assert_eq!(report.log, log.id());
+    let copy = open(in_copy(&after));
+    assert_eq!((copy.id(), copy.checkpoint()), (log.id(), report.checkpoint.clone()));
+    let found = records(&copy);
+    for (position, record) in before {
+        let is_truncated = !now.contains_key(position);
+        let copied = found.get(position);
+        assert!(copied == Some(record) || (copied.is_none() && is_truncated), "{position}");
+    }
+    for (position, record) in &found {
+        let known = now.get(position).or(before.get(position));
+        assert!(known.is_none_or(|known| known == record), "{position}");
+    }
+    // It goes on as the log would.
+    append(&copy, 0..4);
+    copy.truncate_before(&report.checkpoint).unwrap();
+    assert_eq!(records(&copy).len(), 4);
+}
+
+#[test]
+fn a_copy_has_the_marks_and_generations_of_the_log() {
+    let disk = SimDisk::new();
+    let log = lived(&disk);
+    let old = log.checkpoint();
+    append(&log, 0..9);
+    log.truncate_before(&old).unwrap();
+    let report = backup(disk.clone()).unwrap();
+    assert_eq!((report.cloned, report.linked, report.attempts), (0, 0, 1));
+    assert!(report.copied > 0 && report.copied_bytes > 9 * 900, "{report}");
+    assert_eq!(report.checkpoint, log.checkpoint());
+    let now = records(&log);
+    let copy = open(in_copy(&disk));
+    assert_eq!((copy.shards(), records(&copy)), (2, now));
+    let none = |_: &shardwal::Record<'_>| Ok::<_, std::convert::Infallible>(());
+    for log in [&log, &copy] {
+        let start = shardwal::Checkpoint::new(2, [0, 0]).of_log(log.id());
+        assert!(log.replay_from(&start, shardwal::ReplayOptions::default(), none).is_err());
+        let left = log.replay_from(&old, shardwal::ReplayOptions::default(), none);
+        assert_eq!(left.unwrap().records, 9);
+    }
+    // Nothing of the log's lock, spares or unfinished files.
+    let names = disk.list(Path::new(COPY)).unwrap();
+    assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
+}
+
+#[test]
+fn a_power_loss_at_any_call_leaves_the_log_and_a_whole_copy_or_none() {
+    for n in 1.. {
+        let disk = SimDisk::new();
+        let log = lived(&disk);
+        let before = records(&log);
+        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let report = backup(disk.clone());
+        let fired = disk.fired() > 0;
+        let afters = [disk.kill(), disk.crash(&mut || false), disk.crash(&mut || true)];
+        drop(log);
+        for after in afters {
+            assert_eq!(records(&open(config(&after).shards(2))), before);
+            match after.list(Path::new(COPY)) {
+                Ok(_) => assert_eq!(records(&open(in_copy(&after))), before),
+                Err(_) => assert!(report.is_err(), "it was said to be there"),
+            }
+        }
+        if !fired {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_call_that_fails_fails_the_backup_and_leaves_nothing_behind() {
+    for n in 1.. {
+        let disk = SimDisk::new();
+        let log = lived(&disk);
+        let before = records(&log);
+        let fault = Fault::new(Call::Any, n, FaultKind::Error(crate::support::ENOSPC));
+        disk.fail(Fault { path_contains: Some("copy.unfinished".into()), ..fault });
+        let report = backup(disk.clone());
+        let fired = disk.fired() > 0;
+        assert_eq!(records(&log), before);
+        if !fired {
+            report.unwrap();
+            return;
+        }
+        if report.is_err() {
+            let is_there = |path| disk.list(Path::new(path)).is_ok();
+            assert!(!is_there(COPY) && !is_there(UNFINISHED), "call {n}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_a_folder_of_the_log_and_no_log_are_refused() {
+    let disk = SimDisk::new();
+    let refused = backup(disk.clone());
+    assert!(matches!(refused, Err(BackupError::Log(OpenError::NotALog { .. }))), "{refused:?}");
+    assert!(disk.list(Path::new(UNFINISHED)).is_err());
+    let log = lived(&disk);
+    backup(disk.clone()).unwrap();
+    let refused = backup(disk.clone());
+    assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
+    let inside = Backup::new(DIR).disk(Arc::new(disk.clone())).run(Path::new(DIR).join("copy"));
+    assert!(matches!(inside, Err(BackupError::Inside { .. })), "{inside:?}");
+    disk.create_dir(Path::new("/other.unfinished")).unwrap();
+    let other = Backup::new(DIR).disk(Arc::new(disk)).run("/other");
+    assert!(matches!(other, Err(BackupError::Exists { .. })), "{other:?}");
+    log.close().unwrap();
+}
+
+#[test]
+fn damage_is_not_copied() {
+    let disk = SimDisk::new();
+    let log = lived(&disk);
+    log.close().unwrap();
+    let oldest = format!("{DIR}/generation-00001/shard-0000/0000000001.wal");
+    let mut bytes = disk.read_file(&oldest).expect("it is there");
+    bytes[1000] ^= 1;
+    disk.write_file(&oldest, &bytes);
+    let refused = backup(disk.clone());
+    assert!(matches!(refused, Err(BackupError::Log(OpenError::Damaged(_)))), "{refused:?}");
+    assert!(disk.list(Path::new(COPY)).is_err() && disk.list(Path::new(UNFINISHED)).is_err());
+}
