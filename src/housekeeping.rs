@@ -249,4 +249,8 @@ impl SegmentSource for Housekept {
     fn has_spare(&self) -> bool {
         self.folder.spares.is_any()
     }
+
+    fn is_room_low(&self) -> bool {
+        self.folder.spares.is_room_low()
+    }
 }

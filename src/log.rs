@@ -382,7 +382,9 @@ impl ShardedWal {
     }
 
     /// Asks each shard's writer to call its machine's [`StateMachine::mark`],
-    /// soon and once, between two commits. Does not wait for it, and a shard
+    /// soon and once, between two commits. Below a watermark, and where the disk
+    /// was full, the writer first begins a segment: a truncation at the mark then
+    /// deletes all of the shard's earlier ones. Does not wait for it, and a shard
     /// that has failed or closed never does it: its machine was dropped.
     pub fn mark(&self) {
         self.shards.iter().for_each(|shard| shard.lane().mailbox.request_mark());

@@ -63,6 +63,10 @@ pub(crate) trait SegmentSource: Send {
     fn has_spare(&self) -> bool {
         false
     }
+    /// Whether the file system has less room than a watermark asks for.
+    fn is_room_low(&self) -> bool {
+        false
+    }
 }
 
 /// Why a commit's bytes are not in the segment.
@@ -349,6 +353,17 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Whether the segment holds records, so that a truncation could delete it if
+    /// the writer left it.
+    pub(crate) fn holds_records(&self) -> bool {
+        self.first_sequence.is_some_and(|first| first < self.next_sequence)
+    }
+
+    /// Whether the file system has less room than a watermark asks for.
+    pub(crate) fn is_room_low(&self) -> bool {
+        self.source.is_room_low()
+    }
+
     /// Asks for the next segment in good time: when this one is half full, or
     /// has none of its zeros and has filled a window, or there is one to be had.
     pub(crate) fn prepare_ahead(&mut self) {
@@ -438,7 +453,8 @@ impl SegmentWriter {
         self.stale_end = if prepared.is_recycled { prepared.zeroed } else { 0 };
         self.direct = prepared.direct_block.map(Blocks::new);
         self.is_makeshift = false;
-        self.zeros_refused = false;
+        // Room is for records where there is little.
+        self.zeros_refused = self.source.is_room_low();
         self.dirty = false;
         Ok(())
     }

@@ -111,6 +111,11 @@ impl Spares {
         self.pool.as_ref().is_some_and(|pool| pool.is_any.load(Ordering::Relaxed))
     }
 
+    /// Whether the last look has found less room than a watermark asks for.
+    pub(crate) fn is_room_low(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.space.is_scarce(0))
+    }
+
     /// Takes the file of a segment that was given up from under its name, which
     /// is durable like an unlink; else the caller has to remove it.
     pub(crate) fn keep(&self, path: &Path, segment: &SegmentMeta) -> bool {

@@ -136,10 +136,7 @@ impl Writer {
             Work::Values => self.commit(),
             Work::Sync => self.sync(),
             Work::Seal => self.seal(),
-            Work::Mark => {
-                self.mark();
-                Ok(())
-            }
+            Work::Mark => self.mark(),
             Work::Closed => self.finish(),
         };
         self.end = match done {
@@ -227,15 +224,21 @@ impl Writer {
     fn roll_if_due(&mut self) -> Result<(), WriteError> {
         let next = self.sequence(self.receiver.head());
         let Some(wait) = self.segments.due(next) else { return Ok(()) };
+        self.roll(wait).map(drop)
+    }
+
+    /// Goes on in the next segment if it is ready, or `wait` says to wait for it.
+    fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
         self.progress.set_segment_late(wait == Wait::Yes);
         let rolled = self.segments.roll(wait);
         self.progress.set_segment_late(false);
-        if rolled? {
+        let rolled = rolled?;
+        if rolled {
             self.machine.iter_mut().for_each(Driven::begin_segment);
             self.observer.rolled();
             trace::rolled(self.segments.identity());
         }
-        Ok(())
+        Ok(rolled)
     }
 
     /// There is no next segment to write to: refuses what has arrived. What comes
@@ -294,10 +297,14 @@ impl Writer {
     /// Writes the durable mark down where no frame says it yet, so that damage
     /// below it can be told from a torn tail. It needs no sync of its own.
     fn seal(&mut self) -> Result<(), Cause> {
-        let durable = self.durable;
-        if durable <= self.marked {
+        if self.durable <= self.marked {
             return Ok(());
         }
+        self.write_mark()
+    }
+
+    fn write_mark(&mut self) -> Result<(), Cause> {
+        let durable = self.durable;
         let next = self.segments.next_sequence();
         let place = self.segments.begin(&mut self.encoder, next);
         self.encoder.seal(&place, next, durable);
@@ -312,9 +319,32 @@ impl Writer {
 
     /// Says where the shard stands: the sequence after the last record that is
     /// written, not after one that was refused, whose number may be used again.
-    fn mark(&mut self) {
+    fn mark(&mut self) -> Result<(), Cause> {
+        if self.segments.is_room_low() || self.progress.is_disk_full() {
+            self.leave_segment()?;
+        }
         let next = self.segments.next_sequence();
         self.machine.iter_mut().for_each(|machine| machine.mark(next));
+        Ok(())
+    }
+
+    /// Begins the next segment, with a frame that holds no record, so that a
+    /// truncation can delete all before it. Where there is no room for that, the
+    /// shard stays in its segment.
+    fn leave_segment(&mut self) -> Result<(), Cause> {
+        if !self.segments.holds_records() {
+            return Ok(());
+        }
+        match self.roll(Wait::Yes) {
+            Ok(true) => {
+                self.write_mark()?;
+                // A segment is deleted once its successor is durable, and no
+                // record may come whose sync makes it so.
+                self.sync()
+            }
+            Ok(false) | Err(WriteError::Full(_)) => Ok(()),
+            Err(WriteError::Fatal(error)) => Err(self.poison(error)),
+        }
     }
 
     fn finish(&mut self) -> Result<(), Cause> {

@@ -15,6 +15,12 @@ use shardwal::{Config, Durability};
 const RECORDING: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/node_exporter.remote_write");
 
+/// What a server leaves for snapshots when it is not told.
+const SERVER_HARD_BYTES: u64 = 64 << 20;
+
+/// What the soft mark is at most when a server is not told it: 4 GiB.
+const SOFT_BYTES_MAX: u64 = 4 << 30;
+
 /// Logs a recorded Prometheus remote-write stream, kills itself half-way with
 /// SIGKILL, recovers, carries on, and checks every sample. With --listen it is
 /// a server for Prometheus remote write and InfluxDB's line protocol instead;
@@ -67,13 +73,16 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "sync")]
     pub(crate) durability: Durability,
 
-    /// Say that the disk is low when fewer bytes are free; 0 for never
-    #[arg(long, value_name = "BYTES", default_value = "0")]
-    pub(crate) disk_soft_bytes: u64,
+    /// Say that the disk is low, and have a server truncate its log, when fewer
+    /// bytes are free; 0 for never [default: 0; four times the hard mark for a
+    /// server]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) disk_soft_bytes: Option<u64>,
 
-    /// Take no more when fewer bytes are free; 0 for never
-    #[arg(long, value_name = "BYTES", default_value = "0")]
-    pub(crate) disk_hard_bytes: u64,
+    /// Take no more when fewer bytes are free; 0 for never. A server needs that
+    /// room for a snapshot [default: 0; 64 MiB for a server]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) disk_hard_bytes: Option<u64>,
 
     /// Directory for the log; it is left there. It must be new or empty but
     /// for --listen [default: a temporary one beside this program, removed if
@@ -105,8 +114,22 @@ impl Arguments {
         Config::new(directory)
             .shards(self.shards.get())
             .durability(self.durability)
-            .disk_soft_bytes(self.disk_soft_bytes)
-            .disk_hard_bytes(self.disk_hard_bytes)
+            .disk_soft_bytes(self.disk_soft_bytes.unwrap_or(0))
+            .disk_hard_bytes(self.disk_hard_bytes.unwrap_or(0))
+    }
+
+    /// How a server's log in `directory` is to be opened.
+    pub(crate) fn server_config(&self, directory: &Path) -> Config {
+        let hard = self.server_hard_bytes();
+        let soft =
+            self.disk_soft_bytes.unwrap_or(hard.saturating_mul(4).min(SOFT_BYTES_MAX).max(hard));
+        self.config(directory).disk_soft_bytes(soft).disk_hard_bytes(hard)
+    }
+
+    /// The hard watermark of a server's log: what is free below it is for
+    /// snapshots.
+    pub(crate) fn server_hard_bytes(&self) -> u64 {
+        self.disk_hard_bytes.unwrap_or(SERVER_HARD_BYTES)
     }
 
     /// Gives a command the arguments of a child that ingests into `directory`.
@@ -117,8 +140,8 @@ impl Arguments {
             .args(["--threads", &self.threads.to_string()])
             .args(["--durability", &self.durability.to_string()])
             .args(["--repeat", &self.repeat.to_string()])
-            .args(["--disk-soft-bytes", &self.disk_soft_bytes.to_string()])
-            .args(["--disk-hard-bytes", &self.disk_hard_bytes.to_string()])
+            .args(["--disk-soft-bytes", &self.disk_soft_bytes.unwrap_or(0).to_string()])
+            .args(["--disk-hard-bytes", &self.disk_hard_bytes.unwrap_or(0).to_string()])
             .arg("--dir")
             .arg(directory)
             .arg("--stream")

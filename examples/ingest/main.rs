@@ -102,7 +102,8 @@ fn run_server(arguments: &Arguments, address: SocketAddr) -> Result<(), Failure>
     let directory = arguments.dir.as_deref().ok_or("a server needs --dir")?;
     server::serve(server::Options {
         address,
-        config: arguments.config(directory),
+        config: arguments.server_config(directory),
+        hard_bytes: arguments.server_hard_bytes(),
         samples_max: arguments.samples_max,
         snapshot_samples: arguments.snapshot_samples.get(),
         limits: server::ServerLimits {

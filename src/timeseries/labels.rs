@@ -21,6 +21,8 @@ pub const LABELS_BYTES_MAX: usize = 64 << 10;
 
 /// A stable hash of a series' labels, which routes the series to its shard:
 /// it is on disk, and never changes. Two series may share it, so it names none.
+/// A client who chooses labels can choose the shard, too: that slows down the
+/// series of that shard, and none of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesId(pub u64);
 

@@ -160,8 +160,13 @@ fn all_is_kept_through_4_16_and_3_shards_with_snapshots_in_between() {
 }
 
 fn log_bytes(disk: &SimDisk) -> usize {
+    log_files(disk).iter().map(|(_, length)| length).sum()
+}
+
+/// The files of the log and their lengths.
+fn log_files(disk: &SimDisk) -> Vec<(std::path::PathBuf, usize)> {
     let files = disk.files().into_iter().filter(|path| path.starts_with("/db/log"));
-    files.filter_map(|path| disk.read_file(&path)).map(|bytes| bytes.len()).sum()
+    files.filter_map(|path| Some((path.clone(), disk.read_file(path)?.len()))).collect()
 }
 
 #[test]
@@ -177,6 +182,35 @@ fn a_snapshot_gives_the_logs_room_back() {
     storage.close().unwrap();
     drop(storage);
     told.check(&open(&disk, 1), "after the snapshot");
+}
+
+/// The segment that is written to stayed, and it may be as long as all there is:
+/// a server below its hard watermark refused writes for ever.
+#[test]
+fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(2 << 20));
+    let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(2);
+    let config = config.segment_bytes(1 << 20).disk_soft_bytes(3 << 19).disk_hard_bytes(3 << 19);
+    let options = || StorageOptions::new(config.clone());
+    let storage = Storage::open(options()).unwrap();
+    for round in 0..3 {
+        let refused = (0..200_000_u64).find_map(|n| {
+            let noise = f64::from_bits(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+            storage.write(&series("up", n % 7, &[(0, noise)])).err()
+        });
+        let refused = refused.expect("room is low at last");
+        let is_low = matches!(refused, WriteError::Refused(Cause::BelowWatermark { .. }));
+        assert!(is_low, "{refused}");
+        storage.snapshot().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert!(log_bytes(&disk) < 20_000, "{:?}", log_files(&disk));
+        storage.write(&series("after", 0, &[(round, 1.0)])).expect("there is room again");
+    }
+    drop(storage);
+    let storage = Storage::open(options()).unwrap();
+    assert_eq!(storage.series(&[]).len(), 8);
+    let after = storage.query(&[Matcher::equal("__name__", "after")], ALL);
+    assert_eq!(after, [series("after", 0, &[(0, 1.0), (1, 1.0), (2, 1.0)])]);
 }
 
 /// Opens, writes, takes a snapshot, writes, and takes another one; the storage

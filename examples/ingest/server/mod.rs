@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -27,6 +27,8 @@ use tokio::sync::watch;
 use crate::Failure;
 use crate::progress::Progress;
 use app::{App, Limits};
+use refusal::DISK_FULL;
+use schedule::{Due, Schedule, Seen};
 
 mod app;
 mod batch;
@@ -39,6 +41,7 @@ mod protobuf;
 mod read;
 mod refusal;
 mod remote_write;
+mod schedule;
 mod selector;
 mod series_cache;
 mod status;
@@ -51,8 +54,10 @@ pub(crate) struct Options<'arguments> {
     pub(crate) config: Config,
     /// What is kept in memory at most.
     pub(crate) samples_max: u64,
-    /// A snapshot is taken, and the log truncated, after so many samples.
+    /// Samples after which a snapshot is taken, and the log truncated.
     pub(crate) snapshot_samples: u64,
+    /// The log's hard watermark.
+    pub(crate) hard_bytes: u64,
     /// What requests may be and take.
     pub(crate) limits: Limits,
     /// The replay waits while this file exists; for tests.
@@ -84,7 +89,7 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     let app = Arc::new(App::new(options.limits, metrics));
     let opened = open(&app, &options);
     tokio::spawn(keep_history(Arc::clone(&app)));
-    tokio::spawn(keep_log_short(Arc::clone(&app), options.snapshot_samples));
+    tokio::spawn(keep_log_short(Arc::clone(&app), options.snapshot_samples, options.hard_bytes));
     let (end, ends) = watch::channel(false);
     let connections_max = options.limits.connections_max;
     let served = tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
@@ -148,30 +153,54 @@ async fn keep_history(app: Arc<App>) {
     }
 }
 
-/// Takes a snapshot each time that so many samples have been acknowledged, so
-/// that neither the log nor the next replay grows without end.
-async fn keep_log_short(app: Arc<App>, samples: u64) {
+/// Takes snapshots, so that neither the log nor the next replay grows without
+/// end, and so that the log leaves room on the disk for the snapshots themselves.
+async fn keep_log_short(app: Arc<App>, samples: u64, hard_bytes: u64) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let mut covered = 0;
+    let mut schedule = None;
     loop {
         seconds.tick().await;
-        let acknowledged = app.counters.samples();
-        if acknowledged - covered < samples {
-            continue;
+        let Some(storage) = app.storage_if_open() else { continue };
+        let schedule = schedule.get_or_insert_with(|| {
+            let found = storage.log().recovery().shards.iter().map(|shard| shard.bytes).sum();
+            Schedule::new(samples, hard_bytes, found)
+        });
+        let seen = seen(&app, storage);
+        let Some(due) = schedule.due(&seen, Instant::now()) else { continue };
+        if due == Due::Room {
+            println!("the disk has little room: taking a snapshot, to truncate the log");
         }
         let app = Arc::clone(&app);
         let snapshot =
             tokio::task::spawn_blocking(move || app.storage_if_open().map(Storage::snapshot));
         match snapshot.await {
-            Ok(Some(Ok(report))) => println!(
-                "snapshot: {} samples of {} series in {} bytes",
-                report.samples, report.series, report.bytes
-            ),
-            // It is tried again; what it would have held stays in the log.
-            Ok(Some(Err(error))) => eprintln!("snapshot: {error}"),
-            Ok(None) | Err(_) => {}
+            Ok(Some(Ok(report))) => {
+                println!(
+                    "snapshot: {} samples of {} series in {} bytes",
+                    report.samples, report.series, report.bytes
+                );
+                schedule.taken(due, seen, report.bytes, Instant::now());
+            }
+            // What it would have held stays in the log.
+            Ok(Some(Err(error))) => {
+                eprintln!("snapshot: {error}");
+                schedule.failed(Instant::now());
+            }
+            Ok(None) | Err(_) => schedule.failed(Instant::now()),
         }
-        covered = acknowledged;
+    }
+}
+
+fn seen(app: &App, storage: &Storage) -> Seen {
+    let stats = storage.log().stats();
+    Seen {
+        acknowledged: app.counters.samples(),
+        logged_bytes: stats.total.bytes,
+        refused_for_room: app.counters.refusals()[DISK_FULL],
+        samples: storage.samples(),
+        series: storage.series_count() as u64,
+        free_bytes: stats.disk.free_bytes,
+        disk: stats.disk.state,
     }
 }
 

@@ -56,6 +56,9 @@ pub(crate) const REASONS: [&str; 14] = [
     "log_closed",
 ];
 
+/// Which of them is the want of room on the disk.
+pub(crate) const DISK_FULL: usize = 10;
+
 impl Refusal {
     /// Why the log did not take it, if that is it.
     fn cause(&self) -> Option<&Cause> {
@@ -72,7 +75,7 @@ impl Refusal {
             Cause::TooLarge { .. } => 1,
             Cause::QueueFull => 8,
             Cause::SegmentNotReady => 9,
-            Cause::DiskFull(_) | Cause::BelowWatermark { .. } => 10,
+            Cause::DiskFull(_) | Cause::BelowWatermark { .. } => DISK_FULL,
             Cause::Poisoned(_) => 11,
             Cause::WriterPanicked => 12,
             _ => 13,
