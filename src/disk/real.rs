@@ -249,6 +249,7 @@ impl DiskFile for RealFile {
 
     #[cfg(windows)]
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.journal.wrote(offset.saturating_add(bytes.len() as u64));
         std::os::windows::fs::FileExt::seek_write(&self.file, bytes, offset)
     }
 
