@@ -81,6 +81,7 @@ mod on_a_small_disk {
 
     /// Whether to go on: in a mount namespace of the test's own. Outside of one
     /// the test runs itself again in one; where that cannot be, it is skipped.
+    #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
     fn inside(test: &str) -> bool {
         const INSIDE: &str = "SHARDWAL_TEST_EXAMPLES_INSIDE";
         if std::env::var_os(INSIDE).is_some() {
