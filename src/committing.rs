@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 
 use crate::sync::per_thread;
 
+// How many of the values below the calling thread has.
 per_thread! {
-    /// How many of the values below the calling thread has.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
