@@ -104,6 +104,7 @@ impl Rig {
                 segment_bytes: shape.segment_bytes,
                 zeros_ahead: false,
                 window_bytes: 0,
+                header_last: false,
             },
             &header,
             file,

@@ -33,6 +33,10 @@ pub enum Cause {
     /// The disk, quota or file size limit is reached. The log is whole, and
     /// appends work again as soon as there is room, without reopening.
     DiskFull(Arc<io::Error>),
+    /// The system had no descriptor or no memory to spare at that moment (EMFILE,
+    /// ENFILE, ENOMEM), or a signal came in between (EINTR). The log is whole, and
+    /// the next append may succeed, without reopening.
+    OutOfResources(Arc<io::Error>),
     /// Less is free on the file system than [`crate::Config::disk_hard_bytes`]
     /// asks for. Nothing was queued. Appends work again as soon as there is
     /// room, without reopening: truncate, or free it elsewhere.
@@ -87,6 +91,10 @@ impl fmt::Display for Cause {
             Self::DiskFull(error) => {
                 write!(f, "no room on the disk ({error}); appends work again once there is")
             }
+            Self::OutOfResources(error) => write!(
+                f,
+                "the system is out of descriptors or memory ({error}); appends work again once it is not"
+            ),
             Self::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => write!(
                 f,
                 "{free_bytes} bytes are free on the disk, below disk_hard_bytes, {disk_hard_bytes}; appends work again once {required_bytes} are"
@@ -111,9 +119,17 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
+    /// Why a commit was taken back.
+    pub(crate) fn of_refusal(error: io::Error) -> Self {
+        let error = Arc::new(error);
+        if is_passing(&error) { Self::OutOfResources(error) } else { Self::DiskFull(error) }
+    }
+
     fn io(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::DiskFull(error) | Self::Poisoned(error) => Some(error.as_ref()),
+            Self::DiskFull(error) | Self::OutOfResources(error) | Self::Poisoned(error) => {
+                Some(error.as_ref())
+            }
             _ => None,
         }
     }
@@ -533,4 +549,14 @@ pub(crate) fn means_full(error: &io::Error) -> bool {
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::WriteZero
     )
+}
+
+/// Whether an error of a call says that the system lacked something for a moment: a
+/// descriptor, memory, or time before a signal. The call may be tried again later.
+/// The same error of a *sync* is fatal.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted)
+        || (cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
 }

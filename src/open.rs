@@ -328,7 +328,12 @@ fn make_ready(
         (true, false) => 0,
         (false, _) => CACHE_WINDOW_BYTES,
     };
-    let policy = SegmentPolicy { segment_bytes: config.segment_bytes, zeros_ahead, window_bytes };
+    let policy = SegmentPolicy {
+        segment_bytes: config.segment_bytes,
+        zeros_ahead,
+        window_bytes,
+        header_last: config.disk.copy_on_write(&config.dir),
+    };
     let base = settled.next_sequence;
     let source = housekeeping.source(folder.clone());
     let segments = match settled.start {

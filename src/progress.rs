@@ -271,6 +271,7 @@ impl Progress {
     /// The writer: there was no room for `first..end`, and nothing of it is in
     /// the log. Nobody is woken yet.
     pub(crate) fn refuse(&self, first: u64, end: u64, cause: Cause) {
+        let is_disk_full = matches!(cause, Cause::DiskFull(_));
         {
             let mut refused = self.refused.lock();
             match refused.last_mut() {
@@ -281,7 +282,7 @@ impl Progress {
         // ORDERING: Relaxed; published by the raise below.
         self.refused_below.store(end, Ordering::Relaxed);
         // ORDERING: Relaxed; a hint.
-        self.disk_full.store(true, Ordering::Relaxed);
+        self.disk_full.store(is_disk_full, Ordering::Relaxed);
         self.acknowledged.raise(end);
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 
-use crate::disk::{Disk, OpenMode, Unreadable, read_around, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, Unreadable, read_around, write_full};
 use crate::error::OpenError;
 use crate::segment::{NUMBER_MAX, SegmentIdentity};
 
@@ -136,17 +136,20 @@ pub(crate) fn settle(disk: &dyn Disk, dir: &Path, mark: PurgeMark) -> Result<(),
     file.sync_data().map_err(OpenError::io("syncing", &path))
 }
 
+/// Opens the file of a shard's mark, for [`store`]. An error here changes nothing.
+pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn DiskFile>> {
+    disk.open(&purge_path(dir), OpenMode::Write)
+}
+
 /// Writes the next mark into the slot that does not hold the last, durably.
 /// After an error the mark on the disk is the old or the new one.
 pub(crate) fn store(
-    disk: &dyn Disk,
-    dir: &Path,
+    mut file: Box<dyn DiskFile>,
     identity: &SegmentIdentity,
     last: PurgeMark,
     below: u64,
 ) -> io::Result<PurgeMark> {
     let mark = PurgeMark { epoch: last.epoch + 1, below, before: last.below };
-    let mut file = disk.open(&purge_path(dir), OpenMode::Write)?;
     let offset = slot_offset(mark.epoch);
     write_full(file.as_mut(), &encode(mark, identity), offset)?;
     file.sync_data()?;

@@ -7,15 +7,17 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::aligned_bytes::AlignedBytes;
-use crate::disk::{DiskFile, write_full};
+use crate::disk::{DiskFile, write_counted};
 use crate::error::means_full;
 use crate::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::segment::{Predecessor, SegmentHeader, SegmentIdentity};
 use crate::sync::{Arc, Mutex};
 
 mod blocks;
+mod no_room;
 mod nowhere;
 mod prepare;
+mod rolling;
 
 use blocks::Blocks;
 use nowhere::Nowhere;
@@ -72,8 +74,9 @@ pub(crate) trait SegmentSource: Send {
 /// Why a commit's bytes are not in the segment.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// No room; the segment was cut back to where it stood, and that is durable.
-    Full(io::Error),
+    /// No room, or no resources of the system's: nothing of the commit can ever be
+    /// read, and the next one may be tried.
+    NotWritten(io::Error),
     /// Anything else: what the segment holds past its last commit is not known.
     Fatal(io::Error),
 }
@@ -88,6 +91,10 @@ pub(crate) struct SegmentPolicy {
     /// A commit that grows the file grows it to a multiple of this; 0: no further
     /// than it reaches.
     pub(crate) window_bytes: u64,
+    /// Whether a commit's first bytes are written after all others, so that nothing
+    /// of a commit that found no room can be read. Needed where a file system copies
+    /// on write: there it takes room to overwrite or to cut what is too much.
+    pub(crate) header_last: bool,
 }
 
 /// See the module's words.
@@ -117,6 +124,9 @@ pub(crate) struct SegmentWriter {
     next_sequence: u64,
     /// Whether there was no room for zeros in this segment.
     zeros_refused: bool,
+    /// Whether bytes of a commit that found no room may stand behind the position.
+    /// No reader takes them for records, and the next commit cuts them off first.
+    has_remains: bool,
     /// Whether the file holds bytes that were not synced.
     dirty: bool,
     /// Whether the catalogue has segments that it does not call durable.
@@ -158,6 +168,7 @@ impl SegmentWriter {
             is_makeshift,
             next_sequence,
             zeros_refused: false,
+            has_remains: false,
             dirty: false,
             headers_dirty: false,
             unsynced: VecDeque::new(),
@@ -231,15 +242,14 @@ impl SegmentWriter {
         first: u64,
         next: u64,
     ) -> Result<(), WriteError> {
+        self.cut_remains()?;
         let end = self.position + (bytes.len() - self.begun().len()) as u64;
-        self.dirty = true;
-        if let Err(error) = self.write(bytes, end) {
-            return Err(if means_full(&error) {
-                self.rewind(error)
-            } else {
-                WriteError::Fatal(error)
-            });
+        let mut touched = false;
+        if let Err(error) = self.write(bytes, end, &mut touched) {
+            self.dirty |= touched;
+            return Err(self.take_back(error, touched));
         }
+        self.dirty = true;
         self.position = end;
         self.zeroed = self.zeroed.max(end);
         self.next_sequence = next;
@@ -251,21 +261,24 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &mut AlignedBytes, end: u64) -> io::Result<()> {
+    /// `touched` becomes true where an error may leave bytes behind the position.
+    fn write(&mut self, bytes: &mut AlignedBytes, end: u64, touched: &mut bool) -> io::Result<()> {
         let (blank, begun) = (self.blank_behind(end), self.begun().len());
         if let Some(blocks) = &mut self.direct {
             let start = self.position - begun as u64;
             if start + blocks.whole(bytes.len() + blank) as u64 <= self.zeroed {
+                // A direct write that fails does not say how far it came.
+                *touched = true;
                 return blocks.write(self.file.as_mut(), bytes, blank, start);
             }
             self.direct = None;
         }
         let window = self.window_behind(end);
-        match self.write_with_zeros(bytes, begun, blank.max(window)) {
+        match self.write_with_zeros(bytes, begun, blank.max(window), touched) {
             // A lack of room for zeros is none for the commit.
             Err(error) if window > 0 && means_full(&error) => {
                 self.zeros_refused = true;
-                self.write_with_zeros(bytes, begun, blank)
+                self.write_with_zeros(bytes, begun, blank, touched)
             }
             written => written,
         }
@@ -277,11 +290,15 @@ impl SegmentWriter {
         bytes: &mut AlignedBytes,
         begun: usize,
         zeros: usize,
+        touched: &mut bool,
     ) -> io::Result<()> {
         let length = bytes.len();
         bytes.resize(length + zeros);
         let new = &bytes[begun..];
-        let written = write_full(self.file.as_mut(), new, self.position);
+        let first = if self.policy.header_last { FRAME_HEADER_BYTES.min(new.len()) } else { 0 };
+        let (file, position) = (self.file.as_mut(), self.position);
+        let written = write_counted(file, &new[first..], position + first as u64, touched)
+            .and_then(|()| write_counted(file, &new[..first], position, touched));
         if written.is_ok() {
             self.zeroed = self.zeroed.max(self.position + new.len() as u64);
         }
@@ -305,20 +322,6 @@ impl SegmentWriter {
         }
         let to = end.next_multiple_of(window).min(self.policy.segment_bytes.max(end));
         usize::try_from(to - end).unwrap_or(0)
-    }
-
-    /// Takes a commit back that found no room, so that nothing of it can ever
-    /// be read: the file is cut where the commit began, durably.
-    fn rewind(&mut self, full: io::Error) -> WriteError {
-        let cut = self.file.set_len(self.position).and_then(|()| self.file.sync_data());
-        match cut {
-            Ok(()) => {
-                (self.zeroed, self.stale_end, self.direct) = (self.position, 0, None);
-                self.dirty = false;
-                WriteError::Full(full)
-            }
-            Err(error) => WriteError::Fatal(error),
-        }
     }
 
     fn enter_into_catalogue(&self, first_sequence: u64) {
@@ -362,101 +365,6 @@ impl SegmentWriter {
     /// Whether the file system has less room than a watermark asks for.
     pub(crate) fn is_room_low(&self) -> bool {
         self.source.is_room_low()
-    }
-
-    /// Asks for the next segment in good time: when this one is half full, or
-    /// has none of its zeros and has filled a window, or there is one to be had.
-    pub(crate) fn prepare_ahead(&mut self) {
-        if self.position >= self.policy.segment_bytes / 2 || self.is_to_be_left() {
-            self.request();
-        }
-    }
-
-    fn is_to_be_left(&self) -> bool {
-        self.is_makeshift && (self.position >= ZERO_WINDOW_BYTES || self.source.has_spare())
-    }
-
-    fn request(&mut self) {
-        if !self.requested {
-            let zeros_ahead = self.policy.zeros_ahead && !self.source_failed;
-            let zeros = if zeros_ahead { self.policy.segment_bytes } else { 0 };
-            self.source.request(self.identity.number + 1, zeros);
-            self.requested = true;
-        }
-    }
-
-    /// Whether the next segment is due, and must be waited for.
-    pub(crate) fn due(&self, next: u64) -> Option<Wait> {
-        if self.is_between {
-            return Some(Wait::Yes);
-        }
-        let limit = self.policy.segment_bytes;
-        let crowded = self.first_sequence.is_some_and(|first| next - first > SEGMENT_SEQUENCES_MAX);
-        if crowded || self.position >= limit.saturating_mul(2) {
-            Some(Wait::Yes)
-        } else {
-            let is_full = self.position >= limit || (self.is_makeshift && self.requested);
-            is_full.then_some(Wait::No)
-        }
-    }
-
-    /// Goes on in the next segment if it is ready, or `wait` says to wait for
-    /// it. Returns whether it did; where the next segment could not be made it
-    /// is asked for again.
-    pub(crate) fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
-        let asked_before = self.requested;
-        self.request();
-        let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(false) };
-        self.requested = false;
-        if prepared.is_err() && asked_before && wait == Wait::Yes {
-            // That was how things stood when it was asked for.
-            self.request();
-            prepared = self.source.take(true).unwrap_or(prepared);
-            self.requested = false;
-        }
-        self.source_failed = prepared.is_err();
-        let prepared = match (prepared, wait) {
-            (Ok(prepared), _) => prepared,
-            // This segment still has room to grow into.
-            (Err(_), Wait::No) => {
-                self.is_makeshift = false;
-                return Ok(false);
-            }
-            (Err(error), Wait::Yes) if means_full(&error) => return Err(WriteError::Full(error)),
-            (Err(error), Wait::Yes) => return Err(WriteError::Fatal(error)),
-        };
-        self.go_on_in(prepared).map_err(WriteError::Fatal)?;
-        Ok(true)
-    }
-
-    fn go_on_in(&mut self, prepared: Prepared) -> io::Result<()> {
-        if !std::mem::take(&mut self.is_between) {
-            self.predecessor = Predecessor {
-                number: self.identity.number,
-                end: self.position,
-                next_sequence: self.next_sequence,
-            };
-        }
-        self.identity = self.identity.with_number(prepared.number);
-        self.first_sequence = None;
-        let full = std::mem::replace(&mut self.file, prepared.file);
-        if self.dirty {
-            self.unsynced.push_back(full);
-            if self.unsynced.len() > UNSYNCED_SEGMENTS_MAX
-                && let Some(mut oldest) = self.unsynced.pop_front()
-            {
-                oldest.sync_data()?;
-            }
-        }
-        self.position = 0;
-        self.zeroed = prepared.zeroed;
-        self.stale_end = if prepared.is_recycled { prepared.zeroed } else { 0 };
-        self.direct = prepared.direct_block.map(Blocks::new);
-        self.is_makeshift = false;
-        // Room is for records where there is little.
-        self.zeros_refused = self.source.is_room_low();
-        self.dirty = false;
-        Ok(())
     }
 }
 

@@ -135,10 +135,12 @@ impl Target<'_> {
         for below in [self.end.min(self.below), self.below] {
             let last = purge.unwrap_or(last);
             if below > last.below {
+                let writing = || TruncateError::io("writing the purge mark of", dir);
+                // Nothing is written yet: the mark stays known.
+                let file = purge::open(disk, dir).map_err(writing())?;
                 *purge = None;
-                let identity = &self.folder.identity;
-                let mark = purge::store(disk, dir, identity, last, below)
-                    .map_err(TruncateError::io("writing the purge mark of", dir))?;
+                let mark =
+                    purge::store(file, &self.folder.identity, last, below).map_err(writing())?;
                 *purge = Some(mark);
                 *self.purged_below.lock() = below;
             }

@@ -166,7 +166,7 @@ impl Writer {
         let (from, next) = (self.sequence(first), self.sequence(head));
         match self.segments.append(self.encoder.bytes(), from, next) {
             Ok(()) => self.marked = self.durable,
-            Err(WriteError::Full(error)) => return self.refuse(first, error),
+            Err(WriteError::NotWritten(error)) => return self.refuse(first, error),
             Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
         }
         self.last_commit_records = head - first;
@@ -246,7 +246,7 @@ impl Writer {
     fn refuse_all(&mut self, error: WriteError) -> Result<(), Cause> {
         let first = self.receiver.head();
         match error {
-            WriteError::Full(error) => {
+            WriteError::NotWritten(error) => {
                 let Self { receiver, machine, .. } = self;
                 receiver.drain_present(|received| {
                     if let Some(machine) = machine {
@@ -266,7 +266,7 @@ impl Writer {
         self.stamps.clear();
         self.machine.iter_mut().for_each(Driven::discard);
         self.observer.refused(end - first);
-        self.progress.refuse(first, end, Cause::DiskFull(error.into()));
+        self.progress.refuse(first, end, Cause::of_refusal(error));
         Ok(())
     }
 
@@ -311,7 +311,7 @@ impl Writer {
         match self.segments.append(self.encoder.bytes(), next, next) {
             Ok(()) => self.marked = durable,
             // Nobody waits for a seal; the next commit carries the mark.
-            Err(WriteError::Full(_)) => {}
+            Err(WriteError::NotWritten(_)) => {}
             Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
         }
         Ok(())

@@ -292,11 +292,25 @@ pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> i
 /// on; a write that takes nothing is `WriteZero`. After an error any part of
 /// the bytes may have been written.
 pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    write_counted(file, bytes, offset, &mut false)
+}
+
+/// Does what [`write_full`] does. `touched` becomes true once some of the bytes were
+/// taken.
+pub(crate) fn write_counted(
+    file: &mut dyn DiskFile,
+    bytes: &[u8],
+    offset: u64,
+    touched: &mut bool,
+) -> io::Result<()> {
     let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
         match file.write_at(&bytes[done..], offset + done as u64) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => (done, interruptions) = (done + n, 0),
+            Ok(n) => {
+                (done, interruptions) = (done + n, 0);
+                *touched = true;
+            }
             Err(error) if may_go_on(&error, &mut interruptions) => {}
             Err(error) => return Err(error),
         }

@@ -33,7 +33,12 @@ fn segments() -> SegmentWriter {
     let file = disk
         .open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew)
         .expect("the disk is empty");
-    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes: 0 };
+    let policy = SegmentPolicy {
+        segment_bytes: 1 << 20,
+        zeros_ahead: false,
+        window_bytes: 0,
+        header_last: false,
+    };
     SegmentWriter::new(policy, &header, file, 88, 0, Box::new(NoNext), Catalogue::default())
 }
 

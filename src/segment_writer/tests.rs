@@ -28,7 +28,12 @@ fn writer(disk: &SimDisk, window_bytes: u64) -> SegmentWriter {
     let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 1 };
     let header = SegmentHeader { identity, first_sequence: 0, predecessor: Predecessor::default() };
     let file = disk.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).unwrap();
-    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes };
+    let policy = SegmentPolicy {
+        segment_bytes: 1 << 20,
+        zeros_ahead: false,
+        window_bytes,
+        header_last: false,
+    };
     let source = Box::new(Prompt { disk: disk.clone(), asked: None });
     SegmentWriter::new(policy, &header, file, 88, 0, source, Catalogue::default())
 }
@@ -95,7 +100,12 @@ fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before
     let disk = SimDisk::new();
     let last = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 6 };
     let predecessor = Predecessor { number: 4, end: 300, next_sequence: 12 };
-    let policy = SegmentPolicy { segment_bytes: 1 << 20, zeros_ahead: false, window_bytes: 0 };
+    let policy = SegmentPolicy {
+        segment_bytes: 1 << 20,
+        zeros_ahead: false,
+        window_bytes: 0,
+        header_last: false,
+    };
     let source = Box::new(Prompt { disk: disk.clone(), asked: None });
     let catalogue = Catalogue::default();
     let mut writer = SegmentWriter::between(policy, last, predecessor, 15, source, catalogue);

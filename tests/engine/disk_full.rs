@@ -77,7 +77,6 @@ fn quota_and_file_size_limits_are_a_full_disk_and_other_errors_are_not() {
 fn a_commit_that_can_not_be_taken_back_is_not_called_not_written() {
     for call in [Call::SetLen, Call::Sync] {
         let disk = SimDisk::new();
-        disk.set_copy_on_write(true);
         let log = open(config(&disk));
         let mut ledger = Ledger::default();
         ledger.append(&log, 1, 100).unwrap();

@@ -74,7 +74,7 @@ impl Refusal {
         let cause = self.cause().map(|cause| match cause {
             Cause::TooLarge { .. } => 1,
             Cause::QueueFull => 8,
-            Cause::SegmentNotReady => 9,
+            Cause::SegmentNotReady | Cause::OutOfResources(_) => 9,
             Cause::DiskFull(_) | Cause::BelowWatermark { .. } => DISK_FULL,
             Cause::Poisoned(_) => 11,
             Cause::WriterPanicked => 12,

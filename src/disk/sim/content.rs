@@ -57,7 +57,7 @@ impl Content {
     /// A file that is on the disk as a whole.
     pub(super) fn durable(bytes: &[u8]) -> Self {
         let mut content = Self::default();
-        content.write(bytes, 0, u64::MAX);
+        content.write(bytes, 0, u64::MAX, false);
         content.sync();
         content
     }
@@ -99,15 +99,23 @@ impl Content {
     }
 
     /// Writes as long as at most `room` new pages are needed; returns how many
-    /// bytes were taken.
-    pub(super) fn write(&mut self, bytes: &[u8], offset: u64, mut room: u64) -> usize {
+    /// bytes were taken. With `copies` a page that is there takes one more for as
+    /// long as it is written.
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        mut room: u64,
+        copies: bool,
+    ) -> usize {
         let mut taken = 0;
         for piece in pieces(offset, bytes.len()) {
             let known = self.pages.get(&piece.page);
-            if known.is_none_or(|page| page.live.is_none()) {
-                if room == 0 {
-                    break;
-                }
+            let is_new = known.is_none_or(|page| page.live.is_none());
+            if (is_new || copies) && room == 0 {
+                break;
+            }
+            if is_new {
                 room -= 1;
                 self.allocated += 1;
             }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use super::content::PAGE_BYTES;
 use super::{Call, SimDisk, Verdict, no_power};
 use crate::disk::DiskFile;
 
@@ -52,8 +53,8 @@ impl DiskFile for SimFile {
         if offset.checked_add(bytes.len() as u64).is_none() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let room = machine.free_pages();
-        let taken = machine.content_mut(self.file).write(bytes, offset, room);
+        let (room, copies) = (machine.free_pages(), machine.settings.copy_on_write);
+        let taken = machine.content_mut(self.file).write(bytes, offset, room, copies);
         if matches!(verdict, Verdict::Torn) {
             machine.dead = true;
             return Err(no_power());
@@ -104,6 +105,11 @@ impl DiskFile for SimFile {
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         let (mut machine, _) = self.disk.enter(Call::SetLen, &[&self.path])?;
         self.check_writable()?;
+        // As btrfs does, even where the file ends there already.
+        let cuts_page = !len.is_multiple_of(PAGE_BYTES as u64);
+        if machine.settings.copy_on_write && cuts_page && machine.free_pages() == 0 {
+            return Err(io::Error::from_raw_os_error(NO_SPACE));
+        }
         machine.content_mut(self.file).set_len(len);
         Ok(())
     }

@@ -201,7 +201,8 @@ impl SimDisk {
         self.lock_machine().settings.direct_block_bytes = bytes;
     }
 
-    /// What [`Disk::copy_on_write`] answers; at first `false`.
+    /// What [`Disk::copy_on_write`] answers; at first `false`. Where it is `true`, a
+    /// disk without a free block takes no write at all, and no cut within a block.
     pub fn set_copy_on_write(&self, copy_on_write: bool) {
         self.lock_machine().settings.copy_on_write = copy_on_write;
     }

@@ -1,0 +1,111 @@
+//! How a segment's writer goes on in the next segment.
+
+use std::io;
+
+use super::blocks::Blocks;
+use super::no_room::may_be_taken_back;
+use super::{
+    Prepared, SEGMENT_SEQUENCES_MAX, SegmentWriter, UNSYNCED_SEGMENTS_MAX, Wait, WriteError,
+    ZERO_WINDOW_BYTES,
+};
+use crate::segment::Predecessor;
+
+impl SegmentWriter {
+    /// Asks for the next segment in good time: when this one is half full, or
+    /// has none of its zeros and has filled a window, or there is one to be had.
+    pub(crate) fn prepare_ahead(&mut self) {
+        if self.position >= self.policy.segment_bytes / 2 || self.is_to_be_left() {
+            self.request();
+        }
+    }
+
+    fn is_to_be_left(&self) -> bool {
+        self.is_makeshift && (self.position >= ZERO_WINDOW_BYTES || self.source.has_spare())
+    }
+
+    fn request(&mut self) {
+        if !self.requested {
+            let zeros_ahead = self.policy.zeros_ahead && !self.source_failed;
+            let zeros = if zeros_ahead { self.policy.segment_bytes } else { 0 };
+            self.source.request(self.identity.number + 1, zeros);
+            self.requested = true;
+        }
+    }
+
+    /// Whether the next segment is due, and must be waited for.
+    pub(crate) fn due(&self, next: u64) -> Option<Wait> {
+        if self.is_between {
+            return Some(Wait::Yes);
+        }
+        let limit = self.policy.segment_bytes;
+        let crowded = self.first_sequence.is_some_and(|first| next - first > SEGMENT_SEQUENCES_MAX);
+        if crowded || self.position >= limit.saturating_mul(2) {
+            Some(Wait::Yes)
+        } else {
+            let is_full = self.position >= limit || (self.is_makeshift && self.requested);
+            is_full.then_some(Wait::No)
+        }
+    }
+
+    /// Goes on in the next segment if it is ready, or `wait` says to wait for
+    /// it. Returns whether it did; where the next segment could not be made it
+    /// is asked for again.
+    pub(crate) fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
+        let asked_before = self.requested;
+        self.request();
+        let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(false) };
+        self.requested = false;
+        if prepared.is_err() && asked_before && wait == Wait::Yes {
+            // That was how things stood when it was asked for.
+            self.request();
+            prepared = self.source.take(true).unwrap_or(prepared);
+            self.requested = false;
+        }
+        self.source_failed = prepared.is_err();
+        let prepared = match (prepared, wait) {
+            (Ok(prepared), _) => prepared,
+            // This segment still has room to grow into.
+            (Err(_), Wait::No) => {
+                self.is_makeshift = false;
+                return Ok(false);
+            }
+            (Err(error), Wait::Yes) if may_be_taken_back(&error) => {
+                return Err(WriteError::NotWritten(error));
+            }
+            (Err(error), Wait::Yes) => return Err(WriteError::Fatal(error)),
+        };
+        self.go_on_in(prepared).map_err(WriteError::Fatal)?;
+        Ok(true)
+    }
+
+    pub(super) fn go_on_in(&mut self, prepared: Prepared) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_between) {
+            self.predecessor = Predecessor {
+                number: self.identity.number,
+                end: self.position,
+                next_sequence: self.next_sequence,
+            };
+        }
+        self.identity = self.identity.with_number(prepared.number);
+        self.first_sequence = None;
+        let full = std::mem::replace(&mut self.file, prepared.file);
+        if self.dirty {
+            self.unsynced.push_back(full);
+            if self.unsynced.len() > UNSYNCED_SEGMENTS_MAX
+                && let Some(mut oldest) = self.unsynced.pop_front()
+            {
+                oldest.sync_data()?;
+            }
+        }
+        self.position = 0;
+        self.zeroed = prepared.zeroed;
+        self.stale_end = if prepared.is_recycled { prepared.zeroed } else { 0 };
+        self.direct = prepared.direct_block.map(Blocks::new);
+        self.is_makeshift = false;
+        // Room is for records where there is little.
+        self.zeros_refused = self.source.is_room_low();
+        self.has_remains = false;
+        self.dirty = false;
+        Ok(())
+    }
+}

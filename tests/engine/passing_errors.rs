@@ -1,0 +1,53 @@
+//! Errors that pass by themselves: the system lacks a descriptor or memory for a
+//! moment, or a signal comes in between. Nothing is out of service after them.
+
+use crate::support::ledger::Ledger;
+use crate::support::{EINTR, config, fault_at, open, replayed};
+use shardwal::Cause;
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const PASSING: [i32; 4] = [EINTR, ENOMEM, ENFILE, EMFILE];
+
+#[test]
+fn a_roll_that_lacks_a_descriptor_or_memory_refuses_and_goes_on_once_there_is_one() {
+    for errno in PASSING {
+        for call in [Call::Open, Call::Write] {
+            let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+            let log = open(config(&disk).spare_segments(0));
+            ledger.append(&log, 1, 1500).unwrap();
+            disk.fail(Fault { sticky: true, ..fault_at(".wal", call, FaultKind::Error(errno)) });
+            let error = loop {
+                if let Err(error) = ledger.append(&log, 1, 1500) {
+                    break error;
+                }
+            };
+            assert!(error.is_not_written(), "{errno}: {error}");
+            assert!(matches!(error.cause(), Cause::OutOfResources(_)), "{errno}: {error}");
+            disk.clear_faults();
+            for _ in 0..10 {
+                ledger.append(&log, 1, 1500).expect("the system has what it lacked");
+            }
+            ledger.check(&replayed(&log));
+            log.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_truncation_that_lacks_a_descriptor_can_be_asked_for_again() {
+    for errno in PASSING {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+        let log = open(config(&disk));
+        (0..20).for_each(|_| ledger.append(&log, 1, 1500).unwrap());
+        let checkpoint = log.checkpoint();
+        disk.fail(fault_at("purge", Call::Open, FaultKind::Error(errno)));
+        log.truncate_before(&checkpoint).unwrap_err();
+        ledger.check(&replayed(&log));
+        ledger.give_up(&replayed(&log).below(&checkpoint));
+        assert!(log.truncate_before(&checkpoint).unwrap().segments > 0, "{errno}");
+        ledger.check(&replayed(&log));
+    }
+}
