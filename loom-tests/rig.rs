@@ -1,6 +1,7 @@
 //! A shard for the models: a lane, the writer as shipped, and the simulated
 //! disk under it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Once;
@@ -19,7 +20,9 @@ use crate::progress::Answer;
 use crate::segment::{FoundHeader, segment_path};
 use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment_writer::prepare;
-use crate::segment_writer::{Prepared, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter};
+use crate::segment_writer::{
+    Prepared, SealMark, Sealed, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter,
+};
 use crate::state_machine::{Driven, StateMachine};
 use crate::sync::{Arc, Mutex};
 use crate::writer::{CommitPolicy, Writer};
@@ -42,6 +45,7 @@ fn identity(number: u64) -> SegmentIdentity {
 struct OnTheSpot {
     disk: SimDisk,
     prepared: Option<io::Result<Prepared>>,
+    sealed: VecDeque<Sealed>,
 }
 
 impl SegmentSource for OnTheSpot {
@@ -51,6 +55,18 @@ impl SegmentSource for OnTheSpot {
 
     fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
         self.prepared.take()
+    }
+
+    fn seal(&mut self, sealed: Sealed, _wait: bool) -> Result<(), Sealed> {
+        self.sealed.extend(sealed.mark.map(|_| sealed));
+        Ok(())
+    }
+
+    /// Settles the oldest as it is waited for, and no sooner.
+    fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>> {
+        let mut sealed = wait.then(|| self.sealed.pop_front())??;
+        let mark = sealed.mark.expect("no other is kept");
+        Some(sealed.settle().map(|()| mark))
     }
 }
 
@@ -98,7 +114,7 @@ impl Rig {
             end: 0,
             durable: true,
         };
-        let source = OnTheSpot { disk: disk.clone(), prepared: None };
+        let source = OnTheSpot { disk: disk.clone(), prepared: None, sealed: VecDeque::new() };
         let segments = SegmentWriter::new(
             SegmentPolicy {
                 segment_bytes: shape.segment_bytes,

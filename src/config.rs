@@ -186,6 +186,11 @@ impl Config {
 
     /// Shards, each with a queue, a writer thread and a folder: 1 to 1,024.
     /// Changing it on a log that exists starts a new generation.
+    ///
+    /// An open log holds at most 64 + 5 × shards + 8 file descriptors: a shard's folder,
+    /// its segment and the next, each opened twice where commits go past the page cache;
+    /// and, in the whole log, 64 full segments that wait to be synced. A replay, a
+    /// truncation and an open hold a few more while they run.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         (self.shards, self.keep_shards) = (shards, false);

@@ -1,8 +1,11 @@
-//! The housekeeping thread: what time brings, and what must not stall a writer.
+//! The housekeeping threads: what time brings, and what must not stall a writer.
 //!
-//! It prepares the next segments, looks at the disk's free space, posts the
-//! syncs of `Durability::Interval` and the seals of idle shards. One thread a log; crossbeam-channel between
-//! it and the writers, whose lanes are ordinary ones.
+//! Three threads a log, so that none waits for what another does. The **time keeper**
+//! posts the syncs of `Durability::Interval` and the seals of idle shards, and makes
+//! no call to the disk. The **preparer** makes the next segments, looks at the disk's
+//! free space, and checks that folders and segments are in their place. The **sealer**
+//! settles full segments. crossbeam-channel between them and the writers, whose lanes
+//! are ordinary ones.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +16,10 @@ use crate::error::means_full;
 use crate::foreign::contain;
 use crate::lane::Lane;
 use crate::recovery::Folder;
-use crate::segment_writer::{Catalogue, Prepared, SegmentSource, ZERO_WINDOW_BYTES, prepare};
+use crate::sealer::{SealLane, SealLanes, Sealer, sealer};
+use crate::segment_writer::{
+    Catalogue, Prepared, SealMark, Sealed, SegmentSource, ZERO_WINDOW_BYTES, prepare,
+};
 use crate::space::Space;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::sync::{Arc, JoinHandle, now, spawn};
@@ -51,31 +57,44 @@ impl Chore {
 
 impl Drop for Chore {
     fn drop(&mut self) {
-        self.answer(Err(io::Error::other("the housekeeping thread has gone")));
+        self.answer(Err(io::Error::other("the preparer has gone")));
     }
 }
 
-/// The thread and the lane to it.
+/// The threads and the lanes to them.
 pub(crate) struct Housekeeping {
     chores: Sender<Chore>,
     inbox: Receiver<Chore>,
+    seal_lanes: SealLanes,
+    sealer: Sealer,
+    /// Nothing is sent: the time keeper ends when the senders have gone.
+    alive: Sender<()>,
+    ended: Receiver<()>,
 }
 
 impl Housekeeping {
     pub(crate) fn new() -> Self {
-        let (chores, inbox) = unbounded();
-        Self { chores, inbox }
+        let ((chores, inbox), (alive, ended)) = (unbounded(), unbounded());
+        let (seal_lanes, sealer) = sealer();
+        Self { chores, inbox, seal_lanes, sealer, alive, ended }
     }
 
-    /// The source of one shard's segments. The thread ends when all sources
-    /// have been dropped.
-    pub(crate) fn source(&self, folder: Folder) -> Box<dyn SegmentSource> {
+    /// The source of the segments of a shard. The threads end when all sources have
+    /// been dropped.
+    pub(crate) fn source(&self, shard: usize, folder: Folder) -> Box<dyn SegmentSource> {
         let (hand_to, prepared) = bounded(1);
-        Box::new(Housekept { folder, chores: self.chores.clone(), hand_to, prepared })
+        Box::new(Housekept {
+            folder,
+            chores: self.chores.clone(),
+            hand_to,
+            prepared,
+            seals: self.seal_lanes.lane(shard),
+            _alive: self.alive.clone(),
+        })
     }
 
-    /// Starts the thread, which serves until every source is gone, and keeps the
-    /// directory locked for as long.
+    /// Starts the threads, which serve until every source is gone, and keep the
+    /// directory locked for as long. The one that is returned ends last.
     pub(crate) fn start(
         self,
         space: Arc<Space>,
@@ -83,35 +102,40 @@ impl Housekeeping {
         shards: Vec<(Folder, Arc<Lane>, Catalogue)>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
-        let Self { chores, inbox } = self;
-        drop(chores);
+        let Self { chores, inbox, seal_lanes, sealer, alive, ended } = self;
+        drop((chores, seal_lanes, alive));
+        let lanes: Vec<_> = shards.iter().map(|(_, lane, _)| lane.clone()).collect();
+        let sealed = lanes.clone();
+        let sealer = spawn("shardwal-sealer".into(), move || sealer.serve(&sealed))?;
+        let kept = |(folder, lane, catalogue)| Kept { folder, lane, catalogue };
+        let preparer = Preparer { inbox, space, shards: shards.into_iter().map(kept).collect() };
+        let preparer = spawn("shardwal-preparer".into(), move || preparer.serve())?;
         let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
         let since = now();
-        let idle = Idle { synced: 0, since, sealed: true };
-        let kept = |(folder, lane, catalogue)| Kept { folder, lane, catalogue, idle };
-        let shards = shards.into_iter().map(kept).collect();
-        let keeper = Keeper { inbox, space, sync: interval.is_some(), tick, shards };
+        let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
+        let lanes = lanes.into_iter().map(idle).collect();
+        let keeper = Keeper { ended, sync: interval.is_some(), tick, lanes };
         spawn("shardwal-housekeeping".into(), move || {
             keeper.serve();
+            // They have no result, and a panic there is caught there.
+            drop((preparer.join(), sealer.join()));
             drop(lock);
         })
     }
 }
 
-struct Keeper {
+/// The thread that makes segments and looks at the disk.
+struct Preparer {
     inbox: Receiver<Chore>,
     space: Arc<Space>,
-    sync: bool,
-    tick: Duration,
     shards: Vec<Kept>,
 }
 
-/// What the thread knows of a shard.
+/// What it knows of a shard.
 struct Kept {
     folder: Folder,
     lane: Arc<Lane>,
     catalogue: Catalogue,
-    idle: Idle,
 }
 
 impl Kept {
@@ -139,23 +163,13 @@ impl Kept {
     }
 }
 
-/// Since when a shard has not synced anything new.
-#[derive(Clone, Copy)]
-struct Idle {
-    synced: u64,
-    since: Instant,
-    /// Whether it has been asked to seal since.
-    sealed: bool,
-}
-
-impl Keeper {
-    fn serve(mut self) {
+impl Preparer {
+    fn serve(self) {
         let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
-        let mut next_tick = now() + self.tick;
         let mut next_look = now() + look_each;
         let mut next_check = now() + CHECK_NAMES_EACH;
         loop {
-            match self.inbox.recv_deadline(next_tick.min(next_look).min(next_check)) {
+            match self.inbox.recv_deadline(next_look.min(next_check)) {
                 Ok(chore) => self.prepare(chore),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -168,10 +182,6 @@ impl Keeper {
             if now >= next_check {
                 contain(|| self.shards.iter().for_each(Kept::check_names));
                 next_check = now + CHECK_NAMES_EACH;
-            }
-            if now >= next_tick {
-                self.tick(now);
-                next_tick = now + self.tick;
             }
         }
     }
@@ -199,7 +209,7 @@ impl Keeper {
             if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
         let zeros = self.space.spare(zeros);
         let Folder { disk, dir, spares, .. } = &chore.folder;
-        // A disk that panics must not take the other shards' syncs with it.
+        // A disk that panics must not take the other shards' segments with it.
         let prepared = contain(|| {
             let spare = spares.take(chore.number);
             spare.map_or_else(|| prepare(disk.as_ref(), dir, chore.number, zeros), Ok)
@@ -209,9 +219,38 @@ impl Keeper {
         }
         chore.answer(prepared.unwrap_or_else(|| Err(io::Error::other("the disk has panicked"))));
     }
+}
+
+/// The thread that keeps time. It makes no call to the disk.
+struct Keeper {
+    ended: Receiver<()>,
+    sync: bool,
+    tick: Duration,
+    lanes: Vec<(Arc<Lane>, Idle)>,
+}
+
+/// Since when a shard has not synced anything new.
+struct Idle {
+    synced: u64,
+    since: Instant,
+    /// Whether it has been asked to seal since.
+    sealed: bool,
+}
+
+impl Keeper {
+    fn serve(mut self) {
+        let mut next_tick = now() + self.tick;
+        while let Err(RecvTimeoutError::Timeout) = self.ended.recv_deadline(next_tick) {
+            let now = now();
+            if now >= next_tick {
+                self.tick(now);
+                next_tick = now + self.tick;
+            }
+        }
+    }
 
     fn tick(&mut self, now: Instant) {
-        for Kept { lane, idle, .. } in &mut self.shards {
+        for (lane, idle) in &mut self.lanes {
             let progress = &lane.progress;
             if self.sync && progress.synced() < progress.acknowledged() {
                 lane.mailbox.request_sync();
@@ -233,6 +272,8 @@ struct Housekept {
     chores: Sender<Chore>,
     hand_to: Sender<io::Result<Prepared>>,
     prepared: Receiver<io::Result<Prepared>>,
+    seals: SealLane,
+    _alive: Sender<()>,
 }
 
 impl SegmentSource for Housekept {
@@ -252,5 +293,17 @@ impl SegmentSource for Housekept {
 
     fn is_room_low(&self) -> bool {
         self.folder.spares.is_room_low()
+    }
+
+    fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {
+        self.seals.seal(sealed, wait)
+    }
+
+    fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>> {
+        self.seals.sealed(wait)
+    }
+
+    fn abandon(&mut self) {
+        self.seals.abandon();
     }
 }

@@ -68,6 +68,7 @@ mod repair;
 mod replay;
 mod retire;
 mod router;
+mod sealer;
 mod segment;
 mod segment_writer;
 mod shard;

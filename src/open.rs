@@ -335,7 +335,7 @@ fn make_ready(
         header_last: config.disk.copy_on_write(&config.dir),
     };
     let base = settled.next_sequence;
-    let source = housekeeping.source(folder.clone());
+    let source = housekeeping.source(shard, folder.clone());
     let segments = match settled.start {
         Start::Segment { header, file, position } => {
             let catalogue = catalogue.clone();

@@ -3,7 +3,6 @@
 //! Knows bytes and segments; it does not know who waits for them. One owner,
 //! the writer thread.
 
-use std::collections::VecDeque;
 use std::io;
 
 use crate::aligned_bytes::AlignedBytes;
@@ -18,17 +17,18 @@ mod no_room;
 mod nowhere;
 mod prepare;
 mod rolling;
+mod sealing;
 
 use blocks::Blocks;
 use nowhere::Nowhere;
 pub(crate) use prepare::{Prepared, fill, lengths, prepare, recycle};
+pub(crate) use sealing::{SEALED_SEGMENTS_MAX, SealMark, Sealed, cut_tail};
 
-/// Segments of a mode that does not sync may pile up unsynced to this number;
-/// then the oldest is synced at each roll. Each holds a file descriptor.
-const UNSYNCED_SEGMENTS_MAX: usize = 64;
-/// A segment's sequences are stored as u32 from its first, and recovery may
-/// have to copy all unsynced segments into one.
-const SEGMENT_SEQUENCES_MAX: u64 = u32::MAX as u64 / (UNSYNCED_SEGMENTS_MAX as u64 + 2);
+/// A segment's sequences are stored as u32 from its first, and recovery may have to
+/// copy all segments above the last durable mark into one: those that wait for the
+/// sealer, and as many before them, for the mark stands in a frame that was written
+/// while so many waited.
+const SEGMENT_SEQUENCES_MAX: u64 = u32::MAX as u64 / (2 * SEALED_SEGMENTS_MAX as u64 + 4);
 /// Where commits are synced, files grow by windows of this size, so that a data
 /// sync need not commit the file's growth each time.
 pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
@@ -55,7 +55,7 @@ pub(crate) struct SegmentMeta {
 /// truncation read: all of them rare, so a lock serves.
 pub(crate) type Catalogue = Arc<Mutex<Vec<SegmentMeta>>>;
 
-/// Where a writer's next segment comes from.
+/// Where a writer's next segment comes from, and where its full ones go.
 pub(crate) trait SegmentSource: Send {
     /// Asks for a segment without waiting for it. One at a time.
     fn request(&mut self, number: u64, zeros: u64);
@@ -69,6 +69,14 @@ pub(crate) trait SegmentSource: Send {
     fn is_room_low(&self) -> bool {
         false
     }
+    /// Takes a full segment, to settle it. Where too many wait already it waits, or
+    /// gives the segment back if `wait` is false.
+    fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed>;
+    /// The mark of the oldest segment that was given with one, once that holds; `None`
+    /// where it does not yet and `wait` is false. After an error the shard has failed.
+    fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>>;
+    /// The shard has failed: what was given and is not settled yet is left as it is.
+    fn abandon(&mut self) {}
 }
 
 /// Why a commit's bytes are not in the segment.
@@ -131,10 +139,12 @@ pub(crate) struct SegmentWriter {
     dirty: bool,
     /// Whether the catalogue has segments that it does not call durable.
     headers_dirty: bool,
-    /// Earlier segments that were not synced, oldest first.
-    unsynced: VecDeque<Box<dyn DiskFile>>,
+    /// How many earlier segments the sealer has to sync yet.
+    sealing: usize,
     source: Box<dyn SegmentSource>,
     requested: bool,
+    /// The next segment, where the sealer does not take this one yet.
+    next: Option<Prepared>,
     /// Whether the last attempt to prepare a segment failed: zeros ahead would
     /// only take what room is left.
     source_failed: bool,
@@ -171,9 +181,10 @@ impl SegmentWriter {
             has_remains: false,
             dirty: false,
             headers_dirty: false,
-            unsynced: VecDeque::new(),
+            sealing: 0,
             source,
             requested: false,
+            next: None,
             source_failed: false,
             catalogue,
         }
@@ -231,7 +242,7 @@ impl SegmentWriter {
 
     /// Whether all that was written has been synced.
     pub(crate) fn is_synced(&self) -> bool {
-        !self.dirty && self.unsynced.is_empty()
+        !self.dirty && self.sealing == 0
     }
 
     /// Writes a commit of the sequences `first..next` that
@@ -343,9 +354,7 @@ impl SegmentWriter {
     /// Syncs all that was written, earlier segments first. After an error this
     /// writer must not be used again.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        while let Some(mut earlier) = self.unsynced.pop_front() {
-            earlier.sync_data()?;
-        }
+        self.wait_for_sealed()?;
         if self.dirty {
             self.file.sync_data()?;
             self.dirty = false;

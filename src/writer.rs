@@ -154,6 +154,7 @@ impl Writer {
 
     /// All that has arrived, up to the limits, becomes one write and one sync.
     fn commit(&mut self) -> Result<(), Cause> {
+        self.take_sealed()?;
         if let Err(error) = self.roll_if_due() {
             return self.refuse_all(error);
         }
@@ -229,8 +230,9 @@ impl Writer {
 
     /// Goes on in the next segment if it is ready, or `wait` says to wait for it.
     fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
+        let next = self.sequence(self.receiver.head());
         self.progress.set_segment_late(wait == Wait::Yes);
-        let rolled = self.segments.roll(wait);
+        let rolled = self.segments.roll(wait, next);
         self.progress.set_segment_late(false);
         let rolled = rolled?;
         if rolled {
@@ -294,9 +296,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Full segments that were synced since by the sealer: all up to them is durable.
+    fn take_sealed(&mut self) -> Result<(), Cause> {
+        let sealed = self.segments.take_sealed().map_err(|error| self.poison(error))?;
+        if let Some(mark) = sealed {
+            self.durable = mark.next_sequence;
+            self.progress.mark_synced(mark.reach - self.base);
+        }
+        Ok(())
+    }
+
     /// Writes the durable mark down where no frame says it yet, so that damage
     /// below it can be told from a torn tail. It needs no sync of its own.
     fn seal(&mut self) -> Result<(), Cause> {
+        self.take_sealed()?;
         if self.durable <= self.marked {
             return Ok(());
         }
@@ -342,7 +355,7 @@ impl Writer {
                 // record may come whose sync makes it so.
                 self.sync()
             }
-            Ok(false) | Err(WriteError::Full(_)) => Ok(()),
+            Ok(false) | Err(WriteError::NotWritten(_)) => Ok(()),
             Err(WriteError::Fatal(error)) => Err(self.poison(error)),
         }
     }
@@ -350,7 +363,9 @@ impl Writer {
     fn finish(&mut self) -> Result<(), Cause> {
         self.sync()?;
         self.seal()?;
-        self.sync()
+        self.sync()?;
+        self.segments.cut_tail();
+        Ok(())
     }
 
     /// C2 DURABLE: fails if another thread has found what ends the shard, as that
@@ -384,6 +399,7 @@ impl Drop for Writer {
             End::Stopped(cause) => cause.clone(),
             End::Running => Cause::WriterPanicked,
         };
+        self.segments.abandon();
         // The cause first: whoever finds the queue closed finds out why. What
         // is queued between the two is answered as never written.
         self.progress.fail(self.receiver.head(), cause);

@@ -8,7 +8,9 @@ use super::*;
 use crate::disk::sim::SimDisk;
 use crate::disk::{Disk, OpenMode};
 use crate::segment::{Predecessor, SegmentHeader, SegmentIdentity, segment_path};
-use crate::segment_writer::{Catalogue, Prepared, SegmentPolicy, SegmentSource, SegmentWriter};
+use crate::segment_writer::{
+    Catalogue, Prepared, SealMark, Sealed, SegmentPolicy, SegmentSource, SegmentWriter,
+};
 use crate::sync::turns_given_away;
 use crate::writer::CommitPolicy;
 
@@ -22,6 +24,14 @@ impl SegmentSource for NoNext {
     fn request(&mut self, _number: u64, _zeros: u64) {}
 
     fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
+        None
+    }
+
+    fn seal(&mut self, _sealed: Sealed, _wait: bool) -> Result<(), Sealed> {
+        Ok(())
+    }
+
+    fn sealed(&mut self, _wait: bool) -> Option<io::Result<SealMark>> {
         None
     }
 }

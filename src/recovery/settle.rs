@@ -24,7 +24,7 @@ use crate::recovery::survey::{Folder, Survey};
 use crate::segment::{
     Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, spare_path, unfinished_path,
 };
-use crate::segment_writer::SegmentMeta;
+use crate::segment_writer::{SegmentMeta, cut_tail};
 
 /// A shard that can be replayed and appended to.
 #[derive(Debug)]
@@ -91,6 +91,12 @@ pub(crate) fn settle(
     folder: &Folder,
     survey: &Survey,
 ) -> Result<Settled, OpenError> {
+    let settled = find_place(disk, folder, survey)?;
+    cut_last_tail(disk, folder, survey);
+    Ok(settled)
+}
+
+fn find_place(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settled, OpenError> {
     let joint = find_joint(disk, folder, survey)?;
     match begin_segment(disk, folder, survey, &joint, survey.spares.clone()) {
         Err(Failure::NoRoom(_)) => {}
@@ -235,7 +241,19 @@ fn sync_dir(disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
 /// supersede.
 pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
     sync_dir(disk, folder)?;
-    survey.superfluous.iter().try_for_each(|path| remove(disk, path))
+    survey.superfluous.iter().try_for_each(|path| remove(disk, path))?;
+    cut_last_tail(disk, folder, survey);
+    Ok(())
+}
+
+/// Cuts the tail that the last process has left. No frame is touched, and an error is
+/// no matter.
+fn cut_last_tail(disk: &dyn Disk, folder: &Folder, survey: &Survey) {
+    let Some((number, end)) = survey.tail else { return };
+    // It may have gone with what it held.
+    if let Ok(mut file) = disk.open(&folder.path(number), OpenMode::Write) {
+        cut_tail(file.as_mut(), end);
+    }
 }
 
 /// The new segment is durable; what it replaces may go. A file that stays is

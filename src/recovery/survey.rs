@@ -93,6 +93,9 @@ pub(crate) struct Survey {
     pub(crate) spares: Vec<u64>,
     /// The sequence below which the log was made durable in place, then read.
     pub(crate) settled_below: u64,
+    /// The newest segment, if something stands behind its last frame that is no torn
+    /// write: its number, and where the frame ends.
+    pub(crate) tail: Option<(u64, u64)>,
 }
 
 /// What a survey is for.
@@ -220,6 +223,12 @@ impl Surveyor<'_> {
         // record is a seal, which was perhaps never synced.
         let predecessor = step.successor.map(|link| link.header.predecessor);
         let agrees = predecessor.is_some_and(|it| it.next_sequence == read.next_sequence);
+        // Others were read to their last record alone: a seal may follow.
+        let is_read_whole =
+            step.successor.is_none() && matches!(read.stop, Stop::End | Stop::Blank);
+        if is_read_whole && read.bytes > read.at {
+            self.survey.tail = Some((number, read.at));
+        }
         if agrees && !matches!(read.stop, Stop::UnknownKind(_)) {
             return Ok(());
         }

@@ -1,13 +1,8 @@
 //! How a segment's writer goes on in the next segment.
 
-use std::io;
-
 use super::blocks::Blocks;
 use super::no_room::may_be_taken_back;
-use super::{
-    Prepared, SEGMENT_SEQUENCES_MAX, SegmentWriter, UNSYNCED_SEGMENTS_MAX, Wait, WriteError,
-    ZERO_WINDOW_BYTES,
-};
+use super::{Prepared, SEGMENT_SEQUENCES_MAX, SegmentWriter, Wait, WriteError, ZERO_WINDOW_BYTES};
 use crate::segment::Predecessor;
 
 impl SegmentWriter {
@@ -24,7 +19,7 @@ impl SegmentWriter {
     }
 
     fn request(&mut self) {
-        if !self.requested {
+        if !self.requested && self.next.is_none() {
             let zeros_ahead = self.policy.zeros_ahead && !self.source_failed;
             let zeros = if zeros_ahead { self.policy.segment_bytes } else { 0 };
             self.source.request(self.identity.number + 1, zeros);
@@ -42,18 +37,28 @@ impl SegmentWriter {
         if crowded || self.position >= limit.saturating_mul(2) {
             Some(Wait::Yes)
         } else {
-            let is_full = self.position >= limit || (self.is_makeshift && self.requested);
+            let is_full = self.position >= limit
+                || (self.is_makeshift && (self.requested || self.next.is_some()));
             is_full.then_some(Wait::No)
         }
     }
 
-    /// Goes on in the next segment if it is ready, or `wait` says to wait for
-    /// it. Returns whether it did; where the next segment could not be made it
-    /// is asked for again.
-    pub(crate) fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
+    /// Goes on in the next segment if it is ready, or `wait` says to wait for it.
+    /// `next` is the sequence of the next record. Returns whether it did; where the
+    /// next segment could not be made it is asked for again.
+    pub(crate) fn roll(&mut self, wait: Wait, next: u64) -> Result<bool, WriteError> {
+        let prepared = match self.next.take() {
+            Some(prepared) => Some(prepared),
+            None => self.take_next(wait)?,
+        };
+        Ok(prepared.is_some_and(|prepared| self.go_on_in(prepared, wait, next)))
+    }
+
+    /// The next segment, or `None` where it is not there and this one may grow.
+    fn take_next(&mut self, wait: Wait) -> Result<Option<Prepared>, WriteError> {
         let asked_before = self.requested;
         self.request();
-        let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(false) };
+        let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(None) };
         self.requested = false;
         if prepared.is_err() && asked_before && wait == Wait::Yes {
             // That was how things stood when it was asked for.
@@ -62,23 +67,27 @@ impl SegmentWriter {
             self.requested = false;
         }
         self.source_failed = prepared.is_err();
-        let prepared = match (prepared, wait) {
-            (Ok(prepared), _) => prepared,
+        match (prepared, wait) {
+            (Ok(prepared), _) => Ok(Some(prepared)),
             // This segment still has room to grow into.
             (Err(_), Wait::No) => {
                 self.is_makeshift = false;
-                return Ok(false);
+                Ok(None)
             }
             (Err(error), Wait::Yes) if may_be_taken_back(&error) => {
-                return Err(WriteError::NotWritten(error));
+                Err(WriteError::NotWritten(error))
             }
-            (Err(error), Wait::Yes) => return Err(WriteError::Fatal(error)),
-        };
-        self.go_on_in(prepared).map_err(WriteError::Fatal)?;
-        Ok(true)
+            (Err(error), Wait::Yes) => Err(WriteError::Fatal(error)),
+        }
     }
 
-    pub(super) fn go_on_in(&mut self, prepared: Prepared) -> io::Result<()> {
+    /// Returns whether it did: not where the sealer does not take this one yet.
+    pub(super) fn go_on_in(&mut self, prepared: Prepared, wait: Wait, next: u64) -> bool {
+        let Prepared { number, file, zeroed, is_recycled, direct_block } = prepared;
+        if let Err(file) = self.seal(file, wait, next) {
+            self.next = Some(Prepared { number, file, zeroed, is_recycled, direct_block });
+            return false;
+        }
         if !std::mem::take(&mut self.is_between) {
             self.predecessor = Predecessor {
                 number: self.identity.number,
@@ -86,26 +95,17 @@ impl SegmentWriter {
                 next_sequence: self.next_sequence,
             };
         }
-        self.identity = self.identity.with_number(prepared.number);
+        self.identity = self.identity.with_number(number);
         self.first_sequence = None;
-        let full = std::mem::replace(&mut self.file, prepared.file);
-        if self.dirty {
-            self.unsynced.push_back(full);
-            if self.unsynced.len() > UNSYNCED_SEGMENTS_MAX
-                && let Some(mut oldest) = self.unsynced.pop_front()
-            {
-                oldest.sync_data()?;
-            }
-        }
         self.position = 0;
-        self.zeroed = prepared.zeroed;
-        self.stale_end = if prepared.is_recycled { prepared.zeroed } else { 0 };
-        self.direct = prepared.direct_block.map(Blocks::new);
+        self.zeroed = zeroed;
+        self.stale_end = if is_recycled { zeroed } else { 0 };
+        self.direct = direct_block.map(Blocks::new);
         self.is_makeshift = false;
         // Room is for records where there is little.
         self.zeros_refused = self.source.is_room_low();
         self.has_remains = false;
         self.dirty = false;
-        Ok(())
+        true
     }
 }

@@ -22,6 +22,15 @@ impl SegmentSource for Prompt {
         assert!(self.asked.is_some() || !wait, "this wait would never end");
         self.asked.take().map(|number| prepare(&self.disk, Path::new("/"), number, 0))
     }
+
+    fn seal(&mut self, sealed: Sealed, _wait: bool) -> Result<(), Sealed> {
+        assert_eq!(sealed.mark, None, "nothing is written to the first segment");
+        Ok(())
+    }
+
+    fn sealed(&mut self, _wait: bool) -> Option<io::Result<SealMark>> {
+        None
+    }
 }
 
 fn writer(disk: &SimDisk, window_bytes: u64) -> SegmentWriter {
@@ -45,7 +54,7 @@ fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
     // A disk that stays full refuses this many in an hour of eager retries.
     let next = SEGMENT_SEQUENCES_MAX + 2;
     let wait = writer.due(next).expect("a u32 is about to pass");
-    assert!(writer.roll(wait).unwrap());
+    assert!(writer.roll(wait, next).unwrap());
     assert!(writer.due(next).is_none());
 }
 
@@ -79,7 +88,7 @@ fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing(
     let mut writer = writer(&disk, 0);
     let prepared = prepare(&disk, Path::new("/"), 2, 8 << 10).expect("there is room for it");
     assert_eq!(prepared.direct_block, Some(512));
-    writer.go_on_in(prepared).expect("nothing must be synced for it");
+    assert!(writer.go_on_in(prepared, Wait::No, 0));
     let mut encoder = Encoder::default();
     let mut expected = Vec::new();
     for (first, length) in (0..).zip([1000_usize, 300, 9000, 70]) {
@@ -111,7 +120,7 @@ fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before
     let mut writer = SegmentWriter::between(policy, last, predecessor, 15, source, catalogue);
     assert!(writer.is_synced(), "nothing was written");
     assert_eq!(writer.due(15), Some(Wait::Yes));
-    assert!(writer.roll(Wait::Yes).unwrap());
+    assert!(writer.roll(Wait::Yes, 15).unwrap());
     assert!(writer.due(15).is_none());
     let mut encoder = Encoder::default();
     let place = writer.begin(&mut encoder, 15);

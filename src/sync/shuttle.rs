@@ -173,10 +173,18 @@ pub(crate) mod channel {
     }
 
     impl<T> Sender<T> {
-        /// The crate sends without waiting only; what has a bound, by
-        /// `try_send`.
-        pub(crate) fn send(&self, value: T) -> Result<(), SendError<T>> {
-            self.try_send(value).map_err(|error| SendError(error.into_inner()))
+        pub(crate) fn send(&self, mut value: T) -> Result<(), SendError<T>> {
+            loop {
+                value = match self.try_send(value) {
+                    Ok(()) => return Ok(()),
+                    Err(TrySendError::Disconnected(value)) => return Err(SendError(value)),
+                    Err(TrySendError::Full(value)) => value,
+                };
+                let state = self.0.state.lock();
+                if state.receives && state.queue.len() >= self.0.capacity {
+                    drop(self.0.changed.wait(state));
+                }
+            }
         }
 
         pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
@@ -189,7 +197,7 @@ pub(crate) mod channel {
             }
             state.queue.push_back(value);
             drop(state);
-            self.0.changed.notify_one();
+            self.0.changed.notify_all();
             Ok(())
         }
     }
@@ -204,7 +212,7 @@ pub(crate) mod channel {
     impl<T> Drop for Sender<T> {
         fn drop(&mut self) {
             self.0.state.lock().senders -= 1;
-            self.0.changed.notify_one();
+            self.0.changed.notify_all();
         }
     }
 
@@ -213,6 +221,8 @@ pub(crate) mod channel {
             let mut state = self.0.state.lock();
             loop {
                 if let Some(value) = state.queue.pop_front() {
+                    drop(state);
+                    self.0.changed.notify_all();
                     return Ok(value);
                 }
                 if state.senders == 0 {
@@ -223,7 +233,9 @@ pub(crate) mod channel {
         }
 
         pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
-            self.0.state.lock().queue.pop_front().ok_or(TryRecvError::Empty)
+            let value = self.0.state.lock().queue.pop_front();
+            self.0.changed.notify_all();
+            value.ok_or(TryRecvError::Empty)
         }
 
         pub(crate) fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
@@ -257,6 +269,7 @@ pub(crate) mod channel {
             state.receives = false;
             let unreceived = std::mem::take(&mut state.queue);
             drop(state);
+            self.0.changed.notify_all();
             drop(unreceived);
         }
     }

@@ -31,6 +31,7 @@ mod property;
 mod recycled;
 mod replay;
 mod retired_generations;
+mod sealing;
 mod simulated_disk;
 mod truncation;
 mod unsynced_segments;

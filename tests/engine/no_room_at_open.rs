@@ -220,10 +220,7 @@ fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
         let case =
             Case { durability: Durability::Os, copy_on_write: false, closes: false, records: 12 };
         let (disk, mut ledger) = filled(case);
-        disk.fail(Fault {
-            sticky: true,
-            ..fault_at("0001.wal", Call::Sync, FaultKind::Error(errno))
-        });
+        disk.fail(Fault { sticky: true, ..fault_at(".wal", Call::Sync, FaultKind::Error(errno)) });
         match ShardedWal::open(two_shards(&disk, case)) {
             Err(OpenError::Io { source, .. }) => {
                 assert_eq!(source.raw_os_error(), Some(errno));

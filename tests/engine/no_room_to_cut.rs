@@ -23,9 +23,10 @@ const DISKS: [Disk; 3] =
 const MODES: [Durability; 2] = [Durability::Sync, Durability::Os];
 
 impl Disk {
-    fn new(self) -> SimDisk {
+    fn make(self) -> SimDisk {
         let disk = SimDisk::new();
         disk.set_copy_on_write(matches!(self, Self::CopyOnWrite));
+        disk.set_copies_need_room(matches!(self, Self::CopyOnWrite));
         disk
     }
 
@@ -74,7 +75,7 @@ fn a_commit_that_can_not_be_cut_off_is_not_written_and_appends_go_on_once_there_
     let mut random = Random::new(seed());
     for (kind, mode) in DISKS.iter().flat_map(|kind| MODES.map(|mode| (*kind, mode))) {
         for pages in [0, 1, 2, 5, 16] {
-            let (disk, mut ledger) = (kind.new(), ledger_of(mode));
+            let (disk, mut ledger) = (kind.make(), ledger_of(mode));
             let log = open(config_of(&disk, mode).spare_segments(0));
             // So far that commits go past the cache where they can.
             for _ in 0..[2, 20][usize::from(pages == 16)] {
@@ -107,7 +108,7 @@ fn no_frame_of_a_refused_commit_ever_follows_one_of_the_next() {
     const LENGTH: usize = 50_000;
     let mut random = Random::new(seed());
     for kind in DISKS {
-        let (disk, gate, mut ledger) = (kind.new(), Gate::default(), Ledger::unsynced());
+        let (disk, gate, mut ledger) = (kind.make(), Gate::default(), Ledger::unsynced());
         let gated = config_of(&disk, Durability::Os).disk(gate.before(&disk));
         let log = open(gated.spare_segments(0));
         ledger.append(&log, 1, 100).unwrap();

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed};
 use shardwal::disk::sim::{Call, FaultKind, SimDisk};
@@ -20,11 +21,14 @@ fn os(disk: &SimDisk) -> Config {
 
 /// Many segments in the cache, and a process that was killed.
 fn killed() -> (SimDisk, Ledger) {
-    let disk = SimDisk::new();
-    let log = open(os(&disk));
+    let (disk, gate) = (SimDisk::new(), Gate::default());
+    let log = open(os(&disk).disk(gate.before(&disk)));
+    // Nothing is synced in the background either.
+    gate.shut();
     let mut ledger = Ledger::unsynced();
     (0..RECORDS).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
     let after = disk.kill();
+    gate.open();
     drop(log);
     (after, ledger)
 }

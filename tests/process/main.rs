@@ -7,6 +7,7 @@ mod support;
 mod backup;
 mod bounded_memory;
 mod cli;
+mod descriptors;
 mod forked;
 mod lock_and_fork;
 mod moved_directory;

@@ -53,7 +53,7 @@ impl DiskFile for SimFile {
         if offset.checked_add(bytes.len() as u64).is_none() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let (room, copies) = (machine.free_pages(), machine.settings.copy_on_write);
+        let (room, copies) = (machine.free_pages(), machine.settings.copies_need_room);
         let taken = machine.content_mut(self.file).write(bytes, offset, room, copies);
         if matches!(verdict, Verdict::Torn) {
             machine.dead = true;
@@ -107,7 +107,7 @@ impl DiskFile for SimFile {
         self.check_writable()?;
         // As btrfs does, even where the file ends there already.
         let cuts_page = !len.is_multiple_of(PAGE_BYTES as u64);
-        if machine.settings.copy_on_write && cuts_page && machine.free_pages() == 0 {
+        if machine.settings.copies_need_room && cuts_page && machine.free_pages() == 0 {
             return Err(io::Error::from_raw_os_error(NO_SPACE));
         }
         machine.content_mut(self.file).set_len(len);

@@ -20,6 +20,7 @@ pub(super) struct Settings {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) sync_latency: Duration,
     pub(super) copy_on_write: bool,
+    pub(super) copies_need_room: bool,
     pub(super) direct_block_bytes: Option<usize>,
 }
 
@@ -29,6 +30,7 @@ impl Default for Settings {
             capacity_bytes: None,
             sync_latency: Duration::ZERO,
             copy_on_write: false,
+            copies_need_room: false,
             direct_block_bytes: Some(SECTOR_BYTES),
         }
     }

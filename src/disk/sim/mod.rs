@@ -201,10 +201,15 @@ impl SimDisk {
         self.lock_machine().settings.direct_block_bytes = bytes;
     }
 
-    /// What [`Disk::copy_on_write`] answers; at first `false`. Where it is `true`, a
-    /// disk without a free block takes no write at all, and no cut within a block.
+    /// What [`Disk::copy_on_write`] answers; at first `false`.
     pub fn set_copy_on_write(&self, copy_on_write: bool) {
         self.lock_machine().settings.copy_on_write = copy_on_write;
+    }
+
+    /// Whether a disk without a free block takes no write at all, not over bytes that
+    /// are there either, and no cut within a block, as btrfs; at first `false`.
+    pub fn set_copies_need_room(&self, copies_need_room: bool) {
+        self.lock_machine().settings.copies_need_room = copies_need_room;
     }
 }
 

@@ -1,0 +1,231 @@
+//! Full segments: who syncs them, who waits for that, how many wait, what becomes of
+//! their tails.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::gate::Gate;
+use crate::support::ledger::Ledger;
+use crate::support::passed_on::passed_on;
+use crate::support::{EIO, assert_poisoned, config, must_end, open, payload, replayed};
+use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::{Cause, Config, Durability, ShardedWal};
+
+const MODES: [Durability; 2] = [Durability::Os, Durability::Interval(Duration::from_secs(3600))];
+/// Of the whole log: see `SEALED_SEGMENTS_MAX`.
+const SEALED_MAX: u64 = 64;
+
+fn durable(log: &ShardedWal) -> u64 {
+    log.checkpoint().sequences()[0]
+}
+
+#[test]
+fn full_segments_become_durable_by_themselves_and_an_open_copies_no_more_than_the_newest() {
+    for mode in MODES {
+        must_end("a durable mark that rises", move || {
+            let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
+            let log = open(config(&disk).durability(mode));
+            while log.stats().total.rolls < 20 {
+                ledger.append(&log, 1, 900).unwrap();
+            }
+            // The segment that is written to holds a few, and no one asks for a sync.
+            while durable(&log) + 16 < ledger.len(1) {
+                std::thread::yield_now();
+            }
+            let durable = durable(&log);
+            // The mark is written down, by a commit or a seal.
+            for _ in 0..3 {
+                ledger.append(&log, 1, 900).unwrap();
+            }
+            let lucky = disk.copy().crash(&mut || true);
+            let found = open(config(&lucky).durability(mode));
+            let copied = found.recovery().shards[0].copied_records;
+            assert!(copied < 32, "{mode}: {copied} records are copied");
+            let after = disk.copy().crash(&mut || false);
+            let found = replayed(&open(config(&after).durability(mode)));
+            assert!(found.records.len() as u64 >= durable, "{mode}: what is durable is there");
+            ledger.check(&replayed(&log));
+        });
+    }
+}
+
+#[test]
+fn nobody_waits_for_the_sync_of_a_full_segment_until_too_many_wait_for_it() {
+    for mode in MODES {
+        must_end("appends beside a sync that takes for ever", move || {
+            let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
+            let log =
+                open(config(&disk).durability(mode).queue_records(8).disk(gate.before(&disk)));
+            gate.shut();
+            while log.stats().total.rolls < SEALED_MAX {
+                ledger.append(&log, 1, 900).unwrap();
+            }
+            gate.wait_for_writer();
+            // A little more goes into the segment that is written to, and then no more.
+            let (mut completions, mut refused) = (Vec::new(), None);
+            while refused.is_none() {
+                match log.append_timeout(1, ledger.next(1, 900), Duration::from_millis(50)) {
+                    Ok(completion) => completions.push((ledger.len(1) - 1, completion)),
+                    Err(error) => refused = Some(error.cause),
+                }
+            }
+            assert!(matches!(refused, Some(Cause::SegmentNotReady)), "{refused:?}");
+            assert!(completions.len() < 40, "{} more", completions.len());
+            assert!(log.stats().total.rolls <= SEALED_MAX + 1, "{}", log.stats().total.rolls);
+            gate.open();
+            for (index, completion) in completions {
+                ledger.wait(1, index, completion).unwrap();
+            }
+            ledger.append(&log, 1, 900).expect("it goes on");
+            log.flush().wait().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_full_segment_whose_sync_fails_ends_the_shard_even_an_idle_one_and_is_not_tried_again() {
+    must_end("an idle shard that learns that it has failed", || {
+        let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
+        let log = open(config(&disk).durability(Durability::Os));
+        ledger.append(&log, 1, 900).unwrap();
+        disk.fail(Fault { sticky: true, ..Fault::new(Call::Sync, 1, FaultKind::Error(EIO)) });
+        let before = disk.calls(Call::Sync);
+        while log.stats().total.rolls < 3 && ledger.append(&log, 1, 900).is_ok() {}
+        let cause = loop {
+            match log.try_append(1, payload(1, 0, 10)) {
+                Err(refused) => break refused.cause,
+                Ok(_) => std::thread::yield_now(),
+            }
+            // Nothing is appended any more.
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_poisoned(&cause, EIO);
+        log.flush().wait().unwrap_err();
+        log.close().unwrap_err();
+        assert_eq!(disk.calls(Call::Sync), before + 1, "W2 STICKY: one sync, of one segment");
+    });
+}
+
+#[test]
+fn a_flush_waits_for_the_full_segments_that_are_on_their_way() {
+    must_end("a flush", || {
+        let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
+        let log = open(config(&disk).durability(Durability::Os).disk(gate.before(&disk)));
+        gate.shut();
+        while log.stats().total.rolls < 5 {
+            ledger.append(&log, 1, 900).unwrap();
+        }
+        let flushed = log.flush();
+        gate.wait_for_writer();
+        assert_eq!(durable(&log), 0, "nothing is synced");
+        gate.open();
+        flushed.wait().unwrap();
+        ledger.flushed();
+        let after = disk.copy().crash(&mut || false);
+        ledger.check(&replayed(&open(config(&after))));
+    });
+}
+
+/// A disk on which the creation of segments waits at a gate.
+#[derive(Debug)]
+struct SlowToCreate {
+    disk: SimDisk,
+    gate: Gate,
+}
+
+impl Disk for SlowToCreate {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if mode == OpenMode::CreateNew {
+            self.gate.pass()?;
+        }
+        self.disk.open(path, mode)
+    }
+    passed_on!(self => self.disk);
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.disk.copy_on_write(path)
+    }
+}
+
+#[test]
+fn an_interval_s_sync_does_not_wait_while_a_segment_is_made() {
+    must_end("a sync beside the making of a segment", || {
+        let gate = Gate::default();
+        let disk = SlowToCreate { disk: SimDisk::new(), gate: gate.clone() };
+        let interval = Durability::Interval(Duration::from_millis(20));
+        let log = Config::new("/wal").disk(Arc::new(disk)).shards(2).durability(interval);
+        let log = open(log.segment_bytes(64 << 10));
+        let [a, b] = [0, 1].map(|shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap());
+        gate.shut();
+        log.append(a, vec![1; 40 << 10]).wait().unwrap();
+        gate.wait_for_writer();
+        log.append(b, "y").wait().unwrap();
+        while log.checkpoint().sequences()[1] < 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        gate.open();
+    });
+}
+
+fn segments(disk: &SimDisk) -> Vec<(PathBuf, usize)> {
+    let files =
+        disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "wal"));
+    let length = |path: &PathBuf| disk.read_file(path).map_or(0, |bytes| bytes.len());
+    files.map(|path| (length(&path), path)).map(|(length, path)| (path, length)).collect()
+}
+
+#[test]
+fn no_segment_keeps_a_tail_once_it_is_full_or_closed_or_opened_after_a_crash() {
+    let ways = [Some(Durability::Sync), Some(Durability::Os), None];
+    for way in ways {
+        let (mut disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
+        let config_of = |disk: &SimDisk| {
+            config(disk).segment_bytes(1 << 20).durability(way.unwrap_or(Durability::Sync))
+        };
+        for _ in 0..10 {
+            let log = open(config_of(&disk));
+            ledger.append(&log, 1, 100).unwrap();
+            ledger.append(&log, 1, 100).unwrap();
+            if way.is_some() {
+                log.close().unwrap();
+            } else {
+                // Without a close: the next open finds the tail.
+                disk = disk.kill();
+            }
+        }
+        let log = open(config_of(&disk));
+        ledger.check(&replayed(&log));
+        log.close().unwrap();
+        for (path, length) in segments(&disk) {
+            assert!(length < 1000, "{way:?}: {path:?} has {length} bytes");
+        }
+        ledger.check(&replayed(&open(config_of(&disk))));
+    }
+}
+
+/// A backup by hard links shares the files.
+#[test]
+fn a_segment_that_has_another_name_is_not_cut() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("wal");
+    let config = || Config::new(&dir).disk(Arc::new(RealDisk)).shards(1);
+    let segment = dir.join("generation-00001/shard-0000/0000000001.wal");
+    let link = scratch.path().join("backup");
+    let log = open(config());
+    log.append_wait(1, "x").unwrap();
+    let before = std::fs::read(&segment).unwrap();
+    std::fs::hard_link(&segment, &link).unwrap();
+    log.close().unwrap();
+    drop(log);
+    drop(open(config()));
+    let after = std::fs::read(&link).unwrap();
+    assert_eq!(after.len(), before.len(), "it keeps its tail");
+    std::fs::remove_file(&link).unwrap();
+    drop(open(config()));
+    assert!(std::fs::metadata(&segment).unwrap().len() < 1000, "it is its own again");
+}
