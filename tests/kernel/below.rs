@@ -14,14 +14,14 @@ use crate::story::Story;
 const CYCLES: u64 = 12;
 
 /// A child that is talked to, line by line.
-struct Talk {
+pub(crate) struct Talk {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Talk {
-    fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let mut command = child::command(dir, &[]);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.spawn().expect("the child starts");
@@ -32,7 +32,7 @@ impl Talk {
 
     /// Says a line and hears until one begins with one of these words; returns
     /// that one.
-    fn ask(&mut self, story: &mut Story, line: &str, until: &[&str]) -> String {
+    pub(crate) fn ask(&mut self, story: &mut Story, line: &str, until: &[&str]) -> String {
         self.input.write_all(format!("{line}\n").as_bytes()).expect("the child listens");
         loop {
             let mut line = String::new();
@@ -46,7 +46,7 @@ impl Talk {
         }
     }
 
-    fn append(&mut self, story: &mut Story, record: (u64, u64)) -> String {
+    pub(crate) fn append(&mut self, story: &mut Story, record: (u64, u64)) -> String {
         let line = format!("append 1500 {}:{}", record.0, record.1);
         self.ask(story, &line, &["answer"])
     }

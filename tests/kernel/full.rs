@@ -27,10 +27,10 @@ struct Filling {
 
 /// What a disk's filling has shown.
 #[derive(Debug, Default)]
-struct Seen {
-    acknowledged: u64,
-    refused: u64,
-    resumed: u64,
+pub(crate) struct Seen {
+    pub(crate) acknowledged: u64,
+    pub(crate) refused: u64,
+    pub(crate) resumed: u64,
 }
 
 fn config(dir: &Path, filling: Filling) -> Config {
@@ -48,7 +48,7 @@ fn load(ballast: &Path, kib: usize) {
 
 /// Appends to all keys until each shard has refused: for want of room, and for
 /// certain.
-fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
+pub(crate) fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
     let mut full = [false; 2];
     for key in (0..KEYS).cycle() {
         match ledger.append(log, key, length) {
@@ -67,7 +67,7 @@ fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
 }
 
 /// There is room again: the next append to each shard finds it.
-fn resume(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
+pub(crate) fn resume(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
     for key in 0..KEYS {
         let appended = ledger.append(log, key, length);
         appended.unwrap_or_else(|error| panic!("there is room again: {error}"));

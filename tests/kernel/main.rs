@@ -7,6 +7,7 @@
 //! | `killed.rs` | the process is killed at each call that changes a file |
 //! | `seen.rs` | what the kernel saw: no acknowledgement before its sync, no name before its directory's, no read of an open from the cache |
 //! | `full.rs` | file systems that are really full, and go on once there is room |
+//! | `partition.rs` | ext4, XFS and btrfs partitions that are full: the log copied with shared blocks, the process killed; a log that is mounted over |
 //! | `below.rs` | a device that fails under ext4, and what the next process makes of it |
 //! | `journal.rs` | a commit of ext4's journal that fails, and the syncs of the other files that it holds |
 //! | `promises.rs` | file systems that keep less than they say: `data=journal`, `nobarrier`, `volatile`, and a flipped bit under btrfs |
@@ -37,6 +38,7 @@ mod journal;
 mod killed;
 mod logged_device;
 mod mounts;
+mod partition;
 mod power;
 mod promises;
 mod seen;

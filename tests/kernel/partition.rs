@@ -1,0 +1,200 @@
+//! A log on a partition of its own that is full, on ext4, XFS and btrfs: what it
+//! shares blocks with, and whoever opens it next, do not lose a record. And a log
+//! whose directory is mounted over.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use shardwal::{Cause, Config, ShardedWal};
+
+use crate::below::Talk;
+use crate::full::{Seen, fill, resume};
+use crate::logged_device::{BTRFS, EXT4, FileSystem, XFS};
+use crate::mounts::{Mount, Rights, inside, run, text};
+use crate::story::Story;
+use crate::support::ledger::Ledger;
+use crate::support::{Found, open, replayed};
+
+const SYSTEMS: [FileSystem; 3] = [EXT4, XFS, BTRFS];
+const SEGMENT_BYTES: u64 = 64 << 10;
+const LENGTH: usize = 8000;
+
+fn config(dir: &Path) -> Config {
+    Config::new(dir.join("log")).shards(2).segment_bytes(SEGMENT_BYTES)
+}
+
+/// Takes all room, down to the last block.
+fn take_all(dir: &Path) {
+    // Names too need room.
+    let files = [1 << 20, 64 << 10, 4096, 512, 1].map(|block| {
+        let path = dir.join(format!("ballast-{block}"));
+        (File::create(path).expect("there is room yet"), vec![1_u8; block])
+    });
+    for (mut file, bytes) in files {
+        while file.write_all(&bytes).is_ok() {}
+        file.sync_all().ok();
+    }
+}
+
+/// Gives the room back. btrfs returns it with the next transaction.
+fn give_back(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("it can be listed") {
+        let path = entry.expect("it can be listed").path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ballast")) {
+            fs::remove_file(path).expect("it can be removed");
+        }
+    }
+    run(&["sync", "-f", text(dir)]);
+}
+
+/// Runs `life` on a new mount of each file system that there is; says which there
+/// is not.
+fn on_each(name: &str, mut life: impl FnMut(FileSystem, &Path)) -> usize {
+    let mut lived = 0;
+    for system in SYSTEMS {
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
+        let mount = Mount::of_image(scratch.path(), system.make, system.mib, "rw");
+        let Some(mount) = mount else {
+            println!("SKIPPED: {name}: no loop device or no {}", system.make[0]);
+            continue;
+        };
+        life(system, mount.dir());
+        lived += 1;
+    }
+    lived
+}
+
+/// A copy of the live log shares its blocks on XFS and btrfs. On the full file
+/// system each write to such a block then needs room that is not there.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log() {
+    let name =
+        "partition::a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log";
+    if !inside(name, Rights::Root) {
+        return;
+    }
+    let mut seen = Seen::default();
+    let lived = on_each(name, |system, dir| {
+        println!("a full {}, its log copied", system.name);
+        let mut ledger = Ledger::default();
+        let log = open(config(dir));
+        for key in 0..24 {
+            ledger.append(&log, key % 8, LENGTH).expect("there is room");
+        }
+        let mut copy = Command::new("cp");
+        copy.args(["-r", "--reflink=auto", text(&dir.join("log")), text(&dir.join("copy"))]);
+        let copied = copy.status().expect("cp runs");
+        assert!(copied.success());
+        take_all(dir);
+        fill(&log, &mut ledger, LENGTH, &mut seen);
+        ledger.check(&replayed(&log));
+        give_back(dir);
+        resume(&log, &mut ledger, LENGTH, &mut seen);
+        ledger.check(&replayed(&log));
+        log.close().expect("there is room");
+        ledger.check(&replayed(&open(config(dir))));
+    });
+    println!("FIGURE full partitions after a copy of the log: {lived} file systems");
+    println!("FIGURE full partitions after a copy, refused: {} appends", seen.refused);
+}
+
+/// A process fills the partition and is killed. Its successor opens the log there,
+/// without a free byte, reads all of it, truncates, and refuses appends until
+/// there is room.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn a_killed_log_on_a_full_partition_opens_there() {
+    let name = "partition::a_killed_log_on_a_full_partition_opens_there";
+    if !inside(name, Rights::Root) {
+        return;
+    }
+    let mut acknowledged = 0;
+    let lived = on_each(name, |system, dir| {
+        println!("a full {}, the process killed", system.name);
+        let mut story = Story::default();
+        let mut talk = Talk::start(&dir.join("log"));
+        let line = format!("open 2 {SEGMENT_BYTES}");
+        let opened = talk.ask(&mut story, &line, &["opened", "refused"]);
+        assert!(opened.starts_with("opened"), "{opened}");
+        (0..20).for_each(|index| drop(talk.append(&mut story, (index % 2 + 1, index / 2))));
+        take_all(dir);
+        let mut next = [10, 10];
+        while story.not_written < 4 {
+            for key in [1, 2] {
+                let index = &mut next[usize::from(key == 2)];
+                let answer = talk.append(&mut story, (key, *index));
+                assert!(!answer.starts_with("answer open"), "no room is certain: {answer}");
+                *index += 1;
+            }
+        }
+        drop(talk);
+        let (log, found) = open_full(dir, &mut story);
+        assert!(matches!(refusal(&log), Cause::DiskFull(_)));
+        let report = log.truncate_before(&log.checkpoint()).expect("it needs no room");
+        println!("{} records found, {} segments truncated", found.records.len(), report.segments);
+        give_back(dir);
+        log.append(1, "there is room").wait().expect("there is room again");
+        log.append(2, "there is room").wait().expect("there is room again");
+        log.close().expect("there is room");
+        acknowledged += story.acknowledged;
+        assert!(found.records.len() as u64 >= story.acknowledged);
+    });
+    println!("FIGURE killed on a full partition and opened there: {lived} file systems");
+    println!("FIGURE killed on a full partition, acknowledged: {acknowledged} records");
+}
+
+fn open_full(dir: &Path, story: &mut Story) -> (ShardedWal, Found) {
+    let log = ShardedWal::open(config(dir));
+    let log = log.unwrap_or_else(|error| panic!("it opens without a free byte: {error}"));
+    let found = replayed(&log);
+    story.check(&found);
+    (log, found)
+}
+
+/// Why a log without room refuses a record that is larger than any hole left.
+fn refusal(log: &ShardedWal) -> Cause {
+    loop {
+        let answer = log.append(1, vec![b'x'; 1 << 20]).wait();
+        if let Err(error) = answer {
+            assert!(error.is_not_written(), "{error}");
+            return error.cause().clone();
+        }
+    }
+}
+
+/// The log goes on in its directory; whoever opens the path has another one.
+#[test]
+#[ignore = "in the fault suite: cargo faults"]
+fn a_log_that_is_mounted_over_goes_on_and_touches_nothing_of_the_other() {
+    let name = "partition::a_log_that_is_mounted_over_goes_on_and_touches_nothing_of_the_other";
+    if !inside(name, Rights::Tmpfs) {
+        return;
+    }
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
+    let config = || Config::new(scratch.path().join("mount/log")).shards(2).segment_bytes(4096);
+    let (mut below, mut above) = (Ledger::default(), Ledger::default());
+    let log = open(config());
+    let append = |log: &ShardedWal, ledger: &mut Ledger| {
+        for key in (0..8).cycle().take(80) {
+            ledger.append(log, key, 900).expect("there is room");
+        }
+    };
+    append(&log, &mut below);
+    let mount = Mount::tmpfs(scratch.path(), 16 << 10, 1024);
+    append(&log, &mut below);
+    let other = open(config());
+    append(&other, &mut above);
+    append(&log, &mut below);
+    append(&other, &mut above);
+    log.close().expect("its directory is there");
+    other.close().expect("its directory is there");
+    // They hold their directories until they are dropped.
+    drop((log, other));
+    above.check(&replayed(&open(config())));
+    drop(mount);
+    below.check(&replayed(&open(config())));
+    println!("FIGURE logs mounted over: 1 log, 240 records, none lost");
+}
