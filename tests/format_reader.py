@@ -75,7 +75,7 @@ def read_manifest(log):
             raise Refused("generations without a manifest")
         raise NoLog
     body, crc = text[:-13], text[-13:]
-    if len(text) > 1 << 20 or crc != b"crc %08x\n" % crc32(body):
+    if len(text) > 64 << 20 or crc != b"crc %08x\n" % crc32(body):
         raise Refused("the manifest's checksum")
     first, identity, *lines = body.decode("ascii").splitlines()
     if first != "shardwal 1" or not identity.startswith("log "):
