@@ -100,14 +100,15 @@ fn start(
     // alone, and with it all that is appended from now on.
     disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
     let settled = in_parallel(&found, |found| settle_found(found, is_current(found)))?;
-    for (shard, settled) in report.shards.iter_mut().zip(&settled) {
+    for (shard, (_, settled)) in report.shards.iter_mut().zip(&settled) {
         if let Some(settled) = settled {
             shard.copied_records = settled.copied;
             shard.next_sequence = settled.next_sequence;
         }
     }
     let (mut old, mut current) = (Vec::new(), Vec::new());
-    for (found, settled) in found.into_iter().zip(settled) {
+    for (found, (purge, settled)) in found.into_iter().zip(settled) {
+        let found = Found { purge, ..found };
         match settled {
             Some(settled) if is_current(&found) => {
                 let Found { mut folder, purge, .. } = found;
@@ -140,17 +141,22 @@ fn start(
 }
 
 /// Makes a shard safe to go on from, or to read from if it is not written to.
-fn settle_found(found: &Found, is_current: bool) -> Result<Option<Settled>, OpenError> {
-    let disk = found.folder.disk.as_ref();
-    purge::settle(disk, &found.folder.dir, found.purge)?;
+fn settle_found(
+    found: &Found,
+    is_current: bool,
+) -> Result<(PurgeMark, Option<Settled>), OpenError> {
+    let Folder { disk, dir, identity, .. } = &found.folder;
+    let disk = disk.as_ref();
+    let purge = purge::settle(disk, dir, identity, found.purge)?;
     if !is_current {
         remove_spares(disk, &found.folder, &found.survey)?;
     }
     if is_current || !found.is_settled() {
-        return settle(disk, &found.folder, &found.survey).map(Some);
+        let settled = settle(disk, &found.folder, &found.survey)?;
+        return Ok((purge, Some(settled)));
     }
     tidy(disk, &found.folder, &found.survey)?;
-    Ok(None)
+    Ok((purge, None))
 }
 
 /// The files that a shard may write over instead of growing new ones; none where
@@ -251,10 +257,11 @@ fn create_shard(
     let disk = open_shard_dir(log, &dir)?;
     let folder = Folder { disk, dir, identity, purged_below: 0, spares: Spares::default() };
     let (disk, dir) = (folder.disk.as_ref(), &folder.dir);
-    purge::create(disk, dir).map_err(OpenError::io("creating the purge mark of", dir))?;
+    let purge = purge::create(disk, dir, &identity)
+        .map_err(OpenError::io("creating the purge mark of", dir))?;
     // Its last act is to sync the folder.
     let settled = settle(disk, &folder, &Survey::default())?;
-    Ok((folder, PurgeMark::default(), settled))
+    Ok((folder, purge, settled))
 }
 
 /// A shard with all but its thread.

@@ -1,17 +1,22 @@
-//! The purge mark of a shard: the sequence below which records are gone.
+//! The purge mark of a shard: the sequence below which records are gone. Below it,
+//! missing segments are no damage.
 //!
-//! One small file a shard, made with the shard: two slots that are written in
-//! turn, so that a truncation needs no space and a torn write leaves the mark
-//! before it. Below the mark, missing segments are no damage.
+//! A truncation needs no room and changes no file in place: the mark is said by a
+//! file's name ([`name`]). Before that it was written into one of two slots of the
+//! file `purge`; both are read, and the highest epoch holds. The slots are written
+//! only where there is no file to rename or no room to rename it, and only if no
+//! other name shares the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 
-use crate::disk::{Disk, DiskFile, OpenMode, Unreadable, read_around, write_full};
-use crate::error::OpenError;
+use crate::disk::{Disk, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
+use crate::error::{OpenError, means_full};
 use crate::segment::{NUMBER_MAX, SegmentIdentity};
+
+mod name;
 
 const FILE: &str = "purge";
 /// Each slot has a block of its own, so that no write touches both.
@@ -23,16 +28,31 @@ const MAGIC: [u8; 8] = *b"purgemrk";
 /// The purge mark of a shard that nothing is left of.
 pub(crate) const GIVEN_UP: u64 = u64::MAX;
 
-/// A mark as it stands in a slot.
+/// A mark as a slot or a name says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Mark {
+    /// One more with each mark; the highest holds.
+    epoch: u64,
+    /// Sequences below are gone.
+    below: u64,
+}
+
+impl Mark {
+    fn is_believed(self) -> bool {
+        self.epoch <= NUMBER_MAX && (self.below <= NUMBER_MAX || self.below == GIVEN_UP)
+    }
+}
+
+/// The mark of a shard, and the files that can carry the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PurgeMark {
-    /// Rises with each write; the higher of the two slots holds.
     epoch: u64,
     /// Sequences below are gone.
     pub(crate) below: u64,
-    /// What `below` was before this mark was written; `u64::MAX` where the other
-    /// slot does not say so.
+    /// What `below` was before this mark was written; `u64::MAX` if nothing says so.
     before: u64,
+    /// What the name of each carrier says; `None` if there is no such file.
+    carriers: [Option<Mark>; 2],
 }
 
 impl PurgeMark {
@@ -45,7 +65,16 @@ impl PurgeMark {
 
 /// Whether the name is of a file that this module makes.
 pub(crate) fn is_mark(name: &str) -> bool {
-    name == FILE
+    name == FILE || name.starts_with("purge-")
+}
+
+/// Why a mark was not stored.
+#[derive(Debug)]
+pub(crate) enum StoreError {
+    /// The mark is the one before.
+    Unchanged(io::Error),
+    /// It is the one before or the new one: a sync has failed, which proves nothing.
+    Unknown(io::Error),
 }
 
 /// The file of a shard's purge mark.
@@ -53,11 +82,32 @@ pub(crate) fn purge_path(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
-/// Makes the file of a new shard, durable but for its name.
-pub(crate) fn create(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+/// Makes the files of a new shard, durable but for their names.
+pub(crate) fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+) -> io::Result<PurgeMark> {
     let mut file = disk.open(&purge_path(dir), OpenMode::CreateNew)?;
     write_full(file.as_mut(), &[0; FILE_BYTES], 0)?;
-    file.sync_data()
+    file.sync_data()?;
+    let mut mark = PurgeMark::default();
+    for (index, carrier) in mark.carriers.iter_mut().enumerate() {
+        *carrier = Some(create_carrier(disk, dir, identity, index)?);
+    }
+    Ok(mark)
+}
+
+/// Makes a file that can carry a later mark. It says the mark of a new shard.
+fn create_carrier(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    index: usize,
+) -> io::Result<Mark> {
+    let mark = Mark::default();
+    disk.open(&dir.join(name::name(index, mark, identity)), OpenMode::CreateNew)?;
+    Ok(mark)
 }
 
 /// Makes the file of a copied shard, with the mark and the one before it, durable
@@ -70,8 +120,9 @@ pub(crate) fn create_copy(
 ) -> io::Result<()> {
     let mut bytes = vec![0; FILE_BYTES];
     let before = mark.epoch.checked_sub(1).filter(|epoch| *epoch > 0 && mark.before != u64::MAX);
-    let before = before.map(|epoch| PurgeMark { epoch, below: mark.before, before: 0 });
-    for mark in [Some(mark).filter(|mark| mark.epoch > 0), before].into_iter().flatten() {
+    let before = before.map(|epoch| Mark { epoch, below: mark.before });
+    let last = Mark { epoch: mark.epoch, below: mark.below };
+    for mark in [Some(last).filter(|mark| mark.epoch > 0), before].into_iter().flatten() {
         let at = usize::try_from(slot_offset(mark.epoch)).unwrap_or(0);
         bytes[at..at + SLOT_BYTES].copy_from_slice(&encode(mark, identity));
     }
@@ -82,7 +133,7 @@ pub(crate) fn create_copy(
 
 /// Where the mark with this epoch stands.
 fn slot_offset(epoch: u64) -> u64 {
-    SLOT_OFFSETS[usize::from(epoch % 2 == 1)]
+    SLOT_OFFSETS[name::carrier(epoch)]
 }
 
 /// Reads the mark of a shard. `identity` names it; its number does not count.
@@ -112,51 +163,116 @@ pub(crate) fn load(
         let what = format!("the disk cannot read bytes {}..{} of it", range.start, range.end);
         return Err(OpenError::Manifest { file: path, what });
     }
-    marks.sort_by_key(|mark| mark.epoch);
-    match marks.pop() {
-        Some(mark) => {
-            let last = marks.pop().filter(|last| last.epoch + 1 == mark.epoch);
-            Ok(PurgeMark { before: last.map_or(u64::MAX, |last| last.below), ..mark })
-        }
-        None => Err(OpenError::Manifest {
-            file: path,
-            what: "neither of its two purge marks can be read".into(),
-        }),
+    if marks.is_empty() {
+        let what = "neither of its two purge marks can be read".into();
+        return Err(OpenError::Manifest { file: path, what });
     }
+    let mut carriers = [None; 2];
+    for (_, index, mark) in said_by_names(disk, dir, identity)? {
+        carriers[index] = carriers[index].max(Some(mark));
+        marks.push(mark);
+    }
+    let mark = marks.iter().copied().max().unwrap_or_default();
+    let before = marks.iter().filter(|it| it.epoch + 1 == mark.epoch).map(|it| it.below).max();
+    let Mark { epoch, below } = mark;
+    Ok(PurgeMark { epoch, below, before: before.unwrap_or(u64::MAX), carriers })
+}
+
+/// The names that say a mark of this shard: the name, the carrier and the mark.
+fn said_by_names(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+) -> Result<Vec<(String, usize, Mark)>, OpenError> {
+    let names = disk.list(dir).map_err(OpenError::io("listing", dir))?;
+    let said = |text: String| {
+        let (carrier, mark) = name::parse(&text, identity)?;
+        Some((text, carrier, mark))
+    };
+    Ok(names.into_iter().filter_map(said).collect())
 }
 
 /// Makes a mark that [`load`] found durable: a process that was killed may have
-/// left it in the cache alone, and what it covers is deleted on its word.
-pub(crate) fn settle(disk: &dyn Disk, dir: &Path, mark: PurgeMark) -> Result<(), OpenError> {
-    if mark.below == 0 {
-        return Ok(());
+/// left it in the cache alone, and what it covers is deleted on its word. Then sees
+/// to it that there are two carriers, if there is room for them.
+pub(crate) fn settle(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    mark: PurgeMark,
+) -> Result<PurgeMark, OpenError> {
+    if mark.below != 0 {
+        disk.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
+        let path = purge_path(dir);
+        let mut file =
+            disk.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
+        file.sync_data().map_err(OpenError::io("syncing", &path))?;
     }
-    let path = purge_path(dir);
-    let mut file = disk.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
-    file.sync_data().map_err(OpenError::io("syncing", &path))
+    let mut settled = mark;
+    for (index, carrier) in settled.carriers.iter_mut().enumerate() {
+        // Logs from before there were any have none. Without one, slots serve.
+        *carrier = carrier.or_else(|| create_carrier(disk, dir, identity, index).ok());
+    }
+    // A power loss within a rename, or a copy onto an older one, leaves two names.
+    for (text, index, said) in said_by_names(disk, dir, identity)? {
+        if settled.carriers[index].is_some_and(|carrier| said < carrier) {
+            let path = dir.join(text);
+            unlink_if_there(disk, &path).map_err(OpenError::io("removing", &path))?;
+        }
+    }
+    Ok(settled)
 }
 
-/// Opens the file of a shard's mark, for [`store`]. An error here changes nothing.
-pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn DiskFile>> {
-    disk.open(&purge_path(dir), OpenMode::Write)
-}
-
-/// Writes the next mark into the slot that does not hold the last, durably.
-/// After an error the mark on the disk is the old or the new one.
+/// Stores the next mark, durably. Takes no room but where the shard has no carrier.
 pub(crate) fn store(
-    mut file: Box<dyn DiskFile>,
+    disk: &dyn Disk,
+    dir: &Path,
     identity: &SegmentIdentity,
     last: PurgeMark,
     below: u64,
-) -> io::Result<PurgeMark> {
-    let mark = PurgeMark { epoch: last.epoch + 1, below, before: last.below };
-    let offset = slot_offset(mark.epoch);
-    write_full(file.as_mut(), &encode(mark, identity), offset)?;
-    file.sync_data()?;
-    Ok(mark)
+) -> Result<PurgeMark, StoreError> {
+    let mark = Mark { epoch: last.epoch + 1, below };
+    let index = name::carrier(mark.epoch);
+    let mut next = PurgeMark { epoch: mark.epoch, below, before: last.below, ..last };
+    let renamed = match last.carriers[index] {
+        None => Err(io::ErrorKind::NotFound.into()),
+        Some(said) => {
+            let path = |mark| dir.join(name::name(index, mark, identity));
+            disk.rename(&path(said), &path(mark))
+        }
+    };
+    match renamed {
+        Ok(()) => {
+            disk.sync_dir(dir).map_err(StoreError::Unknown)?;
+            next.carriers[index] = Some(mark);
+        }
+        Err(error) if means_full(&error) || error.kind() == io::ErrorKind::NotFound => {
+            store_in_place(disk, dir, identity, mark)?;
+        }
+        Err(error) => return Err(StoreError::Unchanged(error)),
+    }
+    Ok(next)
 }
 
-fn encode(mark: PurgeMark, identity: &SegmentIdentity) -> [u8; SLOT_BYTES] {
+/// Writes a mark into the slot that does not hold the one before. A slot that was
+/// written in part says nothing, so the mark before holds until the sync.
+fn store_in_place(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    mark: Mark,
+) -> Result<(), StoreError> {
+    let mut file = disk.open(&purge_path(dir), OpenMode::Write).map_err(StoreError::Unchanged)?;
+    if file.has_other_names().map_err(StoreError::Unchanged)? {
+        let shared = "the purge file has another name, and no file can carry the mark instead";
+        return Err(StoreError::Unchanged(io::Error::other(shared)));
+    }
+    let offset = slot_offset(mark.epoch);
+    write_full(file.as_mut(), &encode(mark, identity), offset).map_err(StoreError::Unchanged)?;
+    file.sync_data().map_err(StoreError::Unknown)
+}
+
+fn encode(mark: Mark, identity: &SegmentIdentity) -> [u8; SLOT_BYTES] {
     let mut bytes = [0; SLOT_BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..16].copy_from_slice(&mark.epoch.to_le_bytes());
@@ -167,9 +283,9 @@ fn encode(mark: PurgeMark, identity: &SegmentIdentity) -> [u8; SLOT_BYTES] {
 }
 
 /// The mark in a slot; blank slots hold the mark 0.
-fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<PurgeMark> {
+fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<Mark> {
     if bytes.iter().all(|byte| *byte == 0) {
-        return Some(PurgeMark::default());
+        return Some(Mark::default());
     }
     if bytes[..8] != MAGIC || bytes[24..28] != crc(&bytes[..24], identity).to_le_bytes() {
         return None;
@@ -179,9 +295,8 @@ fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<PurgeMa
         word.copy_from_slice(&bytes[at..at + 8]);
         u64::from_le_bytes(word)
     };
-    let mark = PurgeMark { epoch: long(8), below: long(16), before: 0 };
-    let believed = mark.below <= NUMBER_MAX || mark.below == GIVEN_UP;
-    (believed && mark.epoch <= NUMBER_MAX).then_some(mark)
+    let mark = Mark { epoch: long(8), below: long(16) };
+    mark.is_believed().then_some(mark)
 }
 
 fn crc(bytes: &[u8], identity: &SegmentIdentity) -> u32 {

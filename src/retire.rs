@@ -99,8 +99,8 @@ fn remove_generation(
     Ok(true)
 }
 
-/// Removes a shard's folder if its mark says that nothing is left, or all of it
-/// but the folder has gone before. The mark goes last.
+/// Removes a shard's folder if its mark says that nothing is left, or all but marks
+/// has gone before. The marks go last.
 fn remove_shard(
     disk: &dyn Disk,
     dir: &Path,
@@ -114,7 +114,8 @@ fn remove_shard(
         return Ok(false);
     }
     let is_given_up = || purge::load(disk, dir, identity).is_ok_and(|mark| mark.below == GIVEN_UP);
-    if !names.is_empty() && !is_given_up() {
+    // Where segments are gone, only some of the marks may be left of a removal.
+    if !others.is_empty() && !is_given_up() {
         return Ok(false);
     }
     if !others.is_empty() {

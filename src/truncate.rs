@@ -6,8 +6,8 @@ use std::io;
 
 use crate::checkpoint::Checkpoint;
 use crate::disk::unlink_if_there;
-use crate::error::TruncateError;
-use crate::purge::{self, GIVEN_UP, PurgeMark};
+use crate::error::{TruncateError, means_full};
+use crate::purge::{self, GIVEN_UP, PurgeMark, StoreError};
 use crate::recovery::Folder;
 use crate::replay::ShardPlan;
 use crate::segment_writer::SegmentMeta;
@@ -24,7 +24,7 @@ pub struct TruncateReport {
     pub bytes: u64,
 }
 
-/// A shard's purge mark as truncation knows it: `None` once a write of it has
+/// A shard's purge mark as truncation knows it: `None` once a sync of it has
 /// failed, for then the disk may hold either and a second sync proves nothing.
 pub(crate) type Purge = Mutex<Option<PurgeMark>>;
 
@@ -124,7 +124,7 @@ pub(crate) fn truncate(
 
 impl Target<'_> {
     fn mark_and_delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
-        let (disk, dir) = (self.folder.disk.as_ref(), &self.folder.dir);
+        let dir = &self.folder.dir;
         let mut purge = self.purge.lock();
         let last = purge.ok_or_else(|| {
             let failed = io::Error::other("an earlier truncation could not be made durable");
@@ -135,17 +135,35 @@ impl Target<'_> {
         for below in [self.end.min(self.below), self.below] {
             let last = purge.unwrap_or(last);
             if below > last.below {
-                let writing = || TruncateError::io("writing the purge mark of", dir);
-                // Nothing is written yet: the mark stays known.
-                let file = purge::open(disk, dir).map_err(writing())?;
-                *purge = None;
-                let mark =
-                    purge::store(file, &self.folder.identity, last, below).map_err(writing())?;
-                *purge = Some(mark);
+                let stored = self.store(last, below);
+                *purge = match &stored {
+                    Ok(mark) => Some(*mark),
+                    Err(StoreError::Unchanged(_)) => Some(last),
+                    Err(StoreError::Unknown(_)) => None,
+                };
+                stored.map_err(|error| {
+                    let (StoreError::Unchanged(error) | StoreError::Unknown(error)) = error;
+                    TruncateError::io("writing the purge mark of", dir)(error)
+                })?;
                 *self.purged_below.lock() = below;
             }
         }
         self.delete(report)
+    }
+
+    /// Stores the next mark. If there is no room for it the spares make some: on
+    /// btrfs without room for metadata a file can be removed, and nothing else.
+    fn store(&self, last: PurgeMark, below: u64) -> Result<PurgeMark, StoreError> {
+        let Folder { disk, dir, identity, spares, .. } = self.folder;
+        let disk = disk.as_ref();
+        match purge::store(disk, dir, identity, last, below) {
+            Err(StoreError::Unchanged(error)) if means_full(&error) => {
+                spares.give_up_if_scarce(true);
+                disk.sync_dir(dir).map_err(StoreError::Unchanged)?;
+                purge::store(disk, dir, identity, last, below)
+            }
+            stored => stored,
+        }
     }
 
     /// Deletes, oldest first, the segments that lie below the mark. What was

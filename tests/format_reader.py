@@ -25,6 +25,7 @@ NUMBER_MAX = 1 << 62
 GIVEN_UP = (1 << 64) - 1
 NO_MARK = (1 << 32) - 1
 BODY_MAX = (64 << 20) + 13 * 65_535
+PURGE_NAME = re.compile(r"(purge-[01]-([0-9a-f]{16})-([0-9a-f]{16}))-([0-9a-f]{8})")
 SEGMENT_NAME = re.compile(r"(\d{10,})\.wal")
 GENERATION_NAME = re.compile(r"generation-\d{5,}")
 # Where the header of a frame may begin that a writer could have written: the
@@ -112,7 +113,7 @@ def seed(identity, generation, shard, number):
     return crc32(identity + struct.pack("<IIQ", generation, shard, number))
 
 
-def read_purge(content, start):
+def read_purge(content, names, start):
     """The sequence below which records are gone."""
     if content is None:
         raise Refused("no purge file")
@@ -125,6 +126,12 @@ def read_purge(content, start):
             marks.append(struct.unpack_from("<QQ", slot, 8))
     if not marks:
         raise Refused("neither purge mark can be read")
+    for name in names:
+        said = PURGE_NAME.fullmatch(name)
+        if said and int(said[4], 16) == crc32(said[1].encode(), start):
+            epoch, below = int(said[2], 16), int(said[3], 16)
+            if epoch <= NUMBER_MAX and (below <= NUMBER_MAX or below == GIVEN_UP):
+                marks.append((epoch, below))
     return max(marks)[1]
 
 
@@ -256,7 +263,8 @@ class Shard:
         self.folder = (f"generation-{generation:05}", f"shard-{shard:04}")
         self.log, self.identity = log, (identity, generation, shard)
         purge = log.read(*self.folder, "purge")
-        self.purged_below = read_purge(purge, seed(identity, generation, shard, 0))
+        start = seed(identity, generation, shard, 0)
+        self.purged_below = read_purge(purge, log.list(*self.folder), start)
         self.is_given_up = self.purged_below == GIVEN_UP
         # (sequence, key, payload); step 1 to 4 of FORMAT.md.
         self.records = [] if self.is_given_up else self.read()

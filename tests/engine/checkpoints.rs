@@ -54,7 +54,7 @@ fn truncate(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, Checkpoint
 /// idle one is sealed, and the next one is prepared.
 fn files(disk: &SimDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut files = disk.files();
-    files.retain(|path| path.ends_with("purge") || path.ends_with("MANIFEST"));
+    files.retain(|path| path.to_string_lossy().contains("/purge") || path.ends_with("MANIFEST"));
     files.into_iter().map(|path| (path.clone(), disk.read_file(&path))).collect()
 }
 

@@ -75,7 +75,7 @@ fn a_purge_mark_that_was_never_synced_is_not_acted_on() {
     let log = open(config(&disk));
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     ledger.perhaps_give_up(&replayed(&log));
-    disk.fail(fault_at("purge", Call::Sync, FaultKind::PowerCut));
+    disk.fail(fault_at("shard-0000", Call::SyncDir, FaultKind::PowerCut));
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
     let disk = disk.kill();
     drop(log);
@@ -105,7 +105,9 @@ fn an_old_generation_may_be_deleted_in_any_order() {
     let log = open(config(&disk).shards(2));
     ledger.check(&replayed(&log));
     ledger.perhaps_give_up(&replayed(&log));
-    disk.fail(fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut));
+    // Two marks are made durable before the segments go.
+    let fault = fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut);
+    disk.fail(shardwal::disk::sim::Fault { nth: 3, ..fault });
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
     drop(log);
     for lost in 0..disk.unsynced() {

@@ -145,7 +145,7 @@ fn an_open_log_is_durable_before_its_first_append() {
     for durability in [Durability::Sync, Durability::Os] {
         let disk = SimDisk::new();
         let log = open(config(&disk).durability(durability));
-        assert_eq!(disk.files().len(), 4, "{:?}", disk.files());
+        assert_eq!(disk.files().len(), 6, "{:?}", disk.files());
         let after = disk.crash(&mut || false);
         drop(log);
         let kept: Vec<_> = disk.files().into_iter().filter(|f| !f.ends_with("LOCK")).collect();

@@ -37,13 +37,13 @@ fn a_roll_that_lacks_a_descriptor_or_memory_refuses_and_goes_on_once_there_is_on
 }
 
 #[test]
-fn a_truncation_that_lacks_a_descriptor_can_be_asked_for_again() {
+fn a_truncation_that_lacks_a_resource_can_be_asked_for_again() {
     for errno in PASSING {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = open(config(&disk));
         (0..20).for_each(|_| ledger.append(&log, 1, 1500).unwrap());
         let checkpoint = log.checkpoint();
-        disk.fail(fault_at("purge", Call::Open, FaultKind::Error(errno)));
+        disk.fail(fault_at("purge", Call::Rename, FaultKind::Error(errno)));
         log.truncate_before(&checkpoint).unwrap_err();
         ledger.check(&replayed(&log));
         ledger.give_up(&replayed(&log).below(&checkpoint));

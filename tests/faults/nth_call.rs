@@ -170,7 +170,7 @@ fn at_every_call(call: Call) {
 }
 
 /// What a fault can meet: a call, and a part of its path.
-const SITES: [(Call, &str); 32] = [
+const SITES: [(Call, &str); 33] = [
     (Call::Open, ".wal"),
     (Call::Open, ".wal.tmp"),
     (Call::Open, "purge"),
@@ -184,6 +184,7 @@ const SITES: [(Call, &str); 32] = [
     (Call::SyncDir, "shard-0001"),
     (Call::Rename, ".wal"),
     (Call::Rename, "MANIFEST"),
+    (Call::Rename, "purge"),
     (Call::Unlink, ".wal"),
     (Call::Unlink, "generation-00002"),
     (Call::RemoveDir, "generation-00002"),

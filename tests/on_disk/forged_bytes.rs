@@ -195,6 +195,35 @@ fn of_two_purge_marks_the_later_that_can_be_read_holds() {
     }
 }
 
+#[test]
+fn of_the_purge_marks_in_names_and_in_slots_the_latest_holds() {
+    let (disk, segment) = victim();
+    let (path, seed) = (raw::purge_path(1, 0), raw::purge_seed(&segment));
+    let dir = path.strip_suffix("/purge").unwrap();
+    let name = |carrier, seed, epoch, below| raw::purge_name(dir, carrier, seed, epoch, below);
+    let whole = files(&disk);
+    let mut slots = vec![0; 8192];
+    slots[..32].copy_from_slice(&raw::purge_slot(seed, 2, 3));
+    for (names, first) in [
+        (vec![], 3),
+        (vec![name(1, seed, 1, 5)], 3),
+        (vec![name(1, seed, 3, 5)], 5),
+        (vec![name(1, seed, 3, 4), name(0, seed, 4, 5)], 5),
+        (vec![name(1, seed, 3, 5), name(0, seed, 2, 3)], 5),
+        // Another shard's, one that was never written, and one that is none.
+        (vec![name(1, seed ^ 1, 3, 5)], 3),
+        (vec![name(0, seed, (1 << 62) + 1, 5)], 3),
+        (vec![name(0, seed, 4, (1 << 62) + 1)], 3),
+        (vec![format!("{}0", name(0, seed, 4, 5))], 3),
+    ] {
+        let disk = disk_of(&whole);
+        disk.write_file(&path, &slots);
+        names.iter().for_each(|name| disk.write_file(name, &[]));
+        assert_eq!(keys(&disk).first(), Some(&first), "{names:?}");
+        use_it(&disk, &format!("{names:?}"));
+    }
+}
+
 /// A manifest from a backup, beside segments that are newer than it.
 #[test]
 fn a_manifest_older_than_its_log_is_refused_and_no_generation_deleted() {

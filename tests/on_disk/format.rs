@@ -1,6 +1,7 @@
 //! The format on the disk does not change: a log that version 1 wrote is in
-//! `tests/golden/v1`, it must open and replay for ever, and as long as version
-//! 1 is what is written, the same calls must write the same bytes.
+//! `tests/golden/v1_names`, it must open and replay for ever, and as long as version
+//! 1 is what is written, the same calls must write the same bytes. `tests/golden/v1`
+//! is from before purge marks were said by names; it is read, and written no more.
 //!
 //! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test on_disk format` writes the files anew.
 //! Only a new format version may need that, and then into another folder.
@@ -25,7 +26,7 @@ const ENOSPC: i32 = 28;
 const LOG_ID: [u8; 16] = *b"golden log of v1";
 
 fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1_names")
 }
 
 fn payload(i: u64) -> Vec<u8> {
@@ -89,8 +90,12 @@ fn log_files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
+    files_below(&golden_dir())
+}
+
+fn files_below(golden: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
-    let mut folders = vec![golden_dir().join("log")];
+    let mut folders = vec![golden.join("log")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -98,7 +103,7 @@ fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
                 folders.push(path);
                 continue;
             }
-            let name = Path::new("/log").join(path.strip_prefix(golden_dir().join("log")).unwrap());
+            let name = Path::new("/log").join(path.strip_prefix(golden.join("log")).unwrap());
             found.push((name, fs::read(&path).unwrap()));
         }
     }
@@ -162,6 +167,40 @@ fn the_golden_log_is_read_as_it_was_written() {
     let more = dump(&rows);
     assert!(more.contains("2 0 10 1 6 616e64206f6e\n"), "{more}");
     assert_eq!(more.lines().count(), expected.lines().count() + 1);
+}
+
+/// A log from before purge marks were said by names.
+#[test]
+fn a_log_whose_purge_marks_stand_in_slots_is_read_and_goes_on() {
+    let golden = golden_dir().with_file_name("v1");
+    let expected = fs::read_to_string(golden.join("dump.txt")).unwrap();
+    let disk = disk_of(&files_below(&golden));
+    assert_eq!(dump(&raw::read(&disk).unwrap().0), expected);
+    // The first open has no room for files that can carry the next mark: the slots
+    // serve. The second makes them.
+    for (below, capacity) in [([6, 5], Some(0)), ([7, 6], None)] {
+        disk.set_copy_on_write(false);
+        disk.fail(Fault {
+            path_contains: Some("purge-".into()),
+            sticky: capacity.is_some(),
+            nth: if capacity.is_some() { 1 } else { u64::MAX },
+            ..Fault::new(Call::Open, 1, FaultKind::Error(ENOSPC))
+        });
+        let log = ShardedWal::open(config(&disk, 3)).unwrap();
+        disk.set_copy_on_write(false);
+        disk.set_capacity(capacity);
+        let writes = disk.calls(Call::Write);
+        log.truncate_before(&Checkpoint::new(1, below).of_log(log.id())).unwrap();
+        assert_eq!(disk.calls(Call::Write) - writes, if capacity.is_some() { 2 } else { 0 });
+        disk.clear_faults();
+        disk.set_capacity(None);
+        log.close().unwrap();
+        let first = |shard| {
+            let rows = raw::read(&disk).unwrap().0;
+            rows.iter().find(|row| (row.0, row.1) == (1, shard)).map(|row| row.2)
+        };
+        assert_eq!([first(0), first(1)], [Some(below[0]), Some(below[1])]);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod support;
 
 mod forged_bytes;
 mod format;
+mod hard_links;
 mod hostile_bytes;
 mod misplaced_files;
 mod reader_beside_a_writer;

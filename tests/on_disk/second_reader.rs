@@ -20,7 +20,7 @@ fn library(disk: &SimDisk) -> Opinion {
 }
 
 fn golden() -> Image {
-    Image::of_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1/log"))
+    Image::of_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1_names/log"))
 }
 
 /// Logs of several small segments: closed, killed with no seal, truncated, and in

@@ -195,6 +195,13 @@ pub fn purge_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
     slot
 }
 
+/// The path of a file whose name says a purge mark.
+pub fn purge_name(dir: &str, carrier: u8, seed: u32, epoch: u64, below: u64) -> String {
+    let said = format!("purge-{carrier}-{epoch:016x}-{below:016x}");
+    let own = crc(seed, said.as_bytes());
+    format!("{dir}/{said}-{own:08x}")
+}
+
 /// A manifest of these generations, `(number, shards)`.
 pub fn manifest(log: [u8; 16], generations: &[(u32, u32)]) -> String {
     let id: String = log.iter().map(|byte| format!("{byte:02x}")).collect();

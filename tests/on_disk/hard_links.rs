@@ -1,0 +1,98 @@
+//! A backup by hard links (`cp -al`) shares every file with the log. Neither may be
+//! changed by what is done to the other.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::ledger::Ledger;
+use crate::support::{open, replayed};
+use shardwal::{Config, LogReader};
+
+fn config(dir: &Path) -> Config {
+    Config::new(dir).shards(2).segment_bytes(4096)
+}
+
+/// What `cp -al FROM TO` does.
+fn link_all(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = entry.map(|it| (it.path(), to.join(it.file_name()))).unwrap();
+        if path.is_dir() {
+            link_all(&path, &to);
+        } else {
+            fs::hard_link(path, to).unwrap();
+        }
+    }
+}
+
+/// Appends, truncates all, appends.
+fn live(dir: &Path, ledger: &mut Ledger) {
+    let log = open(config(dir));
+    (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
+    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    ledger.give_up(&found.below(&checkpoint));
+    log.truncate_before(&checkpoint).unwrap();
+    (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
+    log.close().unwrap();
+}
+
+fn check(dir: &Path, ledger: &mut Ledger) {
+    let report = LogReader::open(dir).unwrap().report().clone();
+    assert_eq!(report.damage().count(), 0, "{report:?}");
+    let log = open(config(dir));
+    ledger.check(&replayed(&log));
+    log.close().unwrap();
+}
+
+#[test]
+fn a_backup_by_hard_links_and_its_log_do_not_change_each_other() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [log, backup, second] = ["log", "backup", "second"].map(|name| scratch.path().join(name));
+    let mut ledger = Ledger::default();
+    live(&log, &mut ledger);
+    link_all(&log, &backup);
+    let mut of_backup = ledger.clone();
+    live(&log, &mut ledger);
+    check(&backup, &mut of_backup);
+    check(&log, &mut ledger);
+    // The other way round, and a second time.
+    link_all(&backup, &second);
+    let mut of_second = of_backup.clone();
+    live(&backup, &mut of_backup);
+    live(&second, &mut of_second);
+    check(&log, &mut ledger);
+    check(&backup, &mut of_backup);
+    check(&second, &mut of_second);
+}
+
+/// A log from before marks were said by names: its purge files were written in place.
+#[test]
+fn a_backup_of_an_older_log_keeps_its_own_purge_marks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [log, backup] = ["log", "backup"].map(|name| scratch.path().join(name));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1/log");
+    copy_all(&golden, &log);
+    link_all(&log, &backup);
+    let count = |dir: &Path| LogReader::open(dir).unwrap().report().records();
+    let before = count(&backup);
+    let opened = open(config(&log).shards(3));
+    opened.truncate_before(&opened.checkpoint()).unwrap();
+    assert!(replayed(&opened).records.is_empty());
+    opened.close().unwrap();
+    assert_eq!(count(&backup), before);
+    assert_eq!(LogReader::open(&backup).unwrap().report().damage().count(), 0);
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = entry.map(|it| (it.path(), to.join(it.file_name()))).unwrap();
+        if path.is_dir() {
+            copy_all(&path, &to);
+        } else {
+            fs::copy(path, to).unwrap();
+        }
+    }
+}
