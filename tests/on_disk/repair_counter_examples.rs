@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::raw::{self, Row, config, segment_path};
+use crate::support::gate::Gate;
 use shardwal::disk::sim::SimDisk;
 use shardwal::{Checkpoint, Repair, RepairReport, ShardedWal};
 
@@ -131,11 +132,15 @@ fn a_segment_that_no_header_names_is_copied_before_open_removes_it() {
 fn records_that_were_cut_are_not_handed_out_for_those_that_came_after() {
     let disk = SimDisk::with_dir("/log");
     let os = || config(&disk, 1).segment_bytes(4096).durability(shardwal::Durability::Os);
-    let log = ShardedWal::open(os()).unwrap();
+    let gate = Gate::default();
+    let log = ShardedWal::open(os().disk(gate.before(&disk))).unwrap();
+    // No full segment is synced, or the torn one would be damage.
+    gate.shut();
     for record in 0..90_u8 {
         log.append(0, vec![record; 600]).wait().unwrap();
     }
     let disk = disk.kill();
+    gate.open();
     drop(log);
     let path = segment_path(1, 0, 1);
     let mut torn = disk.read_file(&path).unwrap();
