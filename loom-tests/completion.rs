@@ -16,7 +16,7 @@ fn progress() -> Arc<Progress> {
 
 fn acknowledge(progress: &Progress, end: u64) {
     progress.acknowledge(end);
-    progress.wake_answered();
+    drop(progress.wake_answered_threads());
 }
 
 fn wait(progress: &Progress, ticket: u64) -> Answer {
@@ -181,6 +181,21 @@ fn fail_races_wait() {
     });
 }
 
+/// C1 ONCE: what was synced before the shard failed is told so, whenever it is asked for:
+/// the failure holds from the lower mark on, which is what was acknowledged.
+#[test]
+fn a_barrier_that_was_synced_outlives_a_failure() {
+    check("a_barrier_that_was_synced_outlives_a_failure", 3, || {
+        let progress = progress();
+        let waiting = progress.clone();
+        let waiting = thread::spawn(move || waiting.wait_synced(1));
+        progress.mark_synced(1);
+        progress.fail(1, Cause::WriterPanicked);
+        let told = waiting.join().expect("it was answered");
+        assert!(told.is_ok(), "C1 ONCE: {told:?}");
+    });
+}
+
 /// C3 ANSWER, Q4 WAKE: one wakes those whom he has answered, after he has put
 /// the turn back; the next one fails meanwhile, who answers without raising the
 /// mark: whoever was put back is woken all the same.
@@ -194,7 +209,7 @@ fn a_failure_races_who_wakes_the_answered() {
         });
         progress.acknowledge(1);
         let failing = thread::spawn(move || failing.fail(2, Cause::WriterPanicked));
-        progress.wake_answered();
+        drop(progress.wake_answered_threads());
         for thread in [waiting, failing] {
             thread.join().expect("it returned");
         }

@@ -163,9 +163,16 @@ impl Lane {
     ) {
         let _meanwhile = Committing::begin();
         let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
+        let mut committed = false;
         let answered = self.work(turn, first, Chain::default(), |work| match work {
-            Work::Stop | Work::Mark | Work::Sync => true,
-            Work::Values if !is_answered() => true,
+            Work::Stop => true,
+            // Asked for by others: once this caller has committed, it is left to the
+            // shard's thread, which is woken as the turn is put back.
+            Work::Mark | Work::Sync => !committed && !is_answered(),
+            Work::Values if !is_answered() => {
+                committed = true;
+                true
+            }
             Work::Values if more == 0 || self.turn.is_asked_for() => false,
             Work::Values => {
                 more -= 1;
@@ -188,16 +195,18 @@ impl Lane {
         mut goes_on: impl FnMut(Work) -> bool,
     ) -> Chain {
         let work = move || {
-            while let Some(work) =
-                first.take().or_else(|| self.mailbox.look().filter(|work| goes_on(*work)))
-            {
-                match work {
-                    Work::Values if self.sync && answered.many() > 1 => {
-                        self.gather(turn.last_commit_records());
-                    }
-                    // Who was answered by a write does not wait for a sync.
-                    Work::Sync if !self.sync => self.progress.wake_answered(),
-                    _ => {}
+            let mut next = || {
+                let found = self.mailbox.look();
+                // What others have asked for comes before the first, or it might never.
+                let is_asked_for = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
+                if first.is_some() && !is_asked_for {
+                    return first.take();
+                }
+                found.filter(|work| goes_on(*work)).or_else(|| first.take())
+            };
+            while let Some(work) = next() {
+                if work == Work::Values && self.sync && answered.many() > 1 {
+                    self.gather(turn.last_commit_records());
                 }
                 if turn.step(work) == Flow::Ended {
                     return None;

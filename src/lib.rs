@@ -64,6 +64,7 @@ mod progress;
 mod purge;
 mod reader;
 mod recovery;
+mod refusals;
 mod repair;
 mod replay;
 mod retire;

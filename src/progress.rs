@@ -19,6 +19,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use crate::error::Cause;
+use crate::refusals::Refusals;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::waiter::{Enrolled, Tasks};
 use crate::waiters::WaitList;
@@ -33,14 +34,6 @@ pub(crate) enum Answer {
     NotWritten(Cause),
     /// It may be in the log.
     Indeterminate(Cause),
-}
-
-/// Tickets that a commit could not write, for want of room.
-#[derive(Debug)]
-struct RefusedTickets {
-    first: u64,
-    end: u64,
-    cause: Cause,
 }
 
 /// Why a shard stopped for good.
@@ -95,9 +88,10 @@ pub(crate) struct Progress {
     /// it before it raises `acknowledged` over them. While it is 0 nobody
     /// looks at the list, so the lock is met only after a full disk.
     refused_below: AtomicU64,
-    /// Adjacent refusals are one entry, so it grows by one for each time that
-    /// the disk fills up.
-    refused: Mutex<Vec<RefusedTickets>>,
+    refused: Mutex<Refusals>,
+    /// What [`Progress::records_end`] said of `synced` when that was raised: its refusals
+    /// may be forgotten since. The writer alone stores it, before it raises `synced`.
+    synced_records_end: AtomicU64,
     /// What another thread has found that ends the shard. The writer takes it.
     condemned: Mutex<Option<io::Error>>,
     /// Whether the last commit found no room. The writer stores, callers read
@@ -115,7 +109,8 @@ impl Progress {
             failed_from: AtomicU64::new(u64::MAX),
             failure: Mutex::new(None),
             refused_below: AtomicU64::new(0),
-            refused: Mutex::new(Vec::new()),
+            refused: Mutex::new(Refusals::default()),
+            synced_records_end: AtomicU64::new(0),
             condemned: Mutex::new(None),
             disk_full: AtomicBool::new(false),
             segment_late: AtomicBool::new(false),
@@ -138,7 +133,7 @@ impl Progress {
         // ticket that the mark covers keeps its answer (C1 ONCE).
         let failed = self.failed(ticket);
         if ticket < self.acknowledged.load() {
-            return Some(self.refusal(ticket).map_or(Answer::Acknowledged, Answer::NotWritten));
+            return Some(self.refusal(ticket).unwrap_or(Answer::Acknowledged));
         }
         failed.map(|(indeterminate, cause)| {
             if indeterminate { Answer::Indeterminate(cause) } else { Answer::NotWritten(cause) }
@@ -204,28 +199,33 @@ impl Progress {
     pub(crate) fn records_end(&self, mark: u64) -> u64 {
         let last = mark.checked_sub(1);
         // Adjacent refusals are one range, so the one before it is a record.
-        last.and_then(|last| self.refused_range(last, |range| range.first)).unwrap_or(mark)
+        last.and_then(|last| self.refused(last, |refused| refused.range_begins(last)))
+            .unwrap_or(mark)
     }
 
-    fn refusal(&self, ticket: u64) -> Option<Cause> {
-        self.refused_range(ticket, |range| range.cause.clone())
+    /// The ticket after the last below [`Progress::synced`] that was not refused.
+    pub(crate) fn synced_records_end(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release of the store. A newer one than
+        // `synced` is no harm: all below it is on stable storage.
+        self.synced_records_end.load(Ordering::Acquire)
     }
 
-    /// Looks at the refusal of a ticket that the mark covers, if it has one.
-    fn refused_range<R>(&self, ticket: u64, look: impl Fn(&RefusedTickets) -> R) -> Option<R> {
+    fn refusal(&self, ticket: u64) -> Option<Answer> {
+        self.refused(ticket, |refused| refused.answer(ticket))
+    }
+
+    /// Looks at the refusals for a ticket that the mark covers, if there may be one.
+    fn refused<R>(&self, ticket: u64, look: impl Fn(&Refusals) -> Option<R>) -> Option<R> {
         // ORDERING: Relaxed; `Watermark::load` has synchronised with the raise
         // that came after this was stored.
         if ticket >= self.refused_below.load(Ordering::Relaxed) {
             return None;
         }
-        let refused = self.refused.lock();
-        let after = refused.partition_point(|range| range.first <= ticket);
-        let range = after.checked_sub(1).map(|at| &refused[at])?;
-        (ticket < range.end).then(|| look(range))
+        look(&self.refused.lock())
     }
 
     /// The writer: all below `end` is acknowledged. Nobody is woken yet: see
-    /// [`Progress::wake_answered`].
+    /// [`Progress::wake_answered_threads`].
     pub(crate) fn acknowledge(&self, end: u64) {
         // ORDERING: Relaxed on both; a hint. Every append reads what is beside it: a
         // store each time would take that from them.
@@ -237,17 +237,14 @@ impl Progress {
 
     /// The writer: all below `end` is on stable storage.
     pub(crate) fn mark_synced(&self, end: u64) {
+        // ORDERING: Release pairs with the Acquire in `synced_records_end`.
+        self.synced_records_end.store(self.records_end(end), Ordering::Release);
         self.synced.raise(end);
         self.synced.waiters.wake(|| self.synced());
     }
 
-    /// C3 ANSWER: wakes those who were answered, by whoever has answered, once
-    /// nobody waits for what he has in hand.
-    pub(crate) fn wake_answered(&self) {
-        self.acknowledged.waiters.wake(|| self.answered());
-    }
-
-    /// The same for threads; the tasks as what this returns is dropped.
+    /// C3 ANSWER: wakes the threads that were answered, by whoever has answered, once
+    /// nobody waits for what it has in hand; the tasks as what this returns is dropped.
     pub(crate) fn wake_answered_threads(&self) -> Tasks {
         self.acknowledged.waiters.wake_threads(|| self.answered())
     }
@@ -272,13 +269,7 @@ impl Progress {
     /// the log. Nobody is woken yet.
     pub(crate) fn refuse(&self, first: u64, end: u64, cause: Cause) {
         let is_disk_full = matches!(cause, Cause::DiskFull(_));
-        {
-            let mut refused = self.refused.lock();
-            match refused.last_mut() {
-                Some(last) if last.end == first => last.end = end,
-                _ => refused.push(RefusedTickets { first, end, cause }),
-            }
-        }
+        self.refused.lock().add(first, end, cause);
         // ORDERING: Relaxed; published by the raise below.
         self.refused_below.store(end, Ordering::Relaxed);
         // ORDERING: Relaxed; a hint.
@@ -334,7 +325,7 @@ impl Progress {
 
     /// The cause of the last refusal for want of room.
     pub(crate) fn last_refusal(&self) -> Option<Cause> {
-        self.refused.lock().last().map(|range| range.cause.clone())
+        self.refused.lock().last_cause()
     }
 
     /// The writer: whether it waits for its next segment.

@@ -103,7 +103,7 @@ impl WalShard {
     /// The sequence below which all is on stable storage, likewise.
     pub(crate) fn durable_below(&self) -> u64 {
         let progress = &self.lane.progress;
-        self.base + progress.records_end(progress.synced())
+        self.base + progress.synced_records_end()
     }
 
     /// The place of a ticket.

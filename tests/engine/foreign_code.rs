@@ -272,9 +272,16 @@ fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) ->
 }
 
 /// `Os`: a caller who lends a hand puts the turn back with a record left over, and
-/// wakes whom he has answered; the waker of one of those waits for that record.
+/// wakes whom he has answered; the waker of one of those waits for that record. A flush
+/// that is asked for meanwhile changes nothing.
 #[test]
 fn what_a_lender_leaves_over_is_seen_to_before_foreign_code_runs() {
+    for flushes in [false, true] {
+        must_end("what a lender leaves over", move || leave_over(flushes));
+    }
+}
+
+fn leave_over(flushes: bool) {
     let ((stepped, steps), (on, let_on)) = (channel(), channel());
     // Says that a commit is about to be acknowledged, and by whom, and waits to be let
     // on, until nobody listens.
@@ -300,6 +307,9 @@ fn what_a_lender_leaves_over_is_seen_to_before_foreign_code_runs() {
         on.send(()).unwrap();
         assert_eq!(steps.recv().unwrap(), lender.thread().id());
         drop(log.append(3, "of nobody"));
+    }
+    if flushes {
+        drop(log.flush());
     }
     let waiting = log.clone();
     let left_over = thread::spawn(move || {

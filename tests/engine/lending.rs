@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
+use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::machine::telling;
-use crate::support::{EIO, config, open, payload, replayed};
+use crate::support::{EIO, config, must_end, open, payload, replayed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal};
 
@@ -128,5 +131,71 @@ fn everybody_who_lends_a_hand_is_answered() {
         });
         let records: u64 = log.stats().shards.iter().map(|shard| shard.records).sum();
         assert_eq!(records, 3200);
+    }
+}
+
+/// `Os`: a flush is asked for while the caller commits, and its sync is held up: the
+/// caller, whose record is acknowledged, returns all the same.
+#[test]
+fn a_caller_that_was_answered_does_no_sync_of_another() {
+    must_end("a caller that does another's sync", || {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let ((stepped, steps), (on, let_on)) = (channel(), channel());
+        let machine = telling(
+            |_| {},
+            move || {
+                if stepped.send(thread::current().id()).is_ok() {
+                    let_on.recv().ok();
+                }
+            },
+        );
+        let machine = Mutex::new(Some(machine));
+        let config = config(&disk).segment_bytes(1 << 20).durability(Durability::Os);
+        let config = config.disk(gate.before(&disk));
+        let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
+        let log = Arc::new(log.unwrap());
+        let lender = loop {
+            let lending = log.clone();
+            let lender = thread::spawn(move || lending.append_wait(1, "lent").unwrap());
+            if steps.recv().unwrap() == lender.thread().id() {
+                break lender;
+            }
+            // The shard's thread was not asleep yet.
+            on.send(()).unwrap();
+            lender.join().unwrap();
+        };
+        // It stands before its acknowledgement.
+        let flush = log.flush();
+        gate.shut();
+        drop((steps, on));
+        lender.join().unwrap();
+        gate.wait_for_writer();
+        gate.open();
+        flush.wait().unwrap();
+    });
+}
+
+/// Requests are done although callers commit without a pause.
+#[test]
+fn requests_are_done_beside_callers_that_commit_all_the_time() {
+    for durability in [Durability::Sync, Durability::Os] {
+        must_end("a request beside callers that commit", move || {
+            let log = open(config(&SimDisk::new()).segment_bytes(1 << 20).durability(durability));
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        while !done.load(Ordering::Relaxed) {
+                            log.append_wait(1, "lent").unwrap();
+                        }
+                    });
+                }
+                for _ in 0..200 {
+                    log.mark();
+                    log.flush().wait().unwrap();
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+        });
     }
 }
