@@ -109,6 +109,8 @@ impl Backup {
     pub fn run(&self, to: impl AsRef<Path>) -> Result<BackupReport, BackupError> {
         let (disk, to) = (self.disk.as_ref(), to.as_ref());
         check_target(disk, &self.dir, to)?;
+        // A copy ends where a frame cannot be read, and would hide what is damaged.
+        refuse_damage(&LogReader::open_on(self.disk.clone(), &self.dir)?)?;
         let mut name = to.file_name().unwrap_or_default().to_os_string();
         name.push(UNFINISHED);
         let unfinished = to.with_file_name(name);
@@ -174,9 +176,7 @@ impl Backup {
         copied: &Copied,
     ) -> Result<BackupReport, BackupError> {
         let reader = LogReader::open_on(self.disk.clone(), to)?;
-        if let Some(damage) = reader.report().damage().next() {
-            return Err(BackupError::Log(OpenError::Damaged(Box::new(damage.clone()))));
-        }
+        refuse_damage(&reader)?;
         Ok(BackupReport {
             log: LogId::from(manifest.log),
             checkpoint: reader.checkpoint(),
@@ -186,6 +186,13 @@ impl Backup {
             copied_bytes: copied.bytes,
             attempts: 1,
         })
+    }
+}
+
+fn refuse_damage(reader: &LogReader) -> Result<(), BackupError> {
+    match reader.report().damage().next() {
+        Some(damage) => Err(BackupError::Log(OpenError::Damaged(Box::new(damage.clone())))),
+        None => Ok(()),
     }
 }
 

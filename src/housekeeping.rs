@@ -1,11 +1,11 @@
 //! The housekeeping threads: what time brings, and what must not stall a writer.
 //!
-//! Three threads a log, so that none waits for what another does. The **time keeper**
+//! Four threads per log, so that none waits for what another does. The **time keeper**
 //! posts the syncs of `Durability::Interval` and the seals of idle shards, and makes
-//! no call to the disk. The **preparer** makes the next segments, looks at the disk's
-//! free space, and checks that folders and segments are in their place. The **sealer**
-//! settles full segments. crossbeam-channel between them and the writers, whose lanes
-//! are ordinary ones.
+//! no call to the disk. The **preparer** makes the next segments and looks at the
+//! disk's free space. The **watcher** checks that folders and segments are in their
+//! place. The **sealer** settles full segments. crossbeam-channel between them and the
+//! writers, whose lanes are ordinary ones.
 
 use std::io;
 use std::path::Path;
@@ -70,13 +70,16 @@ pub(crate) struct Housekeeping {
     /// Nothing is sent: the time keeper ends when the senders have gone.
     alive: Sender<()>,
     ended: Receiver<()>,
+    /// The same for the watcher.
+    watched: Sender<()>,
+    unwatched: Receiver<()>,
 }
 
 impl Housekeeping {
     pub(crate) fn new() -> Self {
         let ((chores, inbox), (alive, ended)) = (unbounded(), unbounded());
-        let (seal_lanes, sealer) = sealer();
-        Self { chores, inbox, seal_lanes, sealer, alive, ended }
+        let ((watched, unwatched), (seal_lanes, sealer)) = (unbounded(), sealer());
+        Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched }
     }
 
     /// The source of the segments of a shard. The threads end when all sources have
@@ -84,12 +87,12 @@ impl Housekeeping {
     pub(crate) fn source(&self, shard: usize, folder: Folder) -> Box<dyn SegmentSource> {
         let (hand_to, prepared) = bounded(1);
         Box::new(Housekept {
-            folder,
             chores: self.chores.clone(),
             hand_to,
             prepared,
-            seals: self.seal_lanes.lane(shard),
-            _alive: self.alive.clone(),
+            seals: self.seal_lanes.lane(shard, folder.spares.clone()),
+            _alive: (self.alive.clone(), self.watched.clone()),
+            folder,
         })
     }
 
@@ -102,13 +105,16 @@ impl Housekeeping {
         shards: Vec<(Folder, Arc<Lane>, Catalogue)>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
-        let Self { chores, inbox, seal_lanes, sealer, alive, ended } = self;
-        drop((chores, seal_lanes, alive));
+        let Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched } = self;
+        drop((chores, seal_lanes, alive, watched));
         let lanes: Vec<_> = shards.iter().map(|(_, lane, _)| lane.clone()).collect();
         let sealed = lanes.clone();
         let sealer = spawn("shardwal-sealer".into(), move || sealer.serve(&sealed))?;
         let kept = |(folder, lane, catalogue)| Kept { folder, lane, catalogue };
-        let preparer = Preparer { inbox, space, shards: shards.into_iter().map(kept).collect() };
+        let shards: Vec<_> = shards.into_iter().map(kept).collect();
+        let watched = shards.clone();
+        let watcher = spawn("shardwal-watcher".into(), move || watch(&unwatched, &watched))?;
+        let preparer = Preparer { inbox, space, shards };
         let preparer = spawn("shardwal-preparer".into(), move || preparer.serve())?;
         let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
         let since = now();
@@ -118,7 +124,7 @@ impl Housekeeping {
         spawn("shardwal-housekeeping".into(), move || {
             keeper.serve();
             // They have no result, and a panic there is caught there.
-            drop((preparer.join(), sealer.join()));
+            drop((preparer.join(), sealer.join(), watcher.join()));
             drop(lock);
         })
     }
@@ -131,7 +137,18 @@ struct Preparer {
     shards: Vec<Kept>,
 }
 
-/// What it knows of a shard.
+/// Checks each shard's names until `ended` says that the sources have gone. A disk
+/// that panics here must not end the checks of the other shards.
+fn watch(ended: &Receiver<()>, shards: &[Kept]) {
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_deadline(now() + CHECK_NAMES_EACH) {
+        for shard in shards {
+            contain(|| shard.check_names());
+        }
+    }
+}
+
+/// What a thread knows of a shard.
+#[derive(Clone)]
 struct Kept {
     folder: Folder,
     lane: Arc<Lane>,
@@ -139,6 +156,13 @@ struct Kept {
 }
 
 impl Kept {
+    /// The number of the segment that is written to, if there is one.
+    fn active_segment(&self) -> Option<u64> {
+        let catalogue = self.catalogue.lock();
+        let last = catalogue.last().filter(|meta| meta.next_sequence.is_none());
+        last.map(|meta| meta.number)
+    }
+
     /// Condemns a shard whose folder or active segment is gone: what is written
     /// there goes with its last descriptor.
     fn check_names(&self) {
@@ -146,14 +170,15 @@ impl Kept {
             return;
         }
         let Folder { disk, dir, .. } = &self.folder;
-        let active = self.catalogue.lock().last().copied();
-        let active = active.filter(|meta| meta.next_sequence.is_none());
+        let active = self.active_segment();
         let is_gone = |path: &Path| match disk.links(path) {
             Ok(links) => links == 0,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        let path = [Some(dir.clone()), active.map(|meta| self.folder.path(meta.number))];
-        if let Some(path) = path.into_iter().flatten().find(|path| is_gone(path)) {
+        let path = [Some(dir.clone()), active.map(|number| self.folder.path(number))];
+        let gone = path.into_iter().flatten().find(|path| is_gone(path));
+        // One that is not written to any more may have been truncated meanwhile.
+        if let Some(path) = gone.filter(|path| path == dir || self.active_segment() == active) {
             let what = format!(
                 "{} was removed or renamed while the log was open; put it back, or open a new log",
                 path.display()
@@ -167,9 +192,8 @@ impl Preparer {
     fn serve(self) {
         let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
         let mut next_look = now() + look_each;
-        let mut next_check = now() + CHECK_NAMES_EACH;
         loop {
-            match self.inbox.recv_deadline(next_look.min(next_check)) {
+            match self.inbox.recv_deadline(next_look) {
                 Ok(chore) => self.prepare(chore),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -178,10 +202,6 @@ impl Preparer {
             if now >= next_look {
                 self.look();
                 next_look = now + look_each;
-            }
-            if now >= next_check {
-                contain(|| self.shards.iter().for_each(Kept::check_names));
-                next_check = now + CHECK_NAMES_EACH;
             }
         }
     }
@@ -273,7 +293,7 @@ struct Housekept {
     hand_to: Sender<io::Result<Prepared>>,
     prepared: Receiver<io::Result<Prepared>>,
     seals: SealLane,
-    _alive: Sender<()>,
+    _alive: (Sender<()>, Sender<()>),
 }
 
 impl SegmentSource for Housekept {

@@ -9,6 +9,7 @@ use std::io;
 use crate::foreign::contain;
 use crate::lane::Lane;
 use crate::segment_writer::{SEALED_SEGMENTS_MAX, SealMark, Sealed};
+use crate::spares::{SpareHold, Spares};
 use crate::sync::channel::{Receiver, Sender, bounded, unbounded};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
@@ -20,6 +21,9 @@ struct Chore {
     shard: usize,
     /// The lane's.
     has_failed: Arc<AtomicBool>,
+    /// While it lives the shard keeps no truncated file for a later segment: the
+    /// cut of a tail would hit that segment.
+    _hold: SpareHold,
     /// Taken by the answer; a chore that is dropped without one answers that nobody
     /// will settle it, so that no writer waits for ever.
     tell: Option<Sender<io::Result<SealMark>>>,
@@ -74,6 +78,7 @@ pub(crate) struct SealLanes {
 /// A writer's end.
 pub(crate) struct SealLane {
     shard: usize,
+    spares: Spares,
     chores: Sender<Chore>,
     /// Whether the shard has failed. The sealer stores it after a failed sync, the
     /// writer as it fails; the sealer reads it before it settles a segment.
@@ -91,10 +96,10 @@ pub(crate) fn sealer() -> (SealLanes, Sealer) {
 
 impl SealLanes {
     /// The lane of a shard.
-    pub(crate) fn lane(&self, shard: usize) -> SealLane {
+    pub(crate) fn lane(&self, shard: usize, spares: Spares) -> SealLane {
         let (tell, told) = unbounded();
         let has_failed = Arc::new(AtomicBool::new(false));
-        SealLane { shard, chores: self.chores.clone(), has_failed, tell, told }
+        SealLane { shard, spares, chores: self.chores.clone(), has_failed, tell, told }
     }
 }
 
@@ -106,6 +111,7 @@ impl SealLane {
             sealed: Some(sealed),
             shard: self.shard,
             has_failed: self.has_failed.clone(),
+            _hold: self.spares.hold(),
             tell: Some(self.tell.clone()),
         };
         if wait {

@@ -355,14 +355,26 @@ impl SegmentWriter {
     /// writer must not be used again.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.wait_for_sealed()?;
-        if self.dirty {
-            self.file.sync_data()?;
-            self.dirty = false;
-        }
+        self.sync_active()?;
         if std::mem::take(&mut self.headers_dirty) {
             self.catalogue.lock().iter_mut().for_each(|meta| meta.durable = true);
         }
         Ok(())
+    }
+
+    /// Syncs what was written to the active segment alone. After an error this writer
+    /// must not be used again.
+    pub(crate) fn sync_active(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.sync_data()?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Whether the sealer has full segments of this shard that it has not synced yet.
+    pub(crate) fn is_sealing(&self) -> bool {
+        self.sealing > 0
     }
 
     /// Whether the segment holds records, so that a truncation could delete it if

@@ -16,7 +16,7 @@ use crate::disk::{Disk, OpenMode, unlink_if_there};
 use crate::segment::spare_path;
 use crate::segment_writer::{Prepared, SegmentMeta, fill, lengths, recycle};
 use crate::space::Space;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// How many files are kept, and what for.
 #[derive(Clone, Debug)]
@@ -42,6 +42,9 @@ struct Pool {
     policy: SparesPolicy,
     space: Arc<Space>,
     kept: Mutex<Kept>,
+    /// The number of full segments that the sealer has not settled: see
+    /// [`Spares::hold`].
+    held: AtomicU64,
     /// Whether there is one: a hint for the writer, who must not meet the lock.
     /// Whoever has changed `kept` stores it.
     is_any: AtomicBool,
@@ -79,6 +82,7 @@ impl Spares {
             dir: dir.to_path_buf(),
             policy,
             space,
+            held: AtomicU64::new(0),
             is_any: AtomicBool::new(!kept.names.is_empty()),
             kept: Mutex::new(kept),
         };
@@ -105,6 +109,17 @@ impl Spares {
         }
     }
 
+    /// Lets no truncated file become a spare until the answer is dropped. The file of
+    /// a full segment must not be another segment's before its tail is cut.
+    pub(crate) fn hold(&self) -> SpareHold {
+        if let Some(pool) = &self.pool {
+            // ORDERING: Relaxed; a truncation knows that the segment is full by the
+            // catalogue's lock, which the writer takes after this.
+            pool.held.fetch_add(1, Ordering::Relaxed);
+        }
+        SpareHold { pool: self.pool.clone() }
+    }
+
     /// Whether there is one.
     pub(crate) fn is_any(&self) -> bool {
         // ORDERING: Relaxed; a hint.
@@ -121,7 +136,9 @@ impl Spares {
     pub(crate) fn keep(&self, path: &Path, segment: &SegmentMeta) -> bool {
         let Some(pool) = &self.pool else { return false };
         let SparesPolicy { spares_max, segment_bytes, .. } = pool.policy;
-        let is_full = lengths(segment_bytes).contains(&segment.end);
+        // ORDERING: Acquire pairs with the Release in `SpareHold::drop`: the tail is cut.
+        let is_held = pool.held.load(Ordering::Acquire) > 0;
+        let is_full = lengths(segment_bytes).contains(&segment.end) && !is_held;
         let mut kept = pool.kept.lock();
         if !is_full || kept.names.len() >= spares_max || pool.is_scarce() {
             return false;
@@ -157,6 +174,21 @@ impl Spares {
         if full || pool.is_scarce_by_the_last_look() {
             let names: Vec<_> = std::iter::from_fn(|| pool.pop()).collect();
             names.iter().for_each(|name| drop(pool.disk.unlink(name)));
+        }
+    }
+}
+
+/// A full segment whose file is not settled yet. See [`Spares::hold`].
+#[derive(Debug)]
+pub(crate) struct SpareHold {
+    pool: Option<Arc<Pool>>,
+}
+
+impl Drop for SpareHold {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            // ORDERING: Release pairs with the Acquire in `Spares::keep`.
+            pool.held.fetch_sub(1, Ordering::Release);
         }
     }
 }

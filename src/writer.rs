@@ -61,6 +61,8 @@ pub(crate) struct Writer {
     durable: u64,
     /// The highest durable mark that stands in a frame, a sequence.
     marked: u64,
+    /// Whether a sync was asked for that the sealer has to finish first.
+    sync_is_due: bool,
     last_commit_records: u64,
     end: End,
 }
@@ -109,6 +111,7 @@ impl Writer {
             stamps: Vec::new(),
             durable: base,
             marked: base,
+            sync_is_due: false,
             last_commit_records: 0,
             end: End::Running,
         }
@@ -134,7 +137,7 @@ impl Writer {
         let done = match work {
             Work::Stop => self.check_condemned(),
             Work::Values => self.commit(),
-            Work::Sync => self.sync(),
+            Work::Sync => self.sync_unless_sealing(),
             Work::Seal => self.seal(),
             Work::Mark => self.mark(),
             Work::Closed => self.finish(),
@@ -291,15 +294,34 @@ impl Writer {
             self.observer.synced(self.observer.now().saturating_sub(began));
         }
         self.check_condemned()?;
+        self.sync_is_due = false;
         self.durable = self.segments.next_sequence();
         self.progress.mark_synced(self.receiver.head());
+        Ok(())
+    }
+
+    /// Syncs at once what the active segment holds. Where full segments are still on
+    /// their way, the marks rise when the sealer has synced them: their turn may come
+    /// after other shards' segments, and no append waits for those.
+    fn sync_unless_sealing(&mut self) -> Result<(), Cause> {
+        self.take_sealed()?;
+        if !self.segments.is_sealing() {
+            return self.sync();
+        }
+        // W2 STICKY: never called again after an error.
+        self.segments.sync_active().map_err(|error| self.poison(error))?;
+        self.sync_is_due = true;
         Ok(())
     }
 
     /// Full segments that were synced since by the sealer: all up to them is durable.
     fn take_sealed(&mut self) -> Result<(), Cause> {
         let sealed = self.segments.take_sealed().map_err(|error| self.poison(error))?;
+        if self.sync_is_due && !self.segments.is_sealing() {
+            return self.sync();
+        }
         if let Some(mark) = sealed {
+            self.check_condemned()?;
             self.durable = mark.next_sequence;
             self.progress.mark_synced(mark.reach - self.base);
         }

@@ -18,7 +18,7 @@ pub(super) struct OpenDir {
     /// resolved again.
     path: PathBuf,
     #[cfg(target_os = "linux")]
-    fd: rustix::fd::OwnedFd,
+    fd: std::fs::File,
     /// Where there are no descriptors of directories: the absolute path, which a
     /// change of the working directory does not move.
     #[cfg(not(target_os = "linux"))]
@@ -58,7 +58,7 @@ mod linux {
         pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
             let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let fd = sys::open(opened, DIRECTORY, Mode::empty())?;
-            Ok(Self { path: path.to_path_buf(), fd })
+            Ok(Self { path: path.to_path_buf(), fd: fd.into() })
         }
 
         fn file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
@@ -83,7 +83,7 @@ mod linux {
 
         fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
             let fd = self.directory(path)?;
-            Ok(Some(Arc::new(Self { path: path.to_path_buf(), fd })))
+            Ok(Some(Arc::new(Self { path: path.to_path_buf(), fd: fd.into() })))
         }
 
         fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -105,6 +105,11 @@ mod linux {
         }
 
         fn sync_dir(&self, path: &Path) -> io::Result<()> {
+            if self.name(path)? == Path::new(".") {
+                // By its own descriptor: a truncation must not need another one.
+                self.fd.sync_all()?;
+                return prove_names(&self.fd);
+            }
             let dir = File::from(self.directory(path)?);
             dir.sync_all()?;
             prove_names(&dir)

@@ -15,7 +15,9 @@ use crate::support::passed_on::passed_on;
 use crate::support::{DIR, config, open, replayed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::disk::{Disk, DiskFile, OpenMode};
-use shardwal::{Backup, BackupError, BackupReport, Config, OpenError, Position, ShardedWal};
+use shardwal::{
+    Backup, BackupError, BackupReport, Config, Durability, OpenError, Position, ShardedWal,
+};
 
 const COPY: &str = "/copy";
 const UNFINISHED: &str = "/copy.unfinished";
@@ -294,4 +296,40 @@ fn damage_is_not_copied() {
     let refused = backup(disk.clone());
     assert!(matches!(refused, Err(BackupError::Log(OpenError::Damaged(_)))), "{refused:?}");
     assert!(disk.list(Path::new(COPY)).is_err() && disk.list(Path::new(UNFINISHED)).is_err());
+}
+
+/// Rot in the newest segment, and in a header that nothing but marks tell of: the
+/// copy would end before it and look whole.
+#[test]
+fn a_log_that_is_damaged_anywhere_is_not_copied() {
+    let (sim, mut ledger) = (SimDisk::new(), Ledger::unsynced());
+    let log = open(config(&sim).durability(Durability::Os));
+    while log.stats().total.rolls < 6 {
+        ledger.append(&log, 1, 900).unwrap();
+    }
+    log.flush().wait().unwrap();
+    (0..3).for_each(|_| ledger.append(&log, 1, 900).unwrap());
+    log.flush().wait().unwrap();
+    let durable = log.checkpoint();
+    log.close().unwrap();
+    let segments =
+        sim.files().into_iter().filter(|it| it.extension().is_some_and(|it| it == "wal"));
+    let mut refused = 0;
+    for (path, byte) in segments.flat_map(|path| [(path.clone(), 20), (path, 500)]) {
+        let sim = sim.copy();
+        let mut bytes = sim.read_file(&path).unwrap();
+        // One that was prepared and never used has none.
+        let Some(byte_of_it) = bytes.get_mut(byte) else { continue };
+        *byte_of_it ^= 1;
+        sim.write_file(&path, &bytes);
+        match Backup::new(DIR).disk(Arc::new(sim.clone())).run("/copy") {
+            Ok(report) => assert_eq!(report.checkpoint, durable, "{} {byte}", path.display()),
+            Err(error) => {
+                refused += 1;
+                assert!(matches!(error, BackupError::Log(_)), "{error}");
+                assert!(sim.files().iter().all(|path| path.starts_with(DIR)), "nothing is left");
+            }
+        }
+    }
+    assert!(refused >= 8, "{refused} refused");
 }

@@ -6,6 +6,7 @@ mod history;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod background;
 mod backpressure;
 mod backup;
 mod batches;

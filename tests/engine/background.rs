@@ -1,0 +1,217 @@
+//! The log's background threads may be late: the sealer that cuts a tail, the
+//! preparer that makes a segment, the watcher that looks for names. It does no harm.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardwal::disk::sim::SimDisk;
+use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::{Config, Durability};
+
+use super::support::gate::Gate;
+use super::support::ledger::Ledger;
+use super::support::passed_on::passed_on;
+use super::support::{DIR, config, must_end, open, replayed};
+
+/// The calls that wait at a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// Cuts of files.
+    Cuts,
+    /// New files.
+    Creations,
+    /// Looks for a segment's name.
+    Looks,
+    /// Syncs of the first shard's segments.
+    SyncsOfShard0,
+}
+
+#[derive(Debug)]
+struct LateDisk {
+    disk: SimDisk,
+    late: Late,
+    gate: Gate,
+}
+
+impl LateDisk {
+    fn new(disk: &SimDisk, late: Late) -> (Arc<Self>, Gate) {
+        let gate = Gate::default();
+        (Arc::new(Self { disk: disk.clone(), late, gate: gate.clone() }), gate)
+    }
+
+    fn pass(&self, late: Late) -> io::Result<()> {
+        if self.late == late { self.gate.pass() } else { Ok(()) }
+    }
+}
+
+impl Disk for LateDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if mode == OpenMode::CreateNew {
+            self.pass(Late::Creations)?;
+        }
+        let file = self.disk.open(path, mode)?;
+        let path = path.to_string_lossy();
+        let is_late = match self.late {
+            Late::Cuts => true,
+            Late::SyncsOfShard0 => path.contains("shard-0000") && path.contains(".wal"),
+            Late::Creations | Late::Looks => false,
+        };
+        let late = is_late.then(|| (self.late, self.gate.clone()));
+        Ok(Box::new(LateFile { file, late }))
+    }
+
+    passed_on!(self => self.disk);
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        if path.extension().is_some_and(|it| it == "wal") {
+            self.pass(Late::Looks)?;
+        }
+        self.disk.links(path)
+    }
+
+    fn copy_on_write(&self, path: &Path) -> bool {
+        self.disk.copy_on_write(path)
+    }
+}
+
+#[derive(Debug)]
+struct LateFile {
+    file: Box<dyn DiskFile>,
+    late: Option<(Late, Gate)>,
+}
+
+impl LateFile {
+    fn pass(&self, late: Late) -> io::Result<()> {
+        match &self.late {
+            Some((which, gate)) if *which == late => gate.pass(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DiskFile for LateFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.pass(Late::SyncsOfShard0)?;
+        self.file.sync_data()
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.pass(Late::Cuts)?;
+        self.file.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn drop_cache(&self) {
+        self.file.drop_cache();
+    }
+}
+
+/// A full segment's tail was cut after its file had become a later segment's, and
+/// acknowledged records went with it.
+#[test]
+fn a_late_cut_of_a_tail_hits_no_later_segment() {
+    let sim = SimDisk::new();
+    let (disk, gate) = LateDisk::new(&sim, Late::Cuts);
+    let log = open(config(&sim).disk(disk).segment_bytes(16 << 10));
+    let mut ledger = Ledger::default();
+    gate.shut();
+    let mut random = super::support::Random::new(7);
+    while log.stats().total.rolls < 40 {
+        let length = 200 + usize::try_from(random.below(6000)).unwrap();
+        ledger.append(&log, 1, length).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        let checkpoint = log.checkpoint();
+        ledger.give_up(&replayed(&log).below(&checkpoint));
+        log.truncate_before(&checkpoint).unwrap();
+    }
+    for _ in 0..3 {
+        ledger.append(&log, 1, 5900).unwrap();
+    }
+    gate.open();
+    std::thread::sleep(Duration::from_millis(300));
+    let after = sim.copy().crash(&mut || true);
+    drop(log);
+    let log = open(Config::new(DIR).disk(Arc::new(after)).shards(1));
+    ledger.check(&replayed(&log));
+}
+
+#[test]
+fn an_append_waits_for_no_other_shards_full_segments() {
+    must_end("an append of the other shard", || {
+        let sim = SimDisk::new();
+        let (disk, gate) = LateDisk::new(&sim, Late::SyncsOfShard0);
+        let interval = Durability::Interval(Duration::from_millis(20));
+        let config = Config::new(DIR).disk(disk).shards(2).segment_bytes(16 << 10);
+        let log = open(config.durability(interval));
+        let [slow, quick] =
+            [0, 1].map(|shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap());
+        gate.shut();
+        let mut queued = Vec::new();
+        for _ in 0..30 {
+            queued.push(log.append(slow, vec![1; 2000]));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        gate.wait_for_writer();
+        let rolls = log.stats().total.rolls;
+        for _ in 0..60 {
+            log.append(quick, vec![2; 2000]).wait().unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(log.stats().total.rolls > rolls, "its own segments wait behind the others");
+        gate.open();
+        log.flush().wait().unwrap();
+        assert_eq!(log.checkpoint().sequences()[1], 60);
+    });
+}
+
+#[test]
+fn a_segment_that_is_truncated_while_it_is_looked_for_is_not_missed() {
+    let sim = SimDisk::new();
+    let (disk, gate) = LateDisk::new(&sim, Late::Looks);
+    let log = open(config(&sim).disk(disk).segment_bytes(16 << 10));
+    let append = || log.append_wait(1, vec![1; 2000]).map(drop).unwrap();
+    (0..6).for_each(|_| append());
+    std::thread::sleep(Duration::from_millis(200));
+    gate.shut();
+    gate.wait_for_writer();
+    (0..6).for_each(|_| append());
+    let truncated = log.truncate_before(&log.checkpoint()).unwrap();
+    assert!(truncated.segments > 0, "the one that is looked for has gone");
+    gate.open();
+    std::thread::sleep(Duration::from_millis(300));
+    append();
+}
+
+#[test]
+fn a_removed_log_is_noticed_while_a_segment_is_made() {
+    let sim = SimDisk::new();
+    let (disk, gate) = LateDisk::new(&sim, Late::Creations);
+    let log = open(config(&sim).disk(disk).segment_bytes(1 << 20));
+    gate.shut();
+    log.append_wait(1, vec![1; 600 << 10]).unwrap();
+    gate.wait_for_writer();
+    sim.remove_tree(DIR);
+    std::thread::sleep(Duration::from_millis(1500));
+    let refused = log.append_wait(1, "acknowledged into nothing");
+    gate.open();
+    refused.unwrap_err();
+}
