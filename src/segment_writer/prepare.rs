@@ -62,6 +62,12 @@ fn create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
             remove_blank(disk, path)?;
             disk.open(path, OpenMode::CreateNew)
         }
+        // A folder that was removed takes no new name.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(path).display();
+            let what = format!("{dir} was removed while the log was open; open a new log");
+            Err(io::Error::new(io::ErrorKind::NotFound, what))
+        }
         opened => opened,
     }
 }
