@@ -28,7 +28,7 @@ const BURST: usize = 9;
 /// What each call may answer. `fcntl` is the standard library's own check of
 /// its descriptors; a directory whose `close` answers anything but EINTR makes
 /// the standard library panic.
-const ERRORS: [(&str, &[&str]); 19] = [
+const ERRORS: [(&str, &[&str]); 20] = [
     ("open", &["EIO", "EINTR", "EMFILE", "EACCES", "ENOMEM"]),
     ("openat", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EMFILE", "EROFS", "EACCES", "ENOMEM"]),
     ("pwrite64", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EFBIG", "EROFS", "ENOMEM"]),
@@ -46,6 +46,7 @@ const ERRORS: [(&str, &[&str]); 19] = [
     ("newfstatat", &["EIO", "EACCES", "ENOMEM"]),
     ("fstatfs", &["EIO", "EINTR", "ENOMEM"]),
     ("lseek", &["EIO", "EINVAL"]),
+    ("ftruncate", &["EIO", "EINTR", "EROFS", "ENOMEM"]),
     ("fadvise64", &["EIO", "ENOMEM"]),
     ("close", &["EINTR"]),
 ];
