@@ -57,7 +57,7 @@ pub struct ShardedWal {
 impl ShardedWal {
     /// Opens or creates the log that `config` names: takes the lock, surveys
     /// every shard (the whole log is read and checked), and starts a writer
-    /// thread a shard and one housekeeping thread. Blocks until all of that is
+    /// thread per shard and four housekeeping threads. Blocks until all of that is
     /// done. What stood in the log is in [`ShardedWal::recovery`], and is read
     /// by [`ShardedWal::replay`].
     ///
