@@ -15,7 +15,7 @@ use crate::error::Cause;
 use crate::frame::next_record;
 use crate::frame_reader::FrameReader;
 use crate::lane::{Lane, Patience};
-use crate::mailbox::PushError;
+use crate::mailbox::{Mailbox, PushError};
 use crate::progress::Answer;
 use crate::segment::{FoundHeader, segment_path};
 use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
@@ -41,11 +41,15 @@ fn identity(number: u64) -> SegmentIdentity {
     SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number }
 }
 
-/// Prepares the segment that is asked for on the spot.
+/// Prepares the next segment on request. Syncs a full segment between the writer's
+/// first question about it and its second, and asks for a seal then, as the sealer does.
 struct OnTheSpot {
     disk: SimDisk,
+    mailbox: Arc<Mailbox<Entry>>,
     prepared: Option<io::Result<Prepared>>,
     sealed: VecDeque<Sealed>,
+    /// Whether the writer has asked about the oldest full segment in vain.
+    was_asked: bool,
 }
 
 impl SegmentSource for OnTheSpot {
@@ -62,9 +66,14 @@ impl SegmentSource for OnTheSpot {
         Ok(())
     }
 
-    /// Settles the oldest as it is waited for, and no sooner.
     fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>> {
-        let mut sealed = wait.then(|| self.sealed.pop_front())??;
+        if !wait && !self.was_asked && !self.sealed.is_empty() {
+            self.was_asked = true;
+            self.mailbox.request_seal();
+            return None;
+        }
+        self.was_asked = false;
+        let mut sealed = self.sealed.pop_front()?;
         let mark = sealed.mark.expect("no other is kept");
         Some(sealed.settle().map(|()| mark))
     }
@@ -114,7 +123,14 @@ impl Rig {
             end: 0,
             durable: true,
         };
-        let source = OnTheSpot { disk: disk.clone(), prepared: None, sealed: VecDeque::new() };
+        let (lane, receiver) = Lane::new(shape.queue, u64::MAX, shape.sync);
+        let source = OnTheSpot {
+            disk: disk.clone(),
+            mailbox: lane.mailbox.clone(),
+            prepared: None,
+            sealed: VecDeque::new(),
+            was_asked: false,
+        };
         let segments = SegmentWriter::new(
             SegmentPolicy {
                 segment_bytes: shape.segment_bytes,
@@ -131,7 +147,6 @@ impl Rig {
         );
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
         let machine = machine.map(Driven::new);
-        let (lane, receiver) = Lane::new(shape.queue, u64::MAX, shape.sync);
         // It begins with nothing acknowledged and nothing marked beyond it.
         let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
         let writer = Writer::new(queue, segments, policy, Arc::new(()), BASE, machine);
