@@ -1,7 +1,8 @@
-//! The file that a shard's writer writes to: positions, zeros ahead, rolling.
+//! The file that a shard's writer appends commits to.
 //!
-//! Knows bytes and segments; it does not know who waits for them. One owner,
-//! the writer thread.
+//! It tracks positions, zeros ahead of the position, and the roll to the next segment.
+//! It knows bytes and segments. It does not know records, nor the callers that wait for
+//! them. The writer thread owns it alone.
 
 use std::io;
 
@@ -24,17 +25,20 @@ use nowhere::Nowhere;
 pub(crate) use prepare::{Prepared, fill, lengths, prepare, recycle};
 pub(crate) use sealing::{SEALED_SEGMENTS_MAX, SealMark, Sealed, cut_tail};
 
-/// A segment's sequences are stored as u32 from its first, and recovery may have to
-/// copy all segments above the last durable mark into one: those that wait for the
-/// sealer, and as many before them, for the mark stands in a frame that was written
-/// while so many waited.
+/// The number of sequences after which a segment is rolled.
+///
+/// A frame stores its sequence as a u32, relative to the segment's first. Recovery may
+/// copy all segments above the last durable mark into one, so their sum must fit. These
+/// are the segments that wait for the sealer, and as many before them: the mark is in a
+/// frame that was written while that number of segments waited.
 const SEGMENT_SEQUENCES_MAX: u64 = u32::MAX as u64 / (2 * SEALED_SEGMENTS_MAX as u64 + 4);
-/// Where commits are synced, files grow by windows of this size, so that a data
-/// sync need not commit the file's growth each time.
+/// If each commit is synced, a file grows by windows of this size. Then most data syncs
+/// need not commit a new file size.
 pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
-/// Where they are not, by windows of this size: a page cache that keeps them as
-/// one run of pages spends a third less CPU on the writes than on pages one by one, and more
-/// on a small write into a larger run (docs/performance.md, "`Os`: what was tried").
+/// If commits are not synced, a file grows by windows of this size. The page cache
+/// keeps a window as one run of pages, which takes a third less CPU per write than
+/// single pages. In a larger run, small writes take more CPU (docs/performance.md,
+/// "`Os`: what was tried").
 pub(crate) const CACHE_WINDOW_BYTES: u64 = 32 << 10;
 
 /// A segment as readers see it.
@@ -42,118 +46,129 @@ pub(crate) const CACHE_WINDOW_BYTES: u64 = 32 << 10;
 pub(crate) struct SegmentMeta {
     pub(crate) number: u64,
     pub(crate) first_sequence: u64,
-    /// The sequence after its last record; `None` while it is written to.
+    /// The sequence after its last record; `None` in the active segment.
     pub(crate) next_sequence: Option<u64>,
-    /// Where its last frame ends; meaningless while it is written to.
+    /// Offset of the end of its last frame. Unspecified in the active segment.
     pub(crate) end: u64,
-    /// Whether its header has been synced: only then can recovery do without
-    /// the segments before it.
+    /// Whether its header has been synced. Recovery can do without the segments before
+    /// it only if it has.
     pub(crate) durable: bool,
 }
 
-/// The segments of a shard, oldest first. The writer adds at a roll, replay and
-/// truncation read: all of them rare, so a lock serves.
+/// The segments of a shard, oldest first. The writer adds a segment at a roll. Replay
+/// and truncation read the list. All three are rare, so a mutex is cheap enough.
 pub(crate) type Catalogue = Arc<Mutex<Vec<SegmentMeta>>>;
 
-/// Where a writer's next segment comes from, and where its full ones go.
+/// Supplies a writer with new segments, and takes its full ones.
 pub(crate) trait SegmentSource: Send {
-    /// Asks for a segment without waiting for it. One at a time.
+    /// Requests segment `number` with `zeros` bytes of zeros. Does not block. At most
+    /// one request may be open at a time.
     fn request(&mut self, number: u64, zeros: u64);
-    /// The segment asked for: `None` where it is not ready and `wait` is false.
+    /// Takes the requested segment. Returns `None` if it is not ready and `wait` is
+    /// false. Blocks if `wait` is true.
+    ///
+    /// # Errors
+    /// The segment could not be made. The request is then closed.
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>>;
-    /// Whether one can be had without writing it.
+    /// Whether a recycled segment is available, so that no file need be written.
     fn has_spare(&self) -> bool {
         false
     }
-    /// Whether the file system has less room than a watermark asks for.
+    /// Whether free space is below a configured threshold.
     fn is_room_low(&self) -> bool {
         false
     }
-    /// Takes a full segment, to settle it. Where too many wait already it waits, or
-    /// gives the segment back if `wait` is false.
+    /// Takes a full segment, to sync it and cut its tail. If too many segments wait
+    /// already, it blocks if `wait` is true, and else returns the segment.
     fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed>;
-    /// The mark of the oldest segment that was given with one, once that holds; `None`
-    /// where it does not yet and `wait` is false. After an error the shard has failed.
+    /// The mark of the oldest segment that was handed over with one and is now synced.
+    /// Returns `None` if it is not synced yet and `wait` is false. Blocks if `wait` is
+    /// true.
+    ///
+    /// # Errors
+    /// The sync failed; the shard has failed.
     fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>>;
-    /// The shard has failed: what was given and is not settled yet is left as it is.
+    /// Reports that the shard has failed. The sealer leaves its remaining segments as
+    /// they are.
     fn abandon(&mut self) {}
 }
 
 /// Why a commit's bytes are not in the segment.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// No room, or no resources of the system's: nothing of the commit can ever be
-    /// read, and the next one may be tried.
+    /// The file system is full, or the system lacks a resource. No reader can ever read
+    /// any part of the commit. The next commit may be tried.
     NotWritten(io::Error),
-    /// Anything else: what the segment holds past its last commit is not known.
+    /// Any other error. The bytes behind the segment's last commit are unknown.
     Fatal(io::Error),
 }
 
 /// Settings of a segment writer.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentPolicy {
-    /// Size at which the next segment follows.
+    /// Size in bytes at which the writer rolls to the next segment.
     pub(crate) segment_bytes: u64,
-    /// Whether files are made of zeros before they are segments.
+    /// Whether a file is filled with zeros before it becomes a segment.
     pub(crate) zeros_ahead: bool,
-    /// A commit that grows the file grows it to a multiple of this; 0: no further
-    /// than it reaches.
+    /// A commit that grows the file grows it to a multiple of this number of bytes.
+    /// With 0 the file grows by the commit alone.
     pub(crate) window_bytes: u64,
-    /// Whether a commit's first bytes are written after all others, so that nothing
-    /// of a commit that found no room can be read. Needed where a file system copies
-    /// on write: there it takes room to overwrite or to cut what is too much.
+    /// Whether a commit's first bytes are written last. Then no reader can read any
+    /// part of a commit that found no room. A copy-on-write file system needs this:
+    /// there an overwrite or a cut may itself find no room.
     pub(crate) header_last: bool,
 }
 
-/// See the module's words.
+/// Appends commits to the active segment of a shard, and rolls to the next one.
 pub(crate) struct SegmentWriter {
     policy: SegmentPolicy,
     identity: SegmentIdentity,
     predecessor: Predecessor,
-    /// `None` until the header has been written, with the first commit.
+    /// `None` until the first commit has written the header.
     first_sequence: Option<u64>,
     file: Box<dyn DiskFile>,
-    /// Where the next frame goes: 0 means that the header goes first.
+    /// Offset of the next frame. At 0 the next commit writes the header first.
     position: u64,
-    /// Up to here the file has blocks, which can be written over.
+    /// The file has allocated blocks up to this offset.
     zeroed: u64,
-    /// Up to here bytes of an earlier segment may stand behind the commits; 0
-    /// where there are none.
+    /// Bytes of an earlier segment may follow the commits up to this offset; 0 if there
+    /// are none.
     stale_end: u64,
-    /// How commits go past the cache, as far as the file was made ready; `None`
-    /// where they do not, and once one has ended beyond that.
+    /// Writes commits past the page cache, within the zeros of the file. `None` if
+    /// direct I/O is not available, or once a commit has gone beyond the zeros.
     direct: Option<Blocks>,
-    /// Whether there is no segment to write to: the first commit takes the next.
+    /// Whether the writer has no segment yet. Its first commit rolls to one.
     is_between: bool,
-    /// Whether the file is the one that open has made, without zeros ahead: it
-    /// is left for the next as soon as there is one.
+    /// Whether open made this file, without zeros ahead. The writer leaves it as soon
+    /// as the next segment is ready.
     is_makeshift: bool,
-    /// The sequence after the last record, seal or open that stands in it.
+    /// The sequence after the last record or seal in the segment.
     next_sequence: u64,
-    /// Whether there was no room for zeros in this segment.
+    /// Whether a write of zeros found no room in this segment.
     zeros_refused: bool,
-    /// Whether bytes of a commit that found no room may stand behind the position.
-    /// No reader takes them for records, and the next commit cuts them off first.
+    /// Whether bytes of a refused commit may follow the position. No reader takes them
+    /// for records. The next commit cuts them off first.
     has_remains: bool,
-    /// Whether the file holds bytes that were not synced.
+    /// Whether the file has unsynced bytes.
     dirty: bool,
-    /// Whether the catalogue has segments that it does not call durable.
+    /// Whether the catalogue has segments that are not marked durable.
     headers_dirty: bool,
-    /// How many earlier segments the sealer has to sync yet.
+    /// Number of earlier segments that the sealer has not synced yet.
     sealing: usize,
     source: Box<dyn SegmentSource>,
     requested: bool,
-    /// The next segment, where the sealer does not take this one yet.
+    /// The next segment, if the sealer has not taken this one yet.
     next: Option<Prepared>,
-    /// Whether the last attempt to prepare a segment failed: zeros ahead would
-    /// only take what room is left.
+    /// Whether the last attempt to prepare a segment failed. Zeros ahead would then use
+    /// up the room that is left.
     source_failed: bool,
     catalogue: Catalogue,
 }
 
 impl SegmentWriter {
-    /// Goes on in the segment that open has made: durable up to `position`,
-    /// its header included, with `next_sequence` next, and last in the catalogue.
+    /// A writer that appends to the segment that open made. The segment is durable up
+    /// to `position`, header included, and is the last one in the catalogue. Its next
+    /// sequence is `next_sequence`.
     pub(crate) fn new(
         policy: SegmentPolicy,
         header: &SegmentHeader,
@@ -190,10 +205,10 @@ impl SegmentWriter {
         }
     }
 
-    /// Starts without a segment, because open found no room for one. The first
-    /// commit takes the next segment from the source and is refused while there is
-    /// none. `last` has the highest number that was used; the next segment's header
-    /// names `predecessor`.
+    /// A writer without a segment, for an open that found no room to make one. The
+    /// first commit takes the next segment from the source. It is refused if there is
+    /// none. `last` has the highest segment number in use. The header of the next
+    /// segment names `predecessor`.
     pub(crate) fn between(
         policy: SegmentPolicy,
         last: SegmentIdentity,
@@ -208,8 +223,8 @@ impl SegmentWriter {
         Self { is_between: true, is_makeshift: false, first_sequence: None, ..writer }
     }
 
-    /// Begins a commit whose first sequence is `next`, with the bytes that must
-    /// precede its frames; returns where it goes.
+    /// Begins a commit whose first sequence is `next`. Puts the bytes that must precede
+    /// its frames into `encoder`. Returns the position of the commit.
     pub(crate) fn begin(&self, encoder: &mut Encoder, next: u64) -> Place {
         let first_sequence = self.first_sequence.unwrap_or(next);
         let block = self.direct.as_ref().map_or(1, Blocks::block);
@@ -224,13 +239,13 @@ impl SegmentWriter {
         Place { seed: self.identity.seed(), first_sequence, offset }
     }
 
-    /// What stands before the position in the block that a commit begins in, if
-    /// it is written in blocks.
+    /// The bytes before the position in its block, if commits are written as whole
+    /// blocks.
     fn begun(&self) -> &[u8] {
         self.direct.as_ref().map_or(&[], Blocks::begun)
     }
 
-    /// The segment that is written to.
+    /// Identity of the active segment.
     pub(crate) fn identity(&self) -> &SegmentIdentity {
         &self.identity
     }
@@ -240,13 +255,17 @@ impl SegmentWriter {
         self.next_sequence
     }
 
-    /// Whether all that was written has been synced.
+    /// Whether every written byte is synced, in this segment and in the earlier ones.
     pub(crate) fn is_synced(&self) -> bool {
         !self.dirty && self.sealing == 0
     }
 
-    /// Writes a commit of the sequences `first..next` that
-    /// [`SegmentWriter::begin`] has begun. Zeros stand behind the bytes meanwhile.
+    /// Writes a commit of the sequences `first..next`. [`SegmentWriter::begin`] must
+    /// have begun it. `bytes` may have zeros at the end during the call, and is
+    /// unchanged after it. Does not sync.
+    ///
+    /// # Errors
+    /// See [`WriteError`]. After `NotWritten` the position is unchanged.
     pub(crate) fn append(
         &mut self,
         bytes: &mut AlignedBytes,
@@ -272,13 +291,14 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// `touched` becomes true where an error may leave bytes behind the position.
+    /// Writes the commit. On an error, `touched` says whether bytes may follow the
+    /// position.
     fn write(&mut self, bytes: &mut AlignedBytes, end: u64, touched: &mut bool) -> io::Result<()> {
         let (blank, begun) = (self.blank_behind(end), self.begun().len());
         if let Some(blocks) = &mut self.direct {
             let start = self.position - begun as u64;
             if start + blocks.whole(bytes.len() + blank) as u64 <= self.zeroed {
-                // A direct write that fails does not say how far it came.
+                // A failed direct write does not report how far it came.
                 *touched = true;
                 return blocks.write(self.file.as_mut(), bytes, blank, start);
             }
@@ -286,7 +306,7 @@ impl SegmentWriter {
         }
         let window = self.window_behind(end);
         match self.write_with_zeros(bytes, begun, blank.max(window), touched) {
-            // A lack of room for zeros is none for the commit.
+            // The commit may still fit without the zeros.
             Err(error) if window > 0 && means_full(&error) => {
                 self.zeros_refused = true;
                 self.write_with_zeros(bytes, begun, blank, touched)
@@ -295,7 +315,8 @@ impl SegmentWriter {
         }
     }
 
-    /// Writes what follows the bytes that the file has already.
+    /// Writes the new bytes of the commit, with zeros behind them. The first `begun`
+    /// bytes are in the file already.
     fn write_with_zeros(
         &mut self,
         bytes: &mut AlignedBytes,
@@ -317,15 +338,15 @@ impl SegmentWriter {
         written
     }
 
-    /// So many zeros must follow a commit that ends at `end`, where bytes of an
-    /// earlier segment follow else, so that whoever reads finds a blank frame
-    /// header and knows that the log ends here. The next commit overwrites them.
+    /// Number of zeros that must follow a commit that ends at `end`. If bytes of an
+    /// earlier segment follow it, a reader must find a blank frame header there, which
+    /// ends the log. The next commit overwrites these zeros.
     fn blank_behind(&self, end: u64) -> usize {
         let stale = self.stale_end.saturating_sub(end);
         usize::try_from(stale).unwrap_or(usize::MAX).min(FRAME_HEADER_BYTES)
     }
 
-    /// How many zeros follow a commit that ends at `end` and grows the file.
+    /// Number of zeros to write after a commit that ends at `end` and grows the file.
     fn window_behind(&self, end: u64) -> usize {
         let window = self.policy.window_bytes;
         if window == 0 || self.zeros_refused || end <= self.zeroed {
@@ -351,8 +372,11 @@ impl SegmentWriter {
         });
     }
 
-    /// Syncs all that was written, earlier segments first. After an error this
-    /// writer must not be used again.
+    /// Makes every written byte durable. Blocks until the sealer has synced the earlier
+    /// segments.
+    ///
+    /// # Errors
+    /// A sync failed. This writer must not be used again.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.wait_for_sealed()?;
         self.sync_active()?;
@@ -362,8 +386,10 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Syncs what was written to the active segment alone. After an error this writer
-    /// must not be used again.
+    /// Syncs the active segment alone. Blocks for one data sync.
+    ///
+    /// # Errors
+    /// The sync failed. This writer must not be used again.
     pub(crate) fn sync_active(&mut self) -> io::Result<()> {
         if self.dirty {
             self.file.sync_data()?;
@@ -372,18 +398,18 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Whether the sealer has full segments of this shard that it has not synced yet.
+    /// Whether the sealer still has to sync full segments of this shard.
     pub(crate) fn is_sealing(&self) -> bool {
         self.sealing > 0
     }
 
-    /// Whether the segment holds records, so that a truncation could delete it if
-    /// the writer left it.
+    /// Whether the segment holds records. If so, a truncation could delete it once the
+    /// writer has left it.
     pub(crate) fn holds_records(&self) -> bool {
         self.first_sequence.is_some_and(|first| first < self.next_sequence)
     }
 
-    /// Whether the file system has less room than a watermark asks for.
+    /// Whether free space is below a configured threshold.
     pub(crate) fn is_room_low(&self) -> bool {
         self.source.is_room_low()
     }
@@ -392,9 +418,9 @@ impl SegmentWriter {
 /// Whether a roll must wait for the next segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// It must: this one has grown to its end.
+    /// It must: this segment may not grow further.
     Yes,
-    /// This one may grow meanwhile.
+    /// It need not: this segment may grow in the meantime.
     No,
 }
 

@@ -1,22 +1,25 @@
-//! Commits as whole blocks, for writes past the cache: each begins with what the
-//! block that it begins in has already, and ends with zeros to a block's end.
+//! Writes commits as whole blocks, for direct I/O.
+//!
+//! A commit begins with the earlier bytes of its first block, and ends with zeros up to
+//! the end of its last block. This file knows offsets and blocks. It does not know
+//! frames.
 
 use std::io;
 
 use crate::aligned_bytes::AlignedBytes;
 use crate::disk::{DiskFile, write_direct_full};
 
-/// See the module's words.
+/// The block that the next commit begins in.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     block: usize,
-    /// What was written of the block that the next commit begins in.
+    /// The bytes of that block that are written already.
     begun: Vec<u8>,
 }
 
 impl Blocks {
-    /// For a file that is written from its start on, in blocks of so many
-    /// bytes, a power of two.
+    /// For a file that is written from offset 0 on. `block` is the block size in bytes,
+    /// a power of two.
     pub(crate) fn new(block: usize) -> Self {
         Self { block, begun: Vec::with_capacity(block) }
     }
@@ -25,18 +28,18 @@ impl Blocks {
         self.block
     }
 
-    /// What a commit must begin with.
+    /// The bytes that the next commit must begin with.
     pub(crate) fn begun(&self) -> &[u8] {
         &self.begun
     }
 
-    /// So many bytes, and what makes whole blocks of them.
+    /// `bytes`, rounded up to whole blocks.
     pub(crate) fn whole(&self, bytes: usize) -> usize {
         bytes.next_multiple_of(self.block)
     }
 
-    /// Writes a commit, with at least so many zeros behind it, where the block
-    /// starts that it begins in. It is given back as it was.
+    /// Writes `commit` at `start`, the offset of the block that it begins in. At least
+    /// `zeros` bytes of zeros follow it. `commit` is unchanged after the call.
     pub(crate) fn write(
         &mut self,
         file: &mut dyn DiskFile,

@@ -1,9 +1,9 @@
-//! What becomes of a commit that finds no room: nothing of it may ever be read.
+//! Takes back a commit that found no room: no reader may ever read any part of it.
 //!
-//! To cut it off is the usual way. A file system that copies on write, or whose
-//! file shares its blocks with a copy, needs room even for that. There the first
-//! frame's header is blank instead, so that every reader stops before the commit,
-//! and the bytes behind it go before the next commit is written.
+//! The usual way is to cut it off. On a copy-on-write file system, or for a file that
+//! shares its blocks with a copy, even a cut needs room. Then the header of the
+//! commit's first frame is made blank instead, so that every reader stops before the
+//! commit. The next commit cuts off the remaining bytes before it writes its own.
 
 use std::io;
 
@@ -12,14 +12,17 @@ use crate::disk::{read_full, write_full};
 use crate::error::{is_passing, means_full};
 use crate::frame::FRAME_HEADER_BYTES;
 
-/// Whether a commit that failed so can be taken back and tried again.
+/// Whether a commit that failed with `error` can be taken back and tried again.
 pub(super) fn may_be_taken_back(error: &io::Error) -> bool {
     means_full(error) || is_passing(error)
 }
 
 impl SegmentWriter {
-    /// Takes a commit back after a failed write. `touched` says whether something
-    /// of it may stand behind the position.
+    /// Takes a commit back after a failed write. `touched` says whether bytes of it may
+    /// follow the position.
+    ///
+    /// Returns `Fatal` if `error` is of another kind, or if the commit could not be
+    /// taken back.
     pub(super) fn take_back(&mut self, error: io::Error, touched: bool) -> WriteError {
         if !may_be_taken_back(&error) {
             return WriteError::Fatal(error);
@@ -27,7 +30,7 @@ impl SegmentWriter {
         if !touched {
             return WriteError::NotWritten(error);
         }
-        // With its header last nothing of it can be read: there is no header.
+        // The header is written last. Without it, the bytes are not a frame.
         if self.policy.header_last {
             self.leave_remains();
             return WriteError::NotWritten(error);
@@ -43,9 +46,9 @@ impl SegmentWriter {
         }
     }
 
-    /// Cuts off what a commit that found no room has left. The next commit's bytes
-    /// must not meet them: both were written for this segment and these offsets, so
-    /// a frame of the refused commit could follow one of the next.
+    /// Cuts off the bytes that a refused commit left. The bytes of the next commit must
+    /// not meet them: both were written for this segment and these offsets, so a frame
+    /// of the refused commit could follow one of the next.
     pub(super) fn cut_remains(&mut self) -> Result<(), WriteError> {
         if !self.has_remains {
             return Ok(());
@@ -57,7 +60,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Makes a cut durable: a power loss must not bring the bytes back.
+    /// Makes a cut durable. A power loss must not bring the bytes back.
     fn settle_cut(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         (self.zeroed, self.stale_end, self.direct) = (self.position, 0, None);
@@ -65,8 +68,8 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Makes the first frame's header blank, durably. Where it was written, its
-    /// block is the file's own by now, so that this needs no room.
+    /// Makes the first frame's header blank, durably. If the header was written, its
+    /// block belongs to this file alone, so the overwrite needs no room.
     fn blank_header(&mut self) -> io::Result<()> {
         let mut found = [0; FRAME_HEADER_BYTES];
         read_full(self.file.as_ref(), &mut found, self.position)?;
@@ -78,8 +81,8 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// The next commit is begun before what is left is cut off, so that it must not
-    /// repeat the block that it begins in.
+    /// Keeps the refused bytes until the next commit cuts them off. That commit is
+    /// begun before the cut, so it must not repeat the bytes of its first block.
     fn leave_remains(&mut self) {
         (self.has_remains, self.direct) = (true, None);
     }

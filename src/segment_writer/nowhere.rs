@@ -1,10 +1,10 @@
-//! The file of a writer that has none yet: it starts between two segments.
+//! The placeholder file of a writer that has no segment yet. It stores nothing.
 
 use std::io;
 
 use crate::disk::DiskFile;
 
-/// A file that holds nothing and takes nothing.
+/// An empty file. Every write fails with `StorageFull`.
 #[derive(Debug)]
 pub(crate) struct Nowhere;
 

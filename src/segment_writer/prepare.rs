@@ -1,5 +1,5 @@
-//! The files of segments before they are ones: made of zeros, or made again of
-//! what an earlier segment has left.
+//! Makes the files of future segments: new ones filled with zeros, or recycled ones. It
+//! knows files and their first blocks. It does not know frames.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -11,26 +11,30 @@ use crate::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_path,
 };
 
-/// A header must be gone before its file becomes another segment's, and with it
-/// the first block of any system.
+/// The first bytes that are zeroed before a file becomes a segment. They cover the old
+/// header and the largest block of direct I/O.
 const BLANK_BYTES: usize = 4096;
-/// So many zeros are written and synced at once: docs/performance.md, lever 1.
+/// Bytes of zeros per write and sync (docs/performance.md, lever 1).
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// A file made ready to become a segment: its directory entry is durable, its
-/// first `zeroed` bytes are on the disk, the first of them zeros.
+/// A file that is ready to become a segment. Its directory entry is durable. Its first
+/// `zeroed` bytes are allocated on the disk, and its first block is zeros.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) number: u64,
     pub(crate) file: Box<dyn DiskFile>,
     pub(crate) zeroed: u64,
-    /// Whether bytes of an earlier segment may stand behind the first zeros.
+    /// Whether bytes of an earlier segment may follow the first block.
     pub(crate) is_recycled: bool,
-    /// The blocks of writes past the cache, where they are known to go.
+    /// Block size of direct I/O, if direct writes to this file work.
     pub(crate) direct_block: Option<usize>,
 }
 
-/// Makes the file of segment `number`, with zeros ahead, and its name durable.
+/// Creates the file of segment `number`, fills it with `zeros` bytes of zeros, and
+/// makes its name durable. Blocks for the writes and the syncs.
+///
+/// # Errors
+/// What the file system returns. The file is then removed, if that succeeds.
 pub(crate) fn prepare(
     disk: &dyn Disk,
     dir: &Path,
@@ -48,8 +52,8 @@ pub(crate) fn prepare(
             Ok(Prepared { number, file, zeroed, is_recycled: false, direct_block })
         }
         Err(error) => {
-            // Give the room back and leave the name free for the next attempt. A
-            // name that stays is found blank, by that attempt or at open.
+            // Free the room, and the name for the next attempt. If the name stays, that
+            // attempt or the next open finds it blank.
             drop(disk.unlink(&path));
             Err(error)
         }
@@ -62,36 +66,34 @@ fn create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
             remove_blank(disk, path)?;
             disk.open(path, OpenMode::CreateNew)
         }
-        // A folder that was removed takes no new name.
+        // The shard directory was removed: no name can be made in it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let dir = path.parent().unwrap_or(path).display();
-            let what = format!("{dir} was removed while the log was open; open a new log");
+            let what =
+                format!("{dir} was removed while the log was open; put it back, or open a new log");
             Err(io::Error::new(io::ErrorKind::NotFound, what))
         }
         opened => opened,
     }
 }
 
-/// Removes what an attempt has left whose clean-up failed: a file of this name
-/// that nothing was ever written to but zeros. **Any other is somebody's data**,
-/// and stays.
+/// Removes the file of an earlier attempt whose clean-up failed. Such a file is empty,
+/// or begins with zeros. **Any other file may be user data**, and stays.
 fn remove_blank(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let file = disk.open(path, OpenMode::Read)?;
     let mut header = [0; SEGMENT_HEADER_BYTES];
     read_full(file.as_ref(), &mut header, 0)?;
     if header.iter().any(|byte| *byte != 0) {
-        let what = format!(
-            "{} is not empty, and this log has not written it; move it away",
-            path.display()
-        );
+        let what =
+            format!("{} is not empty, and this log did not write it; move it away", path.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
     disk.unlink(path)
 }
 
-/// Fills a new file with at least so many zeros, durably; returns how many there
-/// are, and the blocks in which it can be written past the cache. **A piece at a
-/// time is synced**: other files' syncs wait for what this one has unsynced.
+/// Fills a new file with at least `zeros` bytes of zeros, durably. Returns their
+/// number, and the block size of direct I/O if direct writes work. **Each piece is
+/// synced by itself**: syncs of other files wait for the unsynced bytes of this one.
 pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Option<usize>)> {
     if zeros == 0 {
         return Ok((0, None));
@@ -116,9 +118,9 @@ pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Opti
     Ok((zeros, direct_block))
 }
 
-/// Makes the first block one of zeros, durably: past the cache, if that goes.
-/// It is what shows whether it does, for some file systems open a file so and
-/// then refuse to write.
+/// Overwrites the first block with zeros, durably. Uses direct I/O if it works, and
+/// returns its block size. Some file systems open a file for direct I/O and then refuse
+/// the write, so this write is the test.
 fn blank(file: &mut dyn DiskFile) -> io::Result<Option<usize>> {
     let direct_block = file.direct_block_bytes().filter(|block| *block <= BLANK_BYTES);
     let direct_block = direct_block.filter(|block| {
@@ -131,32 +133,32 @@ fn blank(file: &mut dyn DiskFile) -> io::Result<Option<usize>> {
     Ok(direct_block)
 }
 
-/// How long a file is that can become a segment of so many bytes. One that was
-/// full may have passed them by as much again, and by a commit; what is longer
-/// than that is room that others may want.
+/// The lengths in bytes of a file that can be recycled for a segment of
+/// `segment_bytes`. A full segment may be twice that long, plus one commit. A longer
+/// file wastes room.
 pub(crate) fn lengths(segment_bytes: u64) -> RangeInclusive<u64> {
     segment_bytes.max(BLANK_BYTES as u64)..=segment_bytes.saturating_mul(4)
 }
 
-/// The number of the segment that the file held, if its header still says so.
-/// **A number that comes again would make its frames valid again**; it does not,
-/// but where somebody has put files of an earlier day into the folder.
+/// The number of the segment that the file held before, if its header is still there.
+/// **A reused number would make old frames valid again.** The log never reuses one, but
+/// a user may have copied old files into the shard directory.
 fn held_before(file: &dyn DiskFile) -> io::Result<Option<u64>> {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     read_full(file, &mut header, 0)?;
     let nobody = SegmentIdentity { log: [0; 16], generation: 0, shard: 0, number: 0 };
     Ok(match SegmentHeader::parse(&header, &nobody) {
         FoundHeader::Foreign(held) => Some(held.number),
-        // Nobody knows which.
+        // The number in a header of another version is unknown.
         FoundHeader::Newer(_) | FoundHeader::Older(_) => Some(u64::MAX),
         FoundHeader::Header(_) | FoundHeader::Blank | FoundHeader::Bad => None,
     })
 }
 
-/// Makes segment `number`, of `bytes`, of a file that may hold anything, if it has
-/// one of the [`lengths`] and no other name, and held no later segment. **Until its header is gone from the
-/// disk, the file must not have the segment's name.** After an error it has one
-/// of the two.
+/// Turns the file `spare` into segment `number` of `bytes` bytes. Returns `None` if the
+/// file has none of the [`lengths`], has a hard link, or held a later segment. **The
+/// file gets the segment's name only after its old header is gone from the disk.**
+/// After an error it has one of the two names.
 pub(crate) fn recycle(
     disk: &dyn Disk,
     spare: &Path,
@@ -166,10 +168,10 @@ pub(crate) fn recycle(
 ) -> io::Result<Option<Prepared>> {
     let mut file = disk.open(spare, OpenMode::Write)?;
     let zeroed = file.len()?;
-    let is_of_use = lengths(bytes).contains(&zeroed)
+    let is_recyclable = lengths(bytes).contains(&zeroed)
         && !file.has_other_names()?
         && held_before(file.as_ref())?.is_none_or(|held| held < number);
-    if !is_of_use {
+    if !is_recyclable {
         return Ok(None);
     }
     file.drop_cache();

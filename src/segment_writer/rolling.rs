@@ -1,4 +1,4 @@
-//! How a segment's writer goes on in the next segment.
+//! Rolls a shard's writer to the next segment: when, and in which steps.
 
 use super::blocks::Blocks;
 use super::no_room::may_be_taken_back;
@@ -6,8 +6,9 @@ use super::{Prepared, SEGMENT_SEQUENCES_MAX, SegmentWriter, Wait, WriteError, ZE
 use crate::segment::Predecessor;
 
 impl SegmentWriter {
-    /// Asks for the next segment in good time: when this one is half full, or
-    /// has none of its zeros and has filled a window, or there is one to be had.
+    /// Requests the next segment before it is due: once this one is half full. A
+    /// segment without zeros ahead is left once it has filled a window, or if a
+    /// recycled segment is available.
     pub(crate) fn prepare_ahead(&mut self) {
         if self.position >= self.policy.segment_bytes / 2 || self.is_to_be_left() {
             self.request();
@@ -27,7 +28,8 @@ impl SegmentWriter {
         }
     }
 
-    /// Whether the next segment is due, and must be waited for.
+    /// Whether the writer should roll before it writes sequence `next`, and whether it
+    /// must wait. `None`: not yet.
     pub(crate) fn due(&self, next: u64) -> Option<Wait> {
         if self.is_between {
             return Some(Wait::Yes);
@@ -43,9 +45,9 @@ impl SegmentWriter {
         }
     }
 
-    /// Goes on in the next segment if it is ready, or `wait` says to wait for it.
-    /// `next` is the sequence of the next record. Returns whether it did; where the
-    /// next segment could not be made it is asked for again.
+    /// Rolls to the next segment if it is ready. Blocks for it if `wait` is
+    /// [`Wait::Yes`]. `next` is the sequence of the next record. Returns whether the
+    /// writer rolled. After an error the next call requests the segment again.
     pub(crate) fn roll(&mut self, wait: Wait, next: u64) -> Result<bool, WriteError> {
         let prepared = match self.next.take() {
             Some(prepared) => Some(prepared),
@@ -54,14 +56,15 @@ impl SegmentWriter {
         Ok(prepared.is_some_and(|prepared| self.go_on_in(prepared, wait, next)))
     }
 
-    /// The next segment, or `None` where it is not there and this one may grow.
+    /// Takes the next segment. `None` if it is not ready and this one may grow.
     fn take_next(&mut self, wait: Wait) -> Result<Option<Prepared>, WriteError> {
         let asked_before = self.requested;
         self.request();
         let Some(mut prepared) = self.source.take(wait == Wait::Yes) else { return Ok(None) };
         self.requested = false;
         if prepared.is_err() && asked_before && wait == Wait::Yes {
-            // That was how things stood when it was asked for.
+            // The request may have failed long ago. Try once more before the commit is
+            // refused.
             self.request();
             prepared = self.source.take(true).unwrap_or(prepared);
             self.requested = false;
@@ -69,7 +72,7 @@ impl SegmentWriter {
         self.source_failed = prepared.is_err();
         match (prepared, wait) {
             (Ok(prepared), _) => Ok(Some(prepared)),
-            // This segment still has room to grow into.
+            // This segment may still grow.
             (Err(_), Wait::No) => {
                 self.is_makeshift = false;
                 Ok(None)
@@ -81,7 +84,8 @@ impl SegmentWriter {
         }
     }
 
-    /// Returns whether it did: not where the sealer does not take this one yet.
+    /// Makes `prepared` the active segment. Returns false if the sealer does not take
+    /// the full segment yet.
     pub(super) fn go_on_in(&mut self, prepared: Prepared, wait: Wait, next: u64) -> bool {
         let Prepared { number, file, zeroed, is_recycled, direct_block } = prepared;
         if let Err(file) = self.seal(file, wait, next) {
@@ -102,7 +106,7 @@ impl SegmentWriter {
         self.stale_end = if is_recycled { zeroed } else { 0 };
         self.direct = direct_block.map(Blocks::new);
         self.is_makeshift = false;
-        // Room is for records where there is little.
+        // If free space is low, it is kept for records, not for zeros.
         self.zeros_refused = self.source.is_room_low();
         self.has_remains = false;
         self.dirty = false;

@@ -1,39 +1,40 @@
-//! Segments that are full: what is left to do to their files. The log's sealer does
-//! it, a thread of its own, so that no commit waits for the sync of another segment.
+//! Hands full segments to the sealer thread, which syncs them and cuts their tails. So
+//! no commit waits for the sync of an earlier segment.
 
 use std::io;
 
 use super::{SegmentWriter, Wait};
 use crate::disk::DiskFile;
 
-/// So many full segments may wait to be synced and cut, in the whole log. Each holds
-/// a file descriptor. Where they wait already, a shard goes on in the segment that
-/// it has, and at twice its size waits for the sealer.
+/// Number of full segments in the whole log that may wait for the sealer. Each holds a
+/// file descriptor. At the limit, a shard keeps writing to its full segment. At twice
+/// the segment size it waits for the sealer.
 pub(crate) const SEALED_SEGMENTS_MAX: usize = 64;
 
-/// A segment that nobody writes to any more.
+/// A full segment. No thread writes records to it any more.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) file: Box<dyn DiskFile>,
-    /// Where its last frame ends.
+    /// Offset of the end of its last frame.
     pub(crate) end: u64,
-    /// What holds once the file is synced; `None` where it is.
+    /// What the sync of this file makes durable; `None` if the file is synced already.
     pub(crate) mark: Option<SealMark>,
 }
 
-/// What holds once a full segment of a shard is on stable storage, and all before it.
+/// What is durable once a full segment and all segments before it are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SealMark {
     /// The segment's number.
     number: u64,
     /// The sequence after the last record in it.
     pub(crate) next_sequence: u64,
-    /// Sequences below are in it, or before it, or were refused.
+    /// Every sequence below this one is in this segment, in an earlier one, or was
+    /// refused.
     pub(crate) reach: u64,
 }
 
 impl Sealed {
-    /// Syncs the file where it is not synced, and cuts its tail.
+    /// Syncs the file if it is not synced, and cuts its tail. Blocks for the sync.
     pub(crate) fn settle(&mut self) -> io::Result<()> {
         if self.mark.is_some() {
             self.file.sync_data()?;
@@ -43,10 +44,9 @@ impl Sealed {
     }
 }
 
-/// Cuts what stands in a file behind its last frame: zeros, or bytes of an earlier
-/// segment. Nothing depends on it but the room, and copies that go by a file's size,
-/// so that an error is no matter. **A file with another name is left as it is**: it
-/// may be a backup's.
+/// Cuts a file behind its last frame. The tail is zeros, or bytes of an earlier
+/// segment. Errors are ignored: only disk usage depends on the cut, and copies made by
+/// file size. **A file with a hard link is left as it is**: the link may be a backup's.
 pub(crate) fn cut_tail(file: &mut dyn DiskFile, end: u64) {
     let has_tail = file.len().is_ok_and(|length| length > end);
     if has_tail && file.has_other_names().is_ok_and(|others| !others) {
@@ -55,8 +55,9 @@ pub(crate) fn cut_tail(file: &mut dyn DiskFile, end: u64) {
 }
 
 impl SegmentWriter {
-    /// Hands the segment that is full over to the sealer, and takes `next` as the
-    /// file to go on in; gives it back where the sealer takes no more.
+    /// Hands the full segment over to the sealer, and makes `next` the active file.
+    /// Returns `next` if the sealer takes no more segments. `reach` is the sequence of
+    /// the next record.
     pub(super) fn seal(
         &mut self,
         next: Box<dyn DiskFile>,
@@ -80,7 +81,8 @@ impl SegmentWriter {
         }
     }
 
-    /// What the sealer has made durable since it was asked last.
+    /// The newest mark that the sealer has made durable since the last call. Does not
+    /// block.
     pub(crate) fn take_sealed(&mut self) -> io::Result<Option<SealMark>> {
         let mut last = None;
         while self.sealing > 0 {
@@ -90,10 +92,14 @@ impl SegmentWriter {
         Ok(last)
     }
 
-    /// Waits until the sealer has synced all that it was given.
+    /// Blocks until the sealer has synced every segment of this shard.
     pub(super) fn wait_for_sealed(&mut self) -> io::Result<()> {
         while self.sealing > 0 {
-            let gone = || Err(io::Error::other("the sealer has gone"));
+            let gone = || {
+                Err(io::Error::other(
+                    "the sealer thread has ended; close the log and open it again",
+                ))
+            };
             let synced = self.source.sealed(true).unwrap_or_else(gone);
             self.enter_sealed(synced?);
         }
@@ -108,12 +114,12 @@ impl SegmentWriter {
         mark
     }
 
-    /// The shard is closed, and all in it is synced: cuts the tail of its last segment.
+    /// Cuts the tail of the active segment. The shard must be closed and synced.
     pub(crate) fn cut_tail(&mut self) {
         cut_tail(self.file.as_mut(), self.position);
     }
 
-    /// W2 STICKY: the shard has failed. What it has sealed is not synced any more.
+    /// W2 STICKY: the shard has failed. Its full segments are not synced any more.
     pub(crate) fn abandon(&mut self) {
         self.source.abandon();
     }

@@ -1,4 +1,4 @@
-//! Rolling, where a whole log would need hours to come there.
+//! Unit tests of rolling, for cases that would take a whole log hours to reach.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use crate::disk::sim::SimDisk;
 use crate::disk::{Disk, OpenMode};
 use crate::segment::segment_path;
 
-/// Prepares when asked, and finds it a mistake to be waited for unasked.
+/// A source that prepares a segment on request. Waiting without a request is a test
+/// error.
 struct Prompt {
     disk: SimDisk,
     asked: Option<u64>,
@@ -51,7 +52,7 @@ fn writer(disk: &SimDisk, window_bytes: u64) -> SegmentWriter {
 fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
     let disk = SimDisk::new();
     let mut writer = writer(&disk, 0);
-    // A disk that stays full refuses this many in an hour of eager retries.
+    // A full disk refuses this many sequences in an hour of eager retries.
     let next = SEGMENT_SEQUENCES_MAX + 2;
     let wait = writer.due(next).expect("a u32 is about to pass");
     assert!(writer.roll(wait, next).unwrap());
