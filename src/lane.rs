@@ -1,11 +1,14 @@
-//! What a shard's callers and its writer share: the queue, the progress, and the
-//! turn to commit.
+//! The committer of a shard: what its callers and its writer share. That is the
+//! queue, the progress and the commit lock.
 //!
-//! The shard's own thread commits what the queue holds. Where it is idle, a
-//! caller that waits **lends a hand**: it takes the turn, commits its own record
-//! and all that is queued, and puts it back, which saves waking one thread and
-//! being woken by it. Nobody waits for the turn: who finds it taken waits for
-//! his answer, and whoever has it looks at the queue once he has put it back.
+//! The shard's own thread commits the queued records. If that thread is idle, a
+//! caller that waits for its record commits **inline**: it takes the commit lock,
+//! commits its own record and all queued ones, and releases the lock. This saves two
+//! thread wake-ups. It is flat combining, and the classic leader/follower group commit.
+//! No thread waits for the commit lock. A caller that finds it held waits for its
+//! answer instead, and the holder checks the queue after it releases the lock.
+//!
+//! This file does not know what a commit does, nor how a thread waits.
 
 use std::{io, process};
 
@@ -21,31 +24,31 @@ use crate::token::{Attempt, Taken, Token};
 use crate::wake_chain::Chain;
 use crate::writer::{Flow, Writer};
 
-/// How often a caller whose commits end with no sync asks for the turn before
-/// it sleeps, giving its core away in between: docs/performance.md, lever 3 and
+/// Attempts of a caller to take the commit lock before it sleeps, with a yield in
+/// between, if commits end without a sync: docs/performance.md, lever 3 and
 /// "`Os`: what was tried".
 const ASKS: u32 = if cfg!(loom) { 1 } else { 60 };
-/// How many commits such a caller makes for others, beside its own, before it
-/// wakes the shard's thread.
+/// Commits that such a caller makes for others, beside its own, before it wakes the
+/// shard's thread.
 const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
 
-/// How often a commit that ends with a sync gives its core away before it
-/// begins, where fewer have come than the last one answered, and several waited
-/// for that: most of those are on their way. One who is alone has none to wait
-/// for, and who does not wait comes when he likes.
+/// Yields before a commit that ends with a sync, if the queue holds fewer records than
+/// the last commit answered, and several callers waited for that one: most of them are
+/// about to append again. A single caller has no others to wait for, and a caller that
+/// does not wait may append at any time.
 const GATHERING_TURNS: u32 = 3;
 
-/// See the module's words.
+/// The shared part of one shard. Its fields are the queue, the progress and the lock.
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) mailbox: Arc<Mailbox<Entry>>,
     pub(crate) progress: Arc<Progress>,
-    /// Q5 TURN: who has it commits.
+    /// Q5 TURN: the commit lock. The thread that holds it commits.
     turn: Token<Box<Writer>>,
-    /// Whether each commit ends with a sync: nobody asks for a turn that takes
-    /// so long, and nobody takes another one for others.
+    /// Whether each commit ends with a sync. If so, a caller tries the commit lock only
+    /// once, since commits take long, and makes no commit for others.
     sync: bool,
-    /// The process whose threads serve it.
+    /// The process whose threads serve the shard.
     origin: Origin,
 }
 
@@ -61,19 +64,20 @@ impl Lane {
         (Arc::new(Self { mailbox, progress, turn, sync, origin }), receiver)
     }
 
-    /// Why nothing can be done here, in a forked child.
+    /// The error for a call in a forked child, where no thread serves the shard.
     pub(crate) fn forked(&self) -> Option<Cause> {
         self.origin
             .is_elsewhere()
             .then(|| Cause::Forked { opened_by: self.origin.pid(), called_by: process::id() })
     }
 
-    /// Why the calling thread must not wait for a commit, if it must not.
+    /// The error if the calling thread must not wait for a commit: in a forked child, or
+    /// on a thread that commits.
     pub(crate) fn cannot_wait(&self) -> Option<Cause> {
         self.forked().or_else(|| Committing::is_here().then_some(Cause::WouldDeadlock))
     }
 
-    /// The shard's thread: serves the queue until it is closed and empty, or the
+    /// Runs the shard's thread: commits until the queue is closed and empty, or the
     /// shard fails.
     pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
         let _for_life = Committing::begin();
@@ -84,15 +88,15 @@ impl Lane {
             let goes_on = |_| self.sync || std::mem::take(&mut again);
             answered = self.work(turn, None, answered, goes_on);
             let next = self.mailbox.wait_for_work(|work| {
-                // Looked at first: under a caller's hand the shard may end with
-                // something in the queue, or nothing.
+                // Checked first: an inline commit may have ended the shard, with or without
+                // values left in the queue.
                 if self.turn.has_ended() {
                     return Some(None);
                 }
                 match work.map(|_| self.turn.try_take()) {
                     Some(Attempt::Taken(turn)) => Some(Some(turn)),
                     _ => {
-                        // Who is about to sleep leaves nobody to be woken.
+                        // Wake the rest of the chain before this thread parks.
                         answered.wake_rest();
                         None
                     }
@@ -105,9 +109,9 @@ impl Lane {
         }
     }
 
-    /// Queues a value for a caller that is about to wait for it, and lends a hand:
-    /// at once where nobody has the turn. When this returns, somebody has seen to
-    /// it.
+    /// Queues a value for a caller that is about to wait for it, and commits it inline if
+    /// the commit lock is free. When this returns, the value is committed or another
+    /// thread is about to commit it.
     pub(crate) fn try_push_and_lend(
         &self,
         bytes: u32,
@@ -124,9 +128,9 @@ impl Lane {
         pushed
     }
 
-    /// For a caller that has queued `ticket` without waking anybody and is about
-    /// to wait for it: commits it if the turn is free. When this returns,
-    /// somebody has seen to it.
+    /// Commits `ticket` inline if the commit lock is free. For a caller that has queued
+    /// it without a wake-up and is about to wait for it. When this returns, the ticket is
+    /// answered or another thread is about to commit it.
     pub(crate) fn lend_a_hand(&self, ticket: u64, patience: Patience) {
         let is_answered = || self.is_answered(ticket);
         if is_answered() {
@@ -138,8 +142,8 @@ impl Lane {
         }
     }
 
-    /// Ends the shard for what another thread has found: its writer fails with
-    /// this error before it acknowledges anything more, at once if it is idle.
+    /// Fails the shard with an error that another thread has found. The writer stops
+    /// before it acknowledges anything more, at once if it is idle.
     pub(crate) fn condemn(&self, error: io::Error) {
         self.progress.condemn(error);
         self.mailbox.request_stop();
@@ -154,7 +158,7 @@ impl Lane {
         self.progress.answer(ticket).is_some()
     }
 
-    /// Commits until what the caller has queued is answered, and a little more.
+    /// Commits until the caller's record is answered, then a few more times for others.
     fn lend(
         &self,
         turn: Taken<'_, Box<Writer>>,
@@ -166,8 +170,8 @@ impl Lane {
         let mut committed = false;
         let answered = self.work(turn, first, Chain::default(), |work| match work {
             Work::Stop => true,
-            // Asked for by others: once this caller has committed, it is left to the
-            // shard's thread, which is woken as the turn is put back.
+            // Requests of other threads. Once this caller has committed, the shard's
+            // thread serves them: `put_back` wakes it.
             Work::Mark | Work::Sync => !committed && !is_answered(),
             Work::Values if !is_answered() => {
                 committed = true;
@@ -178,15 +182,15 @@ impl Lane {
                 more -= 1;
                 true
             }
-            // The end is the thread's own.
+            // Only the shard's thread seals and closes.
             Work::Seal | Work::Closed => false,
         });
         drop(answered);
     }
 
-    /// Does what is to be done first, then what there is to do while `goes_on` says
-    /// so, and puts the turn back, or ends the writer. Its panic ends here: it must
-    /// reach no caller. Gives those who were answered last, who may still be asleep.
+    /// Does `first`, then further work while `goes_on` returns `true`. Then it releases
+    /// the commit lock, or ends the writer. A panic of the writer ends here, so that it
+    /// reaches no caller. Returns the waiters of the last commit that are not woken yet.
     fn work(
         &self,
         mut turn: Taken<'_, Box<Writer>>,
@@ -197,7 +201,7 @@ impl Lane {
         let work = move || {
             let mut next = || {
                 let found = self.mailbox.look();
-                // What others have asked for comes before the first, or it might never.
+                // Requests come before `first`; a busy shard would never serve them otherwise.
                 let is_asked_for = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
                 if first.is_some() && !is_asked_for {
                     return first.take();
@@ -212,7 +216,7 @@ impl Lane {
                     return None;
                 }
                 if self.sync {
-                    // Those of the last commit have had a sync's time to wake
+                    // The waiters of the last commit had the time of a sync to wake
                     // each other.
                     drop(answered);
                     answered = self.progress.wake_some_answered();
@@ -223,15 +227,15 @@ impl Lane {
         };
         let answered = contain(work).flatten();
         if answered.is_none() {
-            // Who was to be told was told as the writer was dropped, by panic or
-            // not. The shard's thread is left, who may wait for its turn.
+            // Dropping the writer has answered the waiting callers, also after a panic.
+            // Only the shard's thread may still wait for the commit lock.
             self.mailbox.wake_receiver();
         }
         answered.unwrap_or_default()
     }
 
-    /// Lets those come who were answered last: fewer, larger commits, where many
-    /// shards' syncs compete for one disk and two cores.
+    /// Yields so that the callers of the last commit can append again. Larger commits
+    /// matter where the syncs of many shards compete for one disk and two cores.
     fn gather(&self, records: u64) {
         let mut turns = 0;
         while turns < GATHERING_TURNS && self.mailbox.depth() < records {
@@ -240,10 +244,11 @@ impl Lane {
         }
     }
 
-    /// Puts the turn back, then wakes those who were answered: who is woken may
-    /// take the core away, and would find the turn taken. Where commits end with
-    /// a sync it is the other way round, for the sake of larger commits. Tasks come
-    /// last, whose wakers may wait for what is left over.
+    /// Releases the commit lock and wakes the answered waiters.
+    ///
+    /// The lock is released first: a woken thread may take the core and would find the
+    /// lock held. If commits end with a sync, the waiters are woken before, for larger
+    /// commits. Tasks are woken last, because their wakers may wait for the queued work.
     fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
         let is_left_to_me = turn.put_back();
         let _tasks = (!self.sync).then(|| self.progress.wake_answered_threads());
@@ -253,12 +258,12 @@ impl Lane {
     }
 }
 
-/// Whether a caller who finds the turn taken asks for it a little while.
+/// Whether a caller that finds the commit lock held tries again for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// It does, where commits end with no sync.
+    /// It tries again, if commits end without a sync.
     Little,
-    /// It does not: there is something else to do.
+    /// It tries once, because it has other work.
     None,
 }
 

@@ -1,26 +1,26 @@
-//! A ticketed, bounded, many-producer single-consumer ring with parking.
+//! The queue of a shard: an MPSC variant of Vyukov's bounded queue, with parking.
 //!
-//! Each push claims the next *tickets*, dense from 0, with one exchange; the
-//! first ticket also finds the slot ([`Slots`]). A push may claim several: its one
-//! value stands for all of them, and the receiver gets it whole. The mailbox knows no
-//! file and no record: it carries values, the number of their tickets and their
-//! weight in bytes.
+//! Each push claims the next *tickets* with one compare-exchange. Tickets are dense
+//! and start at 0. The first ticket of a push also selects its slot ([`Slots`]).
+//! A push may claim several tickets: one value then carries them all, and the
+//! receiver gets it whole. The queue does not know files or records. It knows
+//! values, the number of their tickets and their size in bytes.
 //!
-//! **Requests** (sync, seal, mark) travel beside the slots, as a ticket each: "once
-//! all below ticket t has been received, do this". Their place among the
-//! values is thereby fixed, as it would be in the ring, but they take no
-//! ticket (tickets become the records' permanent numbers, which have no
-//! holes) and a full ring cannot delay them.
+//! **Requests** (sync, seal, mark) travel beside the slots. Each names a ticket:
+//! "once every value below ticket t is received, do this". Their order among the
+//! values is therefore fixed, as it would be in the ring. But a request takes no
+//! ticket, because tickets become the records' permanent sequences, which have no
+//! holes. And a full ring cannot delay a request.
 //!
-//! There is one [`Receiver`], but whoever has it may change; anybody may
-//! [`Mailbox::look`] whether there is something for it to do.
+//! There is one [`Receiver`]. Threads may hand it to each other. Any thread may call
+//! [`Mailbox::look`] to see whether the receiver has work.
 //!
-//! | label | invariant |
-//! |---|---|
-//! | Q1 BOUND | at most `capacity` tickets are claimed and not yet received |
-//! | Q2 ORDER | values are received in ticket order, each once |
-//! | Q3 CLOSE | after `close`, every claimed ticket is still received, none is claimed |
-//! | Q4 WAKE | no wake-up is lost: a full ring parks its producers, an empty one its receiver |
+//! Invariants:
+//!
+//! - Q1 BOUND: at most `capacity` tickets are claimed and not yet received
+//! - Q2 ORDER: values are received in ticket order, each once
+//! - Q3 CLOSE: after `close`, every claimed ticket is still received, none is claimed
+//! - Q4 WAKE: no wake-up is lost: a full ring parks its producers, an empty one its receiver
 
 use std::task::Context;
 use std::time::Instant;
@@ -32,73 +32,73 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, fence, yield_now};
 use crate::waiter::Enrolled;
 use crate::waiters::WaitList;
 
-/// Set in `tail` by `close`. Tickets stay far below it: at 10^9 a second they
-/// would take 292 years to reach it.
+/// `close` sets this bit in `tail`. At 10^9 tickets per second, the tickets would
+/// reach it after 292 years.
 const CLOSED: u64 = 1 << 63;
 
 /// Why a push was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PushError {
-    /// No room in records or in bytes; or the deadline passed before there was.
+    /// The limit in records or in bytes was reached, until the deadline if there is one.
     Full,
-    /// The mailbox has been closed.
+    /// The queue is closed.
     Closed,
 }
 
-/// What a drain hands out.
+/// One value that [`Receiver::drain`] hands out.
 #[derive(Debug)]
 pub(crate) struct Received<'a, T> {
-    /// The first of its tickets.
+    /// Its first ticket.
     pub(crate) ticket: u64,
-    /// How many it has.
+    /// The number of its tickets.
     pub(crate) tickets: u32,
-    /// Its weight, as it was said to the push.
+    /// Its size in bytes, as passed to the push.
     pub(crate) bytes: u32,
-    /// It stays in the slot, for the next producer to change.
+    /// The value stays in its slot; the next producer overwrites it in place.
     pub(crate) value: &'a mut T,
 }
 
-/// The shared part: producers push, anyone may close or request.
+/// The shared part: producers push, any thread may close it or make a request.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
-    /// What producers change with each push, on one cache line.
+    /// The fields that producers change with each push, on a cache line of their own.
     claims: CachePadded<Claims>,
-    /// Q1 BOUND: tickets below have left their slots. Only the receiver stores
-    /// (Release); producers load (Acquire) before they claim a slot again.
+    /// Q1 BOUND: every ticket below this has left its slot. Only the receiver stores
+    /// (Release). Producers load (Acquire) before they claim a slot again.
     received: CachePadded<AtomicU64>,
-    /// Sync once all below this ticket has been received. Raised by anyone.
+    /// Sync once every ticket below this is received. Any thread raises it.
     sync_below: AtomicU64,
-    /// Where the receiver stood when it last began a sync. It alone stores.
+    /// The receiver's head when it last began a sync. Only the receiver stores.
     synced_below: AtomicU64,
-    /// The request that it works towards, which those that come meanwhile do not
-    /// put off. It alone stores.
+    /// The sync request that the receiver is working towards. Later requests do not
+    /// postpone it. Only the receiver stores.
     sync_goal: AtomicU64,
-    /// Write a seal. Set by anyone, cleared by the receiver.
+    /// A seal is requested. Any thread sets it, the receiver clears it.
     seal: AtomicBool,
-    /// Say where the shard stands. The same.
+    /// A mark is requested. Any thread sets it, the receiver clears it.
     mark: AtomicBool,
-    /// Whether the receiver is to stop, whatever there is to do.
+    /// The receiver must stop, even if values or requests are left.
     stop: AtomicBool,
     bytes_max: u64,
     slots: Slots<T>,
-    /// Q4 WAKE: producers that found no room.
+    /// Q4 WAKE: producers that wait for room.
     room: WaitList,
-    /// Q4 WAKE: who waits for work, when there was none.
+    /// Q4 WAKE: threads that wait for work.
     work: WaitList,
 }
 
 #[derive(Debug)]
 struct Claims {
-    /// Q1 BOUND, Q3 CLOSE: the next ticket, and `CLOSED`. Producers exchange
-    /// it upwards, `close` sets the bit; everybody reads.
+    /// Q1 BOUND, Q3 CLOSE: the next ticket, and `CLOSED`. Producers raise it by
+    /// exchange, `close` sets the bit, every thread reads it.
     tail: AtomicU64,
-    /// Q1 BOUND: weight of what is claimed and not received, in bytes.
+    /// Q1 BOUND: bytes of the values that are claimed and not yet received.
     /// Producers add before they publish, the receiver subtracts.
     bytes: AtomicU64,
 }
 
 impl<T: Default> Mailbox<T> {
-    /// A mailbox for `capacity` values (a power of two) and about `bytes_max`
+    /// Makes a queue for `capacity` tickets (a power of two) and about `bytes_max`
     /// bytes, and its one receiver.
     pub(crate) fn new(capacity: usize, bytes_max: u64) -> (Arc<Self>, Receiver<T>) {
         let mailbox = Arc::new(Self {
@@ -122,29 +122,30 @@ impl<T: Default> Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// Tickets that the ring can hold.
+    /// The number of tickets that the ring can hold.
     pub(crate) fn capacity(&self) -> u64 {
         self.slots.capacity()
     }
 
-    /// The next ticket: all appends of this thread so far lie below it.
+    /// The next ticket. Every append that this thread has made is below it.
     pub(crate) fn tail(&self) -> u64 {
         // ORDERING: Relaxed; a thread always sees its own claims and those
         // that happened before, and no slot is read on the strength of this.
         self.claims.tail.load(Ordering::Relaxed) & !CLOSED
     }
 
-    /// Values claimed and not yet received.
+    /// The number of tickets claimed and not yet received. A hint while others push.
     pub(crate) fn depth(&self) -> u64 {
-        // ORDERING: Relaxed; a figure for people, and a hint.
+        // ORDERING: Relaxed; a statistic, and a hint.
         let received = self.received.load(Ordering::Relaxed);
         self.tail().saturating_sub(received)
     }
 
-    /// Pushes a value of `count` tickets and `bytes`, or says why not at once,
-    /// and wakes who waits for work. `fill` is told the first ticket, and makes
-    /// the value of what the slot last held. It must not panic: a ticket once
-    /// claimed has to be published.
+    /// Pushes a value of `count` tickets and `bytes`, and wakes the threads that wait
+    /// for work. Does not block: without room it returns [`PushError::Full`].
+    ///
+    /// `fill` gets the first ticket and overwrites the slot's previous value. It must
+    /// not panic, because a claimed ticket must be published.
     pub(crate) fn try_push(
         &self,
         count: u32,
@@ -152,13 +153,13 @@ impl<T> Mailbox<T> {
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
         let pushed = self.try_push_quietly(count, bytes, fill);
-        // Where there is no room as well, see `push`.
+        // Also without room: see `push`.
         self.wake_receiver();
         pushed
     }
 
-    /// The same, and wakes nobody: the caller sees to it that there is a
-    /// receiver, or calls [`Mailbox::wake_receiver`].
+    /// Pushes as [`Mailbox::try_push`] does, but wakes no thread. The caller either
+    /// makes sure that a receiver runs, or calls [`Mailbox::wake_receiver`].
     pub(crate) fn try_push_quietly(
         &self,
         count: u32,
@@ -170,7 +171,7 @@ impl<T> Mailbox<T> {
         Ok(first)
     }
 
-    /// Blocks while there is no room, until the deadline; then pushes.
+    /// Pushes a value, and blocks until there is room for it or the deadline passes.
     pub(crate) fn push(
         &self,
         count: u32,
@@ -179,8 +180,8 @@ impl<T> Mailbox<T> {
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
         let claim = || self.claim_unless_full(count, bytes);
-        // What fills the ring may have been pushed quietly by somebody who has not
-        // come to see to it yet.
+        // Another caller may have filled the ring without waking the receiver, and may
+        // not have reached its own commit yet.
         self.wake_receiver();
         let first = self.room.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
         self.publish(first, count, bytes, fill);
@@ -188,7 +189,8 @@ impl<T> Mailbox<T> {
         Ok(first)
     }
 
-    /// The same for a task; `None` means that its waker will be called.
+    /// Pushes a value of one ticket for a task. Returns `None` if there is no room:
+    /// the task's waker is then called once there is.
     pub(crate) fn poll_push(
         &self,
         bytes: u32,
@@ -213,10 +215,10 @@ impl<T> Mailbox<T> {
 
     /// Claims `count` consecutive tickets.
     ///
-    /// The bound in bytes is checked first and added after, so that a refusal
-    /// has nothing to undo; callers that race may pass it by one push each,
-    /// whose payload they would hold anyway. A push heavier than the bound goes
-    /// in alone.
+    /// The byte limit is checked before the bytes are added, so that a refusal has
+    /// nothing to undo. Each racing caller may exceed the limit by one push, whose
+    /// payload it would hold in memory anyway. A push larger than the limit is accepted
+    /// when the queue is empty.
     fn claim(&self, count: u32, bytes: u32) -> Result<u64, PushError> {
         let (count, bytes) = (u64::from(count), u64::from(bytes));
         assert!(
@@ -228,8 +230,8 @@ impl<T> Mailbox<T> {
         let mut tail = self.claims.tail.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
-                // ORDERING: Acquire fence pairs with the Release in `close`: who
-                // is refused sees why, where the closer has said so before.
+                // ORDERING: Acquire fence pairs with the Release in `close`: a
+                // refused caller sees the cause that the closer stored before.
                 fence(Ordering::Acquire);
                 return Err(PushError::Closed);
             }
@@ -254,8 +256,8 @@ impl<T> Mailbox<T> {
     }
 
     fn is_heavy(&self, bytes: u64) -> bool {
-        // ORDERING: Relaxed; a bound that racing callers may pass by one push
-        // each. A caller that parks on it has fenced, and so has the receiver
+        // ORDERING: Relaxed; a limit that each racing caller may exceed by one
+        // push. A caller that parks on it has fenced, and so has the receiver
         // that subtracts (Q4 WAKE).
         let queued = self.claims.bytes.load(Ordering::Relaxed);
         queued != 0 && queued + bytes > self.bytes_max
@@ -264,18 +266,18 @@ impl<T> Mailbox<T> {
     fn publish(&self, first: u64, tickets: u32, bytes: u32, fill: impl FnOnce(u64, &mut T)) {
         self.weigh(bytes);
         // SAFETY: `claim` gave `first` to this thread alone, and had seen that the
-        // ring holds it.
+        // ring has room for it.
         unsafe { self.slots.put(first, |held| held.fill(first, tickets, bytes, fill)) };
     }
 
     fn weigh(&self, bytes: u32) {
         // ORDERING: Relaxed; the Release of `put` comes after it, so that the
-        // receiver never subtracts what was not yet added.
+        // receiver never subtracts bytes that are not yet added.
         self.claims.bytes.fetch_add(bytes.into(), Ordering::Relaxed);
     }
 
-    /// Asks for a sync once all that this thread has pushed is received.
-    /// Returns the ticket below which that is.
+    /// Requests a sync after every value that this thread has pushed. Returns the
+    /// ticket below which those values are.
     pub(crate) fn request_sync(&self) -> u64 {
         let below = self.tail();
         // ORDERING: Relaxed; the fences of `work` order it (Q4 WAKE), and the
@@ -285,22 +287,22 @@ impl<T> Mailbox<T> {
         below
     }
 
-    /// Asks for a seal when there is nothing else to do.
+    /// Requests a seal. The receiver writes it once there is nothing else to do.
     pub(crate) fn request_seal(&self) {
         // ORDERING: Relaxed; a hint, ordered by the fences of `work`.
         self.seal.store(true, Ordering::Relaxed);
         self.work.wake_everyone();
     }
 
-    /// Asks for a mark, before any value that is still inside.
+    /// Requests a mark, ahead of the values that are still queued.
     pub(crate) fn request_mark(&self) {
-        // ORDERING: Relaxed; the request says no more than itself, and the
+        // ORDERING: Relaxed; the request publishes nothing but itself, and the
         // fences of `work` order it (Q4 WAKE).
         self.mark.store(true, Ordering::Relaxed);
         self.work.wake_everyone();
     }
 
-    /// Asks the receiver to stop, before anything that is still inside.
+    /// Requests that the receiver stops, ahead of the values that are still queued.
     pub(crate) fn request_stop(&self) {
         // ORDERING: Release pairs with the Acquire in `is_stop_requested`; the
         // fences of `work` order it for a receiver that sleeps (Q4 WAKE).
@@ -314,8 +316,8 @@ impl<T> Mailbox<T> {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Q3 CLOSE: refuses every later push. What has been claimed will still be
-    /// received. Idempotent.
+    /// Q3 CLOSE: refuses every later push. Values already claimed are still received.
+    /// Idempotent.
     pub(crate) fn close(&self) {
         // ORDERING: Release pairs with the Acquire fence in `claim`. The bit and
         // the tickets are one word, so every exchange comes before or after it.
@@ -324,19 +326,19 @@ impl<T> Mailbox<T> {
         self.room.wake_everyone();
     }
 
-    /// Whether it takes nothing any more. Who is told so sees why, like who is
-    /// refused.
+    /// Whether the queue is closed. A caller that gets `true` also sees the cause that
+    /// the closer stored before, as a refused caller does.
     pub(crate) fn is_closed(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `close`.
         self.claims.tail.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// What the receiver should do next. Who has the receiver is told truly;
-    /// to anybody else it is a hint, but for what happened before, which it does
-    /// not miss.
+    /// Returns the receiver's next work. The answer is exact for the thread that has
+    /// the receiver. For any other thread it is a hint, but it never misses an event
+    /// that happened before the call.
     pub(crate) fn look(&self) -> Option<Work> {
-        // ORDERING: Relaxed; whoever has the receiver stored it, or got it from
-        // who did.
+        // ORDERING: Relaxed; the thread that has the receiver stored it, or got the
+        // receiver from the thread that did.
         let head = self.received.load(Ordering::Relaxed);
         if self.is_stop_requested() {
             return Some(Work::Stop);
@@ -352,7 +354,7 @@ impl<T> Mailbox<T> {
             return Some(Work::Sync);
         }
         let tail = self.claims.tail.load(Ordering::Relaxed);
-        // The slot of a ticket that nobody has claimed is in no cache.
+        // Check `tail` first: the slot of an unclaimed ticket is in no cache.
         if tail & !CLOSED != head && self.slots.is_published(head) {
             return Some(Work::Values);
         }
@@ -363,52 +365,52 @@ impl<T> Mailbox<T> {
         (idle && self.seal.load(Ordering::Relaxed)).then_some(Work::Seal)
     }
 
-    /// Q4 WAKE: whether half of the ring is free, so that those who found no room
-    /// are woken once for many tickets. Where it is not, something was claimed that
-    /// is still to be received, and whoever receives it asks again.
+    /// Q4 WAKE: whether half of the ring is free. Producers that wait for room are woken
+    /// only then, so that one wake-up serves many tickets. If half is not free, a claimed
+    /// value is still to be received, and its receiver checks again.
     fn has_much_room(&self, head: u64) -> bool {
-        // ORDERING: Relaxed; what came since was claimed since, as above.
+        // ORDERING: Relaxed; bytes added since belong to later claims, whose receiver
+        // checks again.
         let bytes = self.claims.bytes.load(Ordering::Relaxed);
         self.tail() - head <= self.capacity() / 2 && bytes <= self.bytes_max / 2
     }
 
-    /// Parks until `begin`, told what there is to do, if anything, gives a
-    /// result. Where it gives none although there is work, somebody else is at
-    /// it, who calls [`Mailbox::wake_receiver`] if he leaves something over.
+    /// Parks until `begin` returns a result. `begin` gets the work that there is, if any.
+    /// It returns `None` despite work if another thread is doing it. That thread calls
+    /// [`Mailbox::wake_receiver`] if it leaves some work behind.
     pub(crate) fn wait_for_work<R>(
         &self,
         mut begin: impl FnMut(Option<Work>) -> Option<R>,
     ) -> Option<R> {
-        // One turn for the producers before parking: where they are about to
-        // push, nobody needs to be woken. Two producers and four shards
-        // without a disk took 0.9 us of CPU a record without it, 0.4 with it;
-        // more turns gained nothing.
+        // Yield once before parking: a producer that is about to push then needs no
+        // wake-up. Two producers and four shards without a disk took 0.9 us of CPU per
+        // record without the yield, and 0.4 us with it. More yields gained nothing.
         if self.look().is_none() {
             yield_now();
         }
         self.work.wait(0, None, || begin(self.look()))
     }
 
-    /// Wakes who waits for work.
+    /// Wakes the threads that wait for work.
     pub(crate) fn wake_receiver(&self) {
         self.work.wake_everyone();
     }
 }
 
-/// What the receiver should do next.
+/// The next thing for the receiver to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Somebody asked for the end, whatever there is to do.
+    /// A stop was requested; values that are left are not received.
     Stop,
     /// There are values to receive.
     Values,
-    /// All below a requested ticket has been received: sync.
+    /// Every ticket below a requested one is received: sync.
     Sync,
-    /// Somebody asked for a seal, and there is nothing else to do.
+    /// A seal was requested, and there is nothing else to do.
     Seal,
-    /// Somebody asked for a mark.
+    /// A mark was requested.
     Mark,
-    /// Closed, and everything has been received.
+    /// The queue is closed, and every value is received.
     Closed,
 }
 
@@ -418,19 +420,19 @@ pub(crate) struct Receiver<T> {
     mailbox: Arc<Mailbox<T>>,
     /// The next ticket to receive.
     head: u64,
-    /// What its owner has pushed to itself, with the ticket `head`, while
-    /// `has_own`. It stays as a slot's value does.
+    /// A value that the owner pushed past the ring, with the ticket `head`. It is
+    /// valid while `has_own`, and its memory is reused as a slot's is.
     own: Held<T>,
     has_own: bool,
 }
 
 impl<T> Receiver<T> {
-    /// The next ticket to receive: all below has been received.
+    /// The next ticket to receive. Every ticket below it is received.
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
-    /// Takes a request that [`Mailbox::look`] has shown: it is about to be done.
+    /// Clears a request that [`Mailbox::look`] returned, because it is about to be done.
     pub(crate) fn begin(&mut self, work: Work) {
         let mailbox = &self.mailbox;
         match work {
@@ -443,22 +445,22 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// A request that waits for values is kept in mind until it is done.
+    /// Remembers a sync request that waits for values, until it is done.
     fn set_sync_goal(&self) {
         let mailbox = &self.mailbox;
         // ORDERING: Relaxed on all; the receiver's own, and a request that is
-        // missed now is found at the next values.
+        // missed now is found with the next values.
         let synced_below = mailbox.synced_below.load(Ordering::Relaxed);
         let goal = mailbox.sync_goal.load(Ordering::Relaxed);
         let sync_below = mailbox.sync_below.load(Ordering::Relaxed);
-        // A store where nothing changes would take the line from who pushes.
+        // An unchanged store would take the cache line from the producers.
         if goal <= synced_below && goal != sync_below {
             mailbox.sync_goal.store(sync_below, Ordering::Relaxed);
         }
     }
 
-    /// Pushes one value for whoever has the receiver, who drains it next: past the
-    /// slots where nothing is before it, whose memory no cache may hold.
+    /// Pushes one value for the owner of the receiver, which drains it next. If the queue
+    /// is empty, the value bypasses the ring, whose memory may be in no cache.
     pub(crate) fn try_push(
         &mut self,
         bytes: u32,
@@ -475,13 +477,13 @@ impl<T> Receiver<T> {
         Ok(ticket)
     }
 
-    /// Whether there is a value that [`Mailbox::look`] does not show.
+    /// Whether there is a value that bypassed the ring. [`Mailbox::look`] does not show it.
     pub(crate) fn has_own(&self) -> bool {
         self.has_own
     }
 
-    /// Receives what is there, in ticket order, until `take` says stop or there
-    /// is no more.
+    /// Receives values in ticket order, until `take` returns `false` or the ring is
+    /// empty.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
         let (mut values, mut bytes) = (0_u32, 0);
         loop {
@@ -490,7 +492,7 @@ impl<T> Receiver<T> {
             let mut receive = |held: &mut Held<T>| {
                 let Held { tickets, bytes: weight, value } = held;
                 let (tickets, weight) = (*tickets, *weight);
-                // First, so that what makes `take` panic is not received again.
+                // First, so that a value that makes `take` panic is not received again.
                 *head += u64::from(tickets);
                 bytes += u64::from(weight);
                 take(Received { ticket, tickets, bytes: weight, value })
@@ -503,7 +505,7 @@ impl<T> Receiver<T> {
                 unsafe { mailbox.slots.take(ticket, receive) }
             };
             let Some(goes_on) = goes_on else { break };
-            // Let producers on in good time, without a wake-up each.
+            // Free slots every so often, without a wake-up each.
             values += 1;
             if values.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
@@ -518,8 +520,8 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives what has been claimed by now, as far as it is there, and no more,
-    /// however much comes meanwhile: producers may be as fast as `take`.
+    /// Receives the values that are claimed by now, and no later ones. Otherwise fast
+    /// producers could keep the caller here forever.
     pub(crate) fn drain_present(&mut self, mut take: impl FnMut(Received<'_, T>)) {
         let end = self.mailbox.tail();
         if self.head == end {
@@ -535,14 +537,14 @@ impl<T> Receiver<T> {
     fn free(&self, bytes: u64) {
         // ORDERING: Relaxed; see `is_heavy`.
         self.mailbox.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `claim`: the receiver has
-        // done with the slots that it hands on.
+        // ORDERING: Release pairs with the Acquire in `claim`: the receiver no longer
+        // uses the slots that it hands on.
         self.mailbox.received.store(self.head, Ordering::Release);
     }
 }
 
 impl<T> Drop for Receiver<T> {
-    /// Nobody receives any more.
+    /// Closes the queue: nothing would receive its values.
     fn drop(&mut self) {
         self.mailbox.close();
     }
@@ -552,7 +554,7 @@ impl<T> Drop for Receiver<T> {
 mod tests {
     use super::*;
 
-    /// Q2 ORDER: what its owner pushes to itself comes after what was queued.
+    /// Q2 ORDER: a value that the owner pushes to itself comes after the queued values.
     #[test]
     fn what_a_receiver_pushes_passes_by_nothing() {
         let (mailbox, mut receiver) = Mailbox::<u64>::new(8, u64::MAX);
@@ -577,8 +579,8 @@ mod tests {
         assert_eq!((mailbox.depth(), mailbox.look()), (0, None));
     }
 
-    /// Q4 WAKE: requests come faster than what lies below them is received, and
-    /// the ring is never empty: each is done all the same.
+    /// Q4 WAKE: sync requests come faster than the values below them are received, and
+    /// the ring is never empty. Each request is still done.
     #[test]
     fn a_sync_request_is_not_put_off_by_later_ones() {
         let (mailbox, mut receiver) = Mailbox::<u64>::new(8, u64::MAX);
@@ -603,8 +605,8 @@ mod tests {
         assert!(syncs >= 20, "{syncs} syncs for 100 requests");
     }
 
-    /// C3 ANSWER: whoever drains comes to an end, and to telling those he has
-    /// received, though each value that he takes lets a producer push another.
+    /// C3 ANSWER: a drain ends, so that its callers get their answers, even if a producer
+    /// pushes another value for each one that is received.
     #[test]
     fn what_comes_while_the_ring_is_drained_is_left_for_later() {
         let (mailbox, mut receiver) = Mailbox::<u64>::new(256, u64::MAX);

@@ -1,16 +1,18 @@
-//! How far a shard has come: what callers wait for and the writer moves.
+//! The progress of a shard: the numbers that callers wait for and the writer raises.
 //!
-//! One number resolves every append: the tickets below [`Progress::acknowledged`]
-//! are answered. Nothing is allocated or counted for an append that does not wait.
-//! A thread that waits uses its one node again, a task brings one each time; who
-//! wakes makes a list of the tasks, and of the threads too where a commit ends with
-//! a sync, one a commit. This layer knows tickets; it knows neither records nor files.
+//! One number answers every append: each ticket below [`Progress::acknowledged`] is
+//! answered. An append that does not wait costs no allocation and no count. A thread
+//! that waits reuses its one node, a task brings a new one. The waking thread collects
+//! the tasks in a list. If commits end with a sync, it makes a list of the threads too,
+//! one per commit. This file knows tickets. It does not know records or files.
 //!
-//! | label | invariant |
-//! |---|---|
-//! | C1 ONCE | a ticket gets one answer, and it never changes |
-//! | C2 DURABLE | a ticket is acknowledged only after the mode's condition held for it and all before |
-//! | C3 ANSWER | whatever happens to the writer, every ticket gets an answer and its waiters wake |
+//! Invariants:
+//!
+//! - C1 ONCE: a ticket gets one answer, and it never changes
+//! - C2 DURABLE: a ticket is acknowledged only after the mode's condition held for it and all
+//!   before
+//! - C3 ANSWER: whatever happens to the writer, every ticket gets an answer and its waiters
+//!   wake
 
 use std::io;
 use std::task::Context;
@@ -30,24 +32,24 @@ use crate::wake_chain::Chain;
 pub(crate) enum Answer {
     /// The mode's condition holds.
     Acknowledged,
-    /// It is not in the log and never will be.
+    /// The record is not in the log and never will be.
     NotWritten(Cause),
-    /// It may be in the log.
+    /// The record may be in the log.
     Indeterminate(Cause),
 }
 
 /// Why a shard stopped for good.
 #[derive(Debug)]
 struct Failure {
-    /// Tickets from the first unanswered one to here may be in the log.
+    /// Tickets from the first unanswered one up to this one may be in the log.
     indeterminate_below: u64,
     cause: Cause,
 }
 
-/// A number that only rises, and those who wait for it.
+/// A number that only rises, and the list of its waiters.
 #[derive(Debug)]
 struct Watermark {
-    /// The writer alone stores (Release); anyone loads (Acquire).
+    /// Only the writer stores (Release). Any thread loads (Acquire).
     reached: CachePadded<AtomicU64>,
     waiters: WaitList,
 }
@@ -58,46 +60,47 @@ impl Watermark {
     }
 
     fn load(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release in `raise`: who sees the
+        // ORDERING: Acquire pairs with the Release in `raise`: a thread that sees the
         // mark sees what the writer did before it, a refusal's entry included.
         self.reached.load(Ordering::Acquire)
     }
 
-    /// Who raises it wakes its waiters, or has it done soon.
+    /// Raises the mark. The caller must then wake the waiters, or have it done soon.
     fn raise(&self, to: u64) {
         // ORDERING: Release pairs with the Acquire in `load`.
         self.reached.store(to, Ordering::Release);
     }
 }
 
-/// See the module's words.
+/// The answers of one shard, and the threads and tasks that wait for them.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// C2 DURABLE: tickets below are answered. The writer raises it after the
-    /// mode's condition held, or after it has entered a refusal.
+    /// mode's condition held, or after it has recorded a refusal.
     acknowledged: Watermark,
     /// C2 DURABLE: tickets below are on stable storage or refused.
     synced: Watermark,
-    /// C3 ANSWER: not `u64::MAX` once the shard has failed: unanswered tickets
-    /// from here on will not be acknowledged. Stored once, by the writer or
-    /// by the guard that outlives it, after `failure`.
+    /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered tickets
+    /// from here on will not be acknowledged. Stored once, after `failure`, as the
+    /// failed writer is dropped.
     failed_from: AtomicU64,
     /// Written before `failed_from`.
     failure: Mutex<Option<Failure>>,
-    /// C1 ONCE: tickets below the end of the last refusal. The writer stores
-    /// it before it raises `acknowledged` over them. While it is 0 nobody
-    /// looks at the list, so the lock is met only after a full disk.
+    /// C1 ONCE: the end of the last refusal. The writer stores it before it raises
+    /// `acknowledged` over those tickets. While it is 0, no thread reads the list,
+    /// so its lock is taken only after a full disk.
     refused_below: AtomicU64,
     refused: Mutex<Refusals>,
-    /// What [`Progress::records_end`] said of `synced` when that was raised: its refusals
-    /// may be forgotten since. The writer alone stores it, before it raises `synced`.
+    /// The value of [`Progress::records_end`] for `synced`, kept because the refusals below
+    /// may be forgotten later. Only the writer stores it, before it raises `synced`.
     synced_records_end: AtomicU64,
-    /// What another thread has found that ends the shard. The writer takes it.
+    /// The error by which another thread ends the shard. The writer takes it.
     condemned: Mutex<Option<io::Error>>,
-    /// Whether the last commit found no room. The writer stores, callers read
+    /// Whether the last commit found no room. The writer stores it, callers read
     /// it as a hint.
     disk_full: AtomicBool,
-    /// Whether the writer waits for its next segment. The same.
+    /// Whether the writer waits for its next segment. The writer stores it, callers read
+    /// it as a hint.
     segment_late: AtomicBool,
 }
 
@@ -117,19 +120,19 @@ impl Progress {
         }
     }
 
-    /// Tickets below are answered.
+    /// Every ticket below this is answered.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.load()
     }
 
-    /// Tickets below are on stable storage, or refused.
+    /// Every ticket below this is on stable storage, or refused.
     pub(crate) fn synced(&self) -> u64 {
         self.synced.load()
     }
 
-    /// The answer to a ticket, if there is one yet.
+    /// The answer to a ticket, or `None` if there is none yet.
     pub(crate) fn answer(&self, ticket: u64) -> Option<Answer> {
-        // Looked at before the mark: a failure follows the last raise, so a
+        // Checked before the mark: a failure follows the last raise, so a
         // ticket that the mark covers keeps its answer (C1 ONCE).
         let failed = self.failed(ticket);
         if ticket < self.acknowledged.load() {
@@ -140,12 +143,12 @@ impl Progress {
         })
     }
 
-    /// Blocks until there is an answer, or the deadline passes.
+    /// Blocks until the ticket is answered. Returns `None` once the deadline has passed.
     pub(crate) fn wait(&self, ticket: u64, deadline: Option<Instant>) -> Option<Answer> {
         self.acknowledged.waiters.wait(ticket + 1, deadline, || self.answer(ticket))
     }
 
-    /// The same for a task; `None` means that its waker will be called.
+    /// Checks for a task. `None` means that its waker will be called.
     pub(crate) fn poll(
         &self,
         ticket: u64,
@@ -156,13 +159,17 @@ impl Progress {
         waiters.poll(ticket + 1, context, enrolled, || self.answer(ticket))
     }
 
-    /// Blocks until all below `end` is on stable storage, or never will be.
+    /// Blocks until every record below `end` is on stable storage or refused.
+    ///
+    /// # Errors
+    /// The cause of the shard's failure, if those records will not be synced.
     pub(crate) fn wait_synced(&self, end: u64) -> Result<(), Cause> {
         let answer = self.synced.waiters.wait(end, None, || self.synced_answer(end));
         answer.unwrap_or(Ok(()))
     }
 
-    /// The same for a task; `None` means that its waker will be called.
+    /// Checks for a task whether every record below `end` is on stable storage or refused.
+    /// `None` means that its waker will be called.
     pub(crate) fn poll_synced(
         &self,
         end: u64,
@@ -172,9 +179,10 @@ impl Progress {
         self.synced.waiters.poll(end, context, enrolled, || self.synced_answer(end))
     }
 
-    /// Whether all below `end` is on stable storage, or never will be, if that is decided.
+    /// `Ok` if every record below `end` is on stable storage or refused, the cause if the
+    /// shard failed before, and `None` if that is not decided yet.
     pub(crate) fn synced_answer(&self, end: u64) -> Option<Result<(), Cause>> {
-        // As in `answer`: the failure is looked at before the mark.
+        // As in `answer`: the failure is checked before the mark.
         let failed = end.checked_sub(1).and_then(|last| self.failed(last));
         if end <= self.synced.load() {
             return Some(Ok(()));
@@ -193,20 +201,20 @@ impl Progress {
         Some((ticket < failure.indeterminate_below, failure.cause.clone()))
     }
 
-    /// The ticket after the last below `mark`, one of the two marks, that was
-    /// not refused: the log has a record below it, and need have none from
-    /// there to the mark.
+    /// The ticket after the last one below `mark` that was not refused. `mark` is one of the
+    /// two marks. The log has a record right below the result, and may have none from there
+    /// to the mark.
     pub(crate) fn records_end(&self, mark: u64) -> u64 {
         let last = mark.checked_sub(1);
-        // Adjacent refusals are one range, so the one before it is a record.
+        // Adjacent refusals are one range, so the ticket before a range is a record.
         last.and_then(|last| self.refused(last, |refused| refused.range_begins(last)))
             .unwrap_or(mark)
     }
 
-    /// The ticket after the last below [`Progress::synced`] that was not refused.
+    /// The ticket after the last one below [`Progress::synced`] that was not refused.
     pub(crate) fn synced_records_end(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release of the store. A newer one than
-        // `synced` is no harm: all below it is on stable storage.
+        // ORDERING: Acquire pairs with the Release of the store. It may be newer than
+        // `synced`, which does no harm: all below it is on stable storage.
         self.synced_records_end.load(Ordering::Acquire)
     }
 
@@ -214,7 +222,7 @@ impl Progress {
         self.refused(ticket, |refused| refused.answer(ticket))
     }
 
-    /// Looks at the refusals for a ticket that the mark covers, if there may be one.
+    /// Searches the refusals for a ticket that the mark covers, if it may be among them.
     fn refused<R>(&self, ticket: u64, look: impl Fn(&Refusals) -> Option<R>) -> Option<R> {
         // ORDERING: Relaxed; `Watermark::load` has synchronised with the raise
         // that came after this was stored.
@@ -224,18 +232,19 @@ impl Progress {
         look(&self.refused.lock())
     }
 
-    /// The writer: all below `end` is acknowledged. Nobody is woken yet: see
-    /// [`Progress::wake_answered_threads`].
+    /// Acknowledges every ticket below `end`. Only the writer calls it. It wakes no
+    /// waiter: see [`Progress::wake_answered_threads`].
     pub(crate) fn acknowledge(&self, end: u64) {
-        // ORDERING: Relaxed on both; a hint. Every append reads what is beside it: a
-        // store each time would take that from them.
+        // ORDERING: Relaxed on both; a hint. It shares a cache line with fields that every
+        // append reads, so the writer stores only a change.
         if self.disk_full.load(Ordering::Relaxed) {
             self.disk_full.store(false, Ordering::Relaxed);
         }
         self.acknowledged.raise(end);
     }
 
-    /// The writer: all below `end` is on stable storage.
+    /// Records that every ticket below `end` is on stable storage or refused, and wakes
+    /// its waiters. Only the writer calls it.
     pub(crate) fn mark_synced(&self, end: u64) {
         // ORDERING: Release pairs with the Acquire in `synced_records_end`.
         self.synced_records_end.store(self.records_end(end), Ordering::Release);
@@ -243,19 +252,21 @@ impl Progress {
         self.synced.waiters.wake(|| self.synced());
     }
 
-    /// C3 ANSWER: wakes the threads that were answered, by whoever has answered, once
-    /// nobody waits for what it has in hand; the tasks as what this returns is dropped.
+    /// C3 ANSWER: wakes the threads whose tickets are answered. The thread that answered
+    /// calls it, once no other thread waits for its work. The tasks are woken as the result
+    /// is dropped.
     pub(crate) fn wake_answered_threads(&self) -> Tasks {
         self.acknowledged.waiters.wake_threads(|| self.answered())
     }
 
-    /// The same for all; some of the threads as the chain is dropped.
+    /// C3 ANSWER: wakes the waiters whose tickets are answered. Some threads may be left in
+    /// the chain, to be woken as it is dropped.
     pub(crate) fn wake_some_answered(&self) -> Chain {
         self.acknowledged.waiters.wake_some(|| self.answered())
     }
 
-    /// Who is put back because the mark does not reach him must not miss a
-    /// failure, which answers him without raising it.
+    /// The number up to which waiters are woken. A failure answers every ticket without
+    /// raising the mark, and a waiter above the mark must not miss it.
     fn answered(&self) -> u64 {
         if self.has_failed() { u64::MAX } else { self.acknowledged() }
     }
@@ -265,8 +276,8 @@ impl Progress {
         self.failed_from.load(Ordering::Acquire) != u64::MAX
     }
 
-    /// The writer: there was no room for `first..end`, and nothing of it is in
-    /// the log. Nobody is woken yet.
+    /// Refuses the tickets `first..end` for want of room: none of them is in the log. Only
+    /// the writer calls it. It wakes no waiter.
     pub(crate) fn refuse(&self, first: u64, end: u64, cause: Cause) {
         let is_disk_full = matches!(cause, Cause::DiskFull(_));
         self.refused.lock().add(first, end, cause);
@@ -277,9 +288,8 @@ impl Progress {
         self.acknowledged.raise(end);
     }
 
-    /// The shard stops for good: unanswered tickets below
-    /// `indeterminate_below` may be in the log, those from there on are not.
-    /// The first call decides.
+    /// Fails the shard for good. Unanswered tickets below `indeterminate_below` may be in
+    /// the log, those from there on are not. Only the first call counts.
     pub(crate) fn fail(&self, indeterminate_below: u64, cause: Cause) {
         {
             let mut failure = self.failure.lock();
@@ -288,28 +298,29 @@ impl Progress {
             }
             *failure = Some(Failure { indeterminate_below, cause });
         }
-        // ORDERING: Release pairs with the Acquire in `failed`. From the
-        // lower mark on: what was acknowledged and not yet synced keeps its
-        // answer, but a barrier over it fails; the other way round likewise.
+        // ORDERING: Release pairs with the Acquire in `failed`. The lower mark
+        // counts: a ticket that was acknowledged and not yet synced keeps its
+        // answer, but a flush over it fails; the other way round likewise.
         let lower = self.synced().min(self.acknowledged());
         self.failed_from.store(lower, Ordering::Release);
-        // The threads of both before any task.
+        // Threads of both lists before any task.
         let answered = self.acknowledged.waiters.wake_every_thread();
         let synced = self.synced.waiters.wake_every_thread();
         drop((answered, synced));
     }
 
-    /// Says what ends the shard, for the writer to take. The first call decides.
+    /// Stores the error that ends the shard, for the writer to take. Only the first call
+    /// counts.
     pub(crate) fn condemn(&self, error: io::Error) {
         self.condemned.lock().get_or_insert(error);
     }
 
-    /// The writer: what another thread has said by [`Progress::condemn`], once.
+    /// Takes the error of [`Progress::condemn`]. Only the writer calls it, once.
     pub(crate) fn take_condemnation(&self) -> Option<io::Error> {
         self.condemned.lock().take()
     }
 
-    /// Why the shard has stopped for good, if it has.
+    /// The cause of the shard's failure, if it has failed.
     pub(crate) fn failure(&self) -> Option<Cause> {
         if !self.has_failed() {
             return None;
@@ -328,9 +339,9 @@ impl Progress {
         self.refused.lock().last_cause()
     }
 
-    /// The writer: whether it waits for its next segment.
+    /// Stores whether the writer waits for its next segment. Only the writer calls it.
     pub(crate) fn set_segment_late(&self, late: bool) {
-        // ORDERING: Relaxed; a hint for the reason of a refusal.
+        // ORDERING: Relaxed; a hint for the cause of a refusal.
         self.segment_late.store(late, Ordering::Relaxed);
     }
 

@@ -1,19 +1,19 @@
-//! Where a mailbox's values stand until they are received: a ring of slots.
+//! The ring of slots that holds a queue's values until they are received.
 //!
-//! A ticket's slot is found by masking it. Values **stay in their slots**, producer
-//! and receiver take turns at them, so that what a value has allocated is used
-//! again. This file does not know who may push, nor how many.
+//! A ticket's slot is found by masking the ticket. Values **stay in their slots**: the
+//! producer and the receiver take turns at them, and the next value reuses the
+//! memory of the last. This file does not know who may push, nor the limits.
 
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
-/// See the module's words.
+/// A ring of slots, one per ticket that is claimed and not received.
 #[derive(Debug)]
 pub(crate) struct Slots<T>(Box<[Slot<T>]>);
 
 #[derive(Debug)]
 #[repr(align(64))]
 struct Slot<T> {
-    /// Q2 ORDER: ticket + 1 of what was last put here. The producer that
+    /// Q2 ORDER: the ticket last published here, plus 1. The producer that
     /// claimed the ticket stores (Release), the receiver loads (Acquire).
     published: AtomicU64,
     /// Owned by the producer that claimed the ticket until it publishes, then
@@ -21,7 +21,7 @@ struct Slot<T> {
     held: UnsafeCell<Held<T>>,
 }
 
-/// What a slot holds.
+/// The content of a slot.
 #[derive(Debug, Default)]
 pub(crate) struct Held<T> {
     pub(crate) tickets: u32,
@@ -42,13 +42,13 @@ impl<T> Held<T> {
     }
 }
 
-// SAFETY: a slot's value is touched by one thread at a time: by the producer
-// that claimed its ticket, then, after `published`, by the one receiver. The two
-// `unsafe` functions leave it to their callers to be those.
+// SAFETY: one thread at a time touches a slot's value: the producer that claimed its
+// ticket, then, after `published`, the one receiver. The two `unsafe` functions
+// require their callers to be those.
 unsafe impl<T: Send> Sync for Slots<T> {}
 
 impl<T: Default> Slots<T> {
-    /// For so many tickets under way, a power of two.
+    /// A ring for `capacity` tickets, which must be a power of two.
     pub(crate) fn new(capacity: usize) -> Self {
         assert!(capacity.is_power_of_two(), "a slot is found by masking its ticket");
         let slot =
@@ -58,27 +58,27 @@ impl<T: Default> Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// Tickets that can be under way.
+    /// The number of tickets that can be claimed and not received.
     pub(crate) fn capacity(&self) -> u64 {
         self.0.len() as u64
     }
 
-    /// Lets `fill` make the ticket's value of what its slot last held, and
-    /// publishes it.
+    /// Calls `fill` with the slot's previous value, to be overwritten with the ticket's,
+    /// and publishes it.
     ///
     /// # Safety
     ///
-    /// The calling thread has claimed the ticket, once, and has seen (Acquire) that
-    /// the receiver has done with all tickets up to [`Slots::capacity`] below it.
+    /// The calling thread has claimed the ticket, once. It has seen (Acquire) that the
+    /// receiver has freed every ticket up to [`Slots::capacity`] below it.
     pub(crate) unsafe fn put(&self, ticket: u64, fill: impl FnOnce(&mut Held<T>)) {
         let slot = self.slot(ticket);
         slot.held.with_mut(|held| {
             // SAFETY: Q1 BOUND: this thread claimed the ticket, and the receiver has
-            // done with the slot; nobody else touches it until `published` says so.
+            // freed the slot; no other thread touches it until `published` says so.
             fill(unsafe { &mut *held });
         });
         // ORDERING: Release pairs with the Acquire in `is_published`: the value
-        // is whole before it can be received.
+        // is complete before it can be received.
         slot.published.store(ticket + 1, Ordering::Release);
     }
 
@@ -88,11 +88,11 @@ impl<T> Slots<T> {
         self.slot(ticket).published.load(Ordering::Acquire) == ticket + 1
     }
 
-    /// Shows `take` the ticket's value, if it was published.
+    /// Calls `take` with the ticket's value, if it is published.
     ///
     /// # Safety
     ///
-    /// The calling thread has the one receiver, which has not done with the ticket.
+    /// The calling thread has the one receiver, which has not freed the ticket.
     pub(crate) unsafe fn take<R>(
         &self,
         ticket: u64,
@@ -100,15 +100,14 @@ impl<T> Slots<T> {
     ) -> Option<R> {
         self.is_published(ticket).then(|| {
             self.slot(ticket).held.with_mut(|held| {
-                // SAFETY: its producer has let go, and none comes back before the
-                // receiver has done with it; there is no other receiver.
+                // SAFETY: the producer has published the value, and none reuses the
+                // slot before the receiver frees it; there is no other receiver.
                 take(unsafe { &mut *held })
             })
         })
     }
 
     fn slot(&self, ticket: u64) -> &Slot<T> {
-        // The mask is below the slots' count, which is a `usize`.
         #[expect(clippy::cast_possible_truncation, reason = "masked below the number of slots")]
         let index = (ticket & (self.capacity() - 1)) as usize;
         &self.0[index]

@@ -6,10 +6,12 @@
 //! (a dictionary, a table in memory) lives here, touched by one thread at a
 //! time, and needs no lock. This file does not know what the state is.
 //!
-//! | label | invariant |
-//! |---|---|
-//! | S1 FRESH | what is stored depends on nothing before the last fresh record, and none before a segment's first is relied on |
-//! | S2 APPLY | a record is applied once, in the log's order, after the mode's condition held for it and before its caller is told |
+//! Invariants:
+//!
+//! - S1 FRESH: what is stored depends on nothing before the last fresh record, and none before
+//!   a segment's first is relied on
+//! - S2 APPLY: a record is applied once, in the log's order, after the mode's condition held
+//!   for it and before its caller is told
 
 use crate::config::BATCH_BYTES_MAX;
 use crate::foreign::Foreign;

@@ -1,13 +1,14 @@
-//! A value that many threads may work with, one at a time, and nobody waits for.
+//! A poisonable try-lock around a value. No thread ever waits for it.
 //!
-//! Who takes the token has the value until it is put back; who finds it taken
-//! goes away, or asks for it a little while. It does not know what the value
-//! is. **Whoever puts it back looks afterwards** whether something came
-//! meanwhile, for those who went away have left it to him ([`Token::put_back`]).
+//! One thread at a time holds the lock and uses the value. A thread that finds it
+//! held goes away, or tries again for a while. The thread that releases it **must
+//! then check** for work, because a thread that went away left its work to the
+//! holder ([`Token::put_back`]). This file does not know what the value is.
 //!
-//! | label | invariant |
-//! |---|---|
-//! | Q5 TURN | one thread at a time has the value; what was queued before somebody found the token taken is seen by who puts it back |
+//! Invariants:
+//!
+//! - Q5 TURN: one thread at a time has the value; work queued before a thread found the lock
+//!   held is seen by the thread that releases it
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -16,75 +17,77 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, Ordering, UnsafeCell, fence, yield_now};
 
-/// In the word: somebody has the value.
+/// Bit of the word: a thread holds the lock.
 const TAKEN: u64 = 1;
-/// In the word: the value has gone for good. `TAKEN` stays set with it.
+/// Bit of the word: the value is gone for good. `TAKEN` stays set with it.
 const ENDED: u64 = 2;
-/// In the word, added by each who asks.
+/// Added to the word by each thread that tries repeatedly.
 const ASKING: u64 = 4;
 
-/// See the module's words.
+/// The lock, and the value that it protects.
 pub(crate) struct Token<T>(CachePadded<Turn<T>>);
 
-/// Both change with each turn, on one cache line.
+/// Both fields change with each holder, on one cache line.
 struct Turn<T> {
-    /// Q5 TURN: `TAKEN`, `ENDED` and the number of those who ask. Who sets
-    /// `TAKEN` has the value (Acquire) until he clears it (Release).
+    /// Q5 TURN: `TAKEN`, `ENDED` and the number of threads that try repeatedly. A
+    /// thread that sets `TAKEN` (Acquire) has the value until it clears it (Release).
     word: AtomicU64,
-    /// `None` before it was brought and once it has gone. Touched by who has
-    /// set `TAKEN` alone.
+    /// `None` before [`Token::bring`], and after the value is gone. Only the thread that
+    /// has set `TAKEN` touches it.
     value: UnsafeCell<Option<T>>,
 }
 
 impl<T> fmt::Debug for Token<T> {
-    /// Who has the value may be changing it.
+    /// Leaves the value out: its holder may be changing it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("word", &self.0.word).finish_non_exhaustive()
     }
 }
 
-// SAFETY: the value is touched by whoever has set `TAKEN`, one thread at a time.
+// SAFETY: only the thread that has set `TAKEN` touches the value, one at a time.
 unsafe impl<T: Send> Sync for Token<T> {}
 
-/// What came of an attempt to take it.
+/// The result of an attempt to take the lock.
 pub(crate) enum Attempt<'a, T> {
-    /// It is the caller's.
+    /// The caller holds the lock.
     Taken(Taken<'a, T>),
-    /// Somebody has it, and will look once he puts it back; or it has ended.
+    /// Another thread holds it, and checks for work once it releases it. Or the value
+    /// is gone.
     Busy,
 }
 
-/// The value, until it is put back. If it is dropped instead, by return or by
-/// panic, the value ends with it, and nobody takes the token again.
+/// The lock's guard, with the value. [`Taken::put_back`] releases the lock. If the guard
+/// is dropped instead, by return or by panic, it drops the value too, and poisons the
+/// lock: no thread takes it again.
 pub(crate) struct Taken<'a, T> {
     token: &'a Token<T>,
-    /// `None` once it was put back.
+    /// `None` once it is put back.
     value: Option<T>,
 }
 
 impl<T> Token<T> {
-    /// A token whose value is still to be brought: until then it is busy.
+    /// A lock without its value, which counts as held until [`Token::bring`].
     pub(crate) fn new() -> Self {
         let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
         Self(CachePadded::new(Turn { word, value }))
     }
 
-    /// Brings the value, once; the caller has the first turn with it.
+    /// Supplies the value, once. The caller becomes the first holder.
     pub(crate) fn bring(&self, value: T) -> Taken<'_, T> {
         Taken { token: self, value: Some(value) }
     }
 
-    /// Takes the token if nobody has it. Never blocks. Whoever is told `Busy`
-    /// may rely on it that what he did before is seen by the one who has it,
-    /// once he puts it back.
+    /// Takes the lock if it is free. Never blocks. If the result is `Busy`, the holder sees
+    /// everything that this thread did before, once it releases the lock.
     pub(crate) fn try_take(&self) -> Attempt<'_, T> {
         // ORDERING: SeqCst fence, pairs with the one in `put_back`: either this
-        // thread finds the token free, or who has it finds what this thread did.
+        // thread finds the lock free, or its holder finds what this thread did.
         fence(Ordering::SeqCst);
         self.take_if_free()
     }
 
-    /// The same for who has left nothing to anybody, and relies on nothing.
+    /// Takes the lock if it is free. If the result is `Busy`, the holder may not see what
+    /// this thread did before, so this thread must not have left it any work.
     pub(crate) fn take_if_free(&self) -> Attempt<'_, T> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let mut word = self.0.word.load(Ordering::Relaxed);
@@ -99,14 +102,14 @@ impl<T> Token<T> {
         }
     }
 
-    /// The same, and asks so many times, giving its core away in between, until
-    /// `done` says that there is no need.
+    /// Takes the lock if it is free, and tries up to `times` more, with a yield in between.
+    /// Stops early once `done` returns `true`.
     pub(crate) fn ask(&self, times: u32, done: impl Fn() -> bool) -> Attempt<'_, T> {
         let mut attempt = self.try_take();
         if times == 0 || !matches!(attempt, Attempt::Busy) {
             return attempt;
         }
-        // ORDERING: Relaxed on this and the next; the word alone is meant, and its
+        // ORDERING: Relaxed on this and the next; only the word matters, and its
         // changes have one order.
         self.0.word.fetch_add(ASKING, Ordering::Relaxed);
         for _ in 0..times {
@@ -117,40 +120,40 @@ impl<T> Token<T> {
             if word & ENDED != 0 || done() {
                 break;
             }
-            // Whoever has it may need the core to get on.
+            // The holder may need this core to make progress.
             yield_now();
         }
-        // ORDERING: Relaxed; where it is taken, putting it back comes later in
-        // the word's order and finds one less who asks. Where it is not, whoever
-        // put it back has left the look to those who asked.
+        // ORDERING: Relaxed; if the lock is held, its release comes later in the word's
+        // order and counts one thread less. If it is free, the thread that released it
+        // has left the check to the threads that were trying.
         if self.0.word.fetch_sub(ASKING, Ordering::Relaxed) & TAKEN == 0 {
             attempt = self.try_take();
         }
         attempt
     }
 
-    /// Whether the value has gone: a turn was dropped.
+    /// Whether the value is gone, because a guard was dropped.
     pub(crate) fn has_ended(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `Taken`'s drop.
         self.0.word.load(Ordering::Acquire) & ENDED != 0
     }
 
-    /// Whether somebody asks for it now: a hint.
+    /// Whether a thread tries repeatedly now. A hint.
     pub(crate) fn is_asked_for(&self) -> bool {
         // ORDERING: Relaxed; a hint.
         self.0.word.load(Ordering::Relaxed) >= ASKING
     }
 
     fn exchange(&self, word: u64, with: u64) -> Result<(), u64> {
-        // ORDERING: Acquire pairs with the Release in `put_back`: what was done
-        // with the value is visible to who has it next.
+        // ORDERING: Acquire pairs with the Release in `put_back`: changes to the value
+        // are visible to its next holder.
         self.0.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
     }
 
     fn value(&self) -> Taken<'_, T> {
         let value = self.0.value.with_mut(|cell| {
-            // SAFETY: this thread has set `TAKEN`, and nobody else looks until
-            // it is cleared.
+            // SAFETY: this thread has set `TAKEN`, and no other thread touches the value
+            // until it is cleared.
             unsafe { (*cell).take() }
         });
         Taken { token: self, value }
@@ -158,9 +161,9 @@ impl<T> Token<T> {
 }
 
 impl<T> Taken<'_, T> {
-    /// Puts the value back. Returns whether the caller must now look whether
-    /// there is something to do, and see to it: those who found the token taken
-    /// rely on him, unless somebody asks for it, who will look himself.
+    /// Releases the lock. If it returns `true`, the caller must check for work and have it
+    /// done, because threads that found the lock held rely on that. It returns `false` if a
+    /// thread tries repeatedly: that thread will check.
     #[must_use = "what came meanwhile waits for somebody to look"]
     pub(crate) fn put_back(mut self) -> bool {
         let value = self.value.take();
@@ -191,8 +194,9 @@ impl<T> DerefMut for Taken<'_, T> {
 }
 
 impl<T> Drop for Taken<'_, T> {
-    /// The end comes after the value's own: whoever finds the one finds what the
-    /// other has left behind. Who waits for it must be woken by the caller.
+    /// Poisons the lock after the value is dropped, so that a thread that sees the lock
+    /// poisoned also sees the effects of that drop. The caller must wake the threads that
+    /// wait for the lock's work.
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
             let _ending = Ending(self.token);
@@ -201,7 +205,7 @@ impl<T> Drop for Taken<'_, T> {
     }
 }
 
-/// Ends a token as it is dropped, even where the value's own drop panics.
+/// Poisons the lock when dropped, even if the value's own drop panics.
 struct Ending<'a, T>(&'a Token<T>);
 
 impl<T> Drop for Ending<'_, T> {

@@ -1,8 +1,8 @@
-//! One who waits on a list: a thread, or a task and its waker.
+//! A waiter on a list: a thread, or a task and its waker.
 //!
-//! It does not know what it waits for, nor how a list holds it ([`crate::waiters`]).
-//! A list, or whoever took it off one, has a reference of its own to it; the thread
-//! or the future has another.
+//! The list, or the thread that took the waiter off it, holds one reference to it. The
+//! waiting thread or future holds another. This file does not know what the waiter waits
+//! for, nor how a list stores it ([`crate::waiters`]).
 
 use std::cell::RefCell;
 use std::ptr;
@@ -14,20 +14,20 @@ use crate::sync::{
 };
 use crate::wake_chain::Sleep;
 
-/// So many waiters a thread keeps, one a list on which it has given up and may look
-/// again. Who looks at more lists than that, and waits a little for each, leaves one
-/// at each look.
+/// Waiters that a thread keeps for reuse, one per list on which a wait timed out. A
+/// thread that has timed out on more lists than this leaves a new waiter behind with
+/// each wait.
 const KEPT_MAX: usize = 16;
 
-/// One thread or task on one list. The list owns one reference to it.
+/// One thread or task on one list. The list holds one reference to it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    /// True while the waiter stands on a list. Set by the waiter before it is
-    /// pushed, cleared by the waker that took it off, who wakes it thereafter.
+    /// True while the waiter is on a list. The waiter sets it before the push. The
+    /// thread that takes it off the list clears it, then wakes it.
     enrolled: AtomicBool,
-    /// The list it stands on, by address, while it is enrolled.
+    /// The address of the list that it is on, while it is registered.
     list: AtomicUsize,
-    /// Wake when the waker's number reaches this. Written before the push.
+    /// The number at which to wake it. Written before the push.
     target: AtomicU64,
     /// The next older waiter. Written before the push, read after the take.
     pub(crate) older: AtomicPtr<Waiter>,
@@ -42,11 +42,11 @@ enum Sleeper {
 
 #[derive(Debug)]
 struct Task {
-    /// Which task, as [`Waker::will_wake`] compares them.
+    /// Identifies the task, as [`Waker::will_wake`] compares wakers.
     address: (usize, usize),
-    /// Taken out once, by whoever wakes it or by the end of its future, whichever
-    /// comes first. Nobody waits for the lock: who finds it locked leaves the
-    /// waker to the other.
+    /// Taken once: by the thread that wakes the task, or by the end of its future,
+    /// whichever comes first. Neither waits for the lock. If it is held, the other
+    /// side takes the waker.
     waker: Mutex<Option<Waker>>,
 }
 
@@ -75,12 +75,12 @@ impl Waiter {
         })
     }
 
-    /// For one poll of a future.
+    /// A waiter for one poll of a future.
     pub(crate) fn of_task(waker: Waker) -> Arc<Self> {
         Self::new(Sleeper::Task(Task::new(waker)))
     }
 
-    /// How it sleeps, where it is a thread.
+    /// The thread's sleep state, or `None` for a task.
     pub(crate) fn sleep(&self) -> Option<&Sleep> {
         match &self.sleeper {
             Sleeper::Thread(sleep) => Some(sleep),
@@ -88,7 +88,7 @@ impl Waiter {
         }
     }
 
-    /// By the waiter itself, before it is pushed on a list.
+    /// Prepares the waiter for a push. Only the waiter itself calls it.
     pub(crate) fn begin(&self, list: usize, target: u64) {
         // ORDERING: Relaxed; the push publishes all three.
         self.enrolled.store(true, Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Waiter {
         self.target.store(target, Ordering::Relaxed);
     }
 
-    /// By whoever took it off its list.
+    /// The number at which to wake it. For the thread that took it off its list.
     pub(crate) fn target(&self) -> u64 {
         // ORDERING: Relaxed; the Acquire of the take covers it.
         self.target.load(Ordering::Relaxed)
@@ -108,8 +108,8 @@ impl Waiter {
         self.enrolled.load(Ordering::Acquire)
     }
 
-    /// Whether it is still enrolled, by a wait that ran into its deadline, where
-    /// this wait would enrol it.
+    /// Whether an earlier wait that timed out left it on this list, with a target that
+    /// also serves this wait.
     pub(crate) fn stands_on(&self, list: usize, target: u64) -> bool {
         // ORDERING: Relaxed on both; only the waiter's own thread stores them.
         self.is_enrolled()
@@ -117,16 +117,15 @@ impl Waiter {
             && self.target.load(Ordering::Relaxed) <= target
     }
 
-    /// By the waker who took it off its list. It may stand on another one from
-    /// now on, and be woken for no reason.
+    /// Marks it as off its list. For the thread that took it off. From now on it may
+    /// register on another list, and may be woken spuriously.
     pub(crate) fn let_go(&self) {
         // ORDERING: Release pairs with the Acquire in `is_enrolled`.
         self.enrolled.store(false, Ordering::Release);
     }
 
-    /// Wakes it, once it is taken off its list. What a task's waker panics with,
-    /// and what comes of its end, must not take the writer with it, nor those
-    /// behind it on the list.
+    /// Wakes it. For the thread that took it off its list. A panic of a task's waker, or of
+    /// its drop, is contained: it must harm neither the writer nor the next waiters.
     pub(crate) fn wake(self: Arc<Self>) {
         self.let_go();
         match &self.sleeper {
@@ -135,16 +134,16 @@ impl Waiter {
             }
             Sleeper::Task(task) => {
                 let Some(waker) = task.take() else { return };
-                // One by one, and by reference: the unwinding of the first would
-                // drop it, and a panic of that would end the process.
+                // Each separately, and by reference: if `wake` panicked, unwinding would
+                // drop the waker, and a second panic would abort the process.
                 contain(|| waker.wake_by_ref());
                 contain(move || drop(waker));
             }
         }
     }
 
-    /// Gives up a task's waker, unless somebody is about to call it, and with it
-    /// what the task owns.
+    /// Drops a task's waker, and with it everything that the task owns, unless another
+    /// thread is about to call it.
     pub(crate) fn forget_task(&self) {
         if let Sleeper::Task(task) = &self.sleeper
             && let Some(waker) = task.take()
@@ -154,8 +153,8 @@ impl Waiter {
     }
 }
 
-/// A future's place on a list, between two of its polls. As it is dropped the
-/// list keeps its node, but not its waker.
+/// A future's registration on a list, between two polls. Dropping it drops the waker.
+/// The waiter itself stays on the list.
 #[derive(Debug)]
 pub(crate) struct Enrolled(Arc<Waiter>);
 
@@ -167,8 +166,8 @@ impl Enrolled {
     /// Whether the list will wake this task.
     pub(crate) fn stands_for(&self, waker: &Waker) -> bool {
         let is_same = |task: &Task| task.address == Task::address(waker);
-        // In this order: who is enrolled has its waker, whose address no other
-        // task can have.
+        // Check in this order: a registered waiter holds its waker, so no other task
+        // can have that address.
         self.0.is_enrolled() && matches!(&self.0.sleeper, Sleeper::Task(task) if is_same(task))
     }
 }
@@ -181,8 +180,8 @@ impl Drop for Enrolled {
     }
 }
 
-/// Tasks that were taken off a list, whose wakers are called as this is dropped,
-/// oldest first: when nobody waits any more for what their caller has to do.
+/// Tasks that were taken off a list. Dropping it calls their wakers, oldest first. Drop
+/// it once no thread waits for the caller's own work, because a waker may block.
 #[must_use = "as it is dropped it wakes them"]
 #[derive(Debug, Default)]
 pub(crate) struct Tasks(Vec<Arc<Waiter>>);
@@ -203,8 +202,8 @@ impl Drop for Tasks {
     }
 }
 
-/// A waiter of the calling thread, used again unless an earlier wait that ran into
-/// its deadline has left it on another list.
+/// Returns a waiter of the calling thread. It reuses one, unless an earlier wait that
+/// timed out has left it on another list.
 pub(crate) fn waiter_of_this_thread(list: usize, target: u64) -> Arc<Waiter> {
     per_thread! {
         static KEPT: RefCell<Vec<Arc<Waiter>>> = const { RefCell::new(Vec::new()) };
@@ -224,6 +223,6 @@ pub(crate) fn waiter_of_this_thread(list: usize, target: u64) -> Arc<Waiter> {
         kept.push(made.clone());
         made
     })
-    // The thread is ending and its locals are gone.
+    // The thread is ending, and its thread-locals are gone.
     .unwrap_or_else(|_| make())
 }

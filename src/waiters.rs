@@ -1,25 +1,25 @@
-//! Who sleeps until something is true, threads and tasks alike.
+//! A list of threads and tasks that wait until a condition holds.
 //!
-//! A [`WaitList`] is a lock-free stack of waiters, each with the number that
-//! it waits for. It does not know what the numbers mean: the caller brings a
-//! predicate, and **the predicate alone decides**; a wake-up is only a hint to
-//! look again. Blocking, deadlines and async share the one loop.
+//! A [`WaitList`] is a lock-free stack of waiters, each with the number that it waits
+//! for. The list does not know what the numbers mean. The caller supplies a predicate,
+//! and **the predicate alone decides**: a wake-up is only a hint to check it again.
+//! Blocking waits, deadlines and async waits share one loop.
 //!
-//! No wake-up is lost (Q4 WAKE), because both sides put a `SeqCst` fence
-//! between their write and their read: the waiter enrols, fences, looks at the
-//! predicate; the waker changes what the predicate reads, fences, looks at the
-//! list. Whichever fence comes second sees the other's write.
+//! No wake-up is lost (Q4 WAKE), because both sides put a `SeqCst` fence between their
+//! write and their read. The waiter registers, fences, then checks the predicate. The
+//! waker changes what the predicate reads, fences, then checks the list. The side whose
+//! fence comes second sees the other side's write.
 //!
-//! Many threads may be woken as a [`Chain`]: the waker wakes a few, each of whom
-//! wakes the next, while the waker does what it has to do.
+//! Many threads can be woken as a [`Chain`]: the waker wakes a few, and each of them
+//! wakes the next, while the waker goes on with its own work.
 //!
-//! A task's waker is foreign code. It may panic, as may what ends with it, and
-//! nobody notices. It may block, too, on a thread that is woken with it, for
-//! **threads come before tasks**. What it blocks on in vain is another task that
-//! comes after it, and whatever is left to be done by the thread that it is run
-//! on. And whoever has taken a list must go on: were he stopped for ever, or
-//! blocked so, those whom he has in hand would sleep on, since nobody else knows
-//! of them. A stack that is taken whole has no way round that.
+//! A task's waker is the caller's code. Its panics, and those of its drop, are contained.
+//! It may block on a thread that is woken with it, because **threads are woken before
+//! tasks**. It must not block on a task later in the list, nor on work that the waking
+//! thread has still to do: that would deadlock. And a thread that has taken a list must
+//! not stop. If it stopped, or blocked in a waker, the waiters that it holds would sleep
+//! forever, because no other thread can reach them. A stack that is taken whole cannot
+//! avoid that.
 
 use std::ptr;
 use std::task::Context;
@@ -29,10 +29,10 @@ use crate::sync::{Arc, AtomicPtr, Ordering, fence, now};
 use crate::waiter::{Enrolled, Tasks, Waiter, waiter_of_this_thread};
 use crate::wake_chain::Chain;
 
-/// Beyond whatever anybody waits for.
+/// Above every number that a waiter can wait for.
 const EVERYONE: u64 = u64::MAX;
 
-/// A lock-free list of waiters. See the module's words.
+/// A lock-free list of waiters, each with the number at which to wake it.
 #[derive(Debug)]
 pub(crate) struct WaitList {
     /// Q4 WAKE: the newest waiter. Any waiter pushes (Release), a waker takes
@@ -45,8 +45,8 @@ impl WaitList {
         Self { newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Blocks until `ready` gives a result, or returns `None` once the
-    /// deadline has passed. `target` is what `wake` must reach.
+    /// Blocks until `ready` returns a result. Returns `None` once the deadline has passed.
+    /// `wake` must reach `target` for this thread to be woken.
     pub(crate) fn wait<R>(
         &self,
         target: u64,
@@ -58,7 +58,7 @@ impl WaitList {
             if let Some(result) = ready() {
                 return Some(result);
             }
-            // Who only looks leaves nothing behind.
+            // A caller that only checks leaves no waiter behind.
             if has_passed() {
                 return None;
             }
@@ -79,8 +79,8 @@ impl WaitList {
         }
     }
 
-    /// The same for a task: `None` means that its waker will be called.
-    /// `enrolled` is the caller's memory between polls.
+    /// Checks for a task. `None` means that its waker will be called. `enrolled` keeps the
+    /// task's registration between polls.
     pub(crate) fn poll<R>(
         &self,
         target: u64,
@@ -136,15 +136,15 @@ impl WaitList {
         }
     }
 
-    /// Wakes those whose target is at most what `reached` says now: the threads,
-    /// then the tasks, each oldest first; the others stay. Several threads may be
-    /// at it.
+    /// Wakes the waiters whose target is at most the number that `reached` returns: first
+    /// the threads, then the tasks, each oldest first. The others stay on the list. Several
+    /// threads may call it at once.
     pub(crate) fn wake(&self, reached: impl Fn() -> u64) {
         drop(self.wake_threads(reached));
     }
 
-    /// The same, and leaves the tasks to the caller, who may have something to do
-    /// before foreign code is run.
+    /// Wakes the threads as [`WaitList::wake`] does, and returns the tasks. The caller can
+    /// finish its own work before it drops them, which runs their wakers.
     pub(crate) fn wake_threads(&self, reached: impl Fn() -> u64) -> Tasks {
         let mut tasks = Tasks::default();
         self.take(reached, |waiter| match waiter.sleep() {
@@ -154,18 +154,18 @@ impl WaitList {
         tasks
     }
 
-    /// Wakes every waiter, whatever it waits for.
+    /// Wakes every waiter, whatever its target.
     pub(crate) fn wake_everyone(&self) {
         drop(self.wake_every_thread());
     }
 
-    /// The same, and leaves the tasks to the caller.
+    /// Wakes every thread, and returns every task, to be woken as it is dropped.
     pub(crate) fn wake_every_thread(&self) -> Tasks {
         self.wake_threads(|| EVERYONE)
     }
 
-    /// The same as [`WaitList::wake`], but may leave some of the threads to be
-    /// woken by those who are woken, or as the chain is dropped.
+    /// Wakes waiters as [`WaitList::wake`] does. But some threads may be left in the chain:
+    /// woken threads wake them, or the drop of the chain does.
     pub(crate) fn wake_some(&self, reached: impl Fn() -> u64) -> Chain {
         let (mut threads, mut tasks) = (Vec::new(), Tasks::default());
         self.take(reached, |waiter| match waiter.sleep() {
@@ -175,20 +175,20 @@ impl WaitList {
         Chain::begin(threads, tasks)
     }
 
-    /// Takes those off whose target is at most what `reached` says now.
+    /// Takes the waiters off whose target is at most the number that `reached` returns.
     pub(crate) fn take(&self, reached: impl Fn() -> u64, mut each: impl FnMut(Arc<Waiter>)) {
         // ORDERING: SeqCst fence, pairs with the fence in `enroll`.
         fence(Ordering::SeqCst);
-        // ORDERING: Relaxed; a waiter that this misses has yet to look at its
+        // ORDERING: Relaxed; a waiter that this misses has yet to check its
         // predicate, by the fences.
         while !self.newest.load(Ordering::Relaxed).is_null() {
             let so_far = reached();
             if self.take_up_to(so_far, &mut each) {
                 return;
             }
-            // ORDERING: SeqCst fence, pairs with the one above: who has come
-            // further meanwhile, and did not find those who were put back, is
-            // seen here.
+            // ORDERING: SeqCst fence, pairs with the one above: if another thread has
+            // reached a higher number meanwhile, and did not find the waiters that were
+            // put back, this thread sees that number.
             fence(Ordering::SeqCst);
             if reached() == so_far {
                 return;
@@ -196,7 +196,7 @@ impl WaitList {
         }
     }
 
-    /// The same up to one number; whether nobody was put back.
+    /// Takes waiters off up to one number. Returns whether none was put back.
     fn take_up_to(&self, reached: u64, each: &mut impl FnMut(Arc<Waiter>)) -> bool {
         let mut everybody = true;
         let mut next = self.take_oldest_first();
@@ -213,7 +213,7 @@ impl WaitList {
         everybody
     }
 
-    /// Empties the list and turns it round.
+    /// Empties the list and reverses it.
     fn take_oldest_first(&self) -> Option<Arc<Waiter>> {
         // ORDERING: Acquire pairs with the Release in `push`: target, link and
         // sleeper of each waiter are visible.
@@ -229,8 +229,8 @@ impl WaitList {
 
     /// Takes over the reference that a list held.
     fn adopt(waiter: *mut Waiter) -> Option<Arc<Waiter>> {
-        // SAFETY: a pointer that is not null came from `Arc::into_raw`, and
-        // whoever took it off the list is its only holder.
+        // SAFETY: a non-null pointer came from `Arc::into_raw`, and the thread
+        // that took it off the list is its only holder.
         (!waiter.is_null()).then(|| unsafe { Arc::from_raw(waiter) })
     }
 }
@@ -241,9 +241,9 @@ impl Drop for WaitList {
         while let Some(waiter) = next {
             // ORDERING: Relaxed; exclusive access.
             next = Self::adopt(waiter.older.swap(ptr::null_mut(), Ordering::Relaxed));
-            // A later list may have this one's address.
+            // A later list may have the address of this one.
             waiter.let_go();
-            // That of a future which was forgotten, and will not do so itself.
+            // Its future may have been leaked, and then never drops the waker.
             waiter.forget_task();
         }
     }

@@ -1,12 +1,11 @@
-//! Threads that sleep, and the chain in which many of them are woken.
+//! Threads that park, and the chain in which many of them are woken.
 //!
-//! Whoever wakes many threads has other things to do: it wakes a few, each of
-//! whom wakes the next. It does not know why anybody sleeps, nor whether it is
-//! time: a thread may be roused for no reason, and looks for itself.
+//! A thread that has to wake many others wakes only a few, and each of those wakes the
+//! next. This file does not know what the threads wait for. A thread may be unparked
+//! spuriously, and checks its own condition.
 //!
-//! Nobody hangs on a thread that is stopped, wherever that is: no lock is taken
-//! here, and whoever has the chain rouses all once more, as it is dropped, whom it
-//! does not know to be up.
+//! A stopped thread delays no other thread, wherever it stopped. No lock is taken here,
+//! and the drop of the chain unparks every thread on it that is not known to run.
 
 use std::ptr;
 use std::time::Instant;
@@ -14,21 +13,21 @@ use std::time::Instant;
 use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, Parker, Weak, cores};
 use crate::waiter::{Tasks, Waiter};
 
-/// It looks for itself, or has gone: nobody need rouse it.
+/// The thread runs, or has ended: no wake-up is needed.
 const UP: *mut Links = ptr::null_mut();
-/// It sleeps, or will at once unless it was let go.
+/// The thread is parked, or is about to park unless it was let go.
 const DOWN: *mut Links = ptr::without_provenance_mut(1);
-/// Somebody has roused it, in no chain.
+/// Another thread has unparked it, outside a chain.
 const ROUSED: *mut Links = ptr::without_provenance_mut(2);
 const _: () = assert!(align_of::<Links>() > 2, "no chain's address is one of the three");
 
-/// The sleep of a thread.
+/// The park state of a thread.
 #[derive(Debug)]
 pub(crate) struct Sleep {
     parker: Parker,
-    /// Q4 WAKE: one of the three above, or the chain that it was roused in, a
-    /// reference to which it holds ([`Weak::into_raw`]). The thread writes that it
-    /// lies down and that it is up, whoever rouses it turns `DOWN` into the others.
+    /// Q4 WAKE: one of the three values above, or the chain in which it was unparked. Then
+    /// it owns a reference to that chain ([`Weak::into_raw`]). The thread itself stores
+    /// `DOWN` and `UP`. A thread that unparks it replaces `DOWN`.
     state: AtomicPtr<Links>,
 }
 
@@ -37,16 +36,16 @@ impl Sleep {
         Self { parker: Parker::for_this_thread(), state: AtomicPtr::new(UP) }
     }
 
-    /// Whether it slept and nobody else has roused it. What was written before is
-    /// seen by one who lies down later: he does not.
+    /// Unparks the thread. Returns whether it was parked and no other thread has unparked
+    /// it. A thread that parks later sees what was written before, and does not park.
     pub(crate) fn rouse(&self, chain: Option<&Arc<Links>>) -> bool {
         let roused = chain.map_or(ROUSED, |links| Weak::into_raw(Arc::downgrade(links)).cast_mut());
         let mut found = DOWN;
         loop {
             let state = if found == DOWN { roused } else { found };
-            // ORDERING: Release pairs with the Acquire of either swap in
-            // `lie_down`. So does an exchange that changes nothing: it has a place
-            // in the order of them, and a swap that comes after it has seen it.
+            // ORDERING: Release pairs with the Acquire of either swap in `lie_down`. So
+            // does an exchange that changes nothing: it has a place in their order, and
+            // a swap that comes after it has seen it.
             match self.state.compare_exchange(found, state, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => found = now,
@@ -55,24 +54,24 @@ impl Sleep {
         if found != DOWN {
             drop(adopt(roused));
         }
-        // Whoever has roused it before may be stopped and not have come to this.
+        // An earlier unparking thread may have been stopped before this line.
         if found != UP {
             self.parker.unpark();
         }
         found == DOWN
     }
 
-    /// Sleeps while `is_due`, until it is roused or the deadline passes, or for
-    /// no reason, and wakes the next of the chain that it was roused in.
+    /// Parks while `is_due` holds, until it is unparked or the deadline passes, or
+    /// spuriously. Then it wakes the next thread of the chain in which it was unparked.
     pub(crate) fn lie_down(&self, is_due: impl FnOnce() -> bool, deadline: Option<Instant>) {
-        // ORDERING: Acquire pairs with the Release in `rouse`: who has found it up
-        // is seen by `is_due`.
+        // ORDERING: Acquire pairs with the Release in `rouse`: `is_due` sees the writes
+        // of a thread that found this one `UP`.
         let was = self.state.swap(DOWN, Ordering::Acquire);
         debug_assert_eq!(was, UP, "it was left so");
         if is_due() {
             self.parker.park(deadline);
         }
-        // ORDERING: Acquire pairs with the Release in `rouse`: the chain is whole.
+        // ORDERING: Acquire pairs with the Release in `rouse`: the chain is complete.
         let roused = self.state.swap(UP, Ordering::Acquire);
         if let Some(links) = adopt(roused).and_then(|chain| chain.upgrade()) {
             links.wake_next();
@@ -80,22 +79,21 @@ impl Sleep {
     }
 }
 
-/// Takes over the reference that a state held, where it was a chain.
+/// Takes over the reference to a chain that a state owned, if it was one.
 fn adopt(state: *mut Links) -> Option<Weak<Links>> {
     let is_chain = ![UP, DOWN, ROUSED].contains(&state);
-    // SAFETY: any other came from `Weak::into_raw`, and whoever took it out of the
-    // state, or never got it in, is its only holder.
+    // SAFETY: any other value came from `Weak::into_raw`. The thread that took it out of
+    // the state, or failed to put it in, is its only holder.
     is_chain.then(|| unsafe { Weak::from_raw(state) })
 }
 
-/// Threads that were let go, the first of whom are woken, and wake the next.
-/// Whoever has the chain wakes all who are left as he drops it, one whom a woken
-/// thread is about to wake among them, so that nobody hangs on a thread that is
-/// slow to run.
+/// Threads taken off a list, of which the first are woken and wake the next. Dropping
+/// the chain wakes every thread that is left. That includes one that a woken thread is
+/// about to wake, so that no thread depends on one that is slow to run.
 #[must_use = "as it is dropped it wakes everybody on it"]
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
-    /// How many were let go, as a chain or at once.
+    /// The number of waiters that were woken or put into the chain.
     many: u64,
     links: Option<Arc<Links>>,
 }
@@ -103,14 +101,14 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 pub(crate) struct Links {
     links: Vec<Link>,
-    /// C3 ANSWER: the next to be woken. Whoever raises it wakes the one.
+    /// C3 ANSWER: the next to be woken. The thread that raises it wakes that one.
     next: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Link {
     waiter: Arc<Waiter>,
-    /// Set by whoever has woken it, read as the chain is dropped.
+    /// Set by the thread that has woken it, read as the chain is dropped.
     woken: AtomicBool,
 }
 
@@ -120,7 +118,7 @@ impl Link {
         Self { waiter, woken: AtomicBool::new(false) }
     }
 
-    /// Whether it slept, and nobody else has roused it.
+    /// Unparks it. Returns whether it was parked and no other thread has unparked it.
     fn wake(&self, chain: Option<&Arc<Links>>) -> bool {
         let slept = self.waiter.sleep().is_some_and(|sleep| sleep.rouse(chain));
         // ORDERING: Release pairs with the Acquire in `is_woken`.
@@ -135,9 +133,9 @@ impl Link {
 }
 
 impl Chain {
-    /// Lets threads go that were taken off a list, and wakes as many as can run at
-    /// once; all of them where there are tasks as well, and then those: a waker is
-    /// foreign code, and may wait for one who would be woken late.
+    /// Takes threads from a list, and wakes as many as there are cores. With tasks, it
+    /// wakes every thread and then the tasks: a waker is the caller's code, and may block
+    /// on a thread that a chain would wake later.
     pub(crate) fn begin(threads: Vec<Arc<Waiter>>, tasks: Tasks) -> Self {
         let many = threads.len() as u64 + tasks.many();
         if threads.len() <= cores() || tasks.many() > 0 {
@@ -153,17 +151,17 @@ impl Chain {
         Self { many, links: Some(links) }
     }
 
-    /// How many were let go.
+    /// The number of waiters that were taken off the list.
     pub(crate) fn many(&self) -> u64 {
         self.many
     }
 
-    /// Wakes all who are left.
+    /// Wakes every thread that is left.
     pub(crate) fn wake_rest(&mut self) {
         let Some(links) = self.links.take() else { return };
         while links.wake_next() {}
-        // Whoever has raised `next` may have been stopped: it does no harm to
-        // be woken twice.
+        // A thread that raised `next` may have been stopped before it woke its link. A
+        // second wake-up does no harm.
         for link in links.links.iter().filter(|link| !link.is_woken()) {
             link.wake(None);
         }
@@ -177,11 +175,11 @@ impl Drop for Chain {
 }
 
 impl Links {
-    /// Wakes the next who sleeps; whether there was one.
+    /// Wakes the next parked thread. Returns whether there was one.
     fn wake_next(self: &Arc<Self>) -> bool {
         loop {
-            // ORDERING: Relaxed; it gives each place to one thread, and what
-            // stands there came with the reference.
+            // ORDERING: Relaxed; it gives each index to one thread, and the link at that
+            // index came with the reference.
             let place = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(link) = self.links.get(place) else { return false };
             if link.wake(Some(self)) {

@@ -5,11 +5,13 @@
 //! [`Observer`] does) and no timer; the housekeeping thread posts the requests
 //! that time brings.
 //!
-//! | label | invariant |
-//! |---|---|
-//! | W1 PREFIX | what is in the log is a prefix of what was queued, less what was refused |
-//! | W2 STICKY | after a failed sync, or a failed write that could not be taken back, nothing is written or synced again |
-//! | C3 ANSWER | every ticket is answered: dropping the writer, by return or by panic, answers what is left |
+//! Invariants:
+//!
+//! - W1 PREFIX: what is in the log is a prefix of what was queued, less what was refused
+//! - W2 STICKY: after a failed sync, or a failed write that could not be taken back, nothing is
+//!   written or synced again
+//! - C3 ANSWER: every ticket is answered: dropping the writer, by return or by panic, answers
+//!   what is left
 
 use std::io;
 
