@@ -1,22 +1,22 @@
-//! Threads that commit, and therefore must not wait for a commit.
+//! Marks threads that commit, and therefore must not wait for a commit.
 //!
 //! A commit runs callers' code: wakers, the `Drop` of a payload, a state machine. Such
 //! code must not wait inside a log. Its own shard would wait for itself. Another shard,
 //! or another log, may at the same time wait for this one. So each call that would
-//! block asks [`Committing::is_here`] first, and fails instead. Calls that need not
-//! block do not ask.
+//! block checks [`Committing::is_here`] first, and fails instead. Calls that need not
+//! block do not check.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 
 use crate::sync::per_thread;
 
-// How many of the values below the calling thread has.
+// The number of `Committing` values on the calling thread.
 per_thread! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The calling thread commits for a shard while it has one of these.
+/// While this value lives, the calling thread counts as one that commits.
 #[must_use = "the thread commits while this is alive"]
 pub(crate) struct Committing(PhantomData<*const ()>);
 

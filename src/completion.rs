@@ -1,8 +1,8 @@
-//! What an append gives back: a place, and the answer when it comes.
+//! The result of an append: a position, and later the answer.
 //!
-//! A completion is a shard and a ticket borrowed from the log. It owns nothing
-//! that the writer would have to free, so dropping it costs nothing and
-//! changes nothing: the record is written all the same.
+//! A completion is a shard and a ticket, borrowed from the log. It owns nothing that the
+//! writer would have to free. So dropping it costs nothing, and the record is written
+//! nevertheless.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,22 +19,21 @@ use crate::waiter::Enrolled;
 /// The outcome of one append: wait for it, await it, or drop it.
 ///
 /// It resolves to the record's [`Position`] once the condition of the log's
-/// [`crate::Durability`] holds for the record and all before it in its shard.
-/// Never lost: shutdown, a writer's panic and a failed disk resolve it too.
+/// [`crate::Durability`] holds for the record and all before it in its shard. It always
+/// resolves: a shutdown, a panic of the writer and a failed disk resolve it too. It answers
+/// once. After that, `wait` and `poll` return the same answer.
 ///
-/// As a future it needs no runtime. Awaiting allocates one small node where it
-/// is not resolved at the first poll; waiting allocates nothing but a thread's first
-/// node. Whoever wakes them makes a list a commit of those that are tasks, and of
-/// threads too where each commit is synced.
+/// As a future it needs no runtime. The first poll that finds no answer allocates one small
+/// node. Waiting allocates nothing, except for the first wait of a thread. The thread that
+/// wakes the waiters allocates one list of tasks per commit. If each commit is synced, the
+/// list holds threads too.
 ///
-/// A waker is called by the thread that has committed the record: the shard's thread, or a
-/// caller of [`crate::ShardedWal::append_wait`]. A panic of the waker is contained. The
-/// waker may wait for a thread that was answered with it. It must not wait for another
-/// task, nor for anything that the same shard has still to do, nor for a lock that a caller
-/// holds during `append` or `append_wait`. A call of the log that would wait there fails
-/// with [`Cause::WouldDeadlock`].
-///
-/// It answers once: polled again, or waited for after a poll, it says the same.
+/// The thread that has committed the record calls the waker: the shard's thread, or a caller
+/// of [`crate::ShardedWal::append_wait`]. A panic of the waker is contained. The waker may
+/// wait for a thread that was answered with it. It must not wait for another task, for
+/// further work of the same shard, or for a lock that a caller holds during `append` or
+/// `append_wait`. A call of the log that would wait there fails with
+/// [`Cause::WouldDeadlock`].
 #[derive(Debug)]
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {
@@ -61,8 +60,7 @@ impl<'log> Completion<'log> {
         Self { state: State::Answered(answer), enrolled: None }
     }
 
-    /// The record's place, known as soon as it is queued; `None` if it was
-    /// refused before.
+    /// The record's position, known once it is queued. `None` if it was refused before.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         match &self.state {
@@ -77,14 +75,15 @@ impl<'log> Completion<'log> {
         matches!(&self.state, State::Answered(Err(error)) if error.was_refused())
     }
 
-    /// For who has queued it without waking anybody, and waits for it next.
+    /// Commits the record inline if the commit lock is free. For a caller that has queued it
+    /// without a wake-up and is about to wait.
     pub(crate) fn lend_a_hand(&self, patience: Patience) {
         if let State::Queued { shard, ticket } = &self.state {
             shard.lane().lend_a_hand(*ticket, patience);
         }
     }
 
-    /// Whether there is an answer.
+    /// Whether the record is answered. Does not block.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match &self.state {
@@ -93,11 +92,11 @@ impl<'log> Completion<'log> {
         }
     }
 
-    /// Blocks until there is an answer.
+    /// Blocks until the record is answered.
     ///
     /// # Errors
-    /// See [`AppendError`]. On a thread that commits, a record without an answer is
-    /// `Indeterminate` with [`Cause::WouldDeadlock`]: it is written all the same.
+    /// See [`AppendError`]. A thread that commits must not wait: it gets `Indeterminate` with
+    /// [`Cause::WouldDeadlock`] for a record without an answer. The record is still written.
     pub fn wait(mut self) -> Result<Position, AppendError> {
         self.wait_for_ever()
     }
@@ -110,9 +109,9 @@ impl<'log> Completion<'log> {
         }
     }
 
-    /// Blocks until there is an answer, or for so long; `None` means that there
-    /// is none yet, and the completion can be waited for again. On a thread that
-    /// commits it does not block.
+    /// Blocks until the record is answered, for at most `timeout`. `None` means that there is
+    /// no answer yet, and the completion can be waited for again. On a thread that commits it
+    /// does not block.
     ///
     /// # Errors
     /// See [`AppendError`].
@@ -120,7 +119,8 @@ impl<'log> Completion<'log> {
         self.wait_until(Some(now().checked_add(timeout)))
     }
 
-    /// `None` waits for ever, `Some(None)` for longer than a clock can say.
+    /// Blocks without limit for `None`, and for `Some(None)`, a deadline that the clock cannot
+    /// represent.
     fn wait_until(
         &mut self,
         timeout: Option<Option<Instant>>,
@@ -129,7 +129,7 @@ impl<'log> Completion<'log> {
         let progress = &shard.lane().progress;
         let answer = match (progress.answer(ticket), shard.cannot_wait()) {
             (Some(answer), _) => answer,
-            // A child has no threads that could ever answer.
+            // No thread of a forked child will ever answer.
             (None, Some(cause @ Cause::Forked { .. })) => Answer::Indeterminate(cause),
             (None, Some(_)) if timeout.is_some() => return None,
             (None, Some(cause)) => Answer::Indeterminate(cause),
@@ -138,7 +138,7 @@ impl<'log> Completion<'log> {
         Some(self.answer_with(shard.outcome(ticket, answer)))
     }
 
-    /// C1 ONCE: it answers the same from now on.
+    /// C1 ONCE: keeps the answer for later calls.
     fn answer_with(
         &mut self,
         answer: Result<Position, AppendError>,
@@ -175,17 +175,17 @@ impl Future for Completion<'_> {
     }
 }
 
-/// The outcome of a batch: resolves when each shard's part has an answer.
+/// The outcome of a batch. It resolves once each shard's part has an answer.
 #[derive(Debug)]
 #[must_use = "a batch that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct BatchCompletion<'log> {
     parts: Vec<Part<'log>>,
     failed: Vec<FailedPart>,
-    /// Parts before this one have been answered.
+    /// Parts before this one are answered.
     answered: usize,
 }
 
-/// One shard's part: it is answered as a whole, by its last record.
+/// The part of a batch in one shard. Its last record answers for all of it.
 #[derive(Debug)]
 pub(crate) struct Part<'log> {
     pub(crate) shard: usize,
@@ -198,18 +198,18 @@ impl<'log> BatchCompletion<'log> {
         Self { parts, failed: Vec::new(), answered: 0 }
     }
 
-    /// Whether each part has an answer.
+    /// Whether each part is answered. Does not block.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.parts.iter().all(|part| part.last.is_done())
     }
 
-    /// Blocks until each part has an answer.
+    /// Blocks until each part is answered.
     ///
     /// # Errors
-    /// [`BatchError`] names the parts that failed; the others were acknowledged.
+    /// [`BatchError`] names the parts that failed. The other parts were acknowledged.
     pub fn wait(mut self) -> Result<(), BatchError> {
-        // Those before have been noted by a poll.
+        // `poll` has recorded the answers before `answered`.
         for part in &mut self.parts[self.answered..] {
             let answer = part.last.wait_for_ever();
             note(&mut self.failed, part, answer);
@@ -246,13 +246,13 @@ impl Future for BatchCompletion<'_> {
     }
 }
 
-/// The outcome of a flush: resolves when all that was appended before it, in
-/// every shard, is on stable storage, whatever the log's durability mode.
+/// The outcome of a flush. It resolves once every record that was appended before it, in
+/// every shard, is on stable storage. This holds in every durability mode.
 #[derive(Debug)]
 #[must_use = "a flush says nothing until it is waited for"]
 pub struct Barrier<'log> {
     shards: Vec<(&'log WalShard, u64)>,
-    /// Shards before this one have passed.
+    /// Shards before this one are synced.
     passed: usize,
     enrolled: Option<Enrolled>,
 }
@@ -262,12 +262,11 @@ impl<'log> Barrier<'log> {
         Self { shards, passed: 0, enrolled: None }
     }
 
-    /// Blocks until all is on stable storage.
+    /// Blocks until all those records are on stable storage.
     ///
     /// # Errors
-    /// `Indeterminate`, at the first shard that failed: what had not been
-    /// synced there may or may not be on the disk. Appends that were refused
-    /// are told by their own completions, not here.
+    /// `Indeterminate`, at the first shard that failed: records that were not synced there may
+    /// or may not be on the disk. A refused append is reported by its own completion, not here.
     pub fn wait(self) -> Result<(), AppendError> {
         for (shard, end) in self.shards {
             let progress = &shard.lane().progress;

@@ -1,9 +1,8 @@
-//! What one append puts into the queue: records as they will stand in a frame.
+//! An append in the queue: its records, encoded as they will be in a frame.
 //!
-//! The caller encodes, so that the writer only copies. An entry lives in its
-//! slot and keeps a buffer there: records that fit it are copied into it, with
-//! nothing allocated and nothing freed on another thread. It knows neither its
-//! tickets nor the frame that it will be part of.
+//! The caller encodes, so that the writer only copies. An entry lives in its slot and keeps
+//! a buffer there. Small records are copied into the buffer: nothing is allocated, and
+//! nothing is freed on another thread. This file does not know tickets or frames.
 
 use bytes::Bytes;
 
@@ -12,27 +11,25 @@ use crate::foreign::contain;
 use crate::frame::{next_record, put_record_head, record_bytes};
 use crate::payload::Payload;
 
-/// Payloads up to this are copied into the slot's buffer, which stays: a queue
-/// holds at most so many bytes a slot for good. Larger ones are moved.
+/// Largest payload, in bytes, that is copied into the slot's buffer. The buffer stays, so
+/// this also bounds the memory that a queue keeps per slot. Larger payloads are moved.
 const COPIED_BYTES_MAX: usize = 1 << 10;
 
-/// See the module's words.
+/// The records of one append.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// Encoded records; of one large record, what precedes its payload. The
-    /// slot's own buffer, used again and again.
+    /// Encoded records, or the head of one large record. This is the slot's own buffer,
+    /// which is reused.
     copied: Vec<u8>,
-    /// What follows that: a large payload, or a batch's body.
+    /// The bytes after those in `copied`: a large payload, or a batch's body.
     moved: Option<Box<Bytes>>,
-    /// When it was queued, by the observer's clock; 0 for most, who are not
-    /// sampled.
+    /// The time at which it was queued, by the observer's clock. 0 if it is not sampled.
     stamp: u64,
 }
 
 impl Entry {
-    /// Holds one record from now on. A payload that is copied stays with the
-    /// caller: to drop it may run somebody's code, for which a slot that is
-    /// claimed is no place.
+    /// Stores one record. A payload that is copied stays with the caller, because dropping it
+    /// may run the caller's code, which must not run while a slot is claimed.
     pub(crate) fn hold(&mut self, key: u64, payload: &mut Payload<'_>, stamp: u64) {
         self.copied.clear();
         self.let_go();
@@ -47,7 +44,7 @@ impl Entry {
         }
     }
 
-    /// Holds a batch's part from now on.
+    /// Stores a batch's part.
     pub(crate) fn hold_batch(&mut self, body: Vec<u8>, stamp: u64) {
         self.copied.clear();
         self.let_go();
@@ -55,17 +52,17 @@ impl Entry {
         self.moved = Some(Box::new(body.into()));
     }
 
-    /// When it was queued; 0 if nobody asks.
+    /// The time at which it was queued, by the observer's clock. 0 if it is not sampled.
     pub(crate) fn stamp(&self) -> u64 {
         self.stamp
     }
 
-    /// The records as they stand in a frame, in two pieces.
+    /// The encoded records, in two pieces.
     pub(crate) fn body(&self) -> [&[u8]; 2] {
         [&self.copied, self.moved.as_ref().map_or(&[], |moved| moved)]
     }
 
-    /// Key and payload of each record.
+    /// Calls `look` with the key and payload of each record.
     pub(crate) fn each_record(&self, mut look: impl FnMut(u64, &[u8])) {
         let (body, large) = match self.body() {
             [copied, []] => (copied, None),
@@ -83,8 +80,8 @@ impl Entry {
         }
     }
 
-    /// Lets go of what was moved in. Its `Drop` may be a caller's code: a panic there is
-    /// contained, for the record of another caller may come next.
+    /// Drops what was moved in. Its `Drop` may be a caller's code. Its panic is contained,
+    /// because another caller's record may come next.
     pub(crate) fn let_go(&mut self) {
         if let Some(moved) = self.moved.take() {
             contain(move || drop(moved));
@@ -98,7 +95,7 @@ impl Drop for Entry {
     }
 }
 
-/// Collects a batch's part in one shard as it will stand in a frame.
+/// A batch's part in one shard, encoded as it will be in a frame.
 #[derive(Debug, Default)]
 pub(crate) struct BatchBody {
     pub(crate) body: Vec<u8>,
@@ -107,9 +104,8 @@ pub(crate) struct BatchBody {
 }
 
 impl BatchBody {
-    /// Adds a record. What passes a batch's limits is counted and not kept:
-    /// such a batch is refused. Room is made for as many like the first one as
-    /// are `expected`.
+    /// Adds a record. A record beyond the batch limits is counted but not kept, because such a
+    /// batch is refused. The first record reserves memory for `expected` records of its size.
     pub(crate) fn add(&mut self, key: u64, payload: &[u8], expected: usize) {
         self.records += 1;
         self.payload_bytes += payload.len() as u64;
@@ -125,7 +121,7 @@ impl BatchBody {
     }
 }
 
-/// What is made room for on the strength of a guess.
+/// Largest number of bytes reserved on the strength of that guess.
 const ROOM_AHEAD_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]

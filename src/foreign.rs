@@ -1,24 +1,24 @@
-//! Code that callers bring, run where its panic must go no further: a waker, what
-//! a task owns, a state machine, a disk.
+//! Runs callers' code whose panics must be contained: a waker, the values that a task
+//! owns, a state machine, a file system.
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs it; `None` if it has panicked.
+/// Runs the closure. Returns `None` if it panics.
 pub(crate) fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(run)).map_err(end).ok()
 }
 
-/// Drops what somebody has panicked with. That is foreign too, and its end may
-/// panic in its turn; what comes of that is left lying.
+/// Drops a panic's payload. That is the caller's value too, and may panic in its turn. Such
+/// a second payload is leaked.
 fn end(panic: Box<dyn Any + Send>) {
     let ended = catch_unwind(AssertUnwindSafe(move || drop(panic)));
     ended.unwrap_or_else(std::mem::forget);
 }
 
-/// A value of a caller's type. A panic of its `Drop` is contained, also where the value is
-/// dropped because of an earlier panic.
+/// A value of a caller's type. A panic of its `Drop` is contained, even during the unwinding
+/// of an earlier panic.
 pub(crate) struct Foreign<T>(Option<T>);
 
 impl<T> Foreign<T> {

@@ -23,16 +23,18 @@
 //! # }
 //! ```
 //!
-//! The promise, by [`Durability`]:
+//! What survives depends on [`Durability`]:
 //!
 //! | mode | a completion resolves after | survives |
 //! |---|---|---|
 //! | `Sync` | the commit's write and fdatasync | power loss |
-//! | `Interval(d)` | the write; a sync follows within d | process death; power loss may take the last d |
+//! | `Interval(d)` | the write; a sync follows within d | process death |
 //! | `Os` | the write | process death |
 //!
-//! README.md tells when to use it, ARCHITECTURE.md how it works, FORMAT.md
-//! what stands on the disk.
+//! In mode `Interval(d)`, a power loss may take the records of the last d.
+//!
+//! README.md says when to use it. ARCHITECTURE.md explains how it works. FORMAT.md describes
+//! the bytes on disk.
 
 mod aligned_bytes;
 mod backup;
@@ -109,12 +111,12 @@ pub use state_machine::StateMachine;
 pub use stats::{DiskSpace, DiskState, Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use truncate::TruncateReport;
 
-/// The README's example is compiled and run with the documentation's.
+/// Compiles and runs the README's example with the doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// So are those of the guide for embedders.
+/// Compiles and runs the examples of the embedding guide.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

@@ -1,4 +1,5 @@
-//! The log: all shards behind one handle.
+//! `ShardedWal`: all shards behind one handle. It routes calls to shards and does not know
+//! how a shard queues or commits.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,9 +37,9 @@ use crate::waiter::Enrolled;
 
 /// A sharded write-ahead log in one directory.
 ///
-/// Share it behind a reference or an `Arc`; every method takes `&self`, and no
-/// append takes a lock that another caller could hold. Dropping it does what
-/// [`ShardedWal::close`] does, without reporting.
+/// Share it by reference or in an `Arc`: every method takes `&self`, and no append takes a
+/// lock that another caller could hold. Dropping it closes it, as [`ShardedWal::close`] does,
+/// but reports no error.
 #[derive(Debug)]
 pub struct ShardedWal {
     space: Arc<Space>,
@@ -47,30 +48,30 @@ pub struct ShardedWal {
     generations: Generations,
     recovery: RecoveryReport,
     housekeeping: Mutex<Option<JoinHandle<()>>>,
-    /// The directory is ours until this is dropped: by close, once all is
-    /// written. Held while a truncation is under way.
+    /// Owns the log's directory until `close` has written everything. Held during a
+    /// truncation.
     lock: Mutex<Option<Lock>>,
     /// Whether each commit ends with a sync.
     syncs_each_commit: bool,
 }
 
 impl ShardedWal {
-    /// Opens or creates the log that `config` names: takes the lock, surveys
-    /// every shard (the whole log is read and checked), and starts a writer
-    /// thread per shard and four housekeeping threads. Blocks until all of that is
-    /// done. What stood in the log is in [`ShardedWal::recovery`], and is read
-    /// by [`ShardedWal::replay`].
+    /// Opens or creates the log that `config` names.
     ///
+    /// It takes the directory's lock, then reads and checks the whole log. Then it starts one
+    /// writer thread per shard and four housekeeping threads. It blocks until all of that is
+    /// done. [`ShardedWal::recovery`] reports what was found, and [`ShardedWal::replay`]
+    /// returns the records.
     /// # Errors
     /// See [`OpenError`]. Unless it is `Io`, nothing on the disk was changed.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         Self::open_driving(config, &mut |_| None)
     }
 
-    /// Opens a log whose shards each drive a [`StateMachine`], made here from
-    /// the shard's number: it says how payloads are stored, and applies them
-    /// once they are acknowledged. What stood in the log is not applied by it:
-    /// replay first, then append.
+    /// Opens a log whose shards each drive a [`StateMachine`]. `machine` makes one for each
+    /// shard number. The state machine encodes payloads for the log, and applies them once
+    /// they are acknowledged. It does not apply records already in the log: replay them before
+    /// the first append.
     ///
     /// # Errors
     /// As for [`ShardedWal::open`].
@@ -97,30 +98,30 @@ impl ShardedWal {
         })
     }
 
-    /// What open found.
+    /// Reports what `open` found.
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         &self.recovery
     }
 
-    /// Shards of the current generation.
+    /// The number of shards in the current generation.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// Tells this log from all others. Never changes.
+    /// The identity of this log, which never changes.
     #[must_use]
     pub fn id(&self) -> LogId {
         LogId(self.shards[0].folder().identity.log)
     }
 
-    /// Why the calling thread must not wait for the log, if it must not.
+    /// The error if the calling thread must not wait for the log.
     pub(crate) fn cannot_wait(&self) -> Option<Cause> {
         self.shards[0].cannot_wait()
     }
 
-    /// The shard that a key lives in, for ever within this generation.
+    /// The shard of a key. It stays the same within a generation.
     #[must_use]
     pub fn shard_of(&self, key: u64) -> usize {
         shard_of(key, self.shards.len())
@@ -130,17 +131,17 @@ impl ShardedWal {
         &self.shards[self.shard_of(key)]
     }
 
-    /// Appends a record; blocks while its shard's queue is full. Dropping the
-    /// completion is fire and forget. Records of one key that one thread
-    /// appends are written in that order.
+    /// Appends a record. Blocks while its shard's queue is full. Records that one thread
+    /// appends with one key are written in that order. The completion may be dropped: the
+    /// record is still written.
     ///
-    /// Whatever refuses the record is told by the completion; to get the
-    /// payload back, use [`ShardedWal::try_append`]. Who waits right away is
-    /// better served by [`ShardedWal::append_wait`].
+    /// The completion also reports a refused record. To get the payload back, use
+    /// [`ShardedWal::try_append`]. To wait at once, use [`ShardedWal::append_wait`], which is
+    /// cheaper.
     ///
     /// Do not hold a lock that a waker, a payload's `Drop` or a [`StateMachine`] takes:
-    /// the shard's writer runs them, and this call may wait for that writer. In such code
-    /// itself, a call that would block is refused with [`Cause::WouldDeadlock`].
+    /// the shard's writer runs them, and this call may wait for that writer. Inside such code,
+    /// a call that would block is refused with [`Cause::WouldDeadlock`].
     pub fn append<'p>(&self, key: u64, payload: impl Into<Payload<'p>>) -> Completion<'_> {
         let shard = self.shard(key);
         let admitted = shard.admit(&self.space, payload.into());
@@ -148,19 +149,18 @@ impl ShardedWal {
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
     }
 
-    /// Appends a record and waits until it is acknowledged: what
-    /// `append(..).wait()` does, without waking the shard's thread where it is
-    /// idle: the calling thread then commits its record itself, with all that
-    /// is queued before it. For the time of that it may be inside the log's
-    /// [`StateMachine`], too.
+    /// Appends a record and waits until it is acknowledged. It does what `append(..).wait()`
+    /// does, but if the shard is idle, the calling thread commits the record itself, together
+    /// with all records queued before it. No other thread is woken for that. Meanwhile the
+    /// calling thread may run the log's [`StateMachine`].
     ///
     /// The calling thread may run the wakers of other tasks, and the `Drop` of other
     /// callers' payloads. Do not hold a lock that one of them takes: the thread would wait
     /// for itself.
     ///
     /// # Errors
-    /// See [`AppendError`]. A waker, a payload's `Drop` and a [`StateMachine`] are always
-    /// refused, with [`Cause::WouldDeadlock`].
+    /// See [`AppendError`]. Calls from a waker, a payload's `Drop` or a [`StateMachine`] are
+    /// always refused, with [`Cause::WouldDeadlock`].
     pub fn append_wait<'p>(
         &self,
         key: u64,
@@ -172,10 +172,10 @@ impl ShardedWal {
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause)).wait()
     }
 
-    /// Appends a record, or gives its payload back at once. Never blocks.
+    /// Appends a record, or returns its payload at once. Never blocks.
     ///
     /// # Errors
-    /// [`Refused`], with the reason.
+    /// [`Refused`], with the cause and the payload.
     pub fn try_append<'p>(
         &self,
         key: u64,
@@ -185,10 +185,10 @@ impl ShardedWal {
         shard.try_append(key, shard.admit(&self.space, payload.into())?)
     }
 
-    /// Appends a record; blocks while the queue is full, at most for `timeout`.
+    /// Appends a record. Blocks while the queue is full, for at most `timeout`.
     ///
     /// # Errors
-    /// [`Refused`], with the reason; the payload comes back.
+    /// [`Refused`], with the cause and the payload.
     pub fn append_timeout<'p>(
         &self,
         key: u64,
@@ -200,21 +200,21 @@ impl ShardedWal {
         shard.append(key, shard.admit(&self.space, payload.into())?, deadline)
     }
 
-    /// Appends a record; waits for room as a future, without blocking. The
-    /// future resolves when the record is queued, to its completion.
+    /// Appends a record without blocking. The future waits for room in the queue. It resolves
+    /// to the record's completion once the record is queued.
     pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
         let payload = Some(payload.into().into());
         let (space, shard) = (&*self.space, self.shard(key));
         AppendFuture { space, shard, key, payload, enrolled: None }
     }
 
-    /// Appends many records: each shard's part is one batch, of which all or
-    /// nothing survives a crash. Blocks while a queue is full. Records of one
-    /// key keep their order. Payloads are copied, once, before anything is queued.
+    /// Appends many records. Each shard's part is one batch: after a crash, either all or none
+    /// of its records are in the log. Blocks while a queue is full. Records of one key keep
+    /// their order. Payloads are copied once, before anything is queued.
     ///
-    /// A part over a limit ([`crate::BATCH_RECORDS_MAX`],
-    /// [`crate::BATCH_BYTES_MAX`], the queue's depth) refuses the whole batch
-    /// before anything is queued, and so does [`crate::Config::disk_hard_bytes`].
+    /// The whole batch is refused before anything is queued if one part exceeds a limit:
+    /// [`crate::BATCH_RECORDS_MAX`], [`crate::BATCH_BYTES_MAX`], or the capacity of the queue.
+    /// The same holds below [`crate::Config::disk_hard_bytes`] of free space.
     pub fn append_batch(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
@@ -222,39 +222,39 @@ impl ShardedWal {
         BatchCompletion::new(self.append_parts(records, None, |_| Wake::Writer))
     }
 
-    /// Appends many records and waits until they are acknowledged: what
-    /// `append_batch(..).wait()` does, as [`ShardedWal::append_wait`] does it.
-    /// Of several parts that are to be synced, each in its shard, the last is
-    /// the one that the calling thread may commit.
+    /// Appends many records and waits until they are acknowledged. It does what
+    /// `append_batch(..).wait()` does, and commits inline as [`ShardedWal::append_wait`] does.
+    /// If commits are synced and there are several parts, the calling thread itself commits
+    /// at most the last one.
     ///
     /// # Errors
-    /// [`BatchError`] names the parts that failed; the others were acknowledged.
+    /// [`BatchError`] names the parts that failed. The other parts were acknowledged.
     pub fn append_batch_wait(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> Result<(), BatchError> {
         let parts = self.append_parts(records, self.cannot_wait(), |is_last| {
-            // Syncs go on side by side, on a thread each; writes are soon done.
+            // Syncs run side by side, on a thread each. Writes without a sync are short.
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
         let lend = |patience| parts.iter().for_each(|part| part.last.lend_a_hand(patience));
         if !self.syncs_each_commit && parts.len() > 1 {
-            // At first where nobody is: two callers are then at two shards.
+            // First only shards whose commit lock is free: two callers then use two shards.
             lend(Patience::None);
         }
         lend(Patience::Little);
         BatchCompletion::new(parts).wait()
     }
 
-    /// Queues each shard's part, unless all are refused. `wake` is asked, for the last
-    /// part or another, whether its writer is to be waked now.
+    /// Queues each shard's part, unless all are refused. `wake` decides whether to wake a
+    /// part's writer. Its argument says whether the part is the last one.
     fn append_parts(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
         refusal: Option<Cause>,
         wake: impl Fn(bool) -> Wake,
     ) -> Vec<Part<'_>> {
-        // For each shard its records, and their indices in the batch.
+        // For each shard, its records and their indices in the batch.
         let mut parts: Vec<(Vec<usize>, BatchBody)> = Vec::new();
         parts.resize_with(self.shards.len(), Default::default);
         let records = records.into_iter();
@@ -270,7 +270,7 @@ impl ShardedWal {
         }
         let mut checked = parts.iter().zip(&self.shards);
         let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
-        // One look for all parts, so that not one is refused beside another.
+        // One check for all parts, so that none is refused while another is queued.
         let full = refusal.or_else(|| self.space.refusal());
         let refused = |shard: &WalShard| match (&oversized, &full) {
             (None, Some(cause)) => shard.end().or_else(|| Some(cause.clone())),
@@ -289,8 +289,8 @@ impl ShardedWal {
         parts.map(queue).collect()
     }
 
-    /// A barrier over all shards: resolves when everything that was appended
-    /// before this call is on stable storage, in every durability mode.
+    /// Flushes all shards. The result resolves once every record that was appended before
+    /// this call is on stable storage, in every durability mode.
     pub fn flush(&self) -> Barrier<'_> {
         let flush = |shard| {
             let shard: &WalShard = shard;
@@ -299,16 +299,16 @@ impl ShardedWal {
         Barrier::new(self.shards.iter().map(flush).collect())
     }
 
-    /// Hands every record to `callback`: those that stood in the log when it
-    /// was opened and those acknowledged before this call. Generations come
-    /// one after the other; within one, shards run in parallel, each in order,
-    /// so that records of one key come in append order. Blocks until done.
+    /// Calls `callback` with every record: those in the log when it was opened, and those
+    /// acknowledged before this call. Blocks until done. Generations are replayed one after
+    /// the other. Within one, shards run in parallel and each in order, so that records of one
+    /// key come in append order.
     ///
     /// # Errors
-    /// The callback's first error, or the log's; the other threads stop.
+    /// The callback's first error, or the log's. The other threads then stop.
     ///
     /// # Panics
-    /// With the callback's panic, once the other threads have stopped.
+    /// Panics with the callback's panic, once the other threads have stopped.
     pub fn replay<E: Send>(
         &self,
         options: ReplayOptions,
@@ -318,16 +318,16 @@ impl ShardedWal {
         replay(self.plans(), &options, &callback)
     }
 
-    /// Replays from a checkpoint on: records below it are not handed out, and
-    /// segments below it are not read.
+    /// Replays the records from a checkpoint on. Records below it are not passed to
+    /// `callback`, and segments below it are not read.
     ///
-    /// Call it before the first append after an open. If an older copy of the
-    /// log was put back, it may end before the checkpoint. This is an error now.
-    /// It cannot be seen any more once as much was appended.
+    /// Call it before the first append after an open. If an older copy of the log was
+    /// restored, the log may end before the checkpoint. That is an error now, but cannot be
+    /// detected any more after enough appends.
     ///
     /// # Errors
-    /// [`ReplayError::Checkpoint`] where the checkpoint does not fit the log, or
-    /// records above it were truncated. Else as for [`ShardedWal::replay`].
+    /// [`ReplayError::Checkpoint`] if the checkpoint does not fit the log, or if records above
+    /// it were truncated. Otherwise as for [`ShardedWal::replay`].
     ///
     /// # Panics
     /// As for [`ShardedWal::replay`].
@@ -347,7 +347,7 @@ impl ShardedWal {
         self.shards[0].forked().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
     }
 
-    /// One plan a shard, grouped by generation, oldest first.
+    /// One plan per shard, grouped by generation, oldest first.
     fn plans(&self) -> Vec<Vec<ShardPlan>> {
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
         let first = self.generations.first();
@@ -356,8 +356,8 @@ impl ShardedWal {
         let current = self.shards.iter().map(|shard| ShardPlan {
             folder: shard.folder().clone(),
             from: *shard.purged_below().lock(),
-            // A sync is known a moment before what it acknowledges: whoever has
-            // waited for a barrier finds what it covers.
+            // The synced mark rises a moment before the acknowledged one. A caller that has
+            // waited for a flush must find the records that it covers.
             to: shard.acknowledged_below().max(shard.durable_below()),
             segments: shard.catalogue().lock().clone(),
         });
@@ -373,28 +373,27 @@ impl ShardedWal {
         generations
     }
 
-    /// Whether the log has everything from the checkpoint on; without one,
-    /// everything that was ever appended.
+    /// Checks that the log has every record from the checkpoint on. Without a checkpoint, it
+    /// must have every record that was ever appended.
     #[cfg(feature = "timeseries")]
     pub(crate) fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
         let reach = reach(self.id(), &self.plans());
         checkpoint.map_or_else(|| reach.check_whole(), |checkpoint| reach.check_kept(checkpoint))
     }
 
-    /// Asks each shard's writer to call its machine's [`StateMachine::mark`],
-    /// soon and once, between two commits. Below a watermark, and where the disk
-    /// was full, the writer first begins a segment: a truncation at the mark then
-    /// deletes all of the shard's earlier ones. Does not wait for it, and a shard
-    /// that has failed or closed never does it: its machine was dropped.
+    /// Requests a snapshot: each shard's writer will call its [`StateMachine::mark`] soon,
+    /// once, between two commits. Below a free-space watermark, or after a full disk, the
+    /// writer begins a new segment first. A truncation at the mark can then delete all earlier
+    /// segments of the shard. Does not block. A shard that has failed or closed does not call
+    /// it, because its state machine is dropped.
     pub fn mark(&self) {
         self.shards.iter().for_each(|shard| shard.lane().mailbox.request_mark());
     }
 
-    /// Where each shard stands on stable storage: all below is durable, in every
-    /// mode, so that no sequence below it can be lost and given to another
-    /// record. Under [`crate::Durability::Interval`] and
-    /// [`crate::Durability::Os`] that is behind what is acknowledged;
-    /// [`ShardedWal::flush`] first brings it up.
+    /// The checkpoint of stable storage. Every record below it is durable, in every mode, and
+    /// no sequence below it can be lost and given to another record. In the modes
+    /// [`crate::Durability::Interval`] and [`crate::Durability::Os`] it is behind the
+    /// acknowledged records. [`ShardedWal::flush`] brings it up to them.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let generation = self.shards[0].folder().identity.generation;
@@ -402,14 +401,13 @@ impl ShardedWal {
         Checkpoint::new(generation, below).of_log(self.id())
     }
 
-    /// Gives up everything below the checkpoint: it will never be replayed
-    /// again, and segments that hold nothing else are deleted. Durable when
-    /// this returns. Needs no space. Segments are deleted whole, and the one
-    /// that is written to stays. Generations of which nothing is left are
-    /// forgotten, except the newest of them.
+    /// Truncates the log below the checkpoint. Records below it will never be replayed again,
+    /// and segments that hold no others are deleted. The truncation is durable when this
+    /// returns, and needs no free space. Segments are deleted as a whole, and the active
+    /// segment stays. Generations without records are removed, except the newest of them.
     ///
     /// # Errors
-    /// See [`TruncateError`]; nothing at or above the checkpoint is touched.
+    /// See [`TruncateError`]. Nothing at or above the checkpoint is changed.
     pub fn truncate_before(
         &self,
         checkpoint: &Checkpoint,
@@ -427,14 +425,13 @@ impl ShardedWal {
         if truncated.is_ok() {
             self.generations.retire(|number| is_empty(&self.old, number));
         }
-        // Whoever has freed room need not wait until somebody looks. Where the
-        // disk does not answer, the housekeeping thread asks again.
+        // Update the free space now, rather than at the next housekeeping check. If it cannot
+        // be read, the housekeeping thread tries again.
         drop(self.space.look());
         truncated
     }
 
-    /// What the shards have done since open. Takes no lock that an append
-    /// could meet.
+    /// The counters of the shards since open. Takes no lock that an append could meet.
     #[must_use]
     pub fn stats(&self) -> WalStats {
         let depth = |shard: &WalShard| shard.lane().mailbox.depth();
@@ -442,21 +439,20 @@ impl ShardedWal {
         WalStats::of(shards, self.space.found())
     }
 
-    /// Closes the log: later appends are refused, what was queued is written
-    /// and synced, the threads are joined, the directory's lock is given up.
-    /// Every completion is resolved when this returns. Calling it again returns
-    /// the same answer.
+    /// Closes the log. Later appends are refused. Queued records are written and synced, the
+    /// threads are joined, and the directory's lock is released. Every completion is resolved
+    /// when this returns. Another call returns the same result.
     ///
-    /// A task may close the log as it is waked, where its executor polls it: on a
-    /// shard's own thread, or on one that commits for a shard in
-    /// [`ShardedWal::append_wait`]. There it waits for nothing and says `Ok`: what was
-    /// queued is written all the same, and the directory stays locked until that is
-    /// done and the log is dropped, or closed once more, elsewhere.
+    /// A task's executor may poll it inside its waker: on a shard's own thread, or on a thread
+    /// that commits inline in [`ShardedWal::append_wait`]. If the task closes the log there,
+    /// `close` does not block and returns `Ok`. Queued records are still written. The
+    /// directory stays locked until they are, and until the log is dropped or closed once more
+    /// on another thread.
     ///
     /// # Errors
-    /// The first shard's that did not close in order.
+    /// The first shard that did not close in order, and the cause.
     pub fn close(&self) -> Result<(), CloseError> {
-        // Not under the lock: who waited for room is waked here, and may close too.
+        // Without the lock: this wakes producers that wait for room, which may call `close` too.
         if let Some(cause) = self.shards[0].forked() {
             return Err(CloseError { shard: 0, cause });
         }
@@ -464,7 +460,7 @@ impl ShardedWal {
         if Committing::is_here() {
             return Ok(());
         }
-        // Held throughout, so that a second caller returns no earlier.
+        // Held to the end, so that a second caller does not return earlier.
         let mut housekeeping = self.housekeeping.lock();
         let mut first = Ok(());
         for (shard, ended) in self.shards.iter().map(WalShard::join).enumerate() {
@@ -472,7 +468,7 @@ impl ShardedWal {
             first = first.and(ended);
         }
         if let Some(housekeeping) = housekeeping.take() {
-            // It has no result, and a panic there is caught there.
+            // It has no result, and contains its own panics.
             drop(housekeeping.join());
         }
         drop(self.lock.lock().take());
@@ -483,8 +479,8 @@ impl ShardedWal {
 impl Drop for ShardedWal {
     fn drop(&mut self) {
         if self.shards[0].forked().is_some() {
-            // The threads are another process's: there is nobody to join, and to let go of
-            // a handle would touch memory of a thread that does not exist here.
+            // The threads belong to another process and cannot be joined. Dropping their handles
+            // would touch memory of a thread that does not exist here.
             std::mem::forget(std::mem::take(&mut self.shards));
             std::mem::forget(std::mem::replace(&mut self.housekeeping, Mutex::new(None)));
         } else if Committing::is_here() {
@@ -495,14 +491,15 @@ impl Drop for ShardedWal {
     }
 }
 
-/// Waits for room in a shard's queue. See [`ShardedWal::append_async`].
+/// Waits for room in a shard's queue, then queues a record. See
+/// [`ShardedWal::append_async`].
 #[derive(Debug)]
 #[must_use = "nothing is appended until it is polled"]
 pub struct AppendFuture<'log> {
     space: &'log Space,
     shard: &'log WalShard,
     key: u64,
-    /// `None` once it is appended or refused.
+    /// `None` once the record is queued or refused.
     payload: Option<Payload<'static>>,
     enrolled: Option<Enrolled>,
 }

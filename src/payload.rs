@@ -1,15 +1,15 @@
-//! What a caller hands in: bytes of its own, or somebody's whom it still serves.
+//! The bytes of a record, as the caller passes them in: borrowed or owned.
 
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// The bytes of one record, borrowed or given away.
+/// The bytes of one record, borrowed or owned.
 ///
-/// Small ones are copied into the queue, once, so that a caller who keeps its
-/// bytes need not copy or allocate before; large ones that were given away
-/// ([`Bytes`], `Vec`, `String`) are not copied until they are written.
+/// A small payload is copied once, into the queue. So a caller that keeps its bytes need
+/// not copy them first. A large payload that is owned ([`Bytes`], `Vec`, `String`) is not
+/// copied until it is written.
 #[derive(Clone)]
 pub struct Payload<'a>(Held<'a>);
 
@@ -20,7 +20,7 @@ enum Held<'a> {
 }
 
 impl Payload<'_> {
-    /// As bytes of its own: what was borrowed is copied.
+    /// Returns owned bytes. A borrowed payload is copied.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self.0 {

@@ -1,8 +1,8 @@
 //! The tickets that a shard has refused for want of room, in bounded memory.
 //!
-//! Adjacent refusals are one range. A full disk that takes every other commit makes a range
-//! each time, so old ranges lose their error first, and are forgotten at last. It does not
-//! know who asks; a completion keeps the answer that it got first.
+//! Adjacent refusals form one range. A disk that is full for every other commit makes one
+//! range each time. So old ranges lose their error first, and are forgotten later. This file
+//! does not know the callers. A completion keeps the first answer that it got.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,25 +10,25 @@ use std::io;
 use crate::error::Cause;
 use crate::progress::Answer;
 
-/// The newest ranges keep the error of the system. An older one still says `NotWritten`.
+/// Ranges that keep the system's error. Older ones still answer `NotWritten`.
 pub(crate) const CAUSES_MAX: usize = 256;
-/// Ranges that are kept, 16 bytes each: 1 MiB per shard at most. Below them a ticket that
-/// nobody has asked for yet is answered `Indeterminate`.
+/// Ranges to keep, 16 bytes each: at most 1 MiB per shard. A ticket below them, whose answer
+/// no caller has read yet, is answered `Indeterminate`.
 pub(crate) const RANGES_MAX: usize = 1 << 16;
 
-/// See the module's words.
+/// The refused tickets of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    /// First ticket and the ticket after the last, in rising order.
+    /// The first ticket of each range and the ticket after its last, in rising order.
     ranges: VecDeque<(u64, u64)>,
-    /// Of the newest ranges.
+    /// The errors of the newest ranges.
     causes: VecDeque<Cause>,
-    /// Below this, ranges were forgotten.
+    /// Ranges below this are forgotten.
     forgotten_below: u64,
 }
 
 impl Refusals {
-    /// Adds tickets above all that were added before.
+    /// Adds tickets, which must be above all that were added before.
     pub(crate) fn add(&mut self, first: u64, end: u64, cause: Cause) {
         match self.ranges.back_mut() {
             Some(last) if last.1 == first => last.1 = end,
@@ -45,20 +45,21 @@ impl Refusals {
         }
     }
 
-    /// The answer to a ticket that was acknowledged or refused; `None` if it was acknowledged.
+    /// The answer to a ticket that was acknowledged or refused. `None` if it was acknowledged.
     pub(crate) fn answer(&self, ticket: u64) -> Option<Answer> {
         if ticket < self.forgotten_below {
-            let what = "the shard has refused so often since that it does not know this one's fate";
+            let what =
+                "this answer was forgotten after too many later refusals; read the log to find it";
             return Some(Answer::Indeterminate(no_room(what)));
         }
         let at = self.find(ticket)?;
         let causes_from = self.ranges.len() - self.causes.len();
         let cause = at.checked_sub(causes_from).map(|at| self.causes[at].clone());
-        let what = "the system's error is not kept any more";
+        let what = "no room for this record; only newer refusals keep the system's error";
         Some(Answer::NotWritten(cause.unwrap_or_else(|| no_room(what))))
     }
 
-    /// The first ticket of the range that a ticket is in. Not for forgotten ones.
+    /// The first ticket of the range that holds `ticket`. Forgotten ranges are not found.
     pub(crate) fn range_begins(&self, ticket: u64) -> Option<u64> {
         self.find(ticket).map(|at| self.ranges[at].0)
     }
@@ -108,7 +109,7 @@ mod tests {
         }
     }
 
-    /// What is forgotten is called neither written nor not written.
+    /// A forgotten ticket is reported neither as written nor as not written.
     #[test]
     fn refusals_take_bounded_memory() {
         let refusals = refused(3 * RANGES_MAX);

@@ -1,4 +1,6 @@
-//! A shard as callers see it: its queue, its progress, its thread.
+//! A shard as its callers see it: it refuses, queues and answers their appends.
+//!
+//! It does not know how a commit is written, nor how the records are laid out on disk.
 
 use std::fmt;
 use std::task::Context;
@@ -21,14 +23,14 @@ use crate::sync::{Arc, JoinHandle, Mutex, now};
 use crate::truncate::Purge;
 use crate::waiter::Enrolled;
 
-/// One record in so many is timed. A power of two.
+/// One record in this many is timed. A power of two.
 const SAMPLED_EACH: u64 = 8;
 const _: () = assert!(SAMPLED_EACH.is_power_of_two());
 
-/// What joining a writer thread gives.
+/// The shard's writer thread, and what joining it returns.
 type Writer = JoinHandle<Result<(), Cause>>;
 
-/// One lane of the log: one queue, one writer thread, one folder.
+/// One shard of the log: one queue, one writer thread, one shard directory.
 pub(crate) struct WalShard {
     folder: Folder,
     /// The sequence of ticket 0.
@@ -36,16 +38,16 @@ pub(crate) struct WalShard {
     lane: Arc<Lane>,
     recorder: Arc<Recorder>,
     catalogue: Catalogue,
-    /// Held while a truncation is under way.
+    /// Held during a truncation.
     purge: Purge,
-    /// Sequences below are not replayed. Truncation stores, replay reads.
+    /// Sequences below this are not replayed. Truncation stores it, replay reads it.
     purged_below: Mutex<u64>,
-    /// Taken by close.
+    /// `None` once the shard is closed.
     writer: Mutex<Option<Writer>>,
 }
 
 impl fmt::Debug for WalShard {
-    /// Which it is; not each slot of its queue, which every completion would show.
+    /// Names the shard only. The slots of its queue would appear in every completion.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SegmentIdentity { generation, shard, .. } = self.folder.identity;
         let mut shown = f.debug_struct("WalShard");
@@ -92,21 +94,21 @@ impl WalShard {
         &self.recorder
     }
 
-    /// The sequence below which all is answered, and after the last record of
-    /// it: sequences that were refused at the end are left out, for no frame
-    /// says them and the next open may give them to other records.
+    /// The sequence after the last acknowledged record. Sequences refused at the end do not
+    /// count: no frame holds them, and the next open may give them to other records.
     pub(crate) fn acknowledged_below(&self) -> u64 {
         let progress = &self.lane.progress;
         self.base + progress.records_end(progress.acknowledged())
     }
 
-    /// The sequence below which all is on stable storage, likewise.
+    /// The sequence after the last record on stable storage. Sequences refused at the end do
+    /// not count.
     pub(crate) fn durable_below(&self) -> u64 {
         let progress = &self.lane.progress;
         self.base + progress.synced_records_end()
     }
 
-    /// The place of a ticket.
+    /// The position of a ticket's record.
     pub(crate) fn position(&self, ticket: u64) -> Position {
         let identity = &self.folder.identity;
         Position {
@@ -116,7 +118,7 @@ impl WalShard {
         }
     }
 
-    /// An answer in the caller's terms.
+    /// Converts a ticket's answer into the caller's result.
     pub(crate) fn outcome(&self, ticket: u64, answer: Answer) -> Result<Position, AppendError> {
         let position = self.position(ticket);
         match answer {
@@ -128,8 +130,8 @@ impl WalShard {
         }
     }
 
-    /// Lets a payload pass where the disk has room for it, or gives it back. That
-    /// there will be room again is nothing to whom the shard will never serve.
+    /// Accepts a payload if the disk has room for it, or returns it. The cause that ended the
+    /// shard comes before a lack of room, because no free room would help.
     pub(crate) fn admit<'p>(
         &self,
         space: &Space,
@@ -141,7 +143,7 @@ impl WalShard {
         })
     }
 
-    /// Appends, blocking while the queue is full, until the deadline.
+    /// Appends a record. Blocks while the queue is full, until the deadline.
     pub(crate) fn append(
         &self,
         key: u64,
@@ -161,7 +163,7 @@ impl WalShard {
         parts.completion(pushed)
     }
 
-    /// Appends, or gives the payload back at once with the reason.
+    /// Appends a record, or returns the payload with the cause. Does not block.
     pub(crate) fn try_append(
         &self,
         key: u64,
@@ -172,7 +174,7 @@ impl WalShard {
         parts.completion(pushed)
     }
 
-    /// Appends for a caller that waits next, and lends a hand meanwhile.
+    /// Appends a record and commits it inline if the shard is idle. For a caller that waits next.
     pub(crate) fn append_lending(
         &self,
         key: u64,
@@ -190,7 +192,8 @@ impl WalShard {
         parts.completion(pushed)
     }
 
-    /// The same for a task; `None` means that its waker will be called.
+    /// Appends a record for a task. `None` means that the queue is full and the task's waker
+    /// will be called.
     pub(crate) fn poll_append(
         &self,
         key: u64,
@@ -213,9 +216,9 @@ impl WalShard {
         }
     }
 
-    /// Appends a batch's part in this shard, whole; blocks while there is no
-    /// room. The completion is the last record's. With `Wake::Nobody` the caller
-    /// lends a hand next.
+    /// Appends a batch's part in this shard as a whole. Blocks while the queue is full. The
+    /// completion is that of the last record. After `Wake::Nobody`, the caller must commit
+    /// inline.
     pub(crate) fn append_part(&self, part: BatchBody, wake: Wake) -> Completion<'_> {
         if let Some(cause) = self.check_part(&part).or_else(|| self.check_state()) {
             return Completion::refused(cause);
@@ -247,7 +250,7 @@ impl WalShard {
         }
     }
 
-    /// Whether a batch's part could ever be appended.
+    /// The cause to refuse a batch's part if it exceeds a limit.
     pub(crate) fn check_part(&self, part: &BatchBody) -> Option<Cause> {
         let max = self.lane.mailbox.capacity().min(crate::config::BATCH_RECORDS_MAX as u64);
         let found = part.records;
@@ -257,7 +260,7 @@ impl WalShard {
         too_large("payload bytes of a batch in one shard", part.payload_bytes)
     }
 
-    /// A record on its way into the queue, unless it is refused before.
+    /// Checks a record before it is queued, and returns it if it is refused.
     fn parts<'p>(&self, key: u64, payload: Payload<'p>) -> Result<Parts<'_, 'p>, Refused> {
         let too_large = too_large("payload bytes of a record", payload.len() as u64);
         match too_large.or_else(|| self.check_state()) {
@@ -266,8 +269,8 @@ impl WalShard {
         }
     }
 
-    /// While the disk is full, what is queued tries it; more would only wait
-    /// to be refused. In a forked child nobody would receive it.
+    /// The cause to refuse an append now. In a forked child, no thread would commit it. While
+    /// the disk is full, the records already queued try it; more would only wait to be refused.
     fn check_state(&self) -> Option<Cause> {
         if let Some(cause) = self.forked() {
             return Some(cause);
@@ -279,7 +282,7 @@ impl WalShard {
         None
     }
 
-    /// Why the shard takes nothing any more, if it has closed or failed.
+    /// The cause to refuse every append, if the shard is closed or has failed.
     pub(crate) fn end(&self) -> Option<Cause> {
         self.lane.mailbox.is_closed().then(|| self.refusal(PushError::Closed))
     }
@@ -293,7 +296,7 @@ impl WalShard {
         }
     }
 
-    /// When a push of `count` tickets was queued, if one of them is sampled.
+    /// The time stamp for a push of `count` tickets, or 0 if none of them is sampled.
     fn stamp(&self, first: u64, count: u32) -> u64 {
         let sampled = first.next_multiple_of(SAMPLED_EACH) < first + u64::from(count);
         if sampled { self.recorder.now() } else { 0 }
@@ -304,24 +307,24 @@ impl WalShard {
         self.lane.mailbox.close();
     }
 
-    /// Why nothing can be done here, in a forked child.
+    /// The error for a call in a forked child.
     pub(crate) fn forked(&self) -> Option<Cause> {
         self.lane.forked()
     }
 
-    /// Why the calling thread must not wait for a commit, if it must not.
+    /// The error if the calling thread must not wait for a commit.
     pub(crate) fn cannot_wait(&self) -> Option<Cause> {
         self.lane.cannot_wait()
     }
 
-    /// Refuses every later append, and lets the writer finish by itself.
+    /// Refuses every later append, and lets the writer finish without waiting for it.
     pub(crate) fn leave(&self) {
         self.close_queue();
         drop(self.writer.lock().take());
     }
 
-    /// Waits for the writer to finish what was queued. Who closes at the same
-    /// time waits for the lock, so that both get the same answer.
+    /// Waits until the writer has committed the queued records. Another thread that closes
+    /// meanwhile waits for the lock, so that both get the same result.
     pub(crate) fn join(&self) -> Result<(), Cause> {
         let mut running = self.writer.lock();
         let Some(writer) = running.take() else { return self.ended() };
@@ -337,8 +340,7 @@ impl WalShard {
 }
 
 impl Drop for WalShard {
-    /// For a shard that is dropped before its log was made; close has done all
-    /// of it otherwise.
+    /// Ends a shard whose log failed to open. Otherwise `close` has done all of this.
     fn drop(&mut self) {
         self.close_queue();
         drop(self.join());
@@ -361,13 +363,13 @@ fn nanos(duration: Duration) -> u64 {
 /// Whether an append wakes the shard's writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// It does.
+    /// It wakes the writer.
     Writer,
-    /// It does not: the caller lends a hand.
+    /// It does not, because the caller commits inline next.
     Nobody,
 }
 
-/// A record until it is an entry: what is refused is given back.
+/// A record before it is queued, so that its payload can be returned.
 struct Parts<'log, 'p> {
     shard: &'log WalShard,
     key: u64,
@@ -379,7 +381,7 @@ impl<'log> Parts<'log, '_> {
         small(self.payload.len() as u64)
     }
 
-    /// Makes the record an entry when it has its ticket, at most once.
+    /// Moves the record into an entry once it has its ticket. Called at most once.
     fn fill(&mut self) -> impl FnOnce(u64, &mut Entry) {
         |ticket, entry| {
             entry.hold(self.key, &mut self.payload, self.shard.stamp(ticket, 1));

@@ -1,10 +1,10 @@
-//! What a shard's writer drives beside its log: how payloads are stored, and
-//! what becomes of them once they are.
+//! The state machine that a shard's writer drives: it encodes payloads for the log, and
+//! applies them once they are in it.
 //!
-//! The writer alone knows the order of a shard's records, where a segment
-//! begins, and which commits are in the log. State that depends on any of it
-//! (a dictionary, a table in memory) lives here, touched by one thread at a
-//! time, and needs no lock. This file does not know what the state is.
+//! Only the writer knows the order of a shard's records, the start of each segment, and
+//! which commits are in the log. State that depends on these (a dictionary, a table in
+//! memory) belongs here. One thread at a time uses it, so it needs no lock. This file does
+//! not know what the state is.
 //!
 //! Invariants:
 //!
@@ -17,51 +17,51 @@ use crate::config::BATCH_BYTES_MAX;
 use crate::foreign::Foreign;
 use crate::frame::{Encoder, Place, record_bytes};
 
-/// Follows one shard's records. See [`crate::ShardedWal::open_with`].
+/// Follows the records of one shard. See [`crate::ShardedWal::open_with`].
 ///
-/// Every method is called by the shard's writer thread or by a caller that lends
-/// it a hand ([`crate::ShardedWal::append_wait`]), one at a time, so none of them
-/// should block: nothing is written meanwhile. Who calls that must hold nothing
-/// that they wait for. A panic ends the shard as any panic of
-/// its writer does: every caller is answered, the other shards go on.
+/// The shard's writer thread calls each method, or a caller that commits inline
+/// ([`crate::ShardedWal::append_wait`]), one at a time. No method should block, because
+/// nothing is written meanwhile. A caller must not hold a lock that these methods take. A
+/// panic ends the shard, as any panic of its writer does: every caller is answered, and the
+/// other shards go on.
 pub trait StateMachine: Send {
-    /// Appends to `stored` what is to stand in the log for `payload`: at most
-    /// [`BATCH_BYTES_MAX`] bytes for a batch. Replay hands out what was stored.
+    /// Encodes a payload: appends to `stored` the bytes that the log is to hold for it. The
+    /// payloads of one batch may have at most [`BATCH_BYTES_MAX`] encoded bytes. Replay returns
+    /// the encoded bytes.
     ///
-    /// `fresh` says that nothing stored before may be relied on by whoever
-    /// reads this record or a later one: it is the first in its segment, the
-    /// first after open, after a [`StateMachine::mark`], or after a commit that
-    /// was discarded.
+    /// If `fresh` is true, a reader of this record or a later one must not depend on anything
+    /// encoded before. That is so for the first record in a segment, the first after open, after
+    /// [`StateMachine::mark`], and after [`StateMachine::discard`].
     fn store(&mut self, fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>);
 
-    /// Everything stored since the last call is in the log as the log's
-    /// [`crate::Durability`] says. Its callers are told when this returns.
+    /// Applies every record encoded since the last call: they are in the log, as far as its
+    /// [`crate::Durability`] promises. Their callers get their answers when this returns.
     fn apply(&mut self);
 
-    /// Nothing stored since the last [`StateMachine::apply`] is in the log, nor
-    /// ever will be: there was no room.
+    /// Rolls back every record encoded since the last [`StateMachine::apply`]: there was no
+    /// room. They are not in the log and never will be.
     fn discard(&mut self);
 
-    /// A payload that was queued is refused without being stored, and never will
-    /// be: there was no room for the next segment. A machine that counts what is
-    /// queued for it counts it off. Payloads that are still queued when the
-    /// shard ends are not named here: the machine is dropped.
+    /// Reports a queued payload that is refused and never encoded, because there was no room
+    /// for the next segment. A state machine that counts the payloads queued for it counts
+    /// this one off. It is not called for payloads that are still queued when the shard ends:
+    /// the state machine is dropped.
     fn refuse(&mut self, key: u64, payload: &[u8]) {
         let _counts_nothing = (key, payload);
     }
 
-    /// [`crate::ShardedWal::mark`] was called: all that was applied lies below
-    /// the sequence `next`, and the next record will be fresh.
+    /// Takes a snapshot, because [`crate::ShardedWal::mark`] was called. Every applied record
+    /// has a sequence below `next`, and the next record will be fresh.
     fn mark(&mut self, next: u64);
 }
 
-/// A writer's state machine, and what it has stored of the batch at hand.
+/// A writer's state machine, and its encoded records of the current batch.
 pub(crate) struct Driven {
     machine: Foreign<Box<dyn StateMachine>>,
-    /// S1 FRESH: whether the next record must rely on nothing.
+    /// S1 FRESH: whether the next record must not depend on earlier ones.
     fresh: bool,
     stored: Vec<u8>,
-    /// Of each record of the batch: its key, and where it ends in `stored`.
+    /// The key of each record of the batch, and its end in `stored`.
     records: Vec<(u64, usize)>,
     body_bytes: usize,
 }
@@ -73,12 +73,12 @@ impl Driven {
         Self { machine, fresh: true, stored, records, body_bytes: 0 }
     }
 
-    /// A new segment begins.
+    /// Makes the next record fresh, because a new segment begins.
     pub(crate) fn begin_segment(&mut self) {
         self.fresh = true;
     }
 
-    /// Stores a record of the batch at hand.
+    /// Encodes a record of the current batch.
     pub(crate) fn store(&mut self, key: u64, payload: &[u8]) {
         let began = self.stored.len();
         self.machine.store(std::mem::take(&mut self.fresh), key, payload, &mut self.stored);
@@ -88,8 +88,7 @@ impl Driven {
         self.records.push((key, self.stored.len()));
     }
 
-    /// The batch is complete: hands it to the encoder, `end` being the sequence
-    /// after its last record.
+    /// Passes the complete batch to the encoder. `end` is the sequence after its last record.
     pub(crate) fn encode_batch(
         &mut self,
         encoder: &mut Encoder,
@@ -114,7 +113,7 @@ impl Driven {
         self.machine.apply();
     }
 
-    /// A record will never be stored.
+    /// Reports a record that will never be encoded.
     pub(crate) fn refuse(&mut self, key: u64, payload: &[u8]) {
         self.machine.refuse(key, payload);
     }

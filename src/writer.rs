@@ -1,9 +1,9 @@
 //! The writer: the only owner of a shard's segment, driven by one thread at a time.
 //!
-//! What arrived during the last sync is the next commit: drain, encode once,
-//! write once, sync once, raise the mark, wake. It keeps no clock (an
-//! [`Observer`] does) and no timer; the housekeeping thread posts the requests
-//! that time brings.
+//! The records that arrive during a sync form the next commit. The writer drains them,
+//! encodes, writes and syncs once, raises the mark and wakes the waiters. It has no clock
+//! (an [`Observer`] has) and no timer: the housekeeping thread makes the timed requests.
+//! It does not know which thread drives it, nor how callers wait.
 //!
 //! Invariants:
 //!
@@ -26,23 +26,23 @@ use crate::stats::{CommitSample, Observer};
 use crate::sync::Arc;
 use crate::trace;
 
-/// A commit that ends with no sync takes no more once it has these bytes: they are
-/// still in the core's cache as the system copies them (docs/performance.md, "`Os`:
-/// what was tried").
+/// Bytes at which a commit that ends without a sync takes no more records. They are then
+/// still in the core's cache when the kernel copies them (docs/performance.md, "`Os`: what
+/// was tried").
 pub(crate) const CACHED_COMMIT_BYTES_MAX: usize = 128 << 10;
 
-/// Limits of a commit, and what it ends with.
+/// The limits of a commit, and whether it ends with a sync.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitPolicy {
-    /// A commit takes no more records once it has these.
+    /// Records at which a commit takes no more.
     pub(crate) records_max: u64,
-    /// A commit takes no more once it has these bytes.
+    /// Bytes at which a commit takes no more records.
     pub(crate) bytes_max: usize,
     /// Whether each commit ends with a sync.
     pub(crate) sync: bool,
 }
 
-/// See the module's words.
+/// Commits the records of one shard to its segments.
 pub(crate) struct Writer {
     mailbox: Arc<Mailbox<Entry>>,
     progress: Arc<Progress>,
@@ -53,36 +53,35 @@ pub(crate) struct Writer {
     /// The sequence of ticket 0.
     base: u64,
     encoder: Encoder,
-    /// What is driven beside the log, if anything.
+    /// The state machine of the shard, if it has one.
     machine: Option<Driven>,
-    /// Stamps of the commit's sampled records.
+    /// The time stamps of the commit's sampled records.
     stamps: Vec<u64>,
-    /// The sequence after the last record or seal that was synced. Sequences
-    /// refused since are not covered: no frame stands for them, and a mark
-    /// above what can be read means damage to recovery.
+    /// The sequence after the last synced record or seal. It does not cover sequences refused
+    /// since: no frame holds them, and recovery takes a mark above the readable records as
+    /// corruption.
     durable: u64,
-    /// The highest durable mark that stands in a frame, a sequence.
+    /// The highest durable mark in a frame, as a sequence.
     marked: u64,
-    /// Whether a sync was asked for that the sealer has to finish first.
+    /// Whether a requested sync waits for the sealer.
     sync_is_due: bool,
     last_commit_records: u64,
     end: End,
 }
 
-/// What a writer serves: the queue, what its callers wait for, and the queue's
-/// receiving end.
+/// The queue, the progress that its callers wait for, and the queue's receiver.
 pub(crate) type Queue = (Arc<Mailbox<Entry>>, Arc<Progress>, Receiver<Entry>);
 
-/// Whether there is more to come of a writer.
+/// Whether the writer can go on after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// There is.
+    /// It can.
     GoesOn,
-    /// It was closed, or has failed: it must be dropped.
+    /// It was closed or has failed, and must be dropped.
     Ended,
 }
 
-/// How the writer ended. `Running` when it is dropped means a panic.
+/// How the writer ended. If it is `Running` on drop, the writer has panicked.
 enum End {
     Running,
     Stopped(Cause),
@@ -90,8 +89,8 @@ enum End {
 }
 
 impl Writer {
-    /// A writer whose ticket 0 gets the sequence `base`, all below which is
-    /// durable and said to be so in a frame.
+    /// A writer that gives ticket 0 the sequence `base`. Every record below `base` must be
+    /// durable, and a frame must say so.
     pub(crate) fn new(
         (mailbox, progress, receiver): Queue,
         segments: SegmentWriter,
@@ -119,7 +118,7 @@ impl Writer {
         }
     }
 
-    /// Queues a value for whoever has the writer, who commits next.
+    /// Queues a value for the thread that has the writer, which commits next.
     pub(crate) fn try_push(
         &mut self,
         bytes: u32,
@@ -128,12 +127,12 @@ impl Writer {
         self.receiver.try_push(bytes, fill)
     }
 
-    /// Whether there is something to commit that the mailbox does not show.
+    /// Whether there is a value to commit that the mailbox does not show.
     pub(crate) fn has_own(&self) -> bool {
         self.receiver.has_own()
     }
 
-    /// Does what the mailbox has shown there is to do.
+    /// Does the work that the mailbox reported.
     pub(crate) fn step(&mut self, work: Work) -> Flow {
         self.receiver.begin(work);
         let done = match work {
@@ -152,12 +151,12 @@ impl Writer {
         Flow::Ended
     }
 
-    /// How many records the last commit had, if any.
+    /// The number of records in the last commit, or 0.
     pub(crate) fn last_commit_records(&self) -> u64 {
         self.last_commit_records
     }
 
-    /// All that has arrived, up to the limits, becomes one write and one sync.
+    /// Commits the queued records, up to the limits, with one write and one sync.
     fn commit(&mut self) -> Result<(), Cause> {
         self.take_sealed()?;
         if let Err(error) = self.roll_if_due() {
@@ -166,7 +165,7 @@ impl Writer {
         let first = self.receiver.head();
         let depth = self.mailbox.depth();
         let bytes = self.drain_and_encode();
-        // Timed where one of its records is.
+        // The write is timed if one of its records is sampled.
         let began = (!self.stamps.is_empty()).then(|| self.observer.now());
         let head = self.receiver.head();
         let (from, next) = (self.sequence(first), self.sequence(head));
@@ -186,7 +185,7 @@ impl Writer {
             self.sync()?;
         }
         self.check_condemned()?;
-        // S2 APPLY: whoever is told finds it applied.
+        // S2 APPLY: a record is applied before its caller is answered.
         self.machine.iter_mut().for_each(Driven::apply);
         self.progress.acknowledge(head);
         self.report_acknowledged();
@@ -194,14 +193,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Encodes what the mailbox holds; returns the payloads' bytes.
+    /// Encodes the queued records. Returns the number of payload bytes.
     fn drain_and_encode(&mut self) -> u64 {
         let first = self.sequence(self.receiver.head());
         let durable = self.durable;
         let place = self.segments.begin(&mut self.encoder, first);
         let mut now = None;
         let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
-        // What it must begin with is none of it.
+        // Bytes that precede the records, such as a segment's header, do not count.
         let bytes_max = encoder.len() + policy.bytes_max;
         let (mut records, mut bytes) = (0, 0);
         receiver.drain(|Received { ticket, tickets, bytes: payload_bytes, value: entry }| {
@@ -233,7 +232,8 @@ impl Writer {
         self.roll(wait).map(drop)
     }
 
-    /// Goes on in the next segment if it is ready, or `wait` says to wait for it.
+    /// Rolls to the next segment if it is ready, or once it is ready if `wait` says so.
+    /// Returns whether it rolled.
     fn roll(&mut self, wait: Wait) -> Result<bool, WriteError> {
         let next = self.sequence(self.receiver.head());
         self.progress.set_segment_late(wait == Wait::Yes);
@@ -248,8 +248,8 @@ impl Writer {
         Ok(rolled)
     }
 
-    /// There is no next segment to write to: refuses what has arrived. What comes
-    /// meanwhile tries it again.
+    /// Refuses every record queued by now, because there is no next segment. Records that
+    /// arrive meanwhile try again.
     fn refuse_all(&mut self, error: WriteError) -> Result<(), Cause> {
         let first = self.receiver.head();
         match error {
@@ -267,7 +267,7 @@ impl Writer {
         }
     }
 
-    /// Answers `first` and all after it that was received: there was no room.
+    /// Refuses the received records from ticket `first` on, because there was no room.
     fn refuse(&mut self, first: u64, error: io::Error) -> Result<(), Cause> {
         let end = self.receiver.head();
         self.stamps.clear();
@@ -287,7 +287,7 @@ impl Writer {
         }
     }
 
-    /// All that was received is on stable storage when this returns `Ok`.
+    /// Syncs. When it returns `Ok`, every received record is on stable storage.
     fn sync(&mut self) -> Result<(), Cause> {
         if !self.segments.is_synced() {
             let began = self.observer.now();
@@ -302,9 +302,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs at once what the active segment holds. Where full segments are still on
-    /// their way, the marks rise when the sealer has synced them: their turn may come
-    /// after other shards' segments, and no append waits for those.
+    /// Syncs the active segment now. If full segments are still to be synced, the marks rise
+    /// once the sealer has synced those. It may sync other shards' segments first, and no
+    /// append waits for them.
     fn sync_unless_sealing(&mut self) -> Result<(), Cause> {
         self.take_sealed()?;
         if !self.segments.is_sealing() {
@@ -316,7 +316,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Full segments that were synced since by the sealer: all up to them is durable.
+    /// Raises the durable mark over full segments that the sealer has synced since.
     fn take_sealed(&mut self) -> Result<(), Cause> {
         let sealed = self.segments.take_sealed().map_err(|error| self.poison(error))?;
         if self.sync_is_due && !self.segments.is_sealing() {
@@ -330,8 +330,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the durable mark down where no frame says it yet, so that damage
-    /// below it can be told from a torn tail. It needs no sync of its own.
+    /// Writes the durable mark into a frame, unless a frame has it already. Recovery then
+    /// tells corruption below the mark from a torn tail. The frame needs no sync of its own.
     fn seal(&mut self) -> Result<(), Cause> {
         self.take_sealed()?;
         if self.durable <= self.marked {
@@ -347,15 +347,15 @@ impl Writer {
         self.encoder.seal(&place, next, durable);
         match self.segments.append(self.encoder.bytes(), next, next) {
             Ok(()) => self.marked = durable,
-            // Nobody waits for a seal; the next commit carries the mark.
+            // No caller waits for a seal. The next commit carries the mark.
             Err(WriteError::NotWritten(_)) => {}
             Err(WriteError::Fatal(error)) => return Err(self.poison(error)),
         }
         Ok(())
     }
 
-    /// Says where the shard stands: the sequence after the last record that is
-    /// written, not after one that was refused, whose number may be used again.
+    /// Lets the state machine take a snapshot. It gets the sequence after the last written
+    /// record. Refused sequences do not count, because they may be used again.
     fn mark(&mut self) -> Result<(), Cause> {
         if self.segments.is_room_low() || self.progress.is_disk_full() {
             self.leave_segment()?;
@@ -365,9 +365,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next segment, with a frame that holds no record, so that a
-    /// truncation can delete all before it. Where there is no room for that, the
-    /// shard stays in its segment.
+    /// Rolls to the next segment and writes a frame without records, so that a truncation can
+    /// delete every earlier segment. If there is no room, the shard stays in its segment.
     fn leave_segment(&mut self) -> Result<(), Cause> {
         if !self.segments.holds_records() {
             return Ok(());
@@ -375,8 +374,8 @@ impl Writer {
         match self.roll(Wait::Yes) {
             Ok(true) => {
                 self.write_mark()?;
-                // A segment is deleted once its successor is durable, and no
-                // record may come whose sync makes it so.
+                // A segment is deleted once its successor is durable, and there may be no
+                // further record whose sync would make it so.
                 self.sync()
             }
             Ok(false) | Err(WriteError::NotWritten(_)) => Ok(()),
@@ -392,8 +391,8 @@ impl Writer {
         Ok(())
     }
 
-    /// C2 DURABLE: fails if another thread has found what ends the shard, as that
-    /// its folder is gone. Looked at before anything is acknowledged.
+    /// C2 DURABLE: fails if another thread has ended the shard, for example because its
+    /// directory is gone. Called before any record is acknowledged.
     fn check_condemned(&self) -> Result<(), Cause> {
         if !self.mailbox.is_stop_requested() {
             return Ok(());
@@ -415,8 +414,8 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// C3 ANSWER: what was received and not acknowledged may be in the log,
-    /// what is still queued is not, and nobody may queue any more.
+    /// C3 ANSWER: a record that was received and not acknowledged may be in the log. A
+    /// queued record is not in the log, and no more can be queued.
     fn drop(&mut self) {
         let cause = match &self.end {
             End::InOrder => return,
@@ -424,8 +423,8 @@ impl Drop for Writer {
             End::Running => Cause::WriterPanicked,
         };
         self.segments.abandon();
-        // The cause first: whoever finds the queue closed finds out why. What
-        // is queued between the two is answered as never written.
+        // Store the cause before the queue closes, so that a refused caller finds it. A
+        // record queued in between is answered `NotWritten`.
         self.progress.fail(self.receiver.head(), cause);
         self.mailbox.close();
     }
