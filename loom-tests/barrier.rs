@@ -1,5 +1,5 @@
-//! Models of the barrier: a sync that is asked for races appends, in a mode
-//! that does not sync by itself.
+//! Models of a flush: a requested sync races appends, in a mode that does not sync
+//! each commit.
 
 use std::task::{Context, Waker};
 
@@ -24,8 +24,8 @@ fn poll_synced(lane: &Lane, below: u64) -> bool {
     task.run(|| lane.progress.poll_synced(below, &mut context, &mut enrolled)).is_ok()
 }
 
-/// C2 DURABLE: what this thread appended before the barrier is on the disk
-/// after it; an append beside it promises nothing, and is answered.
+/// C2 DURABLE: what this thread appended before the flush is on the disk after it. A
+/// concurrent append is answered, durable or not.
 #[test]
 fn a_barrier_races_append() {
     check("a_barrier_races_append", 2, || {
@@ -43,8 +43,8 @@ fn a_barrier_races_append() {
     });
 }
 
-/// C2 DURABLE, W1 PREFIX: the same where each commit has a segment of its own:
-/// the sync reaches them all. The barrier is awaited here.
+/// C2 DURABLE, W1 PREFIX: each commit has a segment of its own, and the sync reaches
+/// them all. Here a task waits for the flush.
 #[test]
 fn a_barrier_reaches_back_over_segments() {
     check("a_barrier_reaches_back_over_segments", 2, || {
@@ -60,9 +60,9 @@ fn a_barrier_reaches_back_over_segments() {
     });
 }
 
-/// C3 ANSWER, C1 ONCE: a barrier over an append, and another one that may come
-/// before or after it, meet a sync that fails: who asked for the append is told
-/// so, and the append has an answer.
+/// C3 ANSWER, C1 ONCE: the sync fails for two flushes, one after an append and one that
+/// may come before or after it. The caller of the failed flush gets the error, and the
+/// append is answered.
 #[test]
 fn a_barrier_whose_sync_fails_is_told_so() {
     check("a_barrier_whose_sync_fails_is_told_so", 2, || {

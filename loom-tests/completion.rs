@@ -1,5 +1,5 @@
-//! Models of the answer and those who wait for it: threads, tasks, the late,
-//! the ones that give up.
+//! Models of an answer and its waiters: threads, tasks, late ones, and those that stop
+//! waiting.
 
 use std::task::{Context, Waker};
 
@@ -34,8 +34,8 @@ fn no_room() -> Cause {
     Cause::DiskFull(std::io::Error::from(std::io::ErrorKind::StorageFull).into())
 }
 
-/// C1 ONCE, C3 ANSWER: two threads wait for two tickets that are answered one
-/// after the other.
+/// C1 ONCE, C3 ANSWER: two threads wait for two tickets, which are answered one after
+/// the other.
 #[test]
 fn resolve_races_wait() {
     check("resolve_races_wait", 3, || {
@@ -52,7 +52,7 @@ fn resolve_races_wait() {
     });
 }
 
-/// C2 DURABLE: whoever sees the answer sees all that the writer did before it.
+/// C2 DURABLE: a thread that sees the answer sees all that the writer did before it.
 #[test]
 fn the_answer_shows_what_came_before_it() {
     check("the_answer_shows_what_came_before_it", 3, || {
@@ -66,13 +66,13 @@ fn the_answer_shows_what_came_before_it() {
                 assert_eq!(written.with(|cell| unsafe { *cell }), 1, "C2 DURABLE");
             });
         }
-        // SAFETY: nobody reads before the answer; loom checks it.
+        // SAFETY: no thread reads before the answer; loom checks it.
         written.with_mut(|cell| unsafe { *cell = 1 });
         acknowledge(&progress, 1);
     });
 }
 
-/// C3 ANSWER: a task beside a thread.
+/// C3 ANSWER: a task and a thread wait side by side.
 #[test]
 fn resolve_races_poll() {
     check("resolve_races_poll", 3, || {
@@ -87,8 +87,8 @@ fn resolve_races_poll() {
     });
 }
 
-/// C3 ANSWER: a future is polled by one task and then by another, as it is when
-/// it moves: the last one is woken.
+/// C3 ANSWER: one task polls a future and then another does, as if it had moved. The
+/// last one is woken.
 #[test]
 fn a_later_waker_is_woken() {
     check("a_later_waker_is_woken", 3, || {
@@ -109,9 +109,8 @@ fn a_later_waker_is_woken() {
     });
 }
 
-/// C3 ANSWER: a future is dropped while it stands on the list, and a wait ends
-/// at its deadline: the others are answered, and so is the one that waits
-/// again.
+/// C3 ANSWER: a future is dropped while it is registered, and a wait ends at its deadline.
+/// The other waiters are answered, and so is the thread that waits again.
 #[test]
 fn an_abandoned_wait_harms_nobody() {
     check("an_abandoned_wait_harms_nobody", 3, || {
@@ -133,8 +132,8 @@ fn an_abandoned_wait_harms_nobody() {
     });
 }
 
-/// C1 ONCE: one ticket finds no room, the next does: each is told so, whenever
-/// it asks.
+/// C1 ONCE: one ticket finds no room, the next one does. Each gets its own answer,
+/// however often it checks.
 #[test]
 fn refuse_races_wait() {
     check("refuse_races_wait", 3, || {
@@ -157,8 +156,8 @@ fn refuse_races_wait() {
     });
 }
 
-/// C1 ONCE, C3 ANSWER: of three tickets the first is acknowledged, the second
-/// synced but not yet answered when the shard fails: each gets its own answer.
+/// C1 ONCE, C3 ANSWER: of three tickets the first is acknowledged, the second synced but
+/// not yet answered, when the shard fails. Each gets its own answer.
 #[test]
 fn fail_races_wait() {
     check("fail_races_wait", 3, || {
@@ -181,8 +180,8 @@ fn fail_races_wait() {
     });
 }
 
-/// C1 ONCE: what was synced before the shard failed is told so, whenever it is asked for:
-/// the failure holds from the lower mark on, which is what was acknowledged.
+/// C1 ONCE: a record that was synced before the shard failed stays reported as synced. The
+/// failure holds from the lower mark on, here the acknowledged one.
 #[test]
 fn a_barrier_that_was_synced_outlives_a_failure() {
     check("a_barrier_that_was_synced_outlives_a_failure", 3, || {
@@ -196,9 +195,9 @@ fn a_barrier_that_was_synced_outlives_a_failure() {
     });
 }
 
-/// C3 ANSWER, Q4 WAKE: one wakes those whom he has answered, after he has put
-/// the turn back; the next one fails meanwhile, who answers without raising the
-/// mark: whoever was put back is woken all the same.
+/// C3 ANSWER, Q4 WAKE: a thread releases the commit lock, then wakes the waiters that it
+/// answered. Meanwhile the next holder fails, which answers without raising the mark. A
+/// waiter that the first thread puts back is still woken.
 #[test]
 fn a_failure_races_who_wakes_the_answered() {
     check("a_failure_races_who_wakes_the_answered", 3, || {
@@ -216,8 +215,8 @@ fn a_failure_races_who_wakes_the_answered() {
     });
 }
 
-/// C3 ANSWER: a failure answers a task that waits for its record, and a thread that
-/// waits for a barrier, for whom the task's waker waits.
+/// C3 ANSWER: a failure answers a task that waits for its record, and a thread that waits
+/// for a flush. The task's waker waits for that thread.
 #[test]
 fn a_waker_may_wait_for_whom_the_same_failure_answers() {
     check("a_waker_may_wait_for_whom_the_same_failure_answers", 3, || {
@@ -235,9 +234,9 @@ fn a_waker_may_wait_for_whom_the_same_failure_answers() {
     });
 }
 
-/// C1 ONCE: who only looks, again and again, sees nothing, then the answer, and
-/// never another one; what was acknowledged without a sync stays acknowledged
-/// when the shard fails, and a barrier over it fails.
+/// C1 ONCE: a thread that only checks, repeatedly, sees nothing and then the answer, which
+/// never changes. An unsynced acknowledgement outlives the shard's failure, and a flush
+/// over it fails.
 #[test]
 fn an_acknowledgement_outlives_a_failure() {
     check("an_acknowledgement_outlives_a_failure", 3, || {

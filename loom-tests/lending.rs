@@ -1,5 +1,5 @@
-//! Models of callers who lend a hand: the real writer, driven by the shard's
-//! thread and by callers in turn, over the simulated disk.
+//! Models of inline commits: the shard's thread and callers in turn drive the real writer,
+//! over the simulated disk.
 
 use loom::thread;
 
@@ -16,15 +16,15 @@ use crate::progress::Answer;
 const UNSYNCED: Shape = Shape { queue: 2, sync: false, segment_bytes: ROOMY };
 const EIO: i32 = 5;
 
-/// The power that another caller has cut may be the end of the shard.
+/// The power loss of another caller may end the shard, so an append may be refused.
 fn lend_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64) {
     if let Ok(ticket) = append_lending(lane, key) {
         wait_and_lose_power(lane, disk, key, ticket);
     }
 }
 
-/// C2 DURABLE, Q4 WAKE, Q5 TURN: two callers lend a hand, beside the shard's
-/// thread: each is answered, and on the disk when it is.
+/// C2 DURABLE, Q4 WAKE, Q5 TURN: two callers commit inline, beside the shard's thread.
+/// Each is answered, and its record is on the disk then.
 #[test]
 fn two_callers_lend_a_hand() {
     check("two_callers_lend_a_hand", 2, || {
@@ -38,8 +38,8 @@ fn two_callers_lend_a_hand() {
     });
 }
 
-/// Q4 WAKE, Q5 TURN: the same where commits end with no sync: they ask for the
-/// turn, and commit for each other.
+/// Q4 WAKE, Q5 TURN: commits end without a sync. Two callers try for the commit lock
+/// repeatedly, and commit for each other.
 #[test]
 fn two_callers_ask_for_the_turn() {
     check("two_callers_ask_for_the_turn", 2, || {
@@ -57,8 +57,8 @@ fn two_callers_ask_for_the_turn() {
     });
 }
 
-/// Q4 WAKE, Q5 TURN, C2 DURABLE: a sync is asked for while a caller has the turn,
-/// who may not come to it: the shard's thread does.
+/// Q4 WAKE, Q5 TURN, C2 DURABLE: a sync is requested while a caller has the commit lock. If
+/// the caller leaves it, the shard's thread does it.
 #[test]
 fn a_barrier_races_a_caller_who_lends_a_hand() {
     check("a_barrier_races_a_caller_who_lends_a_hand", 2, || {
@@ -77,8 +77,8 @@ fn a_barrier_races_a_caller_who_lends_a_hand() {
     });
 }
 
-/// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed while a caller lends a hand:
-/// he is refused, or acknowledged and on the disk once the writer has ended.
+/// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed during an inline commit. The caller is
+/// refused, or acknowledged and on the disk once the writer has ended.
 #[test]
 fn close_races_a_caller_who_lends_a_hand() {
     check("close_races_a_caller_who_lends_a_hand", 2, || {
@@ -99,9 +99,9 @@ fn close_races_a_caller_who_lends_a_hand() {
     });
 }
 
-/// C3 ANSWER, W2 STICKY: the second commit fails, or panics, which is that of a
-/// caller who lends a hand unless the shard's thread comes first: nobody waits
-/// for ever, the caller does not unwind, and the thread ends and says why.
+/// C3 ANSWER, W2 STICKY: the second commit fails or panics. A caller makes it, unless the
+/// shard's thread comes first. No thread waits forever, the caller does not unwind, and the
+/// shard's thread ends and reports the cause.
 #[test]
 fn a_failure_under_a_caller_who_lends_a_hand_answers_everybody() {
     for kind in [FaultKind::Panic, FaultKind::Error(EIO)] {

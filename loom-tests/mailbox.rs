@@ -1,4 +1,4 @@
-//! Models of the mailbox at work: order, bounds, parking, batches, requests.
+//! Models of the queue in use: order, limits, parking, batches, requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
@@ -9,7 +9,7 @@ use super::{TaskThread, check, wait};
 use crate::mailbox::{Mailbox, Receiver, Work};
 use crate::sync::Arc;
 
-/// No bound in bytes.
+/// No limit in bytes.
 const ANY: u64 = u64::MAX;
 
 /// Puts a value into its slot.
@@ -17,8 +17,8 @@ fn put(value: u64) -> impl FnOnce(u64, &mut u64) {
     move |_, slot| *slot = value
 }
 
-/// Receives until `count` values are there, counting down `live`, and checks
-/// that their tickets are dense from 0.
+/// Receives `count` values, counts `live` down for each, and checks that their tickets
+/// are dense from 0.
 fn receive(
     mailbox: &Mailbox<u64>,
     receiver: &mut Receiver<u64>,
@@ -38,8 +38,8 @@ fn receive(
     values
 }
 
-/// Two producers push a value each, while a third thread receives them. In
-/// between there are never more than `most`.
+/// Two producers push one value each, while a third thread receives them. At most `most`
+/// values are in the ring at any time.
 fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
     let (mailbox, mut receiver) = Mailbox::new(capacity, bytes_max);
     let live = Arc::new(AtomicU64::new(0));
@@ -61,14 +61,14 @@ fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
     join(producers);
 }
 
-/// Loom does not see what std's `Arc` orders, so the mailbox must not end on
-/// one of its threads.
+/// Joins every thread. Loom does not see the orderings of std's `Arc`, so no model thread
+/// may be the one that drops the queue.
 fn join<R>(threads: impl IntoIterator<Item = JoinHandle<R>>) -> Vec<R> {
     threads.into_iter().map(|thread| thread.join().expect("it returned")).collect()
 }
 
-/// Q1 BOUND, Q2 ORDER, Q4 WAKE: one slot for two producers: one of them finds
-/// the ring full and may park, and so may the receiver.
+/// Q1 BOUND, Q2 ORDER, Q4 WAKE: two producers share one slot. One of them finds the ring
+/// full and may park, and so may the receiver.
 #[test]
 fn two_producers_share_one_slot() {
     check("two_producers_share_one_slot", 2, || two_producers(1, ANY, 1));
@@ -105,16 +105,15 @@ fn an_empty_ring_parks_the_receiver() {
     });
 }
 
-/// Q1 BOUND, Q4 WAKE: there are slots left, but one value is as heavy as all
-/// may be together: the other parks until it has been received, unless both
-/// raced past the bound.
+/// Q1 BOUND, Q4 WAKE: there are free slots, but each value alone reaches the byte limit.
+/// One producer parks until the other's value is received, unless both raced past the limit.
 #[test]
 fn a_bound_in_bytes_parks_producers_and_wakes_them() {
     check("a_bound_in_bytes_parks_producers_and_wakes_them", 2, || two_producers(2, 1, 2));
 }
 
-/// Q1 BOUND, Q2 ORDER: a batch of two beside single values, in two slots: it has
-/// two tickets in a row, and nobody uses its second slot meanwhile.
+/// Q1 BOUND, Q2 ORDER: a batch of two beside single values, in two slots. It has two
+/// consecutive tickets, and no other value uses its second slot meanwhile.
 #[test]
 fn a_batch_appears_whole() {
     check("a_batch_appears_whole", 2, || {
@@ -140,8 +139,7 @@ fn a_batch_appears_whole() {
     });
 }
 
-/// Q4 WAKE: a task waits for room in a ring of one slot, beside a thread that
-/// does.
+/// Q4 WAKE: a task waits for room in a ring of one slot, beside a thread that does.
 #[test]
 fn a_task_and_a_thread_wait_for_room() {
     check("a_task_and_a_thread_wait_for_room", 2, || {
@@ -162,8 +160,8 @@ fn a_task_and_a_thread_wait_for_room() {
     });
 }
 
-/// Q4 WAKE, Q2 ORDER: a sync is asked for after a push, while another thread
-/// pushes: it is due once the push was received, and not before.
+/// Q4 WAKE, Q2 ORDER: a thread requests a sync after its push, while another thread
+/// pushes. The sync is due once that push is received, and not before.
 #[test]
 fn a_sync_request_races_push() {
     check("a_sync_request_races_push", 2, || {
@@ -197,7 +195,7 @@ fn a_sync_request_races_push() {
     });
 }
 
-/// Q4 WAKE: a seal is the only thing that there is to do, twice.
+/// Q4 WAKE: a seal is the only request, and an idle receiver wakes for it.
 #[test]
 fn a_seal_request_wakes_an_idle_receiver() {
     check("a_seal_request_wakes_an_idle_receiver", 3, || {

@@ -1,15 +1,15 @@
-//! Models of the mailbox's end: close, and a receiver that goes away.
+//! Models of the queue's end: it is closed, or its receiver is dropped.
 
 use loom::thread;
 
 use super::{check, wait};
 use crate::mailbox::{Mailbox, PushError, Work};
 
-/// No bound in bytes.
+/// No limit in bytes.
 const ANY: u64 = u64::MAX;
 
-/// Q3 CLOSE, Q4 WAKE: a producer pushes two values into one slot while it is
-/// closed: what was claimed is received, the rest refused, and all return.
+/// Q3 CLOSE, Q4 WAKE: a producer pushes two values into one slot while the queue is closed.
+/// Claimed values are received, later ones refused, and all threads return.
 #[test]
 fn push_races_close() {
     check("push_races_close", 2, || {
@@ -36,8 +36,7 @@ fn push_races_close() {
     });
 }
 
-/// Q3 CLOSE, Q4 WAKE: the ring is full and stays so: close is all that can wake
-/// the producers that are parked.
+/// Q3 CLOSE, Q4 WAKE: the ring stays full. Only the close can wake the parked producers.
 #[test]
 fn close_wakes_parked_producers() {
     check("close_wakes_parked_producers", 3, || {
@@ -60,8 +59,8 @@ fn close_wakes_parked_producers() {
     });
 }
 
-/// Q3 CLOSE, Q4 WAKE: the receiver goes away amid pushes of one ticket and of
-/// two, into two slots: who still waits for room is let go and refused.
+/// Q3 CLOSE, Q4 WAKE: the receiver is dropped during pushes of one ticket and of two, into
+/// two slots. A producer that still waits for room is woken and refused.
 #[test]
 fn a_receiver_that_goes_away_lets_everybody_go() {
     check("a_receiver_that_goes_away_lets_everybody_go", 3, || {

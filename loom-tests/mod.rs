@@ -1,13 +1,12 @@
-//! The models: races that loom plays in every order, weak memory included.
+//! The models: races that loom runs in every order, weak memory included.
 //!
-//! `cargo loom` runs them all, `cargo loom -- --nocapture` says how many
-//! executions each had. They are compiled as unit tests of the crate, so they
-//! drive the mailbox, the waiters, the progress and **the writer loop as
-//! shipped**, the latter over the simulated disk. Capacities are 1 or 2, so
-//! that slots are used again after a push or two.
+//! `cargo loom` runs them all. `cargo loom -- --nocapture` prints the number of executions
+//! of each. They are compiled as unit tests of the crate, so they drive the mailbox, the
+//! waiters, the progress and **the writer loop as shipped**. The writer runs over the
+//! simulated disk. Capacities are 1 or 2, so that slots are reused after a push or two.
 //!
-//! Each model names the invariants (`Q2 ORDER`, ..) that it would see broken;
-//! docs/mutations.md lists what was broken and which model saw it.
+//! Each model names the invariants (`Q2 ORDER`, ..) whose violation it detects.
+//! docs/mutations.md lists the violations that were tried, and the model that detected each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
@@ -28,16 +27,16 @@ mod waiters;
 mod writer;
 mod writer_failure;
 
-/// Loom's limit on one execution's steps; a model that passes it spins.
+/// Loom's limit on the steps of one execution. A model that exceeds it spins.
 const STEPS_MAX: usize = 20_000;
 
-/// A model that is not through by then fails, for it would claim what it has
-/// not checked. All of them together end within five minutes on two cores.
-/// `LOOM_MAX_DURATION`, in seconds, overrides.
+/// A model that takes longer fails, because it has not checked every order. All models
+/// together take less than five minutes on two cores. `LOOM_MAX_DURATION`, in seconds,
+/// overrides it.
 const DURATION_MAX: Duration = Duration::from_secs(200);
 
-/// Plays `model` in every order of at most `preemptions` forced switches;
-/// `LOOM_MAX_PREEMPTIONS` overrides.
+/// Runs `model` in every order with at most `preemptions` forced switches.
+/// `LOOM_MAX_PREEMPTIONS` overrides it.
 #[expect(clippy::print_stdout, reason = "how much was explored is the model's result")]
 fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::new(AtomicU64::new(0));
@@ -57,7 +56,7 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'stati
     assert!(began.elapsed() < limit, "{name} was cut short: it has not checked every order");
 }
 
-/// Waits for work as who has the receiver, and begins it.
+/// Waits for work as the owner of the receiver, and begins it.
 fn wait<T>(mailbox: &Mailbox<T>, receiver: &mut Receiver<T>) -> Work {
     let begin = |work: Option<Work>| work.inspect(|work| receiver.begin(*work));
     mailbox.wait_for_work(begin).expect("there was no deadline")
@@ -74,8 +73,8 @@ impl TaskThread {
         Arc::new(Self { parker: Parker::for_this_thread(), woken: AtomicU64::new(0) })
     }
 
-    /// Polls until there is a result, and sleeps in between until woken: a
-    /// wake-up that gets lost is a deadlock.
+    /// Polls until there is a result, and parks in between. A lost wake-up is a deadlock, which
+    /// loom reports.
     fn run<R>(&self, mut poll: impl FnMut() -> Option<R>) -> R {
         loop {
             if let Some(result) = poll() {
@@ -86,7 +85,7 @@ impl TaskThread {
     }
 }
 
-/// The waker of a task that waits, as it is woken, until another one is.
+/// A waker that waits until another task is woken.
 struct Waits(Arc<TaskThread>);
 
 impl Waits {
@@ -101,7 +100,7 @@ impl Wake for Waits {
     }
 }
 
-/// A deadline that has not passed as a wait begins, and has once it is enrolled.
+/// A deadline that has not passed when a wait begins, and has once it is registered.
 fn next_but_one_look() -> Instant {
     now() + Duration::from_nanos(2)
 }
@@ -112,7 +111,7 @@ impl Wake for TaskThread {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Loom sees no access to it, and needs none: it only counts.
+        // Not loom's atomic: it only counts.
         self.woken.fetch_add(1, Ordering::Relaxed);
         self.parker.unpark();
     }

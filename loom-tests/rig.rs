@@ -1,5 +1,4 @@
-//! A shard for the models: a lane, the writer as shipped, and the simulated
-//! disk under it.
+//! A shard for the models: a committer, the writer as shipped, and the simulated disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,27 +27,27 @@ use crate::sync::{Arc, Mutex};
 use crate::writer::{CommitPolicy, Writer};
 
 const DIR: &str = "/shard";
-/// The sequence of ticket 0: not 0, so that the two are not mixed up.
+/// The sequence of ticket 0. It is not 0, so that the two are not mixed up.
 pub(super) const BASE: u64 = 100;
 /// The ticket of a record that was queued before the writer started.
 pub(super) const FIRST: u64 = 0;
 /// A segment that is never full.
 pub(super) const ROOMY: u64 = 1 << 20;
-/// A segment that is due for the next one after each commit.
+/// A segment that must roll after each commit.
 pub(super) const CRAMPED: u64 = 100;
 
 fn identity(number: u64) -> SegmentIdentity {
     SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number }
 }
 
-/// Prepares the next segment on request. Syncs a full segment between the writer's
-/// first question about it and its second, and asks for a seal then, as the sealer does.
+/// Prepares the next segment on request. Syncs a full segment between the writer's first
+/// and second question about it, and requests a seal then, as the sealer does.
 struct OnTheSpot {
     disk: SimDisk,
     mailbox: Arc<Mailbox<Entry>>,
     prepared: Option<io::Result<Prepared>>,
     sealed: VecDeque<Sealed>,
-    /// Whether the writer has asked about the oldest full segment in vain.
+    /// Whether the writer has asked about the oldest full segment and got no answer yet.
     was_asked: bool,
 }
 
@@ -79,14 +78,14 @@ impl SegmentSource for OnTheSpot {
     }
 }
 
-/// One shard, whose writer has not started.
+/// One shard whose writer has not started.
 pub(super) struct Rig {
     pub(super) disk: SimDisk,
     pub(super) lane: Arc<Lane>,
     pub(super) writer: Writer,
 }
 
-/// What a shard's commits are like.
+/// The queue, the commits and the segments of a shard.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     /// Records in the queue.
@@ -105,7 +104,7 @@ impl Rig {
         Self::driving(shape, None)
     }
 
-    /// The same, whose writer drives a state machine.
+    /// A fresh shard whose writer drives a state machine.
     pub(super) fn driving(shape: Shape, machine: Option<Box<dyn StateMachine>>) -> Self {
         let disk = SimDisk::with_dir(DIR);
         let header = SegmentHeader {
@@ -147,20 +146,20 @@ impl Rig {
         );
         let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
         let machine = machine.map(Driven::new);
-        // It begins with nothing acknowledged and nothing marked beyond it.
+        // Nothing is acknowledged or marked above `BASE` at first.
         let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
         let writer = Writer::new(queue, segments, policy, Arc::new(()), BASE, machine);
         Self { disk, lane, writer }
     }
 
-    /// Queues a record before the writer starts: how pushes race is explored by
-    /// the mailbox's own models. It gets ticket 0.
+    /// Queues a record, which gets ticket 0, before the writer starts. Other models explore how
+    /// pushes race.
     pub(super) fn with_first(self, key: u64) -> Self {
         assert_eq!(append(&self.lane, key), Ok(FIRST), "the queue was empty");
         self
     }
 
-    /// Starts the writer; a panic in it ends it and is told as such.
+    /// Starts the writer. A panic ends it, and is reported as the shard's error.
     pub(super) fn start(self) -> (SimDisk, Arc<Lane>, JoinHandle<Result<(), Cause>>) {
         silence_planned_panics();
         let Self { disk, lane, writer } = self;
@@ -170,15 +169,15 @@ impl Rig {
     }
 }
 
-/// Closes and waits for the writer, in one order only: how a close may race is
-/// explored by models of its own.
+/// Closes the queue and waits for the writer, in one order only. Other models explore how a
+/// close races.
 pub(super) fn finish(lane: &Lane, writer: JoinHandle<Result<(), Cause>>) {
     loom::stop_exploring();
     lane.mailbox.close();
     drop(writer.join());
 }
 
-/// A planned panic is part of a model, thousands of times.
+/// Prints no planned panic, because a model has thousands of them.
 fn silence_planned_panics() {
     static SILENCED: Once = Once::new();
     SILENCED.call_once(|| {
@@ -191,34 +190,34 @@ fn silence_planned_panics() {
     });
 }
 
-/// Queues one record; `Err` if the shard takes none.
+/// Queues one record. `Err` if the shard refuses it.
 pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
     lane.mailbox.push(1, 1, None, |_, entry| fill(entry, key))
 }
 
-/// Queues one record and lends a hand; `Err` if the shard takes none.
+/// Queues one record and commits inline. `Err` if the shard refuses it.
 pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
     lane.try_push_and_lend(1, |_, entry| fill(entry, key))
 }
 
-/// A record whose payload says its key again.
+/// A record whose payload repeats its key.
 fn fill(entry: &mut Entry, key: u64) {
     let payload = [u8::try_from(key).expect("models use small keys")];
     entry.hold(key, &mut (&payload).into(), 0);
 }
 
-/// The answer to a ticket; a deadlock if there never is one.
+/// Waits for the answer to a ticket. Loom reports a deadlock if it never comes.
 pub(super) fn answer(lane: &Lane, ticket: u64) -> Answer {
     lane.progress.wait(ticket, None).expect("there was no deadline")
 }
 
-/// Cuts the power now, with nothing surviving that need not, and reads the log
-/// as it is then: key and sequence of each record.
+/// Cuts the power so that only synced bytes survive, and reads the log: the key and
+/// sequence of each record.
 pub(super) fn after_power_loss(disk: &SimDisk) -> Vec<(u64, u64)> {
     gapless(read(&disk.crash(&mut || false)))
 }
 
-/// The same where everything happens to survive.
+/// Cuts the power so that all bytes survive, and reads the log.
 pub(super) fn after_lucky_power_loss(disk: &SimDisk) -> Vec<(u64, u64)> {
     gapless(read(&disk.crash(&mut || true)))
 }
@@ -229,8 +228,8 @@ fn gapless(records: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     records
 }
 
-/// All records, segment by segment, each checked against its key, up to the
-/// first place without a whole frame: what is behind that does not count.
+/// Reads all records, segment by segment, up to the first incomplete frame. Checks each
+/// record against its key.
 pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
     let mut records = Vec::new();
     for number in 1.. {
@@ -259,8 +258,7 @@ pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
     records
 }
 
-/// Waits for a record; after an acknowledgement the power is lost, and the
-/// record must be there.
+/// Waits for a record. If it is acknowledged, cuts the power and requires the record.
 pub(super) fn wait_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64, ticket: u64) {
     if let Answer::Acknowledged = answer(lane, ticket) {
         assert_survived(&after_power_loss(disk), key, ticket);

@@ -1,4 +1,4 @@
-//! Models of the state machine that a writer drives: what callers see of it.
+//! Models of the state machine that a writer drives: what its callers see of it.
 
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -11,8 +11,8 @@ use crate::progress::Answer;
 use crate::state_machine::StateMachine;
 use crate::sync::Arc;
 
-/// What was applied, and whether it was fresh, without a lock: loom reports who
-/// looks while the writer is at it.
+/// The applied keys, and whether each was fresh. There is no lock, so that loom reports a
+/// read that races the writer.
 #[derive(Default)]
 struct Applied {
     keys: UnsafeCell<Vec<(u64, bool)>>,
@@ -21,10 +21,10 @@ struct Applied {
 // SAFETY: loom checks every access: the writer's before an answer, the callers'
 // after it.
 unsafe impl Sync for Applied {}
-// SAFETY: as above.
+// SAFETY: loom checks every access.
 unsafe impl Send for Applied {}
 
-/// Stores keys, and applies them.
+/// A state machine that collects keys.
 struct Keys {
     stored: Vec<(u64, bool)>,
     applied: Arc<Applied>,
@@ -37,7 +37,7 @@ impl StateMachine for Keys {
     }
 
     fn apply(&mut self) {
-        // SAFETY: nobody looks before an answer; loom checks it.
+        // SAFETY: no thread reads before an answer; loom checks it.
         self.applied.keys.with_mut(|keys| unsafe { (*keys).append(&mut self.stored) });
     }
 
@@ -53,8 +53,8 @@ fn applied(applied: &Applied) -> Vec<(u64, bool)> {
     applied.keys.with(|keys| unsafe { (*keys).clone() })
 }
 
-/// S2 APPLY: whoever is answered finds what was acknowledged applied, in the
-/// log's order, and the writer no longer at it.
+/// S2 APPLY: a caller that is answered finds the acknowledged records applied, in the log's
+/// order, and the writer done with them.
 #[test]
 fn an_answer_shows_what_was_applied() {
     check("an_answer_shows_what_was_applied", 3, || {
@@ -74,8 +74,8 @@ fn an_answer_shows_what_was_applied() {
     });
 }
 
-/// S2 APPLY, S1 FRESH: the first commit finds no room: nothing of it is
-/// applied, and the next record is fresh, as the first was.
+/// S2 APPLY, S1 FRESH: the first commit finds no room. None of it is applied, and the next
+/// record is fresh, as the first was.
 #[test]
 fn what_found_no_room_is_not_applied() {
     check("what_found_no_room_is_not_applied", 2, || {
@@ -100,8 +100,7 @@ fn what_found_no_room_is_not_applied() {
     });
 }
 
-/// Q4 WAKE: a mark is asked for beside a push: the receiver, asleep or not, does
-/// both, and each once.
+/// Q4 WAKE: a mark is requested beside a push. The receiver, parked or not, does each once.
 #[test]
 fn a_mark_request_races_push() {
     check("a_mark_request_races_push", 3, || {

@@ -1,4 +1,4 @@
-//! Models of the token alone: nobody waits for it, and nothing is left lying.
+//! Models of the commit lock alone: no thread waits for it, and no work is left behind.
 
 use loom::thread;
 
@@ -6,7 +6,7 @@ use super::check;
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::token::{Attempt, Token};
 
-/// Work that anybody may queue, and that who has the token takes in.
+/// Work that any thread may queue, and that the holder of the lock takes in.
 struct Shop {
     queued: AtomicU64,
     taken_in: Token<u64>,
@@ -19,13 +19,13 @@ impl Shop {
         Arc::new(shop)
     }
 
-    /// Relaxed, so that nothing but the token's own fences keeps work from being
-    /// left lying.
+    /// Queues work with a Relaxed store, so that only the lock's own fences keep it from being
+    /// left behind.
     fn queue(&self) {
         self.queued.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes in what is queued, unless somebody else is at it.
+    /// Takes in the queued work, unless another thread does.
     fn serve(&self, asks: u32) {
         let mut attempt = self.taken_in.ask(asks, || false);
         while let Attempt::Taken(mut taken_in) = attempt {
@@ -46,8 +46,8 @@ impl Shop {
     }
 }
 
-/// Q5 TURN: three queue and serve, two of whom go away where they find the token
-/// taken, and one of whom asks for it first.
+/// Q5 TURN: three threads queue work and serve it. Two go away if they find the lock held,
+/// and one tries for it repeatedly first.
 #[test]
 fn what_is_queued_is_served_by_somebody() {
     check("what_is_queued_is_served_by_somebody", 3, || {
@@ -68,7 +68,7 @@ fn what_is_queued_is_served_by_somebody() {
     });
 }
 
-/// Q5 TURN: two ask at the same time.
+/// Q5 TURN: two threads try for the lock repeatedly at the same time.
 #[test]
 fn two_ask_for_the_token() {
     check("two_ask_for_the_token", 3, || {
@@ -85,8 +85,8 @@ fn two_ask_for_the_token() {
     });
 }
 
-/// Q5 TURN: a turn that is dropped ends the value, beside somebody who asks for
-/// it: he has it before, or never.
+/// Q5 TURN: a guard is dropped, which poisons the lock, while another thread tries for it.
+/// That thread gets the lock before, or never.
 #[test]
 fn a_turn_that_is_dropped_is_the_last() {
     check("a_turn_that_is_dropped_is_the_last", 3, || {

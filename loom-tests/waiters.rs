@@ -1,4 +1,4 @@
-//! Models of the wait list alone: who is kept back, and a node used again.
+//! Models of the wait list alone: waiters that are put back, and nodes that are reused.
 
 use std::task::{Context, Waker};
 
@@ -18,8 +18,8 @@ impl Counter {
         Arc::new(Self { reached: AtomicU64::new(0), waiters: WaitList::new() })
     }
 
-    /// Relaxed, so that nothing but the list's own fences keeps a wake-up from
-    /// being lost.
+    /// Raises the number with a Relaxed operation, so that only the list's own fences keep a
+    /// wake-up from being lost.
     fn raise(&self, to: u64) {
         self.reached.fetch_max(to, Ordering::Relaxed);
     }
@@ -34,8 +34,8 @@ impl Counter {
     }
 }
 
-/// Q4 WAKE: two threads wait for different numbers; the one that is not reached
-/// yet is kept back, and woken later.
+/// Q4 WAKE: two threads wait for different numbers. The one that is not reached yet is put
+/// back, and woken later.
 #[test]
 fn a_waiter_that_is_kept_back_is_woken_later() {
     check("a_waiter_that_is_kept_back_is_woken_later", 3, || {
@@ -51,8 +51,8 @@ fn a_waiter_that_is_kept_back_is_woken_later() {
     });
 }
 
-/// Q4 WAKE: two threads come further and wake whom they may; one puts somebody
-/// back whom the other should have woken, and did not find.
+/// Q4 WAKE: two threads raise the number and wake waiters. One puts a waiter back that the
+/// other should have woken, and did not find.
 #[test]
 fn two_wakers_keep_back_and_wake() {
     check("two_wakers_keep_back_and_wake", 3, || {
@@ -72,8 +72,8 @@ fn two_wakers_keep_back_and_wake() {
     });
 }
 
-/// Q4 WAKE: a thread's node stands on one list after the other and is used
-/// again, while two wakers may each still be at work on its last wait.
+/// Q4 WAKE: a thread's node is on one list after the other and is reused, while two wakers
+/// may each still be working on its last wait.
 #[test]
 fn a_thread_waits_again_while_it_is_still_being_woken() {
     check("a_thread_waits_again_while_it_is_still_being_woken", 3, || {
@@ -95,7 +95,7 @@ fn a_thread_waits_again_while_it_is_still_being_woken() {
     });
 }
 
-/// Q4 WAKE: two threads wait for the same; two threads wake everyone.
+/// Q4 WAKE: two threads wait for one number, and two threads wake every waiter.
 #[test]
 fn two_wakers_wake_two_waiters() {
     check("two_wakers_wake_two_waiters", 2, || {
@@ -122,8 +122,8 @@ fn two_wakers_wake_two_waiters() {
     });
 }
 
-/// Q4 WAKE: three threads wait for the same, the first of whom is woken and
-/// wakes the next who sleeps, beside whoever woke him.
+/// Q4 WAKE: three threads wait for one number. The first is woken and wakes the next parked
+/// one, beside the thread that woke it.
 #[test]
 fn three_wait_for_the_same() {
     check("three_wait_for_the_same", 2, || {
@@ -137,8 +137,8 @@ fn three_wait_for_the_same() {
     });
 }
 
-/// Q4 WAKE: two threads wait for the same, the first of whom is woken and wakes the
-/// other: whoever woke him has something else to do until both have gone on.
+/// Q4 WAKE: two threads wait for one number. The first is woken and wakes the other. The
+/// thread that woke the first does nothing more until both have gone on.
 #[test]
 fn a_chain_goes_on_by_itself() {
     check("a_chain_goes_on_by_itself", 3, || {
@@ -156,8 +156,7 @@ fn a_chain_goes_on_by_itself() {
     });
 }
 
-/// Q4 WAKE: a thread that has given up waits for less than it did, and is woken for
-/// that.
+/// Q4 WAKE: a thread whose wait timed out waits for a lower number, and is woken for it.
 #[test]
 fn who_gave_up_waits_for_less() {
     check("who_gave_up_waits_for_less", 3, || {
@@ -174,8 +173,8 @@ fn who_gave_up_waits_for_less() {
     });
 }
 
-/// Q4 WAKE: a list ends with somebody on it who has given up, and another stands in
-/// its place, on which he waits.
+/// Q4 WAKE: a list is dropped with a waiter on it whose wait timed out. Another list takes
+/// its address, and that thread waits on it.
 #[test]
 fn a_list_in_the_place_of_another_has_its_own_waiters() {
     check("a_list_in_the_place_of_another_has_its_own_waiters", 3, || {
@@ -192,7 +191,7 @@ fn a_list_in_the_place_of_another_has_its_own_waiters() {
     });
 }
 
-/// Q4 WAKE: an older task's waker waits for a younger thread, that is woken with it.
+/// Q4 WAKE: an older task's waker waits for a younger thread that is woken with it.
 #[test]
 fn a_waker_may_wait_for_a_thread_that_is_woken_with_it() {
     check("a_waker_may_wait_for_a_thread_that_is_woken_with_it", 3, || {
@@ -211,7 +210,7 @@ fn a_waker_may_wait_for_a_thread_that_is_woken_with_it() {
     });
 }
 
-/// Q4 WAKE: a future ends beside whoever wakes it, and its task is let go, once.
+/// Q4 WAKE: a future is dropped while it is woken. Its task is dropped once.
 #[test]
 fn a_future_that_ends_races_its_wake() {
     check("a_future_that_ends_races_its_wake", 3, || {

@@ -1,5 +1,5 @@
-//! Models of the real writer loop while all goes well: what is acknowledged is
-//! on the disk, whenever the power goes.
+//! Models of the real writer loop without faults: an acknowledged record is on the disk,
+//! whenever the power is cut.
 
 use loom::thread::{self, JoinHandle};
 
@@ -13,7 +13,7 @@ use crate::lane::Lane;
 use crate::progress::Answer;
 use crate::sync::Arc;
 
-/// Another caller, on a thread of its own.
+/// Starts another caller, on a thread of its own.
 fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHandle<()> {
     let (lane, disk) = (lane.clone(), disk.clone());
     thread::spawn(move || {
@@ -23,8 +23,7 @@ fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHand
     })
 }
 
-/// C2 DURABLE: two callers append and wait; the moment that one is answered
-/// the power goes.
+/// C2 DURABLE: two callers append and wait. The power is cut as soon as one is answered.
 #[test]
 fn what_is_acknowledged_survives_a_power_loss() {
     check("what_is_acknowledged_survives_a_power_loss", 2, || {
@@ -36,8 +35,8 @@ fn what_is_acknowledged_survives_a_power_loss() {
     });
 }
 
-/// C2 DURABLE, W1 PREFIX: each commit goes into a segment of its own; the one
-/// before is durable before anything in the next is acknowledged.
+/// C2 DURABLE, W1 PREFIX: each commit has a segment of its own. One segment is durable before
+/// any record of the next is acknowledged.
 #[test]
 fn a_roll_races_append() {
     let shape = Shape { segment_bytes: CRAMPED, ..SYNCED };
@@ -50,9 +49,8 @@ fn a_roll_races_append() {
     });
 }
 
-/// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed amid appends: each is
-/// refused, or acknowledged and on the disk when the writer has ended; the log
-/// holds those and no others.
+/// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed during appends. Each is refused, or is
+/// acknowledged and on the disk once the writer has ended. The log holds those and no others.
 #[test]
 fn close_races_append() {
     check("close_races_append", 2, || {
@@ -77,8 +75,8 @@ fn close_races_append() {
     });
 }
 
-/// W1 PREFIX: nobody waits for what was appended before close; it is written
-/// all the same.
+/// W1 PREFIX: no thread waits for a record that was appended before the close. It is still
+/// written.
 #[test]
 fn what_nobody_waits_for_is_written() {
     check("what_nobody_waits_for_is_written", 2, || {
@@ -97,7 +95,7 @@ fn what_nobody_waits_for_is_written() {
     });
 }
 
-/// C2 DURABLE, C3 ANSWER: a batch over two shards: two writers, one caller who
+/// C2 DURABLE, C3 ANSWER: a batch over two shards. There are two writers, and one caller
 /// waits for both parts.
 #[test]
 fn a_batch_over_two_shards() {

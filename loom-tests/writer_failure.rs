@@ -1,5 +1,5 @@
-//! Models of the real writer loop while things go wrong: a sync or a write that
-//! fails, a disk that is full, a panic. Everybody is answered, and truly.
+//! Models of the real writer loop with faults: a failed sync or write, a full disk, a panic.
+//! Every caller is answered, and correctly.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -22,8 +22,8 @@ use crate::waiter::Enrolled;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// What a caller was told of a record: its key, its ticket, its answer. `None`
-/// where it was not even queued.
+/// What a caller knows of a record: its key, its ticket, its answer. `None` if the record
+/// was not queued.
 type Told = Option<(u64, u64, Answer)>;
 
 fn append_and_wait(lane: &Lane, key: u64) -> Told {
@@ -42,8 +42,7 @@ fn wait(lane: &Lane, key: u64, ticket: u64) -> Told {
     Some((key, ticket, answer(lane, ticket)))
 }
 
-/// Holds what callers were told against what the disk has: without luck, and
-/// with all of it.
+/// Compares an answer with the log on the disk, without luck and with all bytes surviving.
 fn assert_true(told: &Told, unlucky: &[(u64, u64)], lucky: &[(u64, u64)]) {
     match told {
         Some((key, ticket, Answer::Acknowledged)) => assert_survived(unlucky, *key, *ticket),
@@ -55,7 +54,7 @@ fn assert_true(told: &Told, unlucky: &[(u64, u64)], lucky: &[(u64, u64)]) {
     }
 }
 
-/// Two callers, one fault, for good: returns how it all ended.
+/// Two callers meet one permanent fault. Checks how it all ended.
 fn two_callers_meet(fault: Fault) {
     let rig = Rig::new(SYNCED).with_first(1);
     rig.disk.fail(fault.clone());
@@ -64,7 +63,7 @@ fn two_callers_meet(fault: Fault) {
     let other = thread::spawn(move || append_and_wait(&other, 2));
     let mut told = vec![wait(&lane, 1, FIRST)];
     told.push(other.join().expect("it was answered"));
-    // One more, so that a fault at the second commit is met for sure.
+    // One more record, so that a fault at the second commit is certainly met.
     loom::stop_exploring();
     told.push(append_and_wait(&lane, 3));
     let ended = writer.join().expect("the panic was caught");
@@ -87,7 +86,7 @@ fn a_failed_sync_answers_everybody() {
     }
 }
 
-/// C3 ANSWER, W2 STICKY: the same for a write.
+/// C3 ANSWER, W2 STICKY: the second write fails.
 #[test]
 fn a_failed_write_answers_everybody() {
     check("a_failed_write_answers_everybody", 2, || {
@@ -105,9 +104,8 @@ fn a_panic_of_the_writer_leaves_nobody_waiting() {
     }
 }
 
-/// C1 ONCE, W1 PREFIX: there is no room for the first commit, then there is:
-/// who met it is told `NotWritten`, the others are written, and the log has no
-/// hole where nothing was.
+/// C1 ONCE, W1 PREFIX: the first commit finds no room, later ones do. Its callers get
+/// `NotWritten`, the other records are written, and the log has no hole elsewhere.
 #[test]
 fn a_full_disk_refuses_and_goes_on() {
     check("a_full_disk_refuses_and_goes_on", 2, || {
@@ -125,14 +123,14 @@ fn a_full_disk_refuses_and_goes_on() {
             .flatten()
             .filter(|(_, _, answer)| matches!(answer, Answer::NotWritten(Cause::DiskFull(_))));
         assert!((1..=2).contains(&refused.count()), "the first commit met it");
-        // A refused record's number stays unused: the one hole there may be.
+        // A refused record's sequence stays unused, which is the only hole allowed.
         let (unlucky, lucky) = (read(&disk.crash(&mut || false)), read(&disk.crash(&mut || true)));
         told.iter().for_each(|told| assert_true(told, &unlucky, &lucky));
     });
 }
 
-/// Q4 WAKE, C3 ANSWER: a producer is parked on the full ring of a shard whose
-/// sync fails: it is let go, and told why.
+/// Q4 WAKE, C3 ANSWER: a producer is parked on the full ring of a shard whose sync fails. It
+/// is woken, and gets the cause.
 #[test]
 fn a_parked_producer_is_told_why_the_shard_failed() {
     check("a_parked_producer_is_told_why_the_shard_failed", 2, || {
@@ -149,7 +147,7 @@ fn a_parked_producer_is_told_why_the_shard_failed() {
     });
 }
 
-/// A task whose waker is broken.
+/// A task whose waker panics.
 struct Panicking(AtomicU64);
 
 impl Wake for Panicking {
@@ -163,8 +161,8 @@ impl Wake for Panicking {
     }
 }
 
-/// Enrols a task whose waker panics. What this returns keeps its node alive:
-/// loom must not see an address used again in some executions and not in others.
+/// Registers a task whose waker panics. The result keeps its node alive: loom must not see
+/// an address reused in some executions and not in others.
 fn enrol_panicking(poll: impl FnOnce(&mut Context<'_>, &mut Option<Enrolled>)) -> Option<Enrolled> {
     let waker = Waker::from(Arc::new(Panicking(AtomicU64::new(0))));
     let mut enrolled = None;
@@ -172,9 +170,8 @@ fn enrol_panicking(poll: impl FnOnce(&mut Context<'_>, &mut Option<Enrolled>)) -
     enrolled
 }
 
-/// C3 ANSWER, Q4 WAKE: a caller's waker panics on the writer's thread, be it on
-/// a barrier's or on an append's list: the other callers are
-/// woken all the same.
+/// C3 ANSWER, Q4 WAKE: a caller's waker panics on the writer's thread, on the list of a
+/// flush or of an append. The other callers are still woken.
 #[test]
 fn a_waker_that_panics_harms_nobody_else() {
     check("a_waker_that_panics_harms_nobody_else", 2, || {

@@ -1,5 +1,5 @@
-//! The simulated disk with a choice before each call: another thread may go
-//! first. The disk's own lock is never held while another thread runs.
+//! The simulated disk with a choice before each call: another thread may run first. The
+//! disk's own lock is never held while another thread runs.
 
 use std::io;
 use std::path::Path;
@@ -9,13 +9,12 @@ use std::time::Duration;
 use shardwal::disk::sim::SimDisk;
 use shardwal::disk::{Disk, DiskFile, OpenMode};
 
-/// Any other thread may run now. Not shuttle's `yield_now`, which asks that
-/// one does.
+/// Lets another thread run, or not. Shuttle's `yield_now` would require that one does.
 pub(crate) fn choose() {
     shuttle::thread::sleep(Duration::ZERO);
 }
 
-/// The disk with such a choice before each call.
+/// Wraps the disk so that each call begins with such a choice.
 pub(crate) fn with_choices(disk: &SimDisk) -> Arc<dyn Disk> {
     Arc::new(ChoosingDisk(disk.clone()))
 }

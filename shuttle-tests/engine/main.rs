@@ -1,15 +1,15 @@
-//! The whole engine under shuttle: producers, writers and housekeeping as
-//! shipped, on the simulated disk, in orders drawn at random.
+//! The whole engine under shuttle: producers, writers and housekeeping as shipped, on the
+//! simulated disk, in random orders.
 //!
-//! `cargo shuttle` plays all scenarios, `cargo shuttle -- NAME --nocapture` one
-//! of them. `SHARDWAL_SCHEDULES` says how many schedules in all (100,000),
-//! `SHARDWAL_SEED` which. A schedule that fails is printed; given back as
-//! `SHARDWAL_SCHEDULE` (or in the file that it names) it is played again. A
-//! thread that nobody wakes is reported by shuttle as a deadlock.
+//! `cargo shuttle` runs all scenarios. `cargo shuttle -- NAME --nocapture` runs one.
+//! `SHARDWAL_SCHEDULES` sets the number of schedules in all (100,000), and `SHARDWAL_SEED`
+//! their seed. A failed schedule is printed. To repeat it, pass it (or the name of a file
+//! with it) as `SHARDWAL_SCHEDULE`. Shuttle reports a thread that is never woken as a
+//! deadlock.
 //!
-//! loom (`loom-tests/`) plays every order of a few steps, weak memory included;
-//! here orders are samples, memory is sequentially consistent, and nothing is
-//! left out of the engine but the clock.
+//! loom (`loom-tests/`) runs every order of a few steps, weak memory included. Here the
+//! orders are samples and memory is sequentially consistent. The engine is complete, except
+//! for the clock.
 
 #![cfg(shuttle)]
 
@@ -29,18 +29,18 @@ mod scene;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-/// Schedules of all scenarios together, unless the environment says otherwise.
+/// Schedules of all scenarios together, unless the environment sets another number.
 const SCHEDULES: u64 = 100_000;
 
-/// Steps of one schedule; one that takes more spins.
+/// Steps of one schedule. A schedule that takes more spins.
 const STEPS_MAX: usize = 100_000;
 
-/// Forced switches of the second scheduler, which finds what needs a few of
-/// them at the right places.
+/// Forced switches of the second scheduler, which finds races that need a few switches at
+/// particular places.
 const PCT_DEPTH: usize = 4;
 
-/// Half of each scenario's schedules are drawn evenly, half by priorities. Behind
-/// each stands what must have been seen in one of them at least.
+/// Half of each scenario's schedules are drawn evenly, half by priorities. The strings name
+/// events that at least one of its schedules must contain.
 macro_rules! scenarios {
     ($($name:ident: [$($event:literal),*],)*) => {
         const SCENARIOS: u64 = [$(stringify!($name)),*].len() as u64;
@@ -102,7 +102,7 @@ fn run(scheduler: impl Scheduler + 'static, scenario: fn()) -> usize {
     let mut config = Config::new();
     config.stack_size = 256 << 10;
     config.max_steps = MaxSteps::FailAfter(STEPS_MAX);
-    // The orderings are loom's to check.
+    // Loom checks the orderings.
     config.silence_warnings = true;
     silence_planned_panics(&config);
     let begun = Arc::new(AtomicU64::new(0));
@@ -118,8 +118,8 @@ fn run(scheduler: impl Scheduler + 'static, scenario: fn()) -> usize {
     })
 }
 
-/// A disk that panics is part of a scenario, thousands of times, and shuttle's
-/// hook, which stands once it has run, would print a schedule for each.
+/// Prints no planned panic, because a scenario has thousands of them. Shuttle installs its
+/// own hook, which would print a schedule for each, on its first run.
 fn silence_planned_panics(config: &Config) {
     static SILENCED: Once = Once::new();
     SILENCED.call_once(|| {

@@ -1,5 +1,4 @@
-//! Someone who appends, in every way that there is, and remembers what was
-//! promised.
+//! A producer that appends in every way there is, and records what was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -15,10 +14,10 @@ use crate::scene::{SHARDS, below, coin, saw};
 use crate::support::ledger::{Ledger, Parts};
 use crate::support::{Found, replayed};
 
-/// Long enough that it passes only when the schedule says so.
+/// Long enough that it passes only if the schedule says so.
 const A_WHILE: Duration = Duration::from_millis(1);
 
-/// What may refuse an append.
+/// The reasons for which an append may be refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Weather {
     /// Nothing.
@@ -29,24 +28,24 @@ pub(crate) enum Weather {
     Foul,
 }
 
-/// One producer's records and what it knows of them. Its keys are its own, one
-/// in each shard.
+/// One producer's records, and what it knows of them. Its keys are its own, one in each
+/// shard.
 pub(crate) struct Book {
     keys: Vec<u64>,
     length: usize,
     weather: Weather,
     ledger: Ledger,
-    /// Whose absence leaves no hole: refused, or given up.
+    /// Records whose absence is no hole, because they were refused or truncated.
     absent: BTreeSet<(u64, u64)>,
-    /// In a queue for certain, and nobody waits for it.
+    /// Records that are certainly queued, and that no thread waits for.
     queued: Vec<(u64, u64)>,
-    /// Where records are, if they are.
+    /// The position of each record, if it is in the log.
     pub(crate) places: Vec<(Position, u64, Bytes)>,
-    /// A shard has said that it failed for good.
+    /// Whether a shard has reported that it failed for good.
     failed: bool,
-    /// A record was.
+    /// Whether a record was acknowledged.
     acknowledged: bool,
-    /// Whether every answer is waited for.
+    /// Whether the producer waits for every answer.
     patient: bool,
 }
 
@@ -69,20 +68,20 @@ impl Book {
         }
     }
 
-    /// Of somebody whose shard does not fail when the other one does.
+    /// A producer whose shard does not fail if the other one does.
     pub(crate) fn in_shard_1(log: &ShardedWal, number: u64) -> Self {
         let mut book = Self::new(log, number, Weather::Fair);
         book.keys[0] = book.keys[1];
         book
     }
 
-    /// With payloads of that length.
+    /// Sets the length of the payloads.
     pub(crate) fn of_length(mut self, length: usize) -> Self {
         self.length = length;
         self
     }
 
-    /// In a log whose acknowledgements come before the sync.
+    /// For a log that acknowledges before the sync.
     pub(crate) fn unsynced(mut self) -> Self {
         self.ledger.acknowledges_unsynced();
         self
@@ -100,8 +99,8 @@ impl Book {
         self.weather == Weather::Foul
     }
 
-    /// Who waits for every answer: a full disk may refuse what nobody waits for,
-    /// and that is a hole of which nobody knows.
+    /// Waits for every answer. A full disk may refuse a record that no thread waits for, which
+    /// would be a hole that the producer does not know of.
     pub(crate) fn patient(mut self) -> Self {
         self.patient = true;
         self
@@ -111,7 +110,7 @@ impl Book {
         self.ledger.lose_power();
     }
 
-    /// All that was queued is durable.
+    /// Records that every queued record is durable.
     pub(crate) fn closed_in_order(&mut self) {
         if self.weather != Weather::Foul {
             self.all_queued_is_there();
@@ -125,7 +124,7 @@ impl Book {
         }
     }
 
-    /// Given up by a truncation that was done.
+    /// Records that a truncation has removed the records below.
     pub(crate) fn give_up(&mut self, below: &Found) {
         self.ledger.give_up(below);
         for (key, indices) in below.by_key() {
@@ -134,7 +133,7 @@ impl Book {
         self.queued.retain(|record| !self.absent.contains(record));
     }
 
-    /// One append or barrier, of whichever kind.
+    /// One append or flush, of a random kind.
     pub(crate) fn act(&mut self, log: &ShardedWal) {
         match below(9) {
             0..6 => self.append(log),
@@ -143,7 +142,7 @@ impl Book {
         }
     }
 
-    /// One record, in one of the ways in which it can be appended and waited for.
+    /// Appends one record, and waits for it, in a random way.
     pub(crate) fn append(&mut self, log: &ShardedWal) {
         let key = self.keys[usize::from(coin())];
         let payload = self.ledger.next(key, self.length);
@@ -173,7 +172,7 @@ impl Book {
         }
     }
 
-    /// The same by one who commits it himself, where nobody else is at it.
+    /// Appends one record with `append_wait`, which commits it inline if the shard is idle.
     fn append_lending(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
         let answer = log.append_wait(key, &payload[..]);
         match &answer {
@@ -193,7 +192,7 @@ impl Book {
                 }
                 saw("a deadline passed");
             },
-            // Polled once and abandoned, or not even that.
+            // Polled once and abandoned, or not polled at all.
             _ => {
                 let is_queued = completion.position().is_some();
                 if coin() {
@@ -288,7 +287,7 @@ impl Book {
         }
     }
 
-    /// A barrier covers what was appended before it, waited for or not.
+    /// Flushes: that covers all records appended before, waited for or not.
     pub(crate) fn flush(&mut self, log: &ShardedWal) {
         let barrier = log.flush();
         let answer = if coin() { barrier.wait() } else { block_on(barrier) };
@@ -306,8 +305,8 @@ impl Book {
         }
     }
 
-    /// Compares what was found with what is known; returns how many of it are
-    /// this producer's.
+    /// Compares the records found with those known. Returns the number of this producer's
+    /// records found.
     pub(crate) fn check(&mut self, found: &Found) -> usize {
         let mine = found.records.iter().filter(|(_, key, _)| self.keys.contains(key));
         let mine = Found { records: mine.cloned().collect() };
@@ -317,7 +316,7 @@ impl Book {
         mine.records.len()
     }
 
-    /// What a barrier covers is found by a replay beside the writers.
+    /// A replay beside the writers finds every record that a flush covers.
     fn assert_all_is_read(&self, found: &BTreeMap<u64, Vec<u64>>) {
         for key in &self.keys {
             let found = found.get(key).map_or(0, |indices| indices.len() as u64);
@@ -326,7 +325,7 @@ impl Book {
         }
     }
 
-    /// R1 REPLAY: what a key has in the log is a prefix of what it appended.
+    /// R1 REPLAY: the records of a key in the log are a prefix of those appended.
     fn check_gapless(&self, found: &BTreeMap<u64, Vec<u64>>) {
         for (key, indices) in found {
             let appended =

@@ -1,4 +1,4 @@
-//! What is played. Each ends with the log read back and compared.
+//! The scenarios. Each ends by comparing the log with what was promised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::producer::{Book, Weather};
 use crate::scene::{Scene, below, close, coin, lose_power, saw, verify};
 use crate::support::{EIO, ENOSPC, Found};
 
-/// Two of them and the segment is due for the next.
+/// Payload bytes, of which two fill a segment.
 const LARGE: usize = 1400;
 const SMALL: usize = 8;
 
-/// Three producers and queues of two.
+/// Three producers append, with queues of two records.
 pub(crate) fn every_way_to_append_is_answered() {
     let scene = Scene::new();
     let mut books = join(producers(&scene, 3, Weather::Fair, |scene, book| act(scene, book, 2)));
     end(scene, &mut books);
 }
 
-/// Each shard goes through several segments, which housekeeping prepares.
+/// Each shard rolls through several segments, which housekeeping prepares.
 pub(crate) fn a_roll_beside_appends_loses_nothing() {
     let scene = Scene::new();
     let run = |scene: &Scene, book: Book| act(scene, book.of_length(LARGE), 3);
@@ -31,8 +31,8 @@ pub(crate) fn a_roll_beside_appends_loses_nothing() {
     end(scene, &mut books);
 }
 
-/// In the modes that acknowledge before the sync, which `Interval` leaves to
-/// the housekeeping thread.
+/// Flushes in the modes that acknowledge before the sync. In `Interval`, the housekeeping
+/// thread requests the syncs.
 pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
     let interval = Durability::Interval(Duration::from_millis(10));
     let mode = if coin() { interval } else { Durability::Os };
@@ -52,7 +52,7 @@ pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
     end(scene, &mut books);
 }
 
-/// Checkpoints are taken and given up while segments are rolled.
+/// Checkpoints are taken and truncated to while segments roll.
 pub(crate) fn truncation_beside_appends_takes_what_it_says() {
     let scene = Scene::new();
     let truncator = start(&scene, |scene| {
@@ -77,8 +77,7 @@ pub(crate) fn truncation_beside_appends_takes_what_it_says() {
     end(scene, &mut books);
 }
 
-/// Two callers close while two append: both get the same answer, and nobody
-/// is left waiting.
+/// Two callers close while two append. Both get one result, and no caller is left waiting.
 pub(crate) fn close_beside_appends_answers_everybody() {
     let scene = Scene::new();
     let closer = |scene: &Scene| {
@@ -96,8 +95,8 @@ pub(crate) fn close_beside_appends_answers_everybody() {
     verify(&after, &mut books);
 }
 
-/// Nobody closes: whoever has the log last drops it, with records in its queue
-/// for which nobody waits.
+/// No thread closes. The last owner drops the log, with records in its queue that no thread
+/// waits for.
 pub(crate) fn the_last_owner_to_drop_the_log_finishes_what_is_queued() {
     let scene = Scene::new();
     let disk = scene.disk.clone();
@@ -108,8 +107,7 @@ pub(crate) fn the_last_owner_to_drop_the_log_finishes_what_is_queued() {
     verify(&disk.crash(&mut || false), &mut books);
 }
 
-/// Whichever call fails, however. If it is a call of one shard's, the other one
-/// goes on.
+/// A random call fails in a random way. If it is a call of one shard, the other one goes on.
 pub(crate) fn a_disk_that_fails_poisons_its_shard_and_everybody_is_answered() {
     let scene = Scene::new();
     let kind = one_of([
@@ -139,7 +137,7 @@ pub(crate) fn a_disk_that_fails_poisons_its_shard_and_everybody_is_answered() {
     end(scene, &mut books);
 }
 
-/// The machine dies at any moment.
+/// The power fails at a random moment.
 pub(crate) fn power_loss_beside_appends_keeps_what_was_acknowledged() {
     let scene = Scene::new();
     let death = start(&scene, |scene| {
@@ -156,7 +154,7 @@ pub(crate) fn power_loss_beside_appends_keeps_what_was_acknowledged() {
     verify(&after, &mut books);
 }
 
-/// Waits for up to so many turns.
+/// Waits for a random number of turns below `turns_max`.
 fn later(turns_max: u64) {
     (0..below(turns_max)).for_each(|_| choose());
 }
@@ -169,20 +167,20 @@ fn one_of<T: Copy, const N: usize>(choices: [T; N]) -> T {
     choices[usize::try_from(below(N as u64)).expect("an index")]
 }
 
-/// Does anything, so many times.
+/// Makes `times` random appends or flushes.
 fn act(scene: &Scene, mut book: Book, times: usize) -> Book {
     (0..times).for_each(|_| book.act(&scene.log));
     book
 }
 
-/// Appends single records, whose places are known.
+/// Appends single records, whose positions are known.
 fn append(scene: &Scene, mut book: Book, times: usize) -> Book {
     (0..times).for_each(|_| book.append(&scene.log));
     book
 }
 
-/// A thread that has a share in the scene. Not a scope's: shuttle's unblocks
-/// who waits for something else.
+/// Starts a thread that shares the scene. Not a scoped thread: shuttle's scope unblocks
+/// threads that wait for something else.
 fn start<R: Send + 'static>(
     scene: &Arc<Scene>,
     run: impl FnOnce(&Scene) -> R + Send + 'static,

@@ -1,4 +1,4 @@
-//! A log on a simulated disk, how it ends, and what must then be found.
+//! A log on a simulated disk, the ways in which it ends, and the check of what is left.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,20 +12,20 @@ use crate::disk::with_choices;
 use crate::producer::Book;
 use crate::support::{DIR, Found, Random, replayed};
 
-/// What the simulated disk says when a fault makes it panic.
+/// The text of a panic that a fault of the simulated disk causes.
 pub(crate) const PLANNED_PANIC: &str = "a planned panic";
 
-/// One in so many endings opens the log for writing too, and reads it again.
+/// One in this many endings opens the log for writing too, and reads it again.
 const REOPENED_ONE_IN: u64 = 8;
 
 pub(crate) const SHARDS: usize = 2;
 
 thread_local! {
-    /// All threads of a scenario are coroutines of one.
+    /// All threads of a scenario are coroutines of one thread.
     static SEEN: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// That something has happened which a scenario is there for.
+/// Records that a scenario has met an event that it is meant to meet.
 pub(crate) fn saw(event: &'static str) {
     SEEN.with_borrow_mut(|seen| *seen.entry(event).or_default() += 1);
 }
@@ -34,7 +34,7 @@ pub(crate) fn seen() -> BTreeMap<&'static str, u64> {
     SEEN.with_borrow_mut(std::mem::take)
 }
 
-/// A number below `below`, part of the schedule.
+/// A random number below `below`, part of the schedule.
 pub(crate) fn below(below: u64) -> u64 {
     thread_rng().next_u64() % below
 }
@@ -43,8 +43,7 @@ pub(crate) fn coin() -> bool {
     below(2) == 1
 }
 
-/// A log of two shards whose queues hold two records each, with the smallest
-/// segments.
+/// A log of two shards with the smallest segments, whose queues hold two records each.
 pub(crate) fn config(disk: &SimDisk) -> Config {
     Config::new(DIR).disk(with_choices(disk)).shards(SHARDS).queue_records(2).segment_bytes(4096)
 }
@@ -62,7 +61,7 @@ impl Scene {
 
     pub(crate) fn with(change: impl Fn(Config) -> Config) -> Arc<Self> {
         let disk = SimDisk::with_dir("/");
-        // Zeros ahead are not what is looked for, and are most of the bytes.
+        // Zeros ahead are most of the bytes, and not the subject here.
         let zeros_ahead = below(8) == 0;
         disk.set_copy_on_write(!zeros_ahead);
         if zeros_ahead {
@@ -72,8 +71,7 @@ impl Scene {
         Arc::new(Self { disk, log })
     }
 
-    /// The log ends, in one of the ways in which it may, and then all must be
-    /// there that was acknowledged.
+    /// Ends the log in a random way, and checks that every acknowledged record is left.
     pub(crate) fn end(self, books: &mut [Book]) {
         let Self { disk, log } = self;
         let stats = log.stats().total;
@@ -91,19 +89,19 @@ impl Scene {
                 disk.crash(&mut || false)
             }
         };
-        // Its threads end, on a disk that is dead.
+        // Ends the log's threads, on a disk that takes no more calls.
         drop(log);
         verify(&after, books);
     }
 }
 
-/// Whatever need not survive does or does not.
+/// Cuts the power. Bytes that were not synced survive at random.
 pub(crate) fn lose_power(disk: &SimDisk) -> SimDisk {
     let mut random = Random::new(thread_rng().next_u64());
     disk.crash(&mut || random.coin())
 }
 
-/// Closes the log, in order unless a shard had failed.
+/// Closes the log, which must succeed unless a shard had failed.
 pub(crate) fn close(log: &ShardedWal, books: &mut [Book]) {
     let closed = log.close();
     let failed = books.iter().any(|book| book.has_seen_failure());
@@ -115,7 +113,7 @@ pub(crate) fn close(log: &ShardedWal, books: &mut [Book]) {
     }
 }
 
-/// Reads what is on the disk, and compares it with what the producers know.
+/// Compares the records on the disk with what the producers know.
 pub(crate) fn verify(disk: &SimDisk, books: &mut [Book]) {
     let found = read(disk);
     let known: usize = books.iter_mut().map(|book| book.check(&found)).sum();

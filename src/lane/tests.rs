@@ -1,4 +1,4 @@
-//! For whom a commit gathers: turns that it gives away are counted.
+//! Tests for gathering: which commits yield first. The yields are counted.
 
 use std::io;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::segment_writer::{
 use crate::sync::turns_given_away;
 use crate::writer::CommitPolicy;
 
-/// A commit takes so many records.
+/// The record limit of a commit.
 const COMMIT_RECORDS: u64 = 4;
 
-/// The first segment is never full.
+/// A source of no segments: the first segment never fills.
 struct NoNext;
 
 impl SegmentSource for NoNext {
@@ -52,8 +52,7 @@ fn segments() -> SegmentWriter {
     SegmentWriter::new(policy, &header, file, 88, 0, Box::new(NoNext), Catalogue::default())
 }
 
-/// The turns that two commits of `records` in all give away, for the first of
-/// which so many wait.
+/// Yields that two commits of `records` in all make, if `waiting` tasks wait for the first.
 fn turns_given(records: u64, waiting: u64, sync: bool) -> u32 {
     let (lane, receiver) = Lane::new(16, u64::MAX, sync);
     let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);

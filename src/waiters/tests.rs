@@ -1,4 +1,4 @@
-//! Foreign code among those who wait, and what those who gave up leave behind.
+//! Tests of callers' code among the waiters, and of what timed-out waits leave behind.
 
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -8,8 +8,7 @@ use crate::foreign::contain;
 use crate::sync::channel::{Receiver, unbounded};
 use crate::sync::{AtomicU64, spawn, yield_now};
 
-/// A task that owns something whose end panics, and whose wake does if it is told
-/// to.
+/// A task whose drop panics, and whose wake panics if `wake_panics`.
 struct Fragile {
     wake_panics: bool,
 }
@@ -48,7 +47,7 @@ impl Wake for Counted {
     }
 }
 
-/// A task that waits, and whose last waker the list holds.
+/// Registers a task, of which the list then holds the last waker.
 fn enrol(list: &WaitList, task: Arc<impl Wake + Send + Sync + 'static>) -> Option<Enrolled> {
     let (waker, mut enrolled) = (Waker::from(task), None);
     let polled = list.poll(0, &mut Context::from_waker(&waker), &mut enrolled, || None::<()>);
@@ -56,8 +55,8 @@ fn enrol(list: &WaitList, task: Arc<impl Wake + Send + Sync + 'static>) -> Optio
     enrolled
 }
 
-/// C3 ANSWER: the list held the last reference to a task, whose end panics, and
-/// whose wake may have panicked before.
+/// C3 ANSWER: the list holds the last reference to a task whose drop panics, after its wake
+/// may have panicked. The waiter behind it is still woken.
 #[test]
 fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
     for wake_panics in [false, true] {
@@ -70,14 +69,14 @@ fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
     }
 }
 
-/// Q4 WAKE: a list ends with a task on it, whose end panics, and a thread behind
-/// that, which has given up: the next list may stand where this one did.
+/// Q4 WAKE: a list is dropped with a task whose drop panics, and a thread behind it whose
+/// wait timed out. The next list may take its address.
 #[test]
 fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     let mut list = Arc::new(WaitList::new());
     let task = Arc::new(Fragile { wake_panics: false });
     let ended = Arc::downgrade(&task);
-    // Kept, as by a future that was forgotten, so that the task ends with the list.
+    // Kept, as by a future that was leaked, so that the task ends with the list.
     let enrolled = enrol(&list, task);
     let soon = || Some(now() + Duration::from_millis(1));
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
@@ -91,7 +90,7 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     drop(enrolled);
 }
 
-/// Q4 WAKE: what waits for less than a node that was left behind has another.
+/// Q4 WAKE: a wait for less than a node left behind uses another node.
 #[test]
 fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
     let lists = [(); 5].map(|()| WaitList::new());
@@ -112,7 +111,7 @@ fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
     assert!((1..=lists.len()).contains(&nodes), "{nodes} nodes of one thread");
 }
 
-/// The list keeps no task whose future has gone, nor one that has moved.
+/// The list keeps no task whose future was dropped, nor one whose future has moved.
 #[test]
 fn who_stops_waiting_takes_his_task_with_him() {
     let (list, first, second) = (WaitList::new(), Counted::new(), Counted::new());
@@ -158,7 +157,7 @@ fn a_waker_may_wait_for_a_thread_that_came_later() {
             on.wait(1, None, ready).expect("there is no deadline");
             sender.send(()).expect("the test waits");
         });
-        // The second look is when it stands on the list.
+        // It checks the second time once it is registered.
         while looks.wakes() < 2 {
             yield_now();
         }

@@ -1,4 +1,4 @@
-//! Many who sleep, woken as a chain, one of whom or of whose wakers is stopped.
+//! Tests of a chain of wake-ups in which a thread or a waker is stopped.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn yield_until(done: impl Fn() -> bool, wait: Duration) {
     }
 }
 
-/// Threads that wait for a number to be 1, all of them enrolled.
+/// Threads that wait for a number to be 1, all of them registered.
 struct Waiting {
     list: Arc<WaitList>,
     reached: Arc<AtomicU64>,
@@ -31,7 +31,7 @@ impl Waiting {
         let looks = Arc::new(AtomicUsize::new(0));
         let wait = || {
             let (list, reached, looks) = (list.clone(), reached.clone(), looks.clone());
-            // The second look of each is when it stands on the list.
+            // Each checks the second time once it is registered.
             let ready = move || {
                 looks.fetch_add(1, Ordering::Relaxed);
                 (reached.load(Ordering::Acquire) == 1).then_some(())
@@ -67,8 +67,8 @@ fn who_is_woken_wakes_the_next() {
     drop(chain);
 }
 
-/// Those who wait, taken off the list and let go, as a chain of whom nobody is
-/// woken yet but those before `next`.
+/// Takes the waiting threads off the list as a chain, of which those before index `next` are
+/// taken, and none is woken.
 fn let_go(waiting: &Waiting, next: usize) -> Chain {
     waiting.reached.store(1, Ordering::Release);
     let mut waiters = Vec::new();
@@ -78,8 +78,7 @@ fn let_go(waiting: &Waiting, next: usize) -> Chain {
     Chain { many, links: Some(Arc::new(Links { links, next: AtomicUsize::new(next) })) }
 }
 
-/// Q4 WAKE: a woken thread took the next one's place, and does not come to
-/// wake it.
+/// Q4 WAKE: a woken thread took the next index, and stops before it wakes that thread.
 #[test]
 fn nobody_hangs_on_a_woken_thread_that_is_stopped() {
     let waiting = Waiting::begin(3);
@@ -87,8 +86,8 @@ fn nobody_hangs_on_a_woken_thread_that_is_stopped() {
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
 }
 
-/// Q4 WAKE: the same, who has written that it is roused and does not come to
-/// unpark it.
+/// Q4 WAKE: a woken thread stored the wake-up of the next one, and stops before it unparks
+/// that thread.
 #[test]
 fn nobody_hangs_on_a_woken_thread_that_is_stopped_before_it_unparks() {
     let waiting = Waiting::begin(3);
@@ -100,8 +99,8 @@ fn nobody_hangs_on_a_woken_thread_that_is_stopped_before_it_unparks() {
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
 }
 
-/// Q4 WAKE: who calls a waker, which may wait for any of the threads, leaves none of
-/// them to be woken by another.
+/// Q4 WAKE: every thread is woken before a waker is called, because the waker may wait for
+/// any of them.
 #[test]
 fn all_threads_are_woken_before_a_task() {
     let waiting = Waiting::begin(8 * cores());
@@ -115,7 +114,7 @@ fn all_threads_are_woken_before_a_task() {
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
 }
 
-/// Q4 WAKE: those who slept and gave up stand first on the list, and wake nobody.
+/// Q4 WAKE: threads whose waits timed out are first on the list, and wake no other thread.
 #[test]
 fn nobody_hangs_on_those_who_gave_up() {
     let list = Arc::new(WaitList::new());
