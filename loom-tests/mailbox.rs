@@ -51,7 +51,7 @@ fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
                 assert!(live <= most, "Q1 BOUND: {live} values of one byte in the ring");
                 *slot = value;
             };
-            mailbox.push(1, 1, None, fill).expect("nobody closes");
+            mailbox.push(1, 1, None, fill).expect("the queue stays open");
         })
     };
     let producers = [produce(1), produce(2)];
@@ -134,7 +134,7 @@ fn a_batch_appears_whole() {
         received.sort_unstable();
         assert_eq!(received, [(7, 1), (10, 2)], "Q2 ORDER: each value comes once");
         for pushed in join([single, batch]) {
-            assert!(pushed.is_ok(), "nobody closes");
+            assert!(pushed.is_ok(), "the queue stays open");
         }
     });
 }
@@ -169,7 +169,7 @@ fn a_sync_request_races_push() {
         let (beside, asking) = (mailbox.clone(), mailbox.clone());
         let beside = thread::spawn(move || beside.push(1, 0, None, put(1)));
         let asked = thread::spawn(move || {
-            let ticket = asking.push(1, 0, None, put(2)).expect("nobody closes");
+            let ticket = asking.push(1, 0, None, put(2)).expect("the queue stays open");
             let below = asking.request_sync();
             assert!(ticket < below, "what this thread pushed lies below its request");
             below
@@ -186,7 +186,7 @@ fn a_sync_request_races_push() {
                     assert!(received.contains(&2), "the request came after the push");
                     synced = Some(receiver.head());
                 }
-                other => panic!("nobody asked for {other:?}"),
+                other => panic!("unexpected work: {other:?}"),
             }
         }
         let below = asked.join().expect("it has asked");

@@ -95,7 +95,7 @@ fn what_found_no_room_is_not_applied() {
         let expected: Vec<_> =
             told.into_iter().zip([(1, true), (2, true)]).filter(|(is, _)| *is).collect();
         let expected: Vec<_> = expected.into_iter().map(|(_, applied)| applied).collect();
-        assert_eq!(applied(&state), expected, "S2 APPLY: those who were told; S1 FRESH");
+        assert_eq!(applied(&state), expected, "S2 APPLY: the acknowledged records; S1 FRESH");
         assert!(!first, "the first commit met the full disk");
     });
 }
@@ -116,7 +116,7 @@ fn a_mark_request_races_push() {
                     values.push(*value.value);
                     true
                 }),
-                other => panic!("nobody asked for {other:?}"),
+                other => panic!("unexpected work: {other:?}"),
             }
         }
         assert_eq!((marks, values), (1, vec![7]), "one request, one mark");

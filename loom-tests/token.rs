@@ -15,7 +15,7 @@ struct Shop {
 impl Shop {
     fn new() -> Arc<Self> {
         let shop = Self { queued: AtomicU64::new(0), taken_in: Token::new() };
-        assert!(shop.taken_in.bring(0).put_back(), "nobody asks");
+        assert!(shop.taken_in.bring(0).put_back(), "no thread tries repeatedly");
         Arc::new(shop)
     }
 
@@ -39,10 +39,10 @@ impl Shop {
 
     fn assert_nothing_is_left(&self, queued: u64) {
         let Attempt::Taken(taken_in) = self.taken_in.try_take() else {
-            panic!("Q5 TURN: everybody has put it back");
+            panic!("Q5 TURN: every thread has released the lock");
         };
-        assert_eq!(*taken_in, queued, "Q5 TURN: something was left lying");
-        assert!(taken_in.put_back(), "nobody asks");
+        assert_eq!(*taken_in, queued, "Q5 TURN: work was left behind");
+        assert!(taken_in.put_back(), "no thread tries repeatedly");
     }
 }
 
@@ -99,6 +99,6 @@ fn a_turn_that_is_dropped_is_the_last() {
         let dropped = matches!(shop.taken_in.try_take(), Attempt::Taken(_));
         other.join().expect("it returned");
         let ended = matches!(shop.taken_in.try_take(), Attempt::Busy) && shop.taken_in.has_ended();
-        assert_eq!(ended, dropped, "Q5 TURN: nobody takes what has ended");
+        assert_eq!(ended, dropped, "Q5 TURN: no thread takes a poisoned lock");
     });
 }

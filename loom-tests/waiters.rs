@@ -167,7 +167,7 @@ fn who_gave_up_waits_for_less() {
             also.wake();
         });
         let gave_up = counter.waiters.wait(2, Some(next_but_one_look()), || None::<()>);
-        assert!(gave_up.is_none(), "nobody raises it so far");
+        assert!(gave_up.is_none(), "the number is not raised yet");
         counter.wait(1);
         wakes.join().expect("it returned");
     });
@@ -180,7 +180,7 @@ fn a_list_in_the_place_of_another_has_its_own_waiters() {
     check("a_list_in_the_place_of_another_has_its_own_waiters", 3, || {
         let mut counter = Counter::new();
         let gave_up = counter.waiters.wait(1, Some(next_but_one_look()), || None::<()>);
-        assert!(gave_up.is_none(), "nobody raises it");
+        assert!(gave_up.is_none(), "the number is not raised");
         Arc::get_mut(&mut counter).expect("it has no other").waiters = WaitList::new();
         let also = counter.clone();
         thread::spawn(move || {
@@ -225,6 +225,6 @@ fn a_future_that_ends_races_its_wake() {
         drop(enrolled);
         drop(waker);
         waking.join().expect("it returned");
-        assert_eq!(Arc::strong_count(&task), 1, "nobody keeps the task");
+        assert_eq!(Arc::strong_count(&task), 1, "the task was dropped");
     });
 }

@@ -31,7 +31,10 @@ fn append_and_wait(lane: &Lane, key: u64) -> Told {
         Ok(ticket) => wait(lane, key, ticket),
         Err(PushError::Closed) => {
             let failure = lane.progress.failure();
-            assert!(failure.is_some(), "nobody but the failed writer closes, and it said why");
+            assert!(
+                failure.is_some(),
+                "only a failed writer closes, and it stores the cause first"
+            );
             None
         }
         Err(PushError::Full) => panic!("there was no deadline"),

@@ -561,7 +561,7 @@ mod tests {
         let fill = |ticket, value: &mut u64| *value = 10 * (ticket + 1);
         mailbox.try_push(1, 1, fill).expect("there is room");
         receiver.try_push(1, fill).expect("there is room");
-        assert!(!receiver.has_own(), "it stands in its slot");
+        assert!(!receiver.has_own(), "the value is in its slot");
         let mut received = Vec::new();
         let mut drain = |receiver: &mut Receiver<u64>| {
             receiver.drain(|Received { ticket, value, .. }| {

@@ -55,7 +55,7 @@ impl Refusals {
         let at = self.find(ticket)?;
         let causes_from = self.ranges.len() - self.causes.len();
         let cause = at.checked_sub(causes_from).map(|at| self.causes[at].clone());
-        let what = "no room for this record; only newer refusals keep the system's error";
+        let what = "only newer refusals keep the system's error";
         Some(Answer::NotWritten(cause.unwrap_or_else(|| no_room(what))))
     }
 

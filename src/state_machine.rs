@@ -11,7 +11,7 @@
 //! - S1 FRESH: what is stored depends on nothing before the last fresh record, and none before
 //!   a segment's first is relied on
 //! - S2 APPLY: a record is applied once, in the log's order, after the mode's condition held
-//!   for it and before its caller is told
+//!   for it and before its caller is answered
 
 use crate::config::BATCH_BYTES_MAX;
 use crate::foreign::Foreign;

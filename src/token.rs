@@ -164,7 +164,7 @@ impl<T> Taken<'_, T> {
     /// Releases the lock. If it returns `true`, the caller must check for work and have it
     /// done, because threads that found the lock held rely on that. It returns `false` if a
     /// thread tries repeatedly: that thread will check.
-    #[must_use = "what came meanwhile waits for somebody to look"]
+    #[must_use = "the caller must check for work if this is true"]
     pub(crate) fn put_back(mut self) -> bool {
         let value = self.value.take();
         self.token.0.value.with_mut(|cell| {

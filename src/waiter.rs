@@ -182,7 +182,7 @@ impl Drop for Enrolled {
 
 /// Tasks that were taken off a list. Dropping it calls their wakers, oldest first. Drop
 /// it once no thread waits for the caller's own work, because a waker may block.
-#[must_use = "as it is dropped it wakes them"]
+#[must_use = "dropping it wakes them"]
 #[derive(Debug, Default)]
 pub(crate) struct Tasks(Vec<Arc<Waiter>>);
 

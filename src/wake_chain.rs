@@ -90,7 +90,7 @@ fn adopt(state: *mut Links) -> Option<Weak<Links>> {
 /// Threads taken off a list, of which the first are woken and wake the next. Dropping
 /// the chain wakes every thread that is left. That includes one that a woken thread is
 /// about to wake, so that no thread depends on one that is slow to run.
-#[must_use = "as it is dropped it wakes everybody on it"]
+#[must_use = "dropping it wakes every thread on it"]
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     /// The number of waiters that were woken or put into the chain.

@@ -117,7 +117,7 @@ pub(crate) fn close(log: &ShardedWal, books: &mut [Book]) {
 pub(crate) fn verify(disk: &SimDisk, books: &mut [Book]) {
     let found = read(disk);
     let known: usize = books.iter_mut().map(|book| book.check(&found)).sum();
-    assert_eq!(known, found.records.len(), "nobody appended some of {found:?}");
+    assert_eq!(known, found.records.len(), "some of {found:?} was never appended");
     if below(REOPENED_ONE_IN) == 0 {
         let log = ShardedWal::open(config(disk)).expect("what can be read opens");
         assert_eq!(replayed(&log), found, "R1 REPLAY: an open changed what is in the log");

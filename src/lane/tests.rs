@@ -84,5 +84,5 @@ fn a_commit_gathers_where_several_waited_for_the_last_and_fewer_have_come() {
 fn a_commit_gathers_for_nobody_who_does_not_wait_nor_for_one_alone() {
     assert_eq!(turns_given(COMMIT_RECORDS + 2, 0, true), 0);
     assert_eq!(turns_given(COMMIT_RECORDS + 2, 1, true), 0);
-    assert_eq!(turns_given(COMMIT_RECORDS + 2, 4, false), 0, "nobody waits for a sync");
+    assert_eq!(turns_given(COMMIT_RECORDS + 2, 4, false), 0, "commits end without a sync");
 }

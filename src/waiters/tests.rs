@@ -79,14 +79,14 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     // Kept, as by a future that was leaked, so that the task ends with the list.
     let enrolled = enrol(&list, task);
     let soon = || Some(now() + Duration::from_millis(1));
-    assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
-    let place = Arc::get_mut(&mut list).expect("nobody else has it");
+    assert!(list.wait(5, soon(), || None::<()>).is_none(), "the wait times out");
+    let place = Arc::get_mut(&mut list).expect("no other thread has it");
     assert!(contain(|| *place = WaitList::new()).is_some(), "it has unwound");
     assert!(ended.upgrade().is_none(), "no task is kept");
-    assert!(list.wait(5, soon(), || None::<()>).is_none(), "it gives up");
+    assert!(list.wait(5, soon(), || None::<()>).is_none(), "the wait times out");
     let mut waiters = 0;
     list.take(|| 5, |_| waiters += 1);
-    assert_eq!(waiters, 1, "it stands on the list that is there");
+    assert_eq!(waiters, 1, "it is registered on the new list");
     drop(enrolled);
 }
 
@@ -103,7 +103,7 @@ fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
     for _ in 0..1000 {
         for list in &lists {
             let soon = now() + Duration::from_micros(5);
-            assert!(list.wait(1, Some(soon), || None::<()>).is_none(), "it gives up");
+            assert!(list.wait(1, Some(soon), || None::<()>).is_none(), "the wait times out");
         }
     }
     let mut nodes = 0;

@@ -109,7 +109,7 @@ fn all_threads_are_woken_before_a_task() {
     let polled = waiting.list.poll(1, &mut context, &mut enrolled, || None::<()>);
     assert!(polled.is_none(), "it waits");
     let chain = waiting.wake_some();
-    assert!(chain.links.is_none(), "somebody is left to be woken");
+    assert!(chain.links.is_none(), "a thread is left to be woken");
     assert_eq!(chain.many(), 8 * cores() as u64 + 1);
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
 }
@@ -124,7 +124,7 @@ fn nobody_hangs_on_those_who_gave_up() {
             let wait = move || {
                 list.wait(1, Some(now() + Duration::from_millis(20)), || None::<()>).is_none()
             };
-            spawn("gives up".into(), wait).expect("it starts")
+            spawn("times out".into(), wait).expect("it starts")
         })
         .collect();
     assert!(gave_up.into_iter().all(|thread| thread.join().expect("no panic")));
