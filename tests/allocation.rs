@@ -13,17 +13,17 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call goes to the system allocator with unchanged arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // ORDERING: Relaxed; a count that is read after the fact.
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promised for this call.
+        // SAFETY: the caller upholds the contract of this call.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised for this call.
+        // SAFETY: the caller upholds the contract of this call.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -56,8 +56,8 @@ fn appending_allocates_nothing_per_record_in_the_steady_state() {
         append(&log, &payload);
         let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
         println!("{durability:?}: {allocations} allocations for {RECORDS} records");
-        // Zero windows and rolls allocate once in thousands of records, a
-        // waiter now and then; one per record would be 20,000.
+        // Zeroed windows and rolls allocate once per thousands of records, a waiter now
+        // and then. One allocation per record would be 20,000.
         assert!(allocations < RECORDS / 50, "{durability:?}: {allocations} allocations");
     }
 }

@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md is true: the import table, the file list, the labels and
-//! the absences that a test can see are read off the tree.
+//! Checks ARCHITECTURE.md and docs/durability.md against the tree: the import table,
+//! the file list, the invariant labels, the forbidden names and the names of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -36,7 +36,7 @@ fn within(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Lines of code: no comments, no trailing test module.
+/// Lines of code, without comments and without the trailing test module.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     let shipped = text.split("#[cfg(test)]").next().unwrap_or(text);
     shipped.lines().filter(|line| !line.trim_start().starts_with("//"))
@@ -100,10 +100,10 @@ fn every_label_stands_in_code_in_a_model_and_in_a_test() {
     let mut labels = 0;
     for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
         let label = row.split('|').nth(1).expect("a row has cells").trim();
-        assert!(code.contains(label), "{label} stands at no field or function");
+        assert!(code.contains(label), "{label} is in no source file of src");
         let concurrent = !label.starts_with(['R', 'T']) && label != "S3 COMPLETE";
-        assert!(!concurrent || models.contains(label), "{label} stands in no model");
-        assert!(tests.contains(label), "{label} stands in no test");
+        assert!(!concurrent || models.contains(label), "{label} is in no loom model");
+        assert!(tests.contains(label), "{label} is in no test");
         labels += 1;
         if label.starts_with("T2") {
             break;
@@ -152,7 +152,10 @@ fn unsafe_stands_where_threads_meet_alone() {
         let allowed = allowed.contains(&path.as_str());
         let found =
             code(&text).any(|line| line.contains("unsafe {") || line.contains("unsafe impl"));
-        assert!(allowed || !found, "{path} holds unsafe code");
+        assert!(
+            allowed || !found,
+            "{path} contains unsafe code and is not in the list of allowed files"
+        );
     }
 }
 
@@ -174,15 +177,18 @@ fn each_test_that_the_promise_names_exists() {
         let Some((file, test)) = word.split_once("::") else { continue };
         let path = root().join("tests").join(format!("{file}.rs"));
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{word}: {error}"));
-        let (before, _) =
-            text.split_once(&format!("fn {test}() {{")).unwrap_or_else(|| panic!("no {word}"));
-        // What stands between its attribute and its name are attributes.
-        let (_, between) = before.rsplit_once("#[test]").unwrap_or_else(|| panic!("no {word}"));
-        assert!(!between.contains("fn "), "{word} is no test");
+        let (before, _) = text
+            .split_once(&format!("fn {test}() {{"))
+            .unwrap_or_else(|| panic!("there is no test {word}"));
+        // Between the `#[test]` attribute and the name there may only be other
+        // attributes.
+        let (_, between) =
+            before.rsplit_once("#[test]").unwrap_or_else(|| panic!("there is no test {word}"));
+        assert!(!between.contains("fn "), "{word} has no #[test] attribute");
         named.insert(word);
     }
     assert!(named.len() >= 40, "{} tests are named", named.len());
-    // A row that promises something and names nothing is none.
+    // Every row of a promise must name the test that holds it.
     for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("held by")) {
         assert!(row.ends_with("held by |"), "the last column of {row} is the test");
     }
@@ -190,7 +196,7 @@ fn each_test_that_the_promise_names_exists() {
         let rows = page.split(section).nth(1).and_then(|text| text.split("\n## ").next());
         let rows = rows.expect("the section is there").lines();
         for row in rows.filter(|line| line.starts_with("| ") && !line.starts_with("| case")) {
-            assert!(row.contains("::"), "nothing holds {row}");
+            assert!(row.contains("::"), "this row names no test: {row}");
         }
     }
 }

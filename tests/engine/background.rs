@@ -1,5 +1,5 @@
-//! The log's background threads may be late: the sealer that cuts a tail, the
-//! preparer that makes a segment, the watcher that looks for names. It does no harm.
+//! Background threads may be late without harm: the sealer that cuts a tail, the
+//! preparer that creates a segment, and the watcher that checks for file names.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -20,13 +20,13 @@ use super::support::{DIR, config, must_end, open, replayed};
 /// The calls that wait at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Late {
-    /// Cuts of files.
+    /// Calls that shorten a file.
     Cuts,
-    /// New files.
+    /// Calls that create a file.
     Creations,
-    /// Looks for a segment's name.
+    /// Checks for the name of a segment.
     Looks,
-    /// Syncs of the first shard's segments.
+    /// Syncs of segments of the first shard.
     SyncsOfShard0,
 }
 
@@ -125,8 +125,8 @@ impl DiskFile for LateFile {
     }
 }
 
-/// A full segment's tail was cut after its file had become a later segment's, and
-/// acknowledged records went with it.
+/// Regression: the sealer cut a full segment's tail after the file had been recycled.
+/// The cut removed acknowledged records of the later segment.
 #[test]
 fn a_late_cut_of_a_tail_hits_no_later_segment() {
     let sim = SimDisk::new();
@@ -176,7 +176,7 @@ fn an_append_waits_for_no_other_shards_full_segments() {
             log.append(quick, vec![2; 2000]).wait().unwrap();
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert!(log.stats().total.rolls > rolls, "its own segments wait behind the others");
+        assert!(log.stats().total.rolls > rolls, "segments of this shard wait for the other shard");
         gate.open();
         log.flush().wait().unwrap();
         assert_eq!(log.checkpoint().sequences()[1], 60);
@@ -195,7 +195,7 @@ fn a_segment_that_is_truncated_while_it_is_looked_for_is_not_missed() {
     gate.wait_for_writer();
     (0..6).for_each(|_| append());
     let truncated = log.truncate_before(&log.checkpoint()).unwrap();
-    assert!(truncated.segments > 0, "the one that is looked for has gone");
+    assert!(truncated.segments > 0, "the truncation deletes the segment being checked");
     gate.open();
     std::thread::sleep(Duration::from_millis(300));
     append();
@@ -211,7 +211,7 @@ fn a_removed_log_is_noticed_while_a_segment_is_made() {
     gate.wait_for_writer();
     sim.remove_tree(DIR);
     std::thread::sleep(Duration::from_millis(1500));
-    let refused = log.append_wait(1, "acknowledged into nothing");
+    let refused = log.append_wait(1, "a record of a removed log");
     gate.open();
     refused.unwrap_err();
 }

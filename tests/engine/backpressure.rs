@@ -1,6 +1,5 @@
-//! A queue that is full says so in four ways, and none of them loses a record
-//! or adds one. The gate holds the writer up in its sync, so that the queue is
-//! known to be full.
+//! A full queue reports itself through four calls. None of them loses or adds a record.
+//! A gate blocks the writer in its sync, so that the queue stays full.
 //!
 //! Holds Q1 BOUND, Q4 WAKE (ARCHITECTURE.md).
 
@@ -19,8 +18,8 @@ use shardwal::{Cause, Config, Refused, ShardedWal};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A log whose writer stands at the gate with one record, and whose queue of
-/// four holds four more: payloads 0 to 4 of key 1.
+/// A log whose writer is blocked at the gate with one record. Its queue of four is
+/// full: payloads 0 to 4 of key 1.
 struct FullQueue {
     disk: SimDisk,
     gate: Gate,
@@ -38,20 +37,20 @@ impl FullQueue {
         gate.shut();
         drop(log.append(1, payload(1, 0, 10)));
         gate.wait_for_writer();
-        // The writer has taken the first one; these stay in the queue.
+        // The writer has taken the first record. The others stay in the queue.
         (1..=depth).for_each(|index| drop(log.append(1, payload(1, index, 10))));
         Self { disk, gate, log }
     }
 
-    /// Blocks until somebody has found the queue full and waits.
+    /// Blocks until the thread has found the queue full and waits.
     fn wait_until_blocked(&self, blocked: &thread::ScopedJoinHandle<'_, ()>) {
-        // Who blocks says so to nobody; but as long as the gate is shut it can
-        // do nothing else.
+        // A blocked thread reports nothing. But while the gate is shut it can do
+        // nothing else.
         (0..1000).for_each(|_| thread::yield_now());
-        assert!(!blocked.is_finished(), "it must wait");
+        assert!(!blocked.is_finished(), "the producer must wait");
     }
 
-    /// Opens the gate; these and nothing else must be in the log.
+    /// Opens the gate and checks that the log holds exactly these payloads.
     fn assert_holds(self, indices: impl Iterator<Item = u64>) {
         self.gate.open();
         self.log.close().expect("a sound disk");
@@ -61,7 +60,8 @@ impl FullQueue {
 }
 
 impl Drop for FullQueue {
-    /// A test that fails is to say so, and not to wait for the writer.
+    /// Opens the gate, so that a failing test reports its error and does not wait for
+    /// the writer.
     fn drop(&mut self) {
         self.gate.open();
     }

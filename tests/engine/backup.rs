@@ -1,5 +1,5 @@
-//! A backup of a live log is whole, whatever the writer does meanwhile, and
-//! holds everything that was durable when it began.
+//! A backup of a live log is complete, whatever the writer does at the time. It holds
+//! every record that was durable when the backup began.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
 
@@ -24,7 +24,7 @@ const UNFINISHED: &str = "/copy.unfinished";
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// The backup's disk: at its n-th look into the log the writer does something.
+/// The file system of the backup: at the n-th read of the log, the writer acts.
 #[derive(Clone)]
 struct Busy {
     disk: SimDisk,
@@ -88,7 +88,7 @@ fn records(log: &ShardedWal) -> Records {
     found.map(|(position, key, payload)| (position, (key, payload))).collect()
 }
 
-/// A log of two shards and two generations, some of which is truncated.
+/// A log of two shards and two generations, partly truncated.
 fn lived(disk: &SimDisk) -> ShardedWal {
     let mut ledger = Ledger::default();
     let log = open(config(disk).shards(1));
@@ -105,7 +105,7 @@ fn append(log: &ShardedWal, keys: std::ops::Range<u64>) {
     }
 }
 
-/// What the writer does at some call of the backup.
+/// An action of the writer during a call of the backup.
 #[derive(Clone, Copy, Debug)]
 enum Meanwhile {
     Append,
@@ -171,8 +171,8 @@ fn whatever_the_writer_does_meanwhile_the_copy_is_whole_and_has_all_from_before(
     }
 }
 
-/// The copy has what was there before but what was truncated since, and nothing
-/// that the log has not.
+/// The copy has every earlier record that was not truncated since, and no record that
+/// the log does not have.
 fn check_copy(disk: &SimDisk, log: &ShardedWal, before: &Records, report: &BackupReport) {
     let (now, after) = (records(log), disk.crash(&mut || false));
     assert_eq!(report.log, log.id());
@@ -188,7 +188,7 @@ fn check_copy(disk: &SimDisk, log: &ShardedWal, before: &Records, report: &Backu
         let known = now.get(position).or(before.get(position));
         assert!(known.is_none_or(|known| known == record), "{position}");
     }
-    // It goes on as the log would.
+    // Appends to the copy work.
     append(&copy, 0..4);
     copy.truncate_before(&report.checkpoint).unwrap();
     assert_eq!(records(&copy).len(), 4);
@@ -215,7 +215,7 @@ fn a_copy_has_the_marks_and_generations_of_the_log() {
         let left = log.replay_from(&old, shardwal::ReplayOptions::default(), none);
         assert_eq!(left.unwrap().records, 9);
     }
-    // Nothing of the log's lock, spares or unfinished files.
+    // The copy has no lock, no recycled segments and no unfinished files.
     let names = disk.list(Path::new(COPY)).unwrap();
     assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
 }
@@ -235,7 +235,7 @@ fn a_power_loss_at_any_call_leaves_the_log_and_a_whole_copy_or_none() {
             assert_eq!(records(&open(config(&after).shards(2))), before);
             match after.list(Path::new(COPY)) {
                 Ok(_) => assert_eq!(records(&open(in_copy(&after))), before),
-                Err(_) => assert!(report.is_err(), "it was said to be there"),
+                Err(_) => assert!(report.is_err(), "the backup reported success"),
             }
         }
         if !fired {
@@ -298,8 +298,8 @@ fn damage_is_not_copied() {
     assert!(disk.list(Path::new(COPY)).is_err() && disk.list(Path::new(UNFINISHED)).is_err());
 }
 
-/// Rot in the newest segment, and in a header that nothing but marks tell of: the
-/// copy would end before it and look whole.
+/// Bit rot in the newest segment, and in a header that only truncation marks refer to.
+/// A copy would end before it and look complete.
 #[test]
 fn a_log_that_is_damaged_anywhere_is_not_copied() {
     let (sim, mut ledger) = (SimDisk::new(), Ledger::unsynced());
@@ -318,7 +318,7 @@ fn a_log_that_is_damaged_anywhere_is_not_copied() {
     for (path, byte) in segments.flat_map(|path| [(path.clone(), 20), (path, 500)]) {
         let sim = sim.copy();
         let mut bytes = sim.read_file(&path).unwrap();
-        // One that was prepared and never used has none.
+        // A segment that was prepared and never used has no such byte.
         let Some(byte_of_it) = bytes.get_mut(byte) else { continue };
         *byte_of_it ^= 1;
         sim.write_file(&path, &bytes);

@@ -1,5 +1,5 @@
-//! A batch: each shard's part whole or absent, and refused before anything is
-//! queued where it could never fit.
+//! Each shard's part of a batch is whole or absent. A batch that can never fit is
+//! refused before any of it is queued.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use futures_executor::block_on;
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{BATCH_BYTES_MAX, Cause, Durability, ShardedWal};
 
-/// Larger than a frame's target, and over two segments.
+/// Larger than the target size of a frame, and over two segments.
 fn batches(log: &ShardedWal, ledger: &mut Ledger) {
     ledger.append_batch(log, &[0, 1, 2, 3, 0, 1, 2, 3], 700);
     ledger.append_batch(log, &[0; 20], 50);
@@ -99,7 +99,7 @@ fn a_batch_can_be_awaited() {
         let first = log.append_batch(batch(0));
         let second = log.append_batch(batch(1));
         second.await.unwrap();
-        assert!(first.is_done(), "what comes before is acknowledged before");
+        assert!(first.is_done(), "an earlier record is acknowledged earlier");
         first.await.unwrap();
     });
     assert!((0..12).all(|key| replayed(&log).of(key) == [0, 1]));
@@ -125,7 +125,7 @@ fn the_parts_that_are_not_named_by_the_error_were_acknowledged() {
     acknowledged.for_each(|key| assert_eq!(found.of(*key), [0]));
 }
 
-/// C1 ONCE: polled as often as one likes, a batch gives the answer that it gave first.
+/// C1 ONCE: every later poll of a batch returns its first answer.
 #[test]
 fn a_batch_that_has_failed_says_so_for_ever() {
     let disk = SimDisk::new();
@@ -142,8 +142,8 @@ fn a_batch_that_has_failed_says_so_for_ever() {
     }
 }
 
-/// C1 ONCE: the first part is answered by a poll, the second by a wait: each is told once,
-/// with its own place.
+/// C1 ONCE: a poll answers the first part and a wait the second. Each part is reported
+/// once, with its own position.
 #[test]
 fn a_batch_that_is_polled_and_then_waited_for_tells_each_part_once() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -154,7 +154,7 @@ fn a_batch_that_is_polled_and_then_waited_for_tells_each_part_once() {
     disk.fail(fault_at("shard-0000", Call::Write, FaultKind::Error(EIO)));
     gate.shut();
     let mut batch = log.append_batch([(a, "a1"), (a, "a2"), (a, "a3"), (b, "b1")]);
-    // The first part has failed once its shard takes nothing more.
+    // The first part has failed once its shard refuses appends.
     while log.try_append(a, "x").is_ok() {
         std::thread::yield_now();
     }
@@ -167,7 +167,8 @@ fn a_batch_that_is_polled_and_then_waited_for_tells_each_part_once() {
     assert_eq!(error.failed[0].error.position().unwrap().sequence, 0);
 }
 
-/// C1 ONCE: a completion and a flush, polled again, and a completion waited for after.
+/// C1 ONCE: a completion and a flush are polled again. A completion is waited for after
+/// a poll.
 #[test]
 fn what_was_answered_is_answered_the_same_again() {
     for fails in [false, true] {
@@ -182,7 +183,7 @@ fn what_was_answered_is_answered_the_same_again() {
         let told: Vec<_> = (0..3).map(|_| block_on(&mut one)).collect();
         let synced: Vec<_> = (0..3).map(|_| block_on(&mut flush)).collect();
         let timed = one.wait_timeout(Duration::ZERO).expect("it is answered");
-        assert_eq!(one.position(), place, "it keeps its place");
+        assert_eq!(one.position(), place, "the completion keeps its position");
         let waited = one.wait();
         for answer in told.iter().chain([&timed, &waited]) {
             assert_eq!(answer.is_err(), fails, "{answer:?}");

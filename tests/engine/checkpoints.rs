@@ -1,5 +1,5 @@
-//! A checkpoint is used on the log that it was taken of, at a place that the log
-//! has: everything else is refused with what does not fit, and changes nothing.
+//! A checkpoint is valid for its own log, at a position that the log has. Every other
+//! checkpoint is refused with a reason, and changes nothing.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
 
@@ -50,8 +50,8 @@ fn truncate(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, Checkpoint
     }
 }
 
-/// What a truncation changes first. Segments may change by themselves meanwhile: an
-/// idle one is sealed, and the next one is prepared.
+/// The files that a truncation changes first. Segments are left out: they may change by
+/// themselves, because an idle segment is sealed and the next one is prepared.
 fn files(disk: &SimDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut files = disk.files();
     files.retain(|path| path.to_string_lossy().contains("/purge") || path.ends_with("MANIFEST"));
@@ -97,7 +97,8 @@ fn what_does_not_fit_is_refused_at_every_door_and_changes_nothing() {
     assert_eq!(replay_from(&log, &of(1, &[0, 0])), Ok(40));
 }
 
-/// Records between the checkpoint and what is left would be skipped in silence.
+/// Otherwise replay would silently skip the records between the checkpoint and the
+/// first kept record.
 #[test]
 fn a_replay_from_below_what_was_truncated_is_refused_with_the_first_that_is_kept() {
     let disk = SimDisk::new();
@@ -114,13 +115,13 @@ fn a_replay_from_below_what_was_truncated_is_refused_with_the_first_that_is_kept
     let truncated = CheckpointError::Truncated { named: at(&first), first_kept: at(&second) };
     assert_eq!(replay_from(&log, &first), Err(truncated.clone()));
     assert_eq!(read_from(&disk, &first), Err(truncated));
-    // To truncate there once more is no mistake: it is done.
+    // A second truncation at this position is no error: there is nothing left to do.
     assert_eq!(truncate(&log, &first), Ok(0));
     ledger.append(&log, 0, 100).unwrap();
     assert_eq!(replay_from(&log, &second), Ok(1));
 }
 
-/// What is appended then would be taken for what the checkpoint covers.
+/// Otherwise later appends would count as covered by the checkpoint.
 #[test]
 fn a_checkpoint_is_beyond_the_end_of_an_older_copy_that_was_put_back() {
     let disk = SimDisk::new();
@@ -136,7 +137,8 @@ fn a_checkpoint_is_beyond_the_end_of_an_older_copy_that_was_put_back() {
     assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
     let refused = truncate(&log, &checkpoint);
     assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
-    // The same after a change of the shard count, in the copy and in the log.
+    // The check holds across a change of the shard count too, in the copy and in the
+    // log.
     drop(log);
     let log = open(config(&older).shards(3));
     let refused = replay_from(&log, &checkpoint);
@@ -146,8 +148,8 @@ fn a_checkpoint_is_beyond_the_end_of_an_older_copy_that_was_put_back() {
     assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
 }
 
-/// A caller whose checkpoint is the end of the generation before may truncate
-/// with it as often as it likes, and must still be able to start from it.
+/// A checkpoint at the end of the previous generation stays valid. The caller may
+/// truncate with it repeatedly, and replay from it afterwards.
 #[test]
 fn a_checkpoint_from_before_a_change_of_the_shard_count_stays_good_when_it_truncates() {
     let disk = SimDisk::new();
@@ -155,7 +157,7 @@ fn a_checkpoint_from_before_a_change_of_the_shard_count_stays_good_when_it_trunc
     let end = log.checkpoint();
     ledger.give_up(&replayed(&log));
     drop(log);
-    // Twice: a generation in which nothing was appended changes nothing.
+    // Twice: a generation without appends changes nothing.
     drop(open(config(&disk).shards(1)));
     let log = open(config(&disk).shards(3));
     assert_eq!(replay_from(&log, &end), Ok(0));
@@ -172,8 +174,8 @@ fn a_checkpoint_from_before_a_change_of_the_shard_count_stays_good_when_it_trunc
     assert_eq!(replay_from(&log, &end), Ok(8));
 }
 
-/// A batch of many shards is truncated one shard after the other: where a power
-/// loss comes between, a shard may have more than the checkpoint says.
+/// Truncation goes through the shards in turn. After a power loss in between, a shard
+/// may keep more than the checkpoint says.
 #[test]
 fn an_older_generations_records_below_a_checkpoint_are_not_missed() {
     let disk = SimDisk::new();
@@ -186,7 +188,7 @@ fn an_older_generations_records_below_a_checkpoint_are_not_missed() {
     drop(log);
     let log = open(config(&disk).shards(3));
     assert_eq!(replay_from(&log, &second), Ok(0));
-    // Nothing lies between the two.
+    // There is no record between the two.
     assert_eq!(replay_from(&log, &first), Ok(0));
     let start = Checkpoint::new(1, [0, 0]).of_log(log.id());
     let end =

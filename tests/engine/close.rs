@@ -1,4 +1,4 @@
-//! The end of a log: nobody is left waiting, everybody is told the same.
+//! The end of a log: every waiter is answered, and every caller gets an equal result.
 //!
 //! Holds Q3 CLOSE, C3 ANSWER (ARCHITECTURE.md).
 
@@ -26,8 +26,8 @@ fn two_who_close_at_once_get_the_same_answer() {
         gate.wait_for_writer();
         thread::scope(|scope| {
             let both = [scope.spawn(|| log.close()), scope.spawn(|| log.close())];
-            // Both are on their way once no more appends are taken; whichever
-            // comes second must not answer before the writer has.
+            // Once appends are refused, both calls have begun. The second must not
+            // return before the writer has ended.
             while !matches!(log.try_append(1, "x"), Err(refused) if matches!(refused.cause, Cause::Closed))
             {
                 thread::yield_now();
@@ -42,7 +42,7 @@ fn two_who_close_at_once_get_the_same_answer() {
     });
 }
 
-/// A log whose writer stands at the gate with record 0 of key 1.
+/// A log whose writer is blocked at the gate with record 0 of key 1.
 fn held_up(disk: &SimDisk, gate: &Gate) -> ShardedWal {
     let log = open(config(disk).queue_records(4).disk(gate.before(disk)));
     gate.shut();
@@ -103,7 +103,7 @@ fn producers_that_wait_for_room_wake_when_the_log_is_closed() {
             let blocked: Vec<_> =
                 (0..4).map(|_| scope.spawn(|| log.append(2, "late").wait())).collect();
             let closing = scope.spawn(|| log.close());
-            // The gate is shut: only the close can have woken them.
+            // The gate is shut, so only the close can have woken them.
             for producer in blocked {
                 let error = producer.join().unwrap().unwrap_err();
                 assert!(matches!(error.cause(), Cause::Closed), "{error}");

@@ -1,5 +1,5 @@
-//! A log that a task closes or drops as it is waked, where its executor polls it:
-//! on whatever thread has something to tell it.
+//! A woken task closes or drops the log. Its executor polls it in the waker, on
+//! whatever thread of the log completes it.
 //!
 //! Holds Q3 CLOSE, C3 ANSWER (ARCHITECTURE.md).
 
@@ -21,15 +21,15 @@ use shardwal::{Cause, Durability, OpenError, ShardedWal};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A task of an executor that runs it where it is woken, and says on which
-/// thread it ended, or that its end has panicked.
+/// A task of an executor that polls in the waker. Reports the name of the thread on
+/// which the task ended, or that it panicked.
 struct Task {
     job: Mutex<Option<Job>>,
     ended: Mutex<Sender<Option<String>>>,
 }
 
 impl Task {
-    /// Polls it for the first time, here.
+    /// Polls the task for the first time, on this thread.
     fn begin(job: impl Future<Output = ()> + Send + 'static) -> Receiver<Option<String>> {
         let (sender, ended) = channel();
         let job = Mutex::new(Some(Box::pin(job) as Job));
@@ -58,7 +58,7 @@ fn ended_on(ended: &Receiver<Option<String>>) -> String {
     ended.recv().unwrap().expect("the end of a task panics")
 }
 
-/// The next opener is kept out until the last that was queued is written.
+/// The next opener waits until the last queued record is written.
 #[test]
 fn a_task_whose_end_drops_the_log_on_the_writers_thread_ends_and_loses_nothing() {
     must_end("a log that its own thread drops", || {
@@ -95,8 +95,8 @@ fn a_task_whose_end_drops_the_log_on_the_writers_thread_ends_and_loses_nothing()
     });
 }
 
-/// A log of two shards, and a caller of `append_wait`, `LENDER`, who has the turn
-/// of key 1's and stands at the gate with its last record.
+/// A log of two shards, and a caller of `append_wait` named `LENDER`. It holds the
+/// commit lock of key 1's shard and is blocked at the gate with the last record.
 struct Lent {
     disk: SimDisk,
     gate: Gate,
@@ -106,15 +106,16 @@ struct Lent {
     appended: u64,
 }
 
-const LENDER: &str = "a caller who lends a hand";
+const LENDER: &str = "a caller that commits inline";
 
 impl Lent {
     fn new(durability: Durability) -> Self {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let config = config(&disk).shards(2).queue_records(4).durability(durability);
-        // Where no commit is synced the gate stands at the machine instead.
+        // In a mode without a sync per commit, the gate is in the state machine
+        // instead.
         let log = match durability {
-            // What is acknowledged is applied at a gate.
+            // The state machine waits at a gate as it applies an acknowledged record.
             Durability::Os => ShardedWal::open_with(config, |_| {
                 let gate = gate.clone();
                 telling(|_| {}, move || gate.pass().unwrap())
@@ -131,7 +132,7 @@ impl Lent {
             if gate.came_last() == Some(lender.thread().id()) {
                 return Self { disk, gate, log, lender, appended };
             }
-            // The shard's thread was not asleep yet.
+            // The shard's thread was not parked yet.
             gate.open();
             assert!(lender.join().unwrap());
         }
@@ -139,10 +140,10 @@ impl Lent {
     }
 }
 
-/// Who waits for a sync, and who waits for room, are told by who lends a hand.
+/// An inline commit completes tasks that wait for a sync and tasks that wait for room.
 #[test]
 fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
-    must_end("a log that is closed by who lends it a hand", || {
+    must_end("a log that is closed during an inline commit", || {
         for durability in [Durability::Sync, Durability::Os] {
             let lent = Lent::new(durability);
             let Lent { log, mut appended, .. } = lent;
@@ -153,7 +154,7 @@ fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
                     its_log.close().unwrap();
                 })
             } else {
-                // All of them are the lender's next commit.
+                // The committing caller takes all of these in its next commit.
                 let queue = |index| drop(log.try_append(1, payload(1, index, 20)).unwrap());
                 (appended..appended + 4).for_each(queue);
                 appended += 5;
@@ -165,7 +166,7 @@ fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
             };
             lent.gate.open();
             assert_eq!(ended_on(&ended), LENDER);
-            assert!(lent.lender.join().unwrap(), "it was acknowledged");
+            assert!(lent.lender.join().unwrap(), "the record is acknowledged");
             let refused = log.try_append(1, "late").unwrap_err();
             assert!(matches!(refused.cause, Cause::Closed), "{refused}");
             log.close().unwrap();
@@ -176,7 +177,7 @@ fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
     });
 }
 
-/// He had the turn, and has it no more.
+/// The caller has released the commit lock by then.
 #[test]
 fn a_caller_who_has_lent_a_hand_waits_as_he_closes_the_log() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -188,14 +189,15 @@ fn a_caller_who_has_lent_a_hand_waits_as_he_closes_the_log() {
         }
     }
     log.close().unwrap();
-    // Nobody has it open any more.
+    // Nobody has the log open any more.
     open(config(&disk));
 }
 
-/// C3 ANSWER: the writer ends in the lender's hands, who tells everybody.
+/// C3 ANSWER: the writer ends during an inline commit, and that caller answers every
+/// waiter.
 #[test]
 fn a_task_that_closes_a_failed_log_on_a_lenders_thread_ends() {
-    must_end("a failed log that is closed by who lends it a hand", || {
+    must_end("a failed log that is closed during an inline commit", || {
         let Lent { gate, log, lender, .. } = Lent::new(Durability::Sync);
         let its_log = log.clone();
         let ended = Task::begin(async move {
@@ -204,16 +206,17 @@ fn a_task_that_closes_a_failed_log_on_a_lenders_thread_ends() {
         });
         gate.open_with_error(EIO);
         assert_eq!(ended_on(&ended), LENDER);
-        assert!(!lender.join().unwrap(), "its sync failed");
+        assert!(!lender.join().unwrap(), "the sync fails");
         let error = log.close().unwrap_err();
         assert!(matches!(error.cause, Cause::Poisoned(_)), "{error}");
     });
 }
 
-/// Q3 CLOSE: who closes tells those who wait for room, one of whom closes.
+/// Q3 CLOSE: closing wakes the tasks that wait for room, and one of them closes the log
+/// too.
 #[test]
 fn a_task_that_closes_the_log_as_it_is_closed_ends() {
-    must_end("a log that is closed as it is closed", || {
+    must_end("a closing log that is closed again", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));
         let log = Arc::new(log);
@@ -228,7 +231,7 @@ fn a_task_that_closes_the_log_as_it_is_closed_ends() {
         });
         thread::scope(|scope| {
             let closing = scope.spawn(|| log.close());
-            // The gate is shut: only the close can have waked the task.
+            // The gate is shut, so only the close can have woken the task.
             while !matches!(log.try_append(1, "x"), Err(refused) if matches!(refused.cause, Cause::Closed))
             {
                 thread::yield_now();

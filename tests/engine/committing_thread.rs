@@ -1,6 +1,6 @@
-//! Callers' code on a thread that commits: wakers, the `Drop` of a payload, a state
-//! machine. A call that would wait there fails with `Cause::WouldDeadlock`, and
-//! everybody else is answered.
+//! Caller's code on a thread that commits: wakers, the `Drop` of a payload, a state
+//! machine. A call that would block there fails with `Cause::WouldDeadlock`. All other
+//! callers are answered.
 //!
 //! Holds C3 ANSWER, Q4 WAKE (ARCHITECTURE.md).
 
@@ -22,10 +22,10 @@ use shardwal::{AppendError, Cause, Config, Durability, ReplayOptions, ShardedWal
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A caller's code, run once: as a payload is dropped, as a waker, or by a machine.
+/// Caller's code, run once: in the drop of a payload, in a waker or in a state machine.
 type Code = Box<dyn FnOnce() + Send>;
 
-/// A payload whose owner runs it at its end.
+/// A payload that runs the code when it is dropped.
 struct Owner(Vec<u8>, Option<Code>);
 
 impl AsRef<[u8]> for Owner {
@@ -58,7 +58,7 @@ fn waker_that_runs(code: Code) -> Waker {
     Waker::from(Arc::new(Runs(Mutex::new(Some(code)))))
 }
 
-/// A log of one shard with room for two records, whose commits stand at the gate.
+/// A log of one shard with room for two records. Its commits block at the gate.
 struct Stalled {
     log: Arc<ShardedWal>,
     gate: Gate,
@@ -68,7 +68,7 @@ fn stalled(durability: Durability) -> Stalled {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let config = config(&disk).segment_bytes(1 << 20).queue_records(2).durability(durability);
     let log = match durability {
-        // Nothing is synced: the machine stands at the gate.
+        // No commit is synced in this mode, so the state machine waits at the gate.
         Durability::Os => ShardedWal::open_with(config, |_| {
             let gate = gate.clone();
             telling(|_| {}, move || gate.pass().unwrap())
@@ -83,7 +83,8 @@ fn would_deadlock(error: &AppendError) -> bool {
     matches!(error.cause(), Cause::WouldDeadlock)
 }
 
-/// Each call that blocks, and what it says on a thread that commits. The queue is full.
+/// Runs each blocking call, and reports whether it failed with `WouldDeadlock`. The
+/// queue is full.
 fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
     let not_written = |error: AppendError| would_deadlock(&error) && error.is_not_written();
     let timeout = log.append_timeout(1, "x", LIMIT * 10);
@@ -113,8 +114,8 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
     ]
 }
 
-/// Runs it all on the writer's thread as a payload ends. The queue is full there, and
-/// stays so, for a record is being received.
+/// Runs every call on the writer thread, in the drop of a payload. The queue is full
+/// and stays full, because a record is being received.
 #[test]
 fn a_payloads_end_that_would_wait_is_refused() {
     must_end_within(LIMIT, "the end of a payload that waits", || {
@@ -141,7 +142,8 @@ fn a_payloads_end_that_would_wait_is_refused() {
     });
 }
 
-/// The same as a task is woken, on the shard's thread or a caller's, in each mode.
+/// Runs every call in a waker, on the shard's thread or on a caller's thread, in each
+/// mode.
 #[test]
 fn a_waker_that_would_wait_is_refused() {
     for durability in [Durability::Sync, Durability::Os] {
@@ -153,7 +155,7 @@ fn a_waker_that_would_wait_is_refused() {
             gate.wait_for_writer();
             let its_log = log.clone();
             let waker = waker_that_runs(Box::new(move || {
-                // Fills the queue again, where the writer has made room.
+                // Fills the queue again after the writer has made room.
                 while its_log.try_append(1, "fills").is_ok() {}
                 told.send(try_everything(&its_log)).unwrap();
             }));
@@ -167,8 +169,8 @@ fn a_waker_that_would_wait_is_refused() {
     }
 }
 
-/// A completion that has no answer yet is told that it cannot be waited for; one that has
-/// is answered. With a timeout there is no answer yet.
+/// Waiting for a pending completion fails with `WouldDeadlock`. A completed one returns
+/// its answer. With a timeout a pending one returns no answer.
 #[test]
 fn a_machine_that_waits_for_its_own_record_is_refused() {
     must_end_within(LIMIT, "a machine that waits for its own commit", || {
@@ -190,12 +192,12 @@ fn a_machine_that_waits_for_its_own_record_is_refused() {
         let (early, error) = hear.recv().unwrap();
         assert!(early, "there is no answer yet");
         let is_told = matches!(error, AppendError::Indeterminate { .. }) && would_deadlock(&error);
-        assert!(is_told, "it is queued, and may be written: {error}");
+        assert!(is_told, "the record is queued and may be written: {error}");
         log.append(1, "later").wait().unwrap();
     });
 }
 
-/// Two logs, each of whose writers would wait for room in the other's full queue.
+/// Each log's writer would wait for room in the full queue of the other.
 #[test]
 fn two_logs_whose_writers_append_to_each_other_go_on() {
     must_end_within(LIMIT, "two writers that wait for each other", || {
@@ -223,14 +225,14 @@ fn two_logs_whose_writers_append_to_each_other_go_on() {
         a.gate.open();
         b.gate.open();
         for hear in hears {
-            assert!(hear.recv().unwrap(), "it would have waited");
+            assert!(hear.recv().unwrap(), "the append would have blocked");
         }
         a.log.close().unwrap();
         b.log.close().unwrap();
     });
 }
 
-/// A thread that has committed may wait again.
+/// The thread may block again after its commit.
 #[test]
 fn a_caller_who_has_committed_waits_as_before() {
     for durability in [Durability::Sync, Durability::Os] {

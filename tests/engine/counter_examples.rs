@@ -1,5 +1,5 @@
-//! Histories by which an independent reviewer once broke the promise, and that
-//! no other test walks through. Each says what went wrong.
+//! Histories with which an independent reviewer broke the promise, and that no other
+//! test covers. Each comment says what went wrong.
 //!
 //! Holds C2 DURABLE, R1 REPLAY (ARCHITECTURE.md).
 
@@ -12,7 +12,7 @@ fn lose_all(disk: &SimDisk) -> SimDisk {
     disk.crash(&mut || false)
 }
 
-/// The manifest was in the cache alone, and the next open went on from it.
+/// The manifest was only in the cache, and the next open relied on it.
 #[test]
 fn a_manifest_whose_name_was_never_synced_is_not_built_on() {
     for kind in [FaultKind::PowerCut, FaultKind::Error(EIO)] {
@@ -31,8 +31,8 @@ fn a_manifest_whose_name_was_never_synced_is_not_built_on() {
     }
 }
 
-/// Segments were deleted while their successor was not on the disk, and what
-/// was left after a power loss was called damage.
+/// Segments were deleted before their successor was on the disk. After a power loss
+/// recovery reported corruption.
 #[test]
 fn a_truncation_without_syncs_leaves_a_log_that_opens() {
     let disk = SimDisk::new();
@@ -49,7 +49,7 @@ fn a_truncation_without_syncs_leaves_a_log_that_opens() {
     ledger.check(&replayed(&open(config(&after))));
 }
 
-/// The same where the successor's first sync had failed.
+/// A variant in which the first sync of the successor had failed.
 #[test]
 fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
     for nth in 1..=3 {
@@ -66,8 +66,8 @@ fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
     }
 }
 
-/// The purge mark was in the cache alone; open deleted on its word, and after a
-/// power loss the mark was gone and the segments were missing.
+/// The truncation mark was only in the cache, and open deleted segments because of it.
+/// After a power loss the mark was gone and the segments were missing.
 #[test]
 fn a_purge_mark_that_was_never_synced_is_not_acted_on() {
     let disk = SimDisk::new();
@@ -82,7 +82,7 @@ fn a_purge_mark_that_was_never_synced_is_not_acted_on() {
     let log = open(config(&disk));
     ledger.check(&replayed(&log));
     ledger.append(&log, 1, 10).expect("a sound disk");
-    // Names are asked about before sectors: removals live on, the mark does not.
+    // `crash` asks about names before sectors: removals survive, the mark does not.
     for names in 0..=disk.unsynced() {
         let mut asked = 0;
         let after = disk.crash(&mut || {
@@ -93,8 +93,8 @@ fn a_purge_mark_that_was_never_synced_is_not_acted_on() {
     }
 }
 
-/// Of an old generation's segments any may be left; recovery walked from one to
-/// a predecessor that had gone.
+/// Any of an old generation's segments may survive. Recovery walked from one to a
+/// predecessor that was deleted.
 #[test]
 fn an_old_generation_may_be_deleted_in_any_order() {
     let disk = SimDisk::new();
@@ -105,7 +105,7 @@ fn an_old_generation_may_be_deleted_in_any_order() {
     let log = open(config(&disk).shards(2));
     ledger.check(&replayed(&log));
     ledger.perhaps_give_up(&replayed(&log));
-    // Two marks are made durable before the segments go.
+    // Two marks are made durable before the segments are deleted.
     let fault = fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut);
     disk.fail(shardwal::disk::sim::Fault { nth: 3, ..fault });
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
@@ -120,8 +120,8 @@ fn an_old_generation_may_be_deleted_in_any_order() {
     }
 }
 
-/// An old generation's last segment, prepared and never written to, was missed
-/// by the next open; no crash was needed.
+/// Open reported an old generation's last segment as missing. It had been prepared and
+/// never written to. No crash was needed.
 #[test]
 fn a_resharded_log_opens_after_a_truncation() {
     let disk = SimDisk::new();
@@ -138,7 +138,7 @@ fn a_resharded_log_opens_after_a_truncation() {
     ledger.check(&replayed(&open(config(&disk).shards(2))));
 }
 
-/// A reader called the frames that were written while it looked damage.
+/// A reader reported corruption in frames that were written while it read.
 #[test]
 fn a_reader_beside_a_writer_sees_no_damage() {
     must_end("a reader beside a writer", || {

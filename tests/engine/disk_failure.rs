@@ -1,5 +1,5 @@
-//! A disk that fails: what the callers are told is true, and what was
-//! acknowledged is there after the next open, once.
+//! A disk that fails: callers get true answers, and each acknowledged record is there
+//! once after the next open.
 //!
 //! Holds C1 ONCE, W2 STICKY, C3 ANSWER (ARCHITECTURE.md).
 
@@ -18,8 +18,8 @@ fn key_in(log: &ShardedWal, shard: usize) -> u64 {
     (0..).find(|key| log.shard_of(*key) == shard).expect("keys reach every shard")
 }
 
-/// A shard says why it has failed, then closes its queue: what is queued between
-/// the two is answered as never written.
+/// A failing shard sets its cause and then closes its queue. A record queued in between
+/// is answered as never written.
 fn wait_until_closed(log: &ShardedWal, key: u64) {
     loop {
         match log.try_append(key, "late") {
@@ -36,7 +36,7 @@ fn wait_until_closed(log: &ShardedWal, key: u64) {
 mod failed {
     use super::*;
 
-    /// Everything that promise 4 says of a failed fdatasync.
+    /// All that promise 4 says about a failed fdatasync.
     #[test]
     fn a_failed_sync_poisons_its_shard_with_the_first_cause_and_no_other() {
         let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -54,7 +54,7 @@ mod failed {
         assert!(matches!(error, AppendError::Indeterminate { .. }), "{error}");
         assert_poisoned(error.cause(), EIO);
         let error = ledger.wait(bad, 2, queued).unwrap_err();
-        assert!(error.is_not_written(), "it was never drained: {error}");
+        assert!(error.is_not_written(), "the record was never taken from the queue: {error}");
         assert_poisoned(error.cause(), EIO);
 
         wait_until_closed(&log, bad);
@@ -69,16 +69,17 @@ mod failed {
         ledger.append(&log, good, 10).unwrap();
         let error = log.close().unwrap_err();
         assert_eq!(error.shard, 0);
-        // That append, and the other shard's close and its seal.
+        // The two syncs are of the append above, and of the other shard's close with
+        // its seal.
         assert_eq!(disk.calls(Call::Sync) - syncs, 2, "the failed file is not synced again");
         ledger.check(&replayed(&log));
     }
 
-    /// The pages of the failed sync are shown by the cache, and clean: a sync
-    /// by the next open would succeed and save nothing.
+    /// The cache shows the pages of the failed sync as clean. A sync by the next open
+    /// would succeed and save nothing.
     #[test]
     fn reopening_trusts_only_what_is_on_the_disk() {
-        // So large that no other file is synced meanwhile.
+        // So large that no other file is synced in the meantime.
         let config = |disk: &SimDisk| config(disk).segment_bytes(1 << 20);
         for (killed, call) in [(false, Call::Sync), (true, Call::Sync), (false, Call::Write)] {
             let disk = SimDisk::new();
@@ -152,7 +153,7 @@ mod panicking {
             let in_flight = log.append(bad, "in flight");
             gate.wait_for_writer();
             std::thread::scope(|scope| {
-                // Some are queued, the others wait for room.
+                // Some of these are queued, the others wait for room.
                 let many: Vec<_> =
                     (0..6).map(|_| scope.spawn(|| log.append(bad, "queued").wait())).collect();
                 gate.open();
@@ -213,7 +214,7 @@ mod preparing_the_next_segment {
                     .append(&log, 1, 900)
                     .unwrap_or_else(|error| panic!("{call:?} {kind:?}: {error}"));
             }
-            // Well into the segment after that.
+            // Far into the segment after that.
             (0..12).for_each(|_| ledger.append(&log, 1, 900).unwrap());
             ledger.check(&replayed(&log));
             drop(log);
@@ -221,8 +222,8 @@ mod preparing_the_next_segment {
         }
     }
 
-    /// At twice its size a segment waits for the next one; what it then gets
-    /// may be an answer from long ago.
+    /// At twice its size a segment waits for the next one. The preparer's answer may be
+    /// old.
     #[test]
     fn a_failure_that_has_passed_does_not_poison_the_shard() {
         let disk = SimDisk::new();

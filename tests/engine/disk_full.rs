@@ -1,5 +1,5 @@
-//! A disk that fills up: what was refused never appears, what was acknowledged
-//! stays, and appends work again as soon as there is room.
+//! A disk that fills up. A refused record never appears, an acknowledged one stays, and
+//! appends succeed again as soon as there is room.
 
 use crate::support::ledger::Ledger;
 use crate::support::{
@@ -20,8 +20,8 @@ fn fill_the_disk(disk: &SimDisk, log: &ShardedWal, ledger: &mut Ledger, key: u64
     }
 }
 
-/// In whatever state of a segment the disk fills up, and however late what
-/// was taken back reaches the disk.
+/// In every state of a segment, and however late the cut of a refused commit reaches
+/// the disk.
 #[test]
 fn a_refused_record_never_appears_and_appends_work_again_once_there_is_room() {
     let mut random = Random::new(seed());
@@ -62,7 +62,7 @@ fn quota_and_file_size_limits_are_a_full_disk_and_other_errors_are_not() {
     const EROFS: i32 = 30;
     for (errno, is_full) in [(ENOSPC, true), (EFBIG, true), (EDQUOT, true), (EROFS, false)] {
         let disk = SimDisk::new();
-        // Without zeros ahead the first write is the record's own.
+        // Without zeros ahead, the first write is that of the record.
         disk.set_copy_on_write(true);
         let log = open(config(&disk));
         disk.fail(fault_at(".wal", Call::Write, FaultKind::Error(errno)));
@@ -129,8 +129,8 @@ fn a_checkpoint_taken_on_a_full_disk_skips_nothing_that_comes_after_reopening() 
     assert_eq!(seen.into_inner().unwrap(), 3);
 }
 
-/// Recovery takes a frame's durable mark above what it can read for
-/// damage, so a mark must not cover sequences that were refused.
+/// Recovery reports corruption if a frame's durable mark is above the last readable
+/// record. So a mark must not cover refused sequences.
 #[test]
 fn a_flush_over_refused_records_does_not_make_the_next_torn_write_look_like_damage() {
     let disk = SimDisk::new();

@@ -1,4 +1,4 @@
-//! What was acknowledged is there after whatever the mode says it survives.
+//! Each acknowledged record survives the events that its durability mode covers.
 //!
 //! Holds C2 DURABLE (ARCHITECTURE.md).
 
@@ -9,8 +9,8 @@ use crate::support::{self, Random, config, open, replayed, seed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Durability, ShardedWal};
 
-/// A process killed while it created the log leaves names that are shown and
-/// not durable; the next process must not build on them.
+/// A process killed during creation leaves names that are visible but not durable. The
+/// next process must not rely on them.
 #[test]
 fn a_log_whose_creation_was_killed_loses_nothing_that_is_appended_later() {
     for n in 1.. {
@@ -36,15 +36,15 @@ fn a_log_whose_creation_was_killed_loses_nothing_that_is_appended_later() {
     }
 }
 
-/// A seal is written without a sync. The next process may find it in the cache
-/// alone, and must not say that the segment goes so far.
+/// A seal is written without a sync. The next process may find it only in the cache,
+/// and must not record that the segment reaches that far.
 #[test]
 fn a_seal_that_only_the_cache_knew_is_not_missed_after_a_power_loss() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     let mut ledger = Ledger::default();
     (0..3).for_each(|_| ledger.append(&log, 1, 100).unwrap());
-    // Close has synced, writes its seal, and dies at the seal's sync.
+    // Close syncs, writes its seal and loses power at the sync of the seal.
     disk.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
     log.close().unwrap_err();
     let disk = disk.kill();
@@ -57,7 +57,7 @@ fn a_seal_that_only_the_cache_knew_is_not_missed_after_a_power_loss() {
     ledger.check(&replayed(&open(config(&disk))));
 }
 
-/// Appends over several segments with a batch and a flush between.
+/// Appends over several segments, with a batch and a flush in between.
 fn workload(log: &ShardedWal, ledger: &mut Ledger) {
     for key in [1, 2, 1, 3] {
         ledger.append(log, key, 1200).ok();
@@ -71,8 +71,8 @@ fn workload(log: &ShardedWal, ledger: &mut Ledger) {
     }
 }
 
-/// Cuts the power at each call of open and the workload in turn, and looks at
-/// the death of the process and several power losses of the same moment.
+/// Cuts the power at each call of open and the workload in turn. Checks a kill of the
+/// process and several power losses at that moment.
 fn at_each_cut_point(durability: Durability, kind: FaultKind) {
     let mut random = Random::new(seed());
     let config = |disk: &SimDisk| config(disk).shards(2).durability(durability);
@@ -129,7 +129,7 @@ fn interval_mode_syncs_by_itself() {
     support::must_end("a sync that nobody asks for", {
         let disk = disk.clone();
         move || {
-            // So little needs no next segment, whose zeros would be synced.
+            // This little needs no next segment, whose zeros would be synced.
             while disk.calls(Call::Sync) == before {
                 std::thread::yield_now();
             }

@@ -1,6 +1,6 @@
-//! Code that callers bring, and the log runs: wakers, what ends with them, a state
-//! machine. It may panic, and nobody else notices; it may block on whom it is woken
-//! with; and what is given up takes it along.
+//! Caller's code that the log runs: wakers, the drop of payloads, a state machine. A
+//! panic there reaches no other caller. It may block on a task that is woken with it.
+//! It is dropped with the future or the log.
 //!
 //! Holds C3 ANSWER, Q4 WAKE (ARCHITECTURE.md).
 
@@ -35,10 +35,10 @@ impl Drop for Fragile {
     }
 }
 
-/// A key at which a machine panics.
+/// The key at which a state machine panics.
 const PANICS_AT: u64 = 7;
 
-/// C3 ANSWER: whoever drives the machine, the shard's thread or a caller.
+/// C3 ANSWER: on the shard's thread and in an inline commit.
 #[test]
 fn a_panic_whose_own_end_panics_reaches_no_caller() {
     must_end("a panic that ends with another", || {
@@ -54,7 +54,7 @@ fn a_panic_whose_own_end_panics_reaches_no_caller() {
                 telling(stores, move || *applied_by.lock().unwrap() = Some(thread::current().id()))
             });
             let log = log.unwrap();
-            // The shard's thread may be slow to go to sleep, and commits until then.
+            // The shard's thread may park late, and commits until then.
             while *applied_by.lock().unwrap() != Some(thread::current().id()) {
                 log.append_wait(1, "before").unwrap();
             }
@@ -62,7 +62,7 @@ fn a_panic_whose_own_end_panics_reaches_no_caller() {
                 true => log.append_wait(PANICS_AT, "x"),
                 false => log.append(PANICS_AT, "x").wait(),
             }));
-            let error = told.expect("it has unwound into the caller").unwrap_err();
+            let error = told.expect("the panic must not reach the caller").unwrap_err();
             let panicked =
                 matches!(error, AppendError::Indeterminate { cause: Cause::WriterPanicked, .. });
             assert!(panicked, "{error}");
@@ -72,11 +72,11 @@ fn a_panic_whose_own_end_panics_reaches_no_caller() {
 }
 
 thread_local! {
-    /// What is done as the waker below is cloned.
+    /// Runs while the waker below is cloned.
     static AMID: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
-/// A waker whose end panics.
+/// A waker that panics when it is dropped.
 static FRAGILE: RawWakerVTable = RawWakerVTable::new(
     |data| {
         AMID.take().expect("it is cloned once")();
@@ -87,9 +87,9 @@ static FRAGILE: RawWakerVTable = RawWakerVTable::new(
     |_| panic!("a planned panic at the end of a task"),
 );
 
-/// The answer comes between a poll's two looks, here while the waker is cloned, so
-/// that it stays on the list: it ends with its future, or, where that is forgotten,
-/// with the log.
+/// The answer comes between the two checks of a poll, here while the waker is cloned.
+/// So the waker stays on the wait list. It is dropped with its future, or with the log
+/// if the future is forgotten.
 #[test]
 fn the_end_of_a_task_that_panics_reaches_nobody() {
     must_end("a task whose end panics", || {
@@ -113,17 +113,17 @@ fn the_end_of_a_task_that_panics_reaches_nobody() {
                 std::mem::forget(completion);
             } else {
                 let dropped = catch_unwind(AssertUnwindSafe(move || drop(completion)));
-                assert!(dropped.is_ok(), "it has unwound into whoever drops the future");
+                assert!(dropped.is_ok(), "the panic reaches the thread that drops the future");
             }
             let log = Arc::into_inner(log).expect("nobody else has it");
             log.close().unwrap();
             let dropped = catch_unwind(AssertUnwindSafe(move || drop(log)));
-            assert!(dropped.is_ok(), "it has unwound into whoever drops the log");
+            assert!(dropped.is_ok(), "the panic reaches the thread that drops the log");
         }
     });
 }
 
-/// A payload whose end panics.
+/// A payload that panics when it is dropped.
 struct FragileOwner(Vec<u8>);
 
 impl AsRef<[u8]> for FragileOwner {
@@ -138,8 +138,8 @@ impl Drop for FragileOwner {
     }
 }
 
-/// C3 ANSWER: the writer drops it, a caller that commits its own record does, or whoever
-/// drops the log, where it was never received.
+/// C3 ANSWER: the writer drops the payload, or a caller in an inline commit. If the
+/// record was never received, the thread that drops the log does.
 #[test]
 fn the_end_of_a_payload_that_panics_reaches_nobody() {
     must_end("a payload whose end panics", || {
@@ -164,12 +164,12 @@ fn the_end_of_a_payload_that_panics_reaches_nobody() {
                 log.close().unwrap_err();
             }
             let dropped = catch_unwind(AssertUnwindSafe(move || drop(log)));
-            assert!(dropped.is_ok(), "it has unwound into whoever drops the log");
+            assert!(dropped.is_ok(), "the panic reaches the thread that drops the log");
         }
     });
 }
 
-/// A machine that panics at a key, and as it is dropped.
+/// A state machine that panics at a key, and again when it is dropped.
 struct FragileMachine;
 
 impl StateMachine for FragileMachine {
@@ -188,7 +188,7 @@ impl Drop for FragileMachine {
     }
 }
 
-/// C3 ANSWER: without the containment the second panic ends the process.
+/// C3 ANSWER: without `catch_panic` the second panic would abort the process.
 #[test]
 fn a_machine_that_panics_and_whose_end_panics_too_ends_its_shard_alone() {
     for ends in [true, false] {
@@ -210,7 +210,7 @@ impl Wake for Idle {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Whoever gives up, a timeout round an append, leaves neither waker nor task.
+/// A dropped future, such as one under a timeout, leaves neither waker nor task behind.
 #[test]
 fn futures_that_are_dropped_leave_no_waker_behind() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -230,16 +230,16 @@ fn futures_that_are_dropped_leave_no_waker_behind() {
     }
     assert!(pin!(first).poll(&mut context).is_pending());
     let kept = Arc::strong_count(&task);
-    // First, for a test that fails drops the log.
+    // Opened first, because a failing test drops the log.
     gate.open();
-    assert_eq!(kept, 3, "ours, the waker's and that of who still waits");
+    assert_eq!(kept, 3, "references: this test's, the waker's and the pending future's");
     while waiting.as_mut().poll(&mut context).is_pending() {
         thread::yield_now();
     }
     drop(log.flush().wait());
 }
 
-/// Blocks until somebody else is answered, for so long.
+/// Blocks until another waiter is answered, up to a time limit.
 struct Waits {
     other: AtomicBool,
     in_vain: AtomicBool,
@@ -255,8 +255,8 @@ impl Wake for Waits {
     }
 }
 
-/// A caller who lends a hand, and stands at his first step. The shard's thread may be
-/// up, and come before him: then there is another.
+/// Starts a caller that commits inline and blocks it at its first step. If the shard's
+/// thread commits first, starts another caller.
 fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) -> JoinHandle<()> {
     loop {
         let lending = log.clone();
@@ -271,20 +271,20 @@ fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) ->
     }
 }
 
-/// `Os`: a caller who lends a hand puts the turn back with a record left over, and
-/// wakes whom he has answered; the waker of one of those waits for that record. A flush
-/// that is asked for meanwhile changes nothing.
+/// `Buffered`: a caller that commits inline releases the commit lock with a record left
+/// in the queue, and wakes the waiters it has answered. One of their wakers waits for
+/// that record. A concurrent flush changes nothing.
 #[test]
 fn what_a_lender_leaves_over_is_seen_to_before_foreign_code_runs() {
     for flushes in [false, true] {
-        must_end("what a lender leaves over", move || leave_over(flushes));
+        must_end("a record left over by an inline commit", move || leave_over(flushes));
     }
 }
 
 fn leave_over(flushes: bool) {
     let ((stepped, steps), (on, let_on)) = (channel(), channel());
-    // Says that a commit is about to be acknowledged, and by whom, and waits to be let
-    // on, until nobody listens.
+    // Reports the thread that is about to acknowledge a commit. Then waits for
+    // permission until the receiver is dropped.
     let machine = telling(
         |_| {},
         move || {
@@ -302,7 +302,7 @@ fn leave_over(flushes: bool) {
     let waker = Waker::from(waits.clone());
     let mut of_a_task = log.append(2, "of a task");
     assert!(Pin::new(&mut of_a_task).poll(&mut Context::from_waker(&waker)).is_pending());
-    // Eight commits for others; what is queued in the last of them is left.
+    // Eight commits for others; the record queued during the last one is left over.
     for _ in 0..8 {
         on.send(()).unwrap();
         assert_eq!(steps.recv().unwrap(), lender.thread().id());
@@ -315,9 +315,9 @@ fn leave_over(flushes: bool) {
     let left_over = thread::spawn(move || {
         waiting.append(4, "left over").wait().unwrap();
         waits.other.store(true, Ordering::Release);
-        assert!(!waits.in_vain.load(Ordering::Relaxed), "nobody has committed it");
+        assert!(!waits.in_vain.load(Ordering::Relaxed), "no thread has committed the record");
     });
-    // It is queued, and the shard's thread finds the turn taken, and goes to sleep.
+    // The record is queued. The shard's thread finds the commit lock held, and parks.
     (0..10_000).for_each(|_| thread::yield_now());
     drop((steps, on));
     lender.join().unwrap();

@@ -1,12 +1,12 @@
-//! Changing the number of shards: all is kept, in order, whenever the machine
-//! dies meanwhile.
+//! A change of the number of shards keeps every record in order, wherever a crash
+//! interrupts it.
 
 use crate::support::ledger::Ledger;
 use crate::support::{Random, config, open, replayed, seed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Durability, ReplayOptions, ShardedWal};
 
-/// A log of one shard with these records, closed.
+/// A closed log of one shard with these records.
 fn closed_log(ledger: &mut Ledger, records: usize) -> SimDisk {
     let disk = SimDisk::new();
     let log = open(config(&disk));
@@ -15,11 +15,11 @@ fn closed_log(ledger: &mut Ledger, records: usize) -> SimDisk {
     disk
 }
 
-/// Opens the log with each of these numbers of shards in turn and appends.
+/// Opens the log with each of these numbers of shards in turn, and appends.
 fn live_through(disk: &SimDisk, ledger: &mut Ledger, counts: &[usize]) -> ShardedWal {
     let mut log = None;
     for shards in counts {
-        // The lock is given up before the next open.
+        // Releases the lock before the next open.
         drop(log.take());
         let opened = open(config(disk).shards(*shards));
         assert_eq!(opened.shards(), *shards);
@@ -36,7 +36,7 @@ fn all_is_kept_in_order_through_4_16_and_3_shards() {
     let log = live_through(&disk, &mut ledger, &[4, 16, 3, 3]);
     let found = replayed(&log);
     ledger.check(&found);
-    // In the order of the callbacks, not only within a generation.
+    // The order of the callbacks, across generations too.
     found.by_key().into_values().for_each(|indices| assert!(indices.into_iter().eq(0..12)));
     let generations: Vec<_> =
         found.records.iter().map(|(position, ..)| position.generation).collect();
@@ -77,7 +77,7 @@ fn a_checkpoint_covers_the_generations_before_its_own_and_none_after() {
 fn a_power_loss_at_any_call_of_a_reshard_loses_nothing() {
     let mut random = Random::new(seed());
     let mut ledger = Ledger::default();
-    // Killed, not closed: the last commit has to be copied.
+    // Killed, not closed, so that the last commit has to be copied.
     let before = SimDisk::new();
     drop(live_through(&before, &mut ledger, &[2]));
     let log = open(config(&before).shards(2));
@@ -94,7 +94,7 @@ fn a_power_loss_at_any_call_of_a_reshard_loses_nothing() {
         drop(opened);
         for (attempt, after) in afters.into_iter().enumerate() {
             let mut ledger = ledger.clone();
-            // Whoever comes next may have thought better of it.
+            // The next open may ask for another number of shards.
             let log = open(config(&after).shards(2 + attempt % 2));
             ledger.check(&replayed(&log));
             ledger.append(&log, 1, 10).unwrap();
@@ -111,14 +111,14 @@ fn a_power_loss_at_any_call_of_a_reshard_loses_nothing() {
 mod after_the_process_was_killed {
     use super::*;
 
-    /// The manifest of the dead process is shown by the cache: what is
-    /// appended on its word must not be lost with it.
+    /// The cache shows the manifest of the killed process. Records appended because of
+    /// it must not be lost with it.
     #[test]
     fn a_new_generation_that_open_goes_on_in_survives_the_next_power_loss() {
         let mut ledger = Ledger::default();
         let before = closed_log(&mut ledger, 12);
         for n in 1.. {
-            // One log for all n, lest its number of calls vary.
+            // One log for all n, so that the number of calls does not vary.
             let (disk, mut ledger) = (before.kill(), ledger.clone());
             disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
             let opened = ShardedWal::open(config(&disk).shards(2));
@@ -142,9 +142,9 @@ mod after_the_process_was_killed {
 mod after_a_power_loss {
     use super::*;
 
-    /// The first segment begins sealed; of what follows in it and in the next
-    /// two a power loss leaves what it likes. What is cut off must go
-    /// together, whatever a second power loss brings back of it.
+    /// The first segment was sealed at first. A power loss leaves any part of the later
+    /// bytes in it and in the next two. Everything after the cut must go together,
+    /// whatever a second power loss restores.
     #[test]
     fn what_was_cut_off_an_old_shard_does_not_come_back_in_part() {
         let mut ledger = Ledger::default();

@@ -1,4 +1,4 @@
-//! Many threads, many shards, one log: each record once, in order for each key.
+//! Many threads and many shards on one log: each record appears once, in order per key.
 //!
 //! Holds Q2 ORDER, Q4 WAKE (ARCHITECTURE.md).
 

@@ -1,5 +1,5 @@
-//! `append_wait`: the calling thread commits its own record where the shard's
-//! thread is idle, and nobody can tell but by the time that it takes.
+//! `append_wait`: if the shard's thread is idle, the calling thread commits its own
+//! record inline. Callers notice only the shorter latency.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -15,8 +15,8 @@ use crate::support::{EIO, config, must_end, open, payload, replayed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal};
 
-/// A log of one shard whose machine panics at a key, and which threads applied
-/// something.
+/// A log of one shard whose state machine panics at a key, and the threads that applied
+/// records.
 fn driven(
     durability: Durability,
     panics_at: Option<u64>,
@@ -37,8 +37,8 @@ fn driven(
 fn a_caller_that_waits_commits_itself_where_the_shard_is_idle() {
     for durability in [Durability::Sync, Durability::Os] {
         let (log, applied_by) = driven(durability, None);
-        // The shard's thread has its first look, and goes to sleep. It may be
-        // slow to: then it is the one who commits.
+        // The shard's thread parks after its first check. Until then it may commit
+        // itself.
         while applied_by.lock().unwrap().last() != Some(&thread::current().id()) {
             log.append_wait(1, "lent").unwrap();
         }
@@ -114,7 +114,7 @@ fn a_failed_sync_under_a_lent_hand_is_the_last() {
     ledger.check(&replayed(&open(config(&disk.crash(&mut || false)))));
 }
 
-/// Q5 TURN: nobody is left waiting when many lend a hand to few shards.
+/// Q5 TURN: no caller is left waiting if many commit inline on few shards.
 #[test]
 fn everybody_who_lends_a_hand_is_answered() {
     for durability in [Durability::Sync, Durability::Os] {
@@ -134,11 +134,11 @@ fn everybody_who_lends_a_hand_is_answered() {
     }
 }
 
-/// `Os`: a flush is asked for while the caller commits, and its sync is held up: the
-/// caller, whose record is acknowledged, returns all the same.
+/// `Buffered`: a flush is requested while the caller commits, and its sync is blocked.
+/// The caller returns, because its own record is acknowledged.
 #[test]
 fn a_caller_that_was_answered_does_no_sync_of_another() {
-    must_end("a caller that does another's sync", || {
+    must_end("a caller that runs the sync of a flush", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let ((stepped, steps), (on, let_on)) = (channel(), channel());
         let machine = telling(
@@ -160,11 +160,11 @@ fn a_caller_that_was_answered_does_no_sync_of_another() {
             if steps.recv().unwrap() == lender.thread().id() {
                 break lender;
             }
-            // The shard's thread was not asleep yet.
+            // The shard's thread was not parked yet.
             on.send(()).unwrap();
             lender.join().unwrap();
         };
-        // It stands before its acknowledgement.
+        // The caller is blocked before its acknowledgement.
         let flush = log.flush();
         gate.shut();
         drop((steps, on));
@@ -175,7 +175,7 @@ fn a_caller_that_was_answered_does_no_sync_of_another() {
     });
 }
 
-/// Requests are done although callers commit without a pause.
+/// Requests are served although callers commit without a pause.
 #[test]
 fn requests_are_done_beside_callers_that_commit_all_the_time() {
     for durability in [Durability::Sync, Durability::Os] {

@@ -1,5 +1,5 @@
-//! The log as its callers see it, mostly on the simulated disk: one program,
-//! because building each file by itself takes the gate minutes.
+//! Tests of the log through its public interface, mostly on the simulated file system.
+//! One program, because a program per file costs the CI minutes of build time.
 
 #[path = "../history/mod.rs"]
 mod history;

@@ -1,5 +1,5 @@
-//! A log that is opened without a free byte: it replays, truncates and closes, it
-//! refuses appends until there is room, and then it goes on by itself.
+//! A log that opens without a free byte. It replays, truncates and closes. It refuses
+//! appends until there is room, and then accepts them without a reopen.
 //!
 //! Holds R1 REPLAY, R3 FRESH (ARCHITECTURE.md).
 
@@ -10,7 +10,7 @@ use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed, t
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Cause, Config, Durability, LogReader, OpenError, ShardedWal};
 
-/// How a log comes to a full disk.
+/// How the log comes to a full disk.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     durability: Durability,
@@ -38,7 +38,7 @@ fn two_shards(disk: &SimDisk, case: Case) -> Config {
     config(disk).shards(2).durability(case.durability)
 }
 
-/// A disk without a free byte, and a log that nobody has open.
+/// A disk without a free byte, and a log on it that is not open.
 fn filled(case: Case) -> (SimDisk, Ledger) {
     let disk = SimDisk::new();
     disk.set_copy_on_write(case.copy_on_write);
@@ -58,8 +58,8 @@ fn filled(case: Case) -> (SimDisk, Ledger) {
     (after, ledger)
 }
 
-/// Whoever shows a record must find it on the disk: what was written counts as
-/// synced once an open has replayed it.
+/// A replayed record must be on the disk. So every written record counts as synced once
+/// an open has replayed it.
 fn check(log: &ShardedWal, ledger: &mut Ledger) {
     ledger.flushed();
     ledger.check(&replayed(log));
@@ -107,7 +107,7 @@ fn what_it_shows_without_room_is_on_the_disk() {
         check(&log, &mut ledger);
         let after = disk.crash(&mut || false);
         drop(log);
-        // Once more without room, then with it.
+        // One open without room, then one with room.
         let log = open(two_shards(&after, case));
         check(&log, &mut ledger);
         let after = after.crash(&mut || false);
@@ -186,7 +186,7 @@ fn the_power_may_go_at_any_call_of_an_open_without_room() {
     }
 }
 
-/// The open that was killed may have named a segment in the cache alone.
+/// The killed open may have left a segment name only in the cache.
 #[test]
 fn what_it_shows_after_an_open_that_was_killed_is_on_the_disk() {
     let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
@@ -212,7 +212,7 @@ fn what_it_shows_after_an_open_that_was_killed_is_on_the_disk() {
     }
 }
 
-/// A sync that failed proves nothing, whatever its errno.
+/// A failed sync proves nothing, whatever its errno.
 #[test]
 fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
     const ENOSPC: i32 = 28;

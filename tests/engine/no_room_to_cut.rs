@@ -1,5 +1,5 @@
-//! A commit that finds no room where it takes room even to cut the file: a file
-//! system that copies on write, or a file that shares its blocks with a copy.
+//! A commit that finds no room, where even cutting the file takes room: on a
+//! copy-on-write file system, or in a file that shares its blocks with a copy.
 
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
@@ -9,7 +9,7 @@ use shardwal::{Cause, Config, Durability, ShardedWal};
 
 const EDQUOT: i32 = 122;
 
-/// What makes a cut fail.
+/// The reason why a cut fails.
 #[derive(Clone, Copy, Debug)]
 enum Disk {
     /// The file system copies on write.
@@ -58,7 +58,7 @@ fn ledger_of(mode: Durability) -> Ledger {
     if mode == Durability::Sync { Ledger::default() } else { Ledger::unsynced() }
 }
 
-/// Appends until nothing goes. Each refusal is for want of room, and for certain.
+/// Appends until nothing fits. Each refusal must be `NotWritten` for lack of room.
 fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize) {
     let mut refused = 0;
     while refused < 3 {
@@ -77,7 +77,7 @@ fn a_commit_that_can_not_be_cut_off_is_not_written_and_appends_go_on_once_there_
         for pages in [0, 1, 2, 5, 16] {
             let (disk, mut ledger) = (kind.make(), ledger_of(mode));
             let log = open(config_of(&disk, mode).spare_segments(0));
-            // So far that commits go past the cache where they can.
+            // Far enough that commits use direct I/O where they can.
             for _ in 0..[2, 20][usize::from(pages == 16)] {
                 ledger.append(&log, 1, 15_000).unwrap();
             }
@@ -101,8 +101,8 @@ fn a_commit_that_can_not_be_cut_off_is_not_written_and_appends_go_on_once_there_
     }
 }
 
-/// A frame of the refused commit stands where the first frame of the next commit ends,
-/// with a checksum that is right for both its place and its segment.
+/// A frame of the refused commit begins where the first frame of the next commit ends.
+/// Its checksum is valid for its position and its segment.
 #[test]
 fn no_frame_of_a_refused_commit_ever_follows_one_of_the_next() {
     const LENGTH: usize = 50_000;

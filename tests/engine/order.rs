@@ -1,5 +1,5 @@
-//! Records of one key come back in the order in which one thread appended
-//! them; positions have no holes and rise.
+//! Replay returns the records of a key in the order in which one thread appended them.
+//! Positions rise without holes.
 //!
 //! Holds Q2 ORDER (ARCHITECTURE.md).
 
@@ -14,8 +14,7 @@ const THREADS: u64 = 4;
 const KEYS: u64 = 3;
 const RECORDS: u64 = 200;
 
-/// Each thread appends to keys of its own, without waiting, singly and in
-/// batches.
+/// Each thread appends to its own keys without waiting, one by one and in batches.
 fn append_from_threads(log: &ShardedWal) {
     thread::scope(|scope| {
         for thread in 0..THREADS {

@@ -1,5 +1,6 @@
-//! The log's own checkpoint, taken and used beside appends, is never called
-//! foreign: a sync is known a moment before what it acknowledges.
+//! The log accepts its own checkpoint, taken and used beside appends. A sync is known a
+//! moment before the records it acknowledges, and that must not make the checkpoint
+//! look foreign.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Errors that pass by themselves: the system lacks a descriptor or memory for a
-//! moment, or a signal comes in between. Nothing is out of service after them.
+//! Transient errors: the system briefly lacks descriptors or memory, or a signal
+//! interrupts a call. No shard is out of service afterwards.
 
 use crate::support::ledger::Ledger;
 use crate::support::{EINTR, config, fault_at, open, replayed};

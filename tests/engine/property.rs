@@ -1,5 +1,5 @@
-//! Random histories of a log on a disk that loses its power, against a model
-//! that is as plain as possible: what was acknowledged, key by key.
+//! Random histories of a log on a disk that loses power, against a plain model: the
+//! acknowledged records per key.
 //!
 //! Holds R1 REPLAY, W1 PREFIX, R3 FRESH (ARCHITECTURE.md).
 

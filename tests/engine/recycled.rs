@@ -1,6 +1,6 @@
-//! Segments in files of segments that were truncated: what was in the file is
-//! never read as the log's, nor taken for a torn tail or for damage, whenever
-//! the power goes and whoever looks.
+//! Segments in recycled files of truncated segments. The old bytes are never read as
+//! records, and never count as a torn tail or as corruption, for any power loss and any
+//! reader.
 //!
 //! Holds R3 FRESH (ARCHITECTURE.md).
 
@@ -43,14 +43,14 @@ fn truncate(log: &ShardedWal, ledger: &mut Ledger) {
     log.truncate_before(&checkpoint).unwrap();
 }
 
-/// Four records of this length a segment, or more: several times what is blanked
-/// when its file is used again.
+/// At least four records of this length per segment: several times the bytes that are
+/// blanked when a file is recycled.
 fn config_for(disk: &SimDisk, length: usize) -> Config {
     config(disk).segment_bytes((4 * length as u64).max(16_384))
 }
 
-/// A log whose live segment stands in a file that had another one, with bytes of
-/// that behind what it holds. How soon depends on the housekeeping thread.
+/// A log whose live segment is in a recycled file, with old bytes behind its records.
+/// The number of attempts depends on the housekeeping thread.
 fn log_in_a_recycled_file(disk: &SimDisk, ledger: &mut Ledger, length: usize) -> ShardedWal {
     let log = open(config_for(disk, length));
     for _ in 0..10_000 {
@@ -61,24 +61,24 @@ fn log_in_a_recycled_file(disk: &SimDisk, ledger: &mut Ledger, length: usize) ->
         }
         truncate(&log, ledger);
     }
-    panic!("no spare was taken: {:?}", disk.files());
+    panic!("no recycled segment was used: {:?}", disk.files());
 }
 
-/// The segment that is written to; the one after it may be prepared.
+/// The segment that is being written; the one after it may be prepared.
 fn live_segment(disk: &SimDisk) -> (PathBuf, Vec<u8>) {
     let read = |path: PathBuf| (path.clone(), disk.read_file(path).expect("it is there"));
     let begun = |(_, bytes): &(_, Vec<u8>)| bytes.starts_with(b"shardwal");
     files(disk, "wal").into_iter().map(read).rfind(begun).expect("there is a segment")
 }
 
-/// How many bytes that are not zeros stand in it behind the first 24 zeros.
+/// The number of nonzero bytes after the first 24 zeros of the segment.
 fn stale_bytes(disk: &SimDisk) -> usize {
     let (_, bytes) = live_segment(disk);
     let blank = bytes.windows(24).position(|window| window == [0; 24]);
     blank.map_or(0, |blank| bytes[blank..].iter().filter(|byte| **byte != 0).count())
 }
 
-/// Commits past the cache, in blocks of either size, and through it.
+/// Commits with direct I/O, at either block size, and through the cache.
 fn disks() -> [SimDisk; 3] {
     [Some(512), Some(4096), None].map(|block| {
         let disk = SimDisk::new();
@@ -106,7 +106,7 @@ fn what_stood_in_the_file_is_no_record_no_torn_tail_and_no_damage() {
     }
 }
 
-/// One commit more, torn in every way that 4,000 draws find.
+/// One more commit, torn in every way that 4,000 random draws find.
 #[test]
 fn a_torn_commit_over_old_bytes_is_cut_and_nothing_before_it() {
     let mut random = Random::new(seed());
@@ -184,8 +184,8 @@ fn rot_in_a_recycled_file_is_damage_and_a_repair_takes_nothing_of_the_old_bytes(
 mod kept_over_an_open {
     use super::*;
 
-    /// A closed log with two spares. A segment that was asked for as it was
-    /// closed may have taken one.
+    /// A closed log with two recycled segments. A segment requested during the close
+    /// may have taken one.
     pub(super) fn with_spares() -> (SimDisk, Ledger) {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         for _ in 0..1000 {
@@ -197,10 +197,10 @@ mod kept_over_an_open {
                 return (disk, ledger);
             }
         }
-        panic!("no spare is kept: {:?}", disk.files());
+        panic!("no segment is kept for recycling: {:?}", disk.files());
     }
 
-    /// Appends until no spare is left.
+    /// Appends until no recycled segment is left.
     fn use_up(disk: &SimDisk, log: &ShardedWal, ledger: &mut Ledger) {
         for _ in 0..1000 {
             if files(disk, "spare").is_empty() {
@@ -208,7 +208,7 @@ mod kept_over_an_open {
             }
             append(log, ledger, 1, 1500);
         }
-        panic!("spares are not used: {:?}", disk.files());
+        panic!("recycled segments are not used: {:?}", disk.files());
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod kept_over_an_open {
         assert_eq!(files(&disk, "spare").len(), 2);
         use_up(&disk, &log, &mut ledger);
         ledger.check(&replayed(&log));
-        // New ones get names that none has.
+        // New files get unused names.
         truncate(&log, &mut ledger);
         use_up(&disk, &log, &mut ledger);
         ledger.check(&replayed(&log));
@@ -234,7 +234,7 @@ mod kept_over_an_open {
                 append(&log, &mut ledger, 3, 1500);
                 truncate(&log, &mut ledger);
             }
-            // One that becomes a segment has its name for a moment more.
+            // A file that becomes a segment keeps its old name for a moment.
             log.close().unwrap();
             assert!(files(&disk, "spare").len() <= spares);
         }
@@ -276,7 +276,7 @@ mod kept_over_an_open {
         }
     }
 
-    /// A name of its own cannot be a segment's, whatever is in it.
+    /// The file name marks it as no segment, whatever its content.
     #[test]
     fn what_is_in_a_spare_does_not_count() {
         let (disk, mut ledger) = with_spares();
@@ -302,7 +302,7 @@ mod where_room_is_scarce {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = open(config(&disk));
         append(&log, &mut ledger, 20, 1500);
-        // One page and a segment's is not enough.
+        // One page plus one segment is not enough room.
         disk.set_capacity(Some(0));
         truncate(&log, &mut ledger);
         assert_eq!(files(&disk, "spare").len(), 0);
@@ -321,7 +321,7 @@ mod where_room_is_scarce {
             while !files(&disk, "spare").is_empty() {
                 std::thread::yield_now();
             }
-            // Not before, or nobody would look.
+            // Not earlier, because housekeeping ends with the log.
             drop(log);
         });
     }
@@ -383,17 +383,17 @@ mod ready_when_open_returns {
         assert_eq!(disk.read_file(&segments[1]).unwrap().len() as u64, big);
         log.close().unwrap();
         drop(open(config(&disk)));
-        assert_eq!(files(&disk, "spare").len(), 2, "open has made one more");
+        assert_eq!(files(&disk, "spare").len(), 2, "open preallocates one more");
         ledger.check(&replayed(&open(config(&disk))));
     }
 
-    /// They are for speed alone.
+    /// Preallocated segments only improve speed.
     #[test]
     fn an_open_that_cannot_make_them_goes_without() {
         let disk = SimDisk::with_dir(DIR);
         let fault =
             crate::support::fault_at(".spare", Call::Write, FaultKind::Error(crate::support::EIO));
-        // Past the cache, and then through it.
+        // One error with direct I/O, one through the cache.
         disk.fail(Fault { sticky: true, ..fault });
         let log = open(config(&disk).ready_segments(1));
         assert_eq!((disk.fired(), files(&disk, "spare").len()), (2, 0));
@@ -411,8 +411,8 @@ mod ready_when_open_returns {
 mod beside_a_reader {
     use super::*;
 
-    /// The file is opened by its name, and changes its content under whoever
-    /// reads it: that is no damage, the segment has gone.
+    /// A reader opens the file by name, and the content changes under it. The segment
+    /// is gone, which is no corruption.
     #[test]
     fn a_replay_whose_segment_is_used_again_is_told_that_it_has_gone() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
@@ -421,10 +421,10 @@ mod beside_a_reader {
         let acted = AtomicBool::new(false);
         let options = ReplayOptions::default().threads(1).memory_bytes(1);
         let replayed = log.replay(options, |record| {
-            // Not in the first segment, which was left before it was full.
+            // Not in the first segment, which the writer left before it was full.
             if record.position().sequence >= 20 && !acted.swap(true, Relaxed) {
                 log.truncate_before(&log.checkpoint()).unwrap();
-                // Until each that was kept is full again.
+                // Until every recycled file is full again.
                 let rolls = log.stats().total.rolls + 4;
                 while log.stats().total.rolls < rolls {
                     log.append(1, vec![7; 5000]).wait().unwrap();
@@ -442,7 +442,7 @@ mod beside_a_reader {
     }
 }
 
-/// A disk that does not say how much is free, as one whose user has a quota.
+/// A file system that does not report its free bytes, as for a user with a quota.
 #[derive(Debug)]
 struct Mute(SimDisk);
 
@@ -483,13 +483,13 @@ fn a_truncation_makes_room_where_the_limit_does_not_show() {
         disk.set_capacity(Some(used(&disk)));
         ledger.append(&log, 1, 6000).expect_err("the quota is used up");
         truncate(&log, &mut ledger);
-        // At once, not when the housekeeping thread comes to it.
-        assert_eq!(files(&disk, "spare").len(), 0, "the truncation has kept files");
+        // At once, not at the next round of the housekeeping thread.
+        assert_eq!(files(&disk, "spare").len(), 0, "the truncation keeps files");
         let taken = (0..1000).any(|_| {
             std::thread::yield_now();
             ledger.append(&log, 1, 3000).is_ok()
         });
-        assert!(taken, "the truncation has made no room");
+        assert!(taken, "the truncation frees no room");
     }
 }
 
@@ -498,7 +498,7 @@ fn a_spare_of_a_number_that_comes_again_is_not_used() {
     let disk = SimDisk::new();
     let config = config_for(&disk, 1000);
     let (log, mut ledger) = (open(config.clone()), Ledger::default());
-    // Until a spare was segment 3.
+    // Until a recycled file was segment 3.
     let was = |path: &PathBuf| disk.read_file(path).and_then(|it| it.get(40).copied());
     let third = || files(&disk, "spare").into_iter().find(|path| was(path) == Some(3));
     let third = loop {
@@ -512,7 +512,7 @@ fn a_spare_of_a_number_that_comes_again_is_not_used() {
     files(&disk, "wal").iter().for_each(|path| disk.unlink(path).unwrap());
     Repair::new(DIR).disk(Arc::new(disk.clone())).run("/wal/quarantine").unwrap();
     assert_eq!(files(&disk, "spare"), Vec::<PathBuf>::new(), "numbers begin again");
-    // The same where somebody has put them back.
+    // The file is not used either if it is put back by hand.
     disk.write_file(Path::new(SHARD).join("0000000001.spare"), &third);
     for round in 0..40 {
         let log = open(config.clone());
@@ -547,7 +547,7 @@ fn a_file_with_another_name_is_not_written_over() {
         log.append_wait(1, &[2; 1000]).unwrap();
     }
     log.close().unwrap();
-    // The last was written to, or prepared, when it was linked.
+    // The last segment was live or prepared when it was linked.
     let finished = kept.len() - 2;
     for (path, bytes) in kept.into_iter().take(finished) {
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "{} was written over", path.display());
