@@ -48,7 +48,7 @@ fn is_part_of_the_map(path: &Path) -> bool {
 }
 
 #[test]
-fn modules_import_what_the_table_says_and_nothing_else() {
+fn module_imports_match_the_table() {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in sources("src").iter().filter(|(path, _)| is_part_of_the_map(path)) {
         let first = within(path);
@@ -75,7 +75,7 @@ fn modules_import_what_the_table_says_and_nothing_else() {
 }
 
 #[test]
-fn every_file_is_on_the_map() {
+fn architecture_md_names_every_file() {
     let map = map();
     for (path, _) in sources("src").iter().filter(|(path, _)| is_part_of_the_map(path)) {
         let name = path.file_name().expect("a file has a name").to_string_lossy();
@@ -88,7 +88,7 @@ fn every_file_is_on_the_map() {
 }
 
 #[test]
-fn every_label_stands_in_code_in_a_model_and_in_a_test() {
+fn every_invariant_label_is_in_code_in_a_model_and_in_a_test() {
     let text = |folder: &str| -> String {
         let sources = sources(folder).into_iter();
         let but_this = sources.filter(|(path, _)| !path.ends_with("architecture.rs"));
@@ -113,7 +113,7 @@ fn every_label_stands_in_code_in_a_model_and_in_a_test() {
 }
 
 #[test]
-fn std_loom_and_shuttle_are_named_in_the_facade_alone() {
+fn only_the_facade_names_std_loom_and_shuttle() {
     let outside = ["sync.rs", "sync/shuttle.rs", "stats/recorder.rs", "replay.rs", "parallel.rs"];
     for (path, text) in sources("src") {
         let path = within(&path);
@@ -144,7 +144,7 @@ fn std_loom_and_shuttle_are_named_in_the_facade_alone() {
 }
 
 #[test]
-fn unsafe_stands_where_threads_meet_alone() {
+fn unsafe_code_is_in_the_allowed_files_only() {
     for (path, text) in sources("src") {
         let path = within(&path);
         let allowed =
@@ -160,7 +160,7 @@ fn unsafe_stands_where_threads_meet_alone() {
 }
 
 #[test]
-fn what_differs_between_operating_systems_is_kept_in_the_disk() {
+fn only_the_file_system_module_depends_on_the_operating_system() {
     for (path, text) in sources("src") {
         let path = within(&path);
         let names = ["target_os", "cfg(unix)", "cfg(windows)", "cfg!(windows)"];
@@ -170,7 +170,7 @@ fn what_differs_between_operating_systems_is_kept_in_the_disk() {
 }
 
 #[test]
-fn each_test_that_the_promise_names_exists() {
+fn every_test_named_in_durability_md_exists() {
     let page = fs::read_to_string(root().join("docs/durability.md")).expect("the page is there");
     let mut named = BTreeSet::new();
     for word in page.split('`') {

@@ -128,7 +128,7 @@ impl DiskFile for LateFile {
 /// Regression: the sealer cut a full segment's tail after the file had been recycled.
 /// The cut removed acknowledged records of the later segment.
 #[test]
-fn a_late_cut_of_a_tail_hits_no_later_segment() {
+fn a_late_tail_cut_does_not_touch_a_later_segment() {
     let sim = SimDisk::new();
     let (disk, gate) = LateDisk::new(&sim, Late::Cuts);
     let log = open(config(&sim).disk(disk).segment_bytes(16 << 10));
@@ -155,7 +155,7 @@ fn a_late_cut_of_a_tail_hits_no_later_segment() {
 }
 
 #[test]
-fn an_append_waits_for_no_other_shards_full_segments() {
+fn an_append_does_not_wait_for_full_segments_of_another_shard() {
     must_end("an append of the other shard", || {
         let sim = SimDisk::new();
         let (disk, gate) = LateDisk::new(&sim, Late::SyncsOfShard0);
@@ -184,7 +184,7 @@ fn an_append_waits_for_no_other_shards_full_segments() {
 }
 
 #[test]
-fn a_segment_that_is_truncated_while_it_is_looked_for_is_not_missed() {
+fn a_segment_truncated_during_a_name_check_is_not_reported_missing() {
     let sim = SimDisk::new();
     let (disk, gate) = LateDisk::new(&sim, Late::Looks);
     let log = open(config(&sim).disk(disk).segment_bytes(16 << 10));
@@ -202,7 +202,7 @@ fn a_segment_that_is_truncated_while_it_is_looked_for_is_not_missed() {
 }
 
 #[test]
-fn a_removed_log_is_noticed_while_a_segment_is_made() {
+fn a_removed_log_is_noticed_while_a_segment_is_created() {
     let sim = SimDisk::new();
     let (disk, gate) = LateDisk::new(&sim, Late::Creations);
     let log = open(config(&sim).disk(disk).segment_bytes(1 << 20));

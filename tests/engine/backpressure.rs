@@ -73,7 +73,7 @@ fn assert_full(refused: Refused, index: u64) {
 }
 
 #[test]
-fn try_append_gives_the_payload_back() {
+fn try_append_on_a_full_queue_returns_the_payload() {
     let full = FullQueue::new();
     let refused = full.log.try_append(1, payload(1, 5, 10)).unwrap_err();
     assert_full(refused, 5);
@@ -81,7 +81,7 @@ fn try_append_gives_the_payload_back() {
 }
 
 #[test]
-fn a_queue_is_full_in_bytes_as_well() {
+fn a_queue_over_its_byte_limit_is_full() {
     let full = FullQueue::of(|config| config.queue_bytes(45), 4);
     let refused = full.log.try_append(1, payload(1, 5, 10)).unwrap_err();
     assert_full(refused, 5);
@@ -90,7 +90,7 @@ fn a_queue_is_full_in_bytes_as_well() {
 }
 
 #[test]
-fn a_record_larger_than_the_queue_goes_in_alone() {
+fn a_record_larger_than_the_queue_is_queued_alone() {
     must_end("a record larger than the queue", || {
         let disk = SimDisk::new();
         let log = open(config(&disk).queue_bytes(100));
@@ -100,7 +100,7 @@ fn a_record_larger_than_the_queue_goes_in_alone() {
 }
 
 #[test]
-fn append_timeout_waits_for_its_time_and_gives_the_payload_back() {
+fn append_timeout_returns_the_payload_after_its_timeout() {
     must_end("append_timeout", || {
         let full = FullQueue::new();
         let begun = Instant::now();
@@ -146,7 +146,7 @@ fn append_batch_blocks_until_there_is_room_for_all_of_it() {
 }
 
 #[test]
-fn many_blocked_producers_all_get_in() {
+fn all_blocked_producers_append_once_there_is_room() {
     must_end("sixteen producers", || {
         let full = FullQueue::new();
         thread::scope(|scope| {

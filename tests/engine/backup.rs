@@ -149,7 +149,7 @@ impl Meanwhile {
 }
 
 #[test]
-fn whatever_the_writer_does_meanwhile_the_copy_is_whole_and_has_all_from_before() {
+fn a_backup_beside_a_writer_is_whole_and_has_every_earlier_record() {
     for meanwhile in [Meanwhile::Append, Meanwhile::Roll, Meanwhile::Truncate, Meanwhile::Reshard] {
         for look in 1.. {
             let disk = SimDisk::new();
@@ -195,7 +195,7 @@ fn check_copy(disk: &SimDisk, log: &ShardedWal, before: &Records, report: &Backu
 }
 
 #[test]
-fn a_copy_has_the_marks_and_generations_of_the_log() {
+fn a_backup_keeps_truncation_marks_and_generations() {
     let disk = SimDisk::new();
     let log = lived(&disk);
     let old = log.checkpoint();
@@ -221,7 +221,7 @@ fn a_copy_has_the_marks_and_generations_of_the_log() {
 }
 
 #[test]
-fn a_power_loss_at_any_call_leaves_the_log_and_a_whole_copy_or_none() {
+fn a_power_loss_at_any_call_leaves_a_whole_backup_or_none() {
     for n in 1.. {
         let disk = SimDisk::new();
         let log = lived(&disk);
@@ -267,7 +267,7 @@ fn a_call_that_fails_fails_the_backup_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_name_that_is_taken_a_folder_of_the_log_and_no_log_are_refused() {
+fn a_backup_to_an_existing_name_or_into_the_log_or_of_no_log_is_refused() {
     let disk = SimDisk::new();
     let refused = backup(disk.clone());
     assert!(matches!(refused, Err(BackupError::Log(OpenError::NotALog { .. }))), "{refused:?}");
@@ -285,7 +285,7 @@ fn a_name_that_is_taken_a_folder_of_the_log_and_no_log_are_refused() {
 }
 
 #[test]
-fn damage_is_not_copied() {
+fn a_corrupt_log_is_not_backed_up() {
     let disk = SimDisk::new();
     let log = lived(&disk);
     log.close().unwrap();
@@ -301,7 +301,7 @@ fn damage_is_not_copied() {
 /// Bit rot in the newest segment, and in a header that only truncation marks refer to.
 /// A copy would end before it and look complete.
 #[test]
-fn a_log_that_is_damaged_anywhere_is_not_copied() {
+fn a_log_corrupt_in_any_part_is_not_backed_up() {
     let (sim, mut ledger) = (SimDisk::new(), Ledger::unsynced());
     let log = open(config(&sim).durability(Durability::Os));
     while log.stats().total.rolls < 6 {

@@ -29,7 +29,7 @@ fn batches(log: &ShardedWal, ledger: &mut Ledger) {
 }
 
 #[test]
-fn a_part_is_whole_or_absent_whenever_the_power_goes() {
+fn after_a_power_loss_each_part_of_a_batch_is_whole_or_absent() {
     let mut random = Random::new(seed());
     for durability in [Durability::Sync, Durability::Os] {
         for n in 1.. {
@@ -106,7 +106,7 @@ fn a_batch_can_be_awaited() {
 }
 
 #[test]
-fn the_parts_that_are_not_named_by_the_error_were_acknowledged() {
+fn parts_not_named_by_the_error_are_acknowledged() {
     let disk = SimDisk::new();
     let log = open(config(&disk).shards(2));
     let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
@@ -127,7 +127,7 @@ fn the_parts_that_are_not_named_by_the_error_were_acknowledged() {
 
 /// C1 ONCE: every later poll of a batch returns its first answer.
 #[test]
-fn a_batch_that_has_failed_says_so_for_ever() {
+fn a_failed_batch_reports_its_error_at_every_poll() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
@@ -145,7 +145,7 @@ fn a_batch_that_has_failed_says_so_for_ever() {
 /// C1 ONCE: a poll answers the first part and a wait the second. Each part is reported
 /// once, with its own position.
 #[test]
-fn a_batch_that_is_polled_and_then_waited_for_tells_each_part_once() {
+fn a_batch_polled_then_waited_for_reports_each_part_once() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let log = open(config(&disk).shards(2).segment_bytes(1 << 20).disk(gate.before(&disk)));
     let key_of = |shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap();
@@ -170,7 +170,7 @@ fn a_batch_that_is_polled_and_then_waited_for_tells_each_part_once() {
 /// C1 ONCE: a completion and a flush are polled again. A completion is waited for after
 /// a poll.
 #[test]
-fn what_was_answered_is_answered_the_same_again() {
+fn a_completed_answer_does_not_change() {
     for fails in [false, true] {
         let disk = SimDisk::new();
         let log = open(config(&disk));

@@ -59,7 +59,7 @@ fn files(disk: &SimDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_at_every_door_and_changes_nothing() {
+fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing() {
     let disk = SimDisk::new();
     let (log, mut ledger) = log_of(&disk, 40);
     let (id, own) = (log.id(), log.checkpoint());
@@ -100,7 +100,7 @@ fn what_does_not_fit_is_refused_at_every_door_and_changes_nothing() {
 /// Otherwise replay would silently skip the records between the checkpoint and the
 /// first kept record.
 #[test]
-fn a_replay_from_below_what_was_truncated_is_refused_with_the_first_that_is_kept() {
+fn a_replay_from_a_truncated_position_is_refused_with_the_first_kept_position() {
     let disk = SimDisk::new();
     let (log, mut ledger) = log_of(&disk, 40);
     let first = log.checkpoint();
@@ -123,7 +123,7 @@ fn a_replay_from_below_what_was_truncated_is_refused_with_the_first_that_is_kept
 
 /// Otherwise later appends would count as covered by the checkpoint.
 #[test]
-fn a_checkpoint_is_beyond_the_end_of_an_older_copy_that_was_put_back() {
+fn a_checkpoint_beyond_the_end_of_a_restored_older_copy_is_refused() {
     let disk = SimDisk::new();
     let (log, mut ledger) = log_of(&disk, 10);
     log.close().unwrap();
@@ -151,7 +151,7 @@ fn a_checkpoint_is_beyond_the_end_of_an_older_copy_that_was_put_back() {
 /// A checkpoint at the end of the previous generation stays valid. The caller may
 /// truncate with it repeatedly, and replay from it afterwards.
 #[test]
-fn a_checkpoint_from_before_a_change_of_the_shard_count_stays_good_when_it_truncates() {
+fn a_checkpoint_of_an_earlier_shard_count_stays_valid_after_it_truncates() {
     let disk = SimDisk::new();
     let (log, mut ledger) = log_of(&disk, 40);
     let end = log.checkpoint();
@@ -177,7 +177,7 @@ fn a_checkpoint_from_before_a_change_of_the_shard_count_stays_good_when_it_trunc
 /// Truncation goes through the shards in turn. After a power loss in between, a shard
 /// may keep more than the checkpoint says.
 #[test]
-fn an_older_generations_records_below_a_checkpoint_are_not_missed() {
+fn records_of_an_older_generation_below_a_checkpoint_may_be_missing() {
     let disk = SimDisk::new();
     let (log, _) = log_of(&disk, 40);
     let first = log.checkpoint();
@@ -201,7 +201,7 @@ fn an_older_generations_records_below_a_checkpoint_are_not_missed() {
 }
 
 #[test]
-fn a_checkpoint_is_written_and_read_as_text() {
+fn a_checkpoint_round_trips_as_text() {
     let log = open(config(&SimDisk::new()).shards(2));
     let own = log.checkpoint();
     assert_eq!(own.log(), Some(log.id()));

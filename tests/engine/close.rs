@@ -17,7 +17,7 @@ use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, OpenError, ShardedWal, TruncateError};
 
 #[test]
-fn two_who_close_at_once_get_the_same_answer() {
+fn two_concurrent_closes_return_equal_results() {
     must_end("closing twice", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let log = open(config(&disk).disk(gate.before(&disk)));
@@ -52,7 +52,7 @@ fn held_up(disk: &SimDisk, gate: &Gate) -> ShardedWal {
 }
 
 #[test]
-fn close_writes_what_was_queued_and_resolves_every_completion() {
+fn close_writes_queued_records_and_resolves_every_completion() {
     must_end("close", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let log = held_up(&disk, &gate);
@@ -72,7 +72,7 @@ fn close_writes_what_was_queued_and_resolves_every_completion() {
 }
 
 #[test]
-fn a_closed_log_refuses_and_still_answers() {
+fn a_closed_log_refuses_appends_and_still_answers() {
     let disk = SimDisk::new();
     let log = open(config(&disk).shards(2));
     let checkpoint = log.checkpoint();
@@ -94,7 +94,7 @@ fn a_closed_log_refuses_and_still_answers() {
 }
 
 #[test]
-fn producers_that_wait_for_room_wake_when_the_log_is_closed() {
+fn closing_the_log_wakes_producers_that_wait_for_room() {
     must_end("producers of a closed log", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let log = held_up(&disk, &gate);
@@ -118,7 +118,7 @@ fn producers_that_wait_for_room_wake_when_the_log_is_closed() {
 }
 
 #[test]
-fn dropping_the_log_in_flight_writes_what_was_queued() {
+fn dropping_the_log_writes_queued_records() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     (0..500).for_each(|index| drop(log.append(1, payload(1, index, 50))));
@@ -128,7 +128,7 @@ fn dropping_the_log_in_flight_writes_what_was_queued() {
 }
 
 #[test]
-fn a_failed_close_says_the_same_each_time() {
+fn a_failed_close_returns_its_error_every_time() {
     let disk = SimDisk::new();
     let log = open(config(&disk).shards(2));
     let mut ledger = Ledger::default();
@@ -169,7 +169,7 @@ mod the_lock {
     }
 
     #[test]
-    fn is_given_up_by_an_open_that_fails_and_by_a_failed_log() {
+    fn is_released_by_a_failed_open_and_by_a_failed_log() {
         let disk = SimDisk::new();
         disk.fail(Fault::new(Call::Rename, 2, FaultKind::Error(EIO)));
         assert!(matches!(ShardedWal::open(config(&disk)), Err(OpenError::Io { .. })));

@@ -60,7 +60,7 @@ fn ended_on(ended: &Receiver<Option<String>>) -> String {
 
 /// The next opener waits until the last queued record is written.
 #[test]
-fn a_task_whose_end_drops_the_log_on_the_writers_thread_ends_and_loses_nothing() {
+fn a_task_that_drops_the_log_on_the_writer_thread_ends_and_loses_nothing() {
     must_end("a log that its own thread drops", || {
         for (shards, closes) in [(1, false), (3, false), (1, true)] {
             let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -142,7 +142,7 @@ impl Lent {
 
 /// An inline commit completes tasks that wait for a sync and tasks that wait for room.
 #[test]
-fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
+fn a_task_that_closes_the_log_during_an_inline_commit_ends_and_loses_nothing() {
     must_end("a log that is closed during an inline commit", || {
         for durability in [Durability::Sync, Durability::Os] {
             let lent = Lent::new(durability);
@@ -179,7 +179,7 @@ fn a_task_that_closes_the_log_on_a_lenders_thread_ends_and_loses_nothing() {
 
 /// The caller has released the commit lock by then.
 #[test]
-fn a_caller_who_has_lent_a_hand_waits_as_he_closes_the_log() {
+fn a_caller_waits_for_close_after_an_inline_commit() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let log = open(config(&disk).disk(gate.before(&disk)));
     loop {
@@ -196,7 +196,7 @@ fn a_caller_who_has_lent_a_hand_waits_as_he_closes_the_log() {
 /// C3 ANSWER: the writer ends during an inline commit, and that caller answers every
 /// waiter.
 #[test]
-fn a_task_that_closes_a_failed_log_on_a_lenders_thread_ends() {
+fn a_task_that_closes_a_failed_log_during_an_inline_commit_ends() {
     must_end("a failed log that is closed during an inline commit", || {
         let Lent { gate, log, lender, .. } = Lent::new(Durability::Sync);
         let its_log = log.clone();
@@ -215,7 +215,7 @@ fn a_task_that_closes_a_failed_log_on_a_lenders_thread_ends() {
 /// Q3 CLOSE: closing wakes the tasks that wait for room, and one of them closes the log
 /// too.
 #[test]
-fn a_task_that_closes_the_log_as_it_is_closed_ends() {
+fn a_task_that_closes_a_closing_log_ends() {
     must_end("a closing log that is closed again", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));

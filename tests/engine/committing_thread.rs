@@ -117,7 +117,7 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
 /// Runs every call on the writer thread, in the drop of a payload. The queue is full
 /// and stays full, because a record is being received.
 #[test]
-fn a_payloads_end_that_would_wait_is_refused() {
+fn a_blocking_call_in_a_payloads_drop_is_refused() {
     must_end_within(LIMIT, "the end of a payload that waits", || {
         let Stalled { log, gate } = stalled(Durability::Sync);
         let (told, hear) = channel();
@@ -145,7 +145,7 @@ fn a_payloads_end_that_would_wait_is_refused() {
 /// Runs every call in a waker, on the shard's thread or on a caller's thread, in each
 /// mode.
 #[test]
-fn a_waker_that_would_wait_is_refused() {
+fn a_blocking_call_in_a_waker_is_refused() {
     for durability in [Durability::Sync, Durability::Os] {
         must_end_within(LIMIT, "a waker that waits", move || {
             let Stalled { log, gate } = stalled(durability);
@@ -172,7 +172,7 @@ fn a_waker_that_would_wait_is_refused() {
 /// Waiting for a pending completion fails with `WouldDeadlock`. A completed one returns
 /// its answer. With a timeout a pending one returns no answer.
 #[test]
-fn a_machine_that_waits_for_its_own_record_is_refused() {
+fn a_state_machine_that_waits_for_its_own_record_is_refused() {
     must_end_within(LIMIT, "a machine that waits for its own commit", || {
         let slot: Arc<Mutex<Option<Arc<ShardedWal>>>> = Arc::default();
         let (told, hear) = channel();
@@ -199,7 +199,7 @@ fn a_machine_that_waits_for_its_own_record_is_refused() {
 
 /// Each log's writer would wait for room in the full queue of the other.
 #[test]
-fn two_logs_whose_writers_append_to_each_other_go_on() {
+fn two_logs_whose_writers_append_to_each_other_do_not_deadlock() {
     must_end_within(LIMIT, "two writers that wait for each other", || {
         let (a, b) = (stalled(Durability::Sync), stalled(Durability::Sync));
         let both = Arc::new(Barrier::new(2));
@@ -234,7 +234,7 @@ fn two_logs_whose_writers_append_to_each_other_go_on() {
 
 /// The thread may block again after its commit.
 #[test]
-fn a_caller_who_has_committed_waits_as_before() {
+fn a_caller_may_block_again_after_an_inline_commit() {
     for durability in [Durability::Sync, Durability::Os] {
         let log = open(Config::new("/wal").disk(Arc::new(SimDisk::new())).durability(durability));
         for _ in 0..100 {

@@ -14,7 +14,7 @@ fn lose_all(disk: &SimDisk) -> SimDisk {
 
 /// The manifest was only in the cache, and the next open relied on it.
 #[test]
-fn a_manifest_whose_name_was_never_synced_is_not_built_on() {
+fn an_unsynced_manifest_is_not_trusted() {
     for kind in [FaultKind::PowerCut, FaultKind::Error(EIO)] {
         for nth in 1..=5 {
             let disk = SimDisk::with_dir(support::DIR);
@@ -69,7 +69,7 @@ fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
 /// The truncation mark was only in the cache, and open deleted segments because of it.
 /// After a power loss the mark was gone and the segments were missing.
 #[test]
-fn a_purge_mark_that_was_never_synced_is_not_acted_on() {
+fn an_unsynced_truncation_mark_is_not_acted_on() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = open(config(&disk));
@@ -140,7 +140,7 @@ fn a_resharded_log_opens_after_a_truncation() {
 
 /// A reader reported corruption in frames that were written while it read.
 #[test]
-fn a_reader_beside_a_writer_sees_no_damage() {
+fn a_reader_beside_a_writer_reports_no_corruption() {
     must_end("a reader beside a writer", || {
         let disk = SimDisk::new();
         let log = open(config(&disk).segment_bytes(1 << 20));

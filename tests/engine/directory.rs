@@ -18,7 +18,7 @@ fn at(disk: &SimDisk, dir: &str) -> Config {
 }
 
 #[test]
-fn a_renamed_log_goes_on_and_another_at_its_old_path_is_not_touched() {
+fn a_renamed_log_keeps_working_and_leaves_a_log_at_its_old_path_alone() {
     let disk = SimDisk::new();
     let renamed = open(at(&disk, DIR));
     append_all(&renamed, 1, 0..20, 500);
@@ -55,13 +55,13 @@ fn a_renamed_log_replays_and_truncates_its_own_segments() {
 }
 
 #[test]
-fn a_shard_whose_folder_is_renamed_goes_on_in_it() {
+fn a_shard_keeps_working_in_its_renamed_directory() {
     let disk = SimDisk::new();
     go_on_in_a_renamed_folder(&disk);
 }
 
 #[test]
-fn a_reopened_shard_whose_folder_is_renamed_goes_on_in_it() {
+fn a_reopened_shard_keeps_working_in_its_renamed_directory() {
     let disk = SimDisk::new();
     drop(open(at(&disk, DIR)));
     go_on_in_a_renamed_folder(&disk);
@@ -78,7 +78,7 @@ fn go_on_in_a_renamed_folder(disk: &SimDisk) {
 }
 
 #[test]
-fn a_file_that_this_log_has_not_written_is_neither_removed_nor_replaced() {
+fn a_foreign_file_is_neither_removed_nor_replaced() {
     for spares in [0, 2] {
         let disk = SimDisk::new();
         let log = open(at(&disk, DIR).spare_segments(spares).ready_segments(spares));
@@ -103,7 +103,7 @@ fn a_file_that_this_log_has_not_written_is_neither_removed_nor_replaced() {
 }
 
 #[test]
-fn a_blank_file_that_an_attempt_has_left_is_made_anew() {
+fn a_blank_file_of_a_failed_attempt_is_replaced() {
     let disk = SimDisk::new();
     let log = open(at(&disk, DIR));
     disk.write_file(format!("{SHARD}/0000000002.wal"), &[0; 100]);

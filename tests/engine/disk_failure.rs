@@ -103,7 +103,7 @@ mod failed {
     }
 
     #[test]
-    fn a_failed_write_poisons_as_well() {
+    fn a_failed_write_poisons_its_shard() {
         let disk = SimDisk::new();
         let log = open(config(&disk).shards(2));
         let (bad, good) = (key_in(&log, 0), key_in(&log, 1));
@@ -116,7 +116,7 @@ mod failed {
     }
 
     #[test]
-    fn interrupted_and_short_writes_and_reads_are_carried_on() {
+    fn interrupted_and_short_writes_and_reads_are_continued() {
         for (call, kind) in [
             (Call::Write, FaultKind::Error(EINTR)),
             (Call::Write, FaultKind::Short),
@@ -142,7 +142,7 @@ mod panicking {
     use super::*;
 
     #[test]
-    fn a_writers_panic_takes_its_shard_out_of_service_and_nobody_hangs() {
+    fn a_writer_panic_poisons_its_shard_and_no_caller_hangs() {
         must_end("the callers of a writer that panics", || {
             let (disk, gate) = (SimDisk::new(), Gate::default());
             let config = |disk: &SimDisk| config(disk).shards(2).queue_records(2);
@@ -182,7 +182,7 @@ mod interrupted {
     use super::*;
 
     #[test]
-    fn a_disk_that_does_nothing_but_interrupt_ends_in_an_error() {
+    fn endless_interruptions_end_in_an_error() {
         must_end("an append that is interrupted for ever", || {
             let disk = SimDisk::new();
             let log = open(config(&disk));
@@ -201,7 +201,7 @@ mod preparing_the_next_segment {
     use super::*;
 
     #[test]
-    fn may_fail_or_panic_at_any_call_and_the_log_goes_on() {
+    fn may_fail_or_panic_at_any_call_and_the_log_keeps_working() {
         let kinds = [FaultKind::Panic, FaultKind::Error(EIO), FaultKind::Error(ENOSPC)];
         let calls = [Call::Open, Call::Write, Call::Sync];
         for (call, kind) in calls.into_iter().flat_map(|call| kinds.map(|kind| (call, kind))) {
@@ -225,7 +225,7 @@ mod preparing_the_next_segment {
     /// At twice its size a segment waits for the next one. The preparer's answer may be
     /// old.
     #[test]
-    fn a_failure_that_has_passed_does_not_poison_the_shard() {
+    fn a_past_failure_does_not_poison_the_shard() {
         let disk = SimDisk::new();
         let log = open(config(&disk));
         let mut ledger = Ledger::default();

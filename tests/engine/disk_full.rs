@@ -56,7 +56,7 @@ fn a_refused_record_never_appears_and_appends_work_again_once_there_is_room() {
 }
 
 #[test]
-fn quota_and_file_size_limits_are_a_full_disk_and_other_errors_are_not() {
+fn quota_and_file_size_limits_count_as_disk_full_and_other_errors_do_not() {
     const EFBIG: i32 = 27;
     const EDQUOT: i32 = 122;
     const EROFS: i32 = 30;
@@ -74,7 +74,7 @@ fn quota_and_file_size_limits_are_a_full_disk_and_other_errors_are_not() {
 }
 
 #[test]
-fn a_commit_that_can_not_be_taken_back_is_not_called_not_written() {
+fn a_commit_that_cannot_be_cut_off_is_not_reported_as_not_written() {
     for call in [Call::SetLen, Call::Sync] {
         let disk = SimDisk::new();
         let log = open(config(&disk));
@@ -106,7 +106,7 @@ fn the_log_replays_while_the_disk_is_full() {
 }
 
 #[test]
-fn a_checkpoint_taken_on_a_full_disk_skips_nothing_that_comes_after_reopening() {
+fn a_checkpoint_of_a_full_disk_skips_no_record_appended_after_reopening() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     let mut ledger = Ledger::default();
@@ -132,7 +132,7 @@ fn a_checkpoint_taken_on_a_full_disk_skips_nothing_that_comes_after_reopening() 
 /// Recovery reports corruption if a frame's durable mark is above the last readable
 /// record. So a mark must not cover refused sequences.
 #[test]
-fn a_flush_over_refused_records_does_not_make_the_next_torn_write_look_like_damage() {
+fn after_a_flush_over_refused_records_a_torn_write_is_no_corruption() {
     let disk = SimDisk::new();
     let log = open(config(&disk).segment_bytes(1 << 20));
     let mut ledger = Ledger::default();
@@ -151,7 +151,7 @@ fn a_flush_over_refused_records_does_not_make_the_next_torn_write_look_like_dama
 }
 
 #[test]
-fn close_seals_the_log_although_the_last_append_was_refused() {
+fn close_seals_the_log_after_a_refused_append() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     let mut ledger = Ledger::default();

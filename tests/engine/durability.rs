@@ -12,7 +12,7 @@ use shardwal::{Durability, ShardedWal};
 /// A process killed during creation leaves names that are visible but not durable. The
 /// next process must not rely on them.
 #[test]
-fn a_log_whose_creation_was_killed_loses_nothing_that_is_appended_later() {
+fn a_log_killed_during_creation_loses_no_later_record() {
     for n in 1.. {
         let disk = SimDisk::new();
         let config = |disk: &SimDisk| {
@@ -39,7 +39,7 @@ fn a_log_whose_creation_was_killed_loses_nothing_that_is_appended_later() {
 /// A seal is written without a sync. The next process may find it only in the cache,
 /// and must not record that the segment reaches that far.
 #[test]
-fn a_seal_that_only_the_cache_knew_is_not_missed_after_a_power_loss() {
+fn a_seal_lost_with_the_cache_is_not_reported_missing() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     let mut ledger = Ledger::default();
@@ -110,12 +110,12 @@ fn an_acknowledged_record_survives_power_loss_within_any_write() {
 }
 
 #[test]
-fn what_os_mode_acknowledged_survives_the_process_and_what_it_flushed_the_power() {
+fn buffered_records_survive_a_kill_and_flushed_records_a_power_loss() {
     at_each_cut_point(Durability::Os, FaultKind::PowerCut);
 }
 
 #[test]
-fn what_interval_mode_acknowledged_survives_the_process_and_what_it_flushed_the_power() {
+fn interval_records_survive_a_kill_and_flushed_records_a_power_loss() {
     at_each_cut_point(Durability::Interval(Duration::from_secs(3600)), FaultKind::PowerCut);
 }
 
@@ -157,7 +157,7 @@ fn an_open_log_is_durable_before_its_first_append() {
 }
 
 #[test]
-fn close_makes_all_durable_and_seals_it() {
+fn close_makes_every_record_durable_and_seals_the_log() {
     let disk = SimDisk::new();
     let log = open(config(&disk).durability(Durability::Os));
     let mut ledger = Ledger::default();
@@ -172,7 +172,7 @@ fn close_makes_all_durable_and_seals_it() {
 }
 
 #[test]
-fn a_log_opened_and_closed_many_times_stays_as_it_is() {
+fn opening_and_closing_many_times_changes_nothing() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = open(config(&disk));

@@ -40,7 +40,7 @@ const PANICS_AT: u64 = 7;
 
 /// C3 ANSWER: on the shard's thread and in an inline commit.
 #[test]
-fn a_panic_whose_own_end_panics_reaches_no_caller() {
+fn a_panic_whose_payload_panics_on_drop_reaches_no_caller() {
     must_end("a panic that ends with another", || {
         for lends in [false, true] {
             let applied_by = Arc::new(Mutex::new(None));
@@ -91,7 +91,7 @@ static FRAGILE: RawWakerVTable = RawWakerVTable::new(
 /// So the waker stays on the wait list. It is dropped with its future, or with the log
 /// if the future is forgotten.
 #[test]
-fn the_end_of_a_task_that_panics_reaches_nobody() {
+fn a_panic_in_a_wakers_drop_reaches_no_caller() {
     must_end("a task whose end panics", || {
         for forgets in [false, true] {
             let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -141,7 +141,7 @@ impl Drop for FragileOwner {
 /// C3 ANSWER: the writer drops the payload, or a caller in an inline commit. If the
 /// record was never received, the thread that drops the log does.
 #[test]
-fn the_end_of_a_payload_that_panics_reaches_nobody() {
+fn a_panic_in_a_payloads_drop_reaches_no_caller() {
     must_end("a payload whose end panics", || {
         let fragile = || Bytes::from_owner(FragileOwner(vec![7; 2000]));
         for durability in [Durability::Sync, Durability::Os] {
@@ -190,7 +190,7 @@ impl Drop for FragileMachine {
 
 /// C3 ANSWER: without `catch_panic` the second panic would abort the process.
 #[test]
-fn a_machine_that_panics_and_whose_end_panics_too_ends_its_shard_alone() {
+fn a_state_machine_that_panics_twice_poisons_only_its_shard() {
     for ends in [true, false] {
         let config = config(&SimDisk::new()).shards(2);
         let log = ShardedWal::open_with(config, |_| Box::new(FragileMachine)).unwrap();
@@ -212,7 +212,7 @@ impl Wake for Idle {
 
 /// A dropped future, such as one under a timeout, leaves neither waker nor task behind.
 #[test]
-fn futures_that_are_dropped_leave_no_waker_behind() {
+fn dropped_futures_leave_no_waker_behind() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));
     gate.shut();
@@ -275,7 +275,7 @@ fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) ->
 /// in the queue, and wakes the waiters it has answered. One of their wakers waits for
 /// that record. A concurrent flush changes nothing.
 #[test]
-fn what_a_lender_leaves_over_is_seen_to_before_foreign_code_runs() {
+fn records_left_by_an_inline_commit_are_handed_over_before_wakers_run() {
     for flushes in [false, true] {
         must_end("a record left over by an inline commit", move || leave_over(flushes));
     }

@@ -30,7 +30,7 @@ fn live_through(disk: &SimDisk, ledger: &mut Ledger, counts: &[usize]) -> Sharde
 }
 
 #[test]
-fn all_is_kept_in_order_through_4_16_and_3_shards() {
+fn every_record_keeps_its_order_through_4_16_and_3_shards() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = live_through(&disk, &mut ledger, &[4, 16, 3, 3]);
@@ -114,7 +114,7 @@ mod after_the_process_was_killed {
     /// The cache shows the manifest of the killed process. Records appended because of
     /// it must not be lost with it.
     #[test]
-    fn a_new_generation_that_open_goes_on_in_survives_the_next_power_loss() {
+    fn a_generation_that_open_continues_survives_the_next_power_loss() {
         let mut ledger = Ledger::default();
         let before = closed_log(&mut ledger, 12);
         for n in 1.. {
@@ -146,7 +146,7 @@ mod after_a_power_loss {
     /// bytes in it and in the next two. Everything after the cut must go together,
     /// whatever a second power loss restores.
     #[test]
-    fn what_was_cut_off_an_old_shard_does_not_come_back_in_part() {
+    fn records_cut_off_an_old_shard_do_not_come_back_in_part() {
         let mut ledger = Ledger::default();
         let disk = closed_log(&mut ledger, 1);
         let log = open(config(&disk).durability(Durability::Os));

@@ -34,7 +34,7 @@ fn driven(
 }
 
 #[test]
-fn a_caller_that_waits_commits_itself_where_the_shard_is_idle() {
+fn append_wait_on_an_idle_shard_commits_inline() {
     for durability in [Durability::Sync, Durability::Os] {
         let (log, applied_by) = driven(durability, None);
         // The shard's thread parks after its first check. Until then it may commit
@@ -48,7 +48,7 @@ fn a_caller_that_waits_commits_itself_where_the_shard_is_idle() {
 }
 
 #[test]
-fn records_of_a_key_keep_their_order_whoever_commits_them() {
+fn records_of_a_key_keep_their_order_with_inline_commits() {
     for durability in [Durability::Sync, Durability::Os] {
         let disk = SimDisk::new();
         let log = open(config(&disk).shards(2).queue_records(4).durability(durability));
@@ -77,7 +77,7 @@ fn records_of_a_key_keep_their_order_whoever_commits_them() {
 }
 
 #[test]
-fn a_panic_under_a_lent_hand_ends_the_shard_and_not_the_caller() {
+fn a_panic_in_an_inline_commit_poisons_the_shard_and_spares_the_caller() {
     for durability in [Durability::Sync, Durability::Os] {
         let (log, _) = driven(durability, Some(7));
         log.append_wait(1, "before").unwrap();
@@ -94,7 +94,7 @@ fn a_panic_under_a_lent_hand_ends_the_shard_and_not_the_caller() {
 }
 
 #[test]
-fn a_failed_sync_under_a_lent_hand_is_the_last() {
+fn a_failed_sync_in_an_inline_commit_is_not_retried() {
     let disk = SimDisk::new();
     let log = open(config(&disk).shards(1));
     let mut ledger = Ledger::default();
@@ -116,7 +116,7 @@ fn a_failed_sync_under_a_lent_hand_is_the_last() {
 
 /// Q5 TURN: no caller is left waiting if many commit inline on few shards.
 #[test]
-fn everybody_who_lends_a_hand_is_answered() {
+fn every_caller_that_commits_inline_is_answered() {
     for durability in [Durability::Sync, Durability::Os] {
         let log = open(config(&SimDisk::new()).shards(3).durability(durability));
         thread::scope(|scope| {
@@ -137,7 +137,7 @@ fn everybody_who_lends_a_hand_is_answered() {
 /// `Buffered`: a flush is requested while the caller commits, and its sync is blocked.
 /// The caller returns, because its own record is acknowledged.
 #[test]
-fn a_caller_that_was_answered_does_no_sync_of_another() {
+fn an_answered_caller_does_not_run_the_sync_of_a_flush() {
     must_end("a caller that runs the sync of a flush", || {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let ((stepped, steps), (on, let_on)) = (channel(), channel());
@@ -177,7 +177,7 @@ fn a_caller_that_was_answered_does_no_sync_of_another() {
 
 /// Requests are served although callers commit without a pause.
 #[test]
-fn requests_are_done_beside_callers_that_commit_all_the_time() {
+fn requests_are_served_beside_endless_inline_commits() {
     for durability in [Durability::Sync, Durability::Os] {
         must_end("a request beside callers that commit", move || {
             let log = open(config(&SimDisk::new()).segment_bytes(1 << 20).durability(durability));

@@ -74,7 +74,7 @@ fn assert_refused(log: &ShardedWal, ledger: &mut Ledger) {
 }
 
 #[test]
-fn it_replays_refuses_and_goes_on_by_itself_once_there_is_room() {
+fn a_log_opened_on_a_full_disk_replays_and_accepts_appends_once_there_is_room() {
     let mut random = Random::new(seed());
     for case in cases() {
         let (disk, mut ledger) = filled(case);
@@ -100,7 +100,7 @@ fn it_replays_refuses_and_goes_on_by_itself_once_there_is_room() {
 }
 
 #[test]
-fn what_it_shows_without_room_is_on_the_disk() {
+fn records_replayed_on_a_full_disk_are_durable() {
     for case in cases() {
         let (disk, mut ledger) = filled(case);
         let log = open(two_shards(&disk, case));
@@ -118,7 +118,7 @@ fn what_it_shows_without_room_is_on_the_disk() {
 }
 
 #[test]
-fn it_truncates_verifies_and_closes_without_room_and_that_makes_some() {
+fn a_log_on_a_full_disk_verifies_closes_and_frees_room_by_truncation() {
     for case in cases() {
         let (disk, mut ledger) = filled(case);
         let log = open(two_shards(&disk, case));
@@ -164,7 +164,7 @@ fn come_back(disk: &SimDisk, case: Case, ledger: &mut Ledger) {
 }
 
 #[test]
-fn the_power_may_go_at_any_call_of_an_open_without_room() {
+fn a_power_loss_at_any_call_of_an_open_on_a_full_disk_loses_nothing() {
     let mut random = Random::new(seed());
     for case in cases() {
         for n in 1.. {
@@ -188,7 +188,7 @@ fn the_power_may_go_at_any_call_of_an_open_without_room() {
 
 /// The killed open may have left a segment name only in the cache.
 #[test]
-fn what_it_shows_after_an_open_that_was_killed_is_on_the_disk() {
+fn records_replayed_after_a_killed_open_are_durable() {
     let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
     for n in 1.. {
         let disk = SimDisk::new();
@@ -234,7 +234,7 @@ fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
 }
 
 #[test]
-fn a_change_of_the_shard_count_without_room_is_refused_and_changes_nothing() {
+fn a_change_of_the_shard_count_on_a_full_disk_is_refused_and_changes_nothing() {
     for case in cases() {
         let (disk, mut ledger) = filled(case);
         let error = ShardedWal::open(config(&disk).shards(3)).expect_err("there is no room");

@@ -71,7 +71,7 @@ fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize) {
 }
 
 #[test]
-fn a_commit_that_can_not_be_cut_off_is_not_written_and_appends_go_on_once_there_is_room() {
+fn a_commit_without_room_to_cut_is_not_written_and_appends_succeed_once_there_is_room() {
     let mut random = Random::new(seed());
     for (kind, mode) in DISKS.iter().flat_map(|kind| MODES.map(|mode| (*kind, mode))) {
         for pages in [0, 1, 2, 5, 16] {
@@ -104,7 +104,7 @@ fn a_commit_that_can_not_be_cut_off_is_not_written_and_appends_go_on_once_there_
 /// A frame of the refused commit begins where the first frame of the next commit ends.
 /// Its checksum is valid for its position and its segment.
 #[test]
-fn no_frame_of_a_refused_commit_ever_follows_one_of_the_next() {
+fn frames_of_a_refused_commit_never_follow_the_next_commit() {
     const LENGTH: usize = 50_000;
     let mut random = Random::new(seed());
     for kind in DISKS {

@@ -35,7 +35,7 @@ fn append_from_threads(log: &ShardedWal) {
 }
 
 #[test]
-fn each_key_keeps_its_order_however_many_threads_append() {
+fn each_key_keeps_its_order_with_many_threads() {
     let disk = SimDisk::new();
     let small = |disk: &SimDisk| config(disk).shards(3).queue_records(16).commit_records(7);
     let log = open(small(&disk));
@@ -70,7 +70,7 @@ fn positions_are_dense_and_rise_across_reopening() {
 }
 
 #[test]
-fn a_completion_says_the_position_that_replay_finds() {
+fn a_completion_returns_the_position_that_replay_finds() {
     let disk = SimDisk::new();
     let log = open(config(&disk).shards(3));
     let mut positions = BTreeMap::new();

@@ -9,7 +9,7 @@ use shardwal::disk::sim::SimDisk;
 use shardwal::{Config, ShardedWal};
 
 #[test]
-fn a_checkpoint_taken_beside_appends_is_taken_by_truncate() {
+fn truncate_accepts_a_checkpoint_taken_beside_appends() {
     let disk = SimDisk::with_dir("/log");
     let config = Config::new("/log").disk(Arc::new(disk)).shards(2).segment_bytes(64 << 10);
     let log = ShardedWal::open(config).expect("the log opens");

@@ -12,7 +12,7 @@ const EMFILE: i32 = 24;
 const PASSING: [i32; 4] = [EINTR, ENOMEM, ENFILE, EMFILE];
 
 #[test]
-fn a_roll_that_lacks_a_descriptor_or_memory_refuses_and_goes_on_once_there_is_one() {
+fn a_roll_without_descriptors_or_memory_refuses_and_later_succeeds() {
     for errno in PASSING {
         for call in [Call::Open, Call::Write] {
             let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
@@ -37,7 +37,7 @@ fn a_roll_that_lacks_a_descriptor_or_memory_refuses_and_goes_on_once_there_is_on
 }
 
 #[test]
-fn a_truncation_that_lacks_a_resource_can_be_asked_for_again() {
+fn a_truncation_that_lacks_a_resource_can_be_retried() {
     for errno in PASSING {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = open(config(&disk));

@@ -57,7 +57,7 @@ fn durability() -> impl Strategy<Value = Durability> {
 }
 
 #[test]
-fn every_history_keeps_what_was_acknowledged() {
+fn every_history_keeps_acknowledged_records() {
     let seed = seed();
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -88,7 +88,7 @@ fn disks() -> [SimDisk; 3] {
 }
 
 #[test]
-fn what_stood_in_the_file_is_no_record_no_torn_tail_and_no_damage() {
+fn old_bytes_of_a_recycled_file_are_no_record_no_torn_tail_and_no_corruption() {
     for disk in disks() {
         for length in [300, 1000, 5000] {
             let disk = disk.copy();
@@ -108,7 +108,7 @@ fn what_stood_in_the_file_is_no_record_no_torn_tail_and_no_damage() {
 
 /// One more commit, torn in every way that 4,000 random draws find.
 #[test]
-fn a_torn_commit_over_old_bytes_is_cut_and_nothing_before_it() {
+fn a_torn_commit_over_old_bytes_is_cut_and_earlier_records_stay() {
     let mut random = Random::new(seed());
     for disk in disks() {
         let mut ledger = Ledger::default();
@@ -130,7 +130,7 @@ fn a_torn_commit_over_old_bytes_is_cut_and_nothing_before_it() {
 }
 
 #[test]
-fn the_power_may_go_at_any_call_while_a_file_is_used_again() {
+fn a_power_loss_at_any_call_while_a_file_is_recycled_loses_nothing() {
     let mut random = Random::new(seed());
     for disk in disks() {
         for nth in 1.. {
@@ -156,7 +156,7 @@ fn the_power_may_go_at_any_call_while_a_file_is_used_again() {
 }
 
 #[test]
-fn rot_in_a_recycled_file_is_damage_and_a_repair_takes_nothing_of_the_old_bytes() {
+fn bit_rot_in_a_recycled_file_is_corruption_and_repair_ignores_old_bytes() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = log_in_a_recycled_file(&disk, &mut ledger, 1000);
@@ -212,7 +212,7 @@ mod kept_over_an_open {
     }
 
     #[test]
-    fn spares_are_used_by_the_next_process() {
+    fn recycled_segments_are_used_by_the_next_process() {
         let (disk, mut ledger) = with_spares();
         let log = open(config(&disk));
         assert_eq!(files(&disk, "spare").len(), 2);
@@ -225,7 +225,7 @@ mod kept_over_an_open {
     }
 
     #[test]
-    fn more_than_are_to_be_kept_are_removed() {
+    fn recycled_segments_above_the_limit_are_removed() {
         for (spares, left) in [(2, 2), (1, 1), (0, 0)] {
             let (disk, mut ledger) = with_spares();
             let log = open(config(&disk).spare_segments(spares));
@@ -241,7 +241,7 @@ mod kept_over_an_open {
     }
 
     #[test]
-    fn where_they_buy_nothing_they_are_removed() {
+    fn recycled_segments_are_removed_in_buffered_mode_and_on_copy_on_write() {
         let (disk, _) = with_spares();
         drop(open(config(&disk).durability(Durability::Os)));
         assert_eq!(files(&disk, "spare").len(), 0);
@@ -252,7 +252,7 @@ mod kept_over_an_open {
     }
 
     #[test]
-    fn those_of_an_earlier_generation_are_removed() {
+    fn recycled_segments_of_an_earlier_generation_are_removed() {
         let (disk, mut ledger) = with_spares();
         let log = open(config(&disk).shards(2));
         assert_eq!(files(&disk, "spare").len(), 0);
@@ -260,7 +260,7 @@ mod kept_over_an_open {
     }
 
     #[test]
-    fn those_of_another_size_are_not_used() {
+    fn recycled_segments_of_another_size_are_not_used() {
         for segment_bytes in [16_384, 4096] {
             let (disk, mut ledger) = with_spares();
             for (number, spare) in files(&disk, "spare").into_iter().enumerate() {
@@ -278,7 +278,7 @@ mod kept_over_an_open {
 
     /// The file name marks it as no segment, whatever its content.
     #[test]
-    fn what_is_in_a_spare_does_not_count() {
+    fn the_content_of_a_recycled_segment_is_ignored() {
         let (disk, mut ledger) = with_spares();
         let segment = disk.read_file(files(&disk, "wal").pop().unwrap()).unwrap();
         for spare in files(&disk, "spare") {
@@ -298,7 +298,7 @@ mod where_room_is_scarce {
     use super::*;
 
     #[test]
-    fn none_is_kept() {
+    fn no_segment_is_kept_for_recycling() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = open(config(&disk));
         append(&log, &mut ledger, 20, 1500);
@@ -309,7 +309,7 @@ mod where_room_is_scarce {
     }
 
     #[test]
-    fn those_that_there_are_go() {
+    fn recycled_segments_are_deleted() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = open(config(&disk).disk_soft_bytes(1));
         while files(&disk, "spare").is_empty() {
@@ -327,7 +327,7 @@ mod where_room_is_scarce {
     }
 
     #[test]
-    fn open_has_the_room_of_those_that_there_are() {
+    fn open_deletes_recycled_segments_and_uses_their_room() {
         let (disk, mut ledger) = kept_over_an_open::with_spares();
         let plenty = 1 << 30;
         disk.set_capacity(Some(plenty));
@@ -341,7 +341,7 @@ mod where_room_is_scarce {
 
     /// A name longer than the old one may need a block of the directory.
     #[test]
-    fn a_file_that_cannot_be_kept_is_removed() {
+    fn a_segment_that_cannot_be_recycled_is_deleted() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = open(config(&disk));
         append(&log, &mut ledger, 20, 1500);
@@ -361,7 +361,7 @@ mod ready_when_open_returns {
     use super::*;
 
     #[test]
-    fn the_first_commits_go_to_files_that_do_not_grow() {
+    fn the_first_commits_go_to_preallocated_segments() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let big = 1 << 20;
         let config = |disk: &SimDisk| {
@@ -389,7 +389,7 @@ mod ready_when_open_returns {
 
     /// Preallocated segments only improve speed.
     #[test]
-    fn an_open_that_cannot_make_them_goes_without() {
+    fn an_open_that_cannot_preallocate_segments_continues_without_them() {
         let disk = SimDisk::with_dir(DIR);
         let fault =
             crate::support::fault_at(".spare", Call::Write, FaultKind::Error(crate::support::EIO));
@@ -401,7 +401,7 @@ mod ready_when_open_returns {
     }
 
     #[test]
-    fn no_more_than_are_kept_can_be_asked_for() {
+    fn more_preallocated_than_recycled_segments_are_refused() {
         let disk = SimDisk::with_dir(DIR);
         let asked = ShardedWal::open(config(&disk).spare_segments(1).ready_segments(2));
         assert!(matches!(asked, Err(OpenError::InvalidConfig { setting: "ready_segments", .. })));
@@ -414,7 +414,7 @@ mod beside_a_reader {
     /// A reader opens the file by name, and the content changes under it. The segment
     /// is gone, which is no corruption.
     #[test]
-    fn a_replay_whose_segment_is_used_again_is_told_that_it_has_gone() {
+    fn a_replay_of_a_segment_recycled_meanwhile_reports_it_as_gone() {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
         let log = Arc::new(open(config(&disk).segment_bytes(1 << 17)));
         append(&log, &mut ledger, 100, 5000);
@@ -463,7 +463,7 @@ impl Disk for Mute {
 }
 
 #[test]
-fn a_truncation_makes_room_where_the_limit_does_not_show() {
+fn a_truncation_frees_room_under_an_unreported_quota() {
     for keeps_some_already in [false, true] {
         let disk = SimDisk::new();
         let config = config_for(&disk, 1000).disk(Arc::new(Mute(disk.clone())));
@@ -494,7 +494,7 @@ fn a_truncation_makes_room_where_the_limit_does_not_show() {
 }
 
 #[test]
-fn a_spare_of_a_number_that_comes_again_is_not_used() {
+fn a_recycled_segment_with_a_reused_number_is_not_used() {
     let disk = SimDisk::new();
     let config = config_for(&disk, 1000);
     let (log, mut ledger) = (open(config.clone()), Ledger::default());
@@ -522,7 +522,7 @@ fn a_spare_of_a_number_that_comes_again_is_not_used() {
 }
 
 #[test]
-fn a_file_with_another_name_is_not_written_over() {
+fn a_hard_linked_file_is_not_overwritten() {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let backup = scratch.path().join("backup");
     std::fs::create_dir(&backup).unwrap();

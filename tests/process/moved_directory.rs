@@ -60,7 +60,7 @@ fn change_the_working_directory(base: &Path) {
 }
 
 #[test]
-fn a_renamed_log_goes_on_and_another_at_its_old_path_is_not_touched() {
+fn a_renamed_log_keeps_working_and_leaves_a_log_at_its_old_path_alone() {
     let base = tempfile::tempdir().expect("a scratch folder");
     let (old, new) = (base.path().join("wal"), base.path().join("renamed"));
     let renamed = ShardedWal::open(config(&old)).expect("it opens");
