@@ -1,10 +1,13 @@
-//! Frames: checksummed runs of whole batches. Bytes only, no I/O.
+//! Frames: checksummed runs of whole batches.
 //!
-//! FORMAT.md specifies each byte. A frame's header is vouched for by its own
-//! checksum, so that a length is believed, and a durable mark found among
-//! damage, before a body has been read; the body by another. Both start from a
-//! seed that names log, generation, shard and segment, and the header's covers
-//! its offset: bytes that were copied, recycled or moved never validate.
+//! This file knows bytes. It does no I/O, and does not know files. FORMAT.md specifies
+//! each byte.
+//!
+//! A frame's header has its own checksum. A reader can therefore trust a length, or a
+//! durable mark found in corrupted bytes, before it has read a body. The body has a
+//! second checksum. Both start from a seed that names log, generation, shard and
+//! segment, and the header's checksum covers its offset. So bytes that were copied,
+//! recycled or moved never validate.
 
 use std::ops::Range;
 
@@ -14,22 +17,23 @@ use crate::aligned_bytes::AlignedBytes;
 
 mod sought;
 
-/// Bytes of a frame beside its body.
+/// Length in bytes of a frame's header.
 pub(crate) const FRAME_HEADER_BYTES: usize = 24;
-/// A frame takes no further batch once it would pass this, so that one flipped
-/// bit costs little.
+/// A frame takes no further batch that would make its body longer than this. So one
+/// flipped bit costs few records.
 pub(crate) const FRAME_BODY_TARGET: usize = 64 << 10;
-/// The longest body that is believed: one batch of the largest size, and its
-/// keys and lengths.
+/// The longest body that a reader accepts: one batch of the largest size, with its keys
+/// and lengths.
 pub(crate) const FRAME_BODY_MAX: usize =
     crate::config::BATCH_BYTES_MAX + RECORD_OVERHEAD_MAX * FRAME_RECORDS_MAX;
-/// The most records of a frame: its count is a u16.
+/// The most records per frame: the header counts them in a u16.
 pub(crate) const FRAME_RECORDS_MAX: usize = u16::MAX as usize;
-/// Key, and the longest encoding of a length.
+/// A record's key, and the longest encoding of its length.
 pub(crate) const RECORD_OVERHEAD_MAX: usize = 8 + 5;
-/// The lag of a durable mark that lay too far back to be said.
+/// The lag that says: the durable mark is too far back to be encoded.
 const NO_MARK: u32 = u32::MAX;
-/// A kind with this bit may be skipped by those who do not know it.
+/// A reader may skip a frame whose kind has this bit, even if it does not know the
+/// kind.
 const SKIPPABLE: u8 = 0x80;
 
 const _: () = assert!(FRAME_BODY_MAX < u32::MAX as usize);
@@ -38,23 +42,22 @@ const _: () = assert!(FRAME_RECORDS_MAX == crate::config::BATCH_RECORDS_MAX);
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameKind {
-    /// Records.
     Records,
-    /// Nothing but its durable mark.
+    /// No records, only a durable mark.
     Seal,
-    /// That the sequences below its own are lost: a repair could not read them.
+    /// A lost range: a repair could not read the records before this frame's sequence.
     Gap,
-    /// Something that this version may pass over.
+    /// An unknown kind that a reader may skip.
     Skippable(u8),
 }
 
 impl FrameKind {
-    /// Whether such a frame changes which sequence is next.
+    /// Whether a frame of this kind advances the next sequence.
     pub(crate) fn moves_on(self) -> bool {
         matches!(self, Self::Records | Self::Gap)
     }
 
-    /// `None` for a kind from the future that may not be skipped.
+    /// Returns `None` for an unknown kind that may not be skipped.
     fn of(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Records),
@@ -74,47 +77,47 @@ impl FrameKind {
     }
 }
 
-/// A frame's header, as far as it does not follow from where it stands.
+/// A frame's header, without the parts that follow from its segment and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) kind: FrameKind,
     pub(crate) body_bytes: u32,
     pub(crate) records: u16,
-    /// Sequence of the first record, less the segment's first sequence; without
-    /// records, of the next one.
+    /// Sequence of the first record, relative to the segment's first sequence. In a
+    /// frame without records, the next sequence.
     pub(crate) first: u32,
-    /// How far the durable mark lay behind `first` when this was written.
+    /// Distance from the durable mark up to `first`, when the frame was written.
     pub(crate) lag: u32,
     body_crc: u32,
 }
 
-/// What stands where a frame should begin.
+/// What the bytes at a frame's position are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A header that its checksum vouches for.
+    /// A header whose checksum matches.
     Header(FrameHeader),
-    /// A header that its checksum vouches for, of a kind from the future.
+    /// A header whose checksum matches, of a kind from a later version.
     UnknownKind(u8),
-    /// Zeros: nothing was written here.
+    /// Zeros: no frame was written here.
     Blank,
     /// Anything else.
     Bad,
 }
 
 impl FrameHeader {
-    /// The sequence after the last record, less the segment's first.
+    /// The sequence after the last record, relative to the segment's first.
     pub(crate) fn next(&self) -> u64 {
         let records = if self.kind == FrameKind::Records { self.records } else { 0 };
         u64::from(self.first) + u64::from(records)
     }
 
-    /// The durable mark, less the segment's first sequence; negative where it
-    /// lies in an earlier segment, `None` where it lay too far back to be said.
+    /// The durable mark, relative to the segment's first sequence. Negative if it is in
+    /// an earlier segment; `None` if it was too far back to be encoded.
     pub(crate) fn mark(&self) -> Option<i64> {
         (self.lag != NO_MARK).then(|| i64::from(self.first) - i64::from(self.lag))
     }
 
-    /// Reads what stands at `offset` of a segment with this seed.
+    /// Parses the bytes at `offset` of a segment with this seed.
     pub(crate) fn parse(bytes: &[u8; FRAME_HEADER_BYTES], seed: u32, offset: u64) -> Found {
         if bytes.iter().all(|byte| *byte == 0) {
             return Found::Blank;
@@ -129,7 +132,7 @@ impl FrameHeader {
         }
     }
 
-    /// What the bytes say, if they are a header.
+    /// Decodes the fields. Checks no checksum.
     fn read(bytes: &[u8; FRAME_HEADER_BYTES], kind: FrameKind) -> Self {
         let word = |at| word(bytes, at);
         Self {
@@ -155,7 +158,7 @@ impl FrameHeader {
         bytes
     }
 
-    /// Whether the body is the one that was written.
+    /// Whether `body` matches the body checksum in this header.
     pub(crate) fn vouches_for(&self, body: &[u8], seed: u32) -> bool {
         body_crc(body, seed) == self.body_crc
     }
@@ -178,7 +181,7 @@ fn body_crc(body: &[u8], seed: u32) -> u32 {
     hasher.finalize()
 }
 
-/// Where the next frame goes, and what it must say.
+/// The position of the next commit in a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// The segment's seed.
@@ -189,39 +192,39 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
-/// Writes frames into one buffer that is used again for each commit.
+/// Encodes frames into one buffer, which each commit reuses.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     bytes: AlignedBytes,
-    /// The frame being filled, if it has a record yet.
+    /// The frame that is being filled, if it has a record.
     open: Option<OpenFrame>,
 }
 
 #[derive(Debug)]
 struct OpenFrame {
-    /// Where its header stands in the buffer.
+    /// Index of its header in the buffer.
     at: usize,
     first: u64,
     records: usize,
 }
 
 impl Encoder {
-    /// Starts a commit with `prefix` (a segment's header, what its first block
-    /// holds already, or nothing), to be written in blocks of so many bytes.
+    /// Starts a commit that will be written in blocks of `block` bytes. `prefix` is a
+    /// segment's header, the earlier bytes of the commit's first block, or empty.
     pub(crate) fn begin(&mut self, prefix: &[u8], block: usize) {
         self.bytes.clear(block);
         self.bytes.end().extend_from_slice(prefix);
         self.open = None;
     }
 
-    /// Bytes so far.
+    /// Number of bytes encoded so far, `prefix` included.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Makes room for a batch of so many records and body bytes in one frame:
-    /// closes the frame before it where both do not fit. `place` is where the
-    /// buffer's first byte goes.
+    /// Makes room for a batch of `records` records and `bytes` body bytes in one frame.
+    /// If the open frame cannot hold it, closes that frame. `place` is the position of
+    /// the buffer's first byte.
     pub(crate) fn begin_batch(
         &mut self,
         place: &Place,
@@ -244,7 +247,7 @@ impl Encoder {
         self.bytes.end().extend_from_slice(payload);
     }
 
-    /// Adds a batch that is encoded already, in pieces, to one frame.
+    /// Adds an encoded batch, in two pieces, to one frame.
     pub(crate) fn batch(
         &mut self,
         place: &Place,
@@ -258,7 +261,7 @@ impl Encoder {
         body.into_iter().for_each(|piece| self.bytes.end().extend_from_slice(piece));
     }
 
-    /// Counts records that are about to be added, opening a frame if need be.
+    /// Counts records that the caller adds next. Opens a frame if none is open.
     fn count(&mut self, first: u64, records: usize) {
         let at = self.bytes.len();
         let frame = match &mut self.open {
@@ -272,7 +275,7 @@ impl Encoder {
         frame.records += records;
     }
 
-    /// Closes the open frame, if there is one: fills in its header.
+    /// Closes the open frame, if there is one, and fills in its header.
     pub(crate) fn close_frame(&mut self, place: &Place, durable: u64) {
         let Some(frame) = self.open.take() else { return };
         let body = &self.bytes[frame.at + FRAME_HEADER_BYTES..];
@@ -287,14 +290,13 @@ impl Encoder {
         self.put_header(frame.at, &header, place);
     }
 
-    /// Adds a seal: a frame that says that all below `durable` is durable, and
-    /// that `next` is the next sequence.
+    /// Adds a seal: a frame that says that every sequence below `durable` is durable,
+    /// and that `next` is the next sequence.
     pub(crate) fn seal(&mut self, place: &Place, next: u64, durable: u64) {
         self.without_records(FrameKind::Seal, place, next, durable);
     }
 
-    /// Adds a gap: a frame that says that what should stand before `next` is
-    /// lost.
+    /// Adds a gap: a frame that says that the records up to `next` are lost.
     pub(crate) fn gap(&mut self, place: &Place, next: u64, durable: u64) {
         self.without_records(FrameKind::Gap, place, next, durable);
     }
@@ -305,8 +307,8 @@ impl Encoder {
         self.copy(&header, &[], place, next, durable);
     }
 
-    /// Adds a frame that was read, for this place: what depends on segment and
-    /// offset is said anew.
+    /// Adds a frame that was read from elsewhere. Encodes the parts that depend on
+    /// segment and offset anew, for `place`.
     pub(crate) fn copy(
         &mut self,
         header: &FrameHeader,
@@ -332,8 +334,10 @@ impl Encoder {
         self.bytes[at..at + FRAME_HEADER_BYTES].copy_from_slice(&bytes);
     }
 
-    /// What the commit writes, for whoever writes it to put zeros behind it. All
-    /// frames must be closed.
+    /// The encoded commit, mutable so that its writer can add zeros behind it.
+    ///
+    /// # Panics
+    /// If a frame is open.
     pub(crate) fn bytes(&mut self) -> &mut AlignedBytes {
         assert!(self.open.is_none(), "a frame without its header must not be written");
         &mut self.bytes
@@ -355,10 +359,10 @@ fn fits(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a batch is bounded far below 4 GiB")
 }
 
-/// What precedes a record's payload in a frame's body.
+/// Appends the bytes that precede a record's payload in a frame's body.
 #[inline]
 pub(crate) fn put_record_head(bytes: &mut Vec<u8>, key: u64, length: usize) {
-    // Put together first, for one look at the buffer's room.
+    // Assembled first, so that the vector checks its capacity once.
     let mut head = [0; RECORD_OVERHEAD_MAX];
     head[..8].copy_from_slice(&key.to_le_bytes());
     let (mut rest, mut last) = (fits(length), 8);
@@ -371,14 +375,15 @@ pub(crate) fn put_record_head(bytes: &mut Vec<u8>, key: u64, length: usize) {
     bytes.extend_from_slice(&head[..=last]);
 }
 
-/// Bytes that a record takes in a frame's body.
+/// Number of bytes of a record with this payload length in a frame's body.
 pub(crate) fn record_bytes(payload: usize) -> usize {
     let bits = usize::BITS - (payload | 1).leading_zeros();
     8 + bits.div_ceil(7) as usize + payload
 }
 
-/// The records of a body that its checksum vouches for: `(key, payload's range
-/// within the body)`. `None` where the body contradicts itself.
+/// Decodes the record at `at` in a body whose checksum matches. Returns its key and the
+/// range of its payload in the body, and moves `at` behind it. Returns `None` if the
+/// body contradicts itself.
 pub(crate) fn next_record(body: &[u8], at: &mut usize) -> Option<(u64, Range<usize>)> {
     let key = body.get(*at..*at + 8)?;
     let key = u64::from_le_bytes(key.try_into().ok()?);

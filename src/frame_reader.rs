@@ -1,8 +1,8 @@
-//! Reads a segment's frames one after the other, within bounded memory.
+//! Reads a segment's frames one by one, in bounded memory.
 //!
-//! Recovery and replay share it. It believes a length only after the header's
-//! checksum, allocates no more than its chunk or one frame, and says where and
-//! why it stopped; what that means is for [`crate::recovery`] to judge.
+//! Recovery and replay share it. It trusts a length only after the header's checksum
+//! matches. It allocates no more than one chunk or one frame. It reports where and why
+//! it stopped; [`crate::recovery`] decides what that means.
 
 use std::fmt;
 use std::io;
@@ -15,27 +15,27 @@ use crate::frame::{
 };
 use crate::frame_search::find_header;
 
-/// Why there is no further frame.
+/// Why the reader stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The given end is reached, or the end of the file.
+    /// The reader reached its end, or the end of the file.
     End,
-    /// Zeros stand where a frame should begin.
+    /// The bytes at a frame's position are zeros.
     Blank,
-    /// Something else than a frame, for this reason.
+    /// The bytes are not a frame, for this reason.
     Bad(&'static str),
-    /// A frame of a kind that this version does not know and may not skip.
+    /// A frame of an unknown kind that may not be skipped.
     UnknownKind(u8),
-    /// The disk cannot read these bytes, and a frame may begin or does stand there.
+    /// The disk cannot read these bytes, which are part of a frame or may be.
     Unreadable { from: u64, to: u64 },
 }
 
 impl fmt::Display for Stop {
-    /// What is wrong where a frame should be.
+    /// Says what is wrong with the bytes at a frame's position.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::End => f.write_str("the segment ends before its frames do"),
-            Self::Blank => f.write_str("zeros stand where a frame was"),
+            Self::End => f.write_str("the segment ends before its frames end"),
+            Self::Blank => f.write_str("there are zeros instead of a frame"),
             Self::Bad(what) => f.write_str(what),
             Self::UnknownKind(kind) => write!(f, "it has a frame of the unknown kind {kind}"),
             Self::Unreadable { from, to } => {
@@ -49,37 +49,39 @@ impl fmt::Display for Stop {
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) header: FrameHeader,
-    /// Where it begins in the segment.
+    /// Its offset in the segment.
     pub(crate) offset: u64,
     pub(crate) body: Bytes,
 }
 
 impl Frame {
-    /// Where it ends in the segment.
+    /// Offset of its end in the segment.
     pub(crate) fn end(&self) -> u64 {
         self.offset + (FRAME_HEADER_BYTES + self.body.len()) as u64
     }
 }
 
-/// See the module's words.
+/// Reads the frames of one segment file.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     file: Box<dyn DiskFile>,
     seed: u32,
-    /// Nothing at or past this offset is looked at.
+    /// Offset at which reading ends.
     end: u64,
     chunk_bytes: usize,
     chunk: Bytes,
     /// Offset of the chunk's first byte.
     chunk_at: u64,
-    /// Where the next frame begins.
+    /// Offset of the next frame.
     at: u64,
-    /// What cannot be read of the chunk, where zeros stand for it.
+    /// The ranges of the chunk that the disk cannot read. Zeros replace them in the
+    /// chunk.
     unreadable: Unreadable,
 }
 
 impl FrameReader {
-    /// Reads frames from `at` to `end`, which is at most the file's, in chunks of about `chunk_bytes`.
+    /// Reads frames from `at` to `end`, in chunks of about `chunk_bytes` bytes. `end`
+    /// is at most the file's length.
     pub(crate) fn new(
         file: Box<dyn DiskFile>,
         seed: u32,
@@ -91,24 +93,27 @@ impl FrameReader {
         Self { file, seed, end, chunk_bytes, chunk, chunk_at: at, at, unreadable }
     }
 
-    /// Where the next frame begins, or reading stopped.
+    /// Offset of the next frame, or at which reading stopped.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Where reading ends at the latest.
+    /// Offset at which reading ends.
     pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Takes a frame back that the reader's user found wrong.
+    /// Moves the reader back to the frame at `offset`, which the caller rejected.
     pub(crate) fn back_to(&mut self, offset: u64) {
         self.at = offset;
         self.chunk = Bytes::new();
         self.chunk_at = offset;
     }
 
-    /// The next frame, or why there is none.
+    /// The next frame, or why there is none. Blocks for the read.
+    ///
+    /// # Errors
+    /// An error of the read call, other than a block that the disk cannot read.
     pub(crate) fn next(&mut self) -> io::Result<Result<Frame, Stop>> {
         if self.at >= self.end {
             return Ok(Err(Stop::End));
@@ -137,7 +142,7 @@ impl FrameReader {
         };
         let length = header.body_bytes as usize;
         if length > FRAME_BODY_MAX {
-            return Ok(Err(Stop::Bad("a frame is longer than any that is written")));
+            return Ok(Err(Stop::Bad("a frame is longer than the maximum")));
         }
         if !self.reach(FRAME_HEADER_BYTES + length)? {
             return Ok(Err(Stop::Bad("a frame is cut short")));
@@ -155,10 +160,9 @@ impl FrameReader {
         Ok(Ok(Frame { header, offset, body }))
     }
 
-    /// The next whole frame that begins anywhere from the place where reading
-    /// stopped. The work is linear in the length whatever the bytes are: no
-    /// body is read twice, for a header that is vouched for says where the next
-    /// frame begins.
+    /// Searches for the next whole frame, at any offset from the position at which
+    /// reading stopped. The work is linear in the length, whatever the bytes are: a
+    /// valid header says where the next frame begins, so no body is read twice.
     pub(crate) fn find(&mut self) -> io::Result<Option<Frame>> {
         let mut from = self.at;
         while let Some((at, end)) = find_header(self.file.as_ref(), self.seed, from, self.end)? {
@@ -171,7 +175,7 @@ impl FrameReader {
         Ok(None)
     }
 
-    /// What is left before the end, which is less than a header.
+    /// The bytes before the end, fewer than a header.
     fn rest(&mut self) -> io::Result<Bytes> {
         let left = usize::try_from(self.end - self.at).unwrap_or(0);
         let mut bytes = vec![0; left.min(FRAME_HEADER_BYTES)];
@@ -181,20 +185,20 @@ impl FrameReader {
         Ok(bytes.into())
     }
 
-    /// Why the next `length` bytes are no frame, if one of them cannot be read.
+    /// The reason to stop, if one of the next `length` bytes cannot be read.
     fn unreadable_within(&self, length: usize) -> Option<Stop> {
         let to = self.end.min(self.at + length as u64);
         let range = self.unreadable.within(&(self.at..to))?;
         Some(Stop::Unreadable { from: range.start, to: range.end })
     }
 
-    /// Where in the chunk the next frame begins.
+    /// Index of the next frame in the chunk.
     fn skip(&self) -> usize {
         usize::try_from(self.at - self.chunk_at).unwrap_or(usize::MAX)
     }
 
-    /// Sees to it that the chunk holds `length` bytes from where the next frame
-    /// begins; false where they would pass the end.
+    /// Reads until the chunk holds `length` bytes from the next frame on. Returns false
+    /// if they would pass the end.
     fn reach(&mut self, length: usize) -> io::Result<bool> {
         if length as u64 > self.end - self.at {
             return Ok(false);
@@ -205,14 +209,14 @@ impl FrameReader {
         Ok(self.chunk.len() - self.skip() >= length)
     }
 
-    /// Moves what is left of the chunk to the front, and reads on behind it:
-    /// into the old chunk's memory, unless somebody still holds a slice of it.
+    /// Moves the rest of the chunk to the front, and reads on behind it. Reuses the
+    /// chunk's memory, unless a caller still holds a slice of it.
     fn refill(&mut self, at_least: usize) -> io::Result<()> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let wanted = self.chunk_bytes.max(at_least).min(left);
         let (from, chunk) = (self.skip(), std::mem::take(&mut self.chunk));
         let kept = chunk.len() - from;
-        // Where the read fails, nothing is kept.
+        // If the read fails, the chunk is empty.
         self.chunk_at = self.at;
         let mut chunk = match chunk.try_into_mut() {
             Ok(mut own) if own.capacity() >= wanted => {
@@ -222,7 +226,7 @@ impl FrameReader {
             Ok(small) => with_room(&small[from..], wanted),
             Err(held) => with_room(&held[from..], wanted),
         };
-        // What stands behind the kept bytes is overwritten: only growth is zeroed.
+        // The read overwrites the bytes behind the kept ones, so only growth is zeroed.
         chunk.resize(wanted, 0);
         let Self { file, at, unreadable, .. } = self;
         unreadable.forget_before(*at);
@@ -239,10 +243,12 @@ fn with_room(bytes: &[u8], wanted: usize) -> BytesMut {
     chunk
 }
 
-/// Whether a frame holds what its kind should: records as many as its header
-/// says, at least one, that fill it; nothing in a seal or a gap; anything in what may be
-/// skipped. Without a record it would only move the sequence on, which nothing
-/// that is copied could say again.
+/// Whether a frame's content fits its kind. A frame of records has as many records as
+/// its header says, at least one, and they fill its body. A seal or a gap has none. A
+/// skippable frame may hold anything.
+///
+/// A frame of records without a record would only move the sequence on. A copy of the
+/// segment could not repeat that.
 pub(crate) fn is_consistent(frame: &Frame) -> bool {
     match frame.header.kind {
         FrameKind::Records if frame.header.records == 0 => return false,

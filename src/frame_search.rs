@@ -1,10 +1,11 @@
-//! Looks for frames among bytes that may be anything: behind the place where
-//! reading stopped, where a torn write stands, zeros ahead, or what an earlier
-//! segment has left in the file, mebibytes of it.
+//! Searches for frames in arbitrary bytes.
 //!
-//! A frame may begin at each offset, and 64 MiB are to be looked at in the time
-//! that it takes to read them. Knows where a header stands; what follows from it
-//! is for [`crate::frame_reader`] and [`crate::recovery`] to judge.
+//! Recovery searches behind the position at which reading stopped. The bytes there may
+//! be a torn write, zeros ahead, or mebibytes of an earlier segment. A frame may begin
+//! at each offset. 64 MiB must be searched in the time that it takes to read them.
+//!
+//! This file finds headers. [`crate::frame_reader`] and [`crate::recovery`] decide what
+//! follows from them.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -12,38 +13,37 @@ use std::ops::ControlFlow;
 use crate::disk::{DiskFile, Unreadable, read_around};
 use crate::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameHeader};
 
-/// So much is read at once, and the rest of a header that begins in it.
+/// Bytes per read, without the rest of a header that begins in them.
 const CHUNK_BYTES: usize = 64 << 10;
-/// So many bytes are looked at together.
+/// Bytes per pass.
 const RUN: usize = 64;
 
-/// What is found past the place where reading stopped.
+/// What a search found behind the position at which reading stopped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remains {
-    /// The highest durable mark in any header that its checksum vouches for,
-    /// less the segment's first sequence.
+    /// The highest durable mark in a header whose checksum matches, relative to the
+    /// segment's first sequence.
     pub(crate) mark: Option<i64>,
-    /// The highest sequence after a frame, likewise.
+    /// The highest sequence after a frame, relative to the segment's first.
     pub(crate) next: Option<u64>,
-    /// Bytes up to the last that is not zero, of whichever segment it is.
+    /// Number of bytes up to the last one that is not zero, of any segment.
     pub(crate) bytes: u64,
-    /// Bytes up to the end of the last frame that its header vouches for.
+    /// Number of bytes up to the end of the last frame with a valid header.
     framed_bytes: u64,
-    /// What cannot be read, and may hold anything.
+    /// The ranges that the disk cannot read. They may hold anything.
     pub(crate) unreadable: Unreadable,
 }
 
 impl Remains {
-    /// Bytes of a write that came in part. What no header vouches for may be an
-    /// earlier segment's; at least so many are torn.
+    /// Number of bytes of a torn write. Bytes without a valid header may belong to an
+    /// earlier segment, so of them at most `least` count.
     pub(crate) fn torn_bytes(&self, least: usize) -> u64 {
         self.framed_bytes.max(self.bytes.min(least as u64))
     }
 }
 
-/// Looks for frame headers at every offset from `from` to `end`. A header is
-/// vouched for by itself, so the work is linear in the length whatever the
-/// bytes are.
+/// Searches for frame headers at every offset from `from` to `end`. Each header
+/// validates by itself, so the work is linear in the length, whatever the bytes are.
 pub(crate) fn search_remains(
     file: &dyn DiskFile,
     seed: u32,
@@ -66,8 +66,8 @@ pub(crate) fn search_remains(
     Ok(Remains { unreadable, ..remains })
 }
 
-/// Where the first frame at or behind `from` stands that ends before `end`, by
-/// its header.
+/// The range of the first frame at or behind `from` that ends before `end`, according
+/// to its header.
 pub(crate) fn find_header(
     file: &dyn DiskFile,
     seed: u32,
@@ -84,9 +84,9 @@ pub(crate) fn find_header(
     })
 }
 
-/// Calls `found` for the last byte of each chunk that is not zero, and for each
-/// frame header that could have been written, in the file's order, until it breaks.
-/// Bytes that cannot be read are noted and passed over.
+/// Calls `found` with each plausible frame header, and with the last byte of each chunk
+/// that is not zero, in ascending order, until `found` breaks. Adds ranges that cannot
+/// be read to `unreadable` and skips them.
 fn search<R>(
     file: &dyn DiskFile,
     seed: u32,
@@ -126,7 +126,7 @@ fn search<R>(
     Ok(None)
 }
 
-/// Where the last byte is that is not zero.
+/// Index of the last byte that is not zero.
 fn last_written(bytes: &[u8]) -> Option<usize> {
     let mut end = bytes.len();
     for run in bytes.rchunks(RUN) {
@@ -149,9 +149,8 @@ mod tests {
 
     const SEED: u32 = 7;
 
-    /// What stands in a file of three chunks and a bit: noise of the bytes below
-    /// `kinds`, with zeros between, and frames at any offset, the chunks' ends
-    /// among them.
+    /// A file of three chunks and a bit: noise of the bytes below `kinds`, with zeros
+    /// between. Frames begin at any offset, some at the end of a chunk.
     fn hostile(random: &mut impl FnMut(usize) -> usize, kinds: usize) -> Vec<u8> {
         let length = 3 * CHUNK_BYTES + random(100);
         let mut bytes: Vec<_> = (0..length).map(|_| random(kinds).to_le_bytes()[0]).collect();
@@ -179,8 +178,8 @@ mod tests {
         bytes
     }
 
-    /// The same frame's header with the longest body that is believed, which ends
-    /// far behind the file.
+    /// Replaces the encoded frame by one whose header says the longest accepted body,
+    /// which ends far behind the file.
     fn say_the_longest(encoder: &mut Encoder, place: &Place) {
         let header = encoder.bytes().first_chunk();
         let found = FrameHeader::parse(header.unwrap(), place.seed, place.offset);
@@ -190,7 +189,7 @@ mod tests {
         encoder.copy(&header, &[], place, 9, 9);
     }
 
-    /// What a header is, asked at each offset.
+    /// The header at `at`, if there is a plausible one.
     fn header(bytes: &[u8], at: usize) -> Option<FrameHeader> {
         match FrameHeader::parse(bytes[at..].first_chunk()?, SEED, at as u64) {
             Found::Header(header) => header.could_be_written(SEED).then_some(header),

@@ -1,22 +1,24 @@
-//! Segments: one file of a shard, its name, its header and its identity.
-//! Bytes only, no I/O. FORMAT.md specifies each byte.
+//! Segments: the file name, header and identity of a shard's file.
+//!
+//! This file knows bytes and names. It does no I/O, and does not know frames. FORMAT.md
+//! specifies each byte.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 
-/// Bytes of a segment's header; frames follow.
+/// Length in bytes of a segment's header. Frames follow it.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
-/// The format that this version writes and reads.
+/// The format version that this library writes and reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"shardwal";
 const EXTENSION: &str = "wal";
 const SPARE_EXTENSION: &str = "spare";
-/// The highest sequence, offset, number or epoch that is believed.
+/// The highest sequence, offset, segment number or epoch that a reader accepts.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
-/// Which segment of which log.
+/// Identifies one segment of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentIdentity {
     pub(crate) log: [u8; 16],
@@ -26,7 +28,7 @@ pub(crate) struct SegmentIdentity {
 }
 
 impl SegmentIdentity {
-    /// Where the checksums of this segment's frames start from.
+    /// The initial value of the checksums of this segment's frames.
     pub(crate) fn seed(&self) -> u32 {
         let mut hasher = Hasher::new();
         hasher.update(&self.log);
@@ -36,18 +38,18 @@ impl SegmentIdentity {
         hasher.finalize()
     }
 
-    /// The same shard's segment of another number.
+    /// The identity of segment `number` of this shard.
     pub(crate) fn with_number(self, number: u64) -> Self {
         Self { number, ..self }
     }
 }
 
-/// Where the log went on from: the segment before, as it stood when it ended.
+/// The segment before this one, as it was when the writer left it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Predecessor {
-    /// Its number, 0 for none.
+    /// Its number; 0 if there is none.
     pub(crate) number: u64,
-    /// Where its last frame ends.
+    /// Offset of the end of its last frame.
     pub(crate) end: u64,
     /// The sequence after its last record.
     pub(crate) next_sequence: u64,
@@ -57,22 +59,22 @@ pub(crate) struct Predecessor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) identity: SegmentIdentity,
-    /// Below every sequence in the segment, or equal to the first.
+    /// At most the sequence of the segment's first record.
     pub(crate) first_sequence: u64,
     pub(crate) predecessor: Predecessor,
 }
 
-/// What stands where a segment's header should.
+/// What the bytes at a header's position are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FoundHeader {
     Header(SegmentHeader),
-    /// Zeros: prepared and never used.
+    /// Zeros: the file was prepared and never used.
     Blank,
-    /// A version from the future.
+    /// A later format version.
     Newer(u32),
-    /// A version from before the first.
+    /// A format version below the first.
     Older(u32),
-    /// Another segment's header, whole: a copied or renamed file.
+    /// The whole header of another segment: the file was copied or renamed.
     Foreign(SegmentIdentity),
     Bad,
 }
@@ -96,8 +98,8 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Reads the header of the segment that should be `expected`. `bytes` may
-    /// be shorter than a header where the file is.
+    /// Parses the header of the segment that should be `expected`. `bytes` may be
+    /// shorter than a header if the file is.
     pub(crate) fn parse(bytes: &[u8], expected: &SegmentIdentity) -> FoundHeader {
         if bytes.iter().all(|byte| *byte == 0) {
             return FoundHeader::Blank;
@@ -125,7 +127,7 @@ impl SegmentHeader {
         if identity != *expected {
             return FoundHeader::Foreign(identity);
         }
-        // Far above any log, far below where sums could overflow.
+        // The limit is far above any real log, and far below a sum that overflows.
         if [long(48), long(64), long(72)].iter().any(|number| *number > NUMBER_MAX) {
             return FoundHeader::Bad;
         }
@@ -137,27 +139,28 @@ impl SegmentHeader {
     }
 }
 
-/// The file of a segment.
+/// The path of a segment.
 pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.{EXTENSION}"))
 }
 
-/// The file that becomes the segment by a rename.
+/// The path of an unfinished segment. A rename makes it a segment.
 pub(crate) fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.{EXTENSION}.tmp"))
 }
 
-/// A file that is kept for a later segment. Its number means nothing.
+/// The path of a recycled segment: a file kept for a later one. Its number has no
+/// meaning.
 pub(crate) fn spare_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.{SPARE_EXTENSION}"))
 }
 
-/// The number of the segment with this file name; `None` for other files.
+/// The number of the segment with this file name; `None` for any other name.
 pub(crate) fn segment_number(name: &str) -> Option<u64> {
     numbered(name, EXTENSION)
 }
 
-/// The number of the spare with this file name; `None` for other files.
+/// The number of the recycled segment with this file name; `None` for any other name.
 pub(crate) fn spare_number(name: &str) -> Option<u64> {
     numbered(name, SPARE_EXTENSION)
 }
@@ -169,7 +172,7 @@ fn numbered(name: &str, extension: &str) -> Option<u64> {
         .then_some(number)
 }
 
-/// Whether the file is left over from an open that did not finish.
+/// Whether `name` is an unfinished segment, left by an open that did not finish.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(".tmp").is_some_and(|name| segment_number(name).is_some())
 }

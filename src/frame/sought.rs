@@ -1,22 +1,23 @@
-//! Headers that are sought at each offset of bytes that may be anything: what a
-//! writer of this version could have written, and the cheapest question first.
-//! Bytes only, no I/O.
+//! Tests for a plausible frame header, at each offset of arbitrary bytes.
+//!
+//! A header is plausible if a writer of this version could have written it. The
+//! cheapest test comes first. This file knows bytes. It does no I/O.
 
 use super::{
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameHeader, FrameKind, header_crc, record_bytes, word,
 };
 
-/// The highest kind that a writer of this version writes; the lowest is 1.
+/// The highest kind that this version writes; the lowest is 1.
 const KIND_WRITTEN_MAX: u8 = 3;
-/// The highest of the four bytes of a length that is believed.
+/// The most significant byte of the longest accepted length.
 const LENGTH_TOP_MAX: u8 = FRAME_BODY_MAX.to_le_bytes()[3];
-/// So many offsets are looked at together.
+/// Number of offsets per pass.
 const RUN: usize = 64;
 
 impl FrameHeader {
-    /// Whether a writer of this version could have written it: what to ask of a
-    /// header that was searched for at each offset of bytes that may be anything,
-    /// of which one in 2^32 has a right checksum by chance.
+    /// Whether a writer of this version could have written this header. A search tries
+    /// each offset of arbitrary bytes, and one header in 2^32 has a matching checksum
+    /// by chance.
     pub(crate) fn could_be_written(&self, seed: u32) -> bool {
         let (records, body) = (usize::from(self.records), self.body_bytes as usize);
         match self.kind {
@@ -30,8 +31,8 @@ impl FrameHeader {
         }
     }
 
-    /// The header that stands here, if [`Self::parse`] finds one and it
-    /// [`Self::could_be_written`]. The checksum comes last.
+    /// The header in these bytes, if [`Self::parse`] accepts it and it
+    /// [`Self::could_be_written`]. The checksum is tested last, because it costs most.
     pub(crate) fn sought(bytes: &[u8; FRAME_HEADER_BYTES], seed: u32, offset: u64) -> Option<Self> {
         let header = Self::read(bytes, FrameKind::of(bytes[4])?);
         if bytes[5] != 0 || !header.could_be_written(seed) {
@@ -40,10 +41,9 @@ impl FrameHeader {
         (word(bytes, 20) == header_crc(&bytes[..20], seed, offset)).then_some(header)
     }
 
-    /// From `from` on, where the next header may begin that [`Self::sought`] would
-    /// find, by three of its bytes: text has no such place, noise one in a
-    /// million bytes. A run is one pass without a branch, so that the processor
-    /// looks at many offsets at once.
+    /// The first index from `from` on at which [`Self::sought`] may find a header,
+    /// judged by three bytes. Text has no such index, and noise one per million bytes.
+    /// Each run is one pass without a branch, so that the compiler can vectorize it.
     pub(crate) fn next_hint(bytes: &[u8], from: usize) -> Option<usize> {
         let is_hint = |length: u8, kind: u8, zero: u8| {
             (length <= LENGTH_TOP_MAX) & (kind.wrapping_sub(1) < KIND_WRITTEN_MAX) & (zero == 0)
