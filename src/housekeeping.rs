@@ -1,11 +1,15 @@
-//! The housekeeping threads: what time brings, and what must not stall a writer.
+//! The housekeeping threads: work that depends on time, or would stall a writer.
 //!
-//! Four threads per log, so that none waits for what another does. The **time keeper**
-//! posts the syncs of `Durability::Interval` and the seals of idle shards, and makes
-//! no call to the disk. The **preparer** makes the next segments and looks at the
-//! disk's free space. The **watcher** checks that folders and segments are in their
-//! place. The **sealer** settles full segments. crossbeam-channel between them and the
-//! writers, whose lanes are ordinary ones.
+//! A log has four of them, so that none waits for the work of another:
+//!
+//! - The **time keeper** requests the syncs of `Durability::Interval` and the seals of
+//!   idle shards. It makes no call to the file system.
+//! - The **preparer** makes the next segments and checks the free space.
+//! - The **watcher** checks that shard directories and segments are still in place.
+//! - The **sealer** syncs full segments and cuts their tails.
+//!
+//! Crossbeam channels connect them to the writers. These threads know segments and
+//! committers. They do not know records.
 
 use std::io;
 use std::path::Path;
@@ -24,30 +28,29 @@ use crate::space::Space;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::sync::{Arc, JoinHandle, now, spawn};
 
-/// How long a shard must have been idle to be sealed.
+/// How long a shard must be idle before it is sealed.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
-/// How often the disk's free space is looked at where something hangs on it,
-/// and else.
+/// How often the free space is checked: with a configured threshold, and without one.
 const LOOK_EACH: Duration = Duration::from_millis(100);
 const LOOK_EACH_FOR_FIGURES: Duration = Duration::from_secs(1);
-/// How often each shard's folder and active segment are checked to be in their
-/// place. A removed one is to be noticed within a second.
+/// How often the shard directories and active segments are checked. The watcher notices
+/// a removed one within a second.
 const CHECK_NAMES_EACH: Duration = Duration::from_millis(500);
 
-/// A segment to prepare, and where to hand it.
+/// A request for a segment, and the channel for the answer.
 struct Chore {
-    /// The shard's.
+    /// The shard's directory.
     folder: Folder,
     number: u64,
     zeros: u64,
-    /// Taken by the answer; a chore that is dropped without one answers that
-    /// nobody will prepare it, so that no writer waits for ever.
+    /// Taken by the answer. A chore that is dropped without one answers with an error,
+    /// so that no writer waits forever.
     hand_to: Option<Sender<io::Result<Prepared>>>,
 }
 
 impl Chore {
-    /// The lane holds one answer and its writer asks for one at a time. A
-    /// writer that has gone leaves the file to be found blank by the next open.
+    /// Sends the answer. The channel holds one, and a writer has one request at a time.
+    /// If the writer has ended, the next open finds the file blank.
     fn answer(&mut self, prepared: io::Result<Prepared>) {
         if let Some(hand_to) = self.hand_to.take() {
             drop(hand_to.try_send(prepared));
@@ -57,20 +60,22 @@ impl Chore {
 
 impl Drop for Chore {
     fn drop(&mut self) {
-        self.answer(Err(io::Error::other("the preparer has gone")));
+        self.answer(Err(io::Error::other(
+            "the preparer thread has ended; close the log and open it again",
+        )));
     }
 }
 
-/// The threads and the lanes to them.
+/// The threads' ends of their channels, before the threads start.
 pub(crate) struct Housekeeping {
     chores: Sender<Chore>,
     inbox: Receiver<Chore>,
     seal_lanes: SealLanes,
     sealer: Sealer,
-    /// Nothing is sent: the time keeper ends when the senders have gone.
+    /// Carries no message. The time keeper ends once every sender is dropped.
     alive: Sender<()>,
     ended: Receiver<()>,
-    /// The same for the watcher.
+    /// Carries no message. The watcher ends once every sender is dropped.
     watched: Sender<()>,
     unwatched: Receiver<()>,
 }
@@ -82,8 +87,8 @@ impl Housekeeping {
         Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched }
     }
 
-    /// The source of the segments of a shard. The threads end when all sources have
-    /// been dropped.
+    /// Makes the segment source of a shard. The threads end once every source is
+    /// dropped.
     pub(crate) fn source(&self, shard: usize, folder: Folder) -> Box<dyn SegmentSource> {
         let (hand_to, prepared) = bounded(1);
         Box::new(Housekept {
@@ -96,8 +101,11 @@ impl Housekeeping {
         })
     }
 
-    /// Starts the threads, which serve until every source is gone, and keep the
-    /// directory locked for as long. The one that is returned ends last.
+    /// Starts the threads. They run until every source is dropped, and hold the
+    /// directory's lock until then. The returned thread ends last.
+    ///
+    /// # Errors
+    /// A thread could not be started.
     pub(crate) fn start(
         self,
         space: Arc<Space>,
@@ -123,22 +131,22 @@ impl Housekeeping {
         let keeper = Keeper { ended, sync: interval.is_some(), tick, lanes };
         spawn("shardwal-housekeeping".into(), move || {
             keeper.serve();
-            // They have no result, and a panic there is caught there.
+            // The threads have no result, and catch their own panics.
             drop((preparer.join(), sealer.join(), watcher.join()));
             drop(lock);
         })
     }
 }
 
-/// The thread that makes segments and looks at the disk.
+/// The thread that makes segments and checks the free space.
 struct Preparer {
     inbox: Receiver<Chore>,
     space: Arc<Space>,
     shards: Vec<Kept>,
 }
 
-/// Checks each shard's names until `ended` says that the sources have gone. A disk
-/// that panics here must not end the checks of the other shards.
+/// Checks each shard's names until the sources are dropped. A file system that panics
+/// must not stop the checks of other shards.
 fn watch(ended: &Receiver<()>, shards: &[Kept]) {
     while let Err(RecvTimeoutError::Timeout) = ended.recv_deadline(now() + CHECK_NAMES_EACH) {
         for shard in shards {
@@ -147,7 +155,7 @@ fn watch(ended: &Receiver<()>, shards: &[Kept]) {
     }
 }
 
-/// What a thread knows of a shard.
+/// The parts of a shard that a housekeeping thread uses.
 #[derive(Clone)]
 struct Kept {
     folder: Folder,
@@ -156,15 +164,15 @@ struct Kept {
 }
 
 impl Kept {
-    /// The number of the segment that is written to, if there is one.
+    /// The number of the active segment, if there is one.
     fn active_segment(&self) -> Option<u64> {
         let catalogue = self.catalogue.lock();
         let last = catalogue.last().filter(|meta| meta.next_sequence.is_none());
         last.map(|meta| meta.number)
     }
 
-    /// Condemns a shard whose folder or active segment is gone: what is written
-    /// there goes with its last descriptor.
+    /// Fails a shard whose directory or active segment was removed: its bytes are lost
+    /// once the last descriptor is closed.
     fn check_names(&self) {
         if self.lane.is_condemned() {
             return;
@@ -177,7 +185,7 @@ impl Kept {
         };
         let path = [Some(dir.clone()), active.map(|number| self.folder.path(number))];
         let gone = path.into_iter().flatten().find(|path| is_gone(path));
-        // One that is not written to any more may have been truncated meanwhile.
+        // A segment that is no longer active may have been truncated in the meantime.
         if let Some(path) = gone.filter(|path| path == dir || self.active_segment() == active) {
             let what = format!(
                 "{} was removed or renamed while the log was open; put it back, or open a new log",
@@ -206,8 +214,8 @@ impl Preparer {
         }
     }
 
-    /// What a look finds stands in the space. A disk that fails or panics here
-    /// must not take the other shards' syncs with it.
+    /// Checks the free space; [`Space`] keeps the result. A file system that fails or
+    /// panics must not stop the syncs of other shards.
     fn look(&self) {
         contain(|| {
             drop(self.space.look());
@@ -215,21 +223,21 @@ impl Preparer {
         });
     }
 
-    /// Room is for records: what is kept for speed goes where it is scarce.
+    /// If free space is low, deletes recycled segments: the room is for records.
     fn give_up_spares(&self, full: bool) {
         self.shards.iter().for_each(|shard| shard.folder.spares.give_up_if_scarce(full));
     }
 
     fn prepare(&self, mut chore: Chore) {
-        // The zeros may be more than all that was written since the last look.
+        // The zeros may exceed everything written since the last check.
         self.look();
-        // With others waiting, a segment's first zeros must do; its writer
-        // adds the rest as it goes.
+        // If other shards wait, a segment gets its first zeros only. Its writer adds
+        // the rest.
         let zeros =
             if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
         let zeros = self.space.spare(zeros);
         let Folder { disk, dir, spares, .. } = &chore.folder;
-        // A disk that panics must not take the other shards' segments with it.
+        // A file system that panics must not stop the requests of other shards.
         let prepared = contain(|| {
             let spare = spares.take(chore.number);
             spare.map_or_else(|| prepare(disk.as_ref(), dir, chore.number, zeros), Ok)
@@ -237,11 +245,15 @@ impl Preparer {
         if matches!(&prepared, Some(Err(error)) if means_full(error)) {
             contain(|| self.give_up_spares(true));
         }
-        chore.answer(prepared.unwrap_or_else(|| Err(io::Error::other("the disk has panicked"))));
+        chore.answer(prepared.unwrap_or_else(|| {
+            Err(io::Error::other(
+                "the file system panicked while it made a segment; open the log again",
+            ))
+        }));
     }
 }
 
-/// The thread that keeps time. It makes no call to the disk.
+/// The time keeper. It makes no call to the file system.
 struct Keeper {
     ended: Receiver<()>,
     sync: bool,
@@ -249,11 +261,11 @@ struct Keeper {
     lanes: Vec<(Arc<Lane>, Idle)>,
 }
 
-/// Since when a shard has not synced anything new.
+/// Since when a shard has synced nothing new.
 struct Idle {
     synced: u64,
     since: Instant,
-    /// Whether it has been asked to seal since.
+    /// Whether a seal has been requested since.
     sealed: bool,
 }
 
@@ -286,7 +298,7 @@ impl Keeper {
     }
 }
 
-/// A writer's end of the lane.
+/// A writer's end of the channels.
 struct Housekept {
     folder: Folder,
     chores: Sender<Chore>,
@@ -299,7 +311,7 @@ struct Housekept {
 impl SegmentSource for Housekept {
     fn request(&mut self, number: u64, zeros: u64) {
         let (folder, hand_to) = (self.folder.clone(), Some(self.hand_to.clone()));
-        // A chore that cannot be sent answers as it is dropped.
+        // A chore that cannot be sent answers in its `drop`.
         drop(self.chores.send(Chore { folder, number, zeros, hand_to }));
     }
 

@@ -1,8 +1,8 @@
-//! The sealer: the thread that settles full segments, so that no writer waits for the
-//! sync of one, nor for the cut of its tail.
+//! The sealer: the thread that syncs full segments and cuts their tails, so that no
+//! writer waits for either.
 //!
-//! It takes the segments of a shard in their order. It knows files and marks; it does
-//! not know records. After a failed sync it settles nothing more of that shard.
+//! It takes each shard's segments in order. It knows files and marks. It does not know
+//! records. After a failed sync it leaves all later segments of that shard as they are.
 
 use std::io;
 
@@ -13,32 +13,38 @@ use crate::spares::{SpareHold, Spares};
 use crate::sync::channel::{Receiver, Sender, bounded, unbounded};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
-/// A full segment, and whom to tell once it is settled.
+/// A full segment, and the channel for the answer.
 struct Chore {
-    /// `None` once it was settled or given back.
+    /// `None` once it was synced and cut, or returned.
     sealed: Option<Sealed>,
     mark: Option<SealMark>,
     shard: usize,
-    /// The lane's.
+    /// The flag of the shard's [`SealLane`].
     has_failed: Arc<AtomicBool>,
-    /// While it lives the shard keeps no truncated file for a later segment: the
-    /// cut of a tail would hit that segment.
+    /// While this exists, the shard recycles no truncated file. Else the cut of a tail
+    /// could hit the next segment.
     _hold: SpareHold,
-    /// Taken by the answer; a chore that is dropped without one answers that nobody
-    /// will settle it, so that no writer waits for ever.
+    /// Taken by the answer. A chore that is dropped without one answers with an error,
+    /// so that no writer waits forever.
     tell: Option<Sender<io::Result<SealMark>>>,
 }
 
 impl Chore {
-    /// W2 STICKY: nothing of a shard is settled once it has failed.
+    /// W2 STICKY: syncs no segment of a shard that has failed.
     fn settle(&mut self) -> io::Result<()> {
-        // ORDERING: Relaxed on both; this thread has stored what it must see itself.
+        // ORDERING: Relaxed on both; this thread itself has stored what it must see.
         if self.has_failed.load(Ordering::Relaxed) {
-            return Err(io::Error::other("an earlier segment of the shard was not synced"));
+            return Err(io::Error::other(
+                "the sync of an earlier segment of the shard failed; open the log again",
+            ));
         }
-        // A disk that panics must not take the other shards' segments with it.
+        // A file system that panics must not stop the sealing of other shards.
         let settled = contain(|| self.sealed.take().map_or(Ok(()), |mut sealed| sealed.settle()));
-        let settled = settled.unwrap_or_else(|| Err(io::Error::other("the disk has panicked")));
+        let settled = settled.unwrap_or_else(|| {
+            Err(io::Error::other(
+                "the file system panicked during the sync of a segment; open the log again",
+            ))
+        });
         if settled.is_err() {
             self.has_failed.store(true, Ordering::Relaxed);
         }
@@ -46,9 +52,9 @@ impl Chore {
     }
 
     fn answer(&mut self, settled: io::Result<()>) {
-        // One who only has its tail cut waits for no answer.
+        // No writer waits for a segment that only has its tail cut.
         if let (Some(tell), Some(mark)) = (self.tell.take(), self.mark) {
-            // A writer that has gone needs none.
+            // A writer that has ended needs no answer.
             drop(tell.send(settled.map(|()| mark)));
         }
     }
@@ -61,41 +67,44 @@ impl Chore {
 
 impl Drop for Chore {
     fn drop(&mut self) {
-        self.answer(Err(io::Error::other("the sealer has gone")));
+        self.answer(Err(io::Error::other(
+            "the sealer thread has ended; close the log and open it again",
+        )));
     }
 }
 
-/// The thread's end of the lane that full segments come by.
+/// The sealer's end of the channel of full segments.
 pub(crate) struct Sealer {
     inbox: Receiver<Chore>,
 }
 
-/// What makes the writers' ends.
+/// Makes the writers' ends.
 pub(crate) struct SealLanes {
     chores: Sender<Chore>,
 }
 
-/// A writer's end.
+/// One writer's end.
 pub(crate) struct SealLane {
     shard: usize,
     spares: Spares,
     chores: Sender<Chore>,
-    /// Whether the shard has failed. The sealer stores it after a failed sync, the
-    /// writer as it fails; the sealer reads it before it settles a segment.
+    /// Whether the shard has failed. The sealer sets it after a failed sync, and the
+    /// writer sets it when it fails. The sealer reads it before it syncs a segment.
+    /// Relaxed.
     has_failed: Arc<AtomicBool>,
     tell: Sender<io::Result<SealMark>>,
     told: Receiver<io::Result<SealMark>>,
 }
 
-/// A sealer and what makes the lanes to it.
+/// A sealer, and the factory of the writers' ends.
 pub(crate) fn sealer() -> (SealLanes, Sealer) {
-    // One more is in the sealer's hands.
+    // The sealer works on one more.
     let (chores, inbox) = bounded(SEALED_SEGMENTS_MAX - 1);
     (SealLanes { chores }, Sealer { inbox })
 }
 
 impl SealLanes {
-    /// The lane of a shard.
+    /// The end of the channel for one shard's writer.
     pub(crate) fn lane(&self, shard: usize, spares: Spares) -> SealLane {
         let (tell, told) = unbounded();
         let has_failed = Arc::new(AtomicBool::new(false));
@@ -104,7 +113,8 @@ impl SealLanes {
 }
 
 impl SealLane {
-    /// Hands a segment over; gives it back where too many wait and `wait` is false.
+    /// Hands a segment over. If too many segments wait, blocks if `wait` is true, and
+    /// else returns the segment.
     pub(crate) fn seal(&self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {
         let chore = Chore {
             mark: sealed.mark,
@@ -115,7 +125,7 @@ impl SealLane {
             tell: Some(self.tell.clone()),
         };
         if wait {
-            // A chore that cannot be sent answers as it is dropped.
+            // A chore that cannot be sent answers in its `drop`.
             drop(self.chores.send(chore));
             return Ok(());
         }
@@ -125,20 +135,23 @@ impl SealLane {
         }
     }
 
-    /// The mark of the oldest segment that was handed over with one.
+    /// The answer for the oldest segment that was handed over with a mark. `None` if
+    /// there is no answer yet and `wait` is false. Blocks if `wait` is true.
     pub(crate) fn sealed(&self, wait: bool) -> Option<io::Result<SealMark>> {
         if wait { self.told.recv().ok() } else { self.told.try_recv().ok() }
     }
 
-    /// W2 STICKY: what waits to be settled is left as it is.
+    /// W2 STICKY: the shard has failed. Its waiting segments are left as they are.
     pub(crate) fn abandon(&self) {
-        // ORDERING: Relaxed; a hint. The sealer may be at the next one already.
+        // ORDERING: Relaxed; a hint. The sealer may have begun the next segment
+        // already.
         self.has_failed.store(true, Ordering::Relaxed);
     }
 }
 
 impl Sealer {
-    /// Settles segments until all lanes are gone. `lanes` are the shards'.
+    /// Syncs and cuts segments until every writer has ended. `lanes` are the shards'
+    /// committers, in shard order.
     pub(crate) fn serve(self, lanes: &[Arc<Lane>]) {
         while let Ok(mut chore) = self.inbox.recv() {
             let is_waited_for = chore.mark.is_some();
@@ -147,9 +160,9 @@ impl Sealer {
             chore.answer(settled);
             let Some(lane) = lanes.get(chore.shard).filter(|_| is_waited_for) else { continue };
             match failed {
-                // An idle writer writes the mark down.
+                // An idle writer then writes a seal with the mark.
                 None => lane.mailbox.request_seal(),
-                // A busy one acknowledges nothing more.
+                // A busy writer then acknowledges no further record.
                 Some(error) => lane.condemn(error),
             }
         }

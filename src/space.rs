@@ -1,16 +1,14 @@
-//! How much room the file system has left, and what follows from that.
+//! The free space of the log's file system, and its two thresholds.
 //!
-//! Two watermarks on its free bytes: below the soft one the log says so, below
-//! the hard one it takes no more appends, until there is room again. Knows
-//! bytes; it does not know what a segment is, nor who is refused.
+//! Below the low threshold the log reports it. Below the minimum it refuses appends,
+//! until there is enough space again. This file knows bytes. It does not know segments,
+//! nor the callers that it refuses.
 //!
-//! Who looks: open, the housekeeping thread in turn and before it prepares a
-//! segment, and whoever has truncated. **Never an append**, which reads what
-//! the last look found. So some commits may land between the look that would
-//! have refused them and the one before, and what is queued by then is still
-//! written: at most a queue and the segments that are under way, a shard. The
-//! hard mark is to be set above that; a disk that is full all the same refuses
-//! by itself.
+//! Open, the preparer thread and every truncation check the free space. **An append
+//! never does**: it reads the result of the last check. So some commits may land
+//! between two checks, and queued records are still written. That is at most one queue
+//! per shard, and the segments that are being made. The minimum should be larger than
+//! that. A file system that is full anyway refuses by itself.
 
 use std::path::PathBuf;
 
@@ -22,13 +20,14 @@ use crate::stats::{DiskSpace, DiskState, SpaceGauges};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::trace;
 
-/// No look has found out how much is free.
+/// The free space is unknown.
 const UNKNOWN: u64 = u64::MAX;
-/// What is below a mark is above it again only once there is a part in so many
-/// more, so that a few bytes to and fro do not switch the log on and off.
+/// Free space must exceed a threshold by this fraction (one part in 16) before the log
+/// counts it as above again. So a few bytes to and fro do not switch the log on and
+/// off.
 const RETURN_PART: u64 = 16;
 
-/// The free bytes below which something happens; 0 for never.
+/// The thresholds in free bytes; 0 means never.
 #[derive(Clone, Copy, Debug)]
 struct Watermarks {
     soft: u64,
@@ -36,7 +35,7 @@ struct Watermarks {
 }
 
 impl Watermarks {
-    /// What so many free bytes mean, after what the last look has found.
+    /// The state for `free` bytes, after a check that found the state `before`.
     fn state(self, free: u64, before: DiskState) -> DiskState {
         let below = |mark, was_below| free < if was_below { return_at(mark) } else { mark };
         if below(self.hard, before == DiskState::Refusing) {
@@ -53,26 +52,29 @@ fn return_at(mark: u64) -> u64 {
     mark.saturating_add(mark / RETURN_PART)
 }
 
-/// See the module's words.
+/// The free space of one log's file system.
 #[derive(Debug)]
 pub(crate) struct Space {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     marks: Watermarks,
     gauges: SpaceGauges,
-    /// What the last look found, or `UNKNOWN`. Whoever looks stores, any thread
-    /// reads.
+    /// Free bytes at the last check, or `UNKNOWN`. The checking thread stores it, any
+    /// thread reads it (Relaxed).
     free: AtomicU64,
-    /// A [`DiskState`] as a number. The same. Each append reads it, so it is
-    /// stored only when it changes.
+    /// A [`DiskState`] as a number. The checking thread stores it, any thread reads it
+    /// (Relaxed). Each append reads it, so it is stored only when it changes.
     state: AtomicU64,
-    /// Held while looking, so that nobody's look overwrites a later one's.
+    /// Held during a check, so that no result overwrites a later one.
     looking: Mutex<()>,
 }
 
 impl Space {
-    /// Looks for the first time. With no mark set, a disk that does not say how
-    /// much is free will do.
+    /// Checks the free space for the first time. Without a threshold, a file system
+    /// that does not report free space is accepted.
+    ///
+    /// # Errors
+    /// A threshold is set, and the file system fails or does not report free space.
     pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
         let marks = Watermarks { soft: config.disk_soft_bytes, hard: config.disk_hard_bytes };
         let space = Self {
@@ -86,31 +88,34 @@ impl Space {
         };
         let found = space.look();
         if space.is_watched() {
-            let asking = "asking how much is free on the disk of";
+            let asking = "asking for the free space of the file system of";
             found.map_err(OpenError::io(asking, &space.dir))?.ok_or_else(|| {
                 let setting = if marks.hard > 0 { "disk_hard_bytes" } else { "disk_soft_bytes" };
-                let problem = "is set, and the disk does not say how much is free".into();
+                let problem =
+                    "is set, but the file system does not report its free space; set it to 0"
+                        .into();
                 OpenError::InvalidConfig { setting, problem }
             })?;
         }
         Ok(space)
     }
 
-    /// Whether anything hangs on how much is free.
+    /// Whether a threshold is set.
     pub(crate) fn is_watched(&self) -> bool {
         self.marks.soft > 0 || self.marks.hard > 0
     }
 
-    /// Asks the disk how much is free. Without an answer all stays as it was.
+    /// Asks the file system for its free bytes. If there is no answer, the last state
+    /// holds.
     pub(crate) fn look(&self) -> std::io::Result<Option<u64>> {
         let _one_at_a_time = self.looking.lock();
         let found = self.disk.free_bytes(&self.dir)?;
         if let Some(free) = found {
             let before = self.state();
             let state = self.marks.state(free, before);
-            // ORDERING: Relaxed on both; figures that publish nothing besides
-            // themselves, and who reads a free and a state of two looks has two
-            // figures that were right a moment ago.
+            // ORDERING: Relaxed on both; the numbers publish nothing else. A reader may
+            // see a free space and a state of two checks, and both were right a moment
+            // ago.
             self.free.store(free.min(UNKNOWN - 1), Ordering::Relaxed);
             if state != before {
                 self.state.store(state as u64, Ordering::Relaxed);
@@ -121,7 +126,10 @@ impl Space {
         Ok(found)
     }
 
-    /// Lets a payload pass, or gives it back with the reason.
+    /// Returns the payload if appends are accepted.
+    ///
+    /// # Errors
+    /// Free space is below the minimum. The error holds the payload.
     pub(crate) fn admit<'p>(&self, payload: Payload<'p>) -> Result<Payload<'p>, Refused> {
         match self.refusal() {
             None => Ok(payload),
@@ -129,7 +137,7 @@ impl Space {
         }
     }
 
-    /// Why nothing is taken now, if so. What it costs an append is one load.
+    /// Why appends are refused now, if they are. Costs an append one load.
     pub(crate) fn refusal(&self) -> Option<Cause> {
         (self.state() == DiskState::Refusing).then(|| self.cause())
     }
@@ -144,22 +152,22 @@ impl Space {
         }
     }
 
-    /// So many zeros ahead, or none where they would take what the hard mark
-    /// keeps: they are for speed alone, and it is for records.
+    /// Returns `zeros`, or 0 if that number of bytes would bring free space below the
+    /// minimum. Zeros ahead only save time, and the minimum is reserved for records.
     pub(crate) fn spare(&self, zeros: u64) -> u64 {
         // ORDERING: Relaxed; see `look`.
         let left = self.free.load(Ordering::Relaxed).saturating_sub(zeros);
         if left < self.marks.hard { 0 } else { zeros }
     }
 
-    /// Whether the last look has found less than this, or below a watermark: then
-    /// nothing is kept that could be given back.
+    /// Whether the last check found fewer than `free_bytes_min` bytes, or less than a
+    /// threshold. Then no file is kept that could be deleted.
     pub(crate) fn is_scarce(&self, free_bytes_min: u64) -> bool {
         // ORDERING: Relaxed; see `look`.
         self.state() != DiskState::Ok || self.free.load(Ordering::Relaxed) < free_bytes_min
     }
 
-    /// What the last look has found.
+    /// The result of the last check.
     pub(crate) fn found(&self) -> DiskSpace {
         // ORDERING: Relaxed; see `look`.
         let free = self.free.load(Ordering::Relaxed);
@@ -167,7 +175,7 @@ impl Space {
     }
 
     fn state(&self) -> DiskState {
-        // ORDERING: Relaxed; a hint of some moments ago, which orders nothing.
+        // ORDERING: Relaxed; a hint that may be some moments old, and orders nothing.
         match self.state.load(Ordering::Relaxed) {
             0 => DiskState::Ok,
             1 => DiskState::Low,

@@ -1,12 +1,14 @@
-//! The files that a shard keeps for its next segments: those of segments that
-//! were given up, and those that open made ahead. To write over what a file
-//! has costs the disk less than to make it grow.
+//! Recycled segments: files that a shard keeps for its next segments.
 //!
-//! A spare has a name that is no segment's, and what is in it does not count:
-//! it becomes a segment by [`recycle`], which sees to that. Knows files; it does
-//! not know which segments may be given up. Truncation brings files, the
-//! housekeeping thread takes them; **none is kept where room is scarce**, for a
-//! truncation is to make room.
+//! They come from truncated segments, and from an open that made them ahead. A write
+//! over allocated blocks costs the file system less than a write that grows a file.
+//!
+//! A recycled segment has a name that is no segment's, and its content does not count.
+//! It becomes a segment by [`recycle`], which blanks its header first. Truncation adds
+//! files, and the preparer thread takes them. **If free space is low, none is kept**,
+//! because a truncation is to free space.
+//!
+//! This file knows files. It does not know which segments may be truncated.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,18 +20,18 @@ use crate::segment_writer::{Prepared, SegmentMeta, fill, lengths, recycle};
 use crate::space::Space;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
-/// How many files are kept, and what for.
+/// How many files are kept, and of which size.
 #[derive(Clone, Debug)]
 pub(crate) struct SparesPolicy {
-    /// So many a shard.
+    /// Maximum number of files per shard.
     pub(crate) spares_max: usize,
-    /// The size of a segment.
+    /// Size of a segment in bytes.
     pub(crate) segment_bytes: u64,
-    /// Below so many free bytes of the file system none is kept.
+    /// If the file system has fewer free bytes, no file is kept.
     pub(crate) free_bytes_min: u64,
 }
 
-/// One shard's. A clone is another handle on the same; the default keeps none.
+/// The recycled segments of one shard. A clone shares them. The default keeps none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spares {
     pool: Option<Arc<Pool>>,
@@ -42,26 +44,28 @@ struct Pool {
     policy: SparesPolicy,
     space: Arc<Space>,
     kept: Mutex<Kept>,
-    /// The number of full segments that the sealer has not settled: see
-    /// [`Spares::hold`].
+    /// Number of full segments that the sealer has not cut yet; see [`Spares::hold`].
+    /// The writer adds (Relaxed), [`SpareHold`] subtracts (Release), a truncation reads
+    /// (Acquire).
     held: AtomicU64,
-    /// Whether there is one: a hint for the writer, who must not meet the lock.
-    /// Whoever has changed `kept` stores it.
+    /// Whether a file is kept: a hint for the writer, which must not take the lock.
+    /// Each thread that changes `kept` stores it while it holds the lock (Relaxed).
     is_any: AtomicBool,
 }
 
-/// Held over a rename, so that no name is taken before it is one: seldom enough.
+/// The lock is held during a rename, so that two threads never choose one name. Renames
+/// are rare.
 #[derive(Debug, Default)]
 struct Kept {
-    /// Oldest first.
+    /// Names of the files, oldest first.
     names: VecDeque<PathBuf>,
-    /// The number of the next name.
+    /// Number in the next name.
     next: u64,
 }
 
 impl Spares {
-    /// Of a shard whose folder holds `found`: keeps as many of them as it may,
-    /// and removes the others.
+    /// The recycled segments of a shard whose directory holds the numbers `found`.
+    /// Keeps as many as the policy allows, and deletes the others.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
@@ -89,8 +93,8 @@ impl Spares {
         Ok(Self { pool: Some(Arc::new(pool)) })
     }
 
-    /// Makes spares until there are `ready`, or room gets scarce. They are for
-    /// speed alone: where one cannot be made, there is none.
+    /// Makes files until `ready` are kept, or free space gets low. Blocks for the
+    /// writes and syncs. Ignores errors, because the files only save time.
     pub(crate) fn make_ready(&self, ready: usize) {
         let Some(pool) = &self.pool else { return };
         let mut kept = pool.kept.lock();
@@ -109,30 +113,30 @@ impl Spares {
         }
     }
 
-    /// Lets no truncated file become a spare until the answer is dropped. The file of
-    /// a full segment must not be another segment's before its tail is cut.
+    /// Prevents that a truncated file is recycled, until the result is dropped. The
+    /// file of a full segment must not become another segment before its tail is cut.
     pub(crate) fn hold(&self) -> SpareHold {
         if let Some(pool) = &self.pool {
-            // ORDERING: Relaxed; a truncation knows that the segment is full by the
-            // catalogue's lock, which the writer takes after this.
+            // ORDERING: Relaxed; the writer takes the catalogue's lock after this, and
+            // a truncation learns from the catalogue that the segment is full.
             pool.held.fetch_add(1, Ordering::Relaxed);
         }
         SpareHold { pool: self.pool.clone() }
     }
 
-    /// Whether there is one.
+    /// Whether a recycled segment is available. A hint.
     pub(crate) fn is_any(&self) -> bool {
         // ORDERING: Relaxed; a hint.
         self.pool.as_ref().is_some_and(|pool| pool.is_any.load(Ordering::Relaxed))
     }
 
-    /// Whether the last look has found less room than a watermark asks for.
+    /// Whether free space was below a configured threshold at the last check.
     pub(crate) fn is_room_low(&self) -> bool {
         self.pool.as_ref().is_some_and(|pool| pool.space.is_scarce(0))
     }
 
-    /// Takes the file of a segment that was given up from under its name, which
-    /// is durable like an unlink; else the caller has to remove it.
+    /// Renames the file of a truncated segment, to keep it. The rename is as durable as
+    /// an unlink. If this returns false, the caller must delete the file.
     pub(crate) fn keep(&self, path: &Path, segment: &SegmentMeta) -> bool {
         let Some(pool) = &self.pool else { return false };
         let SparesPolicy { spares_max, segment_bytes, .. } = pool.policy;
@@ -152,8 +156,8 @@ impl Spares {
         renamed
     }
 
-    /// The file of segment `number`, if one of the spares will do; those that
-    /// will not are removed.
+    /// Turns a recycled file into segment `number`. Deletes files that cannot be used.
+    /// `None` if no file is left.
     pub(crate) fn take(&self, number: u64) -> Option<Prepared> {
         let pool = self.pool.as_ref()?;
         loop {
@@ -161,14 +165,14 @@ impl Spares {
             match recycle(pool.disk.as_ref(), &spare, &pool.dir, number, pool.policy.segment_bytes)
             {
                 Ok(Some(prepared)) => return Some(prepared),
-                // A name that stays is found by the next open; a file under the
-                // segment's is replaced by the one that is made instead.
+                // If the old name stays, the next open finds it. If the file has the
+                // segment's name, the new file replaces it.
                 Ok(None) | Err(_) => drop(pool.disk.unlink(&spare)),
             }
         }
     }
 
-    /// Removes all of them where room is scarce, or `full` says that it is.
+    /// Deletes all files if free space is low, or if `full` is true.
     pub(crate) fn give_up_if_scarce(&self, full: bool) {
         let Some(pool) = &self.pool else { return };
         if full || pool.is_scarce_by_the_last_look() {
@@ -178,7 +182,7 @@ impl Spares {
     }
 }
 
-/// A full segment whose file is not settled yet. See [`Spares::hold`].
+/// A full segment whose tail is not cut yet. See [`Spares::hold`].
 #[derive(Debug)]
 pub(crate) struct SpareHold {
     pool: Option<Arc<Pool>>,
@@ -206,7 +210,7 @@ impl Pool {
         self.is_any.store(!kept.names.is_empty(), Ordering::Relaxed);
     }
 
-    /// Asks the disk. One that does not answer has what it had.
+    /// Asks the file system. If that fails, the last result holds.
     fn is_scarce(&self) -> bool {
         drop(self.space.look());
         self.is_scarce_by_the_last_look()
