@@ -1,16 +1,17 @@
-//! Which process opened a log, and whether this is another one, made by `fork(2)`.
+//! Detects the use of a log in a process forked from the one that opened it.
 //!
-//! A forked child has a copy of the log's memory and the parent's open files, but none of
-//! its threads. To use them would overwrite what the parent writes. `fork` runs a handler in
-//! the child that changes one number, so that the check is one load of it. A child that is
-//! made by the bare system call runs no handler and is not noticed.
+//! A forked child has a copy of the log's memory and the parent's open files, but none
+//! of its threads. If the child used them, it would overwrite the parent's writes.
+//! `fork(2)` runs a handler in the child that changes one number, so the check is one
+//! load. A child made by the bare system call runs no handler, and is not detected.
 
 use std::process;
 use std::sync::Once;
 
 use crate::sync::{Ordering, UnmodelledAtomicUsize};
 
-/// The number of forks on the way to this process since its ancestor first opened a log.
+/// Number of forks from the ancestor that first opened a log to this process. The
+/// child's handler writes it, any thread reads it (Relaxed).
 static FORKS: UnmodelledAtomicUsize = UnmodelledAtomicUsize::new(0);
 
 /// The process in which a log was opened.
@@ -25,8 +26,8 @@ impl Origin {
     pub(crate) fn here() -> Self {
         static WATCH: Once = Once::new();
         WATCH.call_once(watch_forks);
-        // ORDERING: Relaxed on this and the next; only the child's handler stores, before
-        // the child has a second thread.
+        // ORDERING: Relaxed on this and the next; only the child's handler stores,
+        // before the child has a second thread.
         Self { forks: FORKS.load(Ordering::Relaxed), pid: process::id() }
     }
 
@@ -41,7 +42,7 @@ impl Origin {
     }
 }
 
-/// In the child, by the thread that has forked.
+/// The handler. The forking thread runs it in the child.
 #[cfg(unix)]
 extern "C" fn count_a_fork() {
     // ORDERING: Relaxed; there is no other thread yet.
@@ -56,9 +57,9 @@ fn watch_forks() {
     unsafe extern "C" {
         fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
     }
-    // SAFETY: the function is POSIX's, and so is its signature. The handler is a function of
-    // this program and touches one atomic number. If there is no memory for the entry, forks
-    // go unnoticed, as without it.
+    // SAFETY: this is the function and signature of POSIX. The handler is a function of
+    // this program and touches one atomic number. If there is no memory for the entry,
+    // forks are not detected.
     unsafe { pthread_atfork(None, None, Some(count_a_fork)) };
 }
 

@@ -1,15 +1,14 @@
-//! Whether a sync that succeeded is one that ext4's journal has made true.
+//! Detects a sync that succeeded although ext4's journal has failed.
 //!
-//! A commit of ext4's journal holds the metadata of many files. Where it fails,
-//! the sync that waited for it fails. **A sync that comes after it does not**:
-//! the kernel finds no transaction to wait for and says 0 (seen on 6.18), and
-//! what the file needed to be read back, its size and its blocks, is gone. That
-//! the journal is dead shows at the next change of metadata: the kernel notices
-//! when the change is made, and refuses the one after it.
+//! A commit of ext4's journal holds the metadata of many files. If it fails, the sync
+//! that waited for it fails. **A later sync does not**: the kernel finds no transaction
+//! to wait for and returns 0 (seen on 6.18). The size and the blocks that a reader
+//! needs are lost. The failure shows at the next change of metadata: the kernel notices
+//! it during that change, and refuses the one after it.
 //!
-//! So where a sync needed the journal, the file's times are set twice behind it.
-//! That holds whoever made the commit: another shard, another process, or the
-//! kernel's timer. XFS and btrfs look themselves.
+//! So after a sync that needed the journal, this file sets the file's times twice. That
+//! works regardless of who made the journal's commit: another shard, another process or
+//! the kernel's timer. XFS and btrfs detect the failure themselves.
 
 #[cfg(not(target_os = "linux"))]
 pub(super) use elsewhere::*;
@@ -27,25 +26,26 @@ mod linux {
     };
     use rustix::io::Errno;
 
-    /// What of a file is known to need no journal.
+    /// Tracks which writes to a file need no journal.
     #[derive(Debug)]
     pub(in super::super) struct Journal {
-        /// Bytes below are written over in place: their blocks are durably the file's.
+        /// Bytes below this offset are overwritten in place: their blocks durably
+        /// belong to the file.
         solid_end: u64,
-        /// Whether what was written since the last sync needs more than its blocks.
-        /// True of a file that was just opened: another process may have written it.
+        /// Whether the writes since the last sync change more than blocks in place.
+        /// True for a newly opened file: another process may have written it.
         is_needed: bool,
-        /// `None` until it was asked for.
+        /// `None` until the first sync that needs it.
         kind: Option<Kind>,
     }
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Kind {
-        /// A sync says itself whether the journal failed.
+        /// A sync reports a failed journal.
         Honest,
-        /// It may not, unless it needs no journal.
+        /// A sync that needs the journal may not report its failure.
         Silent,
-        /// The same, and all data may go through the journal.
+        /// A sync may not report it, and all data may go through the journal.
         SilentAboutAll,
     }
 
@@ -54,18 +54,22 @@ mod linux {
             Self { solid_end: 0, is_needed: true, kind: None }
         }
 
-        /// Notes that up to `end` was written.
+        /// Records a write up to `end`.
         pub(in super::super) fn wrote(&mut self, end: u64) {
             self.is_needed |= end > self.solid_end;
         }
 
-        /// Notes that the file got another length.
+        /// Records a new length of the file.
         pub(in super::super) fn cut(&mut self, len: u64) {
             self.solid_end = self.solid_end.min(len);
             self.is_needed = true;
         }
 
-        /// To be called when a sync of the file has succeeded: proves that it has.
+        /// Proves that a sync of the file reached the disk. Call it after a sync that
+        /// returned `Ok`.
+        ///
+        /// # Errors
+        /// The journal has failed.
         pub(in super::super) fn prove(&mut self, file: &File) -> io::Result<()> {
             if !self.is_needed {
                 return Ok(());
@@ -77,7 +81,7 @@ mod linux {
             if kind == Kind::SilentAboutAll {
                 return Ok(());
             }
-            // Up to the first hole, or the end of the file.
+            // In place up to the first hole, or the end of the file.
             if let Ok(hole) = seek(file, SeekFrom::Hole(self.solid_end)) {
                 self.solid_end = hole;
             }
@@ -91,7 +95,7 @@ mod linux {
             if !is_silent(file) {
                 return Self::Honest;
             }
-            // With `data=journal` there are no writes past the cache.
+            // With `data=journal` ext4 has no direct I/O.
             match direct_alignment(file) {
                 Direct::Aligned(_) => Self::Silent,
                 Direct::None | Direct::Unknown => Self::SilentAboutAll,
@@ -99,7 +103,7 @@ mod linux {
         }
     }
 
-    /// Whether the file system is ext4, or one that may lie on it, or does not say.
+    /// Whether the file system is ext4, may be stacked on ext4, or is unknown.
     fn is_silent(file: &File) -> bool {
         const EXT4: i64 = 0xef53;
         const OVERLAY: i64 = 0x794c_7630;
@@ -107,22 +111,25 @@ mod linux {
         fstatfs(file).map_or(true, |fs| [EXT4, OVERLAY].contains(&i64::from(fs.f_type)))
     }
 
-    /// Proves that the sync of a directory that succeeded has.
+    /// Proves that a sync of a directory reached the disk. Call it after a sync that
+    /// returned `Ok`.
     pub(in super::super) fn prove_names(dir: &File) -> io::Result<()> {
         if is_silent(dir) { prove(dir) } else { Ok(()) }
     }
 
-    /// The first change lets the kernel notice that the journal has failed, the
-    /// second is refused then.
+    /// Changes the file's times twice. During the first change the kernel notices a
+    /// failed journal. It then refuses the second.
     fn prove(file: &File) -> io::Result<()> {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let now = Timestamps { last_access: now, last_modification: now };
         for _ in 0..2 {
             match futimens(file, &now) {
-                // Somebody else's directory, or a file system without times.
+                // A directory of another user, or a file system without times.
                 Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::OPNOTSUPP) => {}
                 Err(error) => {
-                    let what = format!("the sync succeeded, but the journal has failed: {error}");
+                    let what = format!(
+                        "the sync succeeded, but the file system's journal failed: {error}"
+                    );
                     return Err(io::Error::new(io::Error::from(error).kind(), what));
                 }
             }
@@ -130,18 +137,18 @@ mod linux {
         Ok(())
     }
 
-    /// What the system says of writes past the cache.
+    /// The system's answer about direct I/O.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(in super::super) enum Direct {
-        /// There are none: it takes them, and buffers them (ext4 with `data=journal`).
+        /// Direct writes are accepted, but buffered (ext4 with `data=journal`).
         None,
-        /// Of this alignment in file and memory.
+        /// Direct I/O with this alignment in file and memory.
         Aligned(usize),
-        /// It does not say; Linux before 6.1, and some file systems.
+        /// Unknown: Linux before 6.1, and some file systems.
         Unknown,
     }
 
-    /// Asks the system for the alignment of writes past the cache.
+    /// Asks the system for the alignment of direct I/O.
     pub(in super::super) fn direct_alignment(file: &File) -> Direct {
         let asked = StatxFlags::DIOALIGN;
         match statx(file, "", AtFlags::EMPTY_PATH, asked) {
@@ -161,7 +168,7 @@ mod linux {
     }
 }
 
-/// No such behaviour is known of other systems.
+/// No other system is known to hide a failed journal.
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
     use std::fs::File;

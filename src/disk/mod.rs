@@ -1,9 +1,9 @@
-//! The one door to the file system.
+//! The only access to the file system.
 //!
-//! Everything that shardwal reads or writes passes through [`Disk`] and
-//! [`DiskFile`], so that a test can stand in for the machine: lose power
-//! between two calls, fail the n-th sync, run out of space. This layer knows
-//! paths and bytes; it does not know what a segment or a frame is.
+//! Every read and write of shardwal passes through [`Disk`] and [`DiskFile`]. So a test
+//! can replace the machine: it can lose power between two calls, fail the n-th sync, or
+//! run out of space. This layer knows paths and bytes. It does not know segments or
+//! frames.
 
 use std::fmt;
 use std::io;
@@ -27,72 +27,71 @@ pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// An existing file, for reading only.
+    /// Open an existing file, for reading only.
     Read,
-    /// An existing file, for reading and writing.
+    /// Open an existing file, for reading and writing.
     Write,
-    /// A new file, for reading and writing; fails if the name is taken.
+    /// Create a new file, for reading and writing. Fails if the name is taken.
     CreateNew,
 }
 
-/// A file system, as the log sees it. Calls may come from any thread.
+/// A file system. Calls may come from any thread.
 ///
-/// Implement it to put the log on something else than the operating system's
-/// files, or to inject faults; [`RealDisk`] is what [`crate::Config`] uses by
-/// default.
+/// Implement it to keep the log elsewhere than in the operating system's files, or to
+/// inject faults. [`crate::Config`] uses [`RealDisk`] by default.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file.
     ///
     /// # Errors
-    /// Whatever the file system answers; `AlreadyExists` for
-    /// [`OpenMode::CreateNew`] on a name that is taken.
+    /// What the file system returns; `AlreadyExists` for [`OpenMode::CreateNew`] on a
+    /// name that is taken.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a directory. Paths given to the answer must lie below `path`, and
-    /// are resolved from the open directory: it may be renamed or hidden by a
-    /// mount meanwhile, and another may take its place. `None`, the default:
-    /// this file system has no open directories, and paths are used as they are.
+    /// Opens a directory. Paths passed to the result must be below `path`, and are
+    /// resolved from the open directory. So a rename or a mount cannot redirect them to
+    /// another directory. The default returns `None`: this file system has no open
+    /// directories, and paths are used as they are.
     ///
     /// # Errors
-    /// `NotFound` if there is no such directory, else what the system answers.
+    /// `NotFound` if there is no such directory, else what the system returns.
     fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
         let _ = path;
         Ok(None)
     }
 
-    /// Creates one directory; its parent must exist. The new name is durable
-    /// only after [`Disk::sync_dir`] of the parent.
+    /// Creates one directory. Its parent must exist. The new name is durable only after
+    /// [`Disk::sync_dir`] of the parent.
     ///
     /// # Errors
-    /// `AlreadyExists` where the name is taken, else what the system answers.
+    /// `AlreadyExists` if the name is taken, else what the system returns.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// The names in a directory, files and folders alike, in no order.
+    /// The names in a directory, of files and directories, in no particular order.
     ///
     /// # Errors
-    /// `NotFound` where there is no such directory.
+    /// `NotFound` if there is no such directory.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 
-    /// Makes the names in a directory durable (a no-op where the operating
-    /// system has no such call).
+    /// Makes the names in a directory durable. A no-op if the operating system has no
+    /// such call.
     ///
     /// # Errors
-    /// What the system answers; the names may then be lost with the power.
+    /// What the system returns. A power loss may then lose the names.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Renames a file, replacing the target atomically. Durable only after
+    /// Renames a file, and atomically replaces the target. Durable only after
     /// [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// What the system answers; the names are then unchanged.
+    /// What the system returns. The names are then unchanged.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Renames a file to a name that must be free. The default looks first,
-    /// then renames; a file system that can do both at once should.
+    /// Renames a file to a name that must be free. The default checks the name, then
+    /// renames. A file system that can do both atomically should.
     ///
     /// # Errors
-    /// `AlreadyExists` if the name is taken, else what the system answers. The
-    /// names are then unchanged.
+    /// `AlreadyExists` if the name is taken, else what the system returns. The names
+    /// are then unchanged.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self.open(to, OpenMode::Read) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
@@ -101,12 +100,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
         }
     }
 
-    /// The number of names that a file has; for a directory 0 once it was
-    /// removed, else any other number. The default takes what it can open or
-    /// list to have one name.
+    /// The number of names of a file. For a directory: 0 once it was removed, else any
+    /// other number. The default returns 1 for a path that it can open or list.
     ///
     /// # Errors
-    /// `NotFound` if the path leads to nothing, else what the system answers.
+    /// `NotFound` if there is nothing at the path, else what the system returns.
     fn links(&self, path: &Path) -> io::Result<u64> {
         match self.open(path, OpenMode::Read) {
             Ok(_) => Ok(1),
@@ -114,23 +112,22 @@ pub trait Disk: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Gives a file a second name, which must be free, on the same file system
-    /// (a hard link). Durable only after [`Disk::sync_dir`].
+    /// Adds a second name to a file (a hard link), on the same file system. The name
+    /// must be free. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// What the system answers; `Unsupported`, the default, where it has no such
-    /// names.
+    /// What the system returns; `Unsupported`, the default, if it has no hard links.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Makes a new file with the content of another, whose blocks both use until
-    /// one of them is written to (a reflink). Durable once the new file and its
+    /// Creates a file with the content of another one (a reflink). Both share their
+    /// blocks until one of them is written to. Durable once the new file and its
     /// directory are synced. After an error there is no new file.
     ///
     /// # Errors
-    /// What the system answers; `Unsupported`, the default, where it cannot.
+    /// What the system returns; `Unsupported`, the default, if it has no reflinks.
     fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())
@@ -139,142 +136,147 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Removes a file's name. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// `NotFound` where there is no such file, else what the system answers.
+    /// `NotFound` if there is no such file, else what the system returns.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
     /// Removes an empty directory. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// What the system answers, among it that the directory is not empty.
+    /// What the system returns, for instance if the directory is not empty.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the exclusive lock on a file, creating it if need be, without
-    /// waiting. The lock ends when the returned file is dropped, or with the
-    /// process. Two opens of one file conflict inside one process too.
+    /// Takes the exclusive lock on a file. Creates the file if needed. Does not block.
+    /// The lock ends when the returned file is dropped, or with the process. Two opens
+    /// of one file conflict inside one process too.
     ///
     /// # Errors
-    /// `WouldBlock` when somebody else holds the lock.
+    /// `WouldBlock` if the lock is held.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Whether the file system that holds `path` writes every block to a new
-    /// place, so that zeros written ahead buy nothing (btrfs, ZFS, bcachefs).
+    /// Whether the file system of `path` writes every block to a new location, so that
+    /// zeros written ahead gain nothing (btrfs, ZFS, bcachefs).
     fn copy_on_write(&self, path: &Path) -> bool;
 
-    /// How many bytes may still be written on the file system that holds
-    /// `path`, by this process; `None` where it does not say, which is what it
-    /// answers unless told otherwise. Asked several times a second.
+    /// Number of bytes that this process may still write to the file system of `path`.
+    /// `None`, the default: the file system does not report it. Called several times
+    /// per second.
     ///
     /// # Errors
-    /// What the system answers.
+    /// What the system returns.
     fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         let _ = path;
         Ok(None)
     }
 
-    /// Why a sync on the file system that holds `path` may succeed and nothing be
-    /// durable; nothing, unless told otherwise. Asked once, at open.
+    /// The reasons why a sync on the file system of `path` may succeed although nothing
+    /// is durable. The default returns none. Called once per open.
     ///
     /// # Errors
-    /// What the system answers.
+    /// What the system returns.
     fn durability_warnings(&self, path: &Path) -> io::Result<Vec<DurabilityWarning>> {
         let _ = path;
         Ok(Vec::new())
     }
 }
 
-/// An open file. One owner at a time; reads and writes name their offset.
+/// An open file, with one owner at a time. Reads and writes name their offset.
 pub trait DiskFile: fmt::Debug + Send {
-    /// Reads at `offset`; returns how many bytes came, 0 at the end.
+    /// Reads at `offset`. Returns the number of bytes read, 0 at the end of the file.
+    /// Blocks.
     ///
     /// # Errors
-    /// What the system answers; `Interrupted` may be tried again.
+    /// What the system returns. After `Interrupted` the caller may try again.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes at `offset`; returns how many bytes were taken, which may be
-    /// fewer than asked. The file grows as needed.
+    /// Writes at `offset`. Returns the number of bytes written, which may be fewer than
+    /// asked for. The file grows as needed.
     ///
     /// # Errors
-    /// What the system answers; `Interrupted` may be tried again.
+    /// What the system returns. After `Interrupted` the caller may try again.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Asks for the way past the system's cache, and of which size the blocks
-    /// are that [`DiskFile::write_direct`] takes, a power of two. `None`, the
-    /// default: there is none, and it must not be called. To be asked once, and
-    /// before anything that matters is in the file; who was told of the way
-    /// makes sure of it by a first write that may fail.
+    /// Switches direct I/O on for this file, and returns the block size of
+    /// [`DiskFile::write_direct`], a power of two. `None`, the default: there is no
+    /// direct I/O, and the caller must not use it.
+    ///
+    /// Call this once, before the file holds data that matters. Make the first direct
+    /// write one that may fail: some file systems refuse it only then.
     fn direct_block_bytes(&mut self) -> Option<usize> {
         None
     }
 
-    /// As [`DiskFile::write_at`], past the cache, where what was written with
-    /// the one and read in the usual way is what was written. Durable like
-    /// that: once [`DiskFile::sync_data`] is `Ok`. Offset, length and the
-    /// memory's address must be multiples of the block.
+    /// Writes at `offset` past the system's cache, if [`DiskFile::direct_block_bytes`]
+    /// returned a block size. Returns the number of bytes written. Later buffered reads
+    /// must see the bytes. They are durable once [`DiskFile::sync_data`] returns `Ok`.
+    /// Offset, length and memory address must be multiples of the block size. The
+    /// default calls [`DiskFile::write_at`].
     ///
     /// # Errors
-    /// What the system answers; `Interrupted` may be tried again.
+    /// What the system returns. After `Interrupted` the caller may try again.
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.write_at(bytes, offset)
     }
 
-    /// `fdatasync`: what was written, and the size needed to read it back, is
-    /// on stable storage when this returns `Ok`.
+    /// `fdatasync`: if this returns `Ok`, all written bytes and the size needed to read
+    /// them are on stable storage. Blocks.
     ///
     /// # Errors
-    /// After an error nothing is known about what was written since the last
-    /// `Ok`, **and a second call proves nothing**: the kernel may have marked
-    /// the lost pages clean. Never retry. `Ok` must not hang on another file's
-    /// sync: where the file system commits several files together and that fails,
-    /// each of their syncs must fail (ext4 tells one of them).
+    /// After an error, the state of the bytes written since the last `Ok` is unknown,
+    /// **and a second call proves nothing**: the kernel may have marked the lost pages
+    /// clean. Never retry.
+    ///
+    /// `Ok` must not depend on another file's sync. If the file system commits several
+    /// files together and that fails, each of their syncs must fail (ext4 reports it to
+    /// one of them).
     fn sync_data(&mut self) -> io::Result<()>;
 
-    /// Whether it is known by another name too, under which somebody may rely on
-    /// what is in it, as a backup by hard links does; no, unless told otherwise.
+    /// Whether the file has a hard link. A backup made by hard links relies on its
+    /// content. The default returns false.
     ///
     /// # Errors
-    /// What the system answers.
+    /// What the system returns.
     fn has_other_names(&self) -> io::Result<bool> {
         Ok(false)
     }
 
-    /// Cuts or extends the file (with a hole).
+    /// Cuts the file to `len` bytes, or extends it with a hole.
     ///
     /// # Errors
-    /// What the system answers.
+    /// What the system returns.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
 
     /// The file's length in bytes.
     ///
     /// # Errors
-    /// What the system answers.
+    /// What the system returns.
     fn len(&self) -> io::Result<u64>;
 
     /// Whether the file is empty.
     ///
     /// # Errors
-    /// What the system answers.
+    /// What the system returns.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
 
-    /// Asks the system to forget its cached clean pages of this file, so that
-    /// the next read comes from the disk: after a failed sync the cache may
-    /// show bytes that the disk never had. Advice, hence no result.
+    /// Asks the system to drop its cached clean pages of this file, so that the next
+    /// read comes from the disk. After a failed sync the cache may show bytes that the
+    /// disk never had. Advice only, so it returns no result.
     fn drop_cache(&self);
 }
 
-/// Opens a directory of `disk`: the answer reaches every path below `path`
-/// through it. The disk itself, if it has no open directories.
+/// Opens the directory `path` of `disk`. The result resolves paths below `path` from
+/// the open directory. Returns `disk` itself if it has no open directories.
 pub(crate) fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> io::Result<Arc<dyn Disk>> {
     Ok(disk.open_dir(path)?.unwrap_or_else(|| disk.clone()))
 }
 
-/// So many interruptions of one read or write, one after the other, are carried
-/// on; no signal comes that often, and a disk that says nothing else is broken.
+/// The number of consecutive interruptions of one read or write that are retried. No
+/// signal comes that often; a disk that only returns `Interrupted` is broken.
 const INTERRUPTIONS_MAX: u32 = 1000;
 
-/// Fills `bytes` from `offset`, or stops at the end of the file; returns how
-/// many bytes came. Interrupted and short reads are carried on.
+/// Fills `bytes` from `offset`, or stops at the end of the file. Returns the number of
+/// bytes read. Continues after interrupted and short reads.
 pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
     let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
@@ -288,15 +290,14 @@ pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> i
     Ok(done)
 }
 
-/// Writes all of `bytes` at `offset`. Interrupted and short writes are carried
-/// on; a write that takes nothing is `WriteZero`. After an error any part of
-/// the bytes may have been written.
+/// Writes all of `bytes` at `offset`. Continues after interrupted and short writes.
+/// Returns `WriteZero` if the file takes no bytes. After an error any part of the bytes
+/// may be written.
 pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
     write_counted(file, bytes, offset, &mut false)
 }
 
-/// Does what [`write_full`] does. `touched` becomes true once some of the bytes were
-/// taken.
+/// Writes like [`write_full`]. Sets `touched` once any of the bytes are written.
 pub(crate) fn write_counted(
     file: &mut dyn DiskFile,
     bytes: &[u8],
@@ -318,8 +319,8 @@ pub(crate) fn write_counted(
     Ok(())
 }
 
-/// The same past the cache, in blocks of `block` bytes. Of a block that was
-/// written in part all is written again.
+/// Writes like [`write_full`], with direct I/O in blocks of `block` bytes. Writes a
+/// partly written block again.
 pub(crate) fn write_direct_full(
     file: &mut dyn DiskFile,
     bytes: &[u8],
@@ -340,8 +341,7 @@ pub(crate) fn write_direct_full(
     Ok(())
 }
 
-/// Removes a file's name where there is one. Durable only after
-/// [`Disk::sync_dir`].
+/// Removes a file's name, if it exists. Durable only after [`Disk::sync_dir`].
 pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match disk.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

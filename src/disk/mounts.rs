@@ -1,15 +1,14 @@
-//! Whether the file system that holds a log makes anything durable at all, as
-//! far as its mount tells.
+//! Finds file systems that make nothing durable, from their mount type and options.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A file system on which a sync may succeed and nothing be durable.
+/// A file system on which a sync may succeed although nothing is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DurabilityWarning {
-    /// Where it is mounted.
+    /// Its mount point.
     pub mount_point: PathBuf,
     /// Its type, such as `ext4`.
     pub file_system: String,
@@ -22,10 +21,10 @@ pub struct DurabilityWarning {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum NotDurable {
-    /// It is in memory. A restart of the machine loses it.
+    /// The file system is in memory. A restart of the machine loses it.
     InMemory,
-    /// It is mounted with this option: a sync flushes nothing, so that a loss of
-    /// power, or a crash of the system, may lose what was acknowledged.
+    /// The file system is mounted with an option that makes a sync flush nothing. A
+    /// power loss, or a crash of the system, may lose acknowledged records.
     NoFlush {
         /// The option, such as `nobarrier`.
         option: String,
@@ -39,7 +38,7 @@ impl fmt::Display for DurabilityWarning {
         match reason {
             NotDurable::InMemory => f.write_str("it is in memory"),
             NotDurable::NoFlush { option } => {
-                write!(f, "it is mounted with `{option}`, so that a sync flushes nothing")
+                write!(f, "it is mounted with `{option}`, so a sync flushes nothing")
             }
         }
     }
@@ -65,24 +64,25 @@ mod linux {
         id: u64,
         mount_point: &'line str,
         file_system: &'line str,
-        /// Those of the mount, then those of the file system.
+        /// The options of the mount, then those of the file system.
         options: Vec<&'line str>,
     }
 
-    /// What speaks against the file system that holds `path`, which is resolved
-    /// from `dir`. Nothing where the system does not tell which mount that is.
+    /// The warnings about the file system of `path`, which is resolved from `dir`. None
+    /// if the system does not say which mount that is.
     pub(in super::super) fn warnings(
         dir: impl AsFd,
         path: &Path,
     ) -> io::Result<Vec<DurabilityWarning>> {
         let (own, upper) = look(dir, path)?;
-        // What is written to an overlay is written to its upper directory, which
-        // may have been mounted where this process sees nothing.
+        // An overlay writes to its upper directory. That may be mounted where this
+        // process does not see it.
         let upper = upper.and_then(|upper| look(CWD, &upper).ok()?.0);
         Ok(own.into_iter().chain(upper).collect())
     }
 
-    /// What speaks against a mount, and the upper directory of an overlay.
+    /// The warning about the mount of `path`, and the upper directory if it is an
+    /// overlay.
     fn look(
         dir: impl AsFd,
         path: &Path,
@@ -131,7 +131,7 @@ mod linux {
         }
     }
 
-    /// The kernel writes blanks and backslashes as three octal digits.
+    /// Decodes a path: the kernel writes blanks and backslashes as three octal digits.
     fn unescaped(text: &str) -> PathBuf {
         let mut parts = text.split('\\');
         let mut path = parts.next().unwrap_or_default().to_owned();

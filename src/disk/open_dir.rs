@@ -1,6 +1,7 @@
-//! An open directory of the operating system: a [`Disk`] whose paths are
-//! resolved from a descriptor, so that a rename, a mount or a change of the
-//! working directory does not lead it to another directory's files.
+//! An open directory of the operating system.
+//!
+//! It is a [`Disk`] that resolves paths from a descriptor. So a rename, a mount or a
+//! change of the working directory does not lead it to another directory's files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,22 +12,21 @@ use super::{Disk, DiskFile, OpenMode};
 #[cfg(target_os = "linux")]
 pub(super) use linux::rename_new;
 
-/// A directory that stays open, and the path by which its files are named.
+/// An open directory, and the path that its files' paths begin with.
 #[derive(Debug)]
 pub(super) struct OpenDir {
-    /// As the caller spelled it. Names are what follows it; it is never
-    /// resolved again.
+    /// The path as the caller spelled it. It is never resolved again.
     path: PathBuf,
     #[cfg(target_os = "linux")]
     fd: std::fs::File,
-    /// Where there are no descriptors of directories: the absolute path, which a
+    /// Replaces the descriptor on systems without one: the absolute path, which a
     /// change of the working directory does not move.
     #[cfg(not(target_os = "linux"))]
     absolute: PathBuf,
 }
 
 impl OpenDir {
-    /// The part of a path that lies below this directory; `.` for itself.
+    /// The part of `path` below this directory; `.` for the directory itself.
     fn name<'path>(&self, path: &'path Path) -> io::Result<&'path Path> {
         let Ok(name) = path.strip_prefix(&self.path) else {
             let what = format!("{} is not below {}", path.display(), self.path.display());
@@ -93,7 +93,7 @@ mod linux {
         fn list(&self, path: &Path) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in sys::Dir::new(self.directory(path)?)? {
-                // A name that is not UTF-8 is not the log's.
+                // The log has only UTF-8 names.
                 if let Ok(name) = entry?.file_name().to_str()
                     && name != "."
                     && name != ".."
@@ -106,7 +106,8 @@ mod linux {
 
         fn sync_dir(&self, path: &Path) -> io::Result<()> {
             if self.name(path)? == Path::new(".") {
-                // By its own descriptor: a truncation must not need another one.
+                // Uses the directory's own descriptor: a truncation must not need
+                // another one.
                 self.fd.sync_all()?;
                 return prove_names(&self.fd);
             }
@@ -126,7 +127,7 @@ mod linux {
         fn links(&self, path: &Path) -> io::Result<u64> {
             let name = self.name(path)?;
             let stat = if name == Path::new(".") {
-                // Not by a name: a removed directory has none, not even this.
+                // Not by name: a removed directory has no name, not even `.`.
                 sys::fstat(&self.fd)?
             } else {
                 sys::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?
@@ -165,8 +166,8 @@ mod linux {
         }
     }
 
-    /// Renames within a directory to a name that is free. File systems that
-    /// know no such rename are asked for the name first.
+    /// Renames within a directory to a name that must be free. If the file system has
+    /// no such rename, this checks the name first.
     pub(in super::super) fn rename_new(dir: impl AsFd, from: &Path, to: &Path) -> io::Result<()> {
         let dir = dir.as_fd();
         match sys::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {

@@ -1,5 +1,7 @@
-//! The operating system's files. With `open_dir.rs` the only
-//! modules with `cfg(target_os)`.
+//! The operating system's file system.
+//!
+//! Only the files of this folder have `cfg(target_os)`. They know system calls. They do
+//! not know segments or frames.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,9 +16,9 @@ use super::journal::{self, Journal};
 use super::open_dir::OpenDir;
 use super::{Disk, DiskFile, OpenMode, Origin};
 
-/// The errors of a read that say that bytes are lost, not that the call failed:
-/// the general one, those of checksums of the file system and of the device, and
-/// that of a medium. A transport that is down says something else.
+/// The errors of a read that mean lost bytes, not a failed call. They are the general
+/// I/O error, a wrong checksum of the file system or of the device, and a medium error.
+/// A transport that is down returns another error.
 #[cfg(target_os = "linux")]
 pub(super) const UNREADABLE_ERRORS: &[i32] = &[
     rustix::io::Errno::IO.raw_os_error(),
@@ -37,9 +39,9 @@ pub(super) const UNREADABLE_ERRORS: &[i32] = &[23, 1117, 1393];
 
 /// The operating system's file system.
 ///
-/// Complete on Linux. On other systems `drop_cache` and the copy-on-write test
-/// do nothing, how much is free is not known, and on Windows directories cannot
-/// be synced.
+/// It is complete on Linux. On other systems `drop_cache` does nothing, no file system
+/// counts as copy-on-write, and free space is unknown. On Windows directories cannot be
+/// synced.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -66,7 +68,7 @@ impl Disk for RealDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
-            // A name that is no UTF-8 is none of ours.
+            // The log has only UTF-8 names.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -76,8 +78,8 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         if cfg!(windows) {
-            // Windows has no handle to a directory that FlushFileBuffers
-            // takes; NTFS journals its names.
+            // Windows has no directory handle that FlushFileBuffers takes. NTFS
+            // journals its names.
             return Ok(());
         }
         let dir = File::open(path)?;
@@ -131,8 +133,8 @@ impl Disk for RealDisk {
         copy_on_write(path)
     }
 
-    /// What is left to who is not root. A quota of the user or the directory
-    /// may be less, and is not seen here.
+    /// The bytes available to an unprivileged user. Ignores quotas of a user or a
+    /// directory, which may be lower.
     #[cfg(target_os = "linux")]
     fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         Ok(Some(available(&rustix::fs::statvfs(path)?)))
@@ -167,11 +169,12 @@ fn copy_on_write(_path: &Path) -> bool {
     false
 }
 
-/// Enough for the blocks of every device and the pages of most systems.
+/// Large enough for the blocks of every device, and the pages of most systems.
 #[cfg(target_os = "linux")]
 const DIRECT_BLOCK_BYTES: usize = 4096;
 
-/// By its descriptor, for its name may have changed since it was opened.
+/// Opens the file again with `O_DIRECT`. Uses its descriptor, because its name may have
+/// changed.
 #[cfg(target_os = "linux")]
 fn open_direct(file: &File) -> io::Result<File> {
     use std::os::fd::AsRawFd;
@@ -179,11 +182,11 @@ fn open_direct(file: &File) -> io::Result<File> {
     let flag = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).map_err(io::Error::other)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let direct = OpenOptions::new().write(true).custom_flags(flag).open(path)?;
-    // The process may show another thread's descriptors, which this one does not
-    // share: what has the same number there would be written over.
+    // `/proc/self/fd` may show the descriptors of another thread that this one does not
+    // share. Then another file has that number, and the write would overwrite it.
     let (meant, found) = (file.metadata()?, direct.metadata()?);
     if (meant.dev(), meant.ino()) != (found.dev(), found.ino()) {
-        return Err(io::Error::other("/proc/self/fd shows another thread's files"));
+        return Err(io::Error::other("/proc/self/fd shows the files of another thread"));
     }
     Ok(direct)
 }
@@ -192,11 +195,11 @@ fn open_direct(file: &File) -> io::Result<File> {
 #[derive(Debug)]
 pub(super) struct RealFile {
     file: File,
-    /// The same file, opened once more with `O_DIRECT`.
+    /// A second descriptor of this file, with `O_DIRECT`.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
     direct: Option<File>,
     journal: Journal,
-    /// The process that has locked it.
+    /// The process that locked this file, if it is locked.
     locked_by: Option<Origin>,
 }
 
@@ -205,7 +208,7 @@ impl RealFile {
         Box::new(Self { file, direct: None, journal: Journal::new(), locked_by: None })
     }
 
-    /// Takes the lock without waiting. `File::try_lock` is flock(2) on Unix: it
+    /// Takes the lock without blocking. `File::try_lock` is flock(2) on Unix. That lock
     /// belongs to the open file, so a second open in this process conflicts too.
     pub(super) fn locked(file: File) -> io::Result<Box<dyn DiskFile>> {
         file.try_lock().map_err(io::Error::from)?;
@@ -219,12 +222,13 @@ impl RealFile {
 }
 
 impl Drop for RealFile {
-    /// Closing would give a lock up only once every process that was forked
-    /// meanwhile has closed its copy, or come to its `exec`. A forked child must not
-    /// unlock: the lock belongs to the open file, which it shares with its parent.
+    /// Unlocks the file. A close alone would release the lock only after every process
+    /// that was forked in the meantime has closed its copy, or called `exec`. A forked
+    /// child must not unlock: the open file, and so the lock, is shared with its
+    /// parent.
     fn drop(&mut self) {
         if self.locked_by.is_some_and(|origin| !origin.is_elsewhere()) {
-            // The file is closed next, which is all else that can be done.
+            // The descriptor is closed next; there is nothing else to do on an error.
             drop(self.file.unlock());
         }
     }
@@ -271,7 +275,7 @@ impl DiskFile for RealFile {
         std::os::unix::fs::FileExt::write_at(file, bytes, offset)
     }
 
-    /// Of the file, by whichever of its descriptors it was written.
+    /// Syncs the file, whichever of its descriptors it was written by.
     fn sync_data(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.journal.prove(&self.file)
@@ -295,8 +299,8 @@ impl DiskFile for RealFile {
     fn drop_cache(&self) {
         #[cfg(target_os = "linux")]
         {
-            // Advice: a file system that cannot follow it loses nothing that
-            // the log could repair here.
+            // This is advice. If the file system ignores it, the log cannot do more
+            // here.
             let _advice =
                 rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).ok();
         }

@@ -1,7 +1,7 @@
-//! Reads a file of which the disk cannot read every block.
+//! Reads a file that has blocks the disk cannot read.
 //!
-//! A block that cannot be read is not the end of the file, and no zeros: it is
-//! a range with a place. What it means is for the reader to decide.
+//! Such a block is not the end of the file, and not zeros. It is a range, which the
+//! reader of the file must interpret.
 
 use std::io;
 use std::ops::Range;
@@ -9,18 +9,18 @@ use std::ops::Range;
 use super::real::UNREADABLE_ERRORS;
 use super::{DiskFile, read_full};
 
-/// The system reads a file in pages of this size or larger ones, so a smaller
-/// read after an error tells no more.
+/// The system reads files in pages of at least this size. A smaller read after an error
+/// tells nothing more.
 const PAGE_BYTES: u64 = 4096;
 
-/// The ranges of a file that could not be read, in order, none next to another.
+/// The ranges of a file that could not be read: sorted, disjoint, and not adjacent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unreadable {
     ranges: Vec<Range<u64>>,
 }
 
 impl Unreadable {
-    /// The first range that has a byte of `part`.
+    /// The first range that overlaps `part`.
     pub(crate) fn within(&self, part: &Range<u64>) -> Option<Range<u64>> {
         let at = self.ranges.partition_point(|range| range.end <= part.start);
         self.ranges.get(at).filter(|range| range.start < part.end).cloned()
@@ -30,12 +30,11 @@ impl Unreadable {
         &self.ranges
     }
 
-    /// The first range.
     pub(crate) fn first(&self) -> Option<Range<u64>> {
         self.ranges.first().cloned()
     }
 
-    /// Adds a range, which becomes one with those that it meets.
+    /// Adds a range, and merges it with those that it touches.
     fn add(&mut self, range: Range<u64>) {
         let from = self.ranges.partition_point(|known| known.end < range.start);
         let to = self.ranges.partition_point(|known| known.start <= range.end);
@@ -45,21 +44,21 @@ impl Unreadable {
         self.ranges.splice(from..to, std::iter::once(start..end));
     }
 
-    /// Forgets the ranges that end at or before `offset`.
+    /// Removes the ranges that end at or before `offset`.
     pub(crate) fn forget_before(&mut self, offset: u64) {
         self.ranges.retain(|range| range.end > offset);
     }
 }
 
-/// Whether the error of a read says that the bytes are lost or cannot be
-/// trusted: a bad sector, a wrong checksum of the file system. Every other
-/// error is one of the call, such as a lack of descriptors or memory.
+/// Whether a read error means that the bytes are lost or not trustworthy: a bad sector,
+/// or a wrong checksum of the file system. Any other error concerns the call, such as a
+/// lack of descriptors.
 pub(crate) fn means_unreadable(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| UNREADABLE_ERRORS.contains(&errno))
 }
 
-/// As [`read_full`], but reads on behind blocks that cannot be read. They are
-/// added to `unreadable`, and zeros stand for them in `bytes`.
+/// Reads like [`read_full`], but continues behind blocks that cannot be read. Adds them
+/// to `unreadable`, and puts zeros into `bytes` in their place.
 pub(crate) fn read_around(
     file: &dyn DiskFile,
     bytes: &mut [u8],
@@ -70,7 +69,7 @@ pub(crate) fn read_around(
         Err(error) if means_unreadable(&error) => {}
         read => return read,
     }
-    // Where the file ends does not show in a block that cannot be read.
+    // A block that cannot be read does not show where the file ends.
     let left = usize::try_from(file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
     let (mut done, end) = (0, bytes.len().min(left));
     while done < end {
@@ -127,7 +126,7 @@ mod tests {
             let byte = bytes[usize::try_from(at - 10).unwrap()];
             assert_eq!(byte == 0, is_lost, "at {at}");
         }
-        // To read a part once more adds nothing.
+        // A second read of a part adds nothing.
         read_around(file.as_ref(), &mut bytes[..9000], 3000, &mut unreadable).unwrap();
         assert_eq!(unreadable.ranges, [4096..12_288, 16_384..20_480, 36_864..40_000]);
         unreadable.forget_before(12_288);

@@ -1,5 +1,7 @@
-//! The calls of `Disk` on the tree of one simulated machine, and the ways past
-//! them by which tests look at a disk or damage it.
+//! The calls of `Disk` on the simulated tree, and the functions by which tests inspect
+//! or corrupt it.
+//!
+//! This file knows names and files. It knows no faults.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,7 +63,7 @@ impl Machine {
         let node = node.ok_or(io::ErrorKind::NotFound)?;
         let target = self.get(to_parent, to_name);
         match (node, target) {
-            // POSIX: two names of one file both stay.
+            // POSIX: if both names are one file, both stay.
             (_, Some(same)) if same == node => return Ok(()),
             (Node::File(_), Some(Node::Directory(_))) => {
                 return Err(io::ErrorKind::IsADirectory.into());
@@ -95,7 +97,7 @@ impl Machine {
     }
 }
 
-/// Past the calls: for tests that look at the disk or damage it.
+/// Functions for tests that inspect or corrupt the file system.
 impl Machine {
     /// Every live file, by path.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
@@ -113,7 +115,7 @@ impl Machine {
         paths
     }
 
-    /// A directory and those above it, on the disk at once.
+    /// Creates a directory and its parents, durably.
     pub(super) fn make_dir(&mut self, path: &Path) -> io::Result<u64> {
         self.make_dirs(&names_of(path)?)
     }
@@ -147,7 +149,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Gives a file or directory another name, on the disk at once.
+    /// Renames a file or directory, durably.
     pub(super) fn move_path(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_parent, from_name) = self.find_parent(ROOT, from)?;
         let (to_parent, to_name) = self.find_parent(ROOT, to)?;
@@ -158,7 +160,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Gives a file one more name, on the disk at once.
+    /// Adds a name to a file, durably.
     pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let node = Node::File(self.find_file(ROOT, from)?);
         let (parents, name) = parent_and_name(to)?;
@@ -167,7 +169,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Removes a directory and all that is below it, on the disk at once.
+    /// Removes a directory and everything below it, durably.
     pub(super) fn remove_tree(&mut self, path: &Path) -> io::Result<()> {
         let (parent, name) = self.find_parent(ROOT, path)?;
         let mut todo = vec![self.find_directory(ROOT, path)?];

@@ -1,8 +1,8 @@
-//! The bytes of one simulated file: what a read shows, what the disk has, and
-//! the sectors between the two. Knows no names, handles or faults.
+//! The bytes of one simulated file: the live bytes, the durable bytes, and the sectors
+//! that differ.
 //!
-//! Pages are shared until they are written to, so that a copy of a file costs
-//! as many reference counts as it has pages, and zeros cost nothing.
+//! This file does not know names, handles or faults. Pages are shared until a write. So
+//! a copy of a file costs one reference count per page, and zeros cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 
 /// The unit of allocation.
 pub(super) const PAGE_BYTES: usize = 4096;
-/// The unit that reaches the disk whole or not at all.
+/// The unit that a power loss keeps or loses as a whole.
 pub(super) const SECTOR_BYTES: usize = 512;
 const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
 const ALL_SECTORS: u8 = u8::MAX;
@@ -24,7 +24,7 @@ type PageBytes = Arc<[u8; PAGE_BYTES]>;
 
 static ZEROS: LazyLock<PageBytes> = LazyLock::new(|| Arc::new([0; PAGE_BYTES]));
 
-/// One file's bytes. Beyond `len` the live bytes are zeros.
+/// One file's bytes. The live bytes beyond `len` are zeros.
 #[derive(Clone, Default)]
 pub(super) struct Content {
     pages: BTreeMap<u64, Page>,
@@ -34,27 +34,28 @@ pub(super) struct Content {
     dirty: BTreeSet<u64>,
     /// The pages with a lost sector.
     lost: BTreeSet<u64>,
-    /// How many pages are no live hole.
+    /// Number of pages that are not a live hole.
     allocated: u64,
-    /// What no read can be given.
+    /// The ranges that no read returns.
     unreadable: Vec<Range<u64>>,
 }
 
-/// A page. In a sector that is neither dirty nor lost, both sides are the same.
+/// A page. In a sector that is neither dirty nor lost, live and durable bytes are
+/// equal.
 #[derive(Clone, Default)]
 struct Page {
-    /// What a read shows; `None` is a hole.
+    /// The bytes that a read returns; `None` is a hole.
     live: Option<PageBytes>,
-    /// What the disk has; `None` is a hole.
+    /// The bytes on the disk; `None` is a hole.
     durable: Option<PageBytes>,
-    /// One bit a sector: changed since the last sync.
+    /// One bit per sector: changed since the last sync.
     dirty: u8,
-    /// One bit a sector: clean in the cache, but a failed sync never wrote it.
+    /// One bit per sector: clean in the cache, but a failed sync never wrote it.
     lost: u8,
 }
 
 impl Content {
-    /// A file that is on the disk as a whole.
+    /// A file whose bytes are all durable.
     pub(super) fn durable(bytes: &[u8]) -> Self {
         let mut content = Self::default();
         content.write(bytes, 0, u64::MAX, false);
@@ -66,7 +67,7 @@ impl Content {
         self.len
     }
 
-    /// How many pages the file takes up.
+    /// Number of pages that the file occupies.
     pub(super) fn allocated(&self) -> u64 {
         self.allocated
     }
@@ -75,8 +76,8 @@ impl Content {
         self.unreadable.push(range);
     }
 
-    /// How many bytes a read at `offset` may be given before it meets what
-    /// cannot be read; `None` where it begins there.
+    /// Number of bytes that a read at `offset` may return before it meets an unreadable
+    /// range. `None` if the range begins there.
     pub(super) fn readable(&self, offset: u64, asked: usize) -> Option<usize> {
         let end = offset.saturating_add(asked as u64).min(self.len);
         let met = self.unreadable.iter().filter(|range| range.start < end && range.end > offset);
@@ -98,9 +99,8 @@ impl Content {
         count
     }
 
-    /// Writes as long as at most `room` new pages are needed; returns how many
-    /// bytes were taken. With `copies` a page that is there takes one more for as
-    /// long as it is written.
+    /// Writes while at most `room` new pages are needed. Returns the number of bytes
+    /// written. With `copies`, the write of an existing page needs one free page too.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
@@ -137,8 +137,8 @@ impl Content {
         self.len = len;
     }
 
-    /// Makes holes and zeros beyond `len`. They are unsynced like a write: if
-    /// the file grows again, a crash may show what was there before the cut.
+    /// Replaces the bytes beyond `len` by holes and zeros. They are unsynced like a
+    /// write: if the file grows again, a crash may show the bytes from before the cut.
     fn cut(&mut self, len: u64) {
         let first = page_of(len);
         for (&number, page) in self.pages.range_mut(first..) {
@@ -153,7 +153,7 @@ impl Content {
         }
     }
 
-    /// Puts the dirty sectors and the length on the disk; not the lost ones.
+    /// Makes the dirty sectors and the length durable, but not the lost sectors.
     pub(super) fn sync(&mut self) {
         for number in mem::take(&mut self.dirty) {
             let Some(page) = self.pages.get_mut(&number) else {
@@ -174,8 +174,8 @@ impl Content {
         self.durable_len = self.len;
     }
 
-    /// A sync that failed: the dirty sectors count as clean from now on. The
-    /// length and the holes of a cut are no cached pages and stay unsynced.
+    /// Fails a sync: the dirty sectors count as clean from now on. The length and the
+    /// holes of a cut are not cached pages, and stay unsynced.
     pub(super) fn fail_sync(&mut self) {
         let (pages, lost) = (&mut self.pages, &mut self.lost);
         self.dirty.retain(|number| match pages.get_mut(number) {
@@ -188,8 +188,7 @@ impl Content {
         });
     }
 
-    /// Forgets the clean sectors, so that the lost ones read as the disk has
-    /// them.
+    /// Drops the clean sectors, so that the lost ones read as on the disk.
     pub(super) fn drop_cache(&mut self) {
         for number in mem::take(&mut self.lost) {
             let Some(page) = self.pages.get_mut(&number) else {
@@ -204,19 +203,19 @@ impl Content {
         }
     }
 
-    /// Whether a power loss leaves everything as it is, whatever survives.
+    /// Whether a power loss changes nothing, whichever sectors survive.
     pub(super) fn is_settled(&self) -> bool {
         self.dirty.is_empty() && self.lost.is_empty() && self.len == self.durable_len
     }
 
-    /// How many sectors and lengths a power loss may keep or lose.
+    /// Number of sectors and lengths that a power loss may keep or lose.
     pub(super) fn unsynced(&self) -> usize {
         usize::from(self.len != self.durable_len) + self.unsynced_sectors().len()
     }
 
-    /// The dirty sectors inside the file, as page and sector. One that was
-    /// written with what the disk has already is left out: there is nothing
-    /// to lose, and a window of zeros would be hundreds of choices.
+    /// The dirty sectors inside the file, as page and sector. Skips sectors whose live
+    /// and durable bytes are equal: a power loss cannot change them, and a window of
+    /// zeros would add hundreds of choices.
     fn unsynced_sectors(&self) -> Vec<(u64, usize)> {
         let mut unsynced = Vec::new();
         for &number in &self.dirty {
@@ -231,7 +230,7 @@ impl Content {
         unsynced
     }
 
-    /// Loses the power: the length, then each sector, survives by `choice`,
+    /// Loses the power. The length, then each sector, survives if `choice` says so,
     /// which is called [`Content::unsynced`] times.
     pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
         let sectors = self.unsynced_sectors();
@@ -246,7 +245,7 @@ impl Content {
         self.settle();
     }
 
-    /// Shows what the disk has.
+    /// Makes the durable bytes the live ones.
     fn settle(&mut self) {
         let mut changed = mem::take(&mut self.dirty);
         changed.append(&mut self.lost);
@@ -302,7 +301,7 @@ impl Page {
     }
 }
 
-/// The part of a buffer that falls into one page.
+/// The part of a buffer that is in one page.
 struct Piece {
     page: u64,
     in_page: Range<usize>,

@@ -1,5 +1,6 @@
-//! What is to go wrong, and at which call. Knows calls and paths; what a fault
-//! does to the disk is decided where the call is carried out.
+//! The planned faults: what fails, and at which call.
+//!
+//! This file knows calls and paths. The code of each call decides what a fault does.
 
 use std::path::Path;
 
@@ -32,48 +33,49 @@ pub enum Call {
     SetLen,
     /// [`DiskFile::len`](crate::disk::DiskFile::len).
     Len,
-    /// Whichever of them.
+    /// Any of these calls.
     Any,
 }
 
-/// What goes wrong.
+/// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The call fails with this error number of the operating system. It does
-    /// nothing, but a failed sync also loses the unsynced sectors.
+    /// The call fails with this error number of the operating system. It has no other
+    /// effect, but a failed sync also loses the unsynced sectors.
     Error(i32),
-    /// A read or write moves about half of the bytes. Other calls do not match.
+    /// A read or write moves about half of the bytes. Other calls do not match this
+    /// fault.
     Short,
-    /// The machine dies before the call takes effect.
+    /// The machine loses power before the call takes effect.
     PowerCut,
-    /// The machine dies when a write has half of its bytes in the cache; at any
-    /// other call the same as [`FaultKind::PowerCut`].
+    /// The machine loses power when half of a write's bytes are in the cache. At any
+    /// other call this equals [`FaultKind::PowerCut`].
     TornPowerCut,
-    /// The call panics and does nothing.
+    /// The call panics, and has no other effect.
     Panic,
-    /// The operating system happens to write all that is unsynced to the disk,
-    /// names too, and then the call is carried out.
+    /// The operating system first writes everything unsynced to the disk, names too.
+    /// Then the call takes effect.
     WriteBack,
 }
 
 /// One planned fault, for [`SimDisk::fail`](super::SimDisk::fail).
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Which call.
+    /// The call that fails.
     pub call: Call,
-    /// Only where the path has this in it. A file goes by the path it was
-    /// opened with, a rename by either of its paths.
+    /// Matches only if the path contains this text. A file has the path that it was
+    /// opened with, and a rename has both of its paths.
     pub path_contains: Option<String>,
-    /// The how-manieth matching call from now on; 1 is the next.
+    /// Which matching call fails, counted from now; 1 is the next.
     pub nth: u64,
-    /// Whether all matching calls after that one go wrong too.
+    /// Whether all later matching calls fail too.
     pub sticky: bool,
-    /// What goes wrong.
+    /// What the fault does.
     pub kind: FaultKind,
 }
 
 impl Fault {
-    /// A fault at the `nth` such call, once, whatever the path.
+    /// A fault at the `nth` such call, once, for any path.
     #[must_use]
     pub fn new(call: Call, nth: u64, kind: FaultKind) -> Self {
         Self { call, path_contains: None, nth, sticky: false, kind }
@@ -89,7 +91,7 @@ impl Fault {
     }
 }
 
-/// The plan, and the counts of what was called and what went wrong.
+/// The planned faults, and the number of calls and of faults so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     planned: Vec<Fault>,
@@ -106,8 +108,8 @@ impl Faults {
         self.planned.clear();
     }
 
-    /// Counts a call and says what goes wrong with it. Of two faults due at one
-    /// call the earlier planned goes first, the other at the next such call.
+    /// Counts a call, and returns the fault that it meets. If two faults are due at one
+    /// call, the one planned first fires. The other fires at the next such call.
     pub(super) fn meet(&mut self, call: Call, paths: &[&Path]) -> Option<FaultKind> {
         self.calls[call as usize] += 1;
         let mut met = None;

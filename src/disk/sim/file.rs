@@ -12,18 +12,18 @@ use crate::disk::DiskFile;
 const NO_SPACE: i32 = if cfg!(windows) { 112 } else { 28 };
 const UNREADABLE: i32 = if cfg!(windows) { 1117 } else { 5 };
 
-/// An open file. As long as it lives the file keeps its bytes, name or not.
+/// An open file. The file keeps its bytes while this exists, even without a name.
 pub(super) struct SimFile {
     disk: SimDisk,
     file: u64,
-    /// The path it was opened with, by which faults know it.
+    /// The path it was opened with. Faults are matched against it.
     path: PathBuf,
     writable: bool,
     holds_lock: bool,
 }
 
 impl SimFile {
-    /// Takes over a handle that the machine has counted.
+    /// Takes over a handle that the machine has already counted.
     pub(super) fn new(disk: &SimDisk, file: u64, path: &Path, writable: bool, lock: bool) -> Self {
         Self { disk: disk.clone(), file, path: path.to_owned(), writable, holds_lock: lock }
     }
@@ -32,7 +32,10 @@ impl SimFile {
         if self.writable {
             return Ok(());
         }
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file was opened for reading only"))
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the file was opened with `OpenMode::Read`; open it with `OpenMode::Write`",
+        ))
     }
 }
 
@@ -69,7 +72,7 @@ impl DiskFile for SimFile {
         self.disk.lock_machine().settings.direct_block_bytes
     }
 
-    /// What it asks for it insists on, as devices do; else a write like others.
+    /// Insists on the alignment, as devices do; else writes like `write_at`.
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let block = self.direct_block_bytes().ok_or(io::ErrorKind::Unsupported)?;
         let is_aligned = bytes.len().is_multiple_of(block)
@@ -105,7 +108,7 @@ impl DiskFile for SimFile {
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         let (mut machine, _) = self.disk.enter(Call::SetLen, &[&self.path])?;
         self.check_writable()?;
-        // As btrfs does, even where the file ends there already.
+        // Btrfs does so, even if the file ends there already.
         let cuts_page = !len.is_multiple_of(PAGE_BYTES as u64);
         if machine.settings.copies_need_room && cuts_page && machine.free_pages() == 0 {
             return Err(io::Error::from_raw_os_error(NO_SPACE));

@@ -1,6 +1,8 @@
-//! The state of one simulated machine: its tree of names, its files, and what
-//! a power loss or the death of the process leaves of them. Knows no lock and
-//! no handle but their count; [`super::SimDisk`] holds it behind a mutex.
+//! The state of one simulated machine: its tree of names and its files, and the effect
+//! of a power loss or the death of the process.
+//!
+//! This file knows no lock. Of handles it knows the number. [`super::SimDisk`] keeps
+//! the machine behind a mutex.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +16,7 @@ use super::names::{Directory, Node, names_of, parent_and_name};
 
 pub(super) const ROOT: u64 = 0;
 
-/// What a restart does not change.
+/// The settings, which survive a restart.
 #[derive(Clone, Copy)]
 pub(super) struct Settings {
     pub(super) capacity_bytes: Option<u64>,
@@ -36,15 +38,16 @@ impl Default for Settings {
     }
 }
 
-/// A machine and its disk.
+/// A simulated machine.
 pub(super) struct Machine {
     pub(super) settings: Settings,
     pub(super) faults: Faults,
-    /// Set once, by a power loss or the death of the process: every later call
-    /// fails, and the state stays for as many crashes as are asked of it.
+    /// Set once, by a power loss or the death of the process. Every later call fails.
+    /// The state remains, so that a test can derive any number of crashes from it.
     pub(super) dead: bool,
     directories: BTreeMap<u64, Arc<Directory>>,
-    /// How many handles each open directory has: it stays, named or not.
+    /// Number of handles of each open directory. It exists while it has one, even
+    /// without a name.
     open_directories: BTreeMap<u64, usize>,
     files: BTreeMap<u64, File>,
     next_id: u64,
@@ -54,15 +57,14 @@ pub(super) struct Machine {
 #[derive(Clone, Default)]
 struct File {
     content: Arc<Content>,
-    /// How many live names stand for it: two after a crash that kept half of a
-    /// rename.
+    /// Number of its live names. A crash that kept half of a rename leaves two.
     names: usize,
     handles: usize,
     locked: bool,
 }
 
-/// What some name stands for or may stand for after a crash, in the order in
-/// which a crash asks about it.
+/// Every target that a name has, or may have after a crash, in the order in which a
+/// crash asks about them.
 #[derive(Default)]
 struct Reachable {
     directories: Vec<u64>,
@@ -83,7 +85,7 @@ impl Machine {
         }
     }
 
-    /// What a path leads to from the directory `base`.
+    /// The target of `path`, resolved from the directory `base`.
     pub(super) fn find(&self, base: u64, path: &Path) -> io::Result<Node> {
         self.find_names(base, &names_of(path)?)
     }
@@ -108,7 +110,8 @@ impl Machine {
         as_directory(self.find(base, path)?)
     }
 
-    /// The directory that holds `path`, which need not exist, and its name.
+    /// The parent directory of `path`, and the last component. `path` itself need not
+    /// exist.
     pub(super) fn find_parent<'path>(
         &self,
         base: u64,
@@ -184,7 +187,7 @@ impl Machine {
 
 /// Handles and space.
 impl Machine {
-    /// One more handle on the file, with the lock if asked for.
+    /// Adds a handle to the file, with the lock if `lock` is true.
     pub(super) fn add_handle(&mut self, file: u64, lock: bool) -> io::Result<()> {
         let file = self.file_mut(file);
         if lock && file.locked {
@@ -204,7 +207,7 @@ impl Machine {
         }
     }
 
-    /// One more handle on a directory.
+    /// Adds a handle to a directory.
     pub(super) fn open_directory(&mut self, id: u64) {
         *self.open_directories.entry(id).or_default() += 1;
     }
@@ -218,7 +221,7 @@ impl Machine {
         }
     }
 
-    /// The number of live names of what a path leads to: of a directory 0 or 1.
+    /// The number of live names of the target of `path`; 0 or 1 for a directory.
     pub(super) fn links(&self, base: u64, path: &Path) -> io::Result<u64> {
         Ok(match self.find(base, path)? {
             Node::File(id) => self.names_of_file(id) as u64,
@@ -237,13 +240,13 @@ impl Machine {
         directory == ROOT || parents.any(|(_, parent)| parent.live().values().any(|it| *it == node))
     }
 
-    /// Fails as a system does that is to make a name in a removed directory.
+    /// Fails if the directory was removed: no name can be made in it.
     pub(super) fn check_named(&self, directory: u64) -> io::Result<()> {
         if self.is_named(directory) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    /// How many more pages files may take up. A file without a name takes them
-    /// until its last handle is gone.
+    /// Number of free pages. A file without a name occupies its pages until its last
+    /// handle is closed.
     pub(super) fn free_pages(&self) -> u64 {
         let Some(capacity_bytes) = self.settings.capacity_bytes else {
             return u64::MAX;
@@ -254,7 +257,7 @@ impl Machine {
     }
 }
 
-/// What lasts.
+/// Syncs, kills and power losses.
 impl Machine {
     pub(super) fn unsynced(&self) -> usize {
         let reachable = self.reachable();
@@ -264,8 +267,7 @@ impl Machine {
             + files.map(|id| self.content(*id).unsynced()).sum::<usize>()
     }
 
-    /// Puts all that is unsynced on the disk, as the operating system may do
-    /// at any time.
+    /// Makes everything durable, as the operating system may do at any time.
     pub(super) fn write_back(&mut self) {
         let reachable = self.reachable();
         for id in reachable.directories {
@@ -276,7 +278,7 @@ impl Machine {
         }
     }
 
-    /// The same machine with another process on it: all is live that was live.
+    /// A copy of this machine for another process. Everything live stays live.
     pub(super) fn after_kill(&self) -> Self {
         let mut after = Self {
             settings: self.settings,
@@ -295,9 +297,8 @@ impl Machine {
         after
     }
 
-    /// Loses the power; nobody may hold a handle. Changes of names are asked
-    /// about first, directory by directory, then each file's length and
-    /// sectors.
+    /// Loses the power. No handle may be open. Asks about the changes of names first,
+    /// per directory, then about each file's length and sectors.
     pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
         let reachable = self.reachable();
         for id in reachable.directories {
@@ -327,7 +328,7 @@ impl Machine {
         reachable
     }
 
-    /// What a crash can bring back, and what somebody has open.
+    /// Everything that a crash can restore, or that is open.
     fn held(&self) -> Reachable {
         let mut held = self.reachable();
         for id in self.open_directories.keys() {
@@ -336,7 +337,7 @@ impl Machine {
         held
     }
 
-    /// Drops what neither a handle nor a crash can bring back.
+    /// Drops everything that no handle holds and no crash can restore.
     pub(super) fn forget_unreachable(&mut self) {
         let seen = self.held().seen;
         self.directories.retain(|id, _| seen.contains(id));

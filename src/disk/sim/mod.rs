@@ -1,23 +1,23 @@
-//! A simulated disk, for tests and benchmarks: it can lose its power, fail at
-//! any call, run out of space, and be damaged. In memory, and strict where
-//! real file systems are kind.
+//! A simulated file system, for tests and benchmarks.
 //!
-//! What survives a power loss:
+//! It can lose power, fail at any call, run out of space, and have its bytes corrupted.
+//! It is in memory. It is strict where real file systems are lenient.
 //!
-//! - bytes, by sectors of 512 bytes, and a file's length: once
-//!   [`sync_data`](crate::disk::DiskFile::sync_data) of the file was `Ok`;
-//! - a name, and the removal of one: once
-//!   [`sync_dir`](crate::disk::Disk::sync_dir) of its directory was `Ok`.
-//!   Syncing a file does not save its name, nor syncing a directory its own;
-//! - of everything else any part, by the choice of the test: see
-//!   [`SimDisk::crash`]. A rename is two changes, of the old and of the new
-//!   name. A sector of a longer file that did not survive reads as it was
-//!   before, or as zeros.
+//! A power loss keeps:
 //!
-//! A sync that a fault lets fail loses what it should have written, as ext4,
-//! XFS and btrfs do: the sectors are shown still, but count as clean, so that
-//! the next sync is `Ok` and does not write them; `drop_cache` shows the truth,
-//! and only writing them again saves them.
+//! - Bytes, in sectors of 512 bytes, and a file's length, once
+//!   [`sync_data`](crate::disk::DiskFile::sync_data) of the file returned `Ok`.
+//! - A name, or the removal of one, once [`sync_dir`](crate::disk::Disk::sync_dir) of
+//!   its directory returned `Ok`. A sync of a file does not make its name durable. A
+//!   sync of a directory does not make its own name durable.
+//! - Any part of everything else, as the test chooses: see [`SimDisk::crash`]. A rename
+//!   is two changes, of the old and of the new name. In a file that grew, a lost sector
+//!   reads as it was before, or as zeros.
+//!
+//! A sync that fails by a fault loses the bytes that it should have written, as on
+//! ext4, XFS and btrfs. Reads still show these sectors, but they count as clean. So the
+//! next sync returns `Ok` and does not write them. `drop_cache` shows the bytes of the
+//! disk. Only another write saves them.
 
 use std::fmt;
 use std::io;
@@ -41,19 +41,20 @@ mod names;
 
 pub use faults::{Call, Fault, FaultKind};
 
-/// A simulated machine with its disk. A clone is another handle on the same.
+/// A simulated machine with its file system. A clone is another handle on this machine.
 #[derive(Clone)]
 pub struct SimDisk {
     machine: Arc<Mutex<Machine>>,
-    /// The open directory that paths are resolved from; the root without one.
+    /// The open directory that paths are resolved from; `None` for the root.
     open_dir: Option<Arc<OpenDir>>,
 }
 
-/// A handle on a directory, which stays as long as it lives, named or not.
+/// A handle on a directory. The directory exists while it has a handle, even without a
+/// name.
 struct OpenDir {
     machine: Arc<Mutex<Machine>>,
     id: u64,
-    /// What the paths of its files begin with.
+    /// The prefix of its files' paths.
     path: PathBuf,
 }
 
@@ -67,13 +68,13 @@ fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
     machine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What becomes of one call.
+/// How one call ends.
 enum Verdict {
     Whole,
     Half,
-    /// Half of it, and then the machine dies.
+    /// Half of the call takes effect, then the machine loses power.
     Torn,
-    /// Nothing of it, and this error of the operating system.
+    /// The call has no effect and returns this error of the operating system.
     Fail(i32),
 }
 
@@ -88,18 +89,18 @@ impl Verdict {
     }
 }
 
-/// A disk's life.
+/// Creation, power loss and kill.
 impl SimDisk {
-    /// A disk with the directory `/` and nothing in it.
+    /// A file system with an empty directory `/`.
     #[must_use]
     pub fn new() -> Self {
         Self::of(Machine::new())
     }
 
-    /// A disk with this directory and those above it, all durable.
+    /// A file system with this directory and its parents, all durable.
     ///
     /// # Panics
-    /// When the path has a `..` or is not UTF-8.
+    /// If the path has a `..` or is not UTF-8.
     #[must_use]
     pub fn with_dir(path: impl AsRef<Path>) -> Self {
         let disk = Self::new();
@@ -108,17 +109,16 @@ impl SimDisk {
         disk
     }
 
-    /// Loses the power, and returns the disk as it is at the next start.
+    /// Loses the power. Returns the machine as it is after the restart.
     ///
-    /// `choice` is called once for each of the [`SimDisk::unsynced`] changes,
-    /// in an order that hangs on the disk's state alone, and says whether the
-    /// change survived. Of several changes to one name the last survivor holds.
+    /// `choice` is called once per [`SimDisk::unsynced`] change, and says whether the
+    /// change survived. The order of the calls depends on the state alone. Of several
+    /// changes to one name, the last survivor holds.
     ///
-    /// This disk and its files are dead from now on: every call fails, and no
-    /// lock is held on the new disk. More crashes of the dead disk, or one
-    /// after a [`FaultKind::PowerCut`], start from the moment of its death.
-    /// The new disk has no faults planned and its counters at zero; capacity
-    /// and latency are as before.
+    /// This machine and its files are dead from now on: every call fails. No lock is
+    /// held on the new machine. Another crash of the dead machine, or one after a
+    /// [`FaultKind::PowerCut`], starts from the moment of its death. The new machine
+    /// has no planned faults, and its counters are zero. Capacity and latency are kept.
     #[must_use]
     pub fn crash(&self, choice: &mut dyn FnMut() -> bool) -> SimDisk {
         let after = self.kill();
@@ -126,13 +126,13 @@ impl SimDisk {
         after
     }
 
-    /// Kills the process, and returns the disk as the next process finds it:
-    /// what was unsynced is shown still and is unsynced still, and what a
-    /// failed sync lost is shown still as well. Locks are gone.
+    /// Kills the process. Returns the machine as the next process finds it. Unsynced
+    /// changes stay visible and unsynced. Bytes lost by a failed sync stay visible too.
+    /// Locks are released.
     ///
-    /// For this disk, the planned faults and the counters see
-    /// [`SimDisk::crash`]; after a [`FaultKind::PowerCut`] it is as if the
-    /// process had been killed at that call instead.
+    /// This machine is dead from now on. Planned faults and counters behave as after
+    /// [`SimDisk::crash`]. After a [`FaultKind::PowerCut`] the process counts as killed
+    /// at that call.
     #[must_use]
     pub fn kill(&self) -> SimDisk {
         let mut machine = self.lock_machine();
@@ -140,83 +140,81 @@ impl SimDisk {
         Self::of(machine.after_kill())
     }
 
-    /// Another machine that stands as this one does at this moment, for a crash
-    /// of it while this one lives on. For locks, planned faults and counters
-    /// see [`SimDisk::kill`].
+    /// A copy of this machine in its current state, which a test can crash while this
+    /// one lives on. Locks, planned faults and counters behave as after
+    /// [`SimDisk::kill`].
     #[must_use]
     pub fn copy(&self) -> SimDisk {
         Self::of(self.lock_machine().after_kill())
     }
 
-    /// How many changes a crash would ask about: sectors, lengths and names
-    /// that are not durable. A sector written with what the disk has there
-    /// already is no change; neither is one in a file that nothing can name.
+    /// Number of changes that a crash asks about: sectors, lengths and names that are
+    /// not durable. A sector that equals the disk's bytes does not count. A sector of a
+    /// file that no name can reach does not count either.
     #[must_use]
     pub fn unsynced(&self) -> usize {
         self.lock_machine().unsynced()
     }
 }
 
-/// What goes wrong.
+/// Faults and settings.
 impl SimDisk {
-    /// Plans a fault, beside those already planned.
+    /// Plans a fault, in addition to earlier ones.
     pub fn fail(&self, fault: Fault) {
         self.lock_machine().faults.plan(fault);
     }
 
-    /// Forgets the planned faults; the counters stay.
+    /// Removes the planned faults. The counters stay.
     pub fn clear_faults(&self) {
         self.lock_machine().faults.clear();
     }
 
-    /// How many faults have fired; a sticky one counts each time.
+    /// Number of faults that have fired. A sticky one counts each time.
     #[must_use]
     pub fn fired(&self) -> u64 {
         self.lock_machine().faults.fired()
     }
 
-    /// How many such calls were made while the machine was alive, those that
-    /// failed among them.
+    /// Number of such calls while the machine was alive, failed ones included.
     #[must_use]
     pub fn calls(&self, call: Call) -> u64 {
         self.lock_machine().faults.calls(call)
     }
 
-    /// Limits what all files together take up, in blocks of 4096 bytes; holes
-    /// take nothing. A write takes what fits, and fails with the system's "no
-    /// space" when nothing does. What is left of it is what
-    /// [`Disk::free_bytes`] answers.
+    /// Limits the space of all files together, in blocks of 4096 bytes. Holes occupy
+    /// nothing. A write takes as much as fits, and fails with the system's "no space"
+    /// if nothing does. [`Disk::free_bytes`] returns the rest.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_machine().settings.capacity_bytes = bytes;
     }
 
-    /// Lets every `sync_data` take this long; syncs of several files overlap.
+    /// Makes every `sync_data` take this long. Syncs of several files overlap.
     pub fn set_sync_latency(&self, latency: Duration) {
         self.lock_machine().settings.sync_latency = latency;
     }
 
-    /// The blocks of writes past the cache, a power of two, or `None` where
-    /// there are no such writes; at first a sector's 512 bytes.
+    /// Sets the block size of direct I/O, a power of two, or switches it off with
+    /// `None`. Initially 512 bytes.
     pub fn set_direct_block(&self, bytes: Option<usize>) {
         self.lock_machine().settings.direct_block_bytes = bytes;
     }
 
-    /// What [`Disk::copy_on_write`] answers; at first `false`.
+    /// Sets the result of [`Disk::copy_on_write`]. Initially `false`.
     pub fn set_copy_on_write(&self, copy_on_write: bool) {
         self.lock_machine().settings.copy_on_write = copy_on_write;
     }
 
-    /// Whether a disk without a free block takes no write at all, not over bytes that
-    /// are there either, and no cut within a block, as btrfs; at first `false`.
+    /// Sets whether a full file system refuses overwrites, and cuts within a block, as
+    /// btrfs does. Initially `false`.
     pub fn set_copies_need_room(&self, copies_need_room: bool) {
         self.lock_machine().settings.copies_need_room = copies_need_room;
     }
 }
 
-/// To look at a disk and to damage it. These are no calls: they meet no fault,
-/// are not counted, and work on a dead machine as well.
+/// Functions to inspect and corrupt a file system. They are not calls: they meet no
+/// fault, are not counted, and work on a dead machine too.
 impl SimDisk {
-    /// All of a file as a read shows it; `None` where there is no such file.
+    /// The content of a file as a read returns it; `None` if there is no such file.
     #[must_use]
     pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let machine = self.lock_machine();
@@ -226,41 +224,41 @@ impl SimDisk {
         Some(bytes)
     }
 
-    /// Makes these the bytes of a file, live and durable, its name and the
-    /// directories above it too. Whoever has the file open sees them.
+    /// Sets the content of a file, live and durable, with its name and parent
+    /// directories. Open handles see it.
     ///
     /// # Panics
-    /// When the path is that of a directory or leads through a file.
+    /// If the path is a directory, or leads through a file.
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         let put = self.lock_machine().put_file(path.as_ref(), bytes);
         put.expect("a path that can be a file's");
     }
 
-    /// Gives a file or directory another name, live and durable, in place of
-    /// what has that name, as somebody may do beside the log.
+    /// Renames a file or directory, live and durable, and replaces the target. It acts
+    /// like another process beside the log.
     ///
     /// # Panics
-    /// When the first path leads to nothing, or the second one's parent does.
+    /// If `from` does not exist, or the parent of `to` does not.
     pub fn move_path(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
         let moved = self.lock_machine().move_path(from.as_ref(), to.as_ref());
         moved.expect("a path of something, and one in a directory");
     }
 
-    /// Gives a file one more name, live and durable, as a backup by hard links
-    /// does. Directories on the way are made.
+    /// Adds a name to a file, live and durable, like a backup by hard links. Creates
+    /// the parent directories.
     ///
     /// # Panics
-    /// When the first path is no file's.
+    /// If `from` is not a file.
     pub fn link(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
         let linked = self.lock_machine().link(from.as_ref(), to.as_ref());
         linked.expect("the path of a file, and one that can be");
     }
 
-    /// Removes a directory and all below it, live and durable. What is open
-    /// stays with whoever has it open.
+    /// Removes a directory and everything below it, live and durable. Open handles keep
+    /// working.
     ///
     /// # Panics
-    /// When the path is no directory's.
+    /// If the path is not a directory.
     pub fn remove_tree(&self, path: impl AsRef<Path>) {
         let removed = self.lock_machine().remove_tree(path.as_ref());
         removed.expect("the path of a directory");
@@ -272,12 +270,12 @@ impl SimDisk {
         self.lock_machine().paths()
     }
 
-    /// Lets every read of these bytes of a file fail from now on with the
-    /// system's "input/output error", as a bad sector does, whatever is written
-    /// there. A read that begins before them ends there.
+    /// Makes every read of these bytes fail with the system's "input/output error",
+    /// like a bad sector. A later write does not change that. A read that begins before
+    /// them ends there.
     ///
     /// # Panics
-    /// When there is no such file.
+    /// If there is no such file.
     pub fn make_unreadable(&self, path: impl AsRef<Path>, range: Range<u64>) {
         let mut machine = self.lock_machine();
         let file = machine.find_file(ROOT, path.as_ref()).expect("the path of a file");
@@ -287,7 +285,7 @@ impl SimDisk {
     /// Removes a file's name, live and durable.
     ///
     /// # Panics
-    /// When there is no such file.
+    /// If there is no such file.
     pub fn remove_file(&self, path: impl AsRef<Path>) {
         let removed = self.lock_machine().remove_file(path.as_ref());
         removed.expect("the path of a file");
@@ -303,7 +301,7 @@ impl SimDisk {
         lock(&self.machine)
     }
 
-    /// Where a path is resolved from, and what of it is.
+    /// The directory that a path is resolved from, and the rest of the path.
     fn resolve<'path>(&self, path: &'path Path) -> io::Result<(u64, &'path Path)> {
         let Some(dir) = &self.open_dir else { return Ok((ROOT, path)) };
         let name = path.strip_prefix(&dir.path).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -318,7 +316,7 @@ impl SimDisk {
         Ok(machine)
     }
 
-    /// Starts a call, unless the machine is dead or dies of it.
+    /// Starts a call. Fails if the machine is dead, or a fault kills it.
     fn admit(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
         let mut machine = self.alive()?;
         let verdict = match machine.faults.meet(call, paths) {
@@ -342,7 +340,8 @@ impl SimDisk {
         Ok((machine, verdict))
     }
 
-    /// As [`SimDisk::admit`], for calls that do nothing when they fail.
+    /// Starts a call like [`SimDisk::admit`], and also returns planned errors. For
+    /// calls that have no effect when they fail.
     fn enter(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
         match self.admit(call, paths)? {
             (_, Verdict::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
@@ -364,7 +363,7 @@ impl Disk for SimDisk {
         Ok(Box::new(SimFile::new(self, file, path, writable, false)))
     }
 
-    /// No call: it meets no fault and is not counted.
+    /// Not a call: it meets no fault and is not counted.
     fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
         let (base, name) = self.resolve(path)?;
         let mut machine = self.alive()?;
@@ -400,7 +399,7 @@ impl Disk for SimDisk {
         self.enter(Call::Rename, &[from, to])?.0.rename_new(base, old, new)
     }
 
-    /// No call: it meets no fault and is not counted.
+    /// Not a call: it meets no fault and is not counted.
     fn links(&self, path: &Path) -> io::Result<u64> {
         let (base, name) = self.resolve(path)?;
         self.alive()?.links(base, name)
@@ -432,7 +431,7 @@ impl Disk for SimDisk {
         self.lock_machine().settings.copy_on_write
     }
 
-    /// What the capacity leaves; a number beyond all disks where there is none.
+    /// The free space within the capacity; a huge number without one.
     fn free_bytes(&self, _path: &Path) -> io::Result<Option<u64>> {
         Ok(Some(self.alive()?.free_pages().saturating_mul(PAGE_BYTES as u64)))
     }

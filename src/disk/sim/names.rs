@@ -1,26 +1,27 @@
-//! The names in one simulated directory, and the way from a path to names.
-//! Knows no bytes of files and no other directory.
+//! The names in one simulated directory, and the parsing of paths.
+//!
+//! This file does not know the bytes of files, nor other directories.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::path::{Component, Path};
 
-/// What a name stands for.
+/// The target of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     File(u64),
     Directory(u64),
 }
 
-/// One directory. A name is live at once and on the disk after a sync.
+/// One directory. A change of a name is live at once, and durable after a sync.
 #[derive(Clone, Default)]
 pub(super) struct Directory {
     live: BTreeMap<String, Node>,
     durable: BTreeMap<String, Node>,
-    /// What became of a name since the last sync, oldest first; `None` is its
-    /// removal. By name, so that the order of a crash's choices does not hang
-    /// on which thread came first.
+    /// The changes of each name since the last sync, oldest first; `None` is a removal.
+    /// Sorted by name, so that the order of a crash's choices does not depend on the
+    /// threads' order.
     unsynced: BTreeMap<String, Vec<Option<Node>>>,
 }
 
@@ -33,19 +34,19 @@ impl Directory {
         &self.live
     }
 
-    /// All that the disk may show under some name after a power loss.
+    /// Every target that a name may have after a power loss.
     pub(super) fn possible(&self) -> impl Iterator<Item = Node> {
         let unsynced = self.unsynced.values().flatten().flatten();
         self.durable.values().chain(unsynced).copied()
     }
 
-    /// Gives the name to `node`, or removes it; returns what it stood for.
+    /// Points the name to `node`, or removes it. Returns its earlier target.
     pub(super) fn set(&mut self, name: &str, node: Option<Node>) -> Option<Node> {
         self.unsynced.entry(name.to_owned()).or_default().push(node);
         replace(&mut self.live, name, node)
     }
 
-    /// As [`Directory::set`], and on the disk at once.
+    /// Changes the name like [`Directory::set`], durably.
     pub(super) fn set_durably(&mut self, name: &str, node: Option<Node>) -> Option<Node> {
         self.unsynced.remove(name);
         replace(&mut self.durable, name, node);
@@ -56,7 +57,7 @@ impl Directory {
         self.unsynced.is_empty()
     }
 
-    /// How many changes a power loss may keep or lose.
+    /// Number of changes that a power loss may keep or lose.
     pub(super) fn unsynced(&self) -> usize {
         self.unsynced.values().map(Vec::len).sum()
     }
@@ -65,8 +66,8 @@ impl Directory {
         self.keep(&mut || true);
     }
 
-    /// Loses the power: each change survives by `choice`, which is called
-    /// [`Directory::unsynced`] times. The last that survives holds.
+    /// Loses the power. Each change survives if `choice` says so, which is called
+    /// [`Directory::unsynced`] times. The last surviving change of a name holds.
     pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
         self.keep(choice);
         self.live.clone_from(&self.durable);
@@ -90,8 +91,7 @@ fn replace(names: &mut BTreeMap<String, Node>, name: &str, node: Option<Node>) -
     }
 }
 
-/// The names on the way from the root to `path`. A relative path starts at the
-/// root as well.
+/// The components of `path`. A relative path starts at the root too.
 pub(super) fn names_of(path: &Path) -> io::Result<Vec<&str>> {
     let mut names = Vec::new();
     for component in path.components() {
@@ -106,7 +106,7 @@ pub(super) fn names_of(path: &Path) -> io::Result<Vec<&str>> {
     Ok(names)
 }
 
-/// The names of the directory that holds `path`, and the last name.
+/// The components of the parent of `path`, and the last one.
 pub(super) fn parent_and_name(path: &Path) -> io::Result<(Vec<&str>, &str)> {
     let mut names = names_of(path)?;
     let name = names.pop().ok_or(io::ErrorKind::InvalidInput)?;
