@@ -1,10 +1,9 @@
-//! What a log has done and how long it took.
+//! Counters and latencies of a log.
 //!
-//! The writer thread reports to an [`Observer`], which is a [`Recorder`] in
-//! use and `()` in the models; [`WalStats`] is what a reader gets out of the
-//! recorders. This layer counts and sorts durations into buckets; it does not
-//! know what a queue, a segment or a completion is, it decides nothing, and
-//! nothing in it takes a lock.
+//! The writer thread reports to an [`Observer`]. That is a [`Recorder`] in a real log,
+//! and `()` in the models. [`WalStats`] is a copy of all recorders for a reader. This
+//! layer counts, and sorts durations into buckets. It does not know queues, segments or
+//! completions. It decides nothing and takes no lock.
 
 mod distribution;
 mod facade;
@@ -20,60 +19,59 @@ use std::fmt;
 
 use recorder::Tally;
 
-/// What a log has done since it was opened, as [`crate::ShardedWal::stats`]
-/// found it.
+/// The counters and latencies of a log since it was opened.
+/// [`crate::ShardedWal::stats`] returns them.
 ///
-/// The numbers are read one by one while the log goes on, so that two of them
-/// may differ by the commit in between; each by itself is right, and a counter
-/// never falls.
+/// The numbers are read one by one while the log runs. Two of them may therefore differ
+/// by a commit in between. Each by itself is right, and a counter never falls.
 ///
 /// # Percentiles
-/// [`ShardStats::queue_wait`] and [`ShardStats::acknowledged`] are of *sampled*
-/// records, one in eight, and [`ShardStats::write`] of the commits that hold one;
-/// [`ShardStats::sync`] and [`ShardStats::records_per_commit`] are of every commit. A percentile is
-/// never below the true one of what was counted and at most 1/32 (3.1 %) above
-/// it; below 64 it is exact. The maximum is exact, of what was counted.
-/// Durations over 2^40 ns (18 minutes) count as that long in the percentiles;
-/// the maximum still shows them.
+/// [`ShardStats::queue_wait`] and [`ShardStats::acknowledged`] cover *sampled* records,
+/// one in eight. [`ShardStats::write`] covers the commits that hold one.
+/// [`ShardStats::sync`] and [`ShardStats::records_per_commit`] cover every commit. A
+/// percentile is never below the true one of the counted values, and at most 1/32 (3.1
+/// %) above it. Below 64 it is exact. The maximum of the counted values is exact.
+/// Durations above 2^40 ns (18 minutes) count as that long in the percentiles, but not
+/// in the maximum.
 ///
-/// `Display` prints a table with a line for each shard and one for each stage.
+/// `Display` prints a table with a line per shard and a line per stage.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WalStats {
-    /// All shards together: counters are sums, and the percentiles are of the
-    /// merged histograms, not averages of the shards' percentiles.
+    /// All shards together. Counters are sums. Percentiles are of the merged
+    /// histograms, not averages of the shards' percentiles.
     pub total: ShardStats,
-    /// Each shard, in the order of their numbers.
+    /// Each shard, in the order of the shard numbers.
     pub shards: Vec<ShardStats>,
-    /// The room on the log's file system, whoever else uses it.
+    /// The free space of the log's file system, at the last check.
     pub disk: DiskSpace,
 }
 
-/// How much room the log's file system had when the log last looked, some
-/// moments ago.
+/// The free space of the log's file system at the last check, some moments ago.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DiskSpace {
-    /// Bytes that were free; `None` where the disk does not say.
+    /// Free bytes; `None` if the file system does not report them.
     pub free_bytes: Option<u64>,
-    /// What that means.
+    /// How that relates to the thresholds of the config.
     pub state: DiskState,
 }
 
-/// How a disk's room stands to the watermarks of the config.
+/// How the free space relates to the thresholds of the config.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DiskState {
-    /// There is room, as far as anybody has asked.
+    /// There is enough space, or it is unknown.
     #[default]
     Ok,
-    /// Less than [`crate::Config::disk_soft_bytes`] is free.
+    /// Fewer bytes than [`crate::Config::disk_soft_bytes`] are free.
     Low,
-    /// Less than [`crate::Config::disk_hard_bytes`] is free: no append is taken.
+    /// Fewer bytes than [`crate::Config::disk_hard_bytes`] are free. The log refuses
+    /// appends.
     Refusing,
 }
 
@@ -88,8 +86,8 @@ impl fmt::Display for DiskState {
 }
 
 impl WalStats {
-    /// The stats of a log, from each shard's recorder and the depth of its
-    /// queue now, in the order of the shards' numbers, and the disk's room.
+    /// The stats of a log, from each shard's recorder and current queue depth, in shard
+    /// order, and the free space.
     pub(crate) fn of<'a>(
         shards: impl IntoIterator<Item = (&'a Recorder, u64)>,
         disk: DiskSpace,
@@ -106,49 +104,49 @@ impl WalStats {
         Self { total: total.into_stats(), shards, disk }
     }
 
-    /// How many shards are poisoned: a sync failed, and they refuse appends
-    /// until the log is opened again.
+    /// Number of poisoned shards: a sync failed there, and they refuse appends until
+    /// the log is opened again.
     #[must_use]
     pub fn poisoned_shards(&self) -> usize {
         self.shards.iter().filter(|shard| shard.poisoned).count()
     }
 }
 
-/// What one shard has done since the log was opened, or all of them together
-/// in [`WalStats::total`].
+/// The counters and latencies of one shard since the log was opened, or of all shards
+/// together in [`WalStats::total`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ShardStats {
-    /// Records that commits have written.
+    /// Records written by commits.
     pub records: u64,
-    /// Bytes of those records' payloads, without keys and framing.
+    /// Payload bytes of those records, without keys and framing.
     pub bytes: u64,
-    /// Commits that were written.
+    /// Commits written.
     pub commits: u64,
     /// Data syncs that succeeded.
     pub syncs: u64,
-    /// Times that the writer went on to the next segment.
+    /// Number of times that the writer rolled to the next segment.
     pub rolls: u64,
-    /// Records whose commit failed cleanly (disk full, say): answered
-    /// `NotWritten`, they will never appear in a replay.
+    /// Records whose commit failed without effect, for instance because the disk was
+    /// full. They were answered `NotWritten`, and no replay will return them.
     pub refused_records: u64,
-    /// Whether a sync failed, so that the shard takes no more appends. In the
-    /// total: whether any shard did; see [`WalStats::poisoned_shards`].
+    /// Whether a sync failed, so that the shard refuses appends. In the total: whether
+    /// any shard did; see [`WalStats::poisoned_shards`].
     pub poisoned: bool,
     /// Records in the queue now. In the total: the sum.
     pub queue_depth: u64,
-    /// The most records that the writer has found in the queue when it came to
-    /// drain it. In the total: the deepest queue of any one shard.
+    /// The most records in the queue when the writer began to drain it. In the total:
+    /// the maximum of all shards.
     pub queue_depth_max: u64,
-    /// Nanoseconds that callers have spent blocked on a full queue, summed over
-    /// the callers: two threads blocked for a second make two seconds.
+    /// Nanoseconds that callers were blocked on a full queue, summed over the callers:
+    /// two threads blocked for a second make two seconds.
     pub blocked_nanos: u64,
-    /// How many records the commits held.
+    /// Number of records per commit.
     pub records_per_commit: RecordsPerCommit,
     /// From the append to the drain of the queue, of sampled records.
     pub queue_wait: Latency,
-    /// The write of a commit, of those that hold a sampled record.
+    /// The write of a commit, of the commits that hold a sampled record.
     pub write: Latency,
     /// A data sync.
     pub sync: Latency,
@@ -156,14 +154,14 @@ pub struct ShardStats {
     pub acknowledged: Latency,
 }
 
-/// How long one stage took, in nanoseconds; all zero while `count` is.
+/// The duration of one stage in nanoseconds; all zero while `count` is 0.
 ///
-/// What the percentiles are of and how exact they are: see [`WalStats`].
+/// [`WalStats`] says what the percentiles cover, and how exact they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Latency {
-    /// How many durations were counted.
+    /// Number of durations counted.
     pub count: u64,
     /// Half of them took at most this long.
     pub p50_nanos: u64,
@@ -177,22 +175,22 @@ pub struct Latency {
     pub max_nanos: u64,
 }
 
-/// How many records a commit held: what group commit achieves.
+/// Number of records per commit: the effect of group commit.
 ///
-/// How exact the percentiles are: see [`WalStats`].
+/// [`WalStats`] says how exact the percentiles are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecordsPerCommit {
-    /// All records by all commits; 0 while there is no commit.
+    /// Records divided by commits; 0 while there is no commit.
     pub mean: f64,
-    /// Half of the commits held at most so many.
+    /// Half of the commits held at most this number.
     pub p50: u64,
-    /// Nine commits in ten held at most so many.
+    /// Nine commits in ten held at most this number.
     pub p90: u64,
-    /// 99 commits in a hundred held at most so many.
+    /// 99 commits in a hundred held at most this number.
     pub p99: u64,
-    /// 999 commits in a thousand held at most so many.
+    /// 999 commits in a thousand held at most this number.
     pub p999: u64,
     /// The most that one commit held, exact.
     pub max: u64,

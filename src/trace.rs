@@ -1,6 +1,8 @@
-//! Spans and events for those who switch the feature `tracing` on: open,
-//! replay, roll, poison, a disk short of room. Nothing per record or commit. The only module with
-//! `cfg(feature = "tracing")`; without it each function is empty.
+//! Spans and events of the feature `tracing`: open, replay, roll, a failed shard, low
+//! disk space.
+//!
+//! There are none per record or commit. This is the only module with `cfg(feature =
+//! "tracing")`. Without the feature each function is empty.
 
 pub(crate) use imp::*;
 
@@ -13,12 +15,12 @@ mod imp {
     use crate::segment::SegmentIdentity;
     use crate::stats::DiskState;
 
-    /// The span of an open, while it is held.
+    /// The span of an open. It ends when it is dropped.
     pub(crate) fn opening(dir: &Path) -> tracing::span::EnteredSpan {
         tracing::info_span!("shardwal_open", dir = %dir.display()).entered()
     }
 
-    /// What an open found, and each torn tail that it cut.
+    /// Reports the result of an open, and each torn tail that it cut.
     pub(crate) fn opened(report: &RecoveryReport) {
         for shard in report.shards.iter().filter(|shard| shard.torn_bytes > 0) {
             tracing::warn!(
@@ -35,37 +37,37 @@ mod imp {
         tracing::info!(shards = report.shards.len(), records = report.records(), "opened");
     }
 
-    /// Damaged shards were repaired.
+    /// Reports each lost range of a repair.
     pub(crate) fn repaired(report: &RepairReport) {
         for lost in &report.lost {
             tracing::error!(%lost, "quarantined");
         }
     }
 
-    /// The span of a replay, while it is held.
+    /// The span of a replay. It ends when it is dropped.
     pub(crate) fn replaying(bytes: u64) -> tracing::span::EnteredSpan {
         tracing::info_span!("shardwal_replay", bytes).entered()
     }
 
-    /// A shard goes on in this segment.
+    /// A shard has rolled to `segment`.
     pub(crate) fn rolled(segment: &SegmentIdentity) {
         let SegmentIdentity { generation, shard, number, .. } = segment;
         tracing::debug!(generation, shard, segment = number, "rolled");
     }
 
-    /// A shard has stopped for good.
+    /// A shard has failed, until the log is opened again.
     pub(crate) fn poisoned(segment: &SegmentIdentity, cause: &Cause) {
         let SegmentIdentity { generation, shard, number, .. } = segment;
         tracing::error!(generation, shard, segment = number, %cause, "the shard has stopped");
     }
 
-    /// A shard has no segment to write to until there is room for one.
+    /// A shard has no segment, and waits for room to make one.
     pub(crate) fn without_room(last: &SegmentIdentity) {
         let SegmentIdentity { generation, shard, number, .. } = last;
         tracing::warn!(generation, shard, segment = number, "no room for the next segment");
     }
 
-    /// The file system's free bytes have passed a watermark.
+    /// The file system's free space has passed a threshold.
     pub(crate) fn disk_space(free_bytes: u64, state: DiskState) {
         match state {
             DiskState::Ok => tracing::info!(free_bytes, %state, "the disk has room again"),
@@ -83,7 +85,7 @@ mod imp {
     use crate::segment::SegmentIdentity;
     use crate::stats::DiskState;
 
-    /// Stands for a span.
+    /// The placeholder of a span.
     pub(crate) struct NoSpan;
 
     pub(crate) fn opening(_dir: &Path) -> NoSpan {

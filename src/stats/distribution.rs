@@ -1,33 +1,32 @@
-//! Many values, kept as a histogram and their exact maximum.
+//! A histogram of values, with their exact maximum.
 //!
-//! [`Stage`] is what the writer thread counts into, [`Distribution`] a copy at
-//! rest that can be merged and asked for percentiles. Neither knows what its
-//! values measure.
+//! The writer thread counts into a [`Stage`]. A [`Distribution`] is a copy that can be
+//! merged and asked for percentiles. Neither knows what its values measure.
 
 use histogram::{AtomicHistogram, Config, Histogram};
 
 use super::recorder::WriterCounter;
 use super::{Latency, RecordsPerCommit};
 
-/// Every stage's buckets, so that any two can be merged: exact below 64, then
-/// 32 buckets for each power of two, which bounds the relative error by 1/32;
-/// 1152 buckets of 8 bytes, 9 KiB a stage.
+/// The buckets of every stage, so that any two stages can be merged. Values below 64
+/// are exact. Above, each power of two has 32 buckets, so the relative error is at most
+/// 1/32. That makes 1152 buckets of 8 bytes, 9 KiB per stage.
 const BUCKETS: Config = match Config::new(5, 40) {
     Ok(config) => config,
     Err(_) => panic!("the grouping power is below the value power"),
 };
 
-/// The largest value with a bucket; larger ones are counted as this one.
+/// The largest value with a bucket. Larger values are counted as this one.
 const VALUE_MAX: u64 = (1 << BUCKETS.max_value_power()) - 1;
 
-/// The values of one stage, as they come in.
+/// The live histogram of one stage.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Only the writer thread adds; any thread copies it out. The crate's
-    /// atomics are Relaxed, each bucket by itself.
+    /// Only the writer thread adds, and any thread reads. The crate's atomics are
+    /// Relaxed, each bucket by itself.
     buckets: AtomicHistogram,
-    /// The largest value, exact. Only the writer thread raises it, any thread
-    /// reads.
+    /// The largest value, exact. Only the writer thread raises it, and any thread reads
+    /// it.
     max: WriterCounter,
 }
 
@@ -36,21 +35,21 @@ impl Stage {
         Self { buckets: AtomicHistogram::with_config(&BUCKETS), max: WriterCounter::default() }
     }
 
-    /// Counts a value. For the writer thread alone.
+    /// Counts a value. Only the writer thread may call this.
     pub(super) fn record(&self, value: u64) {
         self.max.raise(value);
         let counted = self.buckets.increment(value.min(VALUE_MAX));
-        // Not an assert in release: a statistic must not end the writer.
+        // Not an assert in release builds: a statistic must not stop the writer.
         debug_assert!(counted.is_ok(), "every value up to VALUE_MAX has a bucket");
     }
 
-    /// A copy of what was counted so far.
+    /// Copies the values counted so far.
     pub(super) fn load(&self) -> Distribution {
         Distribution { buckets: self.buckets.load(), max: self.max.get() }
     }
 }
 
-/// The values of one stage, or of several shards' together, at rest.
+/// A copy of one stage's values, or of several merged stages.
 #[derive(Debug)]
 pub(super) struct Distribution {
     buckets: Histogram,
@@ -62,7 +61,7 @@ impl Distribution {
         Self { buckets: Histogram::with_config(&BUCKETS), max: 0 }
     }
 
-    /// Adds another's values to these.
+    /// Adds the values of `other`.
     pub(super) fn merge(&mut self, other: &Self) {
         self.buckets
             .checked_add_assign(&other.buckets)
@@ -83,18 +82,18 @@ impl Distribution {
         }
     }
 
-    /// The values as numbers of records, whose mean is known from elsewhere.
+    /// The values as numbers of records. The caller knows their mean.
     pub(super) fn records_per_commit(&self, mean: f64) -> RecordsPerCommit {
         let [p50, p90, p99, p999, max] = self.percentiles();
         RecordsPerCommit { mean, p50, p90, p99, p999, max }
     }
 
-    /// p50, p90, p99, p99.9 and the maximum; zeros where there are no values.
+    /// p50, p90, p99, p99.9 and the maximum; zeros if there are no values.
     ///
-    /// A percentile is its bucket's upper end, so that it never flatters, but
-    /// not above the maximum. The maximum in turn is not below the highest
-    /// bucket in use: a copy taken within [`Stage::record`] may have the value
-    /// and not yet the maximum.
+    /// A percentile is the upper end of its bucket, but at most the maximum. So it is
+    /// never below the true one. The maximum is at least the start of the highest
+    /// bucket in use: a copy made during [`Stage::record`] may have the value and not
+    /// yet the maximum.
     fn percentiles(&self) -> [u64; 5] {
         let mut found = [const { None }; 5];
         self.buckets

@@ -1,9 +1,8 @@
-//! The same numbers through the `metrics` facade.
+//! The log's numbers, exported through the `metrics` facade.
 //!
-//! The one place that knows the `metrics` feature: without it [`Facade`] is
-//! empty and so are its methods. The library never installs a recorder; the
-//! handles go to whichever is current where the log is opened, and to nobody
-//! if there is none by then.
+//! This file alone knows the `metrics` feature. Without it, [`Facade`] and its methods
+//! are empty. The library never installs a recorder. The handles go to the recorder
+//! that is current when the log is opened. If there is none, the numbers are dropped.
 
 #[cfg(not(feature = "metrics"))]
 pub(super) use off::Facade;
@@ -20,7 +19,7 @@ mod on {
 
     use crate::stats::{CommitSample, DiskState};
 
-    /// One shard's handles, registered once and used once a commit.
+    /// One shard's handles. They are registered once, and used once per commit.
     #[derive(Debug)]
     pub(in crate::stats) struct Facade {
         records: Counter,
@@ -29,7 +28,7 @@ mod on {
         syncs: Counter,
         rolls: Counter,
         refused_records: Counter,
-        /// In nanoseconds, for a counter of the facade holds whole numbers.
+        /// In nanoseconds, because the facade's counters hold whole numbers.
         blocked: Counter,
         queue_depth: Gauge,
         poisoned: Gauge,
@@ -109,7 +108,7 @@ mod on {
         }
     }
 
-    /// The handles of what is one log's.
+    /// The handles of a log's free-space metrics.
     #[derive(Debug)]
     pub(crate) struct SpaceGauges {
         free: Gauge,
@@ -141,10 +140,10 @@ mod on {
         nanos as f64 / 1e9
     }
 
-    /// Describes and registers under one shard's labels.
+    /// Describes and registers metrics under one set of labels.
     ///
-    /// Every shard describes anew rather than the first in the process: the
-    /// recorder may have changed since, and describing twice changes nothing.
+    /// Every shard describes its metrics again: the recorder may have changed since the
+    /// first, and a second description has no effect.
     struct Series(Vec<Label>);
 
     impl Series {
@@ -169,7 +168,7 @@ mod on {
 mod off {
     use crate::stats::{CommitSample, DiskState};
 
-    /// Nothing, where the `metrics` feature is off.
+    /// The empty facade, for builds without the `metrics` feature.
     #[derive(Debug)]
     pub(in crate::stats) struct Facade;
 
@@ -187,7 +186,7 @@ mod off {
         pub(in crate::stats) fn poisoned(&self) {}
     }
 
-    /// The same.
+    /// The empty gauges, for builds without the `metrics` feature.
     #[derive(Debug)]
     pub(crate) struct SpaceGauges;
 
@@ -207,8 +206,8 @@ mod tests {
 
     use crate::stats::{CommitSample, Observer, Recorder};
 
-    /// What the facade's recorder holds, as `name{log,shard}` and a number; a
-    /// histogram as the sum of its values.
+    /// The content of the facade's recorder, as `name{log,shard}` and a number. A
+    /// histogram's number is the sum of its values.
     fn report(work: impl FnOnce()) -> BTreeMap<String, f64> {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();

@@ -1,57 +1,56 @@
-//! What the writer thread says about its work, and to whom.
+//! The interface by which the writer thread reports its work.
 //!
-//! The writer asks its observer for the time and has no clock of its own: a
-//! model that passes `()` is a function of its inputs alone. This file does
-//! not know what becomes of a report.
+//! The writer asks its observer for the time, and has no clock of its own. A model that
+//! passes `()` therefore depends on its inputs alone. This file does not know what
+//! becomes of a report.
 
-/// Whom a shard's writer thread reports to.
+/// Receives the reports of a shard's writer thread.
 ///
-/// Called a few times a commit and at most twice a *sampled* record, and asked for
-/// the time where a commit holds one; which
-/// records are sampled is decided where they are appended. All but
-/// [`Observer::now`] are called by the shard's writer thread alone.
+/// The writer calls it a few times per commit, and at most twice per *sampled* record.
+/// It asks for the time only in commits that hold a sampled record. The append decides
+/// which records are sampled. The writer thread alone calls all methods but
+/// [`Observer::now`].
 pub(crate) trait Observer: Send + Sync {
-    /// Nanoseconds since the observer was made, from any thread. An observer
-    /// with a clock never answers 0, for as a record's time 0 means "not
-    /// sampled".
+    /// Nanoseconds since the observer was made. Any thread may call it. An observer
+    /// with a clock never returns 0, because 0 means "not sampled" in a record.
     fn now(&self) -> u64;
 
-    /// A sampled record was drained so long after its append.
+    /// A sampled record was drained this long after its append.
     fn queue_waited(&self, nanos: u64);
 
-    /// A sampled record was acknowledged so long after its append.
+    /// A sampled record was acknowledged this long after its append.
     fn acknowledged(&self, nanos: u64);
 
     /// A commit was written.
     fn committed(&self, sample: CommitSample);
 
-    /// A data sync succeeded and took so long.
+    /// A data sync succeeded, and took this long.
     fn synced(&self, nanos: u64);
 
-    /// The next segment was begun.
+    /// The writer rolled to the next segment.
     fn rolled(&self);
 
-    /// So many records were answered `NotWritten`.
+    /// This number of records was answered `NotWritten`.
     fn refused(&self, records: u64);
 
-    /// The shard takes no more appends.
+    /// The shard has failed, and accepts no more appends.
     fn poisoned(&self);
 }
 
-/// One commit, as [`Observer::committed`] gets it.
+/// The numbers of one commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitSample {
     /// Records in it.
     pub(crate) records: u64,
     /// Bytes of their payloads.
     pub(crate) bytes: u64,
-    /// Records that the writer found in the queue when it came to drain it.
+    /// Records in the queue when the writer began to drain it.
     pub(crate) queue_depth: u64,
-    /// How long the write took, if it was timed.
+    /// Duration of the write, if it was timed.
     pub(crate) write_nanos: Option<u64>,
 }
 
-/// Nobody listens, and time stands still.
+/// An observer that ignores every report, with a clock that always shows 0.
 impl Observer for () {
     fn now(&self) -> u64 {
         0

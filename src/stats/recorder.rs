@@ -1,8 +1,7 @@
 //! The counters and histograms of one shard.
 //!
-//! A [`Recorder`] is counted into while the shard works; a [`Tally`] is a copy
-//! of it at rest. Neither knows who decides what is sampled, nor how the
-//! numbers are shown.
+//! A shard counts into its [`Recorder`]. A [`Tally`] is a copy of the counts. Neither
+//! knows which records are sampled, nor how the numbers are shown.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -13,28 +12,28 @@ use super::distribution::{Distribution, Stage};
 use super::facade::Facade;
 use super::{CommitSample, Observer, ShardStats};
 
-/// What one shard counts: about 46 KiB, made when the shard is opened.
+/// The counters and histograms of one shard, about 46 KiB. Made when the shard is
+/// opened.
 ///
-/// Its atomics are `std`'s and not those of the `sync` facade: they order
-/// nothing, no protocol reads them, and the models pass `()` in its place.
+/// Its atomics are those of `std`, not of the `sync` facade. They order nothing, no
+/// protocol reads them, and the models pass `()` in its place.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// When the recorder was made. Never changes; any thread reads it to tell
-    /// the time.
+    /// When the recorder was made. Never changes. Any thread reads it to measure time.
     made: Instant,
-    /// The same numbers for the `metrics` facade. Its handles never change, and
-    /// are shared as the installed recorder sees fit.
+    /// Exports the numbers to the `metrics` facade. Its handles never change. The
+    /// installed recorder decides how they are shared.
     facade: Facade,
-    /// On cache lines of its own, so that a commit does not take `made` away
-    /// from the threads that append.
+    /// On its own cache lines, so that a commit does not invalidate `made` in the
+    /// caches of appending threads.
     by_writer: CachePadded<ByWriter>,
-    /// Nanoseconds spent blocked on a full queue. Any caller adds, once it has
-    /// been blocked; any thread reads.
+    /// Nanoseconds that callers were blocked on a full queue. Any caller adds after it
+    /// was blocked, and any thread reads.
     blocked_nanos: CachePadded<AtomicU64>,
 }
 
-/// What the writer thread counts. It alone stores; any thread reads, through
-/// [`Recorder::tally`]; nobody waits for anybody.
+/// The counts of the writer thread. It alone stores. Any thread reads them through
+/// [`Recorder::tally`]. No thread waits.
 #[derive(Debug)]
 struct ByWriter {
     records: WriterCounter,
@@ -44,7 +43,7 @@ struct ByWriter {
     rolls: WriterCounter,
     refused_records: WriterCounter,
     queue_depth_max: WriterCounter,
-    /// The writer thread sets it, once; any thread reads.
+    /// The writer thread sets it, once. Any thread reads it.
     poisoned: AtomicBool,
     records_per_commit: Stage,
     queue_wait: Stage,
@@ -54,8 +53,8 @@ struct ByWriter {
 }
 
 impl Recorder {
-    /// The recorder of a shard. The names tell its series in the `metrics`
-    /// facade from those of other shards, and of other logs in the process.
+    /// The recorder of a shard. `log_name` and `shard` label its series in the
+    /// `metrics` facade.
     pub(crate) fn new(log_name: &str, shard: usize) -> Self {
         Self {
             made: Instant::now(),
@@ -79,16 +78,16 @@ impl Recorder {
         }
     }
 
-    /// A caller was blocked on the full queue for so long. From any thread.
+    /// A caller was blocked on a full queue for `nanos`. Any thread may call this.
     pub(crate) fn blocked(&self, nanos: u64) {
-        // ORDERING: Relaxed: many callers add, so it must be one indivisible
-        // step, but a sum publishes nothing besides itself.
+        // ORDERING: Relaxed: many callers add, so the addition must be atomic. A sum
+        // publishes nothing else.
         self.blocked_nanos.fetch_add(nanos, Ordering::Relaxed);
         self.facade.blocked(nanos);
     }
 
-    /// What was counted so far, with the depth of the queue now; can still be
-    /// merged. From any thread; copies the histograms, so not for every append.
+    /// Copies the counts, with the queue's current depth. Any thread may call this. It
+    /// copies the histograms, so it is too slow for each append.
     pub(super) fn tally(&self, queue_depth: u64) -> Tally {
         let counted = &self.by_writer;
         Tally {
@@ -99,12 +98,12 @@ impl Recorder {
                 syncs: counted.syncs.get(),
                 rolls: counted.rolls.get(),
                 refused_records: counted.refused_records.get(),
-                // ORDERING: Relaxed: a report; whoever must not append to a
-                // poisoned shard learns it from the shard, not from here.
+                // ORDERING: Relaxed: a report. A caller learns from the shard that it
+                // is poisoned, not from here.
                 poisoned: counted.poisoned.load(Ordering::Relaxed),
                 queue_depth,
                 queue_depth_max: counted.queue_depth_max.get(),
-                // ORDERING: Relaxed: a recent sum is all that is promised.
+                // ORDERING: Relaxed: only a recent sum is promised.
                 blocked_nanos: self.blocked_nanos.load(Ordering::Relaxed),
                 ..ShardStats::default()
             },
@@ -119,7 +118,7 @@ impl Recorder {
 
 impl Observer for Recorder {
     fn now(&self) -> u64 {
-        // 584 years fit; and 0 would mean "not sampled".
+        // A u64 holds 584 years. 0 would mean "not sampled".
         u64::try_from(self.made.elapsed().as_nanos()).map_or(u64::MAX, |nanos| nanos.max(1))
     }
 
@@ -167,42 +166,42 @@ impl Observer for Recorder {
     }
 }
 
-/// A number that only the writer thread stores and any thread reads.
+/// A number that only the writer thread stores, and any thread reads.
 ///
-/// A second thread that stored would lose counts, no more.
+/// If a second thread stored too, counts would be lost, but nothing else.
 #[derive(Debug, Default)]
 pub(super) struct WriterCounter(AtomicU64);
 
 impl WriterCounter {
-    /// For the writer thread alone.
+    /// Only the writer thread may call this.
     fn add(&self, more: u64) {
-        // ORDERING: Relaxed: nothing else is published through a counter. A
-        // load and a store instead of a fetch_add, for with one thread storing
-        // its load is never stale, and a plain add needs no locked instruction.
+        // ORDERING: Relaxed: a counter publishes nothing else. A load and a store
+        // replace a fetch_add: only one thread stores, so its load is never stale, and
+        // a plain add needs no locked instruction.
         let sum = self.0.load(Ordering::Relaxed).wrapping_add(more);
         self.0.store(sum, Ordering::Relaxed);
     }
 
-    /// Keeps the larger of both. For the writer thread alone.
+    /// Keeps the larger of both. Only the writer thread may call this.
     pub(super) fn raise(&self, value: u64) {
-        // ORDERING: Relaxed: as in `add`; no fetch_max for the same reason.
+        // ORDERING: Relaxed: as in `add`. It uses no fetch_max for that reason too.
         if value > self.0.load(Ordering::Relaxed) {
             self.0.store(value, Ordering::Relaxed);
         }
     }
 
-    /// From any thread.
+    /// Any thread may call this.
     pub(super) fn get(&self) -> u64 {
-        // ORDERING: Relaxed: a recent number is all that is promised, and one
-        // thread's stores are seen in their order, so it never falls.
+        // ORDERING: Relaxed: only a recent number is promised. A thread sees the stores
+        // of one thread in their order, so the number never falls.
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What one shard, or several together, had counted at some time.
+/// A copy of the counts of one shard, or of several together.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// The counters; its percentiles are empty until [`Tally::into_stats`].
+    /// The counters. The percentiles are empty until [`Tally::into_stats`].
     counts: ShardStats,
     records_per_commit: Distribution,
     queue_wait: Distribution,
@@ -223,7 +222,7 @@ impl Tally {
         }
     }
 
-    /// Adds another shard's.
+    /// Adds the counts of another shard.
     pub(super) fn merge(&mut self, other: &Self) {
         let (sum, more) = (&mut self.counts, &other.counts);
         sum.records += more.records;
@@ -331,7 +330,7 @@ mod tests {
         assert_eq!((total.queue_depth, total.queue_depth_max), (7, 42));
         assert!(total.poisoned);
         assert!((total.records_per_commit.mean - 1.2).abs() < 1e-9);
-        // An average of the shards' medians would be half a millisecond.
+        // The average of the shards' medians would be half a millisecond.
         assert_eq!((total.write.p50_nanos, total.write.p99_nanos), (10, 10));
         assert_eq!(total.write.max_nanos, 1_000_000);
     }

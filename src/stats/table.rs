@@ -1,6 +1,6 @@
-//! The stats as a table to read: a line for each shard and one for each stage.
+//! Prints the stats as a table: a line per shard and a line per stage.
 //!
-//! Knows columns and units; computes nothing.
+//! It knows columns and units. It computes nothing.
 
 use std::fmt;
 
@@ -94,12 +94,12 @@ fn write_stage(f: &mut fmt::Formatter<'_>, name: &str, stage: &Latency) -> fmt::
     )
 }
 
-/// Nanoseconds in the largest unit that leaves a whole number before the point.
+/// Formats nanoseconds in the largest unit in which the number is at least 1.
 fn duration(nanos: u64) -> String {
     scaled(nanos, 1000.0, &["ns", "us", "ms", "s"])
 }
 
-/// Bytes, likewise.
+/// Formats bytes in the largest unit in which the number is at least 1.
 fn size(bytes: u64) -> String {
     scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
