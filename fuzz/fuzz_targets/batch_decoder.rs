@@ -1,9 +1,10 @@
-//! Any bytes as a stream of time series batches: the decoder ends with samples
-//! or an error, and what it gave can be encoded and comes back the same.
+//! Feeds arbitrary bytes to the decoder of time series batches. The decoder returns
+//! samples or an error. The returned samples survive another encoding and decoding
+//! unchanged.
 //!
-//! The input is batches, each behind its length in two bytes (the last takes
-//! the rest). A continued batch gets the checksum that it should have: else the
-//! fuzzer would have to guess it before it sees anything behind.
+//! The input is a sequence of batches, each behind its length in two bytes; the last
+//! takes the rest. A continued batch gets its correct checksum, because the fuzzer
+//! could not guess it.
 
 #![no_main]
 
@@ -13,16 +14,16 @@ use shardwal::timeseries::codec::{
     BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
 };
 
-/// The most samples and bytes of labels that are kept to be encoded again.
+/// The most samples and label bytes that are kept and encoded again.
 const KEPT_MAX: usize = 1 << 14;
 const KEPT_LABEL_BYTES_MAX: usize = 1 << 20;
 
-/// All series of all periods, each with a number of its own.
+/// The series of all periods, each with its own number.
 #[derive(Default)]
 struct Kept {
     labels: Vec<Labels>,
     label_bytes: usize,
-    /// The number of the period's reference 0.
+    /// The number of reference 0 in the current period.
     base: u32,
     samples: Vec<SeriesSample>,
 }

@@ -1,6 +1,5 @@
-//! A whole log's directory (the golden one) after a few changes that no writer
-//! makes. Where no checksum was made right again, what is read is a beginning of
-//! what stood in each shard: nothing else passes.
+//! Reads the golden log's directory after a few changes that no writer makes. If no
+//! checksum was corrected, the records of each shard are a prefix of its original ones.
 
 #![no_main]
 
@@ -16,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use support::raw::{HEADER_BYTES, Row, disk_of, reseal, segment_path};
 use support::{Files, is_written, read, seal_frames, write};
 
-/// A file, by its place in the list.
+/// A file, by its index in the list.
 type Of = u8;
 
 #[derive(Arbitrary, Debug)]
@@ -64,7 +63,7 @@ enum Change {
         shard: u8,
         number: u8,
     },
-    /// The checksums of a segment are made right again.
+    /// Corrects the checksums of a segment.
     Seal {
         file: Of,
     },
@@ -155,8 +154,8 @@ fn apply(files: &mut Files, change: &Change) {
     }
 }
 
-/// What is found of each shard is what stood in it from a place on that is not
-/// after its first record, which ends where something was damaged or lost.
+/// Checks that the records of each shard are a prefix of the golden ones. The first may
+/// be missing, and the prefix ends at corrupted or lost bytes.
 fn check(rows: &[Row]) {
     let by_shard = |rows: &[Row]| {
         let mut shards: BTreeMap<_, Vec<Row>> = BTreeMap::new();
@@ -167,7 +166,8 @@ fn check(rows: &[Row]) {
     for (shard, found) in by_shard(rows) {
         let golden = golden.get(&shard).map_or(&[][..], Vec::as_slice);
         let first = golden.first().map_or(0, |row| row.2);
-        // Without its purge mark a shard shows what was given up and not deleted.
+        // Without its truncation mark, a shard shows truncated records that are not
+        // deleted yet.
         let found: Vec<_> = found.into_iter().filter(|row| row.2 >= first).collect();
         assert!(golden.starts_with(&found), "{shard:?}: not what stood there");
     }

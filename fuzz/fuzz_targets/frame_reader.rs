@@ -1,8 +1,7 @@
-//! Any bytes as the frames of a segment whose header is right. What is read is
-//! what the frames say, as far as they are whole, and no more.
+//! Reads arbitrary bytes as the frames of a segment with a valid header. The log
+//! returns the records of the whole frames, and no more.
 //!
-//! The first byte says whether checksums are made right (below 192) or left as
-//! they are.
+//! If the first byte is below 192, the checksums are corrected.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
-//! Any bytes as the manifest of a log. It is refused, and the log left as it
-//! is; or it is a manifest, and the log is read and goes on.
+//! Reads arbitrary bytes as a log's manifest. Either open refuses it and leaves the log
+//! unchanged, or the log opens and works.
 //!
-//! The first byte says whether its checksum is made right (its lowest bit), and
-//! whether the log's files stand beside it (the next).
+//! The lowest bit of the first byte says whether the checksum is corrected. The next
+//! bit says whether the log's other files are present.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use support::raw::{crc, disk_of, read as look};
 use support::{VICTIM, is_written, read, write};
 
-/// The text with the checksum that it should have behind it.
+/// Appends the correct checksum to the text.
 fn sealed(text: &[u8]) -> Vec<u8> {
     let line = b"\ncrc ";
     let ends = text.windows(line.len()).rposition(|window| window == line);

@@ -1,6 +1,6 @@
-//! Any history: appends, batches, barriers, truncations, full disks, faults,
-//! closes, kills, power losses, opens that are cut short, other shard counts. All
-//! that was acknowledged is found, in order, and nothing else.
+//! Runs an arbitrary history of a log: appends, batches, flushes, truncations, full
+//! disks, faults, closes, kills, power losses, interrupted opens and changed shard
+//! counts. Every acknowledged record is found, in order, and no other.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ use shardwal::Durability;
 use shardwal::disk::sim::FaultKind;
 use support::EIO;
 
-/// An input takes milliseconds.
+/// Limits that keep an input at some milliseconds.
 const LIVES_MAX: usize = 4;
 const STEPS_MAX: usize = 16;
 
@@ -76,7 +76,7 @@ fn life(input: &mut Unstructured<'_>) -> Result<Life> {
 }
 
 fn history(mut input: Unstructured<'_>) -> Result<(Durability, Vec<Life>)> {
-    // So long that no sync follows by itself: the worst case.
+    // Too long for a sync by the timer, which is the worst case.
     let hour = Duration::from_secs(3600);
     let modes = [Durability::Sync, Durability::Sync, Durability::Os, Durability::Interval(hour)];
     let mode = *input.choose(&modes)?;

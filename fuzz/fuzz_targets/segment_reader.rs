@@ -1,9 +1,9 @@
-//! Any bytes as the segments of a shard, headers and all: the chain from one to
-//! the next as well. Each record that is read stands in one of them.
+//! Reads arbitrary bytes as a shard's segments, headers and chain included. Each record
+//! that the log returns is in one of them.
 //!
-//! The input is up to four segments, each behind its length in two bytes and a
-//! byte that says what is made right: 1, who it is; 2, its header's checksum;
-//! 4, its frames' checksums.
+//! The input is up to four segments. Each follows its length in two bytes and a byte
+//! whose bits say what is corrected: 1, its identity; 2, its header's checksum; 4, its
+//! frames' checksums.
 
 #![no_main]
 
