@@ -1,20 +1,21 @@
-//! Bytes that begin in memory where a block may begin, as writes past the
-//! system's cache ask. Knows addresses; it does not know what the bytes are.
+//! A byte buffer aligned to a block size in memory, as direct I/O needs.
+//!
+//! It knows addresses. It does not know what the bytes mean.
 
 use std::ops::{Deref, DerefMut};
 
-/// See the module's words.
+/// A growable buffer whose bytes begin at a multiple of `block`.
 #[derive(Debug, Default)]
 pub(crate) struct AlignedBytes {
     memory: Vec<u8>,
-    /// Where in it the bytes begin.
+    /// Index in `memory` of the first byte.
     from: usize,
-    /// What their address is to be a multiple of, a power of two.
+    /// The alignment of the first byte's address, a power of two.
     block: usize,
 }
 
 impl AlignedBytes {
-    /// So many zeros, for blocks of so many bytes.
+    /// A buffer of `bytes` zeros, aligned to `block`.
     pub(crate) fn zeros(bytes: usize, block: usize) -> Self {
         let mut zeros = Self::default();
         zeros.clear(block);
@@ -23,7 +24,10 @@ impl AlignedBytes {
         zeros
     }
 
-    /// Empties it; what is put in next is for blocks of so many bytes.
+    /// Empties the buffer, and aligns it to `block`.
+    ///
+    /// # Panics
+    /// If `block` is not a power of two.
     pub(crate) fn clear(&mut self, block: usize) {
         assert!(block.is_power_of_two(), "memory is aligned to powers of two alone");
         self.block = block;
@@ -31,23 +35,23 @@ impl AlignedBytes {
         self.resize(0);
     }
 
-    /// To append to, and nothing else.
+    /// The vector to append to. The caller must not change the bytes in it.
     pub(crate) fn end(&mut self) -> &mut Vec<u8> {
         &mut self.memory
     }
 
-    /// Cuts it, or puts zeros behind.
+    /// Cuts the buffer to `bytes`, or fills it up with zeros.
     pub(crate) fn resize(&mut self, bytes: usize) {
         self.memory.resize(self.from + bytes, 0);
     }
 
-    /// Moves the bytes to where a block may begin: memory that grew is elsewhere.
+    /// Moves the bytes to an aligned address, after the vector may have moved them.
     pub(crate) fn align(&mut self) {
         let (from, bytes) = (self.from, self.len());
         if self.memory.as_ptr().align_offset(self.block) == from {
             return;
         }
-        // Room wherever it is that a block may begin, before that is asked.
+        // Reserve the memory first: it may move, and with it the aligned index.
         self.memory.resize(bytes + 2 * self.block, 0);
         self.from = self.memory.as_ptr().align_offset(self.block);
         self.memory.copy_within(from..from + bytes, self.from);

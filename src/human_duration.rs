@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-/// Longest first, so that a duration is printed in the unit that suits it.
+/// Longest first: a duration is printed in the longest unit that fits.
 const UNITS: [(&str, u64); 4] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
 
-/// A number and its unit, `s`, `ms`, `us` or `ns`.
+/// Parses a number and its unit: `s`, `ms`, `us` or `ns`.
+///
+/// # Errors
+/// A message that names the text and gives examples.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("`{text}` is no duration; one is `10ms`, `1.5s` or `250us`");
+    let refuse = || format!("`{text}` is not a duration; write it like `10ms`, `1.5s` or `250us`");
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(refuse)?;
     let (number, unit) = text.split_at(unit_at);
     let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(refuse)?;
@@ -26,7 +29,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     nanos.map(Duration::from_nanos).ok_or_else(refuse)
 }
 
-/// In the largest unit that needs no fraction.
+/// Prints a duration in the largest unit that needs no fraction.
 pub(crate) fn print(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let fits = |(_, unit): &&(&str, u64)| nanos.is_multiple_of(u128::from(*unit));

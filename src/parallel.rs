@@ -1,14 +1,18 @@
-//! One thing done to each of many, on as many threads as there are cores.
+//! Runs a closure on each item of a slice, on one thread per core.
 //!
-//! What each thing does in parallel itself shares the cores with the others.
+//! If the closure itself uses threads, [`threads_each`] divides the cores between the
+//! items.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::sync::cores;
 
-/// The results in the items' order, or the first error in that order. A panic
-/// is passed on.
+/// Runs `run` on each item, on one thread per core. Returns the results in the items'
+/// order, or the first error in that order. Blocks until all are done.
+///
+/// # Panics
+/// If `run` panics.
 pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     run: impl Fn(&T) -> Result<R, E> + Sync,
@@ -16,12 +20,12 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     on_threads(cores(), items, run)
 }
 
-/// How many threads each of so many items may have that are done in parallel.
+/// Number of threads for each of `items` items that run in parallel.
 pub(crate) fn threads_each(items: usize) -> usize {
     (cores() / items.max(1)).max(1)
 }
 
-/// As [`in_parallel`], on at most so many threads.
+/// Runs `run` on each item, on at most `threads` threads; else like [`in_parallel`].
 pub(crate) fn on_threads<T: Sync, R: Send, E: Send>(
     threads: usize,
     items: &[T],
@@ -32,16 +36,15 @@ pub(crate) fn on_threads<T: Sync, R: Send, E: Send>(
     let work = || -> Vec<(usize, Result<R, E>)> {
         let mut done = Vec::new();
         loop {
-            // ORDERING: Relaxed; each thread gets another index, and the
-            // results are published by the join.
+            // ORDERING: Relaxed; each thread gets another index, and the join publishes
+            // the results.
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else { return done };
             done.push((index, run(item)));
         }
     };
     let mut done: Vec<_> = thread::scope(|scope| {
-        // This thread works as well, so a thread that cannot be had is not
-        // missed but for its speed.
+        // This thread works too, so a thread that cannot be started only costs time.
         let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let workers: Vec<_> = (1..threads).filter_map(spawn).collect();
         let mut done = work();

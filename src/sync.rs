@@ -1,9 +1,8 @@
-//! The one facade over std, loom and shuttle: atomics, cells, locks, channels,
-//! parking, threads, the clock that deadlines go by.
+//! The facade over std, loom and shuttle: atomics, cells, locks, channels, parking,
+//! threads, and the clock for deadlines.
 //!
-//! Nothing else in the crate names `std::sync::atomic`, `std::thread`, `loom`
-//! or `shuttle`. It knows no policy: what is stored with which ordering is
-//! said where it is stored.
+//! Nothing else in the crate names `std::sync::atomic`, `std::thread`, `loom` or
+//! `shuttle`. This file has no policy. Each store says its ordering in its own file.
 
 pub(crate) use imp::*;
 
@@ -11,21 +10,21 @@ pub(crate) use imp::*;
 #[path = "sync/shuttle.rs"]
 mod imp;
 
-/// Channels for what is seldom: the lane to the housekeeping thread. Neither
-/// loom nor shuttle can look into crossbeam's; loom's models use none.
+/// Channels for rare messages, to and from the housekeeping threads. Neither loom nor
+/// shuttle can model crossbeam's. Loom's models use none.
 #[cfg(not(shuttle))]
 pub(crate) mod channel {
     pub(crate) use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 }
 
-/// `Arc` is std's under loom too: loom's models our use of an `Arc`, not
-/// `Arc` itself, and `Waker::from` takes std's.
+/// `Arc` is std's under loom too. Loom checks our use of an `Arc`, not `Arc` itself,
+/// and `Waker::from` takes std's.
 pub(crate) use std::sync::{Arc, Weak};
 
-/// A number that no model follows: of each thread's nothing but its own matters to it.
+/// An atomic that no model follows. A thread reads only numbers that it stored itself.
 pub(crate) use std::sync::atomic::AtomicUsize as UnmodelledAtomicUsize;
 
-/// What a `try_lock` found: `None` where somebody has it.
+/// The guard of a `try_lock`, poisoned or not; `None` if the lock is held.
 fn unless_taken<G>(tried: std::sync::TryLockResult<G>) -> Option<G> {
     match tried {
         Ok(guard) => Some(guard),
@@ -34,10 +33,10 @@ fn unless_taken<G>(tried: std::sync::TryLockResult<G>) -> Option<G> {
     }
 }
 
-/// Without loom nobody follows what is done to a cell.
+/// The cell of std and shuttle builds, where no tool checks accesses.
 #[cfg(not(loom))]
 mod cell {
-    /// An `UnsafeCell` whose accesses loom can follow.
+    /// An `UnsafeCell` with the interface of loom's, which checks accesses.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -46,8 +45,8 @@ mod cell {
             Self(std::cell::UnsafeCell::new(value))
         }
 
-        /// Hands out the pointer for writing; the caller vouches that nobody
-        /// else has access meanwhile.
+        /// Calls `access` with the pointer. The caller must ensure that no other thread
+        /// accesses the cell during the call.
         pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
             access(self.0.get())
         }
@@ -71,21 +70,20 @@ mod imp {
 
     pub(crate) use super::cell::UnsafeCell;
 
-    /// The clock that deadlines go by.
+    /// The clock for deadlines.
     pub(crate) fn now() -> Instant {
         Instant::now()
     }
 
-    /// How many threads run at once. Asked for once: on Linux the answer is
-    /// read from files of the control group, which takes longer than a small
-    /// log.
+    /// The number of threads that can run at once. Computed once: on Linux it is read
+    /// from files of the control group, which takes longer than opening a small log.
     pub(crate) fn cores() -> usize {
         static CORES: OnceLock<usize> = OnceLock::new();
         *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
     }
 
-    /// A mutex that a panic elsewhere does not spoil: each critical section
-    /// in this crate is a few assignments.
+    /// A mutex that ignores poisoning: each critical section in this crate is a few
+    /// assignments.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
@@ -98,14 +96,14 @@ mod imp {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
-        /// `None` where somebody has it.
+        /// Returns `None` if the lock is held. Does not block.
         pub(crate) fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, T>> {
             super::unless_taken(self.0.try_lock())
         }
     }
 
-    /// Lets one thread sleep until another unparks it. An unpark that comes
-    /// first is remembered; sleeping may end for no reason.
+    /// Lets one thread sleep until another unparks it. An earlier unpark is remembered.
+    /// A park may return spuriously.
     #[derive(Debug)]
     pub(crate) struct Parker(Thread);
 
@@ -114,7 +112,8 @@ mod imp {
             Self(std::thread::current())
         }
 
-        /// Only the thread that made the parker may call this.
+        /// Blocks until an unpark or the deadline. Only the thread that made the parker
+        /// may call this.
         pub(crate) fn park(&self, deadline: Option<Instant>) {
             match deadline {
                 None => std::thread::park(),
@@ -134,14 +133,14 @@ mod imp {
         static TURNS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
 
-    /// The system's, counted.
+    /// Yields like std, and counts the calls.
     #[cfg(test)]
     pub(crate) fn yield_now() {
         TURNS.set(TURNS.get() + 1);
         std::thread::yield_now();
     }
 
-    /// How often the calling thread has given its core away.
+    /// How often the calling thread has yielded.
     #[cfg(test)]
     pub(crate) fn turns_given_away() -> u32 {
         TURNS.get()
@@ -168,8 +167,8 @@ mod imp {
     use std::sync::LazyLock;
     use std::time::{Duration, Instant};
 
-    /// A clock of each thread's own that goes on by a nanosecond as it is looked
-    /// at: in all executions a deadline passes at the same look.
+    /// A clock per thread that advances by one nanosecond per call. So a deadline
+    /// passes at the same call in all executions.
     pub(crate) fn now() -> Instant {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         per_thread! {
@@ -179,15 +178,15 @@ mod imp {
         *BEGAN + Duration::from_nanos(looks)
     }
 
-    /// Threads that the facade does not start are none of a model's.
+    /// A model has no threads that the facade does not start.
     pub(crate) fn cores() -> usize {
         1
     }
 
-    /// A turn for the others is no event: loom plays every order as it is.
+    /// A yield does nothing: loom tries every order anyway.
     pub(crate) fn yield_now() {}
 
-    /// loom's takes no `const` block.
+    /// Loom's `thread_local!` takes no `const` block.
     macro_rules! per_thread {
         (static $name:ident: $type:ty = const { $init:expr };) => {
             loom::thread_local! { static $name: $type = $init; }
@@ -207,20 +206,20 @@ mod imp {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
-        /// `None` where somebody has it.
+        /// Returns `None` if the lock is held. Does not block.
         pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
             super::unless_taken(self.0.try_lock())
         }
     }
 
-    /// loom's `unpark` panics when its target is blocked in something else
-    /// than `park`. A channel is the cheapest to explore of what can stand in
-    /// for it: one step a call. Unparks add up in it, where std keeps but one,
-    /// so that parks may end for no reason.
+    /// A channel in place of loom's `park` and `unpark`: that `unpark` panics if its
+    /// target blocks in anything but `park`. A channel is the cheapest replacement to
+    /// explore, with one step per call. It counts unparks, where std keeps only one, so
+    /// a park may return spuriously.
     #[derive(Debug)]
     pub(crate) struct Parker {
         unpark: mpsc::Sender<()>,
-        /// Locked by the one thread that may park, for `Sync`.
+        /// Only the parking thread locks it. The lock makes the parker `Sync`.
         park: std::sync::Mutex<mpsc::Receiver<()>>,
     }
 
@@ -230,8 +229,8 @@ mod imp {
             Self { unpark, park: std::sync::Mutex::new(park) }
         }
 
-        /// No deadline passes here. All threads of a model are one to std, so that
-        /// another's panic may have poisoned the lock.
+        /// Blocks until an unpark. No deadline passes. std sees all threads of a model
+        /// as one, so a panic of another may have poisoned the lock.
         pub(crate) fn park(&self, _deadline: Option<Instant>) {
             let park = self.park.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             park.recv().unwrap();

@@ -1,9 +1,9 @@
-//! The facade's face under shuttle, which runs all threads of a test as
-//! coroutines of one and chooses which goes on at each of these calls.
+//! The facade under shuttle, which runs all threads of a test as coroutines on one
+//! thread. At each of these calls it chooses which one runs next.
 //!
-//! A thread that blocks in anything else blocks them all. Time stands still,
-//! but for the thread that waits for it: whether its deadline passes is chosen
-//! like the rest.
+//! A thread that blocks in anything else blocks them all. Time stands still, except for
+//! a thread that waits for a deadline. Shuttle chooses at random whether that deadline
+//! passes.
 
 use std::cell::Cell;
 use std::io;
@@ -21,15 +21,16 @@ pub(crate) use shuttle::thread_local as per_thread;
 
 pub(crate) use super::cell::UnsafeCell;
 
-/// One in so many times a deadline passes rather than what is waited for.
+/// The probability, one in this number, that a deadline passes before the awaited
+/// event.
 const PASSES_ONE_IN: u64 = 4;
 
 shuttle::thread_local! {
-    /// How far this thread has waited.
+    /// The time that this thread has waited for.
     static WAITED: Cell<Duration> = Cell::new(Duration::ZERO);
 }
 
-/// The same at every call of a thread that has waited for no deadline.
+/// The time of this thread, which advances only when it waits for a deadline.
 pub(crate) fn now() -> Instant {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     *BEGAN + WAITED.try_with(Cell::get).unwrap_or_default()
@@ -37,7 +38,7 @@ pub(crate) fn now() -> Instant {
 
 fn wait_until(deadline: Instant) {
     let ahead = deadline.saturating_duration_since(now());
-    // A thread that is ending waits for nothing more.
+    // A thread that is ending does not wait.
     WAITED.try_with(|waited| waited.set(waited.get() + ahead)).unwrap_or_default();
 }
 
@@ -45,7 +46,7 @@ fn deadline_passes() -> bool {
     thread_rng().next_u64().is_multiple_of(PASSES_ONE_IN)
 }
 
-/// What is not started here runs where it is called.
+/// Code in tests runs on the calling thread, unless it uses this facade.
 pub(crate) fn cores() -> usize {
     1
 }
@@ -62,14 +63,14 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` where somebody has it.
+    /// Returns `None` if the lock is held. Does not block.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         super::unless_taken(self.0.try_lock())
     }
 }
 
-/// shuttle's own `park` may end for no reason, which would hide an unpark that
-/// was lost. This one does not.
+/// Replaces shuttle's `park`, which may return spuriously and so hide a lost unpark.
+/// This one does not.
 #[derive(Debug)]
 pub(crate) struct Parker {
     unparked: Mutex<bool>,
@@ -81,7 +82,8 @@ impl Parker {
         Self { unparked: Mutex::new(false), changed: Condvar::new() }
     }
 
-    /// Only the thread that made the parker may call this.
+    /// Blocks until an unpark or the deadline. Only the thread that made the parker may
+    /// call this.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
         let mut unparked = self.unparked.lock();
         while !*unparked {
@@ -105,8 +107,8 @@ impl Parker {
     }
 }
 
-/// shuttle takes a thread's panic for the test's, and here it is told to whoever
-/// joins the thread.
+/// Returns a thread's panic to the thread that joins it. Shuttle itself would fail the
+/// test.
 #[derive(Debug)]
 pub(crate) struct JoinHandle<R>(shuttle::thread::JoinHandle<std::thread::Result<R>>);
 
@@ -128,7 +130,7 @@ pub(crate) fn spawn<R: Send + 'static>(
     shuttle::thread::Builder::new().name(name).spawn(caught).map(JoinHandle)
 }
 
-/// crossbeam's channels, as far as the crate uses them.
+/// The part of crossbeam's channels that the crate uses.
 pub(crate) mod channel {
     use std::collections::VecDeque;
     use std::sync::PoisonError;
@@ -141,8 +143,7 @@ pub(crate) mod channel {
     use super::{Mutex, deadline_passes, wait_until, yield_now};
     use crate::sync::Arc;
 
-    /// So often a receiver's deadline passes, and then no more: an execution
-    /// must end.
+    /// How often a receiver's deadline may pass per channel: an execution must end.
     const DEADLINES_MAX: u32 = 4;
 
     struct Channel<T> {
@@ -243,7 +244,7 @@ pub(crate) mod channel {
             if state.queue.is_empty() && state.senders > 0 && state.deadlines < DEADLINES_MAX {
                 state.deadlines += 1;
                 drop(state);
-                // The others may do what is waited for before the time is up.
+                // Other threads may send before the time is up.
                 yield_now();
                 state = self.0.state.lock();
                 if state.queue.is_empty() && deadline_passes() {
@@ -262,8 +263,8 @@ pub(crate) mod channel {
     }
 
     impl<T> Drop for Receiver<T> {
-        /// What nobody will receive is dropped here, as crossbeam does: a chore
-        /// answers when it is dropped.
+        /// Drops the unreceived values, as crossbeam does: a chore answers in its
+        /// `drop`.
         fn drop(&mut self) {
             let mut state = self.0.state.lock();
             state.receives = false;
