@@ -1,4 +1,6 @@
-//! What an embedder chooses, each with its default and its limit.
+//! The configuration of a log: each setting with its unit, default and limits.
+//!
+//! Knows values; it does not know what they do to the log's parts.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,22 +12,29 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::OpenError;
 use crate::human_duration;
 
-/// When an append is acknowledged, and what it then survives.
+/// When the log acknowledges an append, and what the record then survives.
 ///
-/// As text it is `sync`, `os` or `interval:10ms`; with the `serde` feature
-/// `"sync"`, `"os"` or `{"interval": "10ms"}`. Units are s, ms, us and ns.
+/// The default is [`Durability::Sync`].
+///
+/// As text: `sync`, `os` or `interval:10ms`. With the `serde` feature: `"sync"`,
+/// `"os"` or `{"interval": "10ms"}`. The units are `s`, `ms`, `us` and `ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Durability {
-    /// After the commit's write and fdatasync returned 0. Survives power loss.
+    /// Acknowledges after the write and the fdatasync of the record's commit have
+    /// succeeded. The record survives a power loss.
     #[default]
     Sync,
-    /// After the write; a sync follows within this time. Survives the death of
-    /// the process; power loss may take the last of it.
+    /// Acknowledges after the write. A sync follows within this interval: 100 us
+    /// to 1 hour. The record survives a crash of the process. A power loss may
+    /// lose the records of the last interval.
     Interval(#[cfg_attr(feature = "serde", serde(with = "crate::human_duration::serde"))] Duration),
-    /// After the write. Survives the death of the process.
+    /// Acknowledges after the write. The kernel writes the record to the disk
+    /// later. The record survives a crash of the process. A power loss may lose
+    /// every record since the last sync; [`crate::ShardedWal::flush`] and a close
+    /// sync.
     Os,
 }
 
@@ -48,7 +57,8 @@ impl FromStr for Durability {
             "os" => return Ok(Self::Os),
             _ => text.strip_prefix("interval:"),
         };
-        let unknown = || format!("`{text}` is none of sync, os and interval:10ms");
+        let unknown =
+            || format!("`{text}` is unknown; use sync, os or an interval, such as interval:10ms");
         interval
             .ok_or_else(unknown)
             .and_then(human_duration::parse)
@@ -57,24 +67,29 @@ impl FromStr for Durability {
     }
 }
 
-/// What an open does where durable records cannot be read.
+/// What an open does if durable records cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum OnDamage {
-    /// It refuses, says where they are, and changes nothing: a copy of the log
-    /// may still have them.
+    /// The open fails with [`OpenError::Damaged`] and changes nothing. The error
+    /// says which records are lost. A copy of the log may still have them.
     #[default]
     Refuse,
-    /// It repairs the shards that are damaged as [`crate::Repair`] does, with
-    /// `quarantine` in the log's directory for the copies, and goes on without
-    /// what is lost. [`crate::RecoveryReport::repair`] says what that is.
+    /// The open repairs the corrupted shards as [`crate::Repair`] does, and goes
+    /// on without the lost records. It first copies the files that it replaces to
+    /// `quarantine` in the log's directory. [`crate::RecoveryReport::repair`] says
+    /// which records are lost.
     Quarantine,
 }
 
-/// How to open a log. Made by [`Config::new`] and changed by its methods;
-/// checked by [`crate::ShardedWal::open`].
+/// How to open a log.
+///
+/// [`Config::new`] makes one with all defaults, and the methods change it.
+/// [`crate::ShardedWal::open`] checks the values: a value outside its limits
+/// fails with [`OpenError::InvalidConfig`], and no log is created. With the
+/// `serde` feature only `dir` is required.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -82,7 +97,7 @@ pub struct Config {
     pub(crate) dir: PathBuf,
     #[cfg_attr(feature = "serde", serde(default = "default_shards"))]
     pub(crate) shards: usize,
-    /// Whether the log decides, and must be there.
+    /// Whether the log keeps its number of shards, and must exist.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) keep_shards: bool,
     #[cfg_attr(feature = "serde", serde(default = "default_queue_records"))]
@@ -111,20 +126,23 @@ pub struct Config {
     pub(crate) disk: Arc<dyn Disk>,
 }
 
-/// The most shards that a log may have.
+/// The maximum number of shards of a log.
 pub const SHARDS_MAX: usize = 1024;
-/// The most records of one batch in one shard, and the deepest queue.
+/// The maximum of [`Config::queue_records`].
 pub const QUEUE_RECORDS_MAX: usize = 1 << 20;
-/// The most bytes of one record's payload, and of one batch in one shard.
+/// The maximum payload bytes of one record, and of the part of a batch that goes
+/// to one shard: 64 MiB. A larger append fails with
+/// [`Cause::TooLarge`](crate::Cause::TooLarge).
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
-/// The most records of one batch in one shard.
+/// The maximum number of records in the part of a batch that goes to one shard.
+/// A larger batch fails with [`Cause::TooLarge`](crate::Cause::TooLarge).
 pub const BATCH_RECORDS_MAX: usize = 65_535;
 const SPARES_MAX: u64 = 1024;
-/// Beyond all disks.
+/// Larger than any disk.
 const DISK_BYTES_MAX: u64 = 1 << 60;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
 
-// A frame's length is a u32, and a segment may pass its size by one commit.
+// A frame's length is a u32, and a segment may exceed its size by one commit.
 const _: () = assert!(BATCH_BYTES_MAX <= (1 << 30));
 
 fn default_shards() -> usize {
@@ -160,10 +178,26 @@ fn default_disk() -> Arc<dyn Disk> {
 }
 
 impl Config {
-    /// The defaults, for a log in `dir`, which is created if need be: 2 shards,
-    /// queues of 8,192 records or 16 MiB, segments of 64 MiB, commits of up to
-    /// 8,192 records or 4 MiB, [`Durability::Sync`], no watermark on the disk's
-    /// free space. The README says how they were measured.
+    /// The defaults, for a log in `dir`. The open creates the directory, and its
+    /// parents, if they are missing.
+    ///
+    /// | setting | default |
+    /// |---|---|
+    /// | [`shards`](Config::shards) | 2 |
+    /// | [`queue_records`](Config::queue_records) | 8,192 |
+    /// | [`queue_bytes`](Config::queue_bytes) | 16 MiB |
+    /// | [`segment_bytes`](Config::segment_bytes) | 64 MiB |
+    /// | [`spare_segments`](Config::spare_segments) | 2 |
+    /// | [`ready_segments`](Config::ready_segments) | 0 |
+    /// | [`commit_records`](Config::commit_records) | 8,192 |
+    /// | [`commit_bytes`](Config::commit_bytes) | 4 MiB |
+    /// | [`durability`](Config::durability) | [`Durability::Sync`] |
+    /// | [`on_damage`](Config::on_damage) | [`OnDamage::Refuse`] |
+    /// | [`disk_soft_bytes`](Config::disk_soft_bytes) | 0: off |
+    /// | [`disk_hard_bytes`](Config::disk_hard_bytes) | 0: off |
+    /// | [`disk`](Config::disk) | the operating system's |
+    ///
+    /// `shardwal tune` (feature `cli`) measures a disk and recommends values.
     pub fn new(dir: impl AsRef<Path>) -> Self {
         Self {
             dir: dir.as_ref().to_path_buf(),
@@ -184,145 +218,180 @@ impl Config {
         }
     }
 
-    /// Shards, each with a queue, a writer thread and a folder: 1 to 1,024.
-    /// Changing it on a log that exists starts a new generation.
+    /// The number of shards: 1 to 1,024. The default is 2. Each shard has a queue,
+    /// a writer thread and a directory.
     ///
-    /// An open log holds at most 64 + 5 × shards + 8 file descriptors: a shard's folder,
-    /// its segment and the next, each opened twice where commits go past the page cache;
-    /// and, in the whole log, 64 full segments that wait to be synced. A replay, a
-    /// truncation and an open hold a few more while they run.
+    /// If the log exists with another number of shards, the open starts a new
+    /// generation. The records of earlier generations stay readable.
+    ///
+    /// An open log holds at most 64 + 5 × shards + 8 file descriptors. A shard has
+    /// its directory, its segment and the next segment, and opens each segment
+    /// twice if commits bypass the page cache. At most 64 full segments of the
+    /// whole log wait to be synced. A replay, a truncation and an open hold a few
+    /// more while they run.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         (self.shards, self.keep_shards) = (shards, false);
         self
     }
 
-    /// Keeps the number of shards that the log has. Open then needs a log that
-    /// exists: where there is none it returns [`OpenError::NotALog`] and creates
-    /// nothing. For tools that open a log that somebody else has configured.
+    /// Keeps the number of shards that the log has. For tools that open a log
+    /// that another program configured.
+    ///
+    /// The log must exist. If there is none, the open returns
+    /// [`OpenError::NotALog`] and creates nothing. A later call of
+    /// [`Config::shards`] revokes this.
     #[must_use]
     pub fn keep_shards(mut self) -> Self {
         self.keep_shards = true;
         self
     }
 
-    /// Records that a shard's queue holds: 1 to 1,048,576, rounded up to a
-    /// power of two. It bounds a batch's part in one shard as well.
+    /// The number of records that a shard's queue holds: 1 to 1,048,576, rounded
+    /// up to a power of two. The default is 8,192.
+    ///
+    /// If the queue is full, `append` blocks, and `try_append` fails with
+    /// [`Cause::QueueFull`](crate::Cause::QueueFull). The part of a batch that goes
+    /// to one shard must fit in the queue, otherwise it fails with
+    /// [`Cause::TooLarge`](crate::Cause::TooLarge).
     #[must_use]
     pub fn queue_records(mut self, records: usize) -> Self {
         self.queue_records = records;
         self
     }
 
-    /// Payload bytes that a shard's queue holds: 1 or more. Callers that race
-    /// may pass it by one append each; an append that is larger by itself
-    /// waits until the queue is empty.
+    /// The payload bytes that a shard's queue holds: at least 1. The default is
+    /// 16 MiB.
+    ///
+    /// Concurrent callers may exceed the limit by one append each. An append that
+    /// is larger than the limit waits until the queue is empty.
     #[must_use]
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self
     }
 
-    /// Size at which a segment is followed by the next: 4 KiB to 4 GiB. A
-    /// segment may pass it by one commit, and by as much again while the next
-    /// one is not ready.
+    /// The size of a segment file, in bytes: 4 KiB to 4 GiB. The default is
+    /// 64 MiB. A segment that has reached this size is followed by the next one.
+    ///
+    /// A segment may exceed the size by one commit, and by as much again while
+    /// the next segment is not ready. A truncation deletes whole segments, so
+    /// smaller segments free space sooner.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
     }
 
-    /// Files of truncated segments that a shard keeps and writes over, as its
-    /// next ones: 0 to 1,024. It spares the disk the zeros that a new file is
-    /// made of, and is a lasting use of as many bytes; but none is kept below a
-    /// watermark, or with less free than a segment a shard. They outlive a close.
-    /// [`Durability::Sync`] alone uses them, where the file system does not copy
-    /// on write.
+    /// The maximum number of recycled segments per shard: 0 to 1,024. The default
+    /// is 2.
+    ///
+    /// A truncation keeps the files of up to this many segments instead of
+    /// deleting them. The shard overwrites them later, and need not fill new
+    /// files with zeros. Each one occupies [`Config::segment_bytes`] bytes, also
+    /// after a close. The shard keeps none if the free space is below a limit
+    /// ([`Config::disk_soft_bytes`], [`Config::disk_hard_bytes`]) or less than one
+    /// segment per shard.
+    ///
+    /// Only [`Durability::Sync`] recycles segments, and not on a copy-on-write
+    /// file system such as btrfs.
     #[must_use]
     pub fn spare_segments(mut self, segments: usize) -> Self {
         self.spare_segments = segments;
         self
     }
 
-    /// So many spare segments a shard are there when open returns, of zeros if
-    /// need be: 0, the default, to `spare_segments`. Open takes the longer, as long
-    /// as the disk takes to write them, and the first appends are at full speed;
-    /// else the first segment makes do without while the next is made.
+    /// Segments per shard to preallocate before the open returns: 0 (the default)
+    /// to [`Config::spare_segments`].
+    ///
+    /// The open takes longer: it writes the missing files, full of zeros. In
+    /// return the first appends run at full speed. With 0 the first segment grows
+    /// as it is written, while the shard prepares the next one in the background.
     #[must_use]
     pub fn ready_segments(mut self, segments: usize) -> Self {
         self.ready_segments = segments;
         self
     }
 
-    /// Records after which a commit takes no more: 1 or more.
+    /// The number of records at which the writer closes a commit: at least 1. The
+    /// default is 8,192. The last batch of a commit may exceed it.
     #[must_use]
     pub fn commit_records(mut self, records: usize) -> Self {
         self.commit_records = records;
         self
     }
 
-    /// Bytes after which a commit takes no more: 1 byte to 256 MiB. A commit
-    /// may pass it by one batch. Where commits end with no sync, 128 KiB are all
-    /// that is taken.
+    /// The number of bytes at which the writer closes a commit: 1 to 256 MiB. The
+    /// default is 4 MiB. The last batch of a commit may exceed it.
+    ///
+    /// The modes without a sync per commit ([`Durability::Interval`] and
+    /// [`Durability::Os`]) use at most 128 KiB.
     #[must_use]
     pub fn commit_bytes(mut self, bytes: usize) -> Self {
         self.commit_bytes = bytes;
         self
     }
 
-    /// When appends are acknowledged.
+    /// When the log acknowledges appends. The default is [`Durability::Sync`].
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// What open does where durable records cannot be read.
+    /// What the open does if durable records cannot be read. The default is
+    /// [`OnDamage::Refuse`].
     #[must_use]
     pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
         self.on_damage = on_damage;
         self
     }
 
-    /// The soft watermark: with fewer bytes free on the log's file system,
-    /// [`crate::WalStats::disk`] and the metrics say [`crate::DiskState::Low`],
-    /// so that somebody comes. 0, the default, for never; not below the hard one.
+    /// The free space at which the log warns, in bytes. The default, 0, turns the
+    /// warning off. If set, it must be at least [`Config::disk_hard_bytes`].
+    ///
+    /// With fewer free bytes on the log's file system, [`crate::WalStats::disk`]
+    /// and the metrics report [`crate::DiskState::Low`]. The log keeps no recycled
+    /// segments then. Alert an operator on it. Appends go on.
     #[must_use]
     pub fn disk_soft_bytes(mut self, bytes: u64) -> Self {
         self.disk_soft_bytes = bytes;
         self
     }
 
-    /// The hard watermark: with fewer bytes free on the log's file system,
-    /// appends are refused with [`crate::Cause::BelowWatermark`], and work again
-    /// once a sixteenth more is free. Truncation and close go on. 0, the
-    /// default, for never: then appends are refused when the disk is full.
+    /// The free space at which the log refuses appends, in bytes. The default, 0,
+    /// turns this off: then appends fail when the disk is full.
     ///
-    /// It is looked at ten times a second and before a segment is prepared, not
-    /// at each append; what is queued is still written. So leave room for a
-    /// queue and two segments a shard, and for what else must be written to
-    /// free space, such as the snapshot that lets the log be truncated. Segments
-    /// get no zeros ahead where those would take what it keeps.
+    /// With fewer free bytes on the log's file system, appends fail with
+    /// [`crate::Cause::BelowWatermark`]. They work again once a sixteenth more is
+    /// free. Truncation and close still work.
+    ///
+    /// The log checks the free space ten times a second and before it prepares a
+    /// segment, not per append. Records that are queued already are still
+    /// written. So leave room for one queue and two segments per shard, and for
+    /// everything that you must write to free space, such as the snapshot that
+    /// allows a truncation. Segments are not filled with zeros ahead if the zeros
+    /// would take this reserve.
     #[must_use]
     pub fn disk_hard_bytes(mut self, bytes: u64) -> Self {
         self.disk_hard_bytes = bytes;
         self
     }
 
-    /// The file system to use, instead of the operating system's.
+    /// The file system to use. The default is the operating system's.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;
         self
     }
 
-    /// Checks each setting against its limit.
+    /// Checks each setting against its limits.
     pub(crate) fn validate(&self) -> Result<(), OpenError> {
         let within = |setting, found: u64, min: u64, max: u64| {
             if (min..=max).contains(&found) {
                 return Ok(());
             }
-            let problem = format!("is {found}; it may be {min} to {max}");
+            let problem = format!("is {found}; it must be {min} to {max}");
             Err(OpenError::InvalidConfig { setting, problem })
         };
         within("shards", self.shards as u64, 1, SHARDS_MAX as u64)?;
@@ -341,7 +410,7 @@ impl Config {
         within("disk_hard_bytes", self.disk_hard_bytes, 0, DISK_BYTES_MAX)?;
         let (soft, hard) = (self.disk_soft_bytes, self.disk_hard_bytes);
         if (1..hard).contains(&soft) {
-            let problem = format!("is {soft}, and disk_hard_bytes, which comes after it, {hard}");
+            let problem = format!("is {soft}; it must be 0, or at least disk_hard_bytes, {hard}");
             return Err(OpenError::InvalidConfig { setting: "disk_soft_bytes", problem });
         }
         Ok(())

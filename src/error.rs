@@ -1,5 +1,8 @@
-//! What can go wrong, one enum an operation. It says what is certain, where,
-//! and what to do; causes are kept as they came.
+//! Errors: one enum per operation.
+//!
+//! Each error says what is certain, where it happened and what to do. An error
+//! of the operating system is kept as its `source`. This file does not know how
+//! the errors arise.
 
 use std::error::Error;
 use std::fmt;
@@ -12,66 +15,86 @@ use bytes::Bytes;
 use crate::checkpoint::CheckpointError;
 pub use crate::position::Position;
 
-/// Why an append was refused or has failed.
+/// Why an append was refused or failed.
+///
+/// `QueueFull`, `SegmentNotReady`, `DiskFull`, `OutOfResources` and
+/// `BelowWatermark` are temporary: the log is intact, and appends work again
+/// without a reopen. `Poisoned` and `WriterPanicked` last until the log is
+/// reopened. The others are errors of the caller.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The shard's queue has no room, in records or in bytes. Wait, or shed load.
+    /// The shard's queue is full, in records or in bytes. Wait, or shed load.
+    /// [`crate::Config::queue_records`] and [`crate::Config::queue_bytes`] set
+    /// the limits.
     QueueFull,
-    /// The queue has no room because the shard waits for its next segment: the
-    /// disk prepares files more slowly than they fill.
+    /// The shard's queue is full because the shard waits for its next segment:
+    /// segments fill faster than the disk prepares them. Wait, or shed load.
+    /// [`crate::Config::ready_segments`] and larger segments make this rare.
     SegmentNotReady,
-    /// A record, or a batch's part in one shard, is over a limit of the config.
+    /// A record, or the part of a batch that goes to one shard, is too large.
+    /// Nothing was queued, and a retry fails again. Split it.
+    ///
+    /// The payloads may have [`crate::BATCH_BYTES_MAX`] bytes, a constant. A part
+    /// may have [`crate::BATCH_RECORDS_MAX`] records, and no more than the queue
+    /// holds ([`crate::Config::queue_records`]).
     TooLarge {
-        /// Which limit.
+        /// What is limited: records or payload bytes, of a record or of a batch.
         limit: &'static str,
-        /// What was asked for.
+        /// The size of the record or of the part.
         found: u64,
-        /// The most that is allowed.
+        /// The largest size that is allowed.
         max: u64,
     },
-    /// The disk, quota or file size limit is reached. The log is whole, and
-    /// appends work again as soon as there is room, without reopening.
+    /// The disk is full, or a quota or file size limit is reached. The log is
+    /// intact. Appends work again as soon as there is room, without a reopen:
+    /// truncate the log, or free space elsewhere.
     DiskFull(Arc<io::Error>),
-    /// The system had no descriptor or no memory to spare at that moment (EMFILE,
-    /// ENFILE, ENOMEM), or a signal came in between (EINTR). The log is whole, and
-    /// the next append may succeed, without reopening.
+    /// The system was out of file descriptors or memory (EMFILE, ENFILE, ENOMEM),
+    /// or a signal interrupted the call (EINTR). The log is intact. Try again
+    /// later; no reopen is needed.
     OutOfResources(Arc<io::Error>),
-    /// Less is free on the file system than [`crate::Config::disk_hard_bytes`]
-    /// asks for. Nothing was queued. Appends work again as soon as there is
-    /// room, without reopening: truncate, or free it elsewhere.
+    /// The log's file system has fewer free bytes than
+    /// [`crate::Config::disk_hard_bytes`]. Nothing was queued. Appends work again
+    /// as soon as there is room, without a reopen: truncate the log, or free
+    /// space elsewhere.
     BelowWatermark {
-        /// What was found free at the last look.
+        /// Free bytes at the last check. The log checks ten times a second.
         free_bytes: u64,
-        /// The mark.
+        /// The configured limit, in bytes.
         disk_hard_bytes: u64,
-        /// So many must be free for appends to be taken again.
+        /// Free bytes at which the log accepts appends again: the limit plus a
+        /// sixteenth.
         required_bytes: u64,
     },
-    /// A write or sync of this shard has failed for good. After a failed
-    /// fdatasync the kernel may have dropped the data and yet report success
-    /// the next time (Rebello et al., "Can Applications Recover from fsync
-    /// Failures?", USENIX ATC 2020), so the shard refuses everything from then
-    /// on. Check the disk; then reopen the log, which trusts only what it can
-    /// read back from the disk.
+    /// A write or a sync of this shard failed, and the shard refuses all later
+    /// appends. The other shards go on. Check the disk, then reopen the log.
+    ///
+    /// A second sync would prove nothing. After a failed fdatasync the kernel may
+    /// have dropped the data, and still report success the next time (Rebello et
+    /// al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+    /// The reopen trusts only what it reads back from the disk.
     Poisoned(Arc<io::Error>),
-    /// The shard's writer thread has panicked, a defect of shardwal or of its
-    /// `Disk`. Reopen the log.
+    /// The shard's writer panicked. That is a defect of shardwal or of the
+    /// [`Disk`](crate::disk::Disk) in use. The shard refuses all later appends.
+    /// Reopen the log, and report the panic.
     WriterPanicked,
-    /// The call would have to wait for a commit, on a thread that is committing: it comes
-    /// from a waker, from the `Drop` of a payload, or from a state machine, which the log
-    /// runs while it commits. Nothing was queued. Call [`crate::ShardedWal::try_append`]
-    /// there, await, or leave the call to another thread.
+    /// The call would wait for a commit on a thread that is committing, and that
+    /// could deadlock. The log runs wakers, the `Drop` of payloads and state
+    /// machines on such threads. Nothing was queued. Call
+    /// [`crate::ShardedWal::try_append`] there, await the result in a task, or
+    /// call from another thread.
     WouldDeadlock,
-    /// The log belongs to another process: `fork` has copied it into this one, which has
-    /// none of the log's threads. It can only be dropped here.
+    /// The log belongs to another process. `fork` copied the log into this
+    /// process, but none of the log's threads. Drop the copy, and open the log
+    /// after the fork.
     Forked {
-        /// The process that opened the log.
+        /// The id of the process that opened the log.
         opened_by: u32,
-        /// The process that has called.
+        /// The id of the process that made the call.
         called_by: u32,
     },
-    /// The log has been closed.
+    /// The log is closed. Open it again to append.
     Closed,
 }
 
@@ -85,41 +108,41 @@ impl fmt::Display for Cause {
             Self::TooLarge { limit, found, max } => {
                 write!(
                     f,
-                    "{limit} is at most {max}, found {found}; raise it in the config, or split the batch"
+                    "too large: {found} {limit}, at most {max} are allowed; split it into smaller appends"
                 )
             }
             Self::DiskFull(error) => {
-                write!(f, "no room on the disk ({error}); appends work again once there is")
+                write!(f, "no room on the disk ({error}); truncate the log or free space")
             }
             Self::OutOfResources(error) => write!(
                 f,
-                "the system is out of descriptors or memory ({error}); appends work again once it is not"
+                "the system is out of file descriptors or memory ({error}); try again later"
             ),
             Self::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => write!(
                 f,
-                "{free_bytes} bytes are free on the disk, below disk_hard_bytes, {disk_hard_bytes}; appends work again once {required_bytes} are"
+                "{free_bytes} bytes are free on the disk, fewer than disk_hard_bytes ({disk_hard_bytes}); truncate the log or free space, up to {required_bytes} bytes"
             ),
             Self::Poisoned(error) => write!(
                 f,
                 "the shard is out of service after a failed write or sync ({error}); check the disk and reopen the log"
             ),
             Self::WriterPanicked => {
-                f.write_str("the shard's writer thread has panicked; reopen the log")
+                f.write_str("the shard's writer panicked; reopen the log, and report the panic")
             }
             Self::WouldDeadlock => f.write_str(
-                "the call would wait for a commit on a thread that commits; make it on another thread",
+                "the call would wait for a commit on a thread that commits; call from another thread",
             ),
             Self::Forked { opened_by, called_by } => write!(
                 f,
-                "process {opened_by} has opened the log, and process {called_by} is a forked copy of it; open the log after the fork"
+                "process {opened_by} opened the log, and process {called_by} is a fork of it; open the log after the fork"
             ),
-            Self::Closed => f.write_str("the log is closed"),
+            Self::Closed => f.write_str("the log is closed; open it again to append"),
         }
     }
 }
 
 impl Cause {
-    /// Why a commit was taken back.
+    /// The cause of a commit that failed without effect, from the system's error.
     pub(crate) fn of_refusal(error: io::Error) -> Self {
         let error = Arc::new(error);
         if is_passing(&error) { Self::OutOfResources(error) } else { Self::DiskFull(error) }
@@ -135,30 +158,32 @@ impl Cause {
     }
 }
 
-/// An append that will not be acknowledged, and what is certain of it.
+/// An append that will not be acknowledged. The variant says whether the record
+/// can be in the log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The record is not in the log and never will be. Appending it again
-    /// cannot double it.
+    /// The record is not in the log and never will be. A retry cannot write it
+    /// twice.
     NotWritten {
-        /// Its place, where it had got one. The number stays unused until the
-        /// log is opened again.
+        /// The record's position, if it had one already. No other record gets this
+        /// position before the log is reopened.
         position: Option<Position>,
-        /// Why.
+        /// Why the record was not written.
         cause: Cause,
     },
-    /// The record may or may not be there after the log is opened again.
+    /// The record may or may not be in the log after a reopen. Do not acknowledge
+    /// it. Reopen the log, then append it again if a duplicate is harmless.
     Indeterminate {
-        /// Its place, if it is there.
+        /// The record's position, if it is in the log.
         position: Position,
-        /// Why.
+        /// Why it is not known.
         cause: Cause,
     },
 }
 
 impl AppendError {
-    /// Why.
+    /// Why the append failed.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         match self {
@@ -171,7 +196,7 @@ impl AppendError {
         matches!(self, Self::NotWritten { position: None, .. })
     }
 
-    /// The record's place, where it had got one.
+    /// The record's position, if it had one already.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         match self {
@@ -180,8 +205,8 @@ impl AppendError {
         }
     }
 
-    /// The same of a run of records whose last this speaks of: its position
-    /// becomes the first one's.
+    /// Turns the error of a run's last record into the error of the whole run:
+    /// the position becomes that of the run's first record.
     pub(crate) fn of_run(mut self, records: usize) -> Self {
         let (Self::NotWritten { position: Some(position), .. }
         | Self::Indeterminate { position, .. }) = &mut self
@@ -192,7 +217,7 @@ impl AppendError {
         self
     }
 
-    /// Whether it is certain that the record is not, and never will be, there.
+    /// Whether it is certain that the record is not in the log and never will be.
     #[must_use]
     pub fn is_not_written(&self) -> bool {
         matches!(self, Self::NotWritten { .. })
@@ -207,7 +232,7 @@ impl fmt::Display for AppendError {
             }
             Self::NotWritten { position: None, cause } => write!(f, "not written: {cause}"),
             Self::Indeterminate { position, cause } => {
-                write!(f, "it is not known whether {position} was written: {cause}")
+                write!(f, "it is unknown whether {position} was written: {cause}")
             }
         }
     }
@@ -219,12 +244,13 @@ impl Error for AppendError {
     }
 }
 
-/// An append that was refused before it was queued, with the payload back.
+/// An append that was refused before it was queued. The record is not in the log
+/// and never will be. The payload comes back to the caller.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// The payload, as it was given.
+    /// The payload, unchanged.
     pub payload: Bytes,
-    /// Why.
+    /// Why the append was refused.
     pub cause: Cause,
 }
 
@@ -240,28 +266,31 @@ impl Error for Refused {
     }
 }
 
-/// A batch of which not every part was acknowledged. Each shard's part is
-/// whole or absent; the parts that are not named here were acknowledged.
+/// A batch that was not acknowledged in full.
+///
+/// A batch has one part per shard. Each part is in the log as a whole or not at
+/// all. Parts that are not listed here were acknowledged.
 #[derive(Clone, Debug)]
 pub struct BatchError {
-    /// The parts that failed, at least one, in shard order.
+    /// The parts that failed, in shard order. There is at least one.
     pub failed: Vec<FailedPart>,
 }
 
-/// One shard's part of a batch, and its fate.
+/// One shard's part of a batch that failed.
 #[derive(Clone, Debug)]
 pub struct FailedPart {
     /// The shard.
     pub shard: usize,
-    /// The indices, in the batch as it was given, of the part's records.
+    /// The part's records, as indices into the batch that the caller passed.
     pub records: Vec<usize>,
-    /// What is certain of all of them. Its position is the part's first record's.
+    /// The error, which holds for all of these records. Its position is that of
+    /// the part's first record.
     pub error: AppendError,
 }
 
 impl fmt::Display for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a batch was not acknowledged in full")?;
+        f.write_str("the batch was not acknowledged in full")?;
         for part in &self.failed {
             write!(f, "; {} records in shard {}: {}", part.records.len(), part.shard, part.error)?;
         }
@@ -275,31 +304,33 @@ impl Error for BatchError {
     }
 }
 
-/// Damage found in what should have been intact. Nothing has been changed.
+/// Corruption: durable data that cannot be read. The log was not changed.
+///
+/// [`Damage::file`] and [`Damage::offset`] say where, [`Damage::advice`] says what
+/// to do. [`crate::Repair`] can rewrite the shard without the lost records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Damage {
-    /// The generation.
+    /// The generation of the corrupted shard.
     pub generation: u32,
-    /// The shard.
+    /// The corrupted shard.
     pub shard: u32,
-    /// The damaged file.
+    /// The corrupted file.
     pub file: PathBuf,
-    /// Where in it, in bytes.
+    /// The first byte of the file that cannot be used.
     pub offset: u64,
     /// The first sequence that cannot be read.
     pub first_sequence: u64,
-    /// The sequence below which records are known to have been durable; all
-    /// from `first_sequence` to here, exclusive, were acknowledged or may have
-    /// been.
+    /// Records below this sequence were durable. So the records of
+    /// `first_sequence..durable_below` may have been acknowledged, and are lost.
     pub durable_below: u64,
-    /// What is wrong there.
+    /// What is wrong with the file.
     pub what: String,
-    /// What to do about it.
+    /// What to do.
     pub advice: String,
 }
 
-/// What to do where nothing more is known than that bytes have changed.
+/// The advice if all that is known is that bytes have changed.
 pub(crate) const RESTORE: &str = "restore the file from a copy";
 
 impl fmt::Display for Damage {
@@ -317,68 +348,79 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why a log could not be opened. Nothing acknowledged has been changed.
+/// Why a log could not be opened. No acknowledged record was changed or lost by
+/// the attempt.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// A setting is outside its limits.
+    /// A setting of the [`Config`](crate::Config) is outside its limits. No log was
+    /// created or changed.
     InvalidConfig {
         /// The setting's name.
         setting: &'static str,
-        /// What is wrong with it, and what is allowed.
+        /// What is wrong with the value, and what is allowed.
         problem: String,
     },
-    /// Somebody else has the log open: another process, or this one.
+    /// The log is open already, in another process or in this one. Close it
+    /// there first.
     Locked {
-        /// The log.
+        /// The log's directory.
         dir: PathBuf,
-        /// The holder, if it could be read.
+        /// The process that has the log open, if the lock file names it.
         pid: Option<u32>,
     },
-    /// Data that was durable cannot be read. It says what to do.
+    /// Durable records cannot be read. The log was not changed.
+    ///
+    /// Follow [`Damage::advice`]. If there is no copy to restore from, use
+    /// [`crate::Repair`] or [`OnDamage::Quarantine`](crate::OnDamage::Quarantine).
     Damaged(Box<Damage>),
-    /// The manifest, or a shard's purge mark, is missing, older than the log
-    /// beside it, or cannot be read.
+    /// The manifest or a shard's truncation mark is missing, cannot be read, or
+    /// is older than the log. The log was not changed. Restore the file from a
+    /// copy: [`crate::Repair`] does not replace it.
     Manifest {
-        /// The manifest, or the purge file.
+        /// The manifest, or the file of the truncation mark.
         file: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         what: String,
     },
-    /// The log was written by a later version of shardwal, or uses a feature
-    /// of one. Use that version.
+    /// A later version of shardwal wrote the log, or it uses a feature of a later
+    /// version. Open it with that version.
     NewerFormat {
-        /// The file that says so.
+        /// The file in the newer format.
         file: PathBuf,
         /// What this version does not know.
         what: String,
     },
-    /// The log is in a format that is older than this version reads. Version 1
-    /// is the first.
+    /// The log's format is older than this version can read. Version 1 is the
+    /// first format. Read the log with an older version, and append its records
+    /// to a new log.
     OlderFormat {
-        /// The file that says so.
+        /// The file in the older format.
         file: PathBuf,
-        /// What this version does not know any more.
+        /// What this version no longer knows.
         what: String,
     },
-    /// There is no log in the directory (said by those who only read).
+    /// There is no log in the directory, and the operation creates none:
+    /// [`LogReader`](crate::LogReader), [`Repair`](crate::Repair),
+    /// [`Backup`](crate::Backup), and an open with
+    /// [`Config::keep_shards`](crate::Config::keep_shards). Check the path.
     NotALog {
         /// The directory.
         dir: PathBuf,
     },
-    /// The operating system refused something.
+    /// The operating system returned an error. Fix its cause, then open again.
     Io {
-        /// What was being done.
+        /// The operation that failed, such as `opening`.
         doing: &'static str,
-        /// To what.
+        /// The file or directory.
         path: PathBuf,
-        /// What it answered.
+        /// The system's error.
         source: Arc<io::Error>,
     },
 }
 
 impl OpenError {
-    /// Names what was being done when the system refused.
+    /// Adds the operation and the path to an error of the system.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source: Arc::new(source) }
@@ -396,10 +438,10 @@ impl fmt::Display for OpenError {
                 write!(f, "{} is open elsewhere; close it there first", dir.display())
             }
             Self::Damaged(damage) => {
-                write!(f, "the log is damaged and was left as it is: {damage}")
+                write!(f, "the log is damaged, and was not changed: {damage}")
             }
             Self::Manifest { file, what } => {
-                write!(f, "{}: {what}; the log was left as it is, {RESTORE}", file.display())
+                write!(f, "{}: {what}; the log was not changed; {RESTORE}", file.display())
             }
             Self::NewerFormat { file, what } => write!(
                 f,
@@ -411,7 +453,9 @@ impl fmt::Display for OpenError {
                 "{}: {what}; read it with a version of shardwal that knows it, and append it to a new log",
                 file.display()
             ),
-            Self::NotALog { dir } => write!(f, "there is no log in {}", dir.display()),
+            Self::NotALog { dir } => {
+                write!(f, "there is no log in {}; check the path", dir.display())
+            }
             Self::Io { doing, path, source } => {
                 write!(f, "while {doing} {}: {source}", path.display())
             }
@@ -428,17 +472,20 @@ impl Error for OpenError {
     }
 }
 
-/// Why a replay ended early. The log is untouched.
+/// Why a replay ended early. The callback may have seen some of the records. The
+/// log was not changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReplayError<E> {
-    /// The callback returned this; the other threads have stopped.
+    /// The callback returned this error. The other threads have stopped.
     Callback(E),
-    /// The checkpoint to replay from does not fit the log.
+    /// The checkpoint to replay from does not fit the log. No record was
+    /// replayed.
     Checkpoint(CheckpointError),
-    /// The log could not be read, or no longer reads as it did at open.
+    /// The log could not be read, or its files have changed since it was opened.
+    /// Check the disk, then reopen the log.
     Log(OpenError),
-    /// The calling process is not the log's: see [`Cause::Forked`].
+    /// The calling process did not open the log: see [`Cause::Forked`].
     NotHere(Cause),
 }
 
@@ -464,30 +511,34 @@ impl<E: Error + 'static> Error for ReplayError<E> {
     }
 }
 
-/// Why a truncation ended early. Records at or above the checkpoint are all
-/// still there; some below it may be.
+/// Why a truncation ended early. Every record at or above the checkpoint is still
+/// in the log. Some records below it may be.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TruncateError {
     /// The checkpoint does not fit the log. Nothing was truncated.
     Checkpoint(CheckpointError),
-    /// The log has been closed, and may be somebody else's by now.
+    /// The log is closed, and another process may have opened it since. Nothing
+    /// was truncated. Open the log to truncate it.
     Closed,
-    /// The calling thread commits, or the calling process is not the log's: see
-    /// [`Cause::WouldDeadlock`] and [`Cause::Forked`]. Nothing was changed.
+    /// The calling thread is committing, or the calling process did not open the
+    /// log: see [`Cause::WouldDeadlock`] and [`Cause::Forked`]. Nothing was
+    /// truncated.
     NotHere(Cause),
-    /// The operating system refused something. Truncate again.
+    /// The operating system returned an error. Fix its cause, then truncate
+    /// again.
     Io {
-        /// What was being done.
+        /// The operation that failed, such as `deleting`.
         doing: &'static str,
-        /// To what.
+        /// The file or directory.
         path: PathBuf,
-        /// What it answered.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl TruncateError {
+    /// Adds the operation and the path to an error of the system.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source }
@@ -517,19 +568,20 @@ impl Error for TruncateError {
     }
 }
 
-/// A shard that did not close in order. What was acknowledged before stays
-/// acknowledged, under its durability mode's terms.
+/// A close that did not complete. Records that were acknowledged before keep the
+/// guarantee of their [`Durability`](crate::Durability) mode. Records that were
+/// not acknowledged may be missing after the next open.
 #[derive(Clone, Debug)]
 pub struct CloseError {
     /// The first shard that failed.
     pub shard: usize,
-    /// Why.
+    /// Why the shard failed.
     pub cause: Cause,
 }
 
 impl fmt::Display for CloseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {} did not close in order: {}", self.shard, self.cause)
+        write!(f, "shard {} was not closed cleanly: {}", self.shard, self.cause)
     }
 }
 
@@ -539,8 +591,8 @@ impl Error for CloseError {
     }
 }
 
-/// Whether an error of a write means that there is no room, so that the write
-/// can be taken back and the log goes on. The same error of a *sync* is fatal.
+/// Whether an error of a *write* means that there is no room. Then the writer can
+/// undo the write and go on. After a *sync* such an error is fatal.
 pub(crate) fn means_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -551,9 +603,9 @@ pub(crate) fn means_full(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error of a call says that the system lacked something for a moment: a
-/// descriptor, memory, or time before a signal. The call may be tried again later.
-/// The same error of a *sync* is fatal.
+/// Whether an error of a call is temporary: no descriptor or memory was free, or
+/// a signal interrupted the call. The caller may retry later. After a *sync* such
+/// an error is fatal.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

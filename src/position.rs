@@ -1,20 +1,21 @@
-//! The place of one record.
+//! The position of one record in the log.
 
 use std::fmt;
 
-/// A record's permanent place in the log.
+/// A record's position in the log. It never changes.
 ///
-/// Sequences of one shard and generation rise in append order. Numbers are
-/// left out only where appends were refused with
-/// [`crate::AppendError::NotWritten`].
+/// Within one shard and generation, sequences rise in append order. A sequence
+/// is skipped only if its append failed with
+/// [`crate::AppendError::NotWritten`], or if a repair lost its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Position {
-    /// The period with one shard count that the record was written in.
+    /// The generation: a new one begins when the number of shards changes.
+    /// Generations count from 1.
     pub generation: u32,
     /// The shard within the generation.
     pub shard: u32,
-    /// The record's number within shard and generation, from 0.
+    /// The record's number within its shard and generation. It counts from 0.
     pub sequence: u64,
 }
 

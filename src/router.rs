@@ -1,12 +1,14 @@
-//! Which shard a series key lives in. Does no I/O, takes no lock, keeps no
-//! state; what it computes is on disk and must never change under its name.
+//! The router: maps a series key to a shard.
+//!
+//! A pure function, without I/O, locks or state. Logs on disk depend on its
+//! results, so it must never change under its name.
 
-/// The router's name in the manifest. Another function gets another name.
+/// The router's name in the manifest. Another function needs another name.
 pub(crate) const ROUTER: &str = "fxhash64-high";
 
-/// The shard of `key` among `shards`: the *high* bits of the fxhash product by
-/// multiply-shift. Its low bits depend on the key's low bits only, so that ids
-/// that step by 16 would all meet in one shard of 16.
+/// The shard of `key`, below `shards`: the *high* bits of the fxhash product, by
+/// multiply-shift. The low bits of the product depend on the key's low bits only:
+/// with 16 shards, ids in steps of 16 would all share one shard.
 pub(crate) fn shard_of(key: u64, shards: usize) -> usize {
     let hash = fxhash::hash64(&key);
     #[expect(
@@ -21,8 +23,8 @@ pub(crate) fn shard_of(key: u64, shards: usize) -> usize {
 mod tests {
     use super::shard_of;
 
-    /// The same values stand in FORMAT.md; they were computed without fxhash,
-    /// by `(key * 0x517cc1b727220a95 % 2**64) * shards >> 64`.
+    /// FORMAT.md lists these values too. They were computed without fxhash, by
+    /// `(key * 0x517cc1b727220a95 % 2**64) * shards >> 64`.
     #[test]
     fn the_table_on_disk_never_changes() {
         let expected = [
