@@ -1,7 +1,7 @@
-//! A place in every shard at once, and the log that it belongs to.
+//! Checkpoints: one position in every shard of a log.
 //!
 //! `checkpoint/check.rs` compares a checkpoint with a log. Every operation that
-//! takes a checkpoint calls it first.
+//! takes a checkpoint calls it first. This file knows no log.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -12,15 +12,15 @@ mod error;
 pub(crate) use check::{Reach, ShardReach};
 pub use error::CheckpointError;
 
-/// Tells a log from all others: 16 random bytes, drawn when the log is created.
-/// Copies of a log have the same id.
+/// Identifies a log: 16 random bytes, chosen when the log is created. It never
+/// changes. Copies of a log share the id.
 ///
 /// As text, and with the `serde` feature, it is 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogId(pub(crate) [u8; 16]);
 
 impl LogId {
-    /// The bytes, as they stand in the log's files.
+    /// The 16 bytes, as stored in the log's files.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -53,7 +53,7 @@ impl FromStr for LogId {
             || CheckpointError::unreadable(text, "a log's id is 32 hexadecimal digits");
         let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = is_hex.then(|| u128::from_str_radix(text, 16)).ok_or_else(unreadable)?;
-        // The first digit is the highest of the number, and of the first byte.
+        // The number is big-endian: its first digits are the first byte.
         let mut bytes = [0; 16];
         let mut rest = number.map_err(|_| unreadable())?;
         for byte in bytes.iter_mut().rev() {
@@ -64,15 +64,15 @@ impl FromStr for LogId {
     }
 }
 
-/// One sequence per shard: the caller has dealt with everything below.
+/// One sequence per shard. The caller has processed all records below it.
 ///
-/// It covers all generations before its own. It names the log that it was taken
-/// of, so that it cannot be used on another one. Store it beside the state that
-/// was built from the log. Pass it to [`crate::ShardedWal::replay_from`] and
+/// A checkpoint covers all generations before its own. It names its log, so that
+/// another log refuses it. Store it with the state that was built from the log.
+/// Pass it to [`crate::ShardedWal::replay_from`] and
 /// [`crate::ShardedWal::truncate_before`].
 ///
 /// As text it is `LOG/GENERATION/SEQUENCE,SEQUENCE,..`, with one sequence per
-/// shard, and `-` instead of the log's id in a checkpoint that names no log.
+/// shard. A checkpoint that names no log has `-` in place of the log's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Checkpoint {
@@ -83,39 +83,40 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A checkpoint of a generation: `below[shard]` is the first sequence that
-    /// has not been dealt with. It names no log, and every log refuses it until
-    /// [`Checkpoint::of_log`] has named one.
+    /// A checkpoint of a generation. `below[shard]` is the first sequence that the
+    /// caller has not processed. The checkpoint names no log: every log refuses it
+    /// until [`Checkpoint::of_log`] sets one.
     pub fn new(generation: u32, below: impl IntoIterator<Item = u64>) -> Self {
         Self { log: None, generation, below: below.into_iter().collect() }
     }
 
-    /// The same place in the log with this id, see [`crate::ShardedWal::id`].
+    /// Sets the log that the checkpoint belongs to. [`crate::ShardedWal::id`]
+    /// returns a log's id.
     #[must_use]
     pub fn of_log(self, log: LogId) -> Self {
         Self { log: Some(log), ..self }
     }
 
-    /// The log that it names.
+    /// The log that the checkpoint belongs to, if it names one.
     #[must_use]
     pub fn log(&self) -> Option<LogId> {
         self.log
     }
 
-    /// The generation that it speaks of.
+    /// The generation of the sequences.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// The first sequence of each shard that has not been dealt with.
+    /// For each shard, the first sequence that the caller has not processed.
     #[must_use]
     pub fn sequences(&self) -> &[u64] {
         &self.below
     }
 
-    /// The first sequence that has not been dealt with, of a shard of any
-    /// generation.
+    /// The first sequence that the caller has not processed, for a shard of any
+    /// generation: `u64::MAX` for earlier generations, 0 for later ones.
     pub(crate) fn below(&self, generation: u32, shard: u32) -> u64 {
         match generation.cmp(&self.generation) {
             std::cmp::Ordering::Less => u64::MAX,
@@ -144,8 +145,9 @@ impl FromStr for Checkpoint {
     type Err = CheckpointError;
 
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let unreadable =
-            || CheckpointError::unreadable(text, "a checkpoint is LOG/GENERATION/SEQUENCE,..");
+        let unreadable = || {
+            CheckpointError::unreadable(text, "a checkpoint is LOG/GENERATION/SEQUENCE,SEQUENCE,..")
+        };
         let mut parts = text.split('/');
         let (Some(log), Some(generation), Some(below), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -160,7 +162,7 @@ impl FromStr for Checkpoint {
     }
 }
 
-/// Digits alone: `parse` takes a sign as well.
+/// Parses digits only. `parse` alone would accept a sign.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     is_digits.then(|| text.parse().ok()).flatten()

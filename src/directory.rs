@@ -1,4 +1,5 @@
-//! A log's directory: made, made durable, and locked.
+//! A log's directory: created, synced and locked. Knows directories and the lock
+//! file; it does not know what a log holds.
 
 use std::io;
 use std::path::Path;
@@ -9,8 +10,8 @@ use crate::sync::{Arc, Mutex};
 
 const LOCK: &str = "LOCK";
 
-/// Creates a directory and those above it that are missing. Their names are made
-/// durable before the manifest is written, which is before the log exists.
+/// Creates a directory and its missing parents. [`sync_the_way_to`] syncs their
+/// names later, before the manifest is written.
 pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
@@ -29,23 +30,25 @@ pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
 }
 
-/// Opens a log's directory: what is read and written below it from then on is
-/// reached through its descriptor, whatever becomes of its path.
+/// Opens a log's directory. The returned file system reaches all files through the
+/// directory's descriptor, even if the directory is moved.
 pub(crate) fn open_log_dir(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<dyn Disk>, OpenError> {
     open_dir(disk, dir).map_err(OpenError::io("opening the directory", dir))
 }
 
-/// The directory is locked while there is one of these: the log has one, which
-/// close drops at last, and the housekeeping thread, which ends after all
-/// writers, one for a log that nobody waited for.
+/// The lock on a log's directory. It is held until the last clone is dropped. The
+/// log has one clone, which `close` drops last. The housekeeping thread has the
+/// other: it ends after all writers, also if the log was dropped without a close.
 pub(crate) type Lock = Arc<Mutex<Box<dyn DiskFile>>>;
 
-/// Takes the exclusive lock on a directory.
+/// Takes the exclusive lock on a directory. Does not wait: fails with
+/// [`OpenError::Locked`] if another open has it.
 pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
     let path = dir.join(LOCK);
     match disk.lock(&path) {
         Ok(mut file) => {
-            // For the message of the next opener only: the lock holds without.
+            // The id is for the message of the next opener only. The lock holds
+            // without it.
             let pid = format!("{:<10}\n", std::process::id());
             drop(write_full(file.as_mut(), pid.as_bytes(), 0));
             Ok(file)
@@ -64,11 +67,12 @@ fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
     std::str::from_utf8(&bytes[..read]).ok()?.trim().parse().ok()
 }
 
-/// Makes the names of the directory, and of those above it, durable: whoever
-/// created them may have been killed before doing so. A directory that may not
-/// be read cannot be synced either, and was not created by us. Nor was one of a
-/// file system that is read-only or cannot sync a directory at all, as the roots
-/// of squashfs, erofs and autofs.
+/// Syncs the name of the directory and of each directory above it. An earlier open
+/// may have created them and then been killed before the sync.
+///
+/// Skips a directory that this program cannot have created, because it cannot
+/// be synced: one without read permission, on a read-only file system, or on one
+/// that syncs no directories (the roots of squashfs, erofs and autofs).
 pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -82,7 +86,8 @@ pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErr
     Ok(())
 }
 
-/// Whether a directory that answers so to a sync cannot have been created here.
+/// Whether an error of a directory's sync proves that this program did not create
+/// the directory.
 fn is_of_others(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem)

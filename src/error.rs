@@ -120,7 +120,7 @@ impl fmt::Display for Cause {
             ),
             Self::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => write!(
                 f,
-                "{free_bytes} bytes are free on the disk, fewer than disk_hard_bytes ({disk_hard_bytes}); truncate the log or free space, up to {required_bytes} bytes"
+                "{free_bytes} bytes are free on the disk, below disk_hard_bytes ({disk_hard_bytes}); truncate the log or free space, up to {required_bytes} bytes"
             ),
             Self::Poisoned(error) => write!(
                 f,

@@ -1,4 +1,7 @@
-//! What stands in a log, read before anything is written.
+//! Inspection: reads what a log holds, before anything is written.
+//!
+//! Serves opens, readers, repairs and backups. It finds the manifest and scans
+//! the shards; it does not know what its caller makes of them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,7 @@ use crate::segment::SegmentIdentity;
 use crate::spares::Spares;
 use crate::sync::Arc;
 
-/// A shard that was read, before anything is written.
+/// A scanned shard.
 pub(crate) struct Found {
     pub(crate) folder: Folder,
     pub(crate) purge: PurgeMark,
@@ -33,7 +36,8 @@ impl Found {
         if self.folder.is_given_up() { self.purge.ended() } else { self.survey.next_sequence }
     }
 
-    /// Whether it can be left as it is: nothing has to be copied or superseded.
+    /// Whether the shard's files can stay as they are: a resume need not copy any
+    /// record or replace any segment.
     pub(crate) fn is_settled(&self) -> bool {
         let survey = &self.survey;
         let is_whole = survey.durable_below >= survey.next_sequence && survey.torn_bytes == 0;
@@ -41,14 +45,14 @@ impl Found {
     }
 }
 
-/// What speaks against the file system of the log. Advice: where the system does
-/// not answer there is none.
+/// Reasons to distrust syncs on the log's file system. Empty if the system does
+/// not report any.
 pub(crate) fn durability_warnings(disk: &dyn Disk, dir: &Path) -> Vec<DurabilityWarning> {
     disk.durability_warnings(dir).unwrap_or_default()
 }
 
-/// Refuses a manifest that is older than the files beside it: going on from it
-/// would lose what the later generations hold.
+/// Refuses a manifest that is older than the log's files. An open that went on
+/// from it would lose the records of later generations.
 pub(crate) fn check_manifest_is_latest(
     disk: &dyn Disk,
     dir: &Path,
@@ -63,16 +67,16 @@ pub(crate) fn check_manifest_is_latest(
     let is_given_up =
         |found: &Found| found.folder.identity.generation == current && found.folder.is_given_up();
     if found.iter().any(is_given_up) {
-        return stale(format!("its last generation, {current}, was given up for a later one"));
+        return stale(format!("its last generation, {current}, was truncated for a later one"));
     }
     let next = Generation { number: current + 1, shards: 0 }.dir(dir);
     if leftovers::hold_records(disk, &next)? {
-        return stale(format!("{} holds records, and it does not name it", next.display()));
+        return stale(format!("it does not name {}, which holds records", next.display()));
     }
     Ok(())
 }
 
-/// The manifest; `None` for a directory that holds no log, or is none.
+/// Loads the manifest. `None` if the directory does not exist or holds no log.
 pub(crate) fn find_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, OpenError> {
     if let Some(manifest) = Manifest::load(disk, dir)? {
         return Ok(Some(manifest));
@@ -82,13 +86,13 @@ pub(crate) fn find_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manife
         listed => listed.map_err(OpenError::io("listing", dir))?,
     };
     if names.iter().any(|name| generation_number(name).is_some()) {
-        let what = "it is missing, though generations stand beside it".into();
+        let what = "it is missing, but the directory has generations".into();
         return Err(OpenError::Manifest { file: dir.join("MANIFEST"), what });
     }
     Ok(None)
 }
 
-/// Every shard of every generation: its folder, and who it is.
+/// Every shard of every generation: its directory and its identity.
 pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, SegmentIdentity)> {
     let of = |generation: &Generation| {
         let (generation, log) = (*generation, manifest.log);
@@ -100,7 +104,7 @@ pub(crate) fn shards_of(dir: &Path, manifest: &Manifest) -> Vec<(PathBuf, Segmen
     manifest.generations.iter().flat_map(of).collect()
 }
 
-/// Reads all shards. Writes nothing.
+/// Scans all shards, in parallel. Writes nothing.
 pub(crate) fn read_shards(
     disk: &Arc<dyn Disk>,
     dir: &Path,
@@ -111,8 +115,8 @@ pub(crate) fn read_shards(
     let threads = threads_each(shards.len());
     let current = manifest.current().map(|generation| generation.number);
     in_parallel(&shards, |(dir, identity)| {
-        // Earlier generations are reached through the log's own descriptor: there
-        // may be many of them.
+        // Earlier generations use the log's own descriptor, to save descriptors:
+        // there may be many generations.
         let disk = match current == Some(identity.generation) {
             true => open_shard_dir(disk, dir)?,
             false => disk.clone(),
@@ -121,7 +125,8 @@ pub(crate) fn read_shards(
     })
 }
 
-/// Opens a shard's folder. One that is missing is for whoever looks into it.
+/// Opens a shard's directory. If it is missing, the caller finds out when it reads
+/// the truncation mark.
 pub(crate) fn open_shard_dir(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<dyn Disk>, OpenError> {
     match open_dir(disk, dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(disk.clone()),
@@ -129,7 +134,7 @@ pub(crate) fn open_shard_dir(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<dyn
     }
 }
 
-/// Reads a shard, on at most `threads` threads. Writes nothing.
+/// Scans a shard on at most `threads` threads. Writes nothing.
 pub(crate) fn read_shard(
     disk: &Arc<dyn Disk>,
     dir: &Path,

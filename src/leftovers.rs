@@ -1,5 +1,8 @@
-//! What an open leaves that made the next generation's folders and did not get
-//! to name it in the manifest: no record, so that it may go.
+//! Orphans: the directories of a generation that no manifest names.
+//!
+//! An open that was interrupted between their creation and the manifest leaves
+//! them. They hold no record, so the next open deletes them. This file knows
+//! names and sizes; it does not read segments.
 
 use std::io;
 use std::path::Path;
@@ -9,8 +12,9 @@ use crate::error::OpenError;
 use crate::frame::FRAME_HEADER_BYTES;
 use crate::segment::{SEGMENT_HEADER_BYTES, segment_number};
 
-/// Whether the folder of a generation holds more than an open leaves: a first
-/// segment a shard, with a header and a seal. Changes nothing.
+/// Whether the directory of a generation holds more than an interrupted open
+/// leaves, which is one segment per shard with a header and a seal. Changes
+/// nothing.
 pub(crate) fn hold_records(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
     const EMPTY_BYTES: u64 = (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64;
     for shard in list(disk, dir)? {
@@ -28,7 +32,7 @@ pub(crate) fn hold_records(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenErro
     Ok(false)
 }
 
-/// The names in a folder, none where there is no such folder.
+/// The names in a directory. Empty if it does not exist.
 fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, OpenError> {
     match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -36,7 +40,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, OpenError> {
     }
 }
 
-/// Removes the folder of a generation and what is in it.
+/// Deletes the directory of a generation with all that it holds.
 pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let shards = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,6 +1,7 @@
-//! The manifest: what the log is, and which generations it has.
+//! The manifest: the log's id and its generations.
 //!
-//! A small text file, replaced by a rename. Knows nothing of shards' contents.
+//! A small text file that is replaced by a rename. This file does not know what
+//! shards hold.
 
 use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
@@ -16,13 +17,13 @@ use crate::segment::FORMAT_VERSION;
 
 const FILE: &str = "MANIFEST";
 const UNFINISHED: &str = "MANIFEST.tmp";
-/// Far above any log.
+/// Far more than any log has.
 const GENERATIONS_MAX: u32 = 1 << 30;
-/// A million generations. No writer makes a larger one, so that no log grows
-/// beyond what open reads.
+/// Room for a million generations. No writer makes a larger manifest, so that
+/// every open can read it.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// A period with one shard count.
+/// A period in which the log has one number of shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation {
     pub(crate) number: u32,
@@ -30,37 +31,37 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// The folder of one of its shards.
+    /// The directory of one of its shards.
     pub(crate) fn shard_dir(&self, log: &Path, shard: u32) -> PathBuf {
         self.dir(log).join(format!("shard-{shard:04}"))
     }
 
-    /// The folder of its shards.
+    /// The directory of the generation.
     pub(crate) fn dir(&self, log: &Path) -> PathBuf {
         generation_dir(log, self.number)
     }
 }
 
-/// The folder of the generation with this number.
+/// The directory of the generation with this number.
 pub(crate) fn generation_dir(log: &Path, number: u32) -> PathBuf {
     log.join(format!("generation-{number:05}"))
 }
 
-/// The number of the generation whose folder has this name.
+/// The number of the generation whose directory has this name.
 pub(crate) fn generation_number(name: &str) -> Option<u32> {
     name.strip_prefix("generation-")?.parse().ok()
 }
 
-/// The number of the shard whose folder has this name.
+/// The number of the shard whose directory has this name.
 pub(crate) fn shard_number(name: &str) -> Option<u32> {
     name.strip_prefix("shard-")?.parse().ok()
 }
 
-/// See the module's words.
+/// A manifest in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) log: [u8; 16],
-    /// Oldest first; appends go to the last.
+    /// Oldest first. The last one takes the appends.
     pub(crate) generations: Vec<Generation>,
 }
 
@@ -71,7 +72,7 @@ enum Problem {
 }
 
 impl Manifest {
-    /// A manifest with a new log id and no generation.
+    /// A manifest with a new random log id and no generation.
     pub(crate) fn new() -> Self {
         let half = || RandomState::new().hash_one(std::process::id()).to_le_bytes();
         let mut log = [0; 16];
@@ -80,7 +81,8 @@ impl Manifest {
         Self { log, generations: Vec::new() }
     }
 
-    /// The log's manifest; `None` where there is none.
+    /// Reads the log's manifest from the disk, not from the cache. `None` if there
+    /// is none.
     pub(crate) fn load(disk: &dyn Disk, log: &Path) -> Result<Option<Self>, OpenError> {
         let path = log.join(FILE);
         let file = match disk.open(&path, OpenMode::Read) {
@@ -92,7 +94,7 @@ impl Manifest {
         let length = file.len().map_err(OpenError::io("reading the size of", &path))?;
         let bad = |what: String| OpenError::Manifest { file: path.clone(), what };
         if length > BYTES_MAX {
-            return Err(bad(format!("it has {length} bytes, more than any manifest")));
+            return Err(bad(format!("it has {length} bytes, too many for a manifest")));
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let mut unreadable = Unreadable::default();
@@ -112,7 +114,7 @@ impl Manifest {
         }
     }
 
-    /// Replaces the log's manifest, durably.
+    /// Replaces the log's manifest durably, by a temporary file and a rename.
     pub(crate) fn store(&self, disk: &dyn Disk, log: &Path) -> Result<(), OpenError> {
         let unfinished = log.join(UNFINISHED);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
@@ -125,7 +127,7 @@ impl Manifest {
         let mut file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let written = write_full(file.as_mut(), text.as_bytes(), 0);
         if written.is_err() {
-            // Its room may be what was wanting.
+            // Free the room that the partial file takes.
             drop(disk.unlink(&unfinished));
         }
         written.map_err(doing("writing"))?;
@@ -162,7 +164,7 @@ impl Manifest {
             return Err(match version.parse::<u32>() {
                 Ok(version) if version > FORMAT_VERSION => Problem::Newer(what),
                 Ok(version) if version < FORMAT_VERSION => Problem::Older(what),
-                _ => bad("its format version is no number"),
+                _ => bad("its format version is not a number"),
             });
         }
         let (body, crc) = text
@@ -185,12 +187,12 @@ impl Manifest {
         Ok(Self { log: log.to_bytes(), generations })
     }
 
-    /// The number of the oldest generation that it names.
+    /// The number of its oldest generation.
     pub(crate) fn first(&self) -> u32 {
         self.generations.first().map_or(1, |generation| generation.number)
     }
 
-    /// The generation that appends go to.
+    /// The generation that takes the appends.
     pub(crate) fn current(&self) -> Option<Generation> {
         self.generations.last().copied()
     }
@@ -216,6 +218,6 @@ fn parse_generation(line: &str) -> Result<Generation, Problem> {
         {
             Ok(Generation { number, shards })
         }
-        _ => Err(Problem::Bad(format!("it has a generation that cannot be: {line:?}"))),
+        _ => Err(Problem::Bad(format!("it has an invalid generation: {line:?}"))),
     }
 }

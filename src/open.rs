@@ -1,4 +1,8 @@
-//! Opening: lock, manifest, survey, and only then the first write.
+//! Opening a log: takes the lock, reads the manifest, scans all shards, and only
+//! then writes.
+//!
+//! Knows in which order the parts of a log are made; it does not know how a shard
+//! is scanned, resumed or written.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,10 +38,10 @@ use crate::trace;
 use crate::truncate::{OldShard, is_empty};
 use crate::writer::{CACHED_COMMIT_BYTES_MAX, CommitPolicy, Writer};
 
-/// Makes the state machine of a shard, if there is to be one.
+/// Makes the state machine of a shard. `None` for a shard without one.
 pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateMachine>>;
 
-/// A log that is open: what [`crate::ShardedWal`] is made of.
+/// The parts of an open log, for [`crate::ShardedWal`].
 pub(crate) struct Opened {
     pub(crate) space: Arc<Space>,
     pub(crate) shards: Vec<WalShard>,
@@ -57,7 +61,8 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
         return Err(OpenError::NotALog { dir: config.dir });
     }
     create_dirs(outside.as_ref(), &config.dir)?;
-    // From here on the path names the log in messages, and nothing else.
+    // From here on the path serves for messages only. Files are reached through
+    // the directory's descriptor.
     let config = Config { disk: open_log_dir(&outside, &config.dir)?, ..config };
     let (disk, dir) = (&config.disk, &config.dir);
     let lock = Arc::new(Mutex::new(take_lock(disk.as_ref(), dir)?));
@@ -97,7 +102,8 @@ fn start(
         goes_on.is_some_and(|generation| generation.number == found.folder.identity.generation)
     };
     // A process that was killed may have left the manifest's name in the cache
-    // alone, and with it all that is appended from now on.
+    // only. Without this sync a power loss could take the manifest, and with it
+    // all records that are appended from now on.
     disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
     let settled = in_parallel(&found, |found| settle_found(found, is_current(found)))?;
     for (shard, (_, settled)) in report.shards.iter_mut().zip(&settled) {
@@ -128,7 +134,8 @@ fn start(
     }
     let generations = Generations::new(disk.clone(), &config.dir, manifest);
     generations.retire(is_empty);
-    // What an earlier process could not remove. It is in nobody's way.
+    // Generations that an earlier process could not delete. They do no harm, so
+    // an error does not matter.
     drop(generations.sweep());
     let folders: Vec<_> = current.iter().map(|(folder, ..)| folder.clone()).collect();
     in_parallel(&folders, |folder| {
@@ -140,7 +147,8 @@ fn start(
     Ok(Opened { space, shards, old, generations, recovery: report, housekeeping, lock })
 }
 
-/// Makes a shard safe to go on from, or to read from if it is not written to.
+/// Resumes a scanned shard. A shard of an earlier generation, which takes no
+/// appends, is resumed only if it is not settled already.
 fn settle_found(
     found: &Found,
     is_current: bool,
@@ -159,8 +167,7 @@ fn settle_found(
     Ok((purge, None))
 }
 
-/// The files that a shard may write over instead of growing new ones; none where
-/// that buys nothing.
+/// Opens a shard's recycled segments. Keeps none if recycling gains nothing.
 fn open_spares(
     config: &Config,
     space: &Arc<Space>,
@@ -170,14 +177,16 @@ fn open_spares(
     let policy = SparesPolicy {
         spares_max: if has_zeros_ahead(config) { config.spare_segments } else { 0 },
         segment_bytes: config.segment_bytes,
-        // Else what one shard keeps could be what another one lacks.
+        // One segment per shard must stay free. Otherwise one shard could keep
+        // the space that another shard needs.
         free_bytes_min: config.segment_bytes.saturating_mul(config.shards as u64),
     };
     let (disk, dir) = (&folder.disk, &folder.dir);
     Spares::open(disk, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
 }
 
-/// The other modes sync too seldom for a file's growth to matter.
+/// Whether segments are filled with zeros ahead. Only `Sync` mode syncs often
+/// enough for the cost of a file's growth to matter.
 fn has_zeros_ahead(config: &Config) -> bool {
     config.durability == Durability::Sync && !config.disk.copy_on_write(&config.dir)
 }
@@ -204,7 +213,7 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
     }
 }
 
-/// The manifest, or a new one for a directory that holds no log.
+/// Loads the manifest, or creates one in a directory that holds no log.
 fn load_manifest(disk: &dyn Disk, outside: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
     if let Some(manifest) = find_manifest(disk, dir)? {
         return Ok(manifest);
@@ -217,8 +226,9 @@ fn load_manifest(disk: &dyn Disk, outside: &dyn Disk, dir: &Path) -> Result<Mani
 
 type Fresh = (Folder, PurgeMark, Settled);
 
-/// Makes the folders and first segments of the next generation, then names it
-/// in the manifest: only from then on it exists.
+/// Creates the next generation: its shard directories and their first segments,
+/// then its line in the manifest. The generation exists once the manifest names
+/// it.
 fn create_generation(
     config: &Config,
     manifest: &mut Manifest,
@@ -237,7 +247,7 @@ fn create_generation(
         create_shard(&config.disk, generation.shard_dir(log, *shard), identity)
     });
     if fresh.is_err() {
-        // The log is as it was. What stays of this, the next attempt removes.
+        // The log is unchanged. The next attempt deletes what stays here.
         drop(leftovers::remove(disk, &dir));
     }
     let fresh = fresh?;
@@ -259,12 +269,12 @@ fn create_shard(
     let (disk, dir) = (folder.disk.as_ref(), &folder.dir);
     let purge = purge::create(disk, dir, &identity)
         .map_err(OpenError::io("creating the purge mark of", dir))?;
-    // Its last act is to sync the folder.
+    // `settle` also syncs the directory.
     let settled = settle(disk, &folder, &Survey::default())?;
     Ok((folder, purge, settled))
 }
 
-/// A shard with all but its thread.
+/// A shard that is complete except for its writer thread.
 struct Ready {
     folder: Folder,
     purge: PurgeMark,
@@ -300,8 +310,8 @@ fn start_shards(
         let Ready { folder, purge, lane, recorder, catalogue, base, writer } = ready;
         let name = format!("shardwal-{}", folder.identity.shard);
         let serving = lane.clone();
-        // Where a thread cannot be started, dropping the writers and shards
-        // made so far ends them in order.
+        // If a thread cannot be started, the drop of the writers and shards made
+        // so far ends them cleanly.
         let writer = spawn(name, move || serving.serve(writer))
             .map_err(started("starting a writer thread of"))?;
         shards.push(WalShard::new(folder, base, lane, recorder, catalogue, purge, writer));
@@ -309,8 +319,8 @@ fn start_shards(
     Ok((shards, housekeeping))
 }
 
-/// The promise is that a sync *follows within* the interval: looking twice as
-/// often leaves half of it for the sync itself.
+/// How often to start a sync. A sync must *complete* within the interval, so half
+/// of the interval is left for the sync itself.
 fn sync_tick(interval: Duration) -> Duration {
     interval / 2
 }
@@ -331,7 +341,7 @@ fn make_ready(
     let zeros_ahead = has_zeros_ahead(config);
     let window_bytes = match (sync, zeros_ahead) {
         (true, true) => ZERO_WINDOW_BYTES,
-        // Written over they would be copied.
+        // On a copy-on-write file system, an overwrite of zeros is a copy.
         (true, false) => 0,
         (false, _) => CACHE_WINDOW_BYTES,
     };

@@ -1,11 +1,12 @@
-//! The purge mark of a shard: the sequence below which records are gone. Below it,
-//! missing segments are no damage.
+//! The truncation mark of a shard: the records below its sequence are truncated.
+//! Below it, missing segments are not corruption.
 //!
-//! A truncation needs no room and changes no file in place: the mark is said by a
-//! file's name ([`name`]). Before that it was written into one of two slots of the
-//! file `purge`; both are read, and the highest epoch holds. The slots are written
-//! only where there is no file to rename or no room to rename it, and only if no
-//! other name shares the file.
+//! A truncation needs no room and changes no file in place: the mark is in a file's
+//! name ([`name`]). Earlier versions wrote it into one of two slots of the file
+//! `purge`. Slots and names are read, and the mark with the highest epoch counts.
+//! The slots are written only if there is no file to rename, or no room to rename
+//! it, and only if the file has no other hard link. This module does not know
+//! segments.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,21 +20,21 @@ use crate::segment::{NUMBER_MAX, SegmentIdentity};
 mod name;
 
 const FILE: &str = "purge";
-/// Each slot has a block of its own, so that no write touches both.
+/// Each slot is in its own block, so that no write touches both.
 const SLOT_OFFSETS: [u64; 2] = [0, 4096];
 const SLOT_BYTES: usize = 32;
 const FILE_BYTES: usize = 8192;
 const MAGIC: [u8; 8] = *b"purgemrk";
 
-/// The purge mark of a shard that nothing is left of.
+/// The mark of a shard that was truncated as a whole.
 pub(crate) const GIVEN_UP: u64 = u64::MAX;
 
-/// A mark as a slot or a name says it.
+/// A mark as stored in a slot or in a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Mark {
-    /// One more with each mark; the highest holds.
+    /// Rises by one per mark. The mark with the highest epoch counts.
     epoch: u64,
-    /// Sequences below are gone.
+    /// The records below this sequence are truncated.
     below: u64,
 }
 
@@ -43,27 +44,27 @@ impl Mark {
     }
 }
 
-/// The mark of a shard, and the files that can carry the next one.
+/// The mark of a shard, and the files that can carry the next mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PurgeMark {
     epoch: u64,
-    /// Sequences below are gone.
+    /// The records below this sequence are truncated.
     pub(crate) below: u64,
-    /// What `below` was before this mark was written; `u64::MAX` if nothing says so.
+    /// The previous value of `below`. `u64::MAX` if it is unknown.
     before: u64,
-    /// What the name of each carrier says; `None` if there is no such file.
+    /// The mark in each carrier's name. `None` if the carrier does not exist.
     carriers: [Option<Mark>; 2],
 }
 
 impl PurgeMark {
-    /// In a shard that nothing is left of: the sequence after its last record.
-    /// It is the mark that is written before [`GIVEN_UP`].
+    /// The sequence after the last record of a shard that was truncated as a whole.
+    /// It is the mark that was written before [`GIVEN_UP`].
     pub(crate) fn ended(&self) -> u64 {
         self.before
     }
 }
 
-/// Whether the name is of a file that this module makes.
+/// Whether a file with this name belongs to this module.
 pub(crate) fn is_mark(name: &str) -> bool {
     name == FILE || name.starts_with("purge-")
 }
@@ -71,18 +72,19 @@ pub(crate) fn is_mark(name: &str) -> bool {
 /// Why a mark was not stored.
 #[derive(Debug)]
 pub(crate) enum StoreError {
-    /// The mark is the one before.
+    /// The shard still has the previous mark.
     Unchanged(io::Error),
-    /// It is the one before or the new one: a sync has failed, which proves nothing.
+    /// A sync failed. The shard has the previous mark or the new one.
     Unknown(io::Error),
 }
 
-/// The file of a shard's purge mark.
+/// The path of the file with the slots.
 pub(crate) fn purge_path(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
-/// Makes the files of a new shard, durable but for their names.
+/// Creates the mark's files in a new shard and syncs them. The caller syncs the
+/// directory.
 pub(crate) fn create(
     disk: &dyn Disk,
     dir: &Path,
@@ -98,7 +100,8 @@ pub(crate) fn create(
     Ok(mark)
 }
 
-/// Makes a file that can carry a later mark. It says the mark of a new shard.
+/// Creates a file that can carry a later mark. Its name has the mark of a new
+/// shard.
 fn create_carrier(
     disk: &dyn Disk,
     dir: &Path,
@@ -110,8 +113,8 @@ fn create_carrier(
     Ok(mark)
 }
 
-/// Makes the file of a copied shard, with the mark and the one before it, durable
-/// but for its name.
+/// Creates the slot file of a copied shard, with the mark and the previous one, and
+/// syncs it. The caller syncs the directory.
 pub(crate) fn create_copy(
     disk: &dyn Disk,
     dir: &Path,
@@ -131,12 +134,13 @@ pub(crate) fn create_copy(
     file.sync_data()
 }
 
-/// Where the mark with this epoch stands.
+/// The offset of the slot for the mark with this epoch.
 fn slot_offset(epoch: u64) -> u64 {
     SLOT_OFFSETS[name::carrier(epoch)]
 }
 
-/// Reads the mark of a shard. `identity` names it; its number does not count.
+/// Reads the mark of a shard from the disk, not from the cache. The segment number
+/// in `identity` means nothing.
 pub(crate) fn load(
     disk: &dyn Disk,
     dir: &Path,
@@ -145,7 +149,7 @@ pub(crate) fn load(
     let path = purge_path(dir);
     let file = match disk.open(&path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let what = "it is missing, and with it perhaps the shard's folder".into();
+            let what = "it is missing, and the shard's directory may be missing too".into();
             return Err(OpenError::Manifest { file: path, what });
         }
         opened => opened.map_err(OpenError::io("opening", &path))?,
@@ -158,13 +162,14 @@ pub(crate) fn load(
             .map_err(OpenError::io("reading", &path))?;
         marks.extend(parse(&slot, identity));
     }
-    // The slot that can be read may be the older one, and would bring records back.
+    // The readable slot may have the older mark, which would bring back truncated
+    // records.
     if let Some(range) = unreadable.first() {
         let what = format!("the disk cannot read bytes {}..{} of it", range.start, range.end);
         return Err(OpenError::Manifest { file: path, what });
     }
     if marks.is_empty() {
-        let what = "neither of its two purge marks can be read".into();
+        let what = "neither of its two truncation marks can be read".into();
         return Err(OpenError::Manifest { file: path, what });
     }
     let mut carriers = [None; 2];
@@ -178,7 +183,7 @@ pub(crate) fn load(
     Ok(PurgeMark { epoch, below, before: before.unwrap_or(u64::MAX), carriers })
 }
 
-/// The names that say a mark of this shard: the name, the carrier and the mark.
+/// The marks of this shard in file names: name, carrier and mark.
 fn said_by_names(
     disk: &dyn Disk,
     dir: &Path,
@@ -192,9 +197,9 @@ fn said_by_names(
     Ok(names.into_iter().filter_map(said).collect())
 }
 
-/// Makes a mark that [`load`] found durable: a process that was killed may have
-/// left it in the cache alone, and what it covers is deleted on its word. Then sees
-/// to it that there are two carriers, if there is room for them.
+/// Syncs a mark that [`load`] found. A process that was killed may have left it in
+/// the cache only, and segments are deleted because of it. Then creates missing
+/// carriers, if there is room for them.
 pub(crate) fn settle(
     disk: &dyn Disk,
     dir: &Path,
@@ -210,10 +215,10 @@ pub(crate) fn settle(
     }
     let mut settled = mark;
     for (index, carrier) in settled.carriers.iter_mut().enumerate() {
-        // Logs from before there were any have none. Without one, slots serve.
+        // Logs of earlier versions have no carriers. Without one, the slots serve.
         *carrier = carrier.or_else(|| create_carrier(disk, dir, identity, index).ok());
     }
-    // A power loss within a rename, or a copy onto an older one, leaves two names.
+    // A power loss during a rename, or a copy over an older copy, leaves two names.
     for (text, index, said) in said_by_names(disk, dir, identity)? {
         if settled.carriers[index].is_some_and(|carrier| said < carrier) {
             let path = dir.join(text);
@@ -223,7 +228,7 @@ pub(crate) fn settle(
     Ok(settled)
 }
 
-/// Stores the next mark, durably. Takes no room but where the shard has no carrier.
+/// Stores the next mark durably. Needs no room, unless the shard has no carrier.
 pub(crate) fn store(
     disk: &dyn Disk,
     dir: &Path,
@@ -254,8 +259,8 @@ pub(crate) fn store(
     Ok(next)
 }
 
-/// Writes a mark into the slot that does not hold the one before. A slot that was
-/// written in part says nothing, so the mark before holds until the sync.
+/// Writes a mark into the slot that does not hold the previous mark. A partly
+/// written slot is invalid, so the previous mark counts until the sync.
 fn store_in_place(
     disk: &dyn Disk,
     dir: &Path,
@@ -264,7 +269,7 @@ fn store_in_place(
 ) -> Result<(), StoreError> {
     let mut file = disk.open(&purge_path(dir), OpenMode::Write).map_err(StoreError::Unchanged)?;
     if file.has_other_names().map_err(StoreError::Unchanged)? {
-        let shared = "the purge file has another name, and no file can carry the mark instead";
+        let shared = "the purge file has another hard link, and there is no carrier to rename";
         return Err(StoreError::Unchanged(io::Error::other(shared)));
     }
     let offset = slot_offset(mark.epoch);
@@ -282,7 +287,7 @@ fn encode(mark: Mark, identity: &SegmentIdentity) -> [u8; SLOT_BYTES] {
     bytes
 }
 
-/// The mark in a slot; blank slots hold the mark 0.
+/// The mark in a slot. A blank slot holds the mark 0.
 fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<Mark> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Some(Mark::default());

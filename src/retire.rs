@@ -1,10 +1,10 @@
-//! Generations of which nothing is left: first out of the manifest, durably,
-//! then off the disk.
+//! Retirement: removes generations that were truncated as a whole.
 //!
-//! **The newest of them stays in the manifest.** It says where it ended, and the
-//! caller's last checkpoint may name it. Older ones are below every checkpoint
-//! that the log was truncated with. Knows folders and truncation marks; it does
-//! not know what a frame is.
+//! A generation first leaves the manifest, durably, then its directory is deleted.
+//! **The newest truncated generation stays in the manifest.** Its mark keeps where
+//! it ended, and the caller's last checkpoint may name it. Older generations are
+//! below every checkpoint that the log was truncated with. This file knows
+//! directories and truncation marks; it does not know what a frame is.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ use crate::purge::{self, GIVEN_UP};
 use crate::segment::{SegmentIdentity, is_unfinished, segment_number, spare_number};
 use crate::sync::{Arc, Mutex};
 
-/// The manifest without the generations that can go; `None` where none can.
-/// `is_empty` says whether nothing is left of a generation.
+/// The manifest without the generations that can be retired. `None` if there is
+/// none. `is_empty` says whether a generation was truncated as a whole.
 pub(crate) fn without_retired(
     manifest: &Manifest,
     is_empty: impl Fn(u32) -> bool,
@@ -42,17 +42,18 @@ impl Generations {
         Self { disk, log: log.to_path_buf(), manifest: Mutex::new(manifest) }
     }
 
-    /// The number of the oldest.
+    /// The number of the oldest generation.
     pub(crate) fn first(&self) -> u32 {
         self.manifest.lock().first()
     }
 
-    /// Takes the generations that can go out of the manifest, durably, and removes
-    /// their folders. Best effort: a manifest takes room, and there may be none.
+    /// Removes the generations that can be retired from the manifest, durably, and
+    /// deletes their directories. Ignores errors: a new manifest takes room, and
+    /// there may be none. A later call tries again.
     pub(crate) fn retire(&self, is_empty: impl Fn(u32) -> bool) {
         let mut manifest = self.manifest.lock();
         let Some(without) = without_retired(&manifest, is_empty) else { return };
-        // After an error the disk may have either. The folders stay then.
+        // After an error the disk may have either manifest. Keep the directories.
         if without.store(self.disk.as_ref(), &self.log).is_ok() {
             *manifest = without;
             drop(manifest);
@@ -60,9 +61,9 @@ impl Generations {
         }
     }
 
-    /// Removes the folders of generations below the manifest's first. Records that
-    /// no truncation mark covers stay: their folder is not a leftover of ours. What
-    /// cannot be removed now is tried again by the next open.
+    /// Deletes the directories of generations below the manifest's first. Keeps a
+    /// directory with records that no truncation mark covers: this log did not
+    /// leave it. The next open tries again to delete what could not be deleted.
     pub(crate) fn sweep(&self) -> Result<(), OpenError> {
         let (disk, log) = (self.disk.as_ref(), &self.log);
         let id = self.manifest.lock().log;
@@ -81,7 +82,7 @@ impl Generations {
     }
 }
 
-/// Removes a generation's folder if nothing is left of each of its shards.
+/// Deletes a generation's directory if each shard was truncated as a whole.
 fn remove_generation(
     disk: &dyn Disk,
     dir: &Path,
@@ -99,8 +100,8 @@ fn remove_generation(
     Ok(true)
 }
 
-/// Removes a shard's folder if its mark says that nothing is left, or all but marks
-/// has gone before. The marks go last.
+/// Deletes a shard's directory if its mark says that the shard was truncated as a
+/// whole, or if only marks are left. The marks are deleted last.
 fn remove_shard(
     disk: &dyn Disk,
     dir: &Path,
@@ -114,7 +115,8 @@ fn remove_shard(
         return Ok(false);
     }
     let is_given_up = || purge::load(disk, dir, identity).is_ok_and(|mark| mark.below == GIVEN_UP);
-    // Where segments are gone, only some of the marks may be left of a removal.
+    // Without segments an earlier removal was interrupted. Then some of the marks
+    // may be missing, so they are not checked.
     if !others.is_empty() && !is_given_up() {
         return Ok(false);
     }

@@ -1,6 +1,8 @@
-//! Gives up what a checkpoint covers: first the purge mark, durably, then the
-//! files, some of which are kept for later segments. A crash between leaves
-//! files that the next open removes.
+//! Truncation: removes the records that a checkpoint covers.
+//!
+//! It first stores the truncation mark durably, then deletes segments or recycles
+//! them. After a crash in between, the next open deletes the files. Knows marks and
+//! whole segments; it does not know frames.
 
 use std::io;
 
@@ -14,29 +16,30 @@ use crate::segment_writer::SegmentMeta;
 use crate::shard::WalShard;
 use crate::sync::Mutex;
 
-/// What a truncation has done.
+/// What a truncation removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TruncateReport {
-    /// Segments deleted.
+    /// The number of segments that were deleted or recycled.
     pub segments: u64,
-    /// Bytes of frames in them.
+    /// The bytes of headers and frames in these segments.
     pub bytes: u64,
 }
 
-/// A shard's purge mark as truncation knows it: `None` once a sync of it has
-/// failed, for then the disk may hold either and a second sync proves nothing.
+/// A shard's truncation mark. `None` after a failed sync of the mark: the disk may
+/// hold the old or the new one, and a second sync proves nothing.
 pub(crate) type Purge = Mutex<Option<PurgeMark>>;
 
-/// A shard of an earlier generation: read, and truncated in time.
+/// A shard of an earlier generation. It takes no appends; it can be replayed and
+/// truncated.
 #[derive(Debug)]
 pub(crate) struct OldShard {
     pub(crate) folder: Folder,
     pub(crate) segments: Mutex<Vec<SegmentMeta>>,
-    /// The sequence after its last record, truncated or not.
+    /// The sequence after the last record, truncated or not.
     pub(crate) next_sequence: u64,
     pub(crate) purge: Purge,
-    /// Sequences below are not replayed.
+    /// Records below this sequence are not replayed.
     pub(crate) purged_below: Mutex<u64>,
 }
 
@@ -45,7 +48,7 @@ impl OldShard {
         *self.purged_below.lock() == GIVEN_UP && self.segments.lock().is_empty()
     }
 
-    /// All that is left of it.
+    /// The replay plan of all its remaining records.
     pub(crate) fn plan(&self) -> ShardPlan {
         ShardPlan {
             folder: self.folder.clone(),
@@ -56,7 +59,7 @@ impl OldShard {
     }
 }
 
-/// Whether nothing is left of a generation.
+/// Whether a generation was truncated as a whole and all its segments are deleted.
 pub(crate) fn is_empty(old: &[OldShard], generation: u32) -> bool {
     let first = old.partition_point(|shard| shard.folder.identity.generation < generation);
     let mut shards = old[first..]
@@ -66,16 +69,16 @@ pub(crate) fn is_empty(old: &[OldShard], generation: u32) -> bool {
     shards.peek().is_some() && shards.all(OldShard::is_empty)
 }
 
-/// One shard to truncate, of whichever generation.
+/// One shard to truncate, of any generation.
 struct Target<'a> {
     folder: &'a Folder,
     purge: &'a Purge,
     purged_below: &'a Mutex<u64>,
     segments: &'a Mutex<Vec<SegmentMeta>>,
     below: u64,
-    /// Where an old shard ends.
+    /// The next sequence of a shard of an earlier generation, otherwise `u64::MAX`.
     end: u64,
-    /// The shard, where it is still written to.
+    /// The open shard, in the current generation.
     current: Option<&'a WalShard>,
 }
 
@@ -88,8 +91,8 @@ pub(crate) fn truncate(
 ) -> Result<TruncateReport, TruncateError> {
     let below =
         |folder: &Folder| checkpoint.below(folder.identity.generation, folder.identity.shard);
-    // A later generation stays as it is, even where it is empty: a checkpoint of
-    // an earlier one must find it.
+    // A later generation stays, even if it is empty: checkpoints of earlier
+    // generations must stay valid.
     let is_covered =
         |shard: &&OldShard| shard.folder.identity.generation <= checkpoint.generation();
     let old = old.iter().filter(is_covered).map(|shard| Target {
@@ -98,8 +101,8 @@ pub(crate) fn truncate(
         purged_below: &shard.purged_below,
         segments: &shard.segments,
         below: match below(&shard.folder) {
-            // Nothing more will come, so this is not a place but the end: all
-            // of the segments go, and the mark must say that none is missing.
+            // The shard gets no more records, so all its segments are deleted. The
+            // mark must say that no segment is missing.
             below if below >= shard.next_sequence => GIVEN_UP,
             below => below,
         },
@@ -127,11 +130,11 @@ impl Target<'_> {
         let dir = &self.folder.dir;
         let mut purge = self.purge.lock();
         let last = purge.ok_or_else(|| {
-            let failed = io::Error::other("an earlier truncation could not be made durable");
-            TruncateError::io("truncating (reopen the log first)", dir)(failed)
+            let failed = io::Error::other("an earlier mark could not be synced; reopen the log");
+            TruncateError::io("truncating", dir)(failed)
         })?;
-        // Where it ended is said by the mark before the last one, so that its own
-        // checkpoints can be told from others.
+        // A shard that is truncated as a whole gets two marks: the first keeps the
+        // sequence at which it ended, to check later checkpoints against.
         for below in [self.end.min(self.below), self.below] {
             let last = purge.unwrap_or(last);
             if below > last.below {
@@ -143,7 +146,7 @@ impl Target<'_> {
                 };
                 stored.map_err(|error| {
                     let (StoreError::Unchanged(error) | StoreError::Unknown(error)) = error;
-                    TruncateError::io("writing the purge mark of", dir)(error)
+                    TruncateError::io("writing the truncation mark of", dir)(error)
                 })?;
                 *self.purged_below.lock() = below;
             }
@@ -151,8 +154,8 @@ impl Target<'_> {
         self.delete(report)
     }
 
-    /// Stores the next mark. If there is no room for it the spares make some: on
-    /// btrfs without room for metadata a file can be removed, and nothing else.
+    /// Stores the next mark. If there is no room, deletes recycled segments and
+    /// tries again: btrfs without room for metadata allows only deletions.
     fn store(&self, last: PurgeMark, below: u64) -> Result<PurgeMark, StoreError> {
         let Folder { disk, dir, identity, spares, .. } = self.folder;
         let disk = disk.as_ref();
@@ -166,11 +169,11 @@ impl Target<'_> {
         }
     }
 
-    /// Deletes, oldest first, the segments that lie below the mark. What was
-    /// marked before and could not be deleted is tried again.
+    /// Deletes or recycles the segments below the mark, oldest first. This includes
+    /// segments that an earlier truncation could not delete.
     fn delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
         let (disk, dir) = (self.folder.disk.as_ref(), &self.folder.dir);
-        // Not all that limits a shard shows in the file system's free bytes.
+        // A quota, for example, does not show in the file system's free bytes.
         let is_full = self.current.is_some_and(|shard| shard.lane().progress.is_disk_full());
         self.folder.spares.give_up_if_scarce(is_full);
         let mut deleted = 0;
@@ -192,14 +195,14 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// The oldest segment, if it lies below the mark and what comes after it
-    /// stands on the disk: recovery begins at a segment's header.
+    /// The oldest segment, if it lies below the mark and its successor is durable.
+    /// Recovery needs the successor's header to begin at.
     fn deletable(&self) -> Option<SegmentMeta> {
         let segments = self.segments.lock();
         let oldest = segments.first()?;
         let is_succeeded = match segments.get(1) {
             Some(successor) => successor.durable,
-            // One that is written to keeps a segment, even between two of them.
+            // A shard that takes appends keeps one segment, even between two.
             None => self.current.is_none(),
         };
         (self.covers(oldest) && is_succeeded).then_some(*oldest)
@@ -209,9 +212,9 @@ impl Target<'_> {
         segment.next_sequence.is_some_and(|next| next <= self.below)
     }
 
-    /// The same once the successor was synced, which may be the only thing
-    /// that is missing. In a shard that has failed nothing more is synced; the
-    /// segment is left to the next open.
+    /// Requests a sync of the successor, then returns the oldest segment if it can
+    /// be deleted. Blocks until the sync is done. A failed shard syncs nothing
+    /// more; then the next open deletes the segment.
     fn deletable_after_sync(&self) -> Option<SegmentMeta> {
         let lane = self.current?.lane();
         if !self.segments.lock().first().is_some_and(|oldest| self.covers(oldest)) {

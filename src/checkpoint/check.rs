@@ -1,21 +1,21 @@
-//! Whether a checkpoint fits a log. Knows where shards begin and end; it does
-//! not know what a segment is.
+//! Checks whether a checkpoint fits a log. Knows where shards begin and end; it
+//! does not know what a segment is.
 
 use super::{Checkpoint, CheckpointError, LogId};
 use crate::position::Position;
 
-/// What one shard still has.
+/// The range of sequences that one shard has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ShardReach {
     pub(crate) generation: u32,
     pub(crate) shard: u32,
-    /// Sequences below were truncated.
+    /// The records below this sequence were truncated.
     pub(crate) first: u64,
     /// The sequence after the last record.
     pub(crate) end: u64,
 }
 
-/// What a log still has: its shards, those of the oldest generation first.
+/// The ranges of all shards of a log, oldest generation first.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
     pub(crate) log: LogId,
@@ -29,8 +29,8 @@ impl ShardReach {
 }
 
 impl Reach {
-    /// Whether the checkpoint is a place of this log, truncated or not. A
-    /// generation that the log has left behind is one, whatever it held.
+    /// Checks that the checkpoint lies in this log. Its records may be truncated.
+    /// Any checkpoint of a generation that the log has retired passes.
     pub(crate) fn check_place(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let log = self.log;
         match checkpoint.log() {
@@ -61,7 +61,7 @@ impl Reach {
         }
     }
 
-    /// Whether the log has everything from the checkpoint on.
+    /// Checks that the log still has every record from the checkpoint on.
     pub(crate) fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.check_place(checkpoint)?;
         let (first, _) = self.generations();
@@ -77,7 +77,7 @@ impl Reach {
         }
     }
 
-    /// Whether the log has everything that was ever appended.
+    /// Checks that nothing of the log was ever truncated.
     #[cfg(feature = "timeseries")]
     pub(crate) fn check_whole(&self) -> Result<(), CheckpointError> {
         let (first, _) = self.generations();
@@ -95,7 +95,7 @@ impl Reach {
         CheckpointError::Truncated { named, first_kept: shard.at(shard.first) }
     }
 
-    /// The oldest generation and the newest.
+    /// The oldest and the newest generation.
     fn generations(&self) -> (u32, u32) {
         let of = |shard: Option<&ShardReach>| shard.map_or(1, |shard| shard.generation);
         (of(self.shards.first()), of(self.shards.last()))

@@ -1,4 +1,4 @@
-//! Why a checkpoint does not fit a log.
+//! The errors of a checkpoint that does not fit a log.
 
 use std::error::Error;
 use std::fmt;
@@ -6,66 +6,66 @@ use std::fmt;
 use super::LogId;
 use crate::position::Position;
 
-/// A checkpoint does not fit the log that it was used on. Nothing was changed
-/// and nothing was read.
+/// Why a checkpoint does not fit a log. The log was not changed, and no record was
+/// replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The checkpoint names no log. If it was taken of this one, name it with
+    /// The checkpoint names no log. If it belongs to this log, set the log with
     /// [`crate::Checkpoint::of_log`].
     NamesNoLog {
-        /// The log that it was used on.
+        /// The id of this log.
         log: LogId,
     },
-    /// The checkpoint was taken of another log.
+    /// The checkpoint belongs to another log. Use this log's own checkpoint.
     AnotherLog {
-        /// The log that it names.
+        /// The log that the checkpoint names.
         named: LogId,
-        /// The log that it was used on.
+        /// The id of this log.
         log: LogId,
     },
-    /// The log has no such generation. Perhaps an older copy of the log was put
-    /// back.
+    /// The log has no such generation. An older copy of the log may have been
+    /// restored.
     NoSuchGeneration {
-        /// The generation that the checkpoint names.
+        /// The checkpoint's generation.
         generation: u32,
         /// The oldest generation of the log.
         first: u32,
-        /// The generation that appends go to.
+        /// The newest generation of the log, which takes the appends.
         last: u32,
     },
     /// The generation has another number of shards.
     WrongShardCount {
-        /// The generation that the checkpoint names.
+        /// The checkpoint's generation.
         generation: u32,
-        /// The number of shards that it names.
+        /// The number of shards in the checkpoint.
         named: usize,
-        /// The number of shards that the generation has.
+        /// The number of shards of the generation.
         shards: usize,
     },
-    /// The log ends before the place that the checkpoint names. Perhaps an older
-    /// copy of the log was put back: what is appended now would be taken for
-    /// what the checkpoint covers.
+    /// The log ends before the checkpoint. An older copy of the log may have been
+    /// restored. New records would get sequences that the checkpoint counts as
+    /// processed.
     BeyondEnd {
-        /// The place that the checkpoint names.
+        /// The checkpoint's position.
         named: Position,
-        /// The place where the shard ends.
+        /// The position after the shard's last record.
         end: Position,
     },
-    /// Records at or above the checkpoint were truncated, so that reading from
-    /// it would leave them out.
+    /// Records at or above the checkpoint were truncated. A replay would skip
+    /// them. Use the checkpoint of the truncation, or a later one.
     Truncated {
-        /// The place that the checkpoint names, or where the shard began.
+        /// The checkpoint's position, or the beginning of the shard.
         named: Position,
-        /// The first place that the shard still has; in a generation that was
-        /// truncated as a whole, where it ended.
+        /// The first position that the shard still has. If the whole generation
+        /// was truncated, the position after its last record.
         first_kept: Position,
     },
-    /// The text is no checkpoint, or no log's id.
+    /// The text is not a checkpoint, or not the id of a log.
     Unreadable {
         /// The text.
         text: String,
-        /// What it should look like.
+        /// The expected form.
         expected: &'static str,
     },
 }
@@ -81,28 +81,28 @@ impl fmt::Display for CheckpointError {
         match self {
             Self::NamesNoLog { log } => write!(
                 f,
-                "the checkpoint names no log; if it was taken of this one, {log}, name it with `of_log`"
+                "the checkpoint names no log; if it belongs to this log, {log}, set that with `of_log`"
             ),
             Self::AnotherLog { named, log } => {
-                write!(f, "the checkpoint was taken of log {named}, and this is log {log}")
+                write!(f, "the checkpoint belongs to log {named}, and this is log {log}")
             }
             Self::NoSuchGeneration { generation, first, last } => write!(
                 f,
-                "the checkpoint names generation {generation}, and the log has {first} to {last}; put back the log that it was taken of"
+                "the checkpoint is of generation {generation}, and the log has {first} to {last}; restore the log that it was taken of"
             ),
             Self::WrongShardCount { generation, named, shards } => write!(
                 f,
-                "the checkpoint names {named} shards of generation {generation}, which has {shards}"
+                "the checkpoint has {named} shards, and generation {generation} has {shards}"
             ),
             Self::BeyondEnd { named, end } => write!(
                 f,
-                "the checkpoint names {named}, and the log ends at {end}; put back the log that it was taken of, or use an older checkpoint"
+                "the checkpoint is at {named}, and the log ends at {end}; restore the log that it was taken of, or use an older checkpoint"
             ),
             Self::Truncated { named, first_kept } => write!(
                 f,
-                "the checkpoint names {named}, and the log was truncated: first kept is {first_kept}; use the checkpoint that it was truncated with"
+                "the checkpoint is at {named}, and the log was truncated to {first_kept}; use the checkpoint of the truncation"
             ),
-            Self::Unreadable { text, expected } => write!(f, "{expected}, and not `{text}`"),
+            Self::Unreadable { text, expected } => write!(f, "`{text}` is invalid: {expected}"),
         }
     }
 }

@@ -1,26 +1,28 @@
-//! A purge mark that a file's name says. Two empty files carry one each, and are
-//! renamed in turn: a rename needs no room where writing over a block does (XFS
-//! with shared blocks, btrfs), and a backup by hard links keeps its own names.
+//! A truncation mark in a file's name.
+//!
+//! Two empty files, the carriers, have one mark each and are renamed in turn. A
+//! rename needs no room, unlike an overwrite on btrfs or on XFS with shared blocks.
+//! And a backup by hard links keeps its own names.
 
 use crc32fast::Hasher;
 
 use crate::purge::Mark;
 use crate::segment::SegmentIdentity;
 
-/// Which of the two files carries the mark of this epoch.
+/// The carrier, 0 or 1, of the mark with this epoch.
 pub(super) fn carrier(epoch: u64) -> usize {
     usize::from(epoch % 2 == 1)
 }
 
-/// The name of a carrier that says `mark`.
+/// The name of a carrier with this mark.
 pub(super) fn name(carrier: usize, mark: Mark, identity: &SegmentIdentity) -> String {
     let said = format!("purge-{carrier}-{:016x}-{:016x}", mark.epoch, mark.below);
     let crc = crc(&said, identity);
     format!("{said}-{crc:08x}")
 }
 
-/// Which carrier it is that has this name, and what it says. `None` for any other
-/// name, and for one of another shard.
+/// The carrier with this name, and its mark. `None` for any other name, and for a
+/// carrier of another shard.
 pub(super) fn parse(text: &str, identity: &SegmentIdentity) -> Option<(usize, Mark)> {
     let mut words = text.strip_prefix("purge-")?.split('-');
     let mut number = |digits| {

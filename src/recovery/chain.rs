@@ -1,5 +1,8 @@
-//! Which of a shard's files are the log: from the newest segment with a header,
-//! back through the predecessors that each names. Changes nothing.
+//! The segment chain: which of a shard's files are the log.
+//!
+//! The chain begins at the newest segment with a header. Each header names the
+//! segment's predecessor. This module reads headers and the remains of segments
+//! without one; it does not know what a chained segment holds. It changes nothing.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -20,26 +23,31 @@ pub(crate) struct Link {
     pub(crate) header: SegmentHeader,
 }
 
-/// See the module's words.
+/// A shard's files, sorted into the log and the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
-    /// Oldest first.
+    /// The log's segments, oldest first.
     pub(crate) links: Vec<Link>,
+    /// The highest number of any segment file.
     pub(crate) highest_number: u64,
-    /// Segments that open superseded before, prepared and never used, or torn.
+    /// Files that are not part of the log: superseded by an earlier open,
+    /// prepared and never used, or torn.
     pub(crate) superfluous: Vec<PathBuf>,
-    /// Those of them that were prepared and never used: nothing stands in them.
+    /// The files of `superfluous` that were prepared and never used. They are
+    /// empty.
     pub(crate) unused: Vec<PathBuf>,
-    /// The numbers of files that were kept for later segments.
+    /// The numbers of the recycled segments.
     pub(crate) spares: Vec<u64>,
-    /// Bytes of segments that were left out because their header did not come.
+    /// Bytes in the segments that were left out because a header is missing.
     pub(crate) discarded_bytes: u64,
-    /// The highest mark, and sequence, in segments that were left out.
+    /// The highest durable mark in the segments that were left out.
     pub(crate) discarded_mark: u64,
+    /// The highest sequence after a frame in the segments that were left out.
     pub(crate) discarded_next: u64,
-    /// The first bytes in them that cannot be read, and their segment.
+    /// The first unreadable bytes in the segments that were left out, and the
+    /// number of their segment.
     pub(crate) discarded_unreadable: Option<(u64, Range<u64>)>,
-    /// What makes it impossible to tell.
+    /// The corruption that leaves the chain undecided.
     pub(crate) damage: Option<Damage>,
 }
 
@@ -67,7 +75,7 @@ impl Chain {
                     chain.skip_over(folder, &numbers);
                     return Ok(chain);
                 }
-                // The segments from `torn` on are left out; go on below them.
+                // Leave out the segments from `torn` on, and try the older ones.
                 Attempt::Torn(torn) => {
                     drop(numbers.split_off(&torn));
                 }
@@ -77,7 +85,7 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Follows the predecessors from `newest`.
+    /// Follows the predecessors from the segment `newest`.
     fn try_from(
         &mut self,
         disk: &dyn Disk,
@@ -114,7 +122,7 @@ impl Chain {
             };
             let predecessor = header.predecessor;
             links.push(Link { header });
-            // Below the purge mark segments are gone, or on their way.
+            // Segments below the truncation mark may be deleted already.
             if predecessor.number == 0 || predecessor.next_sequence <= folder.purged_below {
                 break;
             }
@@ -129,8 +137,8 @@ impl Chain {
         Ok(Attempt::Whole)
     }
 
-    /// A segment without its header, and all after it, never came whole to the
-    /// disk, unless something in them says that it was durable there.
+    /// Leaves out a segment without a header, and all later ones: their writes
+    /// never completed. It is corruption instead if something in them was durable.
     fn leave_out(
         &mut self,
         disk: &dyn Disk,
@@ -145,13 +153,13 @@ impl Chain {
             self.unused.push(folder.path(number));
         }
         self.discarded_bytes += remains.torn_bytes(torn_bytes_min);
-        // Without the header its first sequence is not known, but a mark past
-        // it says that something in this very segment was durable.
+        // The first sequence is unknown without the header. But marks are relative
+        // to it, so a positive mark proves that a record of this segment was durable.
         if let Some(mark) = remains.mark.filter(|mark| *mark > 0) {
             self.damage = Some(told::headerless(folder, number, mark.unsigned_abs()));
             return Ok(Attempt::Damaged);
         }
-        // Zeros say themselves that nothing was written behind them.
+        // A blank header needs no such check: nothing is ever written behind zeros.
         if torn_bytes_min > 0
             && let Some(range) = remains.unreadable.first()
         {
@@ -174,7 +182,8 @@ impl Chain {
         Ok(Attempt::Torn(number))
     }
 
-    /// Segments below the newest that no successor names were superseded.
+    /// Counts segments below the newest that no successor names as superfluous: a
+    /// later segment superseded them.
     fn skip_over(&mut self, folder: &Folder, older: &BTreeSet<u64>) {
         let is_link =
             |number: &u64| self.links.iter().any(|link| link.header.identity.number == *number);

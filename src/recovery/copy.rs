@@ -1,5 +1,8 @@
-//! A segment's file while recovery fills it with frames of others, under a
-//! name that nobody reads. It gets its own when it is complete and durable.
+//! The segment builder: fills a new segment with frames of other segments.
+//!
+//! The file has a temporary name that no reader opens. It gets the segment's name
+//! once it is complete and durable. The builder does not know which frames to
+//! take.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +14,10 @@ use crate::frame_reader::Frame;
 use crate::recovery::survey::Folder;
 use crate::segment::{SegmentHeader, unfinished_path};
 
-/// What is written at once.
+/// Bytes per write.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
-/// See the module's words.
+/// A segment that recovery builds.
 pub(crate) struct SegmentCopy {
     unfinished: PathBuf,
     number: u64,
@@ -25,7 +28,7 @@ pub(crate) struct SegmentCopy {
 }
 
 impl SegmentCopy {
-    /// Begins the segment of this header; what an earlier attempt left goes.
+    /// Begins the segment with this header. Deletes the file of an earlier attempt.
     pub(crate) fn create(
         disk: &dyn Disk,
         folder: &Folder,
@@ -43,22 +46,22 @@ impl SegmentCopy {
         Ok(Self { unfinished, number, file, place, encoder, position: 0 })
     }
 
-    /// Adds a frame, which stays a frame, so that its batches stay whole: with
-    /// `first` as its first sequence, and `durable` as its mark.
+    /// Adds a frame with `first` as its first sequence and `durable` as its mark.
+    /// A frame is never split, so that its batches stay whole.
     pub(crate) fn frame(&mut self, frame: &Frame, first: u64, durable: u64) -> io::Result<()> {
         self.check_reach(first + u64::from(frame.header.records))?;
         self.encoder.copy(&frame.header, &frame.body, &self.place, first, durable);
         self.write_if_large()
     }
 
-    /// Adds that what should stand before `next` is lost.
+    /// Adds a gap frame: the records before `next` are lost.
     pub(crate) fn gap(&mut self, next: u64, durable: u64) -> io::Result<()> {
         self.check_reach(next)?;
         self.encoder.gap(&self.place, next, durable);
         self.write_if_large()
     }
 
-    /// Adds that all below `next`, which is the next sequence, is durable.
+    /// Adds a seal: all records below `next`, the next sequence, are durable.
     pub(crate) fn seal(&mut self, next: u64) -> Result<(), OpenError> {
         let sealed = self.check_reach(next);
         sealed.map_err(OpenError::io("writing", &self.unfinished))?;
@@ -66,8 +69,8 @@ impl SegmentCopy {
         Ok(())
     }
 
-    /// Makes it durable and gives it the segment's name, which must be free; returns
-    /// the file and where it ends. The caller syncs the folder.
+    /// Syncs the file and gives it the segment's name, which must be free. Returns
+    /// the file and its length. The caller syncs the directory.
     pub(crate) fn publish(
         self,
         disk: &dyn Disk,
@@ -76,8 +79,8 @@ impl SegmentCopy {
         self.publish_by(folder, |from, to| disk.rename_new(from, to))
     }
 
-    /// Makes it durable and puts it in place of the segment that it repairs. The
-    /// caller syncs the folder.
+    /// Syncs the file and renames it over the segment that it repairs. The caller
+    /// syncs the directory.
     pub(crate) fn replace(self, disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
         self.publish_by(folder, |from, to| disk.rename(from, to)).map(drop)
     }
@@ -107,11 +110,12 @@ impl SegmentCopy {
         Ok(())
     }
 
-    /// Four thousand million unsynced records are none that were written.
+    /// Refuses a sequence that a frame cannot express, more than 2^32 above the
+    /// segment's first. No writer leaves so many unsynced records.
     fn check_reach(&self, next: u64) -> io::Result<()> {
         if u32::try_from(next.saturating_sub(self.place.first_sequence)).is_ok() {
             return Ok(());
         }
-        Err(io::Error::other("its unsynced sequences are more than a segment can hold"))
+        Err(io::Error::other("it has more unsynced sequences than a segment can hold"))
     }
 }

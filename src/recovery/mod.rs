@@ -1,7 +1,8 @@
-//! Recovery: what stands on the disk, what it means, how to go on from it.
+//! Recovery: reads what is on the disk, decides what it means, and resumes from it.
 //!
-//! First every shard is surveyed, which writes nothing; only if all of them can
-//! be opened are they settled: each gets a new segment, if there is room for one.
+//! An open first scans every shard, which writes nothing. If all shards can be
+//! opened, it resumes each of them: a shard gets a new segment, if there is room
+//! for one. This module does not know callers, threads that append, or replay.
 //!
 //! | label | invariant |
 //! |---|---|

@@ -1,6 +1,8 @@
-//! What one segment of a chain holds, read from the disk by itself, so that a
-//! shard's segments can be read at the same time. What they mean together is
-//! for [`crate::recovery::survey`].
+//! The segment scan: reads what one segment of a chain holds.
+//!
+//! Each segment is read without the others, so that threads can read a shard's
+//! segments in parallel. [`crate::recovery::survey`] decides what they mean
+//! together.
 
 use std::io;
 
@@ -12,26 +14,26 @@ use crate::recovery::chain::Link;
 use crate::recovery::survey::{Folder, absolute, read_header};
 use crate::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 
-/// Memory of one thread that reads, beside a frame that is larger.
+/// Read buffer per thread. A larger frame takes more.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A segment of the chain, and the one behind it.
+/// A segment of the chain and its successor.
 pub(crate) struct Step<'a> {
     pub(crate) link: &'a Link,
     pub(crate) successor: Option<&'a Link>,
-    /// The next sequence where it begins, if what stands before it ends where
-    /// this segment's header says.
+    /// The next sequence at the segment's beginning. It holds if the predecessor
+    /// ends where this segment's header says.
     pub(crate) from: u64,
 }
 
 impl Step<'_> {
-    /// Where the segment ends in a file of so many bytes.
+    /// The offset at which the segment ends, in a file of `bytes` bytes.
     pub(crate) fn end(&self, bytes: u64) -> u64 {
         self.successor.map_or(bytes, |link| link.header.predecessor.end.min(bytes))
     }
 }
 
-/// The chain's segments, oldest first.
+/// The segments of a chain with their successors, oldest first.
 pub(crate) fn steps(links: &[Link]) -> Vec<Step<'_>> {
     let step = |index: usize| {
         let link = &links[index];
@@ -41,8 +43,8 @@ pub(crate) fn steps(links: &[Link]) -> Vec<Step<'_>> {
     (0..links.len()).map(step).collect()
 }
 
-/// Syncs a segment and checks that its header reads as it did before. A failed
-/// sync is never retried: nothing is known then about what the disk holds.
+/// Syncs a segment and checks that its header is unchanged. A failed sync is never
+/// retried: after it, nothing is known about the bytes on the disk.
 pub(crate) fn make_durable(
     disk: &dyn Disk,
     folder: &Folder,
@@ -58,17 +60,18 @@ pub(crate) fn make_durable(
     if found == Some(FoundHeader::Header(*header)) {
         return Ok(());
     }
-    let changed = io::Error::other("its header has changed while it was read");
+    let changed = io::Error::other("its header changed while it was read; check the disk");
     Err(OpenError::io("reading", &path)(changed))
 }
 
-/// What a segment holds, read by itself: it counts if what stands before it was
-/// read to the end that its header says.
+/// What a segment holds. It counts only if the segments before it were read up to
+/// the end that this segment's header names.
 pub(crate) struct Reading {
-    /// Why reading stopped, and where.
+    /// Why reading stopped.
     pub(crate) stop: Stop,
+    /// The offset at which reading stopped.
     pub(crate) at: u64,
-    /// Where the last record ends.
+    /// The offset at which the last record ends.
     pub(crate) records_end: u64,
     /// The file's length.
     pub(crate) bytes: u64,
@@ -79,15 +82,15 @@ pub(crate) struct Reading {
 }
 
 impl Step<'_> {
-    /// The sequence after the segment's last record, where a successor says it.
+    /// The sequence after the segment's last record, if a successor names it.
     pub(crate) fn next_sequence(&self) -> Option<u64> {
         self.successor.map(|link| link.header.predecessor.next_sequence)
     }
 }
 
 impl Reading {
-    /// Makes the segment durable, then reads it. After a successful sync and a
-    /// dropped cache, a read returns what is on the disk.
+    /// Syncs the segment, then reads it. After a successful sync and a dropped
+    /// cache, a read returns the bytes on the disk.
     pub(crate) fn read_durable(
         disk: &dyn Disk,
         folder: &Folder,
@@ -127,7 +130,7 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Reads until it stops: why.
+    /// Reads frames up to the first that does not follow. Returns why it stopped.
     fn read_frames(
         &mut self,
         frames: &mut FrameReader,

@@ -1,4 +1,5 @@
-//! What an open found, as data.
+//! The report of an open: what it found, as data. Knows figures and their text
+//! form; it does not know how they are found.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,36 +8,38 @@ use crate::disk::DurabilityWarning;
 use crate::error::Damage;
 use crate::recovery::Survey;
 
-/// What stood in the log when it was opened.
+/// What an open, or a [`LogReader`](crate::LogReader), found in the log.
+///
+/// Its text form is a table with one line per shard, then the warnings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// Each shard of each generation, oldest generation first.
     pub shards: Vec<ShardRecovery>,
-    /// What was repaired, under [`crate::OnDamage::Quarantine`]; `shards` says
-    /// how the log stood after it.
+    /// What the open repaired, under [`crate::OnDamage::Quarantine`]. `shards`
+    /// describes the log after the repair.
     pub repair: Option<RepairReport>,
-    /// Why a sync may succeed on this file system and nothing be durable. Empty
-    /// where nothing speaks against it, or the system does not tell.
+    /// Reasons why a sync may succeed on this file system without making data
+    /// durable. Empty if there is none, or if the system does not report it.
     pub durability_warnings: Vec<DurabilityWarning>,
 }
 
-/// What a repair did, or would do.
+/// What a repair did, or what a dry run would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// The folder with the copies; `None` where nothing has been done.
+    /// The directory with the copies. `None` if nothing was done.
     pub quarantine: Option<PathBuf>,
-    /// The segments that were written anew or removed. Those that existed were
-    /// copied before, under the same path below the log's directory.
+    /// The segments that were rewritten or removed. The repair first copied those
+    /// that existed to `quarantine`, under their path relative to the log.
     pub files: Vec<PathBuf>,
-    /// The places that could not be read, each shard's in the log's order.
+    /// The lost ranges, shard by shard, in sequence order.
     pub lost: Vec<Lost>,
 }
 
-/// A place that could not be read. The log goes on behind it.
+/// A lost range: records that could not be read. The log continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -45,17 +48,17 @@ pub struct Lost {
     pub generation: u32,
     /// The shard.
     pub shard: u32,
-    /// The segment, as it was called.
+    /// The path of the segment before the repair.
     pub file: PathBuf,
-    /// Where in it, in bytes.
+    /// The first byte of the segment that cannot be used.
     pub offset: u64,
-    /// The first sequence that is lost.
+    /// The first lost sequence.
     pub first_sequence: u64,
-    /// The sequence after the last that is lost: the same as the first where
-    /// only a seal or a header was. Of those between, some may never have been
-    /// written.
+    /// The sequence after the last lost one. It equals `first_sequence` if no
+    /// record is lost, only a seal or a header. Some sequences of the range may
+    /// never have been written.
     pub next_sequence: u64,
-    /// What is wrong there.
+    /// What is wrong with the segment.
     pub what: String,
 }
 
@@ -65,14 +68,14 @@ impl fmt::Display for Lost {
         let file = self.file.display();
         write!(f, "generation {generation} shard {shard}: {what} at byte {offset} of {file}; ")?;
         if first_sequence == next_sequence {
-            return f.write_str("no record is lost by it");
+            return f.write_str("no record is lost");
         }
         write!(f, "sequences {first_sequence}..{next_sequence} are lost")
     }
 }
 
 impl RepairReport {
-    /// Sequences that are lost, at the most.
+    /// The number of lost sequences. It is an upper bound of the lost records.
     #[must_use]
     pub fn lost_sequences(&self) -> u64 {
         self.lost.iter().map(|lost| lost.next_sequence - lost.first_sequence).sum()
@@ -84,21 +87,21 @@ impl fmt::Display for RepairReport {
         for lost in &self.lost {
             writeln!(f, "{lost}")?;
         }
-        let (anew, lost) = (self.files.len(), self.lost_sequences());
+        let (rewritten, lost) = (self.files.len(), self.lost_sequences());
         match &self.quarantine {
             Some(folder) => {
                 writeln!(
                     f,
-                    "{anew} segments written anew, {lost} sequences lost; copies of what was there are in {}",
+                    "{rewritten} segments rewritten, {lost} sequences lost; copies of the old segments are in {}",
                     folder.display()
                 )
             }
-            None => writeln!(f, "{anew} segments to write anew, {lost} sequences to lose"),
+            None => writeln!(f, "{rewritten} segments to rewrite, {lost} sequences to lose"),
         }
     }
 }
 
-/// What stood in one shard.
+/// What an open found in one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -107,30 +110,31 @@ pub struct ShardRecovery {
     pub generation: u32,
     /// The shard.
     pub shard: u32,
-    /// Segments that hold records, or may.
+    /// The segments that hold the log.
     pub segments: u64,
-    /// Records that were found whole.
+    /// The records that were read intact.
     pub records: u64,
-    /// Sequences that an earlier repair could not read and gave up, records
-    /// that were never written among them, perhaps.
+    /// The sequences that earlier repairs lost. Some may never have been written.
     pub gap_sequences: u64,
-    /// Bytes of headers and frames of those segments.
+    /// The bytes of headers and frames in these segments.
     pub bytes: u64,
-    /// Sequences below were removed by truncation. `u64::MAX`, and the next
-    /// sequence too, for an old shard that nothing is left of.
+    /// Truncation removed the records below this sequence. `u64::MAX` for a shard
+    /// of an earlier generation that was truncated as a whole;
+    /// `next_sequence` is then `u64::MAX` too.
     pub purged_below: u64,
     /// The sequence after the last record.
     pub next_sequence: u64,
-    /// The highest sequence below which a frame says that all was durable.
+    /// A frame proves that all records below this sequence were durable.
     pub durable_below: u64,
-    /// Bytes of a write that never came whole to the disk and was cut. It was
-    /// not acknowledged under [`crate::Durability::Sync`].
+    /// The bytes of a write that never completed. The open cuts them off. Under
+    /// [`crate::Durability::Sync`] such a write was not acknowledged.
     pub torn_bytes: u64,
-    /// Records of it whose frames' headers could still be read.
+    /// The records of that write, as far as its frame headers could be read.
     pub torn_records: u64,
-    /// Records above the durable mark that were written and synced once more.
+    /// The records above `durable_below`, which the open wrote and synced again.
     pub copied_records: u64,
-    /// Damage to durable records, told by those who only read; `open` refuses.
+    /// Corruption of durable records. Only a [`LogReader`](crate::LogReader)
+    /// reports it; an open fails with [`Damaged`](crate::OpenError::Damaged).
     pub damage: Option<Damage>,
 }
 
@@ -155,20 +159,20 @@ impl ShardRecovery {
 }
 
 impl RecoveryReport {
-    /// Records found whole, those below a purge mark in a segment that still
-    /// stands included.
+    /// The number of records that were read intact, over all shards. It includes
+    /// truncated records in segments that were not deleted yet.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.shards.iter().map(|shard| shard.records).sum()
     }
 
-    /// Bytes cut, over all shards.
+    /// The number of torn bytes, over all shards.
     #[must_use]
     pub fn torn_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.torn_bytes).sum()
     }
 
-    /// Damage, shard by shard.
+    /// The corruption of each corrupted shard.
     pub fn damage(&self) -> impl Iterator<Item = &Damage> {
         self.shards.iter().filter_map(|shard| shard.damage.as_ref())
     }
@@ -205,7 +209,7 @@ impl fmt::Display for RecoveryReport {
             )?;
             if shard.gap_sequences > 0 {
                 let gone = shard.gap_sequences;
-                writeln!(f, "{:>10} {gone} sequences were given up by a repair", "")?;
+                writeln!(f, "{:>10} {gone} sequences were lost in a repair", "")?;
             }
             if let Some(damage) = &shard.damage {
                 writeln!(f, "{:>10} damage: {damage}", "")?;

@@ -1,11 +1,13 @@
-//! What can be saved of a damaged shard: decided here, written by
-//! [`Salvage::write`]. The decision changes nothing.
+//! Salvage: decides which records of a corrupted shard a repair keeps.
 //!
-//! A frame is believed beyond a damaged place only where something vouches that
-//! the log went on there: the successor's word for where the segment ends, or a
-//! durable mark. A sequence is believed only if a header, or the successor's
-//! word for the last one, says where its segment begins. What is lost becomes a
-//! gap in the log; what nothing vouches for is the torn tail that it always was.
+//! [`Salvage::plan`] decides and changes nothing; [`Salvage::write`] carries it
+//! out. This module knows segments of one shard; it does not know quarantine.
+//!
+//! A frame after a corrupted place is kept only if there is proof that the log
+//! continued there: the successor names the segment's end, or a frame has a
+//! durable mark. A sequence is trusted only if the segment's header, or the end
+//! that its successor names, says where the segment begins. A lost range becomes
+//! a gap frame. Bytes without such proof stay a torn tail.
 
 use std::io;
 
@@ -21,18 +23,18 @@ use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, spare_number};
 mod planner;
 mod spine;
 
-/// What is to become of a shard.
+/// The plan for one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Salvage {
-    /// Segments to write anew under their own numbers, oldest first.
+    /// Segments to rewrite under their own numbers, oldest first.
     rewrites: Vec<Rewrite>,
-    /// Segments that can be no part of the log.
+    /// Segments that cannot be part of the log. They are removed.
     set_aside: Vec<u64>,
-    /// Where nothing can be read, in the log's order.
+    /// The lost ranges, in sequence order.
     pub(crate) lost: Vec<Lost>,
 }
 
-/// A segment that is written anew.
+/// A segment to rewrite.
 #[derive(Debug)]
 struct Rewrite {
     header: SegmentHeader,
@@ -41,9 +43,10 @@ struct Rewrite {
 
 #[derive(Debug)]
 enum Piece {
-    /// Whole frames, from one offset of the old file to another.
+    /// The frames of the old file between two offsets.
     Frames { from: u64, to: u64 },
-    /// Nothing before this sequence, with the mark that was known there.
+    /// A gap frame: the records before `next` are lost. `durable` is the highest
+    /// durable mark before it.
     Gap { next: u64, durable: u64 },
 }
 
@@ -58,19 +61,20 @@ impl Rewrite {
 }
 
 impl Salvage {
-    /// Decides for one shard. Reads past the cache.
+    /// Makes the plan for one shard. Reads from the disk, not from the cache.
     pub(crate) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
         planner::plan(disk, folder)
     }
 
-    /// The segments that will change or go: what has to be copied before.
+    /// The segments that [`Salvage::write`] changes or removes. The caller copies
+    /// them first.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
         let rewritten = self.rewrites.iter().map(|rewrite| rewrite.header.identity.number);
         rewritten.chain(self.set_aside.iter().copied())
     }
 
-    /// Does it, oldest first: after each step the log is as damaged as before
-    /// it, or less.
+    /// Carries out the plan, oldest segment first. After each step the log is not
+    /// more corrupted than before it, so that an interrupted repair can run again.
     pub(crate) fn write(&self, disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
         for rewrite in &self.rewrites {
             rewrite.write(disk, folder)?;
@@ -79,7 +83,8 @@ impl Salvage {
             let path = folder.path(*number);
             disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
         }
-        // Numbers may begin again below what a spare once held.
+        // After a repair a shard may use numbers again that a recycled file's old
+        // frames belong to.
         let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
         for name in names.iter().filter(|name| spare_number(name).is_some()) {
             let path = folder.dir.join(name);
@@ -114,7 +119,7 @@ impl Rewrite {
         let base = self.header.first_sequence;
         while frames.at() < to {
             let frame = frames.next()?.map_err(|stop| {
-                io::Error::other(format!("it has changed since it was looked at: {stop:?}"))
+                io::Error::other(format!("it changed since it was scanned: {stop:?}"))
             })?;
             let mark = frame.header.mark().map_or(0, |mark| absolute(base, mark));
             copy.frame(&frame, base + u64::from(frame.header.first), mark)?;

@@ -1,15 +1,18 @@
-//! Makes what a survey found safe to go on from: a new segment that says where
-//! the log ends, and holds a copy of the newest segment's part that no frame says
-//! was durable. Older segments were made durable in place before they were read.
+//! Resume: makes a scanned shard safe to append to.
 //!
-//! **Open never writes into an old segment** (R3 FRESH). After a failed sync
-//! the cache may have shown bytes that the disk never had; the survey has read
-//! past the cache, and what it accepted above the durable mark is written and
-//! synced once more, before anything is replayed.
+//! A resume writes a new segment. Its header names the end of the log. It holds a
+//! copy of the newest segment's records that no durable mark covers. The shard
+//! scan has already synced the older segments. This module does not decide what
+//! is corrupted, and starts no writer.
 //!
-//! **Open needs no free byte.** If there is no room for a new segment, files that
-//! hold nothing are removed. If that is not enough, the newest segment is made
-//! durable in place as well, and the shard starts between two segments.
+//! **Open never writes into an old segment** (R3 FRESH). After a failed sync the
+//! page cache may show bytes that the disk never had. So the scan reads from the
+//! disk, and the resume writes and syncs again all records above the durable
+//! mark, before anything is replayed.
+//!
+//! **Open needs no free byte.** If there is no room for a new segment, the resume
+//! deletes files that hold nothing. If there is still no room, it syncs the newest
+//! segment in place, and the shard starts between two segments.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,42 +34,42 @@ use crate::segment_writer::{SegmentMeta, cut_tail};
 pub(crate) struct Settled {
     pub(crate) start: Start,
     pub(crate) next_sequence: u64,
-    /// Oldest first, the new segment last.
+    /// Oldest first. The new segment is the last.
     pub(crate) segments: Vec<SegmentMeta>,
-    /// Records that were copied.
+    /// The number of copied records.
     pub(crate) copied: u64,
-    /// The numbers of the spares that are left.
+    /// The numbers of the recycled segments that are left.
     pub(crate) spares: Vec<u64>,
 }
 
 /// Where the shard's next commit goes.
 #[derive(Debug)]
 pub(crate) enum Start {
-    /// Into the segment that open made.
+    /// Into the segment that the open made.
     Segment {
         header: SegmentHeader,
-        /// Durable up to `position`, its name included.
+        /// Durable up to `position`, and so is its name.
         file: Box<dyn DiskFile>,
         position: u64,
     },
-    /// Into a segment that is still to be made, because there was no room for one.
+    /// Into a segment that does not exist yet, because there was no room for one.
     Between {
-        /// With the highest number that was used.
+        /// The identity with the highest number that was used.
         last: SegmentIdentity,
-        /// What the next segment's header must name.
+        /// The predecessor for the next segment's header.
         predecessor: Predecessor,
     },
 }
 
 /// Why there is no new segment.
 enum Failure {
-    /// There is no room for it, and nothing of it is left.
+    /// There is no room for it. It has no name yet.
     NoRoom(OpenError),
     Other(OpenError),
 }
 
 impl Failure {
-    /// An error from before the segment has its name.
+    /// The failure of a step before the segment has its name.
     fn of(error: OpenError) -> Self {
         match &error {
             OpenError::Io { source, .. } if means_full(source) => Self::NoRoom(error),
@@ -75,17 +78,19 @@ impl Failure {
     }
 }
 
-/// Where the new segment takes over.
+/// Where the new segment continues the log.
 struct Joint {
     predecessor: Predecessor,
-    /// Segments that stay, with the last one's end and next sequence.
+    /// The segments that stay. The last one's end and next sequence are those of
+    /// the joint.
     kept: Vec<SegmentMeta>,
-    /// Index in the survey of the segment that the copy begins in, and where.
+    /// The segment in which the copy begins, as an index into the scan's segments,
+    /// and the offset.
     copy_from: Option<(usize, u64)>,
 }
 
-/// Writes the new segment and removes what it supersedes, or settles the shard
-/// without one if there is no room.
+/// Resumes a shard: writes the new segment and deletes the files that it
+/// supersedes. If there is no room for it, resumes without a new segment.
 pub(crate) fn settle(
     disk: &dyn Disk,
     folder: &Folder,
@@ -111,7 +116,7 @@ fn find_place(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settl
     }
 }
 
-/// Writes the new segment and removes what it supersedes.
+/// Writes the new segment and deletes the files that it supersedes.
 fn begin_segment(
     disk: &dyn Disk,
     folder: &Folder,
@@ -133,7 +138,7 @@ fn begin_segment(
     let filled = fill(&mut copy, disk, folder, survey, joint, first_sequence);
     let (copied, next_sequence) = filled.map_err(Failure::of)?;
     let (file, position) = copy.publish(disk, folder).map_err(Failure::of)?;
-    // The name may stand in the cache alone from here on: no other way is open.
+    // From here on there is no fallback: the new name may be on the disk or not.
     sync_dir(disk, folder).map_err(Failure::Other)?;
     remove_superseded(disk, folder, survey, joint).map_err(Failure::Other)?;
     let mut segments = joint.kept.clone();
@@ -148,7 +153,7 @@ fn begin_segment(
     Ok(Settled { start, next_sequence, segments, copied, spares })
 }
 
-/// Copies what no mark covers; returns the number of records and the next
+/// Copies the records above the durable mark. Returns their number and the next
 /// sequence.
 fn fill(
     copy: &mut SegmentCopy,
@@ -173,17 +178,17 @@ fn fill(
             Ok(true)
         })?;
     }
-    // Nobody reads the seal that says that the copy is durable before it is:
-    // the name is not this segment's yet.
-    // It must not speak of more than can be read: a last segment without records
-    // may have begun behind numbers that were refused.
+    // The seal may claim durability before the sync: until then the file has a
+    // temporary name, and no reader opens it. The seal must not name a sequence
+    // past the last record: a last segment without records may begin after
+    // sequences whose appends were refused.
     copy.seal(next_sequence)?;
     Ok((copied, next_sequence))
 }
 
-/// Settles a shard without writing anything, after [`make_room`] has made the
-/// segments' names durable. The newest segment is made durable in place and read
-/// again: what is read then is the log.
+/// Resumes a shard without a write, after [`make_room`] has synced the segments'
+/// names. Syncs the newest segment in place and reads it again: the bytes read
+/// then are the log.
 fn settle_in_place(
     disk: &dyn Disk,
     folder: &Folder,
@@ -208,21 +213,20 @@ fn settle_in_place(
     })
 }
 
-/// Removes the files in which nothing of the log can stand, and makes the names of
-/// the others durable. Segments that were superseded stay until a new segment is
-/// durable.
+/// Deletes the files that cannot hold records, and syncs the names of the others.
+/// Superseded segments stay until a new segment is durable.
 fn make_room(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
     let is_unfinished = |path: &&PathBuf| path.extension().is_some_and(|it| it == "tmp");
     let unfinished = survey.superfluous.iter().filter(is_unfinished);
     unfinished.chain(&survey.unused).try_for_each(|path| remove(disk, path))?;
     remove(disk, &unfinished_path(&folder.dir, survey.highest_number + 1))?;
     remove_spares(disk, folder, survey)?;
-    // Some file systems give room back only then. An open that was killed may have
-    // left a segment's name in the cache alone.
+    // Some file systems free the space only at this sync. And an open that was
+    // killed may have left a segment's name in the cache only.
     sync_dir(disk, folder)
 }
 
-/// Removes the files that were kept for later segments.
+/// Deletes the recycled segments.
 pub(crate) fn remove_spares(
     disk: &dyn Disk,
     folder: &Folder,
@@ -236,9 +240,8 @@ fn sync_dir(disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
     disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
 }
 
-/// Settles a shard that needs no new segment, because nobody writes to it and all
-/// in it is durable: makes the names that say so durable, and removes what they
-/// supersede.
+/// Resumes a shard that needs no new segment: it is read-only, and all its records
+/// are durable. Syncs the directory, then deletes superseded files.
 pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
     sync_dir(disk, folder)?;
     survey.superfluous.iter().try_for_each(|path| remove(disk, path))?;
@@ -246,18 +249,18 @@ pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<
     Ok(())
 }
 
-/// Cuts the tail that the last process has left. No frame is touched, and an error is
-/// no matter.
+/// Cuts the zeros off the newest segment that the last process left. Touches no
+/// frame. Ignores errors: the tail is harmless.
 fn cut_last_tail(disk: &dyn Disk, folder: &Folder, survey: &Survey) {
     let Some((number, end)) = survey.tail else { return };
-    // It may have gone with what it held.
+    // The segment may have been superseded and deleted.
     if let Ok(mut file) = disk.open(&folder.path(number), OpenMode::Write) {
         cut_tail(file.as_mut(), end);
     }
 }
 
-/// The new segment is durable; what it replaces may go. A file that stays is
-/// found superfluous by the next open.
+/// Deletes the files that the new, durable segment replaces. If this fails, the
+/// next open finds the files superfluous.
 fn remove_superseded(
     disk: &dyn Disk,
     folder: &Folder,
@@ -279,11 +282,11 @@ fn remove(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     unlink_if_there(disk, path).map_err(OpenError::io("removing", path))
 }
 
-/// The last place below which all is said to be durable; segments without a
-/// record below it are left behind as well.
+/// Finds the last place below which everything is durable. Segments without a
+/// record below it do not stay.
 fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint, OpenError> {
-    // What was truncated needs no copy, even if no mark covers it; what was made
-    // durable in place neither.
+    // Truncated records need no copy, even if no mark covers them. Nor do records
+    // that the scan has synced in place.
     let durable = survey.durable_below.max(folder.purged_below).max(survey.settled_below);
     let mut kept = survey.segments.clone();
     let mut copy_from = None;
@@ -312,8 +315,8 @@ fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint
     Ok(Joint { predecessor, kept, copy_from })
 }
 
-/// Where the first frame stands that reaches past `durable`, and the sequence
-/// that was next before it.
+/// The offset of the first frame that reaches past `durable`, and the next
+/// sequence before it.
 fn first_frame_above(
     disk: &dyn Disk,
     folder: &Folder,
@@ -322,8 +325,8 @@ fn first_frame_above(
     durable: u64,
 ) -> Result<(u64, u64), OpenError> {
     let mut next = meta.first_sequence;
-    // Behind the last record, not behind a seal that may never have been
-    // synced: the next open may find it gone.
+    // The end of the last record, not of a seal after it: the seal may never have
+    // been synced, and the next open may not find it.
     let mut place = SEGMENT_HEADER_BYTES as u64;
     each_frame(disk, folder, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
         if !frame.header.kind.moves_on() {
@@ -339,8 +342,8 @@ fn first_frame_above(
     Ok((place, next))
 }
 
-/// Copies a frame, if it is part of the log: how many records. The copy claims
-/// nothing durable until it is.
+/// Copies a frame with records or a gap. Returns the number of records. The copy's
+/// mark claims no more than `durable`.
 fn copy_frame(copy: &mut SegmentCopy, frame: &Frame, base: u64, durable: u64) -> io::Result<u64> {
     match frame.header.kind {
         FrameKind::Records => copy.frame(frame, base + u64::from(frame.header.first), durable)?,
@@ -350,7 +353,7 @@ fn copy_frame(copy: &mut SegmentCopy, frame: &Frame, base: u64, durable: u64) ->
     Ok(u64::from(frame.header.records))
 }
 
-/// Calls `take` for each frame of a surveyed segment until it says stop.
+/// Calls `take` for each frame of a scanned segment, until it returns `false`.
 fn each_frame(
     disk: &dyn Disk,
     folder: &Folder,
@@ -365,8 +368,7 @@ fn each_frame(
     while frames.at() < meta.end {
         let frame = frames.next().map_err(OpenError::io("reading", &path))?;
         let frame = frame.map_err(|stop| {
-            let changed =
-                io::Error::other(format!("it has changed since it was surveyed: {stop:?}"));
+            let changed = io::Error::other(format!("it changed since it was scanned: {stop:?}"));
             OpenError::io("reading", &path)(changed)
         })?;
         if !take(&frame).map_err(OpenError::io("copying from", &path))? {

@@ -1,4 +1,7 @@
-//! Reads a shard's folder and decides what stands in it. Changes nothing.
+//! The shard scan: reads a shard's directory and decides what it holds.
+//!
+//! It combines the segment scans, and asks the verdict what the end means. It
+//! changes no file, but may sync segments. It does not know how to go on.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,27 +22,27 @@ use crate::segment_writer::SegmentMeta;
 use crate::spares::Spares;
 use crate::sync::Arc;
 
-/// A thread that has less to read than this costs more than it saves.
+/// Bytes to read per thread, at least. For fewer, a thread costs more than it
+/// saves.
 const THREAD_BYTES: u64 = 8 << 20;
 
-/// A shard's folder and what it should hold.
+/// A shard's directory, and the shard that it should hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    /// Reaches every file of the folder. For a shard that is written to it
-    /// stands on an open descriptor of the folder.
+    /// The file system to reach the directory's files. For a shard that takes
+    /// appends it holds an open descriptor of the directory.
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
-    /// The number does not count.
+    /// The shard's identity. Its segment number means nothing.
     pub(crate) identity: SegmentIdentity,
-    /// Sequences below are gone.
+    /// Truncation removed the records below this sequence.
     pub(crate) purged_below: u64,
-    /// Where files go that a later segment may use. None but an open log's
-    /// shards keeps any.
+    /// The shard's recycled segments. Only the shards of an open log keep any.
     pub(crate) spares: Spares,
 }
 
 impl Folder {
-    /// The least that its next sequence can be.
+    /// A lower bound of the shard's next sequence.
     fn least_next(&self) -> u64 {
         if self.is_given_up() { 0 } else { self.purged_below }
     }
@@ -48,8 +51,8 @@ impl Folder {
         segment_path(&self.dir, number)
     }
 
-    /// Whether all that the shard ever held was truncated: an old one, then,
-    /// whose segments are gone or on their way.
+    /// Whether the shard was truncated as a whole. Only a shard of an earlier
+    /// generation can be. Its segments are deleted, or about to be.
     pub(crate) fn is_given_up(&self) -> bool {
         self.purged_below == GIVEN_UP
     }
@@ -59,64 +62,64 @@ impl Folder {
     }
 }
 
-/// What stands in a shard's folder.
+/// What a shard's directory holds.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// The segments that hold the log, oldest first, cut at its end.
+    /// The segments that hold the log, oldest first, up to its end.
     pub(crate) links: Vec<Link>,
-    /// Their places and sequences, for replay.
+    /// Their ends and sequences, for replay.
     pub(crate) segments: Vec<SegmentMeta>,
     /// The sequence after the last record.
     pub(crate) next_sequence: u64,
-    /// The highest durable mark that a frame says.
+    /// The highest durable mark of any frame.
     pub(crate) durable_below: u64,
     pub(crate) records: u64,
-    /// Sequences that a repair could not read.
+    /// The sequences that earlier repairs lost.
     pub(crate) gap_sequences: u64,
-    /// Bytes of headers and frames that hold the log.
+    /// The bytes of headers and frames that hold the log.
     pub(crate) bytes: u64,
     pub(crate) torn_bytes: u64,
-    /// Records whose headers still stand in the torn tail.
+    /// The records in the torn tail, as far as its frame headers can be read.
     pub(crate) torn_records: u64,
     pub(crate) damage: Option<Damage>,
-    /// Whether it is in the newest segment, where a writer may have gone on
-    /// while this was read.
+    /// Whether the corruption is in the newest segment. A writer may have appended
+    /// there during the scan.
     pub(crate) damaged_at_the_end: bool,
     /// The highest number of any segment file, used or not.
     pub(crate) highest_number: u64,
-    /// Files that are no part of the log and may go once the next segment
-    /// stands.
+    /// Files that are not part of the log. They may be deleted once the next
+    /// segment is durable.
     pub(crate) superfluous: Vec<PathBuf>,
-    /// Those of them that were prepared and never used.
+    /// The files of `superfluous` that were prepared and never used.
     pub(crate) unused: Vec<PathBuf>,
-    /// The numbers of the files that were kept for later segments.
+    /// The numbers of the recycled segments.
     pub(crate) spares: Vec<u64>,
-    /// The sequence below which the log was made durable in place, then read.
+    /// The scan synced the log below this sequence in place, then read it.
     pub(crate) settled_below: u64,
-    /// The newest segment, if something stands behind its last frame that is no torn
-    /// write: its number, and where the frame ends.
+    /// The newest segment, if bytes follow its last frame that are no torn write:
+    /// its number, and the offset at which the frame ends.
     pub(crate) tail: Option<(u64, u64)>,
 }
 
-/// What a survey is for.
+/// What a scan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To look at the log. Nothing is synced.
+    /// To read the log. The scan syncs nothing.
     Look,
-    /// To go on from it. Segments that no durable mark covers are synced before
-    /// they are read, all but the newest.
+    /// To append to the log. The scan syncs segments that no durable mark covers
+    /// before it reads them, except the newest.
     GoOn,
 }
 
 impl Survey {
-    /// Takes back what was found behind the end because a writer went on there.
+    /// Drops findings after the log's end that a writer's later append explains.
     pub(crate) fn forget_what_came_meanwhile(&mut self) {
         (self.damage, self.torn_bytes, self.torn_records) = (None, 0, 0);
     }
 }
 
-/// Reads a shard's folder, from the disk rather than from the cache, on at most
-/// `threads` threads.
+/// Scans a shard's directory on at most `threads` threads. Reads from the disk,
+/// not from the cache. Corruption is no error: [`Survey::damage`] reports it.
 pub(crate) fn survey(
     disk: &dyn Disk,
     folder: &Folder,
@@ -143,9 +146,9 @@ pub(crate) fn survey(
     surveyor.judge(&chain)
 }
 
-/// Reads the newest segment, whose frames say the highest durable mark, then the
-/// others. Those that reach above the mark are synced first: a process that died
-/// may have left them in the cache alone.
+/// Reads the newest segment first, because its frames have the highest durable
+/// mark. Then reads the others. Segments that reach above the mark are synced
+/// before: a process that died may have left them in the cache only.
 fn read_durable(
     disk: &dyn Disk,
     folder: &Folder,
@@ -174,28 +177,29 @@ struct Surveyor<'a> {
     broken: Option<Broken>,
 }
 
-/// The first place where reading stopped short.
+/// The first place where reading stopped before the expected end.
 struct Broken {
     stop: Stop,
     number: u64,
     offset: u64,
-    /// Where the successor saw the segment end.
+    /// The segment's end according to its successor.
     successor_end: Option<u64>,
     agrees: bool,
-    /// Where the file ends, and how far something stands behind the place.
+    /// The file's length.
     file_end: u64,
+    /// The bytes after the place that belong to frames.
     remains: u64,
-    /// The highest mark seen from here on, a sequence.
+    /// The highest durable mark from here on, as a sequence.
     mark: u64,
-    /// The highest sequence after a frame seen from here on.
+    /// The highest sequence after a frame from here on.
     next: u64,
-    /// The first bytes from here on that cannot be read, and their segment.
+    /// The first unreadable bytes from here on, and the number of their segment.
     unreadable: Option<(u64, Range<u64>)>,
 }
 
 impl Surveyor<'_> {
-    /// Adds a segment to those before it; behind the first place where reading
-    /// stopped short nothing counts but what later frames say was durable.
+    /// Adds the next segment. After the first broken place, segments count only
+    /// for the durable marks of their frames.
     fn add(&mut self, step: &Step<'_>, read: &Reading) -> Result<(), OpenError> {
         if self.broken.is_some() {
             return self.read_past_the_break(step, SEGMENT_HEADER_BYTES as u64, read.bytes);
@@ -219,11 +223,11 @@ impl Surveyor<'_> {
             end: read.records_end,
             durable: true,
         });
-        // The sequence decides, not the offset: what lies behind the last
-        // record is a seal, which was perhaps never synced.
+        // The sequence decides, not the offset: a seal may follow the last record,
+        // and may never have been synced.
         let predecessor = step.successor.map(|link| link.header.predecessor);
         let agrees = predecessor.is_some_and(|it| it.next_sequence == read.next_sequence);
-        // Others were read to their last record alone: a seal may follow.
+        // Only the newest segment was read past its last record, where a seal may be.
         let is_read_whole =
             step.successor.is_none() && matches!(read.stop, Stop::End | Stop::Blank);
         if is_read_whole && read.bytes > read.at {
@@ -247,7 +251,7 @@ impl Surveyor<'_> {
         self.read_past_the_break(step, read.at, read.bytes)
     }
 
-    /// Looks for what later frames say was durable.
+    /// Searches the bytes after the broken place for frames with durable marks.
     fn read_past_the_break(
         &mut self,
         step: &Step<'_>,
@@ -261,12 +265,15 @@ impl Surveyor<'_> {
         let remains = search_remains(file.as_ref(), self.folder.seed(number), from, end)
             .map_err(io("reading"))?;
         let base = step.link.header.first_sequence;
-        let is_bad = matches!(self.broken, Some(Broken { stop: Stop::Bad(_), number: at, .. }) if at == number);
+        let is_bad = self
+            .broken
+            .as_ref()
+            .is_some_and(|broken| broken.number == number && matches!(broken.stop, Stop::Bad(_)));
         self.survey.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
         if let Some(broken) = &mut self.broken {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
-            // Behind the end that the successor saw nothing is the log's.
+            // Bytes past the end that the successor names are not the log's.
             let range = remains.unreadable.within(&(from..step.end(end)));
             broken.unreadable = broken.unreadable.take().or(range.map(|range| (number, range)));
             if number == broken.number {
@@ -287,7 +294,7 @@ impl Surveyor<'_> {
         }
         let here = survey.next_sequence;
         let Some(broken) = broken else {
-            // Only a shard without segments comes here.
+            // Only a shard without segments gets here.
             survey.next_sequence = here.max(folder.least_next());
             return Ok(survey);
         };
@@ -347,12 +354,12 @@ fn damage(folder: &Folder, path: &Path, broken: &Broken, here: u64, mark: u64) -
     }
 }
 
-/// A mark relative to a segment's first sequence, as a sequence.
+/// Turns a mark relative to a segment's first sequence into a sequence.
 pub(crate) fn absolute(base: u64, mark: i64) -> u64 {
     base.saturating_add_signed(mark)
 }
 
-/// What stands in a segment whose header cannot be used.
+/// Searches a segment without a usable header for frames.
 pub(crate) fn search_file(
     disk: &dyn Disk,
     folder: &Folder,
@@ -366,8 +373,8 @@ pub(crate) fn search_file(
     search_remains(file.as_ref(), folder.seed(number), 0, bytes).map_err(io("reading"))
 }
 
-/// The bytes that a segment's header takes, or fewer where the file is shorter.
-/// `None` where the disk cannot read them, or not even what file it is.
+/// The bytes of a segment's header, or fewer if the file is shorter. `None` if the
+/// disk cannot read them, or cannot open the file.
 pub(crate) fn read_header(
     disk: &dyn Disk,
     folder: &Folder,

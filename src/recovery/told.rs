@@ -1,7 +1,7 @@
-//! What is told of damage: what is wrong, and what to do about it.
+//! The diagnosis of corruption: what is wrong, and what to do.
 //!
-//! Each way in which a file can be the wrong one has words of its own, for the
-//! cure differs: a missing file is put back, a foreign one is moved away.
+//! Each cause has its own text, because the cure differs: a missing file is put
+//! back, a foreign file is moved away. This module only words what others found.
 
 use std::ops::Range;
 
@@ -10,19 +10,19 @@ use crate::manifest::Generation;
 use crate::recovery::survey::Folder;
 use crate::segment::{SegmentHeader, SegmentIdentity, segment_path};
 
-/// A segment that its successor names is not there.
+/// The successor names a segment that does not exist.
 pub(crate) fn missing(folder: &Folder, successor: &SegmentHeader) -> Damage {
     let number = successor.predecessor.number;
-    let what = "the segment is missing, and its successor needs it".into();
+    let what = "the segment is missing, and its successor names it".into();
     let below = successor.predecessor.next_sequence;
     let advice = format!(
-        "put it back from a copy of the log, or, if the log was truncated to sequence {below} or \
-         beyond, the shard's latest purge file"
+        "put it back from a copy of the log; or, if the log was truncated to sequence {below} or \
+         beyond, put the shard's latest purge files back"
     );
     Damage { durable_below: successor.first_sequence, what, advice, ..of(folder, number) }
 }
 
-/// A segment's file holds another segment, whole.
+/// A segment's file holds another intact segment.
 pub(crate) fn foreign(folder: &Folder, number: u64, found: &SegmentIdentity) -> Damage {
     let own = &folder.identity;
     let SegmentIdentity { generation, shard, .. } = *found;
@@ -46,33 +46,32 @@ pub(crate) fn foreign(folder: &Folder, number: u64, found: &SegmentIdentity) -> 
     Damage { what, advice, ..of(folder, number) }
 }
 
-/// A segment holds durable records, and its header is gone.
+/// A segment holds durable records, but has no header.
 pub(crate) fn headerless(folder: &Folder, number: u64, mark: u64) -> Damage {
     let what = "the segment's header cannot be read, and records in it were durable".into();
     Damage { durable_below: mark, what, ..of(folder, number) }
 }
 
-/// Nobody can tell which segment this is, or whether it was ever used.
+/// The disk cannot read a header. The segment may be any one, or never used.
 pub(crate) fn unreadable_header(folder: &Folder, number: u64) -> Damage {
     let what = "the disk cannot read the segment's header".into();
     Damage { what, durable_below: folder.purged_below, ..of(folder, number) }
 }
 
-/// The same of one whose header is no header, and what would tell why.
+/// A segment has no valid header, and the disk cannot read bytes that could prove
+/// whether it held durable records.
 pub(crate) fn unreadable_without_header(
     folder: &Folder,
     number: u64,
     range: &Range<u64>,
 ) -> Damage {
     let Range { start, end } = range;
-    let what = format!(
-        "the segment has no header, and the disk cannot read bytes {start}..{end} of it; it stands"
-    );
+    let what = format!("the disk cannot read bytes {start}..{end}, and the segment has no header");
     Damage { what, durable_below: folder.purged_below, ..of(folder, number) }
 }
 
-/// Nothing says that records behind the place were durable, but not all that is
-/// there can be read.
+/// No frame proves that records after the place were durable, but the disk cannot
+/// read all the bytes there.
 pub(crate) fn unreadable(
     damage: Damage,
     folder: &Folder,
@@ -89,20 +88,20 @@ pub(crate) fn unreadable(
     Damage { what, durable_below, ..damage }
 }
 
-/// A shard always has a segment.
+/// A shard has no segment. Every shard should have one.
 pub(crate) fn no_segment(folder: &Folder) -> Damage {
     let what = "the shard has no segment with a header".into();
-    let advice = "put the shard's folder back from a copy of the log".into();
+    let advice = "put the shard's directory back from a copy of the log".into();
     Damage { what, advice, ..of(folder, 1) }
 }
 
-/// A number that none of ours has.
+/// A segment has a number that is higher than any writer uses.
 pub(crate) fn last_number(folder: &Folder, number: u64) -> Damage {
-    let what = "after a segment of this number there can be none".into();
+    let what = "no segment can follow one with this number".into();
     Damage { what, advice: "move it away".into(), ..of(folder, number) }
 }
 
-/// A segment ends before the end that its successor saw.
+/// A segment ends before the end that its successor names.
 pub(crate) fn cut_short(damage: Damage, file_end: u64, end: u64) -> Damage {
     let how = match file_end.saturating_sub(damage.offset) {
         zeros if file_end >= end => format!("its last {zeros} bytes are zeros"),
@@ -116,7 +115,7 @@ pub(crate) fn cut_short(damage: Damage, file_end: u64, end: u64) -> Damage {
     Damage { what, advice, ..damage }
 }
 
-/// Damage at the beginning of a segment.
+/// Corruption at the beginning of a segment.
 fn of(folder: &Folder, number: u64) -> Damage {
     Damage {
         generation: folder.identity.generation,

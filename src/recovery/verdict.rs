@@ -1,6 +1,7 @@
-//! The recovery decision: what the end of a shard's frames means.
+//! The verdict of recovery: what the end of a shard's frames means.
 //!
-//! One function, and FORMAT.md has the same table. It sees facts, not bytes.
+//! One function decides, and FORMAT.md has its table (R2 EXHAUSTIVE). It sees
+//! facts; it does not know bytes or files.
 
 use crate::frame_reader::Stop;
 
@@ -9,60 +10,61 @@ use crate::frame_reader::Stop;
 pub(crate) struct Facts {
     /// Why reading stopped.
     pub(crate) stop: Stop,
-    /// Whether a later segment vouches for the sequence that this one ends with.
+    /// Whether a later segment names the sequence at which this one ends.
     pub(crate) has_successor: bool,
-    /// Whether every record up to that sequence was read. Means nothing without
-    /// a successor.
+    /// Whether reading reached exactly that sequence. Means nothing without a
+    /// successor.
     pub(crate) agrees: bool,
-    /// Whether a sequence at or past this place is known to be durable.
+    /// Whether a record at or after this place was durable.
     pub(crate) durable_beyond: Beyond,
 }
 
-/// Whether a frame that its checksum vouches for, anywhere in the shard, says
-/// that a sequence at or past a place is durable.
+/// Whether a frame with a valid checksum, anywhere in the shard, proves that a
+/// record at or after a place was durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
-    /// One does.
+    /// A frame proves it.
     Yes,
-    /// All frames were read, and none does.
+    /// All frames were read, and none proves it.
     No,
-    /// None of those that can be read does, but a block at the place or behind it
-    /// cannot be read.
+    /// No readable frame proves it, but the disk cannot read a block at or after
+    /// the place.
     Unreadable,
 }
 
-/// What they mean.
+/// What the facts mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The next segment carries on.
+    /// The log continues in the next segment.
     GoOn,
     /// The log ends here.
     End,
-    /// A write that was never acknowledged as durable: cut it, and count it.
+    /// A write that never completed, and that was never acknowledged as durable.
+    /// Cut it off and count it.
     TornTail,
-    /// Records that were durable cannot be read: refuse.
+    /// Durable records cannot be read. Refuse to open.
     Damage,
-    /// A later version wrote this: refuse.
+    /// A later version wrote this. Refuse to open.
     Newer,
 }
 
-/// Decides. The rows, in the order in which they are tried:
+/// Decides. The first row that matches counts:
 ///
 /// | row | stop | successor | durable beyond | verdict | cause |
 /// |---|---|---|---|---|---|
 /// | A | unknown kind | any | any | newer | a frame from a later version |
-/// | B | any | agrees | any | go on | no record is missing: the segment was full, or only a seal is |
-/// | C | any | any | yes | damage | bytes that were on the disk have changed or gone |
-/// | D | end or blank | none | no, unreadable | end | the last write came whole, or never came |
-/// | E | any | any | unreadable | damage | a block that cannot be read may hold durable records |
-/// | F | bad | none | no | torn tail | the last write came in part |
-/// | G | any | disagrees | no | torn tail | an unsynced segment came in part, its successor too early |
+/// | B | any | agrees | any | go on | no record is missing, at most a seal |
+/// | C | any | any | yes | damage | bytes that were on the disk have changed or are missing |
+/// | D | end or blank | none | no, unreadable | end | the last write completed, or never began |
+/// | E | any | any | unreadable | damage | an unreadable block may hold durable records |
+/// | F | bad | none | no | torn tail | part of the last write is missing |
+/// | G | any | disagrees | no | torn tail | an unsynced segment is incomplete |
 pub(crate) fn judge(facts: Facts) -> Verdict {
     match (facts.stop, facts.durable_beyond) {
         (Stop::UnknownKind(_), _) => Verdict::Newer,
         _ if facts.has_successor && facts.agrees => Verdict::GoOn,
         (_, Beyond::Yes) => Verdict::Damage,
-        // The log's own zeros say that it ends here.
+        // The writer fills a segment with zeros ahead, so zeros are the log's end.
         (Stop::End | Stop::Blank, _) if !facts.has_successor => Verdict::End,
         (Stop::Unreadable { .. }, _) | (_, Beyond::Unreadable) => Verdict::Damage,
         (_, Beyond::No) => Verdict::TornTail,
@@ -75,8 +77,8 @@ mod tests {
 
     const FORMAT: &str = include_str!("../../FORMAT.md");
 
-    /// The rows of FORMAT.md's table: what reading stopped at, the successor, a
-    /// mark beyond, the verdict.
+    /// The rows of FORMAT.md's table: where reading stopped, the successor, a mark
+    /// beyond, the verdict.
     fn rows() -> Vec<[&'static str; 4]> {
         let (_, table) = FORMAT.split_once("| row | reading stopped at |").expect("it has a table");
         let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
@@ -133,7 +135,7 @@ mod tests {
             for has_successor in both {
                 for agrees in both {
                     for durable_beyond in [Beyond::Yes, Beyond::No, Beyond::Unreadable] {
-                        // Where reading stopped, the search behind begins.
+                        // The search begins at the unreadable block itself.
                         if stop == unreadable && durable_beyond == Beyond::No {
                             continue;
                         }

@@ -98,7 +98,7 @@ fn a_missing_segment_is_named_and_to_be_put_back() {
     });
     assert_told(
         &disk_of(&none),
-        &["generation 2 shard 1", "no segment with a header", "put the shard's folder back"],
+        &["generation 2 shard 1", "no segment with a header", "put the shard's directory back"],
     );
 }
 
@@ -109,7 +109,7 @@ fn a_missing_shard_manifest_or_purge_file_is_named() {
     let words = [&purge, "it is missing", "restore the file from a copy"];
     let error = assert_told(&without(&victim, &purge), &words);
     assert!(matches!(error, OpenError::Manifest { .. }), "{error:?}");
-    let words = [MANIFEST, "it is missing, though generations stand beside it", "restore"];
+    let words = [MANIFEST, "it is missing, but the directory has generations", "restore"];
     assert_told(&without(&victim, MANIFEST), &words);
 }
 

@@ -136,7 +136,7 @@ fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
 
     let verified = run(&["verify", arguments[1]]);
     assert_eq!(verified.status.code(), Some(0));
-    assert!(text(&verified.stdout).contains("were given up by a repair"));
+    assert!(text(&verified.stdout).contains("were lost in a repair"));
     assert_eq!(text(&run(&arguments).stdout), "nothing to repair\n");
     let left = text(&run(&["dump", arguments[1]]).stdout);
     let whole = fs::read_to_string(golden().join("dump.txt")).unwrap();
