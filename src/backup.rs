@@ -1,9 +1,9 @@
-//! Backup: a copy of a log that somebody may be writing to.
+//! Backup: copies a log while a writer may append to it.
 //!
-//! It takes no lock. It reads the manifest, then each shard: the truncation
-//! mark, the chain of segments, and the segments. What the writer does
-//! meanwhile makes a copy that is longer, or one that is begun again. The copy
-//! gets its name once it is whole, synced, and read back.
+//! It takes no lock. It reads the manifest, then each shard: the truncation mark,
+//! the segment chain, and the segments. If the writer goes on meanwhile, the copy
+//! gets longer, or the backup starts over. The copy gets its name once it is
+//! complete, synced and read back. This file does not know frames.
 
 use std::fmt;
 use std::io;
@@ -24,19 +24,19 @@ mod error;
 use copy::{Copied, ShardCopy};
 pub use error::BackupError;
 
-/// Added to the name of a copy that is being made.
+/// The suffix of an unfinished copy's name.
 const UNFINISHED: &str = ".unfinished";
-/// More than a writer can disturb in a row, unless it changes its shard count
-/// all the time.
+/// Attempts at most. A writer cannot disturb so many in a row, unless it changes
+/// its number of shards all the time.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Copies a log while it is written to.
+/// Copies a log while a writer may append to it.
 ///
-/// The copy holds every record that was durable when [`Backup::run`] was
-/// called, and perhaps later ones. Each shard's part is a prefix of that shard.
-/// It has the log's id, so that the log's checkpoints are good for it up to
-/// [`BackupReport::checkpoint`]. To restore it, move or copy it to where the log
-/// was, and open it.
+/// The copy has every record that was durable when [`Backup::run`] was called, and
+/// may have later ones. It holds a prefix of each shard. It has the log's id, so
+/// it accepts the log's checkpoints up to [`BackupReport::checkpoint`].
+///
+/// To restore a backup, move or copy it to the log's path, and open it.
 #[derive(Clone, Debug)]
 pub struct Backup {
     disk: Arc<dyn Disk>,
@@ -44,24 +44,25 @@ pub struct Backup {
     sharing: bool,
 }
 
-/// What a backup has copied, and how.
+/// What a backup copied, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BackupReport {
-    /// The log, and the copy.
+    /// The id of the log and of the copy.
     pub log: LogId,
-    /// Everything below is in the copy, except what was truncated.
+    /// The copy has every record below this, except those that were truncated.
     pub checkpoint: Checkpoint,
-    /// Segments that share their blocks with the log's (reflinks).
+    /// The number of segments that share blocks with the log (reflinks).
     pub cloned: u64,
-    /// Segments that are the log's own files under a second name (hard links).
+    /// The number of segments that are hard links to the log's files.
     pub linked: u64,
-    /// Segments whose bytes were copied.
+    /// The number of segments whose bytes were copied.
     pub copied: u64,
-    /// The number of those bytes.
+    /// The number of bytes copied in those segments.
     pub copied_bytes: u64,
-    /// How often the copy was begun, because the log changed too much meanwhile.
+    /// The number of attempts. It is above 1 if the log changed so much meanwhile
+    /// that the backup started over.
     pub attempts: u32,
 }
 
@@ -77,39 +78,40 @@ impl fmt::Display for BackupReport {
 }
 
 impl Backup {
-    /// A backup of the log in `dir`, of which nothing has been done yet.
+    /// A backup of the log in `dir`. Does nothing until [`Backup::run`].
     pub fn new(dir: impl AsRef<Path>) -> Self {
         Self { disk: Arc::new(RealDisk), dir: dir.as_ref().to_path_buf(), sharing: true }
     }
 
-    /// The file system to use, instead of the operating system's.
+    /// The file system to use. The default is the operating system's.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;
         self
     }
 
-    /// Whether full segments may share blocks or files with the log, where both
-    /// are on one file system. That is the default. It is fast and takes no
-    /// room, but a defect of the medium then hits the log and the copy.
+    /// Whether full segments may share blocks or files with the log. The default is
+    /// `true`. It works if both are on one file system, is fast, and takes no room.
+    /// But then one defect of the disk damages both the log and the copy.
     #[must_use]
     pub fn sharing(mut self, sharing: bool) -> Self {
         self.sharing = sharing;
         self
     }
 
-    /// Copies the log to `to`, which must not be there yet; its parent must.
-    /// Works in `to` with `.unfinished` added, and renames that at the end.
-    /// Everything is synced and was read back when this returns. Blocks until
-    /// then. The log is not changed.
+    /// Copies the log to the new directory `to`. Its parent must exist.
+    ///
+    /// Works in a directory with `.unfinished` added to the name, and renames it at
+    /// the end. Blocks until the copy is synced and read back. Does not change the
+    /// log.
     ///
     /// # Errors
-    /// See [`BackupError`]. What was copied is removed then, as far as that
-    /// goes.
+    /// See [`BackupError`]. After an error the backup deletes the unfinished copy,
+    /// if it can.
     pub fn run(&self, to: impl AsRef<Path>) -> Result<BackupReport, BackupError> {
         let (disk, to) = (self.disk.as_ref(), to.as_ref());
         check_target(disk, &self.dir, to)?;
-        // A copy ends where a frame cannot be read, and would hide what is damaged.
+        // Refuse a corrupted log: the copy would end before the corruption and hide it.
         refuse_damage(&LogReader::open_on(self.disk.clone(), &self.dir)?)?;
         let mut name = to.file_name().unwrap_or_default().to_os_string();
         name.push(UNFINISHED);
@@ -125,7 +127,7 @@ impl Backup {
         done
     }
 
-    /// Fills the folder, from the beginning if the log changed meanwhile.
+    /// Fills the directory `to`. Starts over if the log changed meanwhile.
     fn fill(&self, to: &Path) -> Result<BackupReport, BackupError> {
         let mut attempts = 1;
         loop {
@@ -168,7 +170,7 @@ impl Backup {
         self.read_back(to, &manifest, &copied)
     }
 
-    /// Reads the copy as an open would.
+    /// Reads and checks the copy as an open would.
     fn read_back(
         &self,
         to: &Path,
@@ -196,7 +198,7 @@ fn refuse_damage(reader: &LogReader) -> Result<(), BackupError> {
     }
 }
 
-/// Refuses a target that is there, or in the log: the next backup would copy it.
+/// Refuses a target that exists, or that lies in the log's directory.
 fn check_target(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<(), BackupError> {
     let absolute =
         |path: &Path| std::path::absolute(path).map_err(BackupError::io("finding", path));
@@ -222,7 +224,8 @@ fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
     disk.sync_dir(dir).map_err(BackupError::io("syncing", dir))
 }
 
-/// Gives the copy its name, durably. A name that was taken meanwhile stays.
+/// Gives the copy its name durably. Never replaces a directory that was created
+/// meanwhile.
 fn publish(disk: &dyn Disk, unfinished: &Path, to: &Path) -> Result<(), BackupError> {
     disk.rename_new(unfinished, to).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
@@ -234,7 +237,7 @@ fn publish(disk: &dyn Disk, unfinished: &Path, to: &Path) -> Result<(), BackupEr
     sync_dir(disk, parent.unwrap_or(Path::new(".")))
 }
 
-/// Removes what this backup has put into its folder: it is nobody else's yet.
+/// Deletes everything in the unfinished copy.
 fn empty(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
     for name in disk.list(dir).map_err(BackupError::io("listing", dir))? {
         let path = dir.join(name);

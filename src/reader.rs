@@ -1,5 +1,7 @@
-//! A log for those who only read: inspection and dumps. Changes nothing, and
-//! takes no lock, so it works beside a live writer and on a read-only mount.
+//! The log reader: reads a log without opening it for appends.
+//!
+//! It changes nothing and takes no lock. So it works beside a live writer and on a
+//! read-only mount. Knows scans and replay; it does not know queues or writers.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,10 +19,11 @@ use crate::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, star
 use crate::segment::SegmentIdentity;
 use crate::sync::Arc;
 
-/// A log opened for reading only.
+/// A log that is opened for reading only.
 ///
-/// Beside a live writer it sees what had been written when it was opened, and
-/// the last commit perhaps in part, as a torn tail.
+/// It takes no lock and changes nothing, so a live writer may have the log open.
+/// Then the reader sees the records that had been written when it was opened. It
+/// may see a part of the last commit, and reports it as a torn tail.
 #[derive(Debug)]
 pub struct LogReader {
     id: LogId,
@@ -29,17 +32,22 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Reads and checks the whole log in `dir`. Damage is told by the report,
-    /// and replay stops before it.
+    /// Reads and checks the whole log in `dir`. Blocks until it is read.
+    ///
+    /// Corruption is not an error: [`LogReader::report`] describes it, and a replay
+    /// stops before it.
     ///
     /// # Errors
-    /// `NotALog` where there is no manifest, else as for
-    /// [`crate::ShardedWal::open`].
+    /// [`OpenError::NotALog`] if there is no manifest. [`OpenError::Manifest`] if
+    /// the manifest or a truncation mark is missing or cannot be read.
+    /// [`OpenError::NewerFormat`] or [`OpenError::OlderFormat`] for a log of
+    /// another version. [`OpenError::Io`] for an error of the system.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_on(Arc::new(RealDisk), dir)
     }
 
-    /// The same on another file system.
+    /// Reads and checks the log in `dir` of the file system `disk`. Otherwise like
+    /// [`LogReader::open`].
     ///
     /// # Errors
     /// As for [`LogReader::open`].
@@ -65,7 +73,8 @@ impl LogReader {
                 Ok(found) => break found,
                 Err(failed) => failed,
             };
-            // Generations may have come and gone since the manifest was read.
+            // A writer may have added or retired generations since the manifest was
+            // read.
             let later = load()?.ok_or_else(not_a_log)?;
             if later == manifest {
                 return Err(failed);
@@ -92,14 +101,14 @@ impl LogReader {
         Ok(Self { id: LogId(manifest.log), plans, report })
     }
 
-    /// Tells this log from all others. Never changes.
+    /// The log's id. It never changes.
     #[must_use]
     pub fn id(&self) -> LogId {
         self.id
     }
 
-    /// Where each shard ends: everything below was there at open, except what
-    /// was truncated.
+    /// The end of each shard at open. The reader has every record below it, except
+    /// those that were truncated.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let current = self.plans.last().map_or(&[][..], Vec::as_slice);
@@ -107,19 +116,21 @@ impl LogReader {
         Checkpoint::new(generation, current.iter().map(|plan| plan.to)).of_log(self.id)
     }
 
-    /// What stands in the log.
+    /// What the reader found in the log, shard by shard.
     #[must_use]
     pub fn report(&self) -> &RecoveryReport {
         &self.report
     }
 
-    /// As [`crate::ShardedWal::replay`], of what stood in the log at open.
+    /// Replays the records that the log had when the reader was opened. Otherwise
+    /// like [`crate::ShardedWal::replay`].
     ///
     /// # Errors
-    /// As there.
+    /// [`ReplayError::Callback`] if the callback failed. [`ReplayError::Log`] if the
+    /// log cannot be read, also because a writer truncated it meanwhile.
     ///
     /// # Panics
-    /// As there.
+    /// If the callback panics.
     pub fn replay<E: Send>(
         &self,
         options: ReplayOptions,
@@ -128,13 +139,15 @@ impl LogReader {
         replay(self.plans.clone(), &options, &callback)
     }
 
-    /// As [`crate::ShardedWal::replay_from`], of what stood in the log at open.
+    /// Replays the records from a checkpoint on that the log had when the reader was
+    /// opened. Otherwise like [`crate::ShardedWal::replay_from`].
     ///
     /// # Errors
-    /// As there.
+    /// [`ReplayError::Checkpoint`] if the checkpoint does not fit the log, or if
+    /// records above it were truncated. Otherwise as for [`LogReader::replay`].
     ///
     /// # Panics
-    /// As there.
+    /// If the callback panics.
     pub fn replay_from<E: Send>(
         &self,
         checkpoint: &Checkpoint,
@@ -147,16 +160,20 @@ impl LogReader {
     }
 }
 
-/// More looks at a shard than any race needs.
+/// Scans per shard at most. No race with a writer needs so many.
 const LOOKS: usize = 16;
 
-/// Surveys a shard beside a writer. What is wrong while it is read need not be:
-/// frames come behind the end that was read, a segment is rolled, truncated or
-/// superseded. Each look begins after the one before has ended, and what that
-/// one could not read at a place has been written, or marked as gone, by then:
-/// so damage is what two looks find at the same place. **That a listed file is
-/// gone says nothing**, whatever an earlier look found there: the next look has
-/// a list without it, and a purge mark that says why, or it is missing.
+/// Scans a shard beside a writer, until the result does not depend on a race.
+///
+/// A scan may report corruption only because the writer went on meanwhile: it
+/// appended frames after the end, or it rolled, truncated or superseded a segment.
+/// Each scan begins after the previous one has ended. By then the writer has
+/// written what the previous scan missed, or has stored a truncation mark for it.
+/// So corruption counts only if two scans find it at one place.
+///
+/// **A listed file that cannot be found proves nothing**, whatever an earlier scan
+/// found there. The next scan lists the directory again: the file is then truncated
+/// by a mark, or really missing.
 fn look(
     disk: &Arc<dyn Disk>,
     dir: &Path,
@@ -185,14 +202,13 @@ fn look(
     read_shard(disk, dir, identity, threads, Purpose::Look)
 }
 
-/// Where a look found damage.
+/// The place at which a scan found corruption.
 #[derive(PartialEq, Eq)]
 enum Place {
-    /// At this byte of a file that has its name still. No name is a second
-    /// segment's, so what was read was that segment's.
+    /// At this byte of a file that still has its name. No segment ever gets the name
+    /// of another one, so the bytes were that segment's.
     Within(PathBuf, u64),
-    /// In a file that is not there, or that was taken for another segment while
-    /// it was read.
+    /// In a file that is missing, or that was recycled during the scan.
     Gone(PathBuf),
 }
 
@@ -207,8 +223,8 @@ impl Place {
     }
 }
 
-/// Whether the frame that belongs where reading stopped stands there now. It
-/// spares a second look at a long shard, which would be overtaken as well.
+/// Whether the frame that was missing at the end is there now. This saves a second
+/// scan of a long shard, which the writer would overtake as well.
 fn went_on(disk: &dyn Disk, found: &Found) -> Result<bool, OpenError> {
     let survey = &found.survey;
     let (Some(damage), Some(link)) = (&survey.damage, survey.links.last()) else {

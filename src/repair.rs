@@ -1,8 +1,8 @@
-//! Repair: copies what cannot be read out of the way, then writes the damaged
-//! segments anew, with gaps where records are lost.
+//! Repair: copies corrupted segments to quarantine, then rewrites them with gap
+//! frames in place of lost records.
 //!
-//! R4 REPAIR: nothing of the log changes before the copies and the report stand
-//! on the disk. What can be saved is for [`crate::recovery`] to say.
+//! R4 REPAIR: the log does not change before the copies and the report are durable.
+//! [`crate::recovery`] decides what can be kept; this file does not know frames.
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,21 +17,23 @@ use crate::recovery::{Purpose, RepairReport, Salvage};
 use crate::sync::Arc;
 use crate::trace;
 
-/// Where an open under [`crate::OnDamage::Quarantine`] puts the copies, in the
-/// log's directory.
+/// The directory, within the log's, for the copies of an open under
+/// [`crate::OnDamage::Quarantine`].
 pub(crate) const QUARANTINE: &str = "quarantine";
 const REPORT: &str = "report.txt";
 const COPY_BYTES: usize = 1 << 20;
 
-/// Repairs a log that open refuses because durable records cannot be read.
+/// Repairs a log that an open refuses with [`OpenError::Damaged`], so that it opens
+/// again without the lost records.
 ///
-/// What a checksum vouches for, and of what the log itself says where it
-/// belongs, is kept; the rest is lost, and the report says which sequences.
-/// Every segment that is written anew is copied first. The log opens
-/// afterwards, and tells [`crate::ShardRecovery::gap_sequences`] from then on.
+/// First try to restore the log from a copy: that loses nothing.
 ///
-/// Restoring from a copy of the log loses nothing: try that first. A missing
-/// or rotten manifest or purge mark is not repaired.
+/// A repair keeps each record with a valid checksum whose position the log itself
+/// confirms. It loses the others, and [`RepairReport::lost`] lists their ranges.
+/// Before it rewrites a segment, it copies the old one to quarantine. From then on
+/// the log reports the loss in [`crate::ShardRecovery::gap_sequences`].
+///
+/// A repair does not replace a missing or unreadable manifest or truncation mark.
 #[derive(Clone, Debug)]
 pub struct Repair {
     disk: Arc<dyn Disk>,
@@ -39,39 +41,43 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// A repair of the log in `dir`, which nothing has been done of yet.
+    /// A repair of the log in `dir`. Does nothing until [`Repair::plan`] or
+    /// [`Repair::run`].
     pub fn new(dir: impl AsRef<Path>) -> Self {
         Self { disk: Arc::new(RealDisk), dir: dir.as_ref().to_path_buf() }
     }
 
-    /// The file system to use, instead of the operating system's.
+    /// The file system to use. The default is the operating system's.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;
         self
     }
 
-    /// Says what [`Repair::run`] would do. Takes no lock and changes nothing;
-    /// beside a writer it may call damage what is being written.
+    /// Reports what [`Repair::run`] would do. Takes no lock and changes nothing.
+    /// Beside a live writer it may report a commit in progress as corruption.
     ///
     /// # Errors
-    /// `NotALog`, a manifest or purge mark that cannot be read, a format of
-    /// another version, or what the operating system answers.
+    /// [`OpenError::NotALog`] if there is no log. [`OpenError::Manifest`] if the
+    /// manifest or a truncation mark cannot be read. [`OpenError::NewerFormat`] or
+    /// [`OpenError::OlderFormat`] for a log of another version. [`OpenError::Io`]
+    /// for an error of the system.
     pub fn plan(&self) -> Result<RepairReport, OpenError> {
         Ok(Plan::of(&read(&self.open_dir()?, &self.dir)?)?.report)
     }
 
-    /// Repairs. The copies, and the report as `report.txt`, go into a new
-    /// folder of `quarantine`, which is created if need be. A log without
-    /// damage is left as it is. May be run again after an error.
+    /// Repairs the log. Blocks until the repaired log is durable.
+    ///
+    /// It creates `quarantine` if it is missing, and in it a new directory for the
+    /// copies and the report, `report.txt`. It does not change a log without
+    /// corruption. After an error it may run again.
     ///
     /// # Errors
-    /// As for [`Repair::plan`]; `Locked` where somebody has the log open; what
-    /// the operating system answers to the copying and writing. The log is then
-    /// as damaged as before, or less.
+    /// [`OpenError::Locked`] if the log is open. Otherwise as for [`Repair::plan`].
+    /// After an error the log is not more corrupted than before.
     pub fn run(&self, quarantine: impl AsRef<Path>) -> Result<RepairReport, OpenError> {
         let disk = self.open_dir()?;
-        // Nothing is created where there is no log.
+        // Read the log first: without a log, not even a lock file is created.
         read(&disk, &self.dir)?;
         let _lock = take_lock(disk.as_ref(), &self.dir)?;
         let mut found = read(&disk, &self.dir)?;
@@ -97,9 +103,9 @@ fn read(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<Found>, OpenError> {
     Ok(found)
 }
 
-/// Repairs the damaged ones of a log's shards, and reads these again. `None`
-/// where none is. The log and the quarantine are each a path, and the disk that
-/// reaches it.
+/// Repairs the corrupted shards of a log and scans them again. Returns `None` if no
+/// shard is corrupted. The log and the quarantine are each a path, with the file
+/// system to reach it.
 pub(crate) fn repair(
     (log, dir): (&Arc<dyn Disk>, &Path),
     (disk, quarantine): (&dyn Disk, &Path),
@@ -137,7 +143,7 @@ pub(crate) fn repair(
     Ok(Some(report))
 }
 
-/// What open answers to damage, unless it may repair it.
+/// Fails with the first corruption that a scan found.
 pub(crate) fn refuse_damage(found: &[Found]) -> Result<(), OpenError> {
     match found.iter().find_map(|found| found.survey.damage.clone()) {
         Some(damage) => Err(OpenError::Damaged(Box::new(damage))),
@@ -145,9 +151,9 @@ pub(crate) fn refuse_damage(found: &[Found]) -> Result<(), OpenError> {
     }
 }
 
-/// What is to be done of a log's damaged shards.
+/// The repair of a log's corrupted shards.
 struct Plan {
-    /// By their index among the log's shards.
+    /// Each with its index in the log's shards.
     shards: Vec<(usize, Salvage)>,
     report: RepairReport,
 }
@@ -169,7 +175,8 @@ impl Plan {
     }
 }
 
-/// A folder of its own for each repair: nothing in quarantine is ever replaced.
+/// Creates a new directory in quarantine. Each repair has its own, so that no
+/// repair replaces the copies of another.
 fn new_folder(disk: &dyn Disk, quarantine: &Path) -> Result<PathBuf, OpenError> {
     create_dirs(disk, quarantine)?;
     for number in 1_u64.. {
@@ -183,8 +190,9 @@ fn new_folder(disk: &dyn Disk, quarantine: &Path) -> Result<PathBuf, OpenError> 
     unreachable!("a directory has fewer names than there are numbers")
 }
 
-/// Copies a file as it reads past the cache, durably but for its name. One that
-/// is missing has no copy. Returns what cannot be read: the copy has zeros there.
+/// Copies a file durably, as read from the disk and not from the cache. Does nothing
+/// if the file is missing. Returns the ranges that cannot be read: the copy has
+/// zeros there.
 fn copy(
     (log, from): (&dyn Disk, &Path),
     (disk, to): (&dyn Disk, &Path),

@@ -1,7 +1,8 @@
-//! Reads the log back: generation by generation, shards in parallel within
-//! one, each shard in order, within bounded memory.
+//! Replay: reads the log back within bounded memory.
 //!
-//! Knows segments and callers' callbacks; it never writes.
+//! Generations are replayed one after the other. Within one, threads replay the
+//! shards in parallel, and each shard in order. This file knows segments and the
+//! caller's callback; it never writes.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,11 +24,12 @@ use crate::segment_writer::SegmentMeta;
 use crate::sync::cores;
 use crate::trace;
 
-/// A thread's chunk is between these, as the memory limit allows. A larger one
-/// reads no faster, and keeps the disk waiting while it is worked through.
+/// Limits of a thread's read buffer. A larger buffer reads no faster, and the disk
+/// is idle for longer while the thread works through it.
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(1 << 20);
 
-/// How to replay.
+/// How to replay: threads, memory and progress. `ReplayOptions::default()` has one
+/// thread per core, 64 MiB, and no progress.
 #[derive(Clone)]
 pub struct ReplayOptions {
     threads: usize,
@@ -45,30 +47,31 @@ impl fmt::Debug for ReplayOptions {
 }
 
 impl Default for ReplayOptions {
-    /// As many threads as the machine has cores, 64 MiB, no progress.
+    /// One thread per core, 64 MiB, no progress.
     fn default() -> Self {
         Self { threads: cores(), memory_bytes: 64 << 20, progress: None }
     }
 }
 
 impl ReplayOptions {
-    /// Threads that read and call back; at least one, at most one a shard.
+    /// The number of threads that read and call the callback: at least one. A
+    /// generation uses at most one thread per shard.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
         self
     }
 
-    /// Memory for reading, over all threads. Each thread needs 64 KiB or its
-    /// largest batch, whichever is more, whatever this says; slices that the
-    /// callback keeps ([`Record::to_bytes`]) hold their chunk on top of it.
+    /// The memory for reading, in bytes, over all threads. Each thread uses at
+    /// least 64 KiB, or the size of its largest batch. Payloads that the callback
+    /// keeps ([`Record::to_bytes`]) hold more memory on top.
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
         self
     }
 
-    /// Is called as bytes are read, from any of the threads.
+    /// Sets a callback that reports progress. Any of the threads may call it.
     #[must_use]
     pub fn progress(mut self, progress: Arc<dyn Fn(ReplayProgress) + Send + Sync>) -> Self {
         self.progress = Some(progress);
@@ -76,16 +79,16 @@ impl ReplayOptions {
     }
 }
 
-/// How far a replay has come.
+/// The progress of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayProgress {
-    /// Bytes read of the segments.
+    /// The bytes of segments that were read.
     pub bytes_done: u64,
-    /// Bytes that there are to read.
+    /// The bytes of segments to read.
     pub bytes_total: u64,
 }
 
-/// A record as a replay hands it out.
+/// A record that a replay passes to its callback.
 #[derive(Debug)]
 pub struct Record<'a> {
     position: Position,
@@ -95,60 +98,60 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Its place in the log.
+    /// The record's position in the log.
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// Its series key.
+    /// The record's series key.
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
     }
 
-    /// Its payload.
+    /// The record's payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.payload
     }
 
-    /// Its payload as a slice of what was read, without a copy. While it is
-    /// kept, so is the chunk around it.
+    /// The record's payload as `Bytes`, without a copy. It shares the read buffer:
+    /// the whole buffer stays in memory until the last such payload is dropped.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         self.frame.slice_ref(self.payload)
     }
 }
 
-/// What a replay has handed out.
+/// What a replay passed to its callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReplayReport {
-    /// Records.
+    /// The number of records.
     pub records: u64,
-    /// Bytes of their payloads.
+    /// The bytes of their payloads.
     pub payload_bytes: u64,
 }
 
-/// One shard's share of a replay.
+/// The part of a replay that reads one shard.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardPlan {
     pub(crate) folder: Folder,
     pub(crate) segments: Vec<SegmentMeta>,
-    /// Records of `from..to` are handed out.
+    /// The callback gets the records of `from..to`.
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
 
 impl ShardPlan {
-    /// What the shard has, as long as the plan is not limited by a checkpoint.
+    /// The range of the shard. Valid before a checkpoint limits the plan.
     fn reach(&self) -> ShardReach {
         let SegmentIdentity { generation, shard, .. } = self.folder.identity;
         ShardReach { generation, shard, first: self.from.min(self.to), end: self.to }
     }
 
-    /// Leaves out the segments that hold nothing that is asked for.
+    /// Drops the segments without a record of `from..to`.
     fn trim(&mut self) {
         let (from, to) = (self.from, self.to);
         self.segments.retain(|meta| {
@@ -157,12 +160,13 @@ impl ShardPlan {
     }
 }
 
-/// What a log has, where these are the plans of all of its shards.
+/// The ranges of a log's shards, from the plans of all of them.
 pub(crate) fn reach(log: LogId, generations: &[Vec<ShardPlan>]) -> Reach {
     Reach { log, shards: generations.iter().flatten().map(ShardPlan::reach).collect() }
 }
 
-/// Leaves out what lies below a checkpoint, if the log has all above it.
+/// Limits the plans to the records from a checkpoint on. Fails if the log does not
+/// have all of them.
 pub(crate) fn start_from<E>(
     log: LogId,
     generations: &mut [Vec<ShardPlan>],
@@ -176,7 +180,8 @@ pub(crate) fn start_from<E>(
     Ok(())
 }
 
-/// Replays the generations one after the other.
+/// Replays the generations one after the other. Blocks until all threads are done.
+/// A panic of the callback is resumed on the calling thread.
 pub(crate) fn replay<E: Send>(
     mut generations: Vec<Vec<ShardPlan>>,
     options: &ReplayOptions,
@@ -219,8 +224,8 @@ fn segment_bytes(plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError>
     file.len().map_err(OpenError::io("reading the size of", &path))
 }
 
-/// What the threads of a replay share. The counters order nothing: they are
-/// read when the threads have been joined, or shown to people, hence Relaxed.
+/// The state that the threads of a replay share. The counters order nothing: they
+/// are read after the join, or only shown to a user. Hence Relaxed.
 struct Shared<'a, E> {
     options: &'a ReplayOptions,
     callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
@@ -228,9 +233,10 @@ struct Shared<'a, E> {
     bytes_done: AtomicU64,
     records: AtomicU64,
     payload_bytes: AtomicU64,
-    /// Set by the thread that failed; the others stop at their next frame.
+    /// Set by a thread that failed. The others read it, and stop at their next
+    /// frame.
     stop: AtomicBool,
-    /// The first failure.
+    /// The first failure. Set by a thread that failed, taken after the join.
     failure: Mutex<Option<Failure<E>>>,
 }
 
@@ -246,13 +252,13 @@ impl<E: Send> Shared<'_, E> {
         let chunk_bytes = memory.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
         let (sender, receiver) = crossbeam_channel::unbounded();
         for plan in plans {
-            // The receiver lives in this function.
+            // Cannot fail: the receiver lives in this function.
             drop(sender.send(plan));
         }
         drop(sender);
         std::thread::scope(|scope| {
-            // This thread works as well, so a thread that cannot be had is not
-            // missed but for its speed.
+            // This thread works too, so a thread that cannot be started only costs
+            // speed.
             for _ in 1..threads {
                 let plans = receiver.clone();
                 let work = move || self.work(&plans, chunk_bytes);
@@ -268,7 +274,7 @@ impl<E: Send> Shared<'_, E> {
         }
     }
 
-    /// One thread: a shard after the other, until there is none or one failed.
+    /// The work of one thread: replays shards until none is left or one failed.
     fn work(&self, plans: &crossbeam_channel::Receiver<ShardPlan>, chunk_bytes: usize) {
         while let Ok(plan) = plans.recv() {
             let done = catch_unwind(AssertUnwindSafe(|| self.run_shard(&plan, chunk_bytes)));
@@ -314,7 +320,7 @@ impl<E: Send> Shared<'_, E> {
         let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
         let mut next = meta.first_sequence;
         let mut reported = 0;
-        let mut handed = ReplayReport::default();
+        let mut replayed = ReplayReport::default();
         while next < needed {
             // ORDERING: Relaxed; a hint to stop early.
             if self.stop.load(Ordering::Relaxed) {
@@ -322,13 +328,13 @@ impl<E: Send> Shared<'_, E> {
             }
             match frames.next().map_err(log("reading"))? {
                 Ok(frame) => {
-                    // As the survey counts: a seal that speaks of more than it stands
-                    // behind hides nothing.
+                    // A seal does not count, as in the scan: a seal that names a
+                    // sequence past the last record must not hide records.
                     if frame.header.kind.moves_on() {
                         next = base + frame.header.next();
                     }
                     if frame.header.kind == FrameKind::Records {
-                        self.run_frame(plan, base, &frame, &mut handed)?;
+                        self.run_frame(plan, base, &frame, &mut replayed)?;
                     }
                 }
                 Err(stop) => {
@@ -343,13 +349,14 @@ impl<E: Send> Shared<'_, E> {
         }
         self.report(end - reported);
         // ORDERING: Relaxed; read after the join.
-        self.records.fetch_add(handed.records, Ordering::Relaxed);
-        self.payload_bytes.fetch_add(handed.payload_bytes, Ordering::Relaxed);
+        self.records.fetch_add(replayed.records, Ordering::Relaxed);
+        self.payload_bytes.fetch_add(replayed.payload_bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    /// A segment that was truncated while it is read may be another one's file by
-    /// now: it has lost its name before, and is told as any that has gone.
+    /// Checks that a segment still has its name. A segment that was truncated during
+    /// the read may have been recycled, and its file now holds another segment. That
+    /// is reported as a missing file, not as corruption.
     fn check_is_there(plan: &ShardPlan, path: &std::path::Path) -> Result<(), ReplayError<E>> {
         let opened = plan.folder.disk.open(path, OpenMode::Read).map(drop);
         opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
@@ -387,7 +394,7 @@ impl<E: Send> Shared<'_, E> {
         plan: &ShardPlan,
         base: u64,
         frame: &Frame,
-        handed: &mut ReplayReport,
+        replayed: &mut ReplayReport,
     ) -> Result<(), ReplayError<E>> {
         let first = base + u64::from(frame.header.first);
         let mut at = 0;
@@ -406,8 +413,8 @@ impl<E: Send> Shared<'_, E> {
                 sequence,
             };
             let payload = &frame.body[range];
-            handed.records += 1;
-            handed.payload_bytes += payload.len() as u64;
+            replayed.records += 1;
+            replayed.payload_bytes += payload.len() as u64;
             (self.callback)(&Record { position, key, payload, frame: &frame.body })
                 .map_err(ReplayError::Callback)?;
         }
@@ -415,7 +422,7 @@ impl<E: Send> Shared<'_, E> {
     }
 
     fn report(&self, bytes: u64) {
-        // ORDERING: Relaxed; a figure for people.
+        // ORDERING: Relaxed; a figure to show to a user.
         let bytes_done = self.bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if let Some(progress) = &self.options.progress {
             progress(ReplayProgress { bytes_done, bytes_total: self.bytes_total });
@@ -423,7 +430,7 @@ impl<E: Send> Shared<'_, E> {
     }
 }
 
-/// What stood in the log when it was opened cannot be read now.
+/// The error if a record cannot be read now, but could at open.
 fn changed<E>(
     plan: &ShardPlan,
     path: &std::path::Path,

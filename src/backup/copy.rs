@@ -1,10 +1,10 @@
-//! One shard of a backup.
+//! Copies one shard for a backup.
 //!
-//! The truncation mark is read first, then the chain of segments, then the
-//! segments. So the chain is whole for that mark, and a segment that is gone
-//! was truncated after it: the shard is looked at once more, and what was
-//! copied before is kept. A segment with a successor is never written to again
-//! under its name. The newest is copied up to its last whole frame.
+//! It reads the truncation mark first, then the segment chain, then the segments.
+//! So the chain is complete for that mark. If a segment is missing, it was
+//! truncated later: the copy reads the shard again, and keeps the segments that it
+//! has. A segment with a successor never changes under its name. The newest one is
+//! copied up to its last whole frame. This file does not know other shards.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,10 +20,11 @@ use crate::spares::Spares;
 use crate::sync::Arc;
 
 const PIECE_BYTES: usize = 1 << 20;
-/// Each look follows a truncation that removed what was being copied.
+/// Attempts per shard at most. Each new attempt follows a truncation that removed a
+/// segment during the copy.
 const LOOKS_MAX: usize = 1_000;
 
-/// What was copied, and how.
+/// Counts of copied segments, by method.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Copied {
     pub(super) sharing: bool,
@@ -52,8 +53,8 @@ impl ShardCopy<'_> {
         self.look(&mut full, copied)
     }
 
-    /// Copies what the shard has now. `full` are the segments that were copied
-    /// before, and have a successor.
+    /// Copies the shard's current segments. `full` has the numbers of segments that
+    /// were copied before and have a successor.
     fn look(&self, full: &mut BTreeSet<u64>, copied: &mut Copied) -> Result<(), BackupError> {
         let mark = purge::load(self.disk.as_ref(), self.from, &self.identity)?;
         let folder = Folder {
@@ -68,7 +69,7 @@ impl ShardCopy<'_> {
             return Err(BackupError::Log(OpenError::Damaged(Box::new(damage))));
         }
         let numbers: Vec<_> = chain.links.iter().map(|link| link.header.identity.number).collect();
-        // Truncated meanwhile, and below the mark that goes with the copy.
+        // These were truncated meanwhile. The copy's mark covers them.
         let gone: Vec<_> = full.iter().filter(|it| !numbers.contains(it)).copied().collect();
         for number in gone {
             self.remove(number)?;
@@ -94,7 +95,8 @@ impl ShardCopy<'_> {
         unlink_if_there(self.disk.as_ref(), &path).map_err(BackupError::io("removing", &path))
     }
 
-    /// Copies a segment that has a successor, which says where it ends.
+    /// Copies a segment that has a successor. `end` is the end that the successor
+    /// names.
     fn copy_full(&self, number: u64, end: u64, copied: &mut Copied) -> Result<(), BackupError> {
         self.remove(number)?;
         let (from, to) = (segment_path(self.from, number), segment_path(self.to, number));
@@ -116,7 +118,7 @@ impl ShardCopy<'_> {
         self.copy_bytes(&from, &to, end, copied)
     }
 
-    /// Copies the segment that is written to, up to its last whole frame.
+    /// Copies the newest segment up to its last whole frame.
     fn copy_newest(&self, number: u64, copied: &mut Copied) -> Result<(), BackupError> {
         self.remove(number)?;
         let (from, to) = (segment_path(self.from, number), segment_path(self.to, number));
@@ -160,8 +162,8 @@ impl ShardCopy<'_> {
         self.check_is_there(from)
     }
 
-    /// A segment that was truncated while it was copied may be another one's
-    /// file by now. It has lost its name before.
+    /// Checks that a segment still has its name. A segment that was truncated during
+    /// the copy may have been recycled, and its file now holds another segment.
     fn check_is_there(&self, path: &Path) -> Result<(), BackupError> {
         self.disk.open(path, OpenMode::Read).map(drop).map_err(BackupError::io("opening", path))
     }

@@ -1,4 +1,4 @@
-//! Why a log was not copied.
+//! The errors of a backup.
 
 use std::error::Error;
 use std::fmt;
@@ -7,44 +7,47 @@ use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
 
-/// Why a log was not copied. The log is as it was, and there is no copy under
-/// the name that was asked for.
+/// Why a backup failed. The log was not changed, and the target does not exist,
+/// unless it existed before.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// The name is taken, or another backup works there or was killed there.
-    /// Nothing is ever replaced. Remove it, or choose another name.
+    /// The target exists, or its `.unfinished` directory does: another backup is
+    /// running there, or was killed. A backup never replaces anything. Delete the
+    /// directory, or choose another target.
     Exists {
-        /// The name.
+        /// The existing directory.
         path: PathBuf,
     },
-    /// The target lies in the log itself.
+    /// The target lies in the log's directory. Choose one outside.
     Inside {
-        /// The log.
+        /// The log's directory.
         dir: PathBuf,
         /// The target.
         to: PathBuf,
     },
-    /// The log cannot be read: it is damaged, or changes without end.
+    /// The log cannot be read: it is corrupted, or it kept changing. Verify the log,
+    /// or try again.
     Log(OpenError),
-    /// The operating system refused something.
+    /// The operating system returned an error. Fix its cause, then try again.
     Io {
-        /// What was being done.
+        /// The operation that failed, such as `writing`.
         doing: &'static str,
-        /// To what.
+        /// The file or directory.
         path: PathBuf,
-        /// What it answered.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl BackupError {
+    /// Adds the operation and the path to an error of the system.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { doing, path, source }
     }
 
-    /// Whether it says that a file is gone: the log has gone on meanwhile.
+    /// Whether a file is missing, because the writer truncated it meanwhile.
     pub(super) fn is_gone(&self) -> bool {
         let gone = io::ErrorKind::NotFound;
         match self {
@@ -54,7 +57,7 @@ impl BackupError {
         }
     }
 
-    /// Whether a copy that is begun again may succeed.
+    /// Whether another attempt may succeed.
     pub(super) fn may_pass(&self) -> bool {
         let is_of_the_log =
             matches!(self, Self::Log(OpenError::Damaged(_) | OpenError::Manifest { .. }));
@@ -73,11 +76,16 @@ impl fmt::Display for BackupError {
         match self {
             Self::Exists { path } => write!(
                 f,
-                "backup: {} exists; remove it if it is of no use, or choose another name",
+                "backup: {} exists; delete it if it is not needed, or choose another target",
                 path.display()
             ),
             Self::Inside { dir, to } => {
-                write!(f, "backup: {} lies in the log {}", to.display(), dir.display())
+                write!(
+                    f,
+                    "backup: {} lies in the log {}; choose a target outside",
+                    to.display(),
+                    dir.display()
+                )
             }
             Self::Log(error) => write!(f, "backup: {error}"),
             Self::Io { doing, path, source } => {

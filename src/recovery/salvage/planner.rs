@@ -1,4 +1,5 @@
-//! Goes through a shard's parts, oldest first, and decides what of each is kept.
+//! The planner of a salvage: goes through a shard's parts, oldest first, and decides
+//! what to keep of each. It reads files and writes none.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,19 +15,20 @@ use crate::recovery::report::Lost;
 use crate::recovery::survey::{Folder, absolute};
 use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
 
-/// What is read at once: a search begins again behind each damaged place.
+/// Bytes per read. It is small, because a search restarts after each corrupted
+/// place.
 const CHUNK_BYTES: usize = 64 << 10;
-/// What is left free where the newest segment, or its end, is lost and nothing
-/// says how far it went, so that none is given twice: more than a full disk
-/// refuses or a few segments hold. Open must be able to copy several of them.
+/// The sequences to skip if the newest segment, or its end, is lost and its length
+/// is unknown, so that no sequence is used twice. It is more than a full disk
+/// refuses or a few segments hold. An open must be able to copy several such gaps.
 const UNKNOWN_SEQUENCES: u64 = 1 << 24;
 
-/// See [`Salvage::plan`].
+/// Makes the plan for one shard: see [`Salvage::plan`].
 pub(super) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Salvage, OpenError> {
     let spine = Spine::read(disk, folder)?;
     let here = match spine.parts.first() {
         Some(Part::Segment(header)) => header.first_sequence,
-        // What it holds may begin below the purge mark.
+        // Its records may begin below the truncation mark.
         Some(Part::Hole(hole)) => hole.first_sequence.unwrap_or(u64::MAX).min(folder.purged_below),
         None => folder.purged_below,
     };
@@ -45,23 +47,23 @@ pub(super) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Salvage, OpenErro
     Ok(planner.salvage)
 }
 
-/// How far the decision has come.
+/// The state of the planner.
 struct Planner<'a> {
     disk: &'a dyn Disk,
     folder: &'a Folder,
-    /// What stands in each segment, by its number.
+    /// The frames found in each segment, by its number.
     remains: BTreeMap<u64, Remains>,
-    /// The sequence that is next.
+    /// The next sequence.
     here: u64,
-    /// The highest mark seen.
+    /// The highest durable mark so far.
     durable: u64,
-    /// The last part, as it will stand.
+    /// The last part, as it will be after the repair.
     last: Predecessor,
     salvage: Salvage,
 }
 
 impl Planner<'_> {
-    /// Takes what a segment holds. Whether the log goes on behind it.
+    /// Decides what to keep of a segment. Returns whether the log continues after it.
     fn segment(
         &mut self,
         header: SegmentHeader,
@@ -124,19 +126,20 @@ impl Planner<'_> {
         Ok(FrameReader::new(file, self.folder.seed(number), start, end, CHUNK_BYTES))
     }
 
-    /// Makes a segment where there is none with a header: of what it held if
-    /// its first sequence can be known, else of a gap.
+    /// Plans a segment for a hole. It keeps the hole's records if their first
+    /// sequence is known, otherwise it is a gap. Returns whether the log continues
+    /// after it.
     fn hole(&mut self, hole: &Hole, later: &[Part]) -> Result<bool, OpenError> {
         if !self.was_there(hole, later) {
             return Ok(false);
         }
         let Hole { number, told, .. } = *hole;
         let identity = self.folder.identity.with_number(number);
-        // That a shard's first begins at 0 is what the next repair goes by.
+        // A later repair relies on it that a shard's first segment begins at 0.
         let first_sequence = if number == 1 { 0 } else { self.here };
         let mut header = SegmentHeader { identity, first_sequence, predecessor: self.last };
         if let Some(base) = hole.first_sequence.filter(|base| *base >= self.here) {
-            // Its header says what is missing before it.
+            // No gap frame is needed: the header's first sequence implies the gap.
             let _gap = self.lose(number, 0, base, "the segment's header cannot be read");
             header.first_sequence = base;
             return self.segment(header, later, true);
@@ -157,8 +160,8 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    /// Whether the log once went through a hole, rather than ended before it.
-    /// That its file is gone says so only if it is not from before a cut.
+    /// Whether the log once continued into a hole, and did not end before it. A
+    /// missing file proves that only if no later open cut the log there.
     fn was_there(&self, hole: &Hole, later: &[Part]) -> bool {
         let (chain, cut) = chain_of(later);
         let is_there = !hole.may_be_torn || self.mark_in(hole.number) > Some(0);
@@ -167,8 +170,8 @@ impl Planner<'_> {
             || cut.and_then(|cut| cut.first_sequence) > Some(self.here)
     }
 
-    /// Leaves out what a later open cut, and goes on behind it. What is left out
-    /// of the log is set aside if the log goes on at all.
+    /// Skips the parts that a later open cut off, up to the next hole. Sets them
+    /// aside if the log continues after them.
     fn skip_to_a_hole<'p>(&mut self, parts: &'p [Part]) -> &'p [Part] {
         let (chain, hole) = chain_of(parts);
         if hole.is_some() {
@@ -177,7 +180,7 @@ impl Planner<'_> {
         &parts[chain.len()..]
     }
 
-    /// Takes frame after frame: why it stopped.
+    /// Takes frames up to the first that does not follow. Returns why it stopped.
     fn take_run(
         &mut self,
         frames: &mut FrameReader,
@@ -197,7 +200,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The next whole frame behind a damaged place that goes on with the log.
+    /// The next valid frame after a corrupted place that continues the log.
     fn find_frame(
         &self,
         frames: &mut FrameReader,
@@ -230,8 +233,8 @@ impl Planner<'_> {
         self.durable = self.durable.max(mark);
     }
 
-    /// Notes that nothing before `next` can be read at a place; what to write
-    /// there.
+    /// Records the range up to `next` as lost. Returns the gap to write, if a
+    /// sequence is lost.
     fn lose(&mut self, number: u64, offset: u64, next: u64, what: &str) -> Option<Piece> {
         let first_sequence = self.here;
         self.here = self.here.max(next);
@@ -248,9 +251,10 @@ impl Planner<'_> {
         (self.here > first_sequence).then_some(gap)
     }
 
-    /// Up to where the log is known to have gone on from here, if it is. What
-    /// lies below a hole may have been cut when the hole's segment was made,
-    /// and its sequences used again: marks from behind the hole say nothing.
+    /// How far the log provably continued from here, if it did.
+    ///
+    /// The open that made a hole's segment may have cut off the records before it,
+    /// and used their sequences again. So marks after the hole prove nothing.
     fn vouched(&self, limit: &Limit, header: &SegmentHeader, later: &[Part]) -> Option<Vouched> {
         let told = limit.told.map(|told| told.next_sequence);
         if told == Some(self.here) {
@@ -271,9 +275,9 @@ impl Planner<'_> {
         vouched.filter(|vouched| vouched.to > self.here)
     }
 
-    /// How far the log may have gone on from here, where nothing vouches that it
-    /// did but the disk cannot read all that is there. Whole frames behind that are
-    /// kept: it is not known that they are none of the log's.
+    /// How far the log may have continued from here, if there is no proof but the
+    /// disk cannot read some bytes. Valid frames after those are kept, because they
+    /// may be the log's.
     fn unknown(&self, number: u64, stop: Stop, rest: Range<u64>, limit: &Limit) -> Option<Vouched> {
         let told = limit.told.map(|told| told.next_sequence);
         let ends_here = told.is_none() && matches!(stop, Stop::End | Stop::Blank);
@@ -285,7 +289,7 @@ impl Planner<'_> {
         Some(Vouched { to: to.max(self.here), first_max: u64::MAX })
     }
 
-    /// The highest mark in these segments.
+    /// The highest durable mark in these segments.
     fn mark_of(&self, parts: &[Part]) -> u64 {
         let mark = |part: &Part| match part {
             Part::Segment(header) => self
@@ -300,13 +304,13 @@ impl Planner<'_> {
         self.remains.get(&number)?.mark
     }
 
-    /// How many sequences a segment speaks of, as far as that is believed.
+    /// The number of sequences that a segment's frames name, up to a plausible limit.
     fn sequences_in(&self, number: u64) -> u64 {
         let next = self.remains.get(&number).and_then(|remains| remains.next);
         next.unwrap_or(0).min(1 << 30)
     }
 
-    /// Reads each segment once, however many places of it are damaged.
+    /// Searches each segment for marks once, however many corrupted places it has.
     fn look_for_marks(&mut self, parts: &[Part]) -> Result<(), OpenError> {
         for number in parts.iter().map(Part::number) {
             let Some(file) = self.open(number)? else { continue };
@@ -331,7 +335,7 @@ impl Planner<'_> {
     }
 }
 
-/// The segments up to the next hole, and the hole.
+/// The segments before the next hole, and the hole.
 fn chain_of(parts: &[Part]) -> (&[Part], Option<&Hole>) {
     let at = parts.iter().position(|part| matches!(part, Part::Hole(_)));
     let chain = &parts[..at.unwrap_or(parts.len())];
@@ -341,13 +345,14 @@ fn chain_of(parts: &[Part]) -> (&[Part], Option<&Hole>) {
     }
 }
 
-/// What is known of where a segment ended.
+/// What is known of a segment's end.
 struct Limit {
-    /// What its successor says.
+    /// The end according to its successor.
     told: Option<Predecessor>,
-    /// Where a later segment that has lost its header took over.
+    /// The first sequence of the next hole, if it is known.
     cut: Option<u64>,
-    /// No sequence of it from here on is the log's: the lower of the two.
+    /// The lower of the two. From this sequence on, the segment's frames are not the
+    /// log's.
     below: u64,
 }
 
@@ -363,15 +368,15 @@ impl Limit {
     }
 }
 
-/// That the log went on behind a damaged place.
+/// The proof that the log continued after a corrupted place.
 struct Vouched {
-    /// The sequence to which it did for certain.
+    /// The sequence that the log reached.
     to: u64,
-    /// No frame that begins with a higher sequence is believed.
+    /// Frames that begin with a higher sequence do not count.
     first_max: u64,
 }
 
-/// What was taken of a segment so far.
+/// What to keep of a segment, so far.
 #[derive(Default)]
 struct Taken {
     pieces: Vec<Piece>,

@@ -1,5 +1,8 @@
-//! The segments of a damaged shard in their order, and where some are missing:
-//! the chain of [`super::chain`], but it goes on over what is broken.
+//! The skeleton of a corrupted shard: its segments in order, and the holes where
+//! segments are missing or have no header.
+//!
+//! It follows predecessors like the segment chain, but continues past a broken
+//! place. It does not decide what is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,12 +17,12 @@ use crate::segment::{
     FoundHeader, NUMBER_MAX, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
 };
 
-/// A segment, or the place of one.
+/// One part of the skeleton.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
-    /// It has its header.
+    /// A segment with its header.
     Segment(SegmentHeader),
-    /// It is missing, or what it begins with is not its header.
+    /// A segment that is missing, or that has no valid header.
     Hole(Hole),
 }
 
@@ -32,15 +35,15 @@ impl Part {
     }
 }
 
-/// The place of a segment.
+/// The place of a segment that is missing, or that has no valid header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hole {
     pub(crate) number: u64,
-    /// What its successor tells of it, if it has one.
+    /// The segment's end according to its successor, if it has one.
     pub(crate) told: Option<Predecessor>,
-    /// Where it began, if what is left of it tells.
+    /// The segment's first sequence, if its remains reveal it.
     pub(crate) first_sequence: Option<u64>,
-    /// Whether a file is there whose header may never have come to the disk.
+    /// Whether the file exists, and its header may never have reached the disk.
     pub(crate) may_be_torn: bool,
 }
 
@@ -50,13 +53,13 @@ impl Hole {
     }
 }
 
-/// See the module's words.
+/// The skeleton of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Spine {
     /// Oldest first.
     pub(crate) parts: Vec<Part>,
-    /// Segments that have no place in it: of a number that none of ours has, or
-    /// with a header that is no help, and no successor that names them.
+    /// Segments that are not part of it: their number is higher than any writer
+    /// uses, or they have no usable header and no successor names them.
     pub(crate) set_aside: Vec<u64>,
 }
 
@@ -73,7 +76,7 @@ impl Spine {
         let mut parts = walk(folder, &headers, &headerless);
         let newest = headers.last_key_value().map_or(0, |(number, _)| *number);
         for number in numbers.range(newest + 1..) {
-            // Else it never came to hold anything that was durable.
+            // Otherwise the segment never held anything durable.
             if !headerless.contains(number) || search_file(disk, folder, *number)?.mark > Some(0) {
                 parts.push(Part::Hole(Hole::new(*number, None, false)));
             }
@@ -83,14 +86,14 @@ impl Spine {
             parts.push(Part::Hole(Hole::new(number, None, false)));
         }
         if let Some(Part::Hole(first)) = parts.first_mut() {
-            // A shard always has a segment.
+            // A shard always has a segment, so its header once was durable.
             first.may_be_torn = false;
         }
         let oldest = parts.first().map_or(0, Part::number);
         for number in numbers.range(oldest..).take_while(|number| **number < newest) {
             let is_part = parts.iter().any(|part| part.number() == *number);
             let remains = || search_file(disk, folder, *number);
-            // Open removes them, and they may hold what is missing.
+            // An open would delete these segments, but they may hold lost records.
             if !is_part && !headers.contains_key(number) && remains()?.bytes > 0 {
                 set_aside.push(*number);
             }
@@ -104,7 +107,7 @@ impl Spine {
     }
 }
 
-/// The headers that can be believed, and the segments without one at all.
+/// The valid headers by segment number, and the segments without any header.
 fn read_headers(
     disk: &dyn Disk,
     folder: &Folder,
@@ -115,7 +118,7 @@ fn read_headers(
         let identity = folder.identity.with_number(*number);
         let file = || folder.path(*number);
         let what = |version| format!("its format is version {version}");
-        // One whose header cannot be read is there: who knows what it holds.
+        // A segment with an unreadable header is in neither set: it may hold anything.
         let Some(bytes) = read_header(disk, folder, *number)? else { continue };
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) if header.predecessor.number < *number => {
@@ -136,9 +139,9 @@ fn read_headers(
     Ok((headers, headerless))
 }
 
-/// From the newest back; where a predecessor is not there, on from the one
-/// below it: superseded or not, what it holds up to its first damaged place is
-/// what the log held.
+/// Walks from the newest segment back. If a predecessor is missing, continues with
+/// the next older segment. Even if that one was superseded, its records up to its
+/// first corrupted place were the log's.
 fn walk(
     folder: &Folder,
     headers: &BTreeMap<u64, SegmentHeader>,
@@ -149,7 +152,7 @@ fn walk(
     while let Some((_, header)) = at {
         parts.push(Part::Segment(*header));
         let told = header.predecessor;
-        // Below the purge mark segments are gone, or on their way.
+        // Segments below the truncation mark may be deleted already.
         if told.number == 0 || told.next_sequence <= folder.purged_below {
             break;
         }
@@ -163,9 +166,9 @@ fn walk(
     parts
 }
 
-/// The first sequence of a segment without its header. A shard's first begins
-/// at 0; else the successor says which sequence followed the frame that ends
-/// where it says that the segment does.
+/// The first sequence of a segment without its header. A shard's first segment
+/// begins at 0. For others, the successor names the segment's end and the sequence
+/// that followed there; the frame that ends there is relative to the beginning.
 fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Option<u64>, OpenError> {
     let path = folder.path(hole.number);
     let file = match disk.open(&path, OpenMode::Read) {
@@ -182,7 +185,7 @@ fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Optio
     Ok(last.and_then(|header| told.next_sequence.checked_sub(header.next())))
 }
 
-/// The header of the whole frame that ends at `end`.
+/// The header of the valid frame that ends at `end`.
 fn last_frame(file: Box<dyn DiskFile>, seed: u32, end: u64) -> io::Result<Option<FrameHeader>> {
     let bytes = file.len()?;
     let start = SEGMENT_HEADER_BYTES as u64;
