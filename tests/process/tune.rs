@@ -166,7 +166,7 @@ fn a_killed_ones_folder_goes_and_nobody_elses() {
     fs::remove_file(dir.join("mine")).unwrap();
     let mark = fs::read(folder.join("OWNER")).unwrap();
     fs::write(folder.join("OWNER"), "mine").unwrap();
-    refused("is in the way");
+    refused("has no mark");
     fs::write(folder.join("OWNER"), mark).unwrap();
     let again = tune(&dir, &[]);
     assert!(again.status.success(), "{}", text(&again.stderr));

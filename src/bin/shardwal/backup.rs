@@ -1,4 +1,4 @@
-//! `shardwal backup`: copies a log that may be written to meanwhile.
+//! `shardwal backup`: copies a log while a writer may append to it.
 
 use std::io::{self, Write};
 use std::path::Path;

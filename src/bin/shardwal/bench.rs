@@ -1,5 +1,5 @@
-//! `shardwal bench`: threads that append to a new log for some seconds. The log
-//! is removed afterwards.
+//! `shardwal bench`: appends to a new log for some seconds and prints throughput and
+//! latency. Deletes the log afterwards.
 
 use std::fmt;
 use std::fs;
@@ -17,28 +17,28 @@ use crate::{Ended, Failed, Outcome, seconds};
 
 #[derive(Args, Serialize)]
 pub(crate) struct Settings {
-    /// Where to put the log: a directory that is empty or not there yet
+    /// The directory for the log, empty or new
     #[arg(long)]
     dir: PathBuf,
-    /// Shards of the log
+    /// Number of shards
     #[arg(long, default_value_t = 4)]
     shards: usize,
-    /// Threads that append
+    /// Number of threads that append
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: u16,
-    /// Bytes of each record's payload
+    /// Payload bytes per record
     #[arg(long, default_value_t = 256)]
     record_bytes: usize,
-    /// Records of each append; more than one go as a batch
+    /// Records per append. More than one are appended as a batch
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     batch: u32,
-    /// Appends that each thread keeps in flight
+    /// Appends in flight per thread
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     inflight: u32,
-    /// sync, os, or interval:10ms
+    /// When appends are acknowledged: sync, os, or an interval, such as interval:10ms
     #[arg(long, default_value = "sync")]
     durability: Durability,
-    /// How long to append
+    /// Seconds to append
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object
@@ -53,7 +53,7 @@ struct Figures<'a> {
     elapsed_s: f64,
     appends_per_s: f64,
     records_per_s: f64,
-    /// Of payloads.
+    /// MiB of payloads per second.
     mib_per_s: f64,
     p50_us: f64,
     p90_us: f64,
@@ -62,7 +62,7 @@ struct Figures<'a> {
     max_us: f64,
     commits: u64,
     syncs: u64,
-    /// User and system time of the process, `null` where it is not known.
+    /// User and system time of the process, in seconds. `null` if it is unknown.
     cpu_s: Option<f64>,
 }
 
@@ -148,11 +148,11 @@ impl fmt::Display for Figures<'_> {
     }
 }
 
-/// User and system time of this process, in the hundredths of a second that
-/// Linux shows to programs.
+/// User and system time of this process, in seconds. Linux reports hundredths of a
+/// second.
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is a name in brackets, which may hold anything.
+    // The second field is a name in parentheses, which may hold any character.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / 100.0)

@@ -1,4 +1,4 @@
-//! `shardwal dump`: the records, in the order of a replay by one thread.
+//! `shardwal dump`: prints the records, in the order of a replay with one thread.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::{Ended, Outcome, complain};
 /// Why a dump ends before the log does.
 #[derive(Debug)]
 enum Stop {
-    /// All that was asked for is printed.
+    /// The limit is reached.
     Enough,
     Io(io::Error),
 }
@@ -23,7 +23,7 @@ pub(crate) fn run(dir: &Path, key: Option<u64>, limit: Option<u64>) -> Ended {
         if key.is_some_and(|key| key != record.key()) {
             return Ok(());
         }
-        // The one thread that replays is the only one here.
+        // The mutex is never contended: the replay has one thread.
         lines.lock().unwrap_or_else(PoisonError::into_inner).print(record)
     });
     match replayed {

@@ -1,9 +1,9 @@
-//! The load that `bench` and `tune` put on a log: threads that append for some
-//! seconds, and what they saw.
+//! The load of `bench` and `tune`: threads that append to a log for some seconds,
+//! and the latencies that they measured.
 //!
-//! A latency is from the call of an append, or of a batch, to its completion
-//! as the caller sees it: one that keeps several in flight looks at the oldest
-//! first. What is made of the figures is not known here.
+//! A latency is the time from the call of an append, or of a batch, until the
+//! caller sees its completion. A caller with several appends in flight waits for
+//! the oldest first. This file does not know what the figures are for.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,25 +14,26 @@ use shardwal::{BatchCompletion, Completion, ShardedWal};
 
 use crate::Failed;
 
-/// Percentiles to 1/128, up to 2^40 ns.
+/// The histogram's precision, 1/128, and its range, up to 2^40 ns.
 const BUCKETS: (u8, u8) = (7, 40);
 
 /// How the threads append.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) threads: u16,
-    /// Of each record's payload.
+    /// Payload bytes per record.
     pub(crate) record_bytes: usize,
-    /// Records of each append; more than one go as a batch.
+    /// Records per append. More than one are appended as a batch.
     pub(crate) batch: u32,
-    /// Appends that each thread keeps in flight.
+    /// Appends in flight per thread.
     pub(crate) inflight: u32,
-    /// Appends after which a thread ends early, so that no disk is filled.
+    /// Appends after which a thread ends early, so that the disk does not fill up.
     pub(crate) appends_max: u64,
 }
 
 impl Load {
-    /// Appends from threads of its own for so long, and waits for all answers.
+    /// Starts the threads, lets them append for `elapsed`, and waits for all
+    /// completions.
     pub(crate) fn put_on(&self, log: &ShardedWal, elapsed: Duration) -> Result<Tally, Failed> {
         let payload = Bytes::from(vec![0x5a; self.record_bytes]);
         let end = Instant::now() + elapsed;
@@ -45,7 +46,7 @@ impl Load {
                 })
                 .collect();
             for thread in threads {
-                let tally = thread.join().map_err(|_| "an appending thread has panicked")??;
+                let tally = thread.join().map_err(|_| "an appending thread panicked")??;
                 all.add(&tally)?;
             }
             Ok(all)
@@ -65,7 +66,7 @@ impl Load {
         loop {
             let now = Instant::now();
             let begun = tally.appends + pending.len() as u64;
-            // Each thread appends at least once, however late it has come.
+            // Each thread appends at least once, even if it starts late.
             let is_over = begun > 0 && (now >= end || begun >= self.appends_max);
             if !is_over && self.inflight == 1 {
                 self.append_wait(log, payload, &mut keys)?;
@@ -88,7 +89,7 @@ impl Load {
         }
     }
 
-    /// A caller that keeps nothing in flight lends its hand.
+    /// Appends and waits. A caller with one append in flight may commit inline.
     fn append_wait(
         &self,
         log: &ShardedWal,
@@ -112,7 +113,7 @@ impl Load {
     }
 }
 
-/// An append on its way.
+/// An append in flight.
 enum Pending<'log> {
     One(Completion<'log>),
     Batch(BatchCompletion<'log>),
@@ -128,7 +129,7 @@ impl Pending<'_> {
     }
 }
 
-/// Random keys: xorshift64.
+/// Random keys, by xorshift64.
 struct Keys(u64);
 
 impl Keys {
@@ -140,7 +141,7 @@ impl Keys {
     }
 }
 
-/// What the threads have seen.
+/// The measurements of all threads.
 pub(crate) struct Tally {
     latencies: Histogram,
     pub(crate) appends: u64,
@@ -167,8 +168,9 @@ impl Tally {
         Ok(())
     }
 
-    /// A quantile of the latencies: its bucket's upper end, which never flatters,
-    /// but never above the maximum; 0 where nothing was appended.
+    /// A quantile of the latencies, in microseconds. It is the upper end of the
+    /// histogram's bucket, so it is never too low, but at most the maximum. 0 if
+    /// nothing was appended.
     pub(crate) fn quantile_micros(&self, quantile: f64) -> Result<f64, histogram::Error> {
         let bucket = self.latencies.quantile_bucket(quantile)?;
         Ok(bucket.map_or(0, |bucket| bucket.end().min(self.max_nanos)) as f64 / 1e3)

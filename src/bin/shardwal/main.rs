@@ -1,10 +1,9 @@
-//! The `shardwal` command: measures a disk with logs of its own and says how to
-//! configure one there, looks at a log without changing it, copies it, truncates
-//! and repairs it.
+//! The `shardwal` command: verifies, dumps, repairs, backs up and truncates logs,
+//! and measures disks.
 //!
-//! Ends with 0, with 1 where a log is damaged, with 2 where the command line
-//! is wrong or something cannot be read or written. Whoever closes the pipe
-//! early has seen enough: that is no error.
+//! Exit code 0 is success, and 1 is a corrupted log. 2 is a wrong command line, or
+//! an error of reading or writing. A closed output pipe is no error. The command
+//! uses the library's public interface only.
 
 mod backup;
 mod bench;
@@ -32,58 +31,59 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Append to a new log as fast as it goes, and tell how fast that was
+    /// Append to a new log at full speed, and print throughput and latency.
+    /// Deletes the log afterwards
     Bench(bench::Settings),
-    /// Measure a disk and logs on it for two minutes, and recommend a Config:
-    /// shards, queue and commit limits, each with its reason. `--dir` must be
-    /// empty or not there yet, and is left so
+    /// Measure a disk and logs on it for two minutes, and recommend a Config.
+    /// Gives a reason for each setting: shards, queue and commit limits. Deletes
+    /// its logs afterwards
     Tune(tune::Settings),
-    /// Tell what stands in a log, and whether it is whole: 0 if it is (a write
-    /// that never came whole to the disk is told), 1 if durable data is
-    /// damaged, 2 if there is no log or this version cannot read it. Works
-    /// beside a writer and on a read-only mount
+    /// Check a whole log, and print what it holds. Exits with 0 if the log is
+    /// intact; a torn write at its end is reported, but is no corruption. Exits
+    /// with 1 if durable data is corrupted, and with 2 if there is no log or this
+    /// version cannot read it. Works beside a writer and on a read-only mount
     #[command(visible_alias = "inspect")]
     Verify {
-        /// The log
+        /// The log's directory
         dir: PathBuf,
-        /// Print one JSON object, `verdict` among its fields
+        /// Print one JSON object, with the field `verdict`
         #[arg(long)]
         json: bool,
     },
-    /// Write the damaged segments of a log anew, without what cannot be read,
-    /// so that it opens: 0 if that is done or there was nothing to do, 2 if it
-    /// cannot be. Restoring them from a copy loses nothing; try that first
+    /// Rewrite the corrupted segments of a log without the unreadable records, so
+    /// that it opens again. First try to restore the log from a copy: that loses
+    /// nothing. Exits with 0 if the log is repaired or was intact, with 2 otherwise
     Repair {
-        /// The log, which nobody has open
+        /// The log's directory. The log must be closed
         dir: PathBuf,
-        /// Where what is replaced is copied to, with a report of what is lost
+        /// The directory for copies of the replaced segments and for the report
         #[arg(long, value_name = "OUT")]
         quarantine: PathBuf,
-        /// Only say what would be done
+        /// Print what a repair would do, and change nothing
         #[arg(long)]
         dry_run: bool,
         /// Print the report as one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Copy a log, which may be written to meanwhile, to a new folder. The copy is
-    /// read back before it gets its name. Prints the checkpoint that it reaches
+    /// Copy a log to a new directory, while a writer may append to it. Verifies the
+    /// copy before it gets its name. Prints the checkpoint up to which it goes
     Backup {
-        /// The log
+        /// The log's directory
         dir: PathBuf,
-        /// The copy, which must not be there yet
+        /// The new directory for the copy. It must not exist
         to: PathBuf,
-        /// Copy every byte, even where the file system could share blocks or files
+        /// Copy every byte, instead of sharing blocks or files with the log
         #[arg(long)]
         copy: bool,
         /// Print the report as one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Delete what a checkpoint covers from a log that nobody has open. Works on a
-    /// full disk, and keeps the number of shards
+    /// Delete the records below a checkpoint from a closed log. Works on a full
+    /// disk, and keeps the number of shards
     Truncate {
-        /// The log
+        /// The log's directory
         dir: PathBuf,
         #[command(flatten)]
         before: truncate::Before,
@@ -91,14 +91,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print a record a line: generation, shard, sequence, key, length, payload in hex
+    /// Print one line per record: generation, shard, sequence, key, payload length,
+    /// payload in hexadecimal
     Dump {
-        /// The log
+        /// The log's directory
         dir: PathBuf,
-        /// Only the records of this series key
+        /// Print only records with this series key
         #[arg(long)]
         key: Option<u64>,
-        /// At most so many records
+        /// Print at most this number of records
         #[arg(long)]
         limit: Option<u64>,
     },
@@ -136,14 +137,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// How long to measure, on the command line.
+/// Parses the number of seconds to measure.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number")?;
     let is_sensible = (0.01..=86_400.0).contains(&seconds);
-    if is_sensible { Ok(seconds) } else { Err("may be 0.01 to 86400".into()) }
+    if is_sensible { Ok(seconds) } else { Err("must be 0.01 to 86400".into()) }
 }
 
-/// Tells people what is wrong; where even that fails there is nobody to tell.
+/// Prints an error to stderr. Ignores a failure to print.
 fn complain(what: &str) {
     drop(writeln!(io::stderr(), "shardwal: {what}"));
 }

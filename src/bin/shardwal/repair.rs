@@ -1,5 +1,4 @@
-//! `shardwal repair`: makes a damaged log one that opens, and tells what it
-//! cost.
+//! `shardwal repair`: repairs a corrupted log and prints the lost ranges.
 
 use std::io::{self, Write};
 use std::path::Path;

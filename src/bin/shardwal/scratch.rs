@@ -1,11 +1,12 @@
-//! The folder in which a command makes logs of its own to measure, within a
-//! directory that is empty or not there before. The directory is given back as
-//! it was, also where the command fails; what somebody else has put there
-//! meanwhile stays.
+//! The scratch folder: where `bench` and `tune` make logs to measure.
 //!
-//! A command that is killed leaves its folder. The next one removes it, if it is
-//! a command's by its mark and no living one holds that locked, and the
-//! directory has nothing else.
+//! The folder lies in a directory that is empty or does not exist. The command
+//! leaves that directory as it was, also after an error. Files that another
+//! program created there meanwhile stay.
+//!
+//! A killed command leaves its folder. The next command deletes it under three
+//! conditions: the folder has a mark file, no running command has the mark locked,
+//! and the directory holds nothing else.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,25 +14,25 @@ use std::path::{Path, PathBuf};
 
 use crate::Failed;
 
-/// The folder, and in it its mark, the logs, and what the mark says.
+/// The scratch folder's name, the names in it, and the mark's text.
 const FOLDER: &str = "measured";
 const MARK: &str = "OWNER";
 const LOGS: &str = "logs";
 const WORDS: &str =
     "made by `shardwal bench` or `shardwal tune` to measure, and removed by it or the next\n";
 
-/// See the file's words.
+/// A scratch folder. A drop deletes it.
 pub(crate) struct Scratch<'a> {
     dir: &'a Path,
     existed: bool,
     folder: PathBuf,
-    /// Locked for as long as this lives.
+    /// The mark, locked until the drop.
     _mark: File,
     removed: bool,
 }
 
 impl<'a> Scratch<'a> {
-    /// Refuses a directory that holds anything, a log in particular.
+    /// Creates the scratch folder. Refuses a directory that holds anything.
     pub(crate) fn claim(dir: &'a Path) -> Result<Self, Failed> {
         let in_words = |error: io::Error| format!("{}: {error}", dir.display());
         let folder = dir.join(FOLDER);
@@ -41,10 +42,13 @@ impl<'a> Scratch<'a> {
         let existed = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => true,
             Ok(false) if dir.join("MANIFEST").exists() => {
-                let words = "holds a log; name a new directory on the same disk";
+                let words = "holds a log; use a new directory on the same disk";
                 return Err(format!("{} {words}", dir.display()).into());
             }
-            Ok(false) => return Err(format!("{} is not empty", dir.display()).into()),
+            Ok(false) => {
+                let words = "is not empty; use an empty or a new directory";
+                return Err(format!("{} {words}", dir.display()).into());
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(in_words(error).into()),
         };
@@ -53,7 +57,8 @@ impl<'a> Scratch<'a> {
         }
         if let Err(error) = fs::create_dir(&folder) {
             if !existed {
-                // Somebody else's by now, or nobody's: it goes if it is empty.
+                // Deletes the directory only if it is empty: another program may
+                // have put files there.
                 drop(fs::remove_dir(dir));
             }
             return Err(in_words(error).into());
@@ -63,19 +68,19 @@ impl<'a> Scratch<'a> {
         match made {
             Ok(mark) => Ok(Self { dir, existed, folder, _mark: mark, removed: false }),
             Err(error) => {
-                // The error that ends the command is the one to tell.
+                // Report the error that ends the command, not this one.
                 drop(clear(dir, existed, &folder));
                 Err(in_words(error).into())
             }
         }
     }
 
-    /// Where the logs go; empty at first.
+    /// The folder for the logs. It is empty at first.
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.join(LOGS)
     }
 
-    /// Gives the directory back, and says what keeps it from that.
+    /// Deletes the scratch folder, and the directory if this created it.
     pub(crate) fn remove(mut self) -> io::Result<()> {
         self.removed = true;
         clear(self.dir, self.existed, &self.folder)
@@ -85,7 +90,7 @@ impl<'a> Scratch<'a> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         if !self.removed {
-            // The error that has ended the command is the one to tell.
+            // Report the error that ended the command, not this one.
             drop(clear(self.dir, self.existed, &self.folder));
         }
     }
@@ -96,7 +101,8 @@ fn clear(dir: &Path, existed: bool, folder: &Path) -> io::Result<()> {
     if existed { Ok(()) } else { fs::remove_dir(dir) }
 }
 
-/// The mark goes last: a command that is killed here leaves one, too.
+/// Deletes the folder, and the mark last: if the command is killed here, the next
+/// one still finds the mark.
 fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder.join(LOGS)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -104,8 +110,8 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Locked before it says anything: whoever finds its words and it unlocked has
-/// found a dead command's.
+/// Creates the mark. Locks it before it writes the text: so an unlocked mark with
+/// the text belongs to a dead command.
 fn put_mark(folder: &Path) -> io::Result<File> {
     let mut mark = File::create_new(folder.join(MARK))?;
     mark.lock()?;
@@ -119,23 +125,25 @@ fn holds_only(dir: &Path, name: &str) -> bool {
     first.is_some_and(|first| first.file_name() == name) && entries.next().is_none()
 }
 
-/// Removes the folder of a command that was killed; refuses one that may be
-/// anything else's.
+/// Deletes the folder of a killed command. Refuses any other folder.
 fn remove_a_dead_ones(folder: &Path) -> Result<(), Failed> {
     let in_words = |error: io::Error| format!("{}: {error}", folder.display());
-    // One that was killed before it had marked it.
+    // The command was killed before it made the mark.
     if fs::remove_dir(folder).is_ok() {
         return Ok(());
     }
     let path = folder.join(MARK);
     if !fs::read(&path).is_ok_and(|words| words == WORDS.as_bytes()) {
-        let words =
-            "is in the way, and not by its mark a killed command's; remove it if it is of no use";
+        let words = "exists, and has no mark of a killed command; delete it if it is not needed";
         return Err(format!("{} {words}", folder.display()).into());
     }
     let mark = File::open(&path).map_err(in_words)?;
     if mark.try_lock().is_err() {
-        return Err(format!("{} is in use by another command", folder.display()).into());
+        return Err(format!(
+            "{} is in use by another command; wait for it to end",
+            folder.display()
+        )
+        .into());
     }
     Ok(remove(folder).map_err(in_words)?)
 }

@@ -1,5 +1,4 @@
-//! `shardwal truncate`: removes what a checkpoint covers from a log that nobody
-//! has open.
+//! `shardwal truncate`: deletes the records below a checkpoint from a closed log.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,14 +8,14 @@ use shardwal::{Checkpoint, Config, ShardedWal};
 
 use crate::{Ended, Failed, Outcome};
 
-/// The checkpoint, as text or as the application stored it.
+/// The checkpoint, as text or as a JSON file.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Before {
-    /// The checkpoint, as LOG/GENERATION/SEQUENCE,SEQUENCE,..
+    /// The checkpoint, in the form LOG/GENERATION/SEQUENCE,SEQUENCE,..
     #[arg(long, value_name = "CHECKPOINT")]
     before: Option<Checkpoint>,
-    /// A file with the checkpoint as JSON
+    /// A file with the checkpoint in JSON, as serde writes it
     #[arg(long, value_name = "FILE")]
     before_json: Option<PathBuf>,
 }
@@ -31,14 +30,14 @@ impl Before {
                 serde_json::from_str(&text)
                     .map_err(|error| format!("{}: {error}", file.display()).into())
             }
-            (None, None) => Err("a checkpoint is needed".into()),
+            (None, None) => Err("a checkpoint is missing; use --before or --before-json".into()),
         }
     }
 }
 
 pub(crate) fn run(dir: &Path, before: Before, json: bool) -> Ended {
     let checkpoint = before.checkpoint()?;
-    // It is there to make room: no file is kept for later segments.
+    // The command should free space, so it keeps no recycled segments.
     let log = ShardedWal::open(Config::new(dir).keep_shards().spare_segments(0))?;
     let truncated = log.truncate_before(&checkpoint);
     let closed = log.close();

@@ -1,11 +1,11 @@
-//! `shardwal tune`: what a disk and logs on it do under the caller's load, and
-//! which `Config` that speaks for.
+//! `shardwal tune`: measures a disk, and logs on it under the caller's load, and
+//! recommends a `Config`.
 //!
-//! Candidates run in turn, odd rounds backwards, so that what else the machine
-//! does meets all alike; each run is of a new log, which is removed after it.
-//! Shards are tried under the load as it is given, depths with the queues kept
-//! full, for only then does a depth show; at the end the recommended config
-//! runs beside the default one.
+//! Candidates run in turn, and odd rounds run backwards, so that other load on the
+//! machine affects all alike. Each run uses a new log and deletes it. Numbers of
+//! shards are measured under the given load. Queue depths are measured with full
+//! queues, because otherwise the depth has no effect. At the end the recommended
+//! config runs beside the default one.
 
 mod advice;
 mod choice;
@@ -28,30 +28,29 @@ use device::Device;
 
 #[derive(Args, Serialize)]
 pub(crate) struct Settings {
-    /// Where to measure: a directory on the disk that is meant, empty or not
-    /// there yet
+    /// The directory to measure in, empty or new, on the disk of the future log
     #[arg(long)]
     dir: PathBuf,
-    /// Threads that append
+    /// Number of threads that append
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: u16,
-    /// Bytes of each record's payload
+    /// Payload bytes per record
     #[arg(long, default_value_t = 256)]
     record_bytes: usize,
-    /// Records of each append; more than one go as a batch, which a queue of the
-    /// default depth must hold
+    /// Records per append. More than one are appended as a batch. A queue of the
+    /// default depth must hold the batch
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8192))]
     batch: u32,
-    /// Appends that each thread keeps in flight; 1: it waits for each
+    /// Appends in flight per thread. With 1, the thread waits for each append
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     inflight: u32,
-    /// sync, os, or interval:10ms
+    /// When appends are acknowledged: sync, os, or an interval, such as interval:10ms
     #[arg(long, default_value = "sync")]
     durability: Durability,
-    /// How long to measure; opening and removing logs comes on top
+    /// Seconds to measure. Opening and deleting logs takes more time on top
     #[arg(long, default_value_t = 120.0, value_parser = seconds)]
     seconds: f64,
-    /// How often each candidate runs
+    /// Number of runs per candidate
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
     /// Print one JSON object
@@ -60,15 +59,15 @@ pub(crate) struct Settings {
     json: bool,
 }
 
-/// Shares of the time: the disk, the shards, the depths, the recommended config.
+/// Shares of the time for the disk, the shards, the depths and the final check.
 const SHARES: [f64; 4] = [0.12, 0.45, 0.25, 0.18];
-/// More are tried where there are more cores.
+/// Machines with more cores try more.
 const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
 const DEPTHS: [usize; 5] = [64, 256, 1024, 4096, 16_384];
-/// A run ends early here, so that no disk is filled.
+/// A run ends early after these bytes, so that the disk does not fill up.
 const RUN_BYTES_MAX: u64 = 1 << 30;
 
-/// All that was measured, and what it speaks for.
+/// All measurements, and the recommendation.
 #[derive(Serialize)]
 struct Figures<'a> {
     settings: &'a Settings,
@@ -133,7 +132,8 @@ impl Settings {
         Ok(Figures { settings: self, device, shards, depths, check, advice })
     }
 
-    /// Tells people what was found as it is found; programs get all at the end.
+    /// Prints a table as soon as it is measured. With `--json` the command prints
+    /// everything at the end instead.
     fn say(&self, section: &impl std::fmt::Display) -> io::Result<()> {
         if self.json {
             return Ok(());
@@ -150,13 +150,13 @@ impl Settings {
         Load { threads, record_bytes, batch, inflight, appends_max }
     }
 
-    /// In flight of each thread, so that all together fill the queues.
+    /// Appends in flight per thread that together fill the queues.
     fn pressing(&self, shards: usize, depth: usize) -> u32 {
         let appends = depth * shards / usize::from(self.threads) / self.batch as usize;
         u32::try_from(appends).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Records that the load has under way at most.
+    /// The maximum number of records in flight.
     fn under_way(&self) -> usize {
         usize::from(self.threads) * self.inflight as usize * self.batch as usize
     }
@@ -177,14 +177,14 @@ impl Settings {
 
 /// A candidate before it is measured.
 struct Trial {
-    /// So many shards, so deep a queue, or which of two configs.
+    /// The number of shards, the queue depth, or the index of one of two configs.
     value: usize,
     config: Config,
     load: Load,
 }
 
-/// Runs each of the trials in each round, all together for about so long, each
-/// time on a new log at `path`.
+/// Runs each trial once per round, each time with a new log at `path`. All runs
+/// together take about `elapsed`.
 fn in_turn(
     path: &Path,
     trials: &[Trial],
@@ -192,7 +192,7 @@ fn in_turn(
     rounds: u8,
 ) -> Result<Vec<Candidate>, Failed> {
     let each = elapsed / (u32::from(rounds) * u32::try_from(trials.len())?);
-    // For each trial records/s, P50 and P99 of its rounds.
+    // Per trial: records per second, P50 and P99 of each round.
     let mut measured = vec![[const { Vec::new() }; 3]; trials.len()];
     let mut order: Vec<_> = (0..trials.len()).collect();
     for _ in 0..rounds {
@@ -209,7 +209,7 @@ fn in_turn(
     Ok(trials.iter().zip(measured).map(candidate).collect())
 }
 
-/// Records a second, P50 and P99 of a new log under load, which is removed.
+/// Measures one run: records per second, P50 and P99. Deletes the log afterwards.
 fn once(path: &Path, trial: &Trial, elapsed: Duration) -> Result<[f64; 3], Failed> {
     let Trial { config, load, .. } = trial;
     let log = ShardedWal::open(config.clone())?;

@@ -1,7 +1,8 @@
-//! `shardwal verify`: whether a log is whole, and where it is not.
+//! `shardwal verify`: checks whether a log is intact, and reports corruption.
 //!
-//! It is the reading half of an open, so what it calls intact opens and what
-//! it calls damaged is refused. It takes no lock and writes nothing.
+//! It reads the log as an open does. So an open accepts a log that is reported
+//! intact, and refuses one that is reported damaged. It takes no lock and writes
+//! nothing.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,7 +16,7 @@ pub(crate) fn run(dir: &Path, json: bool) -> Ended {
     let looked = LogReader::open(dir);
     let verdict = match &looked {
         Ok(reader) if reader.report().damage().next().is_none() => "intact",
-        // The manifest and the purge marks are durable data too.
+        // The manifest and the truncation marks are durable data too.
         Ok(_) | Err(OpenError::Manifest { .. }) => "damaged",
         Err(_) => "unreadable",
     };
@@ -41,7 +42,7 @@ pub(crate) fn run(dir: &Path, json: bool) -> Ended {
     }
 }
 
-/// The report, its verdict, and why there is no report.
+/// The report with its verdict, or the error if there is no report.
 fn as_json(verdict: &str, looked: &Result<LogReader, OpenError>) -> serde_json::Result<Value> {
     let mut object = match looked {
         Ok(reader) => serde_json::to_value(reader.report())?,

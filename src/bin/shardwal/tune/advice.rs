@@ -1,5 +1,6 @@
-//! What the figures speak for: the settings, each with its reason, as Rust, as
-//! a serde `Config` and as tables for people.
+//! The recommendation: settings with their reasons, as Rust code, as a serde
+//! `Config` and as tables. It takes figures; it does not know how they are
+//! measured.
 
 use std::fmt;
 use std::path::Path;
@@ -12,15 +13,16 @@ use super::Settings;
 use super::choice::{Candidate, Spread, choose, reasons};
 use super::device::{Device, SyncFigures};
 
-/// The default of [`Config::queue_bytes`], which is more only where the load asks
-/// for it, and then not without end: it is memory.
+/// Limits of the recommended [`Config::queue_bytes`]: at least the default, and
+/// bounded above, because a queue takes memory.
 const QUEUE_BYTES: std::ops::RangeInclusive<usize> = (16 << 20)..=(1 << 30);
-/// Of the time of a disk that is kept busy, what syncs may take.
+/// The share of a busy disk's time that syncs may take.
 const SYNC_SHARE: f64 = 0.05;
-/// Powers of two, from 256 KiB to 16 MiB: no disk asks for smaller commits or larger.
+/// Limits of the recommended [`Config::commit_bytes`], as powers of two: 256 KiB to
+/// 16 MiB. No disk needs smaller or larger commits.
 const COMMIT_BYTES: std::ops::RangeInclusive<u32> = 18..=24;
 
-/// The recommended config, and why.
+/// The recommended config, with reasons and assumptions.
 #[derive(Serialize)]
 pub(crate) struct Advice {
     config: Config,
@@ -42,27 +44,29 @@ impl Advice {
         why.extend(reasons(shards, best, in_words, "the fewer"));
         let depth = choose(depths);
         let in_words = |depth: usize| format!("a queue of {depth}");
-        why.extend(reasons(depths, depth, in_words, "the shallower: a full queue is time"));
+        why.extend(reasons(depths, depth, in_words, "the shallower: a full queue adds latency"));
         let config = Config::new(&settings.dir).shards(shards[best].value);
         let config = with_limits(config, settings, device, depths[depth].value, &mut why);
         let flags = "--threads, --inflight, --batch, --record-bytes, --durability";
         let assumed = vec![
             format!("{} ({flags})", settings.in_words()),
-            "random keys: whoever appends under a few hot keys loads a few shards".into(),
-            format!("nobody else uses the {cores} cores or the disk more than while this ran"),
+            "random keys: a few hot keys would load only a few shards".into(),
+            format!(
+                "other programs use the {cores} cores and the disk no more than during this run"
+            ),
         ];
         Self { config: config.durability(settings.durability), reasons: why, assumed }
     }
 
-    /// The recommended config on another directory.
+    /// The recommended config, with another directory.
     pub(crate) fn on(&self, dir: &Path) -> serde_json::Result<Config> {
         let mut config = serde_json::to_value(&self.config)?;
         config["dir"] = serde_json::to_value(dir)?;
         serde_json::from_value(config)
     }
 
-    /// How it did beside the default config, which is recommended where that was
-    /// faster.
+    /// Adds the comparison with the default config. If the default config was faster,
+    /// recommends it instead.
     pub(crate) fn check(
         &mut self,
         settings: &Settings,
@@ -74,18 +78,18 @@ impl Advice {
         let late = recommended.p99_us.median / default.p99_us.median;
         let noise = if ours.exceeds(theirs) || theirs.exceeds(ours) { "outside" } else { "within" };
         let mut reason = format!(
-            "at last, beside the default config: {ratio:.2} x its throughput, {noise} the noise, and \
+            "compared with the default config: {ratio:.2} x its throughput, {noise} the noise, and \
              {late:.2} x its P99"
         );
         if theirs.exceeds(ours) {
-            reason.push_str("; so the default config it is, whatever stands above");
+            reason.push_str("; so the default config is recommended, despite the reasons above");
             self.config = Config::new(&settings.dir).durability(settings.durability);
         }
         self.reasons.push(reason);
     }
 }
 
-/// The queue's and the commit's limits, and why.
+/// Adds the limits of queue and commit to the config, and their reasons to `why`.
 fn with_limits(
     config: Config,
     settings: &Settings,
@@ -97,7 +101,7 @@ fn with_limits(
     let queue_records = depth.max(under_way.next_power_of_two().min(QUEUE_RECORDS_MAX));
     if queue_records > depth {
         why.push(format!(
-            "queue_records: the load has {under_way} records under way, and one shard may get them all"
+            "queue_records: the load has {under_way} records in flight, and one shard may get them all"
         ));
     }
     let queue_bytes =
@@ -107,10 +111,10 @@ fn with_limits(
         "queue_bytes: holds {} records of {record_bytes} bytes",
         queue_bytes / record_bytes.max(1)
     ));
-    why.push("commit_records: a commit may take all that waits".into());
+    why.push("commit_records: a commit may take the whole queue".into());
     why.push(format!(
-        "commit_bytes: about the least with which syncs take no more than {:.0} % of a busy disk's time; \
-         from the disk's figures, not tried",
+        "commit_bytes: about the smallest with which syncs take at most {:.0} % of a busy disk's time; \
+         computed from the disk's figures, not measured",
         SYNC_SHARE * 100.0
     ));
     config
@@ -124,16 +128,16 @@ fn device_reason(device: &Device, cores: usize) -> String {
     let [first, .., last] = &device.syncs;
     let ratio = last.per_s / first.per_s;
     let said = match ratio {
-        2.0.. => "so more shards than one may pay, if the cores can drive them",
-        _ => "so more shards than one bring no more syncs",
+        2.0.. => "so more than one shard may help, if the cores can drive them",
+        _ => "so more than one shard gives no more syncs",
     };
     format!(
-        "the disk syncs {} files {ratio:.1} x as often as one ({cores} cores): {said}",
+        "the disk syncs {} files {ratio:.1} x as often as one file ({cores} cores), {said}",
         last.files
     )
 }
 
-/// With so many bytes a commit, writing takes all but [`SYNC_SHARE`] of the time.
+/// The bytes per commit with which syncs take [`SYNC_SHARE`] of the time.
 fn commit_bytes(device: &Device) -> usize {
     let enough = device.sync_seconds() * (1.0 / SYNC_SHARE - 1.0) * device.bytes_per_s();
     let mut sizes = COMMIT_BYTES.map(|power| 1_usize << power);
@@ -155,7 +159,7 @@ impl fmt::Display for Advice {
     }
 }
 
-/// A durability as Rust names it.
+/// A durability as Rust code.
 fn in_rust(durability: &Value) -> String {
     match serde_json::from_value(durability.clone()) {
         Ok(Durability::Interval(interval)) => {
@@ -178,7 +182,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// A table of what was measured.
+/// A table of measurements.
 pub(crate) enum Section<'a> {
     Shards { load: &'a str, candidates: &'a [Candidate] },
     Depths { shards: usize, candidates: &'a [Candidate] },
@@ -192,10 +196,7 @@ impl fmt::Display for Section<'_> {
                 ("shards", candidates)
             }
             Self::Depths { shards, candidates } => {
-                writeln!(
-                    f,
-                    "queue depth, shards: {shards}; the same threads keeping their queues full"
-                )?;
+                writeln!(f, "queue depth, with {shards} shards; the threads keep the queues full")?;
                 ("depth", candidates)
             }
         };

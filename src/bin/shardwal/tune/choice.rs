@@ -1,15 +1,17 @@
-//! Which of several candidates to take: measured over several rounds, gaps
-//! within the noise are none, and the one that costs least is taken of those
-//! that are as good. It knows numbers, and not what they are of.
+//! The choice between candidates that were measured over several rounds.
+//!
+//! Differences within the noise are ignored. Of equally good candidates, the
+//! cheapest is taken. This file knows numbers; it does not know what they measure.
 
 use serde::Serialize;
 
-/// Ratios below this are noise, unless the ranges do not meet.
+/// Ratios below this are noise, unless the ranges do not overlap.
 const NOISE: f64 = 1.5;
-/// And even then: a handful of rounds may lie apart by chance.
+/// Ratios below this are always noise: the ranges of a few rounds may differ by
+/// chance.
 const NOISE_WHERE_APART: f64 = 1.05;
 
-/// Lowest, median and highest of the rounds.
+/// The lowest value, the median and the highest value of the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Spread {
     pub(crate) lowest: f64,
@@ -18,7 +20,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value; NaN where there is none.
+    /// The spread of the values. NaN if there is none.
     pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -26,7 +28,7 @@ impl Spread {
         Self { lowest: at(0), median: at(values.len() / 2), highest: at(last) }
     }
 
-    /// Whether it is more than the other by more than the noise.
+    /// Whether this is higher than the other, outside the noise.
     pub(crate) fn exceeds(&self, other: &Self) -> bool {
         let ratio = self.median / other.median;
         let apart = self.lowest > other.highest;
@@ -34,19 +36,19 @@ impl Spread {
     }
 }
 
-/// One that may be taken: its value, and what was measured with it.
+/// A candidate and its measurements.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Candidate {
-    /// So many shards, so deep a queue, or which of two configs.
+    /// The number of shards, the queue depth, or the index of one of two configs.
     pub(crate) value: usize,
     pub(crate) records_per_s: Spread,
     pub(crate) p50_us: Spread,
     pub(crate) p99_us: Spread,
 }
 
-/// The candidate to take, by its index, of at least one in the order of their
-/// costs: the first of those whose throughput none exceeds, and of these whose
-/// P99 exceeds no other's.
+/// The index of the candidate to take. `candidates` has at least one, cheapest
+/// first. Takes the first one whose throughput no other exceeds, and whose P99
+/// exceeds no other of these.
 pub(crate) fn choose(candidates: &[Candidate]) -> usize {
     let all: Vec<_> = (0..candidates.len()).collect();
     let fast = |&one: &usize| {
@@ -58,12 +60,13 @@ pub(crate) fn choose(candidates: &[Candidate]) -> usize {
         let late = &candidates[one].p99_us;
         !fast.iter().any(|&other| late.exceeds(&candidates[other].p99_us))
     };
-    // The highest median is exceeded by none, nor is the lowest P99 too late.
+    // One always matches: no other exceeds the highest median throughput, and the
+    // lowest P99 exceeds no other.
     fast.iter().find(prompt).copied().unwrap_or(0)
 }
 
-/// Why the chosen one and not each of the others, a line each. `cheaper` is what
-/// the earlier candidates are beside the later ones.
+/// One line per candidate that was not chosen, with the reason. `cheaper` says in
+/// words how earlier candidates compare with later ones.
 pub(crate) fn reasons(
     candidates: &[Candidate],
     chosen: usize,

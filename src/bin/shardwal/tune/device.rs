@@ -1,5 +1,5 @@
-//! What the disk does by itself: 4 KiB overwritten and synced, in one file and
-//! in several at once, and large writes. It knows no log.
+//! Measures the disk alone: overwrites of 4 KiB with a sync, in one file and in
+//! several in parallel, and large writes. It knows no log.
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -8,36 +8,37 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// Files that are synced at once.
+/// Numbers of files that are synced in parallel.
 pub(crate) const CONCURRENT: [usize; 3] = [1, 4, 16];
 const BLOCK_BYTES: usize = 4 << 10;
 const LARGE_BYTES: usize = 1 << 20;
-/// What is overwritten, of each file: zeros that were written before, so that no
-/// sync has to commit the file's growth.
+/// The size of each file. The files are filled with zeros first, so that no sync
+/// has to commit a file's growth.
 const SMALL_FILE_BYTES: usize = 1 << 20;
 const LARGE_FILE_BYTES: usize = 32 << 20;
 
-/// So many files at once, each 4 KiB overwritten and synced, over and over.
+/// Figures of `files` files that are overwritten and synced in parallel, 4 KiB at a
+/// time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct SyncFigures {
     pub(crate) files: usize,
-    /// Of all of them together.
+    /// Syncs per second, of all files together.
     pub(crate) per_s: f64,
-    /// Median of a write and its sync.
+    /// Median time of a write and its sync, in microseconds.
     pub(crate) p50_us: f64,
 }
 
-/// See the file's words.
+/// The figures of a disk.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Device {
     /// In the order of [`CONCURRENT`].
     pub(crate) syncs: [SyncFigures; CONCURRENT.len()],
-    /// One file, 1 MiB at a time, each synced.
+    /// MiB per second of one file, with a sync per MiB.
     pub(crate) mib_per_s: f64,
 }
 
 impl Device {
-    /// Measures for so long, in files of its own in `folder`, which it removes.
+    /// Measures for `elapsed`, with files in `folder`. Deletes them afterwards.
     pub(crate) fn measure(folder: &Path, elapsed: Duration) -> io::Result<Self> {
         let share = elapsed.div_f64((CONCURRENT.len() + 1) as f64);
         let folder = folder.join("device");
@@ -52,7 +53,7 @@ impl Device {
         Ok(Self { syncs, mib_per_s: mib / large.seconds })
     }
 
-    /// A write and its sync, one at a time, in seconds.
+    /// The median time of a write and its sync in one file, in seconds.
     pub(crate) fn sync_seconds(&self) -> f64 {
         self.syncs[0].p50_us / 1e6
     }
@@ -69,7 +70,7 @@ fn sync_at_once(folder: &Path, files: usize, elapsed: Duration) -> io::Result<Sy
     let overwritten: io::Result<Vec<_>> = std::thread::scope(|scope| {
         let spawn = |file| scope.spawn(move || overwrite(file, BLOCK_BYTES, elapsed));
         let threads: Vec<_> = opened?.into_iter().map(spawn).collect();
-        let panicked = |_| Err(io::Error::other("a thread that syncs has panicked"));
+        let panicked = |_| Err(io::Error::other("a thread that syncs panicked"));
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
     let overwritten = overwritten?;
@@ -79,7 +80,7 @@ fn sync_at_once(folder: &Path, files: usize, elapsed: Duration) -> io::Result<Sy
     Ok(SyncFigures { files, per_s, p50_us: nanos[nanos.len() / 2] as f64 / 1e3 })
 }
 
-/// A new file of so many zeros, on the disk.
+/// Creates a file of `bytes` zeros and syncs it.
 fn zeros(path: &Path, bytes: usize) -> io::Result<File> {
     let mut file = File::create_new(path)?;
     file.write_all(&vec![0; bytes])?;
@@ -89,11 +90,11 @@ fn zeros(path: &Path, bytes: usize) -> io::Result<File> {
 
 struct Overwritten {
     seconds: f64,
-    /// What each write and its sync took; at least one.
+    /// The time of each write with its sync. At least one.
     nanos: Vec<u64>,
 }
 
-/// Overwrites the file from its beginning, over and over, for so long.
+/// Overwrites the file from its beginning, again and again, for `elapsed`.
 fn overwrite(mut file: File, block: usize, elapsed: Duration) -> io::Result<Overwritten> {
     let (bytes, len) = (vec![0x5a; block], file.metadata()?.len());
     let (began, mut nanos, mut at) = (Instant::now(), Vec::new(), 0);
