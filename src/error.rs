@@ -438,7 +438,7 @@ impl fmt::Display for OpenError {
                 write!(f, "{} is open elsewhere; close it there first", dir.display())
             }
             Self::Damaged(damage) => {
-                write!(f, "the log is damaged, and was not changed: {damage}")
+                write!(f, "the log is corrupted, and was not changed: {damage}")
             }
             Self::Manifest { file, what } => {
                 write!(f, "{}: {what}; the log was not changed; {RESTORE}", file.display())

@@ -268,7 +268,7 @@ fn create_shard(
     let folder = Folder { disk, dir, identity, purged_below: 0, spares: Spares::default() };
     let (disk, dir) = (folder.disk.as_ref(), &folder.dir);
     let purge = purge::create(disk, dir, &identity)
-        .map_err(OpenError::io("creating the purge mark of", dir))?;
+        .map_err(OpenError::io("creating the truncation mark of", dir))?;
     // `settle` also syncs the directory.
     let settled = settle(disk, &folder, &Survey::default())?;
     Ok((folder, purge, settled))

@@ -212,7 +212,7 @@ impl fmt::Display for RecoveryReport {
                 writeln!(f, "{:>10} {gone} sequences were lost in a repair", "")?;
             }
             if let Some(damage) = &shard.damage {
-                writeln!(f, "{:>10} damage: {damage}", "")?;
+                writeln!(f, "{:>10} corruption: {damage}", "")?;
             }
         }
         for warning in &self.durability_warnings {
