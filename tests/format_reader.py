@@ -28,8 +28,8 @@ BODY_MAX = (64 << 20) + 13 * 65_535
 PURGE_NAME = re.compile(r"(purge-[01]-([0-9a-f]{16})-([0-9a-f]{16}))-([0-9a-f]{8})")
 SEGMENT_NAME = re.compile(r"(\d{10,})\.wal")
 GENERATION_NAME = re.compile(r"generation-\d{5,}")
-# Where the header of a frame may begin that a writer could have written: the
-# highest byte of its length, its kind, and the zero.
+# Positions where a valid frame header may begin: the highest byte of its length, its
+# kind, and the zero.
 HEADER_HINT = re.compile(rb"(?=...[\x00-\x04][\x01-\x03]\x00)", re.S)
 FRAME = struct.Struct("<IBBHIII")
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -106,7 +106,7 @@ def check_manifest_is_latest(log, generations):
                 raise Refused(f"the manifest does not name generation {after}")
 
 
-# Purge file and segment header
+# Truncation mark file and segment header
 
 
 def seed(identity, generation, shard, number):
@@ -218,7 +218,8 @@ class Segment:
     def __init__(self, content, start, base, next_sequence, end):
         self.content, self.start, self.base = content, start, base
         self.next, self.mark, self.records = next_sequence, 0, []
-        # Whether it stopped at the end or at zeros; else the last write is torn.
+        # True if the scan stopped at the end of the file or at zeros; else the last
+        # write is torn.
         self.blank = False
         self.at = HEADER_BYTES
         while self.read_frame(min(end, len(content))):
@@ -266,7 +267,7 @@ class Shard:
         start = seed(identity, generation, shard, 0)
         self.purged_below = read_purge(purge, log.list(*self.folder), start)
         self.is_given_up = self.purged_below == GIVEN_UP
-        # (sequence, key, payload); step 1 to 4 of FORMAT.md.
+        # (sequence, key, payload); steps 1 to 4 of FORMAT.md.
         self.records = [] if self.is_given_up else self.read()
 
     def content(self, number):
@@ -285,7 +286,7 @@ class Shard:
             next_sequence, mark = segment.next, max(mark, segment.mark)
             if successor and successor[3] == next_sequence:
                 continue
-            # The verdict. What lies behind may say that more was durable.
+            # The verdict. Bytes behind the end may say that more records were durable.
             mark = max(mark, highest_mark(content, start, base, segment.at))
             for number, header, content in chain[at + 1 :]:
                 start = seed(*self.identity, number)
@@ -312,7 +313,7 @@ class Shard:
                 if before >= number or before not in numbers:
                     raise Refused(f"segment {before} is missing")
                 number = before
-            # This one and those that led here never came whole to the disk.
+            # This segment and those that led here never reached the disk completely.
             if highest_mark(content, seed(*self.identity, number), 0, 0) > 0:
                 raise Refused(f"segment {number} has no header, and was durable")
             for later, header, content in chain:

@@ -1,5 +1,5 @@
-//! A shard of many segments, large enough to be read by several threads at once:
-//! what they found counts as if one had read it, up to the first damage.
+//! A shard with enough segments that several threads read it in parallel. The result
+//! equals that of one reader, up to the first corruption.
 //!
 //! Holds R1 REPLAY (ARCHITECTURE.md).
 
@@ -27,7 +27,7 @@ fn config(dir: &Path) -> Config {
     Config::new(dir).shards(1).segment_bytes(SEGMENT_BYTES).durability(Durability::Os)
 }
 
-/// A log of one shard, closed, and its segments that hold records, oldest first.
+/// A closed log of one shard, and its segments with records, oldest first.
 fn large_shard() -> (TempDir, Vec<PathBuf>) {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
     let log = ShardedWal::open(config(&scratch.path().join("log"))).expect("the log opens");
@@ -55,12 +55,12 @@ fn large_shard() -> (TempDir, Vec<PathBuf>) {
     (scratch, segments)
 }
 
-/// How many records a reader hands out, each as it was appended, in order.
+/// The number of records that a reader returns. Checks their order and content.
 fn replayed(reader: &LogReader) -> u64 {
     let kept: Mutex<Vec<Bytes>> = Mutex::default();
     let options = ReplayOptions::default().memory_bytes(0);
     let replay = reader.replay(options, |record| {
-        // What is kept holds its chunk: the next one is read into other memory.
+        // A kept payload holds its chunk, so the next chunk goes to other memory.
         kept.lock().expect("no callback panicked").push(record.to_bytes());
         Ok::<_, Infallible>(())
     });
@@ -87,7 +87,7 @@ fn a_shard_of_many_segments_is_read_whole() {
 fn of_a_shard_of_many_segments_nothing_counts_behind_the_first_damage() {
     let (scratch, segments) = large_shard();
     let place = SEGMENT_BYTES / 2;
-    // The later one is found by another thread, and may be found first.
+    // Another thread finds the later corruption, and may find it first.
     for damaged in [segments.len() - 2, segments.len() / 2] {
         let file = OpenOptions::new().read(true).write(true).open(&segments[damaged]).unwrap();
         let mut byte = [0];

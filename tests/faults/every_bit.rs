@@ -1,8 +1,8 @@
-//! Every bit of a segment of 64 KiB flipped, and every length cut off it: the
-//! result is the log as it was, a prefix where nobody can know better, or a
-//! refusal that says where. Read without writing; some are opened as well.
+//! Flips every bit of a 64 KiB segment, and truncates it at every length. The result
+//! must be the whole log, a prefix where nothing says more, or an error that names the
+//! position. Every image is read; a sample is opened for writing.
 //!
-//! `hostile_bytes.rs` does other damage to a smaller log.
+//! `hostile_bytes.rs` covers other corruption of a smaller log.
 //!
 //! Holds R2 EXHAUSTIVE (ARCHITECTURE.md).
 
@@ -17,10 +17,10 @@ use shardwal::disk::sim::SimDisk;
 use shardwal::{OpenError, ShardedWal};
 
 const SEGMENT_BYTES: usize = 64 << 10;
-/// One in so many is opened for writing, too.
+/// One image per this number is opened for writing too.
 const OPENED_ONE_IN: usize = 1000;
 
-/// A closed log whose segment 1 is of at least that size, and segment 2 small.
+/// A closed log. Segment 1 has at least this size, and segment 2 is small.
 struct Victim {
     files: Vec<(PathBuf, Vec<u8>)>,
     rows: Vec<Row>,
@@ -31,8 +31,8 @@ fn write_victim() -> Victim {
     for (from, to) in [(0, 32), (32, 36)] {
         let log = ShardedWal::open(config(&disk, 1)).expect("a sound disk");
         for index in from..to {
-            // Zeros, in which damage is least likely to be seen, and bytes that
-            // are no zeros at each end.
+            // Zeros, in which corruption is hardest to see, with nonzero bytes at each
+            // end.
             let mut payload = vec![0; 2060 + index * 37 % 60];
             payload[..8].copy_from_slice(&index.to_le_bytes());
             payload.extend([0xff; 8]);
@@ -45,7 +45,7 @@ fn write_victim() -> Victim {
     Victim { files: files(&disk), rows }
 }
 
-/// What came of damage.
+/// The number of images per outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Fates {
     whole: usize,
@@ -85,8 +85,8 @@ impl Victim {
         }
     }
 
-    /// An open must refuse these bytes. It looks once; a reader, who may have
-    /// met a writer at work, looks several times before it calls them damaged.
+    /// An open must refuse these bytes at its first scan. A reader scans several times
+    /// before it reports corruption, because a writer may be at work.
     fn refuse(&self, disk: &SimDisk, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
         disk.write_file(segment_path(1, 0, number), bytes);
         let refused = ShardedWal::open(config(disk, 1)).err();
@@ -94,7 +94,8 @@ impl Victim {
         fates.refused += 1;
     }
 
-    /// Each of `range` on one of two threads, with a disk of its own.
+    /// Runs each index of `range` on one of two threads, each with a file system of its
+    /// own.
     fn each(&self, range: Range<usize>, run: impl Fn(&SimDisk, usize, &mut Fates) + Sync) -> Fates {
         let half = range.start.midpoint(range.end);
         let part = |range: Range<usize>| {
@@ -147,7 +148,7 @@ fn no_flipped_bit_of_a_segment_of_64_kib_goes_unseen() {
     });
     println!("FIGURE flipped bits: {} of a segment", 8 * SEGMENT_BYTES);
     println!("{} flipped bits in {:.0?}: {fates:?}", 8 * SEGMENT_BYTES, began.elapsed());
-    // A record stands behind each of them, and its successor vouches for it.
+    // A record follows each bit, and the next segment confirms the last one.
     assert_eq!(fates, Fates { whole: 0, prefix: 0, refused: 8 * SEGMENT_BYTES });
 }
 
@@ -166,7 +167,7 @@ fn no_truncated_length_of_a_segment_of_64_kib_goes_unseen() {
     assert_eq!(fates, Fates { refused: seal, ..Fates::default() });
 }
 
-/// Nothing says where the newest segment ends but what stands in it.
+/// Only the content of the newest segment says where it ends.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn every_truncated_length_of_a_newest_segment_of_64_kib_leaves_a_prefix() {
@@ -179,7 +180,7 @@ fn every_truncated_length_of_a_newest_segment_of_64_kib_leaves_a_prefix() {
         victim.enter(disk, 1, &segment[..length], &format!("{length} bytes left"), fates);
     });
     println!("{} truncated lengths in {:.0?}: {fates:?}", segment.len(), began.elapsed());
-    // Without a header there is no segment, and that is refused.
+    // A segment without a header is no segment, and is refused.
     assert_eq!(fates.refused, raw::HEADER_BYTES);
     assert_eq!(fates.whole, segment.len() - seal);
 }

@@ -1,11 +1,11 @@
-//! A real process on a real file system, killed with SIGKILL a hundred times;
-//! in the fault suite two hundred times, or `SHARDWAL_KILLS`.
+//! Kills a real process on a real file system with SIGKILL, a hundred times. The fault
+//! suite kills two hundred times, or `SHARDWAL_KILLS`.
 //!
-//! The child appends from several threads and tells its parent, over a pipe,
-//! each record that was acknowledged. The parent kills it at a random moment,
-//! opens the log and looks for all of them. Process death loses no page cache,
-//! so this proves the order of acknowledgement and write, the recovery of torn
-//! commits and the freeing of the lock; power loss is for the simulated disk.
+//! The child appends from several threads and reports each acknowledged record over a
+//! pipe. The parent kills it at a random moment, opens the log and looks for every
+//! reported record. A kill keeps the page cache. So this covers the order of write and
+//! acknowledgement, the recovery of torn commits, and the release of the lock. The
+//! simulated file system covers power loss.
 //!
 //! Holds C2 DURABLE, R1 REPLAY (ARCHITECTURE.md).
 
@@ -36,8 +36,8 @@ fn payload(key: u64, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// What stands in the log: for each key the numbers, which must be without a
-/// gap, and whose payloads must be right.
+/// The first and last number of each key in the log. Checks that numbers have no gap
+/// and that payloads are right.
 fn read(log: &ShardedWal, from: Option<&Checkpoint>) -> BTreeMap<u64, (u64, u64)> {
     let seen: Mutex<BTreeMap<u64, (u64, u64)>> = Mutex::default();
     let take = |record: &shardwal::Record<'_>| {
@@ -98,21 +98,21 @@ fn start(dir: &Path) -> Child {
         .expect("the child starts")
 }
 
-/// Lets the child acknowledge some records, kills it, and returns the highest
-/// number that it told for each key.
+/// Lets the child acknowledge some records, then kills it. Returns the highest number
+/// that it reported for each key.
 fn run_and_kill(mut child: Child, records: usize) -> BTreeMap<u64, u64> {
     let mut pipe = child.stdout.take().expect("its output is piped");
-    // The test runner's own first line.
+    // The first line comes from the test runner.
     let mut line = [0];
     let mut newlines = 0;
     while newlines < 2 {
-        pipe.read_exact(&mut line).expect("the runner says what it runs");
+        pipe.read_exact(&mut line).expect("the runner prints what it runs");
         newlines += usize::from(line[0] == b'\n');
     }
     let mut told = vec![0; records * 16];
-    pipe.read_exact(&mut told).expect("the child appends until it is killed");
+    pipe.read_exact(&mut told).expect("the child reports records until it is killed");
     child.kill().expect("it is killed");
-    pipe.read_to_end(&mut told).expect("what was told is read");
+    pipe.read_to_end(&mut told).expect("the rest of the pipe can be read");
     child.wait().expect("it is reaped");
     let mut highest = BTreeMap::new();
     for record in told.chunks_exact(16) {
@@ -124,11 +124,11 @@ fn run_and_kill(mut child: Child, records: usize) -> BTreeMap<u64, u64> {
     highest
 }
 
-/// What so many kills have shown. None of the acknowledged was lost.
+/// Counts over all kills. No acknowledged record was lost.
 #[derive(Debug, Default)]
 struct Seen {
     acknowledged: u64,
-    /// Records that were there, and nobody had been told.
+    /// Records that were found without a reported acknowledgement.
     unacknowledged: u64,
 }
 
@@ -138,7 +138,7 @@ fn kill_again_and_again(cycles: usize) -> Seen {
     let mut seed = seed();
     println!("SHARDWAL_SEED={seed}");
     let mut all = Seen::default();
-    // The first number of each key that the next child may tell.
+    // The first number of each key that the next child may report.
     let mut first = BTreeMap::new();
     for cycle in 0..cycles {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -158,13 +158,13 @@ fn kill_again_and_again(cycles: usize) -> Seen {
         if cycle % 10 == 9 {
             let checkpoint = log.checkpoint();
             log.truncate_before(&checkpoint).expect("it truncates");
-            assert_eq!(read(&log, None), BTreeMap::new(), "nothing below a purge mark comes back");
-            // The next child goes on from 0: it finds nothing.
+            assert_eq!(read(&log, None), BTreeMap::new(), "no truncated record comes back");
+            // The next child starts from 0, because it finds nothing.
             first.clear();
         }
         log.close().expect("it closes");
     }
-    assert!(all.acknowledged >= cycles as u64, "each child was acknowledged something");
+    assert!(all.acknowledged >= cycles as u64, "each child acknowledges a record");
     all
 }
 

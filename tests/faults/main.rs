@@ -1,5 +1,5 @@
-//! What takes minutes: `cargo faults` runs all of it, optimised, `cargo test`
-//! the little that is not ignored. The kernel's faults are in `kernel/`.
+//! Tests that take minutes. `cargo faults` runs all of them, optimized; `cargo test`
+//! runs the few that are not ignored. Tests with kernel faults are in `kernel/`.
 
 #[path = "../raw/mod.rs"]
 mod raw;

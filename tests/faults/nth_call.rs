@@ -1,7 +1,7 @@
-//! Each kind of I/O call fails, once or for good, the first time, the second
-//! time, and so on until the workload makes no further such call. Whatever
-//! happens: no hang, no panic, no false alarm, and after the next open without
-//! faults nothing acknowledged is lost and nothing is there that should not be.
+//! Each kind of I/O call fails, once or permanently, at its first occurrence, its
+//! second, and so on until the workload makes no further call. There must be no hang,
+//! no panic and no false corruption report. After the next open without faults no
+//! acknowledged record is missing, and no refused record is there.
 //!
 //! Holds W1 PREFIX, C3 ANSWER (ARCHITECTURE.md).
 
@@ -32,8 +32,8 @@ fn config(disk: &SimDisk) -> Config {
     support::config(disk).shards(2)
 }
 
-/// Opens, unless the fault forbids it; and it must not be called damage, but for
-/// what the disk can never read.
+/// Opens the log, unless the fault prevents it. The error must not be corruption,
+/// except for bytes that the disk can never read.
 fn open_or_not(config: Config, fault: &Fault) -> Option<ShardedWal> {
     let is_unreadable = fault.sticky && fault.kind == FaultKind::Error(EIO);
     match ShardedWal::open(config) {
@@ -44,7 +44,7 @@ fn open_or_not(config: Config, fault: &Fault) -> Option<ShardedWal> {
         {
             None
         }
-        Err(other) => panic!("a fault was taken for something else: {other}"),
+        Err(other) => panic!("a fault was reported as another error: {other}"),
     }
 }
 
@@ -57,14 +57,14 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, key: u64, length: usize, fault:
     }
 }
 
-/// Over several segments, a truncation that keeps the files of some, segments in
-/// these, and a full disk.
+/// Several segments, a truncation that recycles some files, segments in these files,
+/// and a full disk.
 fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
     let Some(log) = open_or_not(config(disk), fault) else { return };
-    // However late the next segments come, one is full, and another after it.
+    // Enough records to fill two segments, however late the next ones are ready.
     (0..8).for_each(|_| append(&log, ledger, 0, 1500, fault));
     ledger.append_batch(&log, &[0, 1, 2, 3, 1, 2], 300);
-    // A failed flush says nothing that the ledger does not know.
+    // A failed flush adds nothing to the ledger.
     log.flush().wait().ok();
     if let Ok(found) = try_replayed(&log) {
         let checkpoint = log.checkpoint();
@@ -89,10 +89,10 @@ fn second_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
     (0..2).for_each(|key| append(&log, ledger, key, 1500, fault));
 }
 
-/// With more shards, where another attempt at that was cut short.
+/// With more shards, after another reshard attempt was interrupted.
 fn third_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
     let durable = disk.copy().crash(&mut || false).files();
-    // Not where the fault has kept even the first generation from the disk.
+    // Skipped if the fault kept even the first generation from the disk.
     if durable.iter().any(|path| path.ends_with("MANIFEST")) {
         disk.write_file("/wal/generation-00002/shard-0000/purge", b"");
     }
@@ -102,7 +102,7 @@ fn third_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
 
 type Life = fn(&SimDisk, &mut Ledger, &Fault);
 
-/// A life may end by a panic, if that is the fault.
+/// A life may end with a panic, if the fault is one.
 fn live(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault, life: Life) {
     let lived = catch_unwind(AssertUnwindSafe(|| life(disk, ledger, fault)));
     disk.set_capacity(None);
@@ -132,7 +132,7 @@ fn survives(fault: &Fault, seed: u64) -> u64 {
     disk.fired()
 }
 
-/// A panic that was planned is no news.
+/// Prints no message for planned panics.
 fn hush_planned_panics() {
     static HUSHED: std::sync::Once = std::sync::Once::new();
     HUSHED.call_once(|| {
@@ -169,7 +169,7 @@ fn at_every_call(call: Call) {
     });
 }
 
-/// What a fault can meet: a call, and a part of its path.
+/// The call sites that a fault can hit: a call, and a part of its path.
 const SITES: [(Call, &str); 33] = [
     (Call::Open, ".wal"),
     (Call::Open, ".wal.tmp"),
@@ -211,7 +211,7 @@ const SITES: [(Call, &str); 33] = [
 fn the_workload_makes_every_kind_of_call_on_every_kind_of_file() {
     let seed = seed();
     for (call, path) in SITES.into_iter().chain([(Call::SetLen, ".wal")]) {
-        // Met and counted, but nothing goes wrong.
+        // A fault that counts, but breaks nothing.
         let harmless = FaultKind::WriteBack;
         let path_contains = Some(path.into());
         let fault = Fault { path_contains, sticky: true, ..Fault::new(call, 1, harmless) };

@@ -1,9 +1,9 @@
-//! A soak: sixty-four threads on sixteen shards append without rest while the
-//! disk fails at random, fills up, loses its power; the log is opened again and
-//! again, and each time every record that was ever acknowledged is looked for.
+//! A soak test. Sixty-four threads append to sixteen shards without pause. The disk
+//! fails at random, fills up and loses power. The log is reopened repeatedly, and every
+//! acknowledged record must be found each time.
 //!
-//! Five seconds, or `SHARDWAL_SOAK_SECONDS`. `SHARDWAL_SEED` does the choices
-//! again; the threads' order is the machine's.
+//! Runs five seconds, or `SHARDWAL_SOAK_SECONDS`. `SHARDWAL_SEED` repeats the random
+//! choices, but not the order of the threads.
 //!
 //! Holds C2 DURABLE, C3 ANSWER, R1 REPLAY, Q4 WAKE (ARCHITECTURE.md).
 
@@ -22,29 +22,29 @@ use shardwal::{Config, OpenError, ShardedWal};
 const THREADS: u64 = 64;
 const SHARDS: usize = 16;
 const SECONDS: u64 = 5;
-/// Keys of a thread, in an epoch.
+/// Keys per thread and epoch.
 const KEYS: u64 = 4;
-/// Appends of a thread until the log is opened again.
+/// Appends per thread until the log is reopened.
 const STEPS: u64 = 24;
-/// After so many lives all is truncated, and other keys are used from then on.
+/// After this number of lives the log is truncated and new keys are used.
 const LIVES_OF_AN_EPOCH: u64 = 12;
 
-/// What has been seen.
+/// Counts over the run.
 #[derive(Debug, Default)]
 struct Seen {
     lives: u64,
-    /// Faults that were met, power losses among them.
+    /// Faults that fired, power losses included.
     faults: u64,
     power_losses: u64,
-    /// Appends that were answered `Ok`.
+    /// Appends with the answer `Ok`.
     acknowledged: u64,
     refused: u64,
-    /// Records found by the replays after an open.
+    /// Records found by replays after an open.
     found: u64,
     opens_refused: u64,
 }
 
-/// A thread and what it knows.
+/// A thread and its ledger.
 #[derive(Debug, Default)]
 struct Client {
     ledger: Ledger,
@@ -78,8 +78,8 @@ impl Client {
         if kept { self.acknowledged += 1 } else { self.refused += 1 }
     }
 
-    /// Appends, a few at a time and now and then a batch. A client that is
-    /// refused for good goes on with its other keys, whose shards may live.
+    /// Appends a few records at a time, and now and then a batch. A client whose shard
+    /// is out of service continues with its other keys.
     fn append(&mut self, log: &ShardedWal, keys: [u64; 4], random: &mut Random) {
         let mut steps = 0;
         while steps < STEPS {
@@ -146,7 +146,7 @@ impl Soak {
         }
     }
 
-    /// An open on a disk that may fail; then without.
+    /// Opens on a disk that may fail, then without faults.
     fn open(&mut self) -> ShardedWal {
         let shards = if self.random.below(10) == 0 { SHARDS - 1 } else { SHARDS };
         if self.random.below(3) == 0 {
@@ -155,7 +155,7 @@ impl Soak {
             match ShardedWal::open(config(&self.disk, shards)) {
                 Ok(log) => drop(log),
                 Err(OpenError::Io { .. }) => self.seen.opens_refused += 1,
-                Err(other) => panic!("a fault was taken for something else: {other}"),
+                Err(other) => panic!("a fault was reported as another error: {other}"),
             }
             self.seen.faults += self.disk.fired();
             self.disk = self.disk.kill();
@@ -164,13 +164,13 @@ impl Soak {
         open(config(&self.disk, shards))
     }
 
-    /// Each client looks for its own.
+    /// Each client checks its own records.
     fn check(&mut self, log: &ShardedWal) {
         let mut parts: BTreeMap<u64, Found> = BTreeMap::new();
         for record in replayed(log).records {
             self.seen.found += 1;
             let (epoch, thread) = (record.1 / KEYS / THREADS, record.1 / KEYS % THREADS);
-            assert_eq!(epoch, self.epoch, "key {} was given up", record.1);
+            assert_eq!(epoch, self.epoch, "key {} was truncated", record.1);
             parts.entry(thread).or_default().records.push(record);
         }
         for (thread, client) in (0..).zip(&mut self.clients) {
@@ -192,7 +192,7 @@ impl Soak {
                     let keys = [0, 1, 2, 3].map(|which| key(epoch, thread, which));
                     client.append(log, keys, &mut random);
                     if thread == 0 {
-                        // There is room again while the others go on.
+                        // Frees room while the other threads append.
                         disk.set_capacity(None);
                     }
                 });
@@ -217,13 +217,13 @@ impl Soak {
         self.disk.kill()
     }
 
-    /// Nothing is left of the epoch; whatever of it came back would be seen.
+    /// Truncates the whole epoch. A record of it that came back would be noticed.
     fn begin_epoch(&mut self) {
         let log = self.open();
         self.check(&log);
         let checkpoint = log.checkpoint();
         log.truncate_before(&checkpoint).expect("the disk is whole");
-        assert!(replayed(&log).records.is_empty(), "nothing below a purge mark comes back");
+        assert!(replayed(&log).records.is_empty(), "no truncated record comes back");
         drop(log);
         for client in std::mem::replace(&mut self.clients, new_clients()) {
             self.seen.acknowledged += client.acknowledged;

@@ -1,6 +1,6 @@
-//! A history of a log on a disk that loses its power, and the model that it is
-//! compared with, which is as plain as possible: what was acknowledged, key by
-//! key. Drawn by `property.rs`, and by the fuzz target `operations`.
+//! A random history of a log on a disk that loses power, and a plain model for
+//! comparison: the acknowledged records per key. Used by `property.rs` and by the fuzz
+//! target `operations`.
 
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, Completion, Config, Durability, OpenError, ShardedWal};
@@ -8,7 +8,7 @@ use shardwal::{Checkpoint, Completion, Config, Durability, OpenError, ShardedWal
 use crate::support::ledger::Ledger;
 use crate::support::{self, Random, replayed, try_replayed};
 
-/// What happens while the log is open.
+/// A step while the log is open.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Append {
@@ -26,14 +26,14 @@ pub(crate) enum Step {
         at_remembered: bool,
     },
     FullDisk(bool),
-    /// At so many calls from now.
+    /// A fault after this number of further calls.
     Fault {
         nth: u64,
         kind: FaultKind,
     },
 }
 
-/// How it ends.
+/// How a life ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
     Close,
@@ -42,13 +42,13 @@ pub(crate) enum End {
     PowerLoss(u64),
 }
 
-/// Once open, used and ended; then opened again, perhaps not at once.
+/// Opens, uses and ends the log once. The next open may fail first.
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) steps: Vec<Step>,
     pub(crate) end: End,
     pub(crate) shards: usize,
-    /// The next open is cut short at this call, if it makes so many.
+    /// The next open is interrupted at this call, if it makes that many.
     pub(crate) open_cut: Option<(u64, FaultKind, End)>,
 }
 
@@ -63,7 +63,7 @@ impl Model {
         support::config(disk).shards(shards).durability(self.durability)
     }
 
-    /// One life; returns the disk as the next one finds it.
+    /// Runs one life; returns the file system for the next one.
     fn live(&mut self, disk: &SimDisk, log: ShardedWal, life: &Life) -> SimDisk {
         let mut waiting = Vec::new();
         for step in &life.steps {
@@ -80,15 +80,15 @@ impl Model {
         if let End::Kill | End::PowerLoss(_) = life.end {
             after = Some(self.die(disk, life.end));
         }
-        // What is answered from here on was decided before the death.
+        // Every answer from here on was decided before the death.
         self.settle(&mut waiting);
         drop(log);
         if disk.fired() > 0 {
-            // A sync may have failed, and with it what was only written.
+            // A sync may have failed and lost written records.
             self.ledger.lose_power();
         }
         let after = after.unwrap_or_else(|| disk.clone());
-        // A fault may have killed the machine before the end that was planned.
+        // A fault may have killed the machine before the planned end.
         let after = if after.calls(Call::Any) > 0 { after.kill() } else { after };
         after.set_capacity(None);
         after
@@ -100,7 +100,7 @@ impl Model {
                 let mut random = Random::new(seed);
                 let after = disk.crash(&mut || random.coin());
                 if self.durability != Durability::Sync {
-                    // Its positions may now be other records'.
+                    // Its positions may now belong to other records.
                     self.remembered = None;
                 }
                 after
@@ -163,7 +163,7 @@ impl Model {
         }
     }
 
-    /// Opens the log, the first time perhaps in vain.
+    /// Opens the log; the first attempt may be interrupted.
     fn open(&mut self, mut disk: SimDisk, life: &Life) -> (SimDisk, ShardedWal) {
         if let Some((nth, kind, end)) = life.open_cut {
             disk.fail(Fault::new(Call::Any, nth, kind));
@@ -184,7 +184,7 @@ impl Model {
     }
 }
 
-/// Plays the lives one after the other on one disk, against the plain model.
+/// Runs the lives in turn on one file system, and compares with the plain model.
 pub(crate) fn run(durability: Durability, lives: &[Life]) {
     let ledger =
         if durability == Durability::Sync { Ledger::default() } else { Ledger::unsynced() };

@@ -1,7 +1,7 @@
-//! A disk that fails below the file system, as it does in life: the kernel has
-//! taken the write, `fdatasync` says EIO once, the page cache shows bytes that
-//! the disk never had and calls them clean, and the next `fdatasync` succeeds.
-//! A process that opens the log again must not believe the cache.
+//! A disk that fails below the file system. The kernel accepts the write, `fdatasync`
+//! returns EIO once, and the page cache keeps clean pages with bytes that the disk
+//! never got. The next `fdatasync` succeeds. A process that reopens the log must not
+//! trust the cache.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::story::Story;
 
 const CYCLES: u64 = 12;
 
-/// A child that is talked to, line by line.
+/// A child process with a dialog over pipes, line by line.
 pub(crate) struct Talk {
     child: Child,
     input: ChildStdin,
@@ -30,13 +30,13 @@ impl Talk {
         Self { child, input, output }
     }
 
-    /// Says a line and hears until one begins with one of these words; returns
-    /// that one.
+    /// Sends a line and reads until a line begins with one of these words. Returns that
+    /// line.
     pub(crate) fn ask(&mut self, story: &mut Story, line: &str, until: &[&str]) -> String {
         self.input.write_all(format!("{line}\n").as_bytes()).expect("the child listens");
         loop {
             let mut line = String::new();
-            let read = self.output.read_line(&mut line).expect("the child tells");
+            let read = self.output.read_line(&mut line).expect("the child answers");
             assert!(read > 0, "the child has ended");
             story.hear(line.trim_end());
             let told = line.strip_prefix(child::MARK).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Talk {
 }
 
 impl Drop for Talk {
-    /// `kill -9`: what the process still meant to do is not done.
+    /// `kill -9`: the process does nothing more.
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -64,7 +64,8 @@ impl Drop for Talk {
 const BAD: u64 = 1;
 const GOOD: u64 = 2;
 
-/// Appends, fails one sync, and is killed. `next` are the keys' next indices.
+/// Appends, fails one sync, and kills the child. `next` holds the next index of each
+/// key.
 fn fail_one_sync(device: &FaultyDevice, story: &mut Story, next: &mut [u64; 2]) {
     let mut talk = Talk::start(&device.dir());
     let opened = talk.ask(story, "open 2 1048576", &["opened", "refused"]);
@@ -83,7 +84,7 @@ fn fail_one_sync(device: &FaultyDevice, story: &mut Story, next: &mut [u64; 2]) 
     device.set_failing(false);
     assert!(answer.starts_with("answer open 0"), "a failed sync leaves it open: {answer}");
     assert!(answer.contains("out of service"), "{answer}");
-    // The device is whole again, and the shard stays out of service.
+    // The device works again, and the shard stays out of service.
     for _ in 0..2 {
         let answer = append(&mut talk, story, BAD);
         assert!(answer.starts_with("answer gone 0"), "{answer}");
@@ -111,9 +112,9 @@ fn what_is_replayed_after_a_failed_sync_is_on_the_disk() {
         fail_one_sync(&device, &mut story, &mut next);
         let found = story.check_log(&device.dir());
         device.mount_again();
-        // What the first replay showed is certain, so the ledger asks for it.
+        // The first replay made these records certain, so the ledger requires them.
         let again = story.check_log(&device.dir());
-        assert_eq!(found.by_key(), again.by_key(), "it was not on the disk");
+        assert_eq!(found.by_key(), again.by_key(), "a replayed record was not on the disk");
         replayed += again.records.len();
     }
     println!("FIGURE syncs failed below the file system: {CYCLES} kills and remounts");

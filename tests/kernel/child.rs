@@ -1,15 +1,16 @@
-//! The process that is traced, failed and killed: this test program once more.
-//! It has a log of its own and does what its input says, a line a command, and
-//! tells each thing on its output before it does it and when it has the answer,
-//! so that whoever reads it knows what was promised at the moment of its death.
+//! The process that is traced, failed and killed: a second instance of this test
+//! program. It has its own log and runs commands from its input, one per line. It
+//! reports each action before it starts and each answer after it. So the reader knows
+//! every promise at the moment of a kill.
 //!
-//! | command | does |
+//! | command | action |
 //! |---|---|
 //! | `open SHARDS SEGMENT_BYTES [DURABILITY]` | opens the log and replays it |
 //! | `append LENGTH KEY:INDEX` | appends a record and waits |
 //! | `queue LENGTH KEY:INDEX ..` | appends records, then waits for all |
-//! | `batch LENGTH KEY:INDEX ..` | the same as one batch |
-//! | `flush`, `truncate`, `close`, `drop` | as they are called; a truncation is of all that was replayed |
+//! | `batch LENGTH KEY:INDEX ..` | appends the records as one batch |
+//! | `flush`, `close`, `drop` | calls the method |
+//! | `truncate` | truncates all replayed records |
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::support::{Found, key_and_index, payload, try_replayed};
 
 /// Names the log's directory to the child.
 const CHILD: &str = "SHARDWAL_TEST_KERNEL_CHILD";
-/// What the child's own lines begin with; the test runner says things too.
+/// The prefix of the child's own lines; the test runner prints lines too.
 pub(crate) const MARK: &str = "> ";
 
 /// Does nothing in an ordinary run.
@@ -37,9 +38,9 @@ fn child_does_what_its_input_says() {
     exit(0);
 }
 
-/// This program as a child with a log in `dir`. On one processor, which makes
-/// the calls of an open come one after the other; and a traced process and its
-/// tracer then need not wake each other across processors.
+/// This program as a child with a log in `dir`, on one processor. So the calls of an
+/// open come in order, and the traced process and its tracer need not wake each other
+/// across processors.
 pub(crate) fn command(dir: &Path, before: &[&str]) -> Command {
     let program = std::env::current_exe().expect("a test has a program");
     let name = "child::child_does_what_its_input_says";
@@ -55,14 +56,14 @@ pub(crate) fn command(dir: &Path, before: &[&str]) -> Command {
     command
 }
 
-/// One line, in one write: a kill leaves no half of it.
+/// Writes one line in one call, so that a kill leaves no half line.
 fn say(words: &str) {
     let line = format!("{MARK}{words}\n");
     std::io::stdout().write_all(line.as_bytes()).expect("the parent listens");
     std::io::stdout().flush().expect("the parent listens");
 }
 
-/// What is certain of a record after its answer, in a word.
+/// The certain fate of a record after its answer, in a word.
 fn fate(error: Option<&AppendError>) -> &'static str {
     match error {
         None => "kept",
@@ -76,14 +77,14 @@ struct Client {
     log: Option<ShardedWal>,
 }
 
-/// `KEY:INDEX`.
+/// Parses `KEY:INDEX`.
 fn record(word: &str) -> (u64, u64) {
     let (key, index) = word.split_once(':').expect("a key and an index");
     (key.parse().expect("a key"), index.parse().expect("an index"))
 }
 
 impl Client {
-    /// Without a log, because it did not open, there is nothing to obey.
+    /// Ignores commands if the log did not open.
     fn obey(&mut self, line: &str) {
         let words: Vec<_> = line.split(' ').collect();
         let number = |at: usize| words[at].parse().expect("a number");
@@ -105,7 +106,7 @@ impl Client {
                 }
                 self.log = None;
             }
-            (other, _) => panic!("`{other}` is no command"),
+            (other, _) => panic!("unknown command `{other}`"),
         }
     }
 

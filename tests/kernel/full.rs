@@ -1,5 +1,5 @@
-//! A disk that is really full: the kernel says so, and the log goes on in the
-//! same process as soon as there is room. No record is lost, and none is there
+//! A file system that is really full. The kernel reports it, and the log continues in
+//! the same process as soon as there is room. No record is lost, and none appears
 //! twice.
 
 use std::fs;
@@ -15,17 +15,17 @@ use crate::{child, story::Story, workload::LARGE};
 
 const KEYS: u64 = 8;
 
-/// How a disk is filled.
+/// How a file system is filled.
 #[derive(Clone, Copy, Debug)]
 struct Filling {
     segment_bytes: u64,
-    /// Of each record's payload.
+    /// Bytes of each payload.
     length: usize,
-    /// Two heaps of ballast of four files each.
+    /// Two directories of ballast with four files each.
     ballast_kib: usize,
 }
 
-/// What a disk's filling has shown.
+/// Counts over the fillings.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) acknowledged: u64,
@@ -37,17 +37,17 @@ fn config(dir: &Path, filling: Filling) -> Config {
     Config::new(dir.join("log")).shards(2).segment_bytes(filling.segment_bytes)
 }
 
-/// Takes room, and names: either may be what runs out.
+/// Uses up bytes and names: either may run out first.
 fn load(ballast: &Path, kib: usize) {
-    fs::create_dir(ballast).expect("the disk is empty yet");
+    fs::create_dir(ballast).expect("the disk is still empty");
     for file in 0..4 {
         let bytes = vec![1; kib << 8];
-        fs::write(ballast.join(file.to_string()), bytes).expect("the disk is empty yet");
+        fs::write(ballast.join(file.to_string()), bytes).expect("the disk is still empty");
     }
 }
 
-/// Appends to all keys until each shard has refused: for want of room, and for
-/// certain.
+/// Appends to all keys until each shard has refused for lack of room, with a certain
+/// answer.
 pub(crate) fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
     let mut full = [false; 2];
     for key in (0..KEYS).cycle() {
@@ -66,7 +66,7 @@ pub(crate) fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &
     }
 }
 
-/// There is room again: the next append to each shard finds it.
+/// After room was made, the next append to each shard succeeds.
 pub(crate) fn resume(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
     for key in 0..KEYS {
         let appended = ledger.append(log, key, length);
@@ -76,7 +76,7 @@ pub(crate) fn resume(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen:
     seen.resumed += 1;
 }
 
-/// Fills the disk, makes room, fills it, truncates, fills it, opens again.
+/// Fills the disk, makes room, fills it, truncates, fills it, and reopens.
 fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
     let length = filling.length;
     let ballast = ["one", "two"].map(|name| dir.join(name));
@@ -88,7 +88,7 @@ fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
     fs::remove_dir_all(&ballast[0]).expect("it can be removed");
     resume(&log, &mut ledger, length, seen);
     fill(&log, &mut ledger, length, seen);
-    // Needs no space, and gives some back.
+    // Truncation needs no space, and frees some.
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
     let report = log.truncate_before(&checkpoint).expect("it truncates on a full disk");
     assert!(report.segments > 0, "{report:?}");
@@ -96,9 +96,9 @@ fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
     resume(&log, &mut ledger, length, seen);
     ledger.check(&replayed(&log));
     fill(&log, &mut ledger, length, seen);
-    log.close().expect("close needs no space that is not there");
+    log.close().expect("close needs no new space");
     drop(log);
-    // An open begins a segment a shard.
+    // An open creates one segment per shard.
     fs::remove_dir_all(&ballast[1]).expect("it can be removed");
     let log = open(config(dir, filling));
     ledger.check(&replayed(&log));
@@ -132,7 +132,7 @@ fn on_a_full_tmpfs_appends_are_refused_and_go_on_once_there_is_room() {
         life_on(mount.dir(), FILLING, &mut seen);
     }
     tell("tmpfs of 192 KiB to 1 MiB", sizes.count(), &seen);
-    // Room, and no more names.
+    // Enough bytes, but no more names.
     let (mut seen, inodes) = (Seen::default(), 40..56);
     for inodes in inodes.clone() {
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -155,19 +155,19 @@ fn on_a_full_ext4_appends_are_refused_and_go_on_once_there_is_room() {
     for kib in sizes {
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let Some(mount) = Mount::ext4(scratch.path(), kib) else {
-            return println!("SKIPPED: {name}: no loop device can be had");
+            return println!("SKIPPED: {name}: no loop device");
         };
         life_on(mount.dir(), FILLING, &mut seen);
     }
     tell("ext4 of 4 to 8 MiB on a loop device", sizes.len(), &seen);
 }
 
-/// A limit on the size of files cuts a write short in its middle; the next says
-/// why. That is a full disk as well.
+/// A limit on the size of files cuts a write short, and the next write reports the
+/// reason. That counts as a full disk too.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_file_size_limit_cuts_writes_short_wherever_it_lies() {
-    /// The smallest that lets a log be made.
+    /// The smallest limit that allows the creation of a log.
     const LEAST: usize = 8192;
     const LIMITS: usize = 64;
     let (mut refused, mut acknowledged) = (0, 0);

@@ -1,11 +1,10 @@
-//! Every system call that a trace of the child shows fails with every error
-//! that makes sense, at every occurrence, once and from then on. Afterwards the
-//! log keeps all that was promised.
+//! Fails every system call that a trace of the child shows, with every plausible error,
+//! at every occurrence, once and permanently. Afterwards the log keeps every promise.
 //!
-//! `strace` counts occurrences in each thread by itself: `when=3` fails the
-//! third call of every thread that comes so far. So each call is failed up to
-//! the number that the busiest thread makes; and once more in the files of one
-//! shard alone, whose writer is then the only one to meet it.
+//! `strace` counts occurrences per thread: `when=3` fails the third call of every
+//! thread that makes three. So each call fails up to the count of the busiest thread.
+//! Calls of a writer also fail in the files of one shard alone, so that only its writer
+//! fails.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,17 +16,17 @@ use crate::story::Story;
 use crate::strace::{Bench, Traced, is_there};
 use crate::workload::{Files, SCRIPT};
 
-/// CI has two processors, and a run waits for the disk most of the time.
+/// CI has two processors, and a run mostly waits for the disk.
 const BENCHES: usize = 4;
 const RUNS_MIN: usize = 2000;
 const CLEAN_RUNS: usize = 20;
-/// A call that fails from then on, where the system would be asked again for
-/// ever, fails so often instead.
+/// The number of failures where a permanent error would make the standard library retry
+/// forever.
 const BURST: usize = 9;
 
-/// What each call may answer. `fcntl` is the standard library's own check of
-/// its descriptors; a directory whose `close` answers anything but EINTR makes
-/// the standard library panic.
+/// The errors of each call. `fcntl` comes from the standard library's own check of
+/// descriptors. The standard library panics if `close` of a directory returns an error
+/// other than EINTR.
 const ERRORS: [(&str, &[&str]); 20] = [
     ("open", &["EIO", "EINTR", "EMFILE", "EACCES", "ENOMEM"]),
     ("openat", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EMFILE", "EROFS", "EACCES", "ENOMEM"]),
@@ -51,23 +50,23 @@ const ERRORS: [(&str, &[&str]); 20] = [
     ("close", &["EINTR"]),
 ];
 const NOT_FAILED: [&str; 1] = ["fcntl"];
-/// Those of a writer, failed for one shard alone as well.
+/// Calls of a writer, also failed for one shard alone.
 pub(crate) const OF_A_WRITER: [&str; 3] = ["pwrite64", "fdatasync", "fsync"];
 
-/// After an interruption these are made again.
+/// Calls that are retried after an interruption.
 const CARRIED_ON: [&str; 4] = ["pwrite64", "pread64", "fdatasync", "fsync"];
 
-/// One run's fault.
+/// The fault of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) call: &'static str,
     pub(crate) how: String,
-    /// `3`, `3+`, `3..12`.
+    /// `3`, `3+` or `3..12`.
     pub(crate) when: String,
     pub(crate) files: Files,
-    /// Whether every clean run made so many such calls in one thread.
+    /// Whether every clean run made that many calls in one thread.
     pub(crate) must_hit: bool,
-    /// Another call that is to fail before.
+    /// Another call that fails first.
     pub(crate) first: Option<String>,
 }
 
@@ -77,7 +76,7 @@ impl Fault {
         let mut calls = (*call).to_owned();
         let mut options = self.files.options(dir);
         if how.starts_with("error") {
-            // Stops at no other call. With a signal strace 6.1 then loses count.
+            // Stops at no other call. With a signal, strace 6.1 then miscounts.
             options.push("--seccomp-bpf".into());
         }
         if let Some(first) = &self.first {
@@ -86,7 +85,7 @@ impl Fault {
         }
         options.extend(["-e".to_owned(), format!("inject={call}:{how}:when={when}")]);
         if *call == "fdatasync" {
-            // To tell an open's syncs from a writer's.
+            // Separates the syncs of an open from those of a writer.
             calls.push_str(",openat");
             options.push("-y".into());
         }
@@ -94,19 +93,19 @@ impl Fault {
         options
     }
 
-    /// Strace marks what it let fail; another call may have failed before.
+    /// Strace marks each injected call. For `first`, another call may have failed
+    /// before.
     fn is_hit(&self, traced: &Traced) -> bool {
         let failed = |line: &str| line.contains(self.call) && line.contains("(INJECTED)");
         traced.trace.lines().any(failed)
     }
 }
 
-/// The busiest thread's number of each call, in the clean run that made the
-/// fewest and the most.
+/// Per call, the count of the busiest thread: minimum and maximum over the clean runs.
 pub(crate) type Occurrences = BTreeMap<String, (usize, usize)>;
 
-/// Runs the child without faults; every call that it makes on the log's files
-/// must be one that is failed below.
+/// Runs the child without faults. Every call on the log's files must be in the tables
+/// above.
 pub(crate) fn occurrences(bench: &Bench, files: Files) -> Occurrences {
     let mut found = Occurrences::new();
     for run in 0..CLEAN_RUNS {
@@ -115,7 +114,7 @@ pub(crate) fn occurrences(bench: &Bench, files: Files) -> Occurrences {
         for (call, threads) in traced.counts() {
             let busiest = threads.values().max().copied().unwrap_or(0);
             let known = ERRORS.iter().any(|(known, _)| *known == call);
-            assert!(known || NOT_FAILED.contains(&&*call), "{call} is failed by no run");
+            assert!(known || NOT_FAILED.contains(&&*call), "no run fails {call}");
             if run == 0 && files == Files::All {
                 let all: usize = threads.values().sum();
                 println!("{call}: {all} calls in {} threads, {busiest} in one", threads.len());
@@ -140,7 +139,7 @@ fn plan_call(
             let lasts =
                 !call.starts_with("open") || ["EIO", "EINTR", "EMFILE", "EROFS"].contains(error);
             let lasting = if *error == "EINTR" {
-                // Asked again by the standard library until it is another.
+                // The standard library retries until it gets another error.
                 format!("{nth}..{}", nth + BURST)
             } else {
                 format!("{nth}+")
@@ -152,8 +151,8 @@ fn plan_call(
             }
         }
         if call == "pwrite64" {
-            // A write that takes nothing. (A `retval` above that would be a
-            // device that lies, which is beyond any promise.)
+            // A write that takes no bytes. (A larger `retval` would be a device that
+            // lies, which no promise covers.)
             let (how, when) = ("retval=0".to_owned(), nth.to_string());
             plan.push(Fault { call, how, when, files, must_hit: nth <= range.0, first: None });
         }
@@ -171,7 +170,7 @@ fn plan(bench: &Bench) -> Vec<Fault> {
             let range = occurrences.get(call).copied().unwrap_or_default();
             plan_call(&mut plan, call, errors, files, range);
         }
-        // A commit that found no room is cut off the file: the cut fails.
+        // A commit without room is cut off the file, and this cut fails.
         let writes = occurrences.get("pwrite64").map_or(0, |range| range.1);
         for (nth, error) in (1..=writes).flat_map(|nth| ["EIO", "EINTR", "EROFS"].map(|e| (nth, e)))
         {
@@ -180,7 +179,7 @@ fn plan(bench: &Bench) -> Vec<Fault> {
                 how: format!("error={error}"),
                 when: "1".into(),
                 files,
-                // Zeros that find no room are not cut off.
+                // Zeros without room are not cut off.
                 must_hit: false,
                 first: Some(format!("pwrite64:error=ENOSPC:when={nth}")),
             });
@@ -189,15 +188,15 @@ fn plan(bench: &Bench) -> Vec<Fault> {
     plan
 }
 
-/// What came of the runs so far.
+/// Counts over the runs so far.
 #[derive(Debug, Default)]
 struct Tally {
     runs: usize,
     hit: BTreeMap<&'static str, usize>,
-    /// Runs whose threads did not come to the call so often, as a clean run may
-    /// not either; or whose commit took no room, so that nothing was cut.
+    /// Runs whose threads did not make that many calls, as in some clean runs, or whose
+    /// commit took no room, so that nothing was cut.
     not_reached: usize,
-    /// Runs that met another order of the threads, and were done again.
+    /// Runs that met another order of the threads and were repeated.
     repeated: usize,
     acknowledged: u64,
     not_written: u64,
@@ -218,15 +217,15 @@ impl Tally {
     }
 }
 
-/// In memory, where there is such a file system: what strace answers it answers
-/// in the file system's stead, and thousands of real syncs take minutes.
+/// In memory if there is such a file system. The injected errors do not come from the
+/// file system, and thousands of real syncs would take minutes.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")))
         .expect("a scratch directory")
 }
 
-/// Does each on one of several benches at a time.
+/// Runs each item, on several benches in parallel.
 pub(crate) fn on_benches<T: Sync>(items: &[T], run: impl Fn(&Bench, &T) + Sync) {
     let scratch = scratch();
     let next = AtomicUsize::new(0);
@@ -253,13 +252,13 @@ fn told_by(traced: &Traced, fault: &Fault) -> Story {
     seen::failed_syncs_are_final(&traced.trace);
     if fault.how == "error=EINTR" && CARRIED_ON.contains(&fault.call) {
         let failures = story.not_written + story.indeterminate + story.refused;
-        assert_eq!(failures, 0, "an interruption was taken for a failure: {fault:?}");
+        assert_eq!(failures, 0, "an interruption was reported as a failure: {fault:?}");
     }
     story
 }
 
-/// Runs it, until it is hit if it must be: another order of the threads may
-/// have spread the calls otherwise.
+/// Runs the fault, and repeats the run until the fault hits if it must. Another order
+/// of the threads may have spread the calls differently.
 fn fail(bench: &Bench, fault: &Fault, tally: &Mutex<Tally>) {
     const ATTEMPTS: usize = 25;
     for attempt in 1..=ATTEMPTS {

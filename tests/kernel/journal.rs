@@ -1,5 +1,5 @@
-//! A commit of ext4's journal that fails holds the metadata of many files, and
-//! the kernel tells one sync of it. The others must not be taken at their word.
+//! A commit of ext4's journal contains the metadata of many files. If it fails, the
+//! kernel reports the error to one sync only. The log must not trust the other syncs.
 //!
 //! Holds C2 DURABLE (ARCHITECTURE.md).
 
@@ -15,11 +15,11 @@ use crate::mounts::{FaultyDevice, Rights, inside};
 
 const BLOCK: usize = 4096;
 
-/// A block at an address that any device takes.
+/// A block at an address that any device accepts.
 #[repr(align(4096))]
 struct Block([u8; BLOCK]);
 
-/// Whether to go on, in a namespace of the test's own.
+/// Whether the test can run, in a namespace of its own.
 fn is_ready(name: &str) -> bool {
     let missing = FaultyDevice::missing();
     if !missing.is_empty() {
@@ -29,9 +29,9 @@ fn is_ready(name: &str) -> bool {
     inside(name, Rights::Root)
 }
 
-/// A new file with one block on the disk, ready for writes past the cache: what
-/// they write is on the device at once, and what the file needs to be read back
-/// is in the journal's running transaction.
+/// A new file with one block on the disk, ready for direct I/O. A direct write is on
+/// the device at once. The metadata to read it back is in the journal's running
+/// transaction.
 fn file(dir: &Path, name: &str) -> Box<dyn DiskFile> {
     let mut file = RealDisk.open(&dir.join(name), OpenMode::CreateNew).unwrap();
     assert_eq!(file.direct_block_bytes(), Some(BLOCK));
@@ -62,7 +62,7 @@ fn a_sync_that_the_failed_commit_of_another_one_hides_is_no_success() {
     let mut device = FaultyDevice::new(scratch.path());
     let dir = new_dir(&device);
     let (mut first, mut second) = (file(&dir, "first"), file(&dir, "second"));
-    // Each grows, in one transaction.
+    // Both files grow in one transaction.
     write(first.as_mut(), 1).unwrap();
     write(second.as_mut(), 1).unwrap();
     device.set_failing(true);
@@ -73,12 +73,12 @@ fn a_sync_that_the_failed_commit_of_another_one_hides_is_no_success() {
     RealDisk.sync_dir(&dir).expect_err("the journal has failed");
     drop((first, second));
     device.mount_again();
-    // That is why.
+    // Shows why the sync had to fail.
     let second = RealDisk.open(&dir.join("second"), OpenMode::Read).unwrap();
     assert_eq!(second.len().unwrap(), BLOCK as u64, "the growth is gone");
 }
 
-/// The kernel commits by itself every five seconds, and tells nobody.
+/// The kernel commits by itself every five seconds, and reports errors to no caller.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success() {
@@ -96,8 +96,8 @@ fn a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success() {
     alone.sync_data().expect_err("its size was in a commit that failed");
 }
 
-/// What is written over zeros that were synced needs no journal, and is durable
-/// although that has failed.
+/// A write over synced zeros needs no journal commit. It is durable although the
+/// journal has failed.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn what_is_written_over_synced_blocks_is_durable_without_the_journal() {
@@ -114,7 +114,7 @@ fn what_is_written_over_synced_blocks_is_durable_without_the_journal() {
     device.set_failing(true);
     grown.sync_data().expect_err("the commit fails");
     device.set_failing(false);
-    whole.sync_data().expect("it needs no commit");
+    whole.sync_data().expect("the file needs no journal commit");
     drop((grown, whole));
     device.mount_again();
     let whole = RealDisk.open(&dir.join("whole"), OpenMode::Read).unwrap();

@@ -1,5 +1,5 @@
-//! `SIGKILL` at every call that changes a file: what is on its way is cut off
-//! between any two of them, and nothing acknowledged is lost.
+//! Sends `SIGKILL` at every call that changes a file. No acknowledged record is lost,
+//! whichever two calls the kill separates.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use crate::story::Story;
 use crate::strace::{Bench, is_there};
 use crate::workload::{Files, SCRIPT};
 
-/// Those that change what is on the disk, or open it.
+/// Calls that change the disk or open a file.
 const CALLS: [&str; 9] = [
     "pwrite64",
     "fdatasync",
@@ -55,7 +55,7 @@ fn a_kill_at_any_call_loses_nothing() {
     assert!(killed >= 150 && killed * 10 > plan.len() * 9, "{killed} of {}", plan.len());
 }
 
-/// A signal leaves no mark in the trace; the child's end shows it.
+/// A signal leaves no mark in the trace; the exit of the child shows it.
 fn kill(bench: &Bench, fault: &Fault, killed: &AtomicUsize) {
     const SIGKILL: i32 = 9;
     for _ in 0..3 {
@@ -64,11 +64,11 @@ fn kill(bench: &Bench, fault: &Fault, killed: &AtomicUsize) {
         story.hear_all(&traced.told());
         story.check_log(&bench.dir());
         if traced.output.status.signal() == Some(SIGKILL) {
-            assert!(!story.ended, "it told its end, and was killed before: {fault:?}");
+            assert!(!story.ended, "the child ended before the kill: {fault:?}");
             killed.fetch_add(1, Relaxed);
             return;
         }
         assert!(traced.output.status.success() && story.ended, "{fault:?} {traced:?}");
     }
-    assert!(!fault.must_hit, "nothing was killed: {fault:?}");
+    assert!(!fault.must_hit, "the child was not killed: {fault:?}");
 }

@@ -1,6 +1,6 @@
-//! A file system on a device that logs each write and flush, and the images that
-//! a power cut may leave of it: all writes before the last flush, and any subset
-//! of the sectors of the writes behind it.
+//! A file system on a device that logs each write and flush. Produces the images that a
+//! power cut may leave: all writes before the last flush, and any subset of the later
+//! sectors.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 13;
 
 type Page = [u8; PAGE];
 
-/// A file system, and how small its device may be.
+/// A file system, and the smallest device for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileSystem {
     pub(crate) name: &'static str,
@@ -54,7 +54,7 @@ pub(crate) struct LoggedDevice {
 }
 
 impl LoggedDevice {
-    /// The tools that are missing.
+    /// The missing tools.
     pub(crate) fn missing() -> Vec<&'static str> {
         let is_missing = |tool: &&str| !is_there(tool);
         let tools = ["nbdkit", "nbdfuse", "fusermount3", "losetup"];
@@ -96,7 +96,7 @@ impl LoggedDevice {
         self.scratch.join("live")
     }
 
-    /// Bytes of the log so far: what is durable now is in them.
+    /// Bytes in the log so far; everything durable now is in them.
     pub(crate) fn log_bytes(&self) -> u64 {
         fs::metadata(self.scratch.join("log")).expect("nbdkit has made it").len()
     }
@@ -122,7 +122,7 @@ impl Drop for LoggedDevice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Write,
-    /// Durable at once.
+    /// Durable at once (forced unit access).
     Through,
     Flush,
 }
@@ -131,7 +131,7 @@ enum Kind {
 struct Entry {
     kind: Kind,
     offset: u64,
-    /// Where its bytes stand in the log.
+    /// The offset of its bytes in the log.
     at: usize,
     bytes: usize,
 }
@@ -141,7 +141,7 @@ pub(crate) struct Images<'a> {
     log: &'a [u8],
     entries: Vec<Entry>,
     device_bytes: u64,
-    /// The pages that are not zero, with all writes before the entry `flushed`.
+    /// The nonzero pages after all writes before the entry `flushed`.
     base: BTreeMap<u64, Page>,
     flushed: usize,
 }
@@ -157,7 +157,7 @@ impl<'a> Images<'a> {
                 b'W' => Kind::Write,
                 b'U' => Kind::Through,
                 b'F' => Kind::Flush,
-                other => panic!("an entry of kind {other}"),
+                other => panic!("unknown entry kind {other}"),
             };
             at += ENTRY_BYTES;
             entries.push(Entry { kind, offset: u64::from_le_bytes(long(1)), at, bytes });
@@ -177,8 +177,8 @@ impl<'a> Images<'a> {
         (entry.at + entry.bytes) as u64
     }
 
-    /// Writes to `file` what a power cut after the first `cut` entries may leave,
-    /// and returns the length of the log at the cut. Cuts may only rise.
+    /// Writes an image to `file` that a power cut after the first `cut` entries may
+    /// leave. Returns the length of the log at the cut. Cuts may only rise.
     pub(crate) fn write(&mut self, file: &Path, cut: usize, random: &mut Random) -> u64 {
         let is_flush = |entry: &Entry| entry.kind == Kind::Flush;
         let behind = self.entries[self.flushed..cut].iter().rposition(is_flush);
@@ -218,7 +218,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Puts bytes into pages; a page that is not among them is first taken from `below`.
+/// Puts bytes into pages. A missing page is first copied from `below`.
 fn put(pages: &mut BTreeMap<u64, Page>, below: &BTreeMap<u64, Page>, offset: u64, bytes: &[u8]) {
     let (mut offset, mut bytes) = (offset, bytes);
     while !bytes.is_empty() {

@@ -1,6 +1,5 @@
-//! File systems of the test's own. They are mounted in a mount namespace that
-//! only this test is in, so that nothing of them outlives it, and each is taken
-//! down in order when it is dropped.
+//! File systems of a test, mounted in a mount namespace of its own. So none outlives
+//! the test. Each is taken down in order when it is dropped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use crate::strace::is_there;
 
-/// Set where the test runs in a namespace of its own.
+/// Set if the test runs in its own namespace.
 const INSIDE: &str = "SHARDWAL_TEST_KERNEL_INSIDE";
-/// No step of mounting takes as long.
+/// Longer than any step of mounting takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a test needs beside a namespace.
+/// The rights that a test needs besides a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rights {
-    /// To mount a tmpfs: a user namespace gives that to anybody.
+    /// To mount a tmpfs: anybody may do that in a user namespace.
     Tmpfs,
     /// To mount a block device.
     Root,
@@ -29,8 +28,8 @@ fn is_root() -> bool {
     ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
 }
 
-/// Whether to go on: inside the namespace. Outside, the test is run again in
-/// one, and its end is this one's; where that cannot be, it is skipped.
+/// Returns true inside the namespace. Outside, runs the test again in a namespace and
+/// asserts that it succeeds, or skips it.
 pub(crate) fn inside(test: &str, rights: Rights) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -59,7 +58,7 @@ pub(crate) fn inside(test: &str, rights: Rights) -> bool {
     false
 }
 
-/// Runs a command; it must succeed. Returns what it printed.
+/// Runs a command, which must succeed. Returns its output.
 pub(crate) fn run(command: &[&str]) -> String {
     let output = Command::new(command[0]).args(&command[1..]).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -68,7 +67,7 @@ pub(crate) fn run(command: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Tries once more until it succeeds: a device may be busy for a moment.
+/// Retries a command until it succeeds, because a device may be busy for a moment.
 pub(crate) fn insist(command: &[&str]) {
     let began = Instant::now();
     loop {
@@ -76,7 +75,7 @@ pub(crate) fn insist(command: &[&str]) {
         if output.is_ok_and(|output| output.status.success()) {
             return;
         }
-        // No panic in a drop: the namespace takes it down in the end.
+        // No panic in a drop: the end of the namespace cleans up.
         if began.elapsed() > LIMIT {
             return println!("{command:?} does not succeed");
         }
@@ -95,7 +94,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// A tmpfs of so many KiB and names.
+    /// A tmpfs of `kib` KiB and `inodes` names.
     pub(crate) fn tmpfs(scratch: &Path, kib: u64, inodes: u64) -> Self {
         let mount = Self::at(scratch);
         let size = format!("size={kib}k,nr_inodes={inodes}");
@@ -103,7 +102,7 @@ impl Mount {
         mount
     }
 
-    /// An ext4 of so many KiB in a file; `None` where there is no loop device.
+    /// An ext4 of `kib` KiB in a file; `None` without a loop device.
     pub(crate) fn ext4(scratch: &Path, kib: u64) -> Option<Self> {
         let free = Command::new("losetup").arg("-f").output();
         if !free.is_ok_and(|free| free.status.success()) {
@@ -118,8 +117,8 @@ impl Mount {
         Some(mount)
     }
 
-    /// A file system in a file of so many MiB, mounted with these options; `None`
-    /// where there is no loop device or no such command.
+    /// A file system in a file of `mib` MiB, mounted with these options; `None` without
+    /// a loop device or without the command.
     pub(crate) fn of_image(scratch: &Path, make: &[&str], mib: u64, options: &str) -> Option<Self> {
         let is_there = |command: &[&str]| Command::new(command[0]).args(&command[1..]).output();
         if !is_there(&["losetup", "-f"]).is_ok_and(|free| free.status.success())
@@ -172,19 +171,19 @@ impl Drop for Mount {
     }
 }
 
-/// An ext4 on a device whose writes fail while a file stands beside it: nbdkit
-/// answers the requests of nbdfuse, which shows the device as a file.
+/// An ext4 on a device whose writes fail while a marker file exists. nbdkit serves the
+/// device, and nbdfuse shows it as a file.
 #[derive(Debug)]
 pub(crate) struct FaultyDevice {
     scratch: PathBuf,
-    /// Dropped first: mount, loop device, then the process behind them.
+    /// Dropped first: the mount, the loop device, then the process behind them.
     mount: Option<Mount>,
     device: String,
     nbdfuse: Child,
 }
 
 impl FaultyDevice {
-    /// The tools that are missing.
+    /// The missing tools.
     pub(crate) fn missing() -> Vec<&'static str> {
         let tools = ["nbdkit", "nbdfuse", "fusermount3", "mkfs.ext4", "losetup"];
         let is_missing = |tool: &&str| match *tool {
@@ -204,7 +203,7 @@ impl FaultyDevice {
             .arg(&file)
             .args(["--command", "nbdkit", "-s", "--exit-with-parent", "--filter=error"])
             .args(["memory", "64M", "error-pwrite=EIO", "error-pwrite-rate=100%", &inject])
-            // It tells of each error that it injects.
+            // It reports each injected error.
             .stderr(Stdio::null())
             .spawn()
             .expect("nbdfuse starts");
@@ -228,7 +227,7 @@ impl FaultyDevice {
         self.mount = Some(mount);
     }
 
-    /// Nothing of it is in the page cache afterwards.
+    /// Remounts, so that the page cache holds nothing of the file system.
     pub(crate) fn mount_again(&mut self) {
         self.mount = None;
         self.mount();
@@ -238,7 +237,7 @@ impl FaultyDevice {
         self.mount.as_ref().expect("it is mounted").dir().join("log")
     }
 
-    /// Whether its writes fail from now on.
+    /// Makes writes to the device fail from now on, or succeed.
     pub(crate) fn set_failing(&self, failing: bool) {
         let file = self.scratch.join("INJECT");
         let done = if failing { fs::write(file, b"") } else { fs::remove_file(file) };

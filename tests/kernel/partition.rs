@@ -1,6 +1,6 @@
-//! A log on a partition of its own that is full, on ext4, XFS and btrfs: what it
-//! shares blocks with, and whoever opens it next, do not lose a record. And a log
-//! whose directory is mounted over.
+//! A log on a full partition of its own, on ext4, XFS and btrfs. No record is lost
+//! after a copy that shares blocks, or in the next process. Also a log whose directory
+//! is mounted over.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -25,9 +25,9 @@ fn config(dir: &Path) -> Config {
     Config::new(dir.join("log")).shards(2).segment_bytes(SEGMENT_BYTES)
 }
 
-/// Takes all room, down to the last block.
+/// Uses all room, down to the last block.
 fn take_all(dir: &Path) {
-    // Names too need room.
+    // Names need room too.
     let files = [1 << 20, 64 << 10, 4096, 512, 1].map(|block| {
         let path = dir.join(format!("ballast-{block}"));
         (File::create(path).expect("there is room yet"), vec![1_u8; block])
@@ -38,7 +38,7 @@ fn take_all(dir: &Path) {
     }
 }
 
-/// Gives the room back. btrfs returns it with the next transaction.
+/// Frees the room. btrfs returns it with the next transaction.
 fn give_back(dir: &Path) {
     for entry in fs::read_dir(dir).expect("it can be listed") {
         let path = entry.expect("it can be listed").path();
@@ -49,8 +49,8 @@ fn give_back(dir: &Path) {
     run(&["sync", "-f", text(dir)]);
 }
 
-/// Runs `life` on a new mount of each file system that there is; says which there
-/// is not.
+/// Runs `life` on a new mount of each available file system, and prints the others as
+/// skipped.
 fn on_each(name: &str, mut life: impl FnMut(FileSystem, &Path)) -> usize {
     let mut lived = 0;
     for system in SYSTEMS {
@@ -66,8 +66,8 @@ fn on_each(name: &str, mut life: impl FnMut(FileSystem, &Path)) -> usize {
     lived
 }
 
-/// A copy of the live log shares its blocks on XFS and btrfs. On the full file
-/// system each write to such a block then needs room that is not there.
+/// A copy of the live log shares its blocks on XFS and btrfs. On the full file system
+/// each write to such a block needs room that does not exist.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log() {
@@ -101,9 +101,8 @@ fn a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log() {
     println!("FIGURE full partitions after a copy, refused: {} appends", seen.refused);
 }
 
-/// A process fills the partition and is killed. Its successor opens the log there,
-/// without a free byte, reads all of it, truncates, and refuses appends until
-/// there is room.
+/// A process fills the partition and is killed. The next process opens the log without
+/// a free byte, reads all of it, truncates, and refuses appends until there is room.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_killed_log_on_a_full_partition_opens_there() {
@@ -135,7 +134,7 @@ fn a_killed_log_on_a_full_partition_opens_there() {
         assert!(matches!(refusal(&log), Cause::DiskFull(_)));
         match log.truncate_before(&log.checkpoint()) {
             Ok(report) => println!("{} segments truncated", report.segments),
-            // There the purge mark needs a new block.
+            // On btrfs the truncation mark needs a new block.
             Err(error) => assert_eq!(system.name, BTRFS.name, "{error}"),
         }
         give_back(dir);
@@ -157,7 +156,7 @@ fn open_full(dir: &Path, story: &mut Story) -> (ShardedWal, Found) {
     (log, found)
 }
 
-/// Why a log without room refuses a record that is larger than any hole left.
+/// The reason why a full log refuses a record that is larger than any free extent.
 fn refusal(log: &ShardedWal) -> Cause {
     loop {
         let answer = log.append(1, vec![b'x'; 1 << 20]).wait();
@@ -168,7 +167,7 @@ fn refusal(log: &ShardedWal) -> Cause {
     }
 }
 
-/// The log goes on in its directory; whoever opens the path has another one.
+/// The log continues in its directory, and an open of the path creates another log.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_log_that_is_mounted_over_goes_on_and_touches_nothing_of_the_other() {
@@ -194,7 +193,7 @@ fn a_log_that_is_mounted_over_goes_on_and_touches_nothing_of_the_other() {
     append(&other, &mut above);
     log.close().expect("its directory is there");
     other.close().expect("its directory is there");
-    // They hold their directories until they are dropped.
+    // The logs hold their directories until they are dropped.
     drop((log, other));
     above.check(&replayed(&open(config())));
     drop(mount);

@@ -1,9 +1,10 @@
-//! The power is cut below real file systems: what ext4, XFS and btrfs leave on a
-//! device with a volatile cache is mounted and opened, and every record that was
-//! acknowledged before the cut is there. The Python reader must agree about each image.
+//! Cuts the power below real file systems. Mounts and opens the images that ext4, XFS
+//! and btrfs leave on a device with a volatile cache. Every record acknowledged before
+//! the cut must be there, and the Python reader must agree about each image.
 //!
-//! `SHARDWAL_POWER_IMAGES=500` asks for more images per file system;
-//! `SHARDWAL_SEED` repeats a run's random choices. What the kernel writes differs from run to run.
+//! `SHARDWAL_POWER_IMAGES=500` sets the number of images per file system.
+//! `SHARDWAL_SEED` repeats the random choices; the writes of the kernel differ from run
+//! to run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,14 +22,14 @@ use crate::second_opinion::{Image, Opinion, SecondOpinion};
 use crate::story::Story;
 use crate::support::{Random, seed};
 
-/// Images per file system, unless more are asked for.
+/// Images per file system by default.
 const IMAGES: u64 = 24;
 /// Commands of a child between its first open and its end.
 const COMMANDS: u64 = 60;
 /// One run per mode, each in a directory of its own.
 const MODES: [&str; 3] = ["sync", "interval:20ms", "os"];
 
-/// What a child told, and how long the device's log was when it was heard.
+/// The lines of a child, and the length of the device's log when each was read.
 struct Run {
     name: String,
     mode: &'static str,
@@ -36,8 +37,8 @@ struct Run {
     lines: Vec<(String, u64)>,
 }
 
-/// A child's commands, at random: appends, batches, rolls, flushes, truncations,
-/// closes and opens with other numbers of shards.
+/// Random commands: appends, batches, rolls, flushes, truncations, closes, and opens
+/// with other numbers of shards.
 fn script(mode: &str, random: &mut Random) -> Vec<String> {
     let mut next = [0_u64; 8];
     let mut shards = 2;
@@ -70,7 +71,7 @@ fn script(mode: &str, random: &mut Random) -> Vec<String> {
     lines
 }
 
-/// The answers to a command that come before the next is said.
+/// The answers to a command that must come before the next command.
 fn answers(line: &str) -> (&'static [&'static str], usize) {
     let words: Vec<_> = line.split(' ').collect();
     match words[0] {
@@ -84,7 +85,7 @@ fn answers(line: &str) -> (&'static [&'static str], usize) {
     }
 }
 
-/// Runs a child on the device; it says a thing only after it has happened.
+/// Runs a child on the device. The child reports an action only after it has happened.
 fn record(device: &LoggedDevice, mode: &'static str, random: &mut Random) -> Run {
     let name = format!("log-{}", mode.split(':').next().expect("a word"));
     let from = device.log_bytes();
@@ -98,7 +99,7 @@ fn record(device: &LoggedDevice, mode: &'static str, random: &mut Random) -> Run
         let (words, mut left) = answers(&line);
         while left > 0 {
             let mut heard = String::new();
-            let bytes = output.read_line(&mut heard).expect("the child tells");
+            let bytes = output.read_line(&mut heard).expect("the child answers");
             assert!(bytes > 0, "the child has ended at `{line}`");
             let Some(told) = heard.trim_end().strip_prefix(child::MARK) else { continue };
             left -= usize::from(words.contains(&told.split(' ').next().unwrap_or_default()));
@@ -111,8 +112,8 @@ fn record(device: &LoggedDevice, mode: &'static str, random: &mut Random) -> Run
 }
 
 impl Run {
-    /// What is certain at a cut: what was told before the log had this length. What
-    /// was begun then is open.
+    /// The certain state at a cut: the lines read before the log had this length.
+    /// Actions under way are open.
     fn story_at(&self, log_bytes: u64) -> Story {
         const BEGUN: [&str; 4] = ["append", "batch", "truncate", "opening"];
         let mut story = Story::default();
@@ -131,7 +132,7 @@ impl Run {
     }
 }
 
-/// Mounts an image and holds the log on it to the story.
+/// Mounts an image and checks its log against the story.
 fn check(dir: &Path, run: &Run, story: &mut Story, second: Option<&SecondOpinion>) {
     let log = dir.join(&run.name);
     if let Some(second) = second {
@@ -158,7 +159,7 @@ fn the_power_goes(name: &str, system: FileSystem) {
     }
     let mut random = Random::new(seed());
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
-    // Images are made anew for each cut: in memory that is cheap.
+    // Each cut needs a new image, which is cheap in memory.
     let memory = Mount::tmpfs(scratch.path(), 1 << 20, 1024);
     let device = LoggedDevice::new(memory.dir(), system);
     let runs = MODES.map(|mode| record(&device, mode, &mut random));
@@ -169,7 +170,7 @@ fn the_power_goes(name: &str, system: FileSystem) {
     fs::create_dir(&dir).expect("the scratch directory is ours");
     let (began, mut acknowledged, mut cuts) = (Instant::now(), 0, 0);
     for run_of_mode in &runs {
-        let to = run_of_mode.lines.last().expect("it has told something").1;
+        let to = run_of_mode.lines.last().expect("the child has printed a line").1;
         let range = images.between(run_of_mode.from, to);
         let wanted = images_wanted().div_ceil(MODES.len() as u64);
         let mut pick = |_| range.start + below(&mut random, range.len());
@@ -204,7 +205,7 @@ fn below(random: &mut Random, length: usize) -> usize {
     usize::try_from(random.below(length as u64)).expect("it is below")
 }
 
-/// Unmounts an image, also when its check fails.
+/// Unmounts an image, also if its check fails.
 struct Mounted<'a>(&'a Path);
 
 impl Drop for Mounted<'_> {

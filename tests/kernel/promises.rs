@@ -1,4 +1,4 @@
-//! File systems that keep less than their calls say, as they are on the kernel.
+//! File systems on the real kernel that keep less than their calls promise.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -16,7 +16,7 @@ fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// Options that keep `mkfs` from work that the test does not need.
+/// Options that save `mkfs` unnecessary work.
 fn ext4(scratch: &Path, options: &str) -> Option<Mount> {
     Mount::of_image(scratch, &[&EXT4[..], &["lazy_itable_init=1"]].concat(), 32, options)
 }
@@ -40,7 +40,7 @@ fn ext4_that_journals_its_data_has_no_way_past_the_cache() {
     }
 }
 
-/// What an open of a log there warns of, and what a reader of it does.
+/// The warnings of an open in this directory, which must equal those of a reader.
 fn warnings(dir: &Path) -> Vec<DurabilityWarning> {
     let log = ShardedWal::open(Config::new(dir.join("log")).shards(1)).unwrap();
     let warned = log.recovery().durability_warnings.clone();
@@ -85,12 +85,16 @@ fn open_warns_of_a_mount_that_makes_nothing_durable() {
     {
         let over = Mount::overlay(&below.dir().join("over"), ",volatile");
         let found = reasons(over.dir());
-        // As older kernels show it, and newer ones.
+        // As older and newer kernels show the option.
         let shown = ["volatile", "fsync=volatile"];
         assert!(shown.iter().any(|it| found == [no_flush(it), NotDurable::InMemory]), "{found:?}");
     }
     let over = Mount::overlay(&below.dir().join("sound"), "");
-    assert_eq!(reasons(over.dir()), [NotDurable::InMemory], "of what lies below");
+    assert_eq!(
+        reasons(over.dir()),
+        [NotDurable::InMemory],
+        "the reason comes from the lower file system"
+    );
 }
 
 fn sequences(reader: &LogReader) -> Vec<u64> {
@@ -103,7 +107,7 @@ fn sequences(reader: &LogReader) -> Vec<u64> {
     found.into_inner().unwrap()
 }
 
-/// btrfs answers EIO to a read of a block that does not match its checksum.
+/// btrfs returns EIO for a read of a block that does not match its checksum.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_flipped_bit_under_btrfs_is_damage_with_a_place_and_is_repaired() {
@@ -127,7 +131,7 @@ fn a_flipped_bit_under_btrfs_is_damage_with_a_place_and_is_repaired() {
         log.append(1, payload(index)).wait().unwrap();
     }
     log.close().unwrap();
-    // Below the file system, which does not see it.
+    // Below the file system, which does not notice it.
     let image = scratch.path().join("image");
     let bytes = std::fs::read(&image).unwrap();
     let victim = format!("payload {:>4}", 20);

@@ -1,6 +1,6 @@
-//! What the kernel saw, held against the rules of the log: a trace is the one
-//! witness of a sync that was left out, for real file systems forgive it as
-//! long as the machine runs.
+//! Checks a trace of the kernel's calls against the rules of the log. Only a trace
+//! shows a missing sync, because a real file system keeps the data as long as the
+//! machine runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,8 @@ impl Call<'_> {
         !self.result.starts_with('-')
     }
 
-    /// The path of its first descriptor, or the first that is quoted, which may
-    /// be below that.
+    /// The path of its first descriptor, or the first quoted path, which may be
+    /// relative to it.
     fn path(&self) -> String {
         self.nth_path(0)
     }
@@ -72,9 +72,9 @@ fn calls(trace: &str) -> Vec<Call<'_>> {
     calls
 }
 
-/// W2 STICKY: a segment whose sync has failed is never synced again by its writer.
-/// An open, which opens it for reading first, may sync it and read it. After an
-/// interruption the standard library asks again by itself.
+/// W2 STICKY: a writer never syncs a segment again after a failed sync. An open first
+/// opens it for reading, and may sync and read it. After an interruption the standard
+/// library retries.
 pub(crate) fn failed_syncs_are_final(trace: &str) {
     let mut failed = BTreeSet::new();
     for call in calls(trace) {
@@ -92,19 +92,18 @@ pub(crate) fn failed_syncs_are_final(trace: &str) {
     }
 }
 
-/// What is not durable yet, and who made it so.
+/// The data that is not durable yet, per thread.
 #[derive(Debug, Default)]
 struct Volatile {
-    /// Files with bytes that were not synced, by the thread that wrote them.
+    /// Files with unsynced bytes, by the thread that wrote them.
     files: BTreeMap<String, BTreeSet<String>>,
     /// Names whose directory was not synced.
     names: BTreeSet<String>,
-    /// Segments that this open has made, or advised out of the cache.
+    /// Segments that this open has created, or dropped from the cache.
     fresh: BTreeSet<String>,
-    /// Whether a single record is under way: what else its writer has written
-    /// is synced.
+    /// Whether a single record is under way. All other writes of its writer are synced.
     alone: bool,
-    /// What was checked.
+    /// Counts of the checks.
     acknowledgements: usize,
     reads: usize,
     opens: usize,
@@ -157,8 +156,8 @@ impl Volatile {
         self.names.insert(to);
     }
 
-    /// R3 FRESH: an open reads what was there before past the cache; what it has
-    /// read once so may be read again.
+    /// R3 FRESH: an open drops a file from the cache before it reads it. After that it
+    /// may read it again.
     fn read(&mut self, path: &str) {
         if path.ends_with(".wal") {
             assert!(self.fresh.contains(path), "{path} is read from the cache by an open");
@@ -166,7 +165,7 @@ impl Volatile {
         }
     }
 
-    /// The child tells something: what must be durable by then?
+    /// Checks what must be durable before this output of the child.
     fn told(&mut self, call: &Call<'_>) {
         let Some((_, told)) = call.arguments.split_once("\"> ") else { return };
         let told = told.split("\\n").next().unwrap_or_default();
@@ -185,7 +184,8 @@ impl Volatile {
         }
     }
 
-    /// C2 DURABLE: all that the shard's writer wrote is, and the names of it.
+    /// C2 DURABLE: all writes of the shard's writer are synced, and the names of its
+    /// files.
     fn acknowledged(&mut self, writer: &str) {
         let by_writer =
             |(_, by): &(&String, &BTreeSet<String>)| by.iter().any(|w| w.ends_with(writer));
@@ -209,7 +209,7 @@ fn the_kernel_sees_every_sync_before_what_it_makes_true_is_told() {
         let options = ["-y", "-Y", "-s", "64", "-e", calls_seen].map(str::to_owned);
         let traced = bench.run(SCRIPT, &options);
         let mut volatile = Volatile::default();
-        // With the directory that holds the log's own name.
+        // Includes the directory that holds the log's own name.
         let dir = parent(&bench.dir().to_string_lossy()).to_owned();
         for call in calls(&traced.trace) {
             if call.name == "write" || call.arguments.contains(&dir) {

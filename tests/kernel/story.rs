@@ -1,4 +1,4 @@
-//! What a child told, as a ledger of what its log owes.
+//! Turns the output of a child into a ledger of the log's promises.
 
 use std::path::Path;
 
@@ -9,30 +9,30 @@ use crate::child::MARK;
 use crate::support::ledger::{Ledger, Parts};
 use crate::support::{Found, payload, replayed};
 
-/// Enters a child's lines as they come, and checks each of its replays.
+/// Reads a child's lines as they come, and checks each of its replays.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story {
     ledger: Ledger,
-    /// The parts of the batch that is under way.
+    /// The parts of the batch under way.
     parts: Parts,
-    /// What a truncation under way gives up.
+    /// The records that a truncation under way removes.
     below: Vec<(u64, u64)>,
     pub(crate) acknowledged: u64,
     pub(crate) not_written: u64,
     pub(crate) indeterminate: u64,
-    /// Opens that were refused.
+    /// Refused opens.
     pub(crate) refused: u64,
-    /// Whether the child came to its end.
+    /// Whether the child reached its end.
     pub(crate) ended: bool,
 }
 
 impl Story {
-    /// All of a child's output.
+    /// Reads all of a child's output.
     pub(crate) fn hear_all(&mut self, output: &str) {
         output.lines().for_each(|line| self.hear(line));
     }
 
-    /// One line.
+    /// Reads one line.
     pub(crate) fn hear(&mut self, line: &str) {
         let Some(line) = line.strip_prefix(MARK) else { return };
         let words: Vec<_> = line.split(' ').collect();
@@ -40,10 +40,10 @@ impl Story {
             "opening" => self.ended = false,
             "opened" => self.check(&found(words[1..].iter().map(|word| numbers(word)))),
             "refused" => {
-                // Whatever failed was refused by the system: nothing is damaged, but
-                // for what a read never gets.
+                // A failure must be an error of the system. It is not corruption,
+                // except for bytes that can never be read.
                 let known = line.contains("Io {") || line.contains("the disk cannot read");
-                assert!(known, "a fault was taken for something else: {line}");
+                assert!(known, "a fault was reported as another error: {line}");
                 self.refused += 1;
             }
             "append" => words[1..].iter().for_each(|word| self.begin(numbers(word))),
@@ -60,12 +60,11 @@ impl Story {
             "flushed" | "closed" if words[1] == "ok" => self.ledger.flushed(),
             "truncated" | "unread" | "flushed" | "closed" => {}
             "end" => self.ended = true,
-            other => panic!("a child says `{other}`"),
+            other => panic!("unknown line `{other}`"),
         }
     }
 
-    /// The next record of a key. Those that a child without a log left out were
-    /// never appended.
+    /// The next record of a key. A child without a log never appended the skipped ones.
     fn begin(&mut self, (key, index): (u64, u64)) {
         while self.ledger.len(key) < index {
             let left_out = self.ledger.len(key);
@@ -116,27 +115,26 @@ impl Story {
             "kept" => &mut self.acknowledged,
             "gone" => &mut self.not_written,
             "open" => &mut self.indeterminate,
-            other => panic!("`{other}` is no fate"),
+            other => panic!("unknown fate `{other}`"),
         } += records;
     }
 
-    /// The log acknowledges before it syncs: a power cut may take such records.
+    /// The log acknowledges before it syncs, so a power cut may take such records.
     pub(crate) fn acknowledges_unsynced(&mut self) {
         self.ledger.acknowledges_unsynced();
     }
 
-    /// The power was cut after all that was heard.
+    /// The power was cut after all lines so far.
     pub(crate) fn lose_power(&mut self) {
         self.ledger.lose_power();
     }
 
-    /// Compares with a replay after an open; from then on what it found is
-    /// certain.
+    /// Compares with a replay after an open. From then on its records are certain.
     pub(crate) fn check(&mut self, found: &Found) {
         self.ledger.check(found);
     }
 
-    /// Opens the log, without a fault, and holds it to all that was told.
+    /// Opens the log without a fault, and checks it against all promises.
     pub(crate) fn check_log(&mut self, dir: &Path) -> Found {
         let log = ShardedWal::open(Config::new(dir).segment_bytes(4096));
         let log = log.unwrap_or_else(|error| panic!("without a fault the log opens: {error}"));
@@ -146,7 +144,7 @@ impl Story {
     }
 }
 
-/// `KEY:INDEX`.
+/// Parses `KEY:INDEX`.
 fn numbers(word: &str) -> (u64, u64) {
     let (key, index) = word.split_once(':').expect("a key and an index");
     (key.parse().expect("a key"), index.parse().expect("an index"))

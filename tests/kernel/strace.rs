@@ -1,5 +1,5 @@
-//! Runs a child under `strace`, which lets its system calls fail, or kills it
-//! at one of them.
+//! Runs a child under `strace`, which fails its system calls or kills it at one of
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use crate::child;
 
-/// No sound run takes as long.
+/// Longer than any sound run takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A place where one child after the other is run.
+/// A directory in which children run one after the other.
 #[derive(Debug)]
 pub(crate) struct Bench {
     root: PathBuf,
     processor: String,
 }
 
-/// What a child did and what the kernel saw of it.
+/// The output of a child, and the kernel's trace of it.
 #[derive(Debug)]
 pub(crate) struct Traced {
     pub(crate) output: Output,
-    /// A line a call.
+    /// One line per call.
     pub(crate) trace: String,
 }
 
@@ -41,14 +41,14 @@ fn processors() -> Vec<usize> {
     ranges.flatten().collect()
 }
 
-/// Whether a tool is there and says its version.
+/// Whether a tool is installed and prints its version.
 pub(crate) fn is_there(tool: &str) -> bool {
     let said = Command::new(tool).arg("--version").output();
     said.is_ok_and(|output| output.status.success())
 }
 
 impl Bench {
-    /// The `number`-th in a directory. Its paths are the same in each run.
+    /// The `number`-th bench in a directory. Its paths are equal in each run.
     pub(crate) fn new(scratch: &Path, number: usize) -> Self {
         let root = scratch.join(format!("bench-{number}"));
         fs::create_dir(&root).expect("the scratch directory is ours");
@@ -61,8 +61,8 @@ impl Bench {
         self.root.join("log")
     }
 
-    /// A new log, under strace with these options. A child that hangs fails the
-    /// test.
+    /// Runs a child with a new log under strace with these options. A child that hangs
+    /// fails the test.
     pub(crate) fn run(&self, script: &str, options: &[String]) -> Traced {
         if self.dir().exists() {
             fs::remove_dir_all(self.dir()).expect("nobody is in it");
@@ -80,7 +80,7 @@ impl Bench {
 /// Gives a child all of its input and waits for its end.
 pub(crate) fn finish(mut command: Command, script: &str) -> Output {
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that a tracer and what it traces end together.
+    // A process group of its own, so that a tracer and its child end together.
     let mut child = pipes.process_group(0).spawn().expect("the child starts");
     give(&mut child, script);
     let group = format!("-{}", child.id());
@@ -102,11 +102,11 @@ fn give(child: &mut Child, script: &str) {
 }
 
 impl Traced {
-    /// How often each thread made each call.
+    /// The number of calls per thread and per call name.
     pub(crate) fn counts(&self) -> BTreeMap<String, BTreeMap<String, usize>> {
         let mut counts: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for line in self.trace.lines() {
-            // Lines of calls that are resumed were counted as they began.
+            // Lines of resumed calls were counted when they began.
             let Some((thread, call)) = line.split_once(' ') else { continue };
             let Some((call, _)) = call.trim_start().split_once('(') else { continue };
             if call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -117,7 +117,7 @@ impl Traced {
         counts
     }
 
-    /// What a child told on its output, which must have been told soundly.
+    /// The output of a child, which must not have panicked.
     pub(crate) fn told(&self) -> String {
         let problems = String::from_utf8_lossy(&self.output.stderr);
         assert!(!problems.contains("panicked at"), "a child panicked: {problems}");

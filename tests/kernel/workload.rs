@@ -1,11 +1,11 @@
-//! What the traced child does, and which files it does it with.
+//! The commands of the traced child, and the files that they touch.
 
 use std::path::{Path, PathBuf};
 
-/// Appends waiting, queued and as a batch, rolls, flushes, truncates, closes,
-/// and opens again with another number of shards. A record of 9000 bytes takes
-/// its segment past twice its size, so that the next one is waited for: rolls
-/// at the same record in each run. What is truncated is written over.
+/// Appends, queued appends, a batch, rolls, flushes, truncations, closes, and opens
+/// with another number of shards. A record of 9000 bytes takes its segment past twice
+/// its size, so that the writer waits for the next one. So rolls come at fixed records
+/// in each run. Truncated segments are recycled.
 pub(crate) const SCRIPT: &str = "\
 open 2 4096
 append 100 1:0
@@ -33,7 +33,7 @@ append 100 2:8
 close
 ";
 
-/// Records and batches larger than what is left of a segment.
+/// Records and batches larger than the rest of a segment.
 pub(crate) const LARGE: &str = "\
 open 2 4096
 append 3000 1:0
@@ -53,17 +53,17 @@ append 100 2:5
 close
 ";
 
-/// Which of the log's files are meant.
+/// The selected files of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Files {
     All,
-    /// Those of shard 0 alone, and so one writer alone.
+    /// Files of shard 0 alone, and so of one writer alone.
     FirstShard,
 }
 
 impl Files {
-    /// `strace` is given each by its name, so the directory that is not the
-    /// log's, the loader's libraries among it, is left alone.
+    /// `strace` gets each file by name. So calls on other files are left alone, such as
+    /// the loader's libraries.
     pub(crate) fn options(self, dir: &Path) -> Vec<String> {
         let paths = match self {
             Self::All => all(dir),

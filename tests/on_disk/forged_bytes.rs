@@ -1,6 +1,6 @@
-//! Bytes that no version of this format writes, with checksums that are right:
-//! from a later version, from somebody who means harm, or from a copy that was
-//! put back. A CRC is no signature, so nothing may hang on it that could panic.
+//! Bytes with valid checksums that no version of this format writes: from a later
+//! version, an attacker or a restored copy. A CRC is no signature, so such bytes must
+//! not cause a panic.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ fn keys(disk: &SimDisk) -> Vec<u64> {
     raw::read(disk).unwrap().0.iter().map(|row| row.3).collect()
 }
 
-/// One record's body.
+/// The body of one record.
 fn body(key: u64) -> Vec<u8> {
     [&key.to_le_bytes()[..], &[2], b"ab"].concat()
 }
@@ -51,8 +51,8 @@ fn a_frame_that_may_be_skipped_is_skipped_with_its_body() {
     assert_eq!(keys(&disk), [0, 1, 2, 3, 4, 5, 77, 8]);
 }
 
-/// Found by fuzzing: replay took the seal's word and ended there, while open kept
-/// what stands behind it.
+/// Found by fuzzing: replay trusted the seal and ended there, while open kept the bytes
+/// behind it.
 #[test]
 fn a_seal_that_speaks_of_more_than_there_is_hides_nothing() {
     let (disk, mut segment) = victim();
@@ -96,7 +96,7 @@ fn what_a_later_version_wrote_is_refused_by_name() {
     }
 }
 
-/// Opens, appends, reads and closes; any error will do.
+/// Opens, appends, reads and closes. Any error is accepted.
 fn use_it(disk: &SimDisk, what: &str) {
     let used = catch_unwind(AssertUnwindSafe(|| {
         let read = raw::read(disk).map(|(rows, _)| rows.len());
@@ -132,7 +132,7 @@ fn no_number_with_a_right_checksum_makes_it_panic() {
                 let at = frame.offset + at;
                 let mut bytes = segment.clone();
                 bytes[at..at + width].copy_from_slice(&low.to_le_bytes()[..width]);
-                // A length that changed leaves no body to vouch for.
+                // With a changed length there is no body to check.
                 let claimed = raw::Frame { body: int(&bytes, frame.offset), ..*frame };
                 let fits = claimed.body <= frame.body;
                 reseal(&mut bytes, if fits { std::slice::from_ref(&claimed) } else { &[] });
@@ -210,7 +210,7 @@ fn of_the_purge_marks_in_names_and_in_slots_the_latest_holds() {
         (vec![name(1, seed, 3, 5)], 5),
         (vec![name(1, seed, 3, 4), name(0, seed, 4, 5)], 5),
         (vec![name(1, seed, 3, 5), name(0, seed, 2, 3)], 5),
-        // Another shard's, one that was never written, and one that is none.
+        // The mark of another shard, one that was never written, and an invalid one.
         (vec![name(1, seed ^ 1, 3, 5)], 3),
         (vec![name(0, seed, (1 << 62) + 1, 5)], 3),
         (vec![name(0, seed, 4, (1 << 62) + 1)], 3),
@@ -224,7 +224,7 @@ fn of_the_purge_marks_in_names_and_in_slots_the_latest_holds() {
     }
 }
 
-/// A manifest from a backup, beside segments that are newer than it.
+/// A manifest from a backup, beside newer segments.
 #[test]
 fn a_manifest_older_than_its_log_is_refused_and_no_generation_deleted() {
     let (disk, _) = victim();
@@ -234,13 +234,13 @@ fn a_manifest_older_than_its_log_is_refused_and_no_generation_deleted() {
     log.close().unwrap();
     disk.write_file("/log/MANIFEST", &old);
     let before = files(&disk);
-    // Either would have lost that record, the second for good.
+    // Both opens would have lost that record, the second for good.
     for shards in [1, 2] {
         let error = ShardedWal::open(config(&disk, shards)).unwrap_err();
         assert!(matches!(error, OpenError::Manifest { .. }), "{error}");
         assert_eq!(files(&disk), before);
     }
-    // The same once the first generation has been given up.
+    // The rule also holds after the first generation was truncated.
     let disk = disk_of(&before);
     let newest = raw::manifest(log_id(&old), &[(1, 1), (2, 2)]);
     disk.write_file("/log/MANIFEST", newest.as_bytes());
@@ -275,8 +275,8 @@ fn power_cut(call: Call) -> Fault {
     Fault::new(call, 1, FaultKind::PowerCut)
 }
 
-/// Found by the fuzz target `frame_reader`: the sequence went on from it, what
-/// was appended then was acknowledged, and the next open could not reach it.
+/// Found by the fuzz target `frame_reader`. Sequences continued from this frame, and
+/// later records were acknowledged. The next open could not reach them.
 #[test]
 fn a_frame_of_no_records_that_jumps_ahead_is_no_frame() {
     let (disk, mut segment) = victim();

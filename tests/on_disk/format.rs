@@ -1,10 +1,10 @@
-//! The format on the disk does not change: a log that version 1 wrote is in
-//! `tests/golden/v1_names`, it must open and replay for ever, and as long as version
-//! 1 is what is written, the same calls must write the same bytes. `tests/golden/v1`
-//! is from before purge marks were said by names; it is read, and written no more.
+//! The format on the disk does not change. `tests/golden/v1_names` is a log written by
+//! version 1. It must open and replay forever. While version 1 is written, equal calls
+//! must write equal bytes. `tests/golden/v1` is older than truncation marks in file
+//! names; it is only read.
 //!
-//! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test on_disk format` writes the files anew.
-//! Only a new format version may need that, and then into another folder.
+//! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test on_disk format` writes the files again.
+//! Only a new format version may need that, and then in another folder.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, ShardedWal};
 
 const ENOSPC: i32 = 28;
-/// The log's id is random but for this: a manifest that has no generation yet.
+/// Fixes the log's id, which is random otherwise: a manifest without generations.
 const LOG_ID: [u8; 16] = *b"golden log of v1";
 
 fn golden_dir() -> PathBuf {
@@ -33,9 +33,9 @@ fn payload(i: u64) -> Vec<u8> {
     (0..i * 7 % 200).map(|byte| (byte ^ i).to_le_bytes()[0]).collect()
 }
 
-/// Writes a log that has one of everything: batches, a refused record's gap,
-/// empty payloads and one with a length of three bytes, several opens, a
-/// truncation, two generations of different shard counts.
+/// Writes a log with every feature: batches, the gap of a refused record, empty
+/// payloads, a payload with a length of three bytes, several opens, a truncation, and
+/// two generations with different shard counts.
 fn write_log() -> (SimDisk, Vec<Row>) {
     let disk = SimDisk::with_dir("/log");
     disk.write_file("/log/MANIFEST", raw::manifest(LOG_ID, &[]).as_bytes());
@@ -73,7 +73,7 @@ fn append(log: &ShardedWal, rows: &mut Vec<Row>, key: u64, payload: Vec<u8>) {
     rows.push((position.generation, position.shard, position.sequence, key, payload));
 }
 
-/// A record a line, as `shardwal dump` prints it.
+/// One record per line, as `shardwal dump` prints it.
 fn dump(rows: &[Row]) -> String {
     let mut text = String::new();
     for (generation, shard, sequence, key, payload) in rows {
@@ -84,7 +84,7 @@ fn dump(rows: &[Row]) -> String {
     text
 }
 
-/// The files of a log but for its lock, which holds a process id.
+/// The files of a log without its lock, which holds a process id.
 fn log_files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
     files(disk).into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
 }
@@ -127,8 +127,8 @@ fn the_same_calls_write_the_golden_bytes() {
         write_golden(&disk, &rows);
     }
     let golden = golden_files();
-    // A shard that was idle for a second writes a seal of its own accord, so a
-    // machine that stalled for so long may do it again.
+    // A shard that is idle for a second writes a seal by itself. A machine that stalled
+    // that long may retry.
     let mut written = log_files(&disk);
     for _ in 0..5 {
         if written == golden {
@@ -169,15 +169,15 @@ fn the_golden_log_is_read_as_it_was_written() {
     assert_eq!(more.lines().count(), expected.lines().count() + 1);
 }
 
-/// A log from before purge marks were said by names.
+/// A log that is older than truncation marks in file names.
 #[test]
 fn a_log_whose_purge_marks_stand_in_slots_is_read_and_goes_on() {
     let golden = golden_dir().with_file_name("v1");
     let expected = fs::read_to_string(golden.join("dump.txt")).unwrap();
     let disk = disk_of(&files_below(&golden));
     assert_eq!(dump(&raw::read(&disk).unwrap().0), expected);
-    // The first open has no room for files that can carry the next mark: the slots
-    // serve. The second makes them.
+    // The first open has no room for files that carry the next mark, so it writes to
+    // slots. The second open creates the files.
     for (below, capacity) in [([6, 5], Some(0)), ([7, 6], None)] {
         disk.set_copy_on_write(false);
         disk.fail(Fault {
@@ -223,6 +223,6 @@ fn a_record_costs_its_key_its_length_and_a_share_of_a_frame() {
     let total = usize::try_from(batches * records).unwrap();
     let beside_key = bodies - total * (8 + payload);
     assert!(beside_key <= 4 * total, "{beside_key} bytes for {total} records");
-    // What FORMAT.md promises, which is better than what was asked for.
+    // FORMAT.md promises this, which is better than the requirement.
     assert_eq!(beside_key, 2 * total);
 }

@@ -1,5 +1,5 @@
-//! A backup by hard links (`cp -al`) shares every file with the log. Neither may be
-//! changed by what is done to the other.
+//! A backup by hard links (`cp -al`) shares every file with the log. No action on one
+//! may change the other.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -14,7 +14,7 @@ fn config(dir: &Path) -> Config {
     Config::new(dir).shards(2).segment_bytes(4096)
 }
 
-/// What `cp -al FROM TO` does.
+/// Does what `cp -al FROM TO` does.
 fn link_all(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -27,7 +27,7 @@ fn link_all(from: &Path, to: &Path) {
     }
 }
 
-/// Appends, truncates all, appends.
+/// Appends, truncates everything, appends.
 fn live(dir: &Path, ledger: &mut Ledger) {
     let log = open(config(dir));
     (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
@@ -57,7 +57,7 @@ fn a_backup_by_hard_links_and_its_log_do_not_change_each_other() {
     live(&log, &mut ledger);
     check(&backup, &mut of_backup);
     check(&log, &mut ledger);
-    // The other way round, and a second time.
+    // The reverse direction, and a second backup.
     link_all(&backup, &second);
     let mut of_second = of_backup.clone();
     live(&backup, &mut of_backup);
@@ -67,7 +67,8 @@ fn a_backup_by_hard_links_and_its_log_do_not_change_each_other() {
     check(&second, &mut of_second);
 }
 
-/// A log from before marks were said by names: its purge files were written in place.
+/// A log that is older than marks in file names: its mark files were overwritten in
+/// place.
 #[test]
 fn a_backup_of_an_older_log_keeps_its_own_purge_marks() {
     let scratch = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! Whatever stands on the disk, opening it ends: in records that were
-//! appended, in their order and without a gap, or in an error that says where.
-//! No panic, no wrong record, and nothing changed by an open that refuses.
+//! An open ends for any bytes on the disk. It returns appended records in order without
+//! a gap, or an error that names the position. It never panics or returns a wrong
+//! record, and an open that refuses changes nothing.
 //!
-//! The victim is a log that was closed, of about 16 KiB in its first segment
-//! and a few hundred bytes in its second. What may be lost without an error is
-//! spelled out here and in FORMAT.md under "Limits", and nothing else may be.
+//! The victim is a closed log with about 16 KiB in its first segment and a few hundred
+//! bytes in its second. This file and FORMAT.md under "Limits" list every loss that
+//! causes no error.
 //!
 //! Holds R2 EXHAUSTIVE (ARCHITECTURE.md).
 
@@ -26,11 +26,11 @@ use shardwal::{OpenError, ShardedWal};
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
-/// A closed log: two segments (the second begun by reopening), and its rows.
+/// A closed log with two segments and its rows. A reopen began the second segment.
 struct Victim {
     files: Files,
     rows: Vec<Row>,
-    /// Damage that a reader finds, open finds too: one in sixteen is tried.
+    /// Counts the images: one in sixteen is opened too.
     opens: AtomicU64,
 }
 
@@ -54,14 +54,14 @@ fn write_victim(in_the_first: u64, in_the_second: u64) -> Victim {
 const OLD: &str = "/log/generation-00001/shard-0000/0000000001.wal";
 const NEW: &str = "/log/generation-00001/shard-0000/0000000002.wal";
 
-/// What came of damage.
+/// The outcome for one corruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// All records are there.
     Whole,
-    /// This many are, from the first on.
+    /// The first records are there, up to this number.
     Prefix(usize),
-    /// Open refused, and said where.
+    /// Open refused the log and named the position.
     Refused,
 }
 
@@ -71,7 +71,7 @@ impl Victim {
         found.unwrap_or_else(|| panic!("{path} is there")).1.clone()
     }
 
-    /// The log with this file's bytes replaced.
+    /// The log with the bytes of this file replaced.
     fn with(&self, path: &str, bytes: &[u8]) -> SimDisk {
         let disk = disk_of(&self.files);
         disk.write_file(path, bytes);
@@ -88,7 +88,7 @@ impl Victim {
         self.fate(&self.with(path, bytes), what)
     }
 
-    /// Reads the damaged log, and opens it, and checks what must always hold.
+    /// Reads and opens the corrupted log, and checks the general rules.
     fn fate(&self, disk: &SimDisk, what: &str) -> Fate {
         let fate = catch_unwind(AssertUnwindSafe(|| self.read_fate(disk, what)));
         fate.unwrap_or_else(|_| panic!("a panic, or what precedes: {what}"))
@@ -122,8 +122,8 @@ impl Victim {
         if rows.len() == self.rows.len() { Fate::Whole } else { Fate::Prefix(rows.len()) }
     }
 
-    /// As [`Victim::fate`]; where the log opens, it must go on and replay what
-    /// the reader saw.
+    /// Opens the log only. If it opens, it must accept appends and replay what the
+    /// reader found.
     fn fate_of_open(&self, disk: &SimDisk, what: &str) -> Fate {
         let fate = self.fate(disk, what);
         if fate == Fate::Refused {
@@ -163,12 +163,12 @@ fn check_place(error: &OpenError, what: &str) -> Fate {
 fn every_flipped_bit_of_a_segment_with_a_successor_is_refused_or_harmless() {
     let victim = &*VICTIM;
     let segment = victim.file(OLD);
-    // Its last frame is a seal, and no record is in it.
+    // The last frame is a seal without records.
     let seal = frames(&segment).last().unwrap().offset;
     assert!((12 << 10..20 << 10).contains(&segment.len()), "{} bytes", segment.len());
-    // Every bit of the segment's header and of six frames' headers, one bit of
-    // each byte of the other frames', and of every third byte of the bodies:
-    // debug builds take a millisecond for each.
+    // Covers every bit of the segment header and of six frame headers. Of the other
+    // frames, one bit per byte of the header and of every third byte of the body,
+    // because debug builds take a millisecond for each.
     let all = frames(&segment);
     let offsets: Vec<_> = all.iter().map(|frame| frame.offset).collect();
     let is_in = |headers: &[usize], at: usize| {
@@ -210,8 +210,8 @@ fn every_flipped_bit_of_the_newest_segment_is_refused_but_in_its_last_seal() {
     }
 }
 
-/// The newest segment has no successor that says where it ends. What was cut
-/// off it with its last seal cannot be known to have been.
+/// No successor says where the newest segment ends. So a cut that removes the last seal
+/// too cannot be detected.
 #[test]
 fn every_truncated_length_of_the_newest_segment_leaves_a_prefix() {
     let victim = &*VICTIM;
@@ -235,7 +235,7 @@ fn every_truncated_length_of_a_segment_with_a_successor_is_refused() {
     for length in 0..segment.len() {
         let what = format!("{length} bytes left");
         let fate = victim.fate_with(OLD, &segment[..length], &what);
-        // All records stand before the seal.
+        // All records are before the seal.
         let seal = frames(&segment).last().unwrap().offset;
         assert!(
             fate == Fate::Refused || (length >= seal && fate == Fate::Whole),
@@ -276,7 +276,7 @@ fn sectors_zeroed_swapped_and_doubled_are_refused() {
 fn segments_of_another_place_are_refused() {
     let victim = &*VICTIM;
     let other = write_victim(60, 8);
-    // The same calls, another log: only ids and checksums differ.
+    // A log with equal calls: only ids and checksums differ.
     let cases = [
         ("the newest of another log", NEW, other.file(NEW)),
         ("an old one of another log", OLD, other.file(OLD)),
@@ -288,14 +288,14 @@ fn segments_of_another_place_are_refused() {
         assert_eq!(victim.fate_with(path, &bytes, what), Fate::Refused, "{what}");
     }
     assert_eq!(victim.fate(&victim.without(OLD), "the old one missing"), Fate::Refused);
-    // Nothing names the newest segment but itself.
+    // Only the newest segment itself says that it exists.
     assert_eq!(victim.fate(&victim.without(NEW), "the newest missing"), Fate::Prefix(60));
-    // Names that are none of a segment's, and a number that none can have.
+    // Names that no segment has, and a number that none can have.
     for name in ["1.wal", "0000000000.wal", "0000000001.wal.old", "+000000003.wal"] {
         let path = format!("/log/generation-00001/shard-0000/{name}");
         assert_eq!(victim.fate_of_open(&victim.with(&path, b"junk"), name), Fate::Whole);
     }
-    // After the last number that is one, there is none to go on with.
+    // After the largest number there is no next one.
     for (number, fate) in [(u64::MAX, Fate::Whole), (1 << 62, Fate::Refused)] {
         let disk = victim.with(&segment_path(1, 0, number), b"");
         assert_eq!(victim.fate_of_open(&disk, "the last number"), fate, "{number}");

@@ -1,5 +1,4 @@
-//! What stands on the disk, byte by byte: the format, damage to it, what reads
-//! it, what repairs it.
+//! Tests of the bytes on the disk: the format, corruption, readers and repair.
 
 #[path = "../raw/mod.rs"]
 mod raw;

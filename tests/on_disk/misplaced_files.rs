@@ -1,7 +1,6 @@
-//! A file that is missing, older than the others, of another place or of
-//! another version: open refuses each by a name of its own and says what to do,
-//! a reader says the same, and neither changes anything. Where it does no harm
-//! the log opens as if the file were not there.
+//! A file that is missing, outdated, in the wrong position or of another version. Open
+//! refuses each with its own error text and advice, and a reader reports the same text.
+//! Neither changes a file. A harmless file is ignored.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,8 +24,8 @@ fn append(config: Config, keys: std::ops::Range<u64>) {
     log.close().unwrap();
 }
 
-/// A log of two generations, of one shard and of two; three segments in the
-/// only shard of the first, two in those of the second.
+/// A log of two generations, with one shard and with two. The first generation's shard
+/// has three segments, those of the second have two each.
 fn victim() -> Files {
     let disk = SimDisk::with_dir("/log");
     for (shards, keys) in [(1, 0..5), (1, 5..9), (1, 9..12), (2, 12..40), (2, 40..60)] {
@@ -51,8 +50,8 @@ fn without(files: &Files, path: &str) -> SimDisk {
     disk
 }
 
-/// Open refuses the log in these words, in this order; so does a reader, or it
-/// reports them.
+/// Open must refuse the log with these words in this order. A reader must refuse or
+/// report it too.
 fn assert_told(disk: &SimDisk, words: &[&str]) -> OpenError {
     let before = files(disk);
     let refused = ShardedWal::open(config(disk, 2)).unwrap_err();
@@ -72,7 +71,7 @@ fn assert_told(disk: &SimDisk, words: &[&str]) -> OpenError {
     refused
 }
 
-/// It opens, and holds all that it held.
+/// The log must open with all its records.
 fn assert_harmless(disk: &SimDisk, victim: &Files) {
     let expected = raw::read(&disk_of(victim)).unwrap().0;
     assert_eq!(raw::read(disk).unwrap().0, expected);
@@ -113,8 +112,7 @@ fn a_missing_shard_manifest_or_purge_file_is_named() {
     assert_told(&without(&victim, MANIFEST), &words);
 }
 
-/// A copy made while the log was written is a beginning of the file, or that
-/// with zeros behind it.
+/// A copy made during a write is a prefix of the file, perhaps followed by zeros.
 #[test]
 fn a_stale_copy_of_a_segment_is_told_from_one_that_rotted() {
     let victim = victim();
@@ -134,7 +132,7 @@ fn a_stale_copy_of_a_segment_is_told_from_one_that_rotted() {
         blank[frame.offset..].fill(0);
         let zeros = format!("its last {} bytes are zeros", whole.len() - frame.offset);
         assert_told(&with(&victim, &path, &blank), &[older, &zeros, &went, &at, put_back]);
-        // The end stands, so the file is the latest: this is rot.
+        // The end is intact, so the file is the latest: this is bit rot.
         let mut rotten = whole.clone();
         rotten[frame.offset + 30] ^= 1;
         let words = ["a frame's body does not match its checksum", "restore the file from a copy"];
@@ -142,7 +140,7 @@ fn a_stale_copy_of_a_segment_is_told_from_one_that_rotted() {
     }
 }
 
-/// What FORMAT.md lists under its limits: nothing but itself names the newest.
+/// A limit that FORMAT.md lists: only the newest segment itself says that it exists.
 #[test]
 fn a_stale_copy_of_the_newest_segment_reads_as_a_log_that_ended_earlier() {
     let disk = SimDisk::with_dir("/log");
@@ -163,7 +161,7 @@ fn a_segment_of_another_log_is_told_with_that_logs_id() {
     let of = format!("a segment of another log, {id}");
     let words = [of.as_str(), &path, "move it away", "put the shard's own segment 2 back"];
     assert_told(&with(&victim, &path, &foreign), &words);
-    // Where the shard had none of that number, it would be the newest.
+    // If the shard had no segment with this number, it would be the newest.
     let path = segment_path(1, 0, 9);
     let words = [of.as_str(), &path, "move it away", "segment 9 back, if it had one"];
     assert_told(&with(&victim, &path, &foreign), &words);
@@ -191,7 +189,7 @@ fn a_segment_of_another_generation_shard_or_number_is_told_with_its_home() {
 fn a_segment_that_was_superseded_or_truncated_does_no_harm_when_it_comes_back() {
     let disk = SimDisk::with_dir("/log");
     append(config(&disk, 1), 0..5);
-    // Nothing was appended, so the next open supersedes this one's segment.
+    // Nothing was appended, so the next open supersedes the segment of this one.
     append(config(&disk, 1), 0..0);
     let superseded = disk.read_file(segment_path(1, 0, 2)).unwrap();
     append(config(&disk, 1), 5..9);
@@ -240,7 +238,7 @@ fn a_newer_format_is_refused_by_its_version_or_kind_and_an_older_one_by_its_vers
     }
 }
 
-/// A flipped bit makes a 1 a 0 or a 3, and the checksum knows.
+/// A flipped bit turns 1 into 0 or 3, and the checksum shows it.
 #[test]
 fn a_manifest_whose_version_rotted_is_no_other_versions() {
     let victim = victim();

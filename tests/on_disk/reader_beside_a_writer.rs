@@ -1,10 +1,9 @@
-//! A reader beside a live writer: what changes while it reads is no damage,
-//! and what is damage stays one.
+//! A reader beside a live writer. Changes during the read are not reported as
+//! corruption, and real corruption is.
 //!
-//! The writer acts at a chosen call of the reader, so that each race is had
-//! each time: a truncation between the purge mark and the listing, a commit
-//! between the end of the frames and the look behind it, a change of the shard
-//! count between the manifest and the shards.
+//! The writer acts at a chosen call of the reader, so that each race happens every
+//! time: a truncation between the truncation mark and the listing, a commit between the
+//! last frame and the check behind it, a reshard between the manifest and the shards.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +22,7 @@ use shardwal::{Config, LogReader, OpenError, RecoveryReport, ReplayOptions, Shar
 
 const SHARD: &str = "/log/generation-00001/shard-0000";
 
-/// What the writer does, once, before the reader's n-th such call.
+/// An action of the writer, run once before the reader's n-th such call.
 struct Meanwhile {
     call: &'static str,
     path: String,
@@ -31,7 +30,7 @@ struct Meanwhile {
     act: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// The reader's disk.
+/// The file system of the reader.
 #[derive(Clone)]
 struct Watched {
     disk: SimDisk,
@@ -73,7 +72,7 @@ impl Watched {
         due.into_iter().for_each(|act| act());
     }
 
-    /// Reads the log; all that the writer was to do must have been done.
+    /// Reads the log. Every planned action must have run.
     fn read(&self) -> Result<(Vec<u64>, RecoveryReport), OpenError> {
         let reader = LogReader::open_on(Arc::new(self.clone()), "/log")?;
         let left = self.meanwhile.lock().unwrap().iter().filter(|one| one.act.is_some()).count();
@@ -121,13 +120,13 @@ impl Disk for Watched {
     }
 }
 
-/// One shard and the smallest segments; zeros are written ahead, so that a
-/// file does not grow with each commit.
+/// One shard and the smallest segments. Zeros are written ahead, so that files do not
+/// grow with each commit.
 fn config(disk: &SimDisk, shards: usize) -> Config {
     Config::new("/log").disk(Arc::new(disk.clone())).shards(shards).segment_bytes(4096)
 }
 
-/// A log that stays open, with the records of the keys `0..records` in it.
+/// A log that stays open, with records of the keys `0..records`.
 fn live(records: u64) -> (SimDisk, Arc<ShardedWal>) {
     let disk = SimDisk::with_dir("/log");
     let log = Arc::new(ShardedWal::open(config(&disk, 1)).unwrap());
@@ -156,7 +155,7 @@ fn a_truncation_after_the_purge_mark_was_read_is_no_damage() {
     let watched = Watched::new(&disk).before("list", SHARD, 2, move || truncate(&log));
     let (keys, report) = watched.read().unwrap();
     assert_intact(&report);
-    assert_eq!(keys, [0; 0], "all of it was given up");
+    assert_eq!(keys, [0; 0], "all of it was truncated");
 }
 
 #[test]
@@ -166,7 +165,7 @@ fn a_segment_that_goes_after_it_was_listed_is_no_failure() {
     let watched = Watched::new(&disk).before("open", &oldest, 1, move || truncate(&log));
     let (keys, report) = watched.read().unwrap();
     assert_intact(&report);
-    assert_eq!(keys, [0; 0], "all of it was given up");
+    assert_eq!(keys, [0; 0], "all of it was truncated");
 }
 
 #[test]
@@ -180,10 +179,11 @@ fn a_segment_that_is_not_there_twice_is_told() {
     assert_eq!(damage.file, Path::new(&gone));
 }
 
-/// A log whose second segment has its name, and holds nothing yet; and a reader
-/// that finds its header blank, and records in it by the time it searches it.
+/// A log whose second segment has its name and no content yet. A reader finds a blank
+/// header, and records by the time it searches the segment.
 fn a_header_that_comes_while_it_is_missed() -> (Arc<ShardedWal>, Watched) {
-    // With the last of these the first is half full, and asks for the second.
+    // The last of these records fills half of the first segment, which requests the
+    // second.
     let (disk, log) = live(9);
     let second = segment_path(1, 0, 2);
     while disk.read_file(&second).is_none() {
@@ -201,8 +201,8 @@ fn a_header_that_comes_while_it_is_missed() -> (Arc<ShardedWal>, Watched) {
     (log, Watched::new(&disk).before("open", &second, 2, fill_it))
 }
 
-/// The second look lists the segment, and it goes before it is opened: the
-/// truncation comes at the third, which the first look did not know of.
+/// The second scan lists the segment, and a truncation removes it before the scan opens
+/// it. The truncation comes at the third segment, which the first scan did not know.
 #[test]
 fn a_segment_whose_header_came_late_and_that_then_goes_is_no_failure() {
     let (log, watched) = a_header_that_comes_while_it_is_missed();
@@ -211,8 +211,8 @@ fn a_segment_whose_header_came_late_and_that_then_goes_is_no_failure() {
     assert_intact(&report);
 }
 
-/// The second look does not list it, and read the purge mark too early to know
-/// why. Each look lists the folder twice: for the marks that names say, then for the
+/// The second scan does not list the segment, and read the truncation mark too early to
+/// know why. Each scan lists the directory twice: for marks in file names, then for
 /// segments.
 #[test]
 fn a_segment_whose_header_came_late_and_that_is_then_unlisted_is_no_damage() {
@@ -222,8 +222,8 @@ fn a_segment_whose_header_came_late_and_that_is_then_unlisted_is_no_damage() {
     assert_intact(&report);
 }
 
-/// The header is read first, then the frames; the third time it is looked
-/// behind the last of them.
+/// The reader reads the header, then the frames. The third read checks the bytes behind
+/// the last frame.
 #[test]
 fn commits_behind_the_end_that_was_read_are_no_damage() {
     let (disk, log) = live(3);
@@ -232,7 +232,7 @@ fn commits_behind_the_end_that_was_read_are_no_damage() {
     let (keys, report) = watched.read().unwrap();
     assert_intact(&report);
     assert!(keys.len() >= 3, "{keys:?}");
-    assert_eq!(report.torn_bytes(), 0, "what was written since is no torn tail");
+    assert_eq!(report.torn_bytes(), 0, "later writes are no torn tail");
 }
 
 #[test]
@@ -282,8 +282,8 @@ fn damage_beside_a_writer_is_told_with_its_place() {
     assert!((88..=1000).contains(&damage.offset), "{damage}");
 }
 
-/// A second look must not take for a frame that came meanwhile what is none of
-/// the log: open refuses it.
+/// A second scan must not accept a frame that contradicts the log as a new one. Open
+/// refuses it too.
 #[test]
 fn a_frame_that_contradicts_the_log_is_damage_to_a_reader_too() {
     let disk = SimDisk::with_dir("/log");

@@ -1,8 +1,7 @@
-//! Whatever was done to a log, a repair leaves one that opens, keeps every
-//! record but those in the ranges that it reports as lost, and invents none.
+//! After any corruption, a repair leaves a log that opens. It keeps every record
+//! outside the reported lost ranges, and invents none.
 //!
-//! The victim has two shards, and each life that it had began a segment; there
-//! are batches in it.
+//! The victim has two shards and contains batches. Each of its lives began a segment.
 //!
 //! Holds R4 REPAIR (ARCHITECTURE.md).
 
@@ -28,8 +27,8 @@ struct Victim {
     rows: Vec<Row>,
 }
 
-/// Records of the first shard, and a few of the second. A roll would come when it
-/// pleases; a life begins a segment for certain.
+/// Records of the first shard, and a few of the second. Each open begins a new segment,
+/// which is deterministic, unlike a roll.
 static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
     let disk = SimDisk::with_dir("/log");
     for life in 0..SEGMENTS {
@@ -69,8 +68,8 @@ impl Victim {
         self.disk().read_file(segment_path(1, 0, number)).unwrap()
     }
 
-    /// Repairs a copy of this log to which something was done, in each way that
-    /// there is, and checks what holds of every repair.
+    /// Repairs a copy of this corrupted log in each way that exists, and checks the
+    /// rules of every repair.
     fn check(&self, disk: &SimDisk, what: &str) -> RepairReport {
         let before = files(disk);
         let plan = repair(disk).plan().unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -93,7 +92,7 @@ impl Victim {
         report
     }
 
-    /// All that was appended is there, but for what is reported as lost.
+    /// Every appended record must be there, except for reported losses.
     fn check_rows(&self, disk: &SimDisk, report: &RepairReport, what: &str) -> Vec<Row> {
         let (rows, found) = raw::read(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(found.damage().count(), 0, "{what}");
@@ -105,7 +104,7 @@ impl Victim {
             })
         };
         let kept: Vec<_> = self.rows.iter().filter(|row| !is_lost(row)).cloned().collect();
-        // The end of the newest segment, unvouched for, may be a torn tail.
+        // The unconfirmed end of the newest segment may be a torn tail.
         if report.files.is_empty() {
             assert!(kept.starts_with(&rows), "{what}: a prefix");
         } else {
@@ -115,7 +114,7 @@ impl Victim {
     }
 }
 
-/// What was replaced stands in quarantine, as it was.
+/// Every replaced file is in quarantine, unchanged.
 fn check_copies(disk: &SimDisk, before: &Files, report: &RepairReport, what: &str) {
     for file in &report.files {
         let folder = report.quarantine.as_ref().unwrap();
@@ -138,7 +137,7 @@ fn check_that_it_goes_on(disk: &SimDisk, rows: &[Row], what: &str) {
     let at = log.append(0, "after").wait().unwrap();
     log.close().unwrap();
     let last = rows.iter().filter(|row| row.1 == at.shard).map(|row| row.2).max();
-    assert!(last.is_none_or(|last| at.sequence > last), "{what}: no number is given twice");
+    assert!(last.is_none_or(|last| at.sequence > last), "{what}: no sequence is used twice");
     let mut expected = rows.to_vec();
     expected.push((at.generation, at.shard, at.sequence, 0, b"after".to_vec()));
     expected.sort();
@@ -247,7 +246,7 @@ fn a_shard_without_any_segment_begins_again() {
     check_that_it_goes_on(&disk, &rows, "no segment");
 }
 
-/// Several places at once, of several kinds, until the seeds are through.
+/// Corrupts several positions at once, in several ways, for each seed.
 #[test]
 fn any_damage_at_all_is_repaired_or_none() {
     let mut seed = raw::seed_of_this_run();
@@ -284,7 +283,7 @@ fn any_damage_at_all_is_repaired_or_none() {
             did.push((number, kind, at, to));
         }
         let what = format!("round {round}, {did:?}");
-        // Damage at the newest's end is a torn tail, and cut by the open.
+        // Corruption at the end of the newest segment is a torn tail, which open cuts.
         let newest = did.iter().any(|(number, ..)| *number == SEGMENTS);
         if newest {
             check_loosely(&disk, &what);
@@ -296,7 +295,7 @@ fn any_damage_at_all_is_repaired_or_none() {
     assert!(repaired > 100);
 }
 
-/// The same where the newest segment's end may be gone, which nothing tells.
+/// Checks a log whose newest segment may have lost its end unnoticed.
 fn check_loosely(disk: &SimDisk, what: &str) {
     let report =
         repair(disk).run("/log/quarantine").unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -307,7 +306,8 @@ fn check_loosely(disk: &SimDisk, what: &str) {
     check_that_it_goes_on(disk, &rows, what);
 }
 
-/// Rot, a missing segment and a rotten header in one shard, and rot in the other.
+/// Bit rot, a missing segment and a rotten header in one shard, and bit rot in the
+/// other.
 fn much_damage() -> SimDisk {
     let disk = VICTIM.disk();
     let rot = |path: String, at: usize| {

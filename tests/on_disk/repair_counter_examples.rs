@@ -1,4 +1,4 @@
-//! Damage for which a repair once had no answer, or the wrong one.
+//! Corruption that an earlier repair could not handle, or handled wrongly.
 //!
 //! Holds R4 REPAIR (ARCHITECTURE.md).
 
@@ -12,7 +12,7 @@ use crate::support::gate::Gate;
 use shardwal::disk::sim::SimDisk;
 use shardwal::{Checkpoint, Repair, RepairReport, ShardedWal};
 
-/// A log of so many lives, ten records and a segment each.
+/// A log of `count` lives, with ten records and a segment each.
 fn lives(count: u8) -> SimDisk {
     let disk = SimDisk::with_dir("/log");
     for life in 0..count {
@@ -51,7 +51,7 @@ fn a_newest_segment_that_is_foreign_is_given_up() {
     assert_eq!(report.files, [PathBuf::from(segment_path(1, 0, 3))]);
     assert_eq!(sequences(&rows), Vec::from_iter(0..20));
     assert_eq!(report.lost[0].first_sequence, 20);
-    assert!(report.lost[0].next_sequence >= 30, "what it held is named");
+    assert!(report.lost[0].next_sequence >= 30, "the records of the segment are reported");
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn numbers_of_a_newest_segment_without_its_header_are_not_given_again() {
     assert!(log.append(0, "next").wait().unwrap().sequence >= 30);
 }
 
-/// A log of 14 records that nothing has synced, whose second segment begins
-/// with this number and has come to the disk with its header alone.
+/// A log of 14 unsynced records. Its second segment begins with this number, and only
+/// its header is on the disk.
 fn rolled_to(first_sequence: u64) -> SimDisk {
     let disk = SimDisk::with_dir("/log");
     let os = config(&disk, 1).durability(shardwal::Durability::Os);
@@ -87,7 +87,7 @@ fn rolled_to(first_sequence: u64) -> SimDisk {
     disk
 }
 
-/// No mark anywhere says that there was anything.
+/// No mark says that there were any records.
 #[test]
 fn a_first_segment_of_zeros_is_made_anew() {
     let disk = rolled_to(14);
@@ -96,7 +96,7 @@ fn a_first_segment_of_zeros_is_made_anew() {
     disk.write_file(&path, &blank);
     let (report, rows) = repair(&disk);
     assert_eq!(report.files, [PathBuf::from(path)]);
-    // What nothing calls durable is a torn tail, and is not named.
+    // Records that no mark calls durable are a torn tail, and are not reported as lost.
     assert_eq!(rows, Vec::new());
 }
 
@@ -126,15 +126,15 @@ fn a_segment_that_no_header_names_is_copied_before_open_removes_it() {
     assert_eq!(disk.read_file(copy), was);
 }
 
-/// What a torn tail was followed by comes back, and the segment that took over
-/// from it, with other records under the same numbers, has lost its header.
+/// The end behind a torn tail comes back. The segment that replaced it, with other
+/// records under these sequences, has lost its header.
 #[test]
 fn records_that_were_cut_are_not_handed_out_for_those_that_came_after() {
     let disk = SimDisk::with_dir("/log");
     let os = || config(&disk, 1).segment_bytes(4096).durability(shardwal::Durability::Os);
     let gate = Gate::default();
     let log = ShardedWal::open(os().disk(gate.before(&disk))).unwrap();
-    // No full segment is synced, or the torn one would be damage.
+    // No full segment is synced, or the torn one would be corruption.
     gate.shut();
     for record in 0..90_u8 {
         log.append(0, vec![record; 600]).wait().unwrap();
@@ -160,12 +160,12 @@ fn records_that_were_cut_are_not_handed_out_for_those_that_came_after() {
         log.close().unwrap();
     }
     let rows = raw::read(&disk).unwrap().0;
-    // The names that open removed were not durably gone.
+    // The deletions by open were not durable.
     for (path, bytes) in &old {
         assert!(disk.read_file(path).is_none() || path.ends_with("0000000001.wal"));
         disk.write_file(path, bytes);
     }
-    assert_eq!(raw::read(&disk).unwrap().0, rows, "they do no harm");
+    assert_eq!(raw::read(&disk).unwrap().0, rows, "the old files do no harm");
     let took_over = old.len() as u64 + 1;
     for is_gone in [false, true] {
         let disk = raw::disk_of(&raw::files(&disk));
@@ -184,8 +184,8 @@ fn records_that_were_cut_are_not_handed_out_for_those_that_came_after() {
     }
 }
 
-/// No damage at all: a roll found no room and refused some, then there was room,
-/// and a power loss left the new segment with its header alone.
+/// No corruption: a roll without room refused some records, and then there was room. A
+/// power loss left only the header of the new segment.
 #[test]
 fn a_log_that_was_torn_behind_refused_numbers_opens_twice() {
     let disk = rolled_to(20);
@@ -196,8 +196,8 @@ fn a_log_that_was_torn_behind_refused_numbers_opens_twice() {
     }
 }
 
-/// The same, and the shard count changes at that very open: the old shard is
-/// replayed as far as it goes.
+/// A variant in which that open changes the shard count. It replays the old shard as
+/// far as it goes.
 #[test]
 fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
     let disk = rolled_to(20);
@@ -213,7 +213,7 @@ fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
     log.close().unwrap();
 }
 
-/// A shard's first segment, made anew behind a purge mark, and rotten again.
+/// A shard's first segment, recreated behind a truncation mark, with new bit rot.
 #[test]
 fn a_first_segment_that_a_repair_made_begins_where_the_first_does() {
     let disk = lives(2);

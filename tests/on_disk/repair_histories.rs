@@ -1,8 +1,7 @@
-//! Random histories of a log, then random damage and a repair that may itself
-//! be cut short, against a plain model: what an undamaged copy of the disk
-//! reads as.
+//! Random histories of a log, then random corruption and a repair that may be
+//! interrupted. The model is the content of an intact copy of the disk.
 //!
-//! Longer by `SHARDWAL_HISTORIES=n`. Holds R4 REPAIR (ARCHITECTURE.md).
+//! `SHARDWAL_HISTORIES=n` runs more. Holds R4 REPAIR (ARCHITECTURE.md).
 
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +41,7 @@ impl Random {
     }
 }
 
-/// What was done to a file, for the message.
+/// Changes to a file, for messages.
 type Did = Vec<(PathBuf, &'static str, usize, usize)>;
 
 struct History {
@@ -50,12 +49,12 @@ struct History {
     durability: Durability,
     disk: SimDisk,
     remembered: Option<Checkpoint>,
-    /// What was acknowledged as durable, at which place, or was read after a
-    /// crash: no place is ever another record's, lost or not.
+    /// Records that were acknowledged as durable, or read after a crash, by position. A
+    /// position never belongs to another record, even after a loss.
     given: BTreeMap<(u32, u32, u64), Vec<u8>>,
     records: u64,
     log: Vec<String>,
-    /// Histories of this test's own: repairs, records lost by name.
+    /// Counts of this history: repairs, and records reported as lost.
     repairs: u64,
     lost: u64,
     cut_short: u64,
@@ -95,7 +94,7 @@ impl History {
         }
     }
 
-    /// An open that a power cut ends at any of its calls.
+    /// An open that a power cut interrupts at any call.
     fn open_in_vain(&mut self, shards: usize) {
         let nth = 1 + self.random.below(120) as u64;
         self.disk.fail(Fault::new(Call::Any, nth, FaultKind::PowerCut));
@@ -181,7 +180,8 @@ impl History {
         assert!(before.is_none_or(|it| it == payload), "{place:?} given twice\n{log:#?}");
     }
 
-    /// What reads now was acknowledged as durable, or is from now on.
+    /// Every record read now was acknowledged as durable, or counts as durable from now
+    /// on.
     fn now_holds(&mut self) {
         for row in self.read("it holds").0 {
             self.give((row.0, row.1, row.2), &row.4);
@@ -199,8 +199,8 @@ impl History {
         }
         let (rows, whole) = self.read("undamaged");
         assert_eq!(whole.damage().count(), 0, "{:#?}", self.log);
-        // All of it is durable: a power loss is to show what a repair does, not
-        // what the life before left unsynced.
+        // Everything is durable, because a power loss should show the effects of the
+        // repair alone.
         let before = files(&self.disk);
         self.disk = raw::disk_of(&before);
         let did = self.damage(&whole);
@@ -210,14 +210,14 @@ impl History {
         self.log.push(format!("damage: {did:?}"));
         let mut limits = limits(&before, &whole, &did);
         if self.durability != Durability::Sync {
-            // The only mark of a whole life may have stood in the newest segment.
+            // The newest segment may have held the only mark of a whole life.
             limits.values_mut().for_each(|limit| *limit = 0);
         }
         let report = self.repair();
         self.check(&rows, &whole, &report, &limits);
     }
 
-    /// Does something to a few segments of one shard.
+    /// Corrupts a few segments of one shard.
     fn damage(&mut self, whole: &RecoveryReport) -> Did {
         let is_segment = |path: &PathBuf| {
             path.extension().is_some_and(|it| it == "wal")
@@ -263,8 +263,8 @@ impl History {
         did
     }
 
-    /// Repairs, perhaps after attempts that were cut short; what was planned
-    /// before the first of them.
+    /// Repairs, perhaps after interrupted attempts. Returns the plan from before the
+    /// first attempt.
     fn repair(&mut self) -> RepairReport {
         let repair = |disk: &SimDisk| Repair::new("/log").disk(Arc::new(disk.clone()));
         let before = files(&self.disk);
@@ -305,7 +305,7 @@ impl History {
         plan
     }
 
-    /// What is not damaged is not in the plan.
+    /// Intact files are not in the plan.
     fn check_untouched(&self, found: &RecoveryReport, plan: &RepairReport) {
         for file in &plan.files {
             let is_of = |it: &ShardRecovery| folder(it).as_deref() == file.parent();
@@ -313,8 +313,8 @@ impl History {
         }
     }
 
-    /// What was there is there, but for what is reported, and for the end that
-    /// nothing vouches for.
+    /// Every earlier record is there, except for reported losses and the unconfirmed
+    /// end.
     fn check(
         &mut self,
         rows: &[Row],
@@ -326,13 +326,13 @@ impl History {
         let log = &self.log;
         assert_eq!(found.damage().count(), 0, "{log:#?}");
         assert!(now.is_sorted_by_key(|row| (row.0, row.1, row.2)), "{log:#?}");
-        // A torn tail may be whole behind what tore it, and be found where what
-        // said that it was cut is gone. No number of it was another's since.
+        // A torn tail may be intact behind the tear. It may come back if the proof of
+        // the cut is gone. Its sequences were not reused.
         let is_beyond = |row: &Row| {
             let mut own = rows.iter().filter(|it| (it.0, it.1) == (row.0, row.1));
             own.all(|it| it.2 < row.2)
         };
-        // What an earlier repair lost may still stand in a superseded segment.
+        // A record that an earlier repair lost may still be in a superseded segment.
         let is_given = |row: &Row| self.given.get(&(row.0, row.1, row.2)) == Some(&row.4);
         let is_invented = |row: &&Row| !rows.contains(row) && !is_beyond(row) && !is_given(row);
         let invented: Vec<_> = now.iter().filter(is_invented).collect();
@@ -358,10 +358,11 @@ impl History {
                 at()
             );
         }
-        // The end may be gone with what would have told; its numbers are free again.
+        // The end may be lost together with its proof; its sequences are free again.
         for shard in &found.shards {
             let lane = (shard.generation, shard.shard);
-            // By name: an open between may have retired a generation, or begun one.
+            // By name, because an open in between may have retired or begun a
+            // generation.
             let mut was = whole.shards.iter();
             let Some(was) = was.find(|was| (was.generation, was.shard) == lane) else { continue };
             let limit = limits.get(&lane).copied().unwrap_or(u64::MAX);
@@ -381,8 +382,8 @@ fn places(rows: &[&Row]) -> Vec<(u32, u32, u64)> {
     rows.iter().map(|row| (row.0, row.1, row.2)).collect()
 }
 
-/// Of the damaged shard: the sequence from which on nothing but damaged files
-/// said that there was anything (FORMAT.md, "Limits").
+/// For the corrupted shard: the sequence from which only corrupted files confirmed any
+/// record (FORMAT.md, "Limits").
 fn limits(
     before: &[(PathBuf, Vec<u8>)],
     whole: &RecoveryReport,

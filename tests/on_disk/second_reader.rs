@@ -1,5 +1,5 @@
-//! The Python reader, written from FORMAT.md alone, and the library judge the same
-//! damaged logs: both find the same records, or both refuse.
+//! The Python reader, written from FORMAT.md alone, and the library read corrupted
+//! logs. Both must find the same records, or both must refuse.
 
 #![allow(clippy::print_stdout, reason = "the counts are printed")]
 
@@ -23,8 +23,8 @@ fn golden() -> Image {
     Image::of_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1_names/log"))
 }
 
-/// Logs of several small segments: closed, killed with no seal, truncated, and in
-/// files that were used before.
+/// Logs of several small segments: closed, killed without a seal, truncated, and with
+/// recycled files.
 fn logs() -> Vec<Image> {
     let config = |disk: &SimDisk, durability| {
         let disk = Arc::new(disk.clone());
@@ -79,7 +79,7 @@ fn both_readers_find_the_same_in_damaged_logs() {
     assert!(read >= IMAGES && refused >= IMAGES, "{read} {refused}");
 }
 
-/// The comparison itself: a reader that overlooks a record, or damage, is reported.
+/// Tests the comparison: a reader that misses a record or corruption is reported.
 #[test]
 fn a_reader_that_is_wrong_is_reported() {
     let Some(second) = SecondOpinion::start() else {

@@ -1,5 +1,4 @@
-//! What an embedder keeps in files and shows in dashboards goes through serde
-//! and comes back: with the feature `serde`.
+//! With the feature `serde`, the types that callers store and display round-trip.
 #![cfg(feature = "serde")]
 
 use std::time::Duration;
@@ -76,7 +75,7 @@ fn checkpoints_and_positions_come_back_whole() {
     let value = to_value(&of_log).unwrap();
     assert_eq!(value, json!({"log": id, "generation": 3, "below": [0, 1_u64 << 60, u64::MAX]}));
     assert_eq!(from_value::<Checkpoint>(value).unwrap(), of_log);
-    // As an earlier version stored it: it names no log.
+    // As an earlier version stored it, without the id of a log.
     let before = json!({"generation": 3, "below": [0, 1_u64 << 60, u64::MAX]});
     assert_eq!(from_value::<Checkpoint>(before).unwrap(), checkpoint);
     let position = Position { generation: 1, shard: 2, sequence: u64::MAX };
@@ -105,7 +104,7 @@ fn reports_and_stats_are_shown_with_their_fields_names() {
     assert_eq!(report["shards"][1]["damage"]["file"], json!(segment));
 }
 
-/// A mistyped setting must not mean its default.
+/// A mistyped setting must not silently mean its default.
 #[test]
 fn a_config_refuses_a_setting_that_it_does_not_know() {
     let error = from_value::<Config>(json!({"dir": "/log", "durabilty": "os"})).unwrap_err();

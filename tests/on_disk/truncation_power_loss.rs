@@ -1,11 +1,11 @@
-//! A truncation leaves a log that opens.
+//! A truncated log opens after a power loss.
 //!
-//! A shard must keep a segment whose header says where it goes on. A segment's
-//! header is written with its first commit and becomes durable with that
-//! commit's sync; the deletion of the segment before is durable at once. When
-//! it came first, a power loss left a shard without a single header, and open
-//! refused a log that had lost nothing. The same happened, without any crash,
-//! to an earlier generation that was truncated at its very end.
+//! A shard must keep a segment whose header says where it continues. A segment's header
+//! is written with its first commit and becomes durable with the sync of that commit.
+//! The deletion of the previous segment is durable at once. When the deletion came
+//! first, a power loss left a shard without any header, and open refused a log that had
+//! lost nothing. An earlier generation that was truncated at its very end failed this
+//! way without a crash.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,8 +21,8 @@ fn os_config(disk: &SimDisk) -> shardwal::Config {
     config(disk, 1).durability(Durability::Os).segment_bytes(4096)
 }
 
-/// A log of one shard whose first segment is synced and full, and whose second
-/// is not synced; and the place where the one ends and the other begins.
+/// A log of one shard. Its first segment is synced and full, its second is not synced.
+/// Also returns the position where the second begins.
 fn rolled_and_not_synced(disk: &SimDisk) -> (ShardedWal, Checkpoint) {
     let log = ShardedWal::open(os_config(disk)).unwrap();
     let mut end = log.checkpoint();
@@ -39,17 +39,17 @@ fn a_log_opens_after_truncation_and_power_loss_before_any_sync() {
     let disk = SimDisk::with_dir("/log");
     let (log, end) = rolled_and_not_synced(&disk);
     let report = log.truncate_before(&end).unwrap();
-    assert_eq!(report.segments, 1, "the space was given back");
+    assert_eq!(report.segments, 1, "one segment is deleted");
     let after = disk.crash(&mut || false);
     drop(log);
 
     let log = ShardedWal::open(os_config(&after)).unwrap();
     let position = log.append(7, "next").wait().unwrap();
-    assert!(position.sequence >= end.sequences()[0], "no sequence is given twice");
+    assert!(position.sequence >= end.sequences()[0], "no sequence is used twice");
     log.close().unwrap();
 }
 
-/// The checkpoint that was kept before the shard count changed.
+/// A checkpoint from before the shard count changed.
 #[test]
 fn a_log_opens_after_truncation_at_the_end_of_an_earlier_generation() {
     let disk = SimDisk::with_dir("/log");
@@ -88,7 +88,7 @@ fn a_log_opens_after_an_earlier_generation_is_gone_but_for_a_prepared_segment() 
     ShardedWal::open(config(&disk, 2)).unwrap().close().unwrap();
 }
 
-/// What is marked as gone is not gone on with, and is deleted.
+/// A generation that is marked as truncated is not continued, and is deleted.
 #[test]
 fn power_loss_before_the_deletion_of_a_generation_only_puts_it_off() {
     let disk = SimDisk::with_dir("/log");
@@ -105,7 +105,7 @@ fn power_loss_before_the_deletion_of_a_generation_only_puts_it_off() {
     let log = ShardedWal::open(config(&after, 2)).unwrap();
     for number in [1, 2] {
         let path = raw::segment_path(1, 0, number);
-        assert!(after.read_file(&path).is_none(), "{path} is of no use");
+        assert!(after.read_file(&path).is_none(), "{path} must be deleted");
     }
     log.close().unwrap();
     assert_eq!(raw::read(&after).unwrap().0, []);

@@ -1,6 +1,6 @@
-//! Blocks that the disk cannot read: a bad sector, or on a file system with
-//! checksums any flipped bit. They are damage with a place. The rest of the log
-//! is verified, dumped and repaired.
+//! Blocks that the disk cannot read: a bad sector, or any flipped bit on a file system
+//! with checksums. They are corruption with a position. The rest of the log is
+//! verified, dumped and repaired.
 //!
 //! The victim has two shards with three segments each, of several pages each.
 //!
@@ -17,7 +17,7 @@ use shardwal::{Damage, LogReader, OnDamage, OpenError, Repair, RepairReport, Sha
 
 const PAGE: u64 = 4096;
 const SEGMENTS: u64 = 3;
-/// The gap that a repair leaves where nothing says how far a segment went.
+/// The lost range of a repair if nothing says how far a segment went.
 const UNKNOWN_SEQUENCES: u64 = 1 << 24;
 
 type Files = Vec<(std::path::PathBuf, Vec<u8>)>;
@@ -28,8 +28,8 @@ struct Victim {
 }
 
 impl Victim {
-    /// The last life is closed, or ends with its last acknowledgement: then no
-    /// frame says that the last record is durable.
+    /// The last life is closed, or ends with its last acknowledgement. In the second
+    /// case no frame says that the last record is durable.
     fn new(is_closed: bool) -> Self {
         let disk = SimDisk::with_dir("/log");
         for life in 0..SEGMENTS {
@@ -56,8 +56,8 @@ impl Victim {
         self.disk().read_file(segment_path(1, 0, number)).unwrap()
     }
 
-    /// The rows of the first shard in frames of a segment that have a byte of
-    /// this range, by their sequences.
+    /// The sequences of the first shard's rows in frames of a segment that overlap this
+    /// range.
     fn rows_within(&self, number: u64, range: &Range<u64>) -> Vec<u64> {
         let segment = self.segment(number);
         let base = raw::long(&segment, 48);
@@ -76,7 +76,7 @@ impl Victim {
 static CLOSED: LazyLock<Victim> = LazyLock::new(|| Victim::new(true));
 static KILLED: LazyLock<Victim> = LazyLock::new(|| Victim::new(false));
 
-/// Each page of each segment of the first shard: number, range.
+/// Each page of each segment of the first shard: number and byte range.
 fn pages(victim: &Victim) -> Vec<(u64, Range<u64>)> {
     let pages = |number| {
         let bytes = u64::try_from(victim.segment(number).len()).unwrap();
@@ -89,10 +89,10 @@ fn repair(disk: &SimDisk) -> Repair {
     Repair::new("/log").disk(Arc::new(disk.clone()))
 }
 
-/// What a reader makes of it: rows of the first shard, its damage. The other
-/// shard is whole.
+/// Reads the log: the rows of the first shard, and its corruption. The other shard must
+/// be intact.
 fn look(victim: &Victim, disk: &SimDisk) -> (Vec<Row>, Option<Damage>) {
-    let (rows, report) = raw::read(disk).expect("one block is no reason to read nothing");
+    let (rows, report) = raw::read(disk).expect("one bad block does not prevent a read");
     let (first, second): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.1 == 0);
     let expected = victim.rows.iter().filter(|row| row.1 == 1);
     assert!(second.iter().eq(expected), "the other shard is whole");
@@ -133,8 +133,8 @@ fn a_page_that_cannot_be_read_is_damage_with_its_place() {
     }
 }
 
-/// Repairs in both ways, and checks what holds of every repair. Returns the
-/// report and the sequences of the first shard that are there afterwards.
+/// Repairs in both ways, and checks the rules of every repair. Returns the report and
+/// the remaining sequences of the first shard.
 fn repaired(victim: &Victim, unreadable: &[(u64, Range<u64>)]) -> (RepairReport, Vec<u64>) {
     let damaged = || {
         let disk = victim.disk();
@@ -164,14 +164,17 @@ fn repaired(victim: &Victim, unreadable: &[(u64, Range<u64>)]) -> (RepairReport,
     let own = log.recovery().repair.clone().unwrap_or_default();
     assert_eq!((&own.files, &own.lost), (&report.files, &report.lost));
     let at = log.append(0, "after").wait().unwrap();
-    assert!(victim.rows.iter().all(|row| row.1 == 1 || row.2 < at.sequence), "no number twice");
+    assert!(
+        victim.rows.iter().all(|row| row.1 == 1 || row.2 < at.sequence),
+        "no sequence is used twice"
+    );
     log.close().unwrap();
     let sequences = rows.iter().map(|row| row.2).collect();
     (report, sequences)
 }
 
-/// The copies are what was there, with zeros for what cannot be read, and the
-/// report says which.
+/// The copies equal the old files, with zeros for unreadable bytes. The report lists
+/// these ranges.
 fn check_copies(
     disk: &SimDisk,
     before: &Files,
@@ -205,7 +208,7 @@ fn a_repair_loses_the_records_of_that_page_and_no_others() {
             let lost = victim.rows_within(number, &range);
             let newest_without_header = number == SEGMENTS && range.start == 0;
             if newest_without_header {
-                // Nothing says which sequence it begins with.
+                // Nothing says with which sequence the segment begins.
                 assert_eq!(report.lost.len(), 1, "{report}");
                 continue;
             }
@@ -232,8 +235,8 @@ fn two_pages_cost_what_stands_in_them() {
             lost.append(&mut CLOSED.rows_within(second.0, &second.1));
             let all = CLOSED.rows.iter().filter(|row| row.1 == 0).map(|row| row.2);
             let expected: Vec<_> = all.filter(|it| !lost.contains(it)).collect();
-            // The frames behind a segment's header say themselves where they begin
-            // only if the last of them can be read.
+            // The frames behind a rotten header show where they begin only if the last
+            // one can be read.
             let without_header = first.1.start == 0 || second.1.start == 0;
             assert!(
                 kept == expected || (without_header && kept.len() <= expected.len()),
@@ -243,7 +246,7 @@ fn two_pages_cost_what_stands_in_them() {
     }
 }
 
-/// The zeros ahead of a log that ends before them hold nothing.
+/// Zeros written ahead, behind the end of the log, hold no record.
 #[test]
 fn a_page_of_zeros_behind_the_end_is_no_damage() {
     let disk = SimDisk::with_dir("/log");
@@ -286,7 +289,7 @@ fn a_purge_mark_or_manifest_that_cannot_be_read_is_named() {
     }
 }
 
-/// An error of the call says nothing about what is on the disk.
+/// A transient error of the call says nothing about the bytes on the disk.
 #[test]
 fn a_passing_error_of_a_read_is_no_damage() {
     for errno in [12, 24] {

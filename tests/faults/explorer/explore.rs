@@ -1,4 +1,5 @@
-//! Walks a workload's crash points, and what each may leave on the disk.
+//! Walks the crash points of a workload, and the states that each may leave on the
+//! disk.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,28 +16,28 @@ use super::workload::{Client, Setting, Workload};
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, Random, replayed};
 
-/// Of so many unsynced pieces every subset is tried.
+/// At most this many unsynced pieces: every subset is tried.
 const EXHAUSTIVE_PIECES: usize = 12;
-/// In a recovery, whose moments are many more.
+/// The limit during a recovery, which has many more crash points.
 const EXHAUSTIVE_RECOVERY_PIECES: usize = 4;
-/// One state in so many is opened for writing, not only read.
+/// One state per this number is opened for writing, not only read.
 const OPENED_ONE_IN: u64 = 50;
-/// One in so many of those has its recovery interrupted at each call.
+/// One opened state per this number has its recovery interrupted at each call.
 const INTERRUPTED_ONE_IN: u64 = 20;
 
-/// What was done. A state is what stands on the disk together with what must
-/// be found there; one that came before is not counted.
+/// Counts of the exploration. A state is the content of the disk together with the
+/// records that must be found in it. A repeated state is not counted again.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// States after one crash, each read.
     pub(crate) states: AtomicU64,
-    /// States after a crash of the recovery from one of those, each read.
+    /// States after a crash during the recovery of such a state, each read.
     pub(crate) recovery_states: AtomicU64,
-    /// Those of all states that were also opened, replayed and appended to.
+    /// States that were also opened, replayed and appended to.
     pub(crate) opened: AtomicU64,
-    /// States that had come before.
+    /// States that were seen before.
     pub(crate) repeated: AtomicU64,
-    /// Crash points of which every subset was tried, and those of which not.
+    /// Crash points with every subset tried, and crash points with a sample.
     pub(crate) exhausted: AtomicU64,
     pub(crate) sampled: AtomicU64,
 }
@@ -60,17 +61,17 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What all the workloads of a run share.
+/// State that all workloads of a run share.
 pub(crate) struct Explorer {
     pub(crate) counts: Counts,
     seed: u64,
     /// Random subsets of a crash point with too many pieces.
     subsets_max: u64,
-    /// Fingerprints. By their last bits, so that threads seldom meet.
+    /// Fingerprints, spread over the locks by their last bits to reduce contention.
     seen: Vec<Mutex<HashSet<u64>>>,
-    /// A closed log with nothing in it.
+    /// A closed log without records.
     template: SimDisk,
-    /// The second reader; `None` where there is no Python.
+    /// The second reader; `None` without Python.
     opinions: Option<Opinions>,
 }
 
@@ -91,7 +92,7 @@ impl Explorer {
         }
     }
 
-    /// Prints what the second reader has judged.
+    /// Prints the counts of the second reader.
     pub(crate) fn tell_opinions(&self) {
         let Some(opinions) = &self.opinions else {
             return println!("SKIPPED: the explorer's second opinion: there is no python3");
@@ -100,7 +101,7 @@ impl Explorer {
         assert!(opinions.crashes() >= super::JUDGED_MIN, "{} images", opinions.crashes());
     }
 
-    /// The next round counts its states anew.
+    /// Forgets the known states, so that the next round counts them again.
     pub(crate) fn forget(&self) {
         for seen in &self.seen {
             seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -112,7 +113,7 @@ impl Explorer {
         part.lock().unwrap_or_else(PoisonError::into_inner).insert(print)
     }
 
-    /// A client with an open log that has nothing in it.
+    /// A client with an open log without records.
     pub(crate) fn client(&self, setting: Setting) -> Client {
         let ledger = super::ledger_of(setting);
         let mut client = Client::new(&self.template.copy(), setting, ledger, 1);
@@ -120,8 +121,8 @@ impl Explorer {
         client
     }
 
-    /// Runs the workload once, and loses the power at each call of its last
-    /// operation; those before are the last ones of other workloads.
+    /// Runs the workload once, and cuts the power at each call of its last operation.
+    /// Earlier operations are the last ones of other workloads.
     pub(crate) fn explore(&self, workload: &Workload) {
         let mut client = self.client(workload.setting);
         for operation in &workload.operations {
@@ -137,9 +138,10 @@ impl Explorer {
         }
     }
 
-    /// Runs the workload with its `nth` sync failing, and goes on after it;
-    /// returns whether it had so many. The process dies then, and what the
-    /// next one makes of it, at each call, must last.
+    /// Runs the workload with its `nth` sync failing, and continues after the failure.
+    /// Returns whether the workload has that many syncs. Then kills the process.
+    /// Whatever the next process replays must last, for a power loss at each of its
+    /// calls.
     pub(crate) fn explore_failed_sync(&self, workload: &Workload, nth: u64) -> bool {
         let mut client = self.client(workload.setting);
         client.recorder.sim().fail(Fault::new(Call::Sync, nth, FaultKind::Error(EIO)));
@@ -160,7 +162,7 @@ impl Explorer {
         fired
     }
 
-    /// Opens a log where there is none, and one more with what is left of it.
+    /// Creates a log, and opens what a crash leaves of it.
     pub(crate) fn explore_creation(&self, setting: Setting) {
         let workload = &Workload { setting, operations: Vec::new() };
         let ledger = super::ledger_of(setting);
@@ -216,8 +218,8 @@ impl Explorer {
         }
     }
 
-    /// The process dies, not the machine: the next one sees what was not synced
-    /// too, and the power goes while it recovers.
+    /// Kills the process without a power loss. The next process sees unsynced bytes
+    /// too, and loses power during its recovery.
     fn after_a_kill(&self, place: &Place<'_>, random: &mut Random) {
         let Moment { disk, ledger, .. } = place.moment;
         let interrupted = random.below(4) == 0;
@@ -227,7 +229,7 @@ impl Explorer {
         });
     }
 
-    /// Opens the log, appends to it, and loses the power at each call of both.
+    /// Opens the log, appends to it, and cuts the power at each call of both.
     pub(crate) fn recover(
         &self,
         disk: &SimDisk,
@@ -277,7 +279,7 @@ impl Explorer {
     }
 }
 
-/// Where the power goes.
+/// A crash point.
 pub(crate) struct Place<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) moment: &'a Moment,
@@ -286,7 +288,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Says where it was, should the check fail.
+    /// Runs the check. If it panics, prints the crash point first.
     pub(crate) fn explain(&self, subset: &[bool], check: impl FnOnce()) {
         let what = || {
             let Self { workload, moment, number, .. } = self;
@@ -305,7 +307,7 @@ fn explain(what: impl Fn() -> String, check: impl FnOnce()) {
     }
 }
 
-/// Two moments with the same least, most and number of unsynced pieces are one.
+/// Moments with equal minimum, maximum and number of unsynced pieces count as one.
 fn print_of_moment(moment: &Moment) -> u64 {
     let none = fingerprint(&moment.disk.crash(&mut || false), &moment.ledger);
     let all = fingerprint(&moment.disk.crash(&mut || true), &moment.ledger);
@@ -318,8 +320,9 @@ fn crash(disk: &SimDisk, subset: &[bool]) -> SimDisk {
     disk.crash(&mut || *pieces.next().expect("as many as were counted"))
 }
 
-/// Every subset of so few pieces; of more, none, all, and random ones: half of
-/// them of every piece alike, half with few pieces lost or few kept.
+/// Every subset of at most `few` pieces. For more pieces: none, all, and random
+/// subsets. In half of the random subsets every piece has an even chance; in the others
+/// few pieces are lost or few survive.
 fn subsets(pieces: usize, few: usize, random_max: u64, random: &mut Random) -> Vec<Vec<bool>> {
     if pieces <= few {
         let bit = |subset: u64| (0..pieces).map(move |piece| subset >> piece & 1 == 1).collect();

@@ -1,12 +1,12 @@
-//! The simulated disk as an explorer: every workload of up to three operations,
-//! the power lost between any two of its I/O calls and within each write, any
-//! subset of what was not synced left on the disk; the same once more during
-//! the recovery that follows; the process killed; a sync failed. After each, no
-//! acknowledged record is lost, none is invented, none is missing between two
-//! others, batches are whole in each shard, and what was truncated stays away.
+//! Explores crash states with the simulated file system. Runs every workload of up to
+//! three operations. Cuts the power between any two I/O calls and within each write.
+//! Keeps any subset of the unsynced data. Repeats this during the recovery that
+//! follows, after a kill of the process and after a failed sync. In each state no
+//! acknowledged record may be lost, no record invented, and none missing between two
+//! others. A batch is whole in each shard, and truncated records stay away.
 //!
-//! `SHARDWAL_STATES=100000000` goes on with longer workloads until so many
-//! states were seen; `SHARDWAL_SEED` does a run's random choices again.
+//! `SHARDWAL_STATES=100000000` continues with longer workloads up to that number of
+//! states. `SHARDWAL_SEED` repeats the random choices of a run.
 //!
 //! Holds W1 PREFIX, C2 DURABLE, R3 FRESH (ARCHITECTURE.md).
 
@@ -31,23 +31,23 @@ const SYNC: Setting = Setting { durability: Durability::Sync, copy_on_write: fal
 const SYNC_CACHED: Setting = Setting { direct: false, ..SYNC };
 /// Without zeros ahead, so that each commit grows its file.
 const SYNC_GROWING: Setting = Setting { copy_on_write: true, ..SYNC };
-/// Acknowledges before the sync: what a flush has not covered may go.
+/// Acknowledges before the sync: unflushed records may be lost.
 const OS: Setting = Setting { durability: Durability::Os, ..SYNC };
 
-/// Each run sees so many at least.
+/// The minimum number of states per run.
 const STATES_MIN: u64 = 1_000_000;
-/// Random subsets of a crash point with too many pieces for all of them.
+/// Random subsets of a crash point that has too many pieces for all subsets.
 const SUBSETS_MAX: u64 = 2048;
-/// Each run has so many crash images judged by the Python reader too.
+/// The minimum number of crash images per run that the Python reader judges too.
 const JUDGED_MIN: u64 = 10_000;
-/// In a long run a state that comes again after so many counts again.
+/// In a long run, states are forgotten and counted again after this number.
 const KNOWN_MAX: u64 = 20_000_000;
 
 fn ledger_of(setting: Setting) -> Ledger {
     if setting.durability == Durability::Sync { Ledger::default() } else { Ledger::unsynced() }
 }
 
-/// Each of them on whichever of two threads is free.
+/// Runs the items on two threads; each thread takes the next free item.
 fn on_two_threads<T: Sync>(items: &[T], run: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -63,13 +63,13 @@ fn on_two_threads<T: Sync>(items: &[T], run: impl Fn(&T) + Sync) {
     });
 }
 
-/// The states that this run should see: `SHARDWAL_STATES`, or the floor.
+/// The wanted number of states: `SHARDWAL_STATES`, or the minimum.
 fn states_wanted() -> u64 {
     let named = std::env::var("SHARDWAL_STATES").ok().and_then(|states| states.parse().ok());
     named.unwrap_or(0).max(STATES_MIN)
 }
 
-/// Longer workloads, for a run that shall see more than the short ones have.
+/// Longer workloads, for a run that wants more states than the short ones have.
 fn longer_workloads(random: &mut Random) -> Vec<Workload> {
     let mut pick = |few: &[Operation]| {
         let at = random.below(few.len() as u64);
@@ -106,7 +106,7 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
         let mut random = Random::new(seed);
         let mut forgotten_at = 0;
         while counts.all_states() < states_wanted() {
-            // What is known of a round is what memory can hold.
+            // The known states of a round must fit into memory.
             if counts.all_states() - forgotten_at > KNOWN_MAX {
                 forgotten_at = counts.all_states();
                 explorer.forget();
@@ -121,8 +121,8 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
     });
 }
 
-/// After a failed sync the cache shows what the disk never had, and the next
-/// sync says `Ok`: nothing may be built on either.
+/// After a failed sync the cache shows bytes that the disk does not have, and the next
+/// sync returns `Ok`. The log may rely on neither.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
@@ -147,7 +147,7 @@ fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
     });
 }
 
-/// Where there is no log yet, whatever a power loss leaves becomes one.
+/// Cuts the power during the creation of a log. The rest must open as a log.
 #[test]
 fn the_power_may_go_at_any_call_of_the_first_open() {
     let explorer = Explorer::new(seed(), SUBSETS_MAX);

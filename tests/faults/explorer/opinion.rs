@@ -1,5 +1,5 @@
-//! The Python reader's opinion of the states that a crash may leave, and of the
-//! same states with one damage: the library must find what it finds.
+//! Compares the library with the Python reader, on crash states and on crash states
+//! with one corruption. Both must find the same records.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use shardwal::disk::sim::SimDisk;
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
 use crate::support::{DIR, Random};
 
-/// One state in this many is judged.
+/// One state per this number is judged.
 const JUDGED_ONE_IN: u64 = 80;
 
-/// Crash images and damaged images that both readers have judged.
+/// The crash images and corrupted images that both readers have judged.
 #[derive(Debug)]
 pub(crate) struct Opinions {
     second: SecondOpinion,
@@ -22,7 +22,7 @@ pub(crate) struct Opinions {
 }
 
 impl Opinions {
-    /// `None` where there is no Python.
+    /// Starts the Python reader; `None` without Python.
     pub(crate) fn start() -> Option<Self> {
         let second = SecondOpinion::start()?;
         Some(Self { second, crashes: AtomicU64::new(0), damaged: AtomicU64::new(0) })

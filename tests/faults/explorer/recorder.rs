@@ -1,5 +1,5 @@
-//! A disk that keeps the moment after each call that changed something: the
-//! machine as it stood, and what the client knew of its appends.
+//! A file system that records a moment after each changing call: the state of the
+//! machine, and what the client knows about its appends.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use shardwal::disk::{Disk, DiskFile, OpenMode};
 
 use crate::support::ledger::Ledger;
 
-/// Between two calls.
+/// The state between two calls.
 pub(crate) struct Moment {
     pub(crate) disk: SimDisk,
     pub(crate) ledger: Ledger,
@@ -18,9 +18,9 @@ pub(crate) struct Moment {
     pub(crate) after: &'static str,
 }
 
-/// The disk, what the client knows, and the moments so far. One lock is held
-/// over a call and the look at what it left, so that no call of another thread
-/// falls between the two.
+/// The file system, the client's knowledge and the recorded moments. One lock covers a
+/// call and the record of its result, so that no call of another thread falls in
+/// between.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     disk: SimDisk,
@@ -42,13 +42,13 @@ impl Recorder {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the moments so far.
+    /// Forgets the recorded moments.
     pub(crate) fn begin(&self) {
         self.lock().clear();
         self.look("nothing");
     }
 
-    /// The moments since, this one last.
+    /// The moments recorded since `begin`, the current one last.
     pub(crate) fn take(&self) -> Vec<Moment> {
         self.look("the answer");
         std::mem::take(&mut *self.lock())
@@ -59,8 +59,9 @@ impl Recorder {
         self.enter(&mut moments, after);
     }
 
-    /// The ledger first: what it calls acknowledged is then on the machine,
-    /// and what it does not know of has not been asked for.
+    /// Copies the ledger first. So the machine has every record that the ledger calls
+    /// acknowledged, and the client has not requested anything that the ledger does not
+    /// know.
     fn enter(&self, moments: &mut Vec<Moment>, after: &'static str) {
         let ledger = self.ledger();
         moments.push(Moment { disk: self.disk.copy(), ledger: ledger.clone(), after });
@@ -131,7 +132,7 @@ impl DiskFile for RecordedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(bytes, offset)
     }
-    /// In two halves, as if the power could go within a write.
+    /// Writes in two halves, so that a power cut may fall within a write.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let Self { file, recorder } = self;
         let (first, second) = bytes.split_at(bytes.len() / 2);
@@ -148,7 +149,7 @@ impl DiskFile for RecordedFile {
     fn direct_block_bytes(&mut self) -> Option<usize> {
         self.file.direct_block_bytes()
     }
-    /// The same, in halves as far as there are blocks.
+    /// Writes in two halves, split at a block boundary.
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let block = self.file.direct_block_bytes().expect("whoever writes so has asked");
         let Self { file, recorder } = self;

@@ -1,5 +1,5 @@
-//! One state that a crash may leave: what is on the disk, and what must be
-//! found there.
+//! One state that a crash may leave: the content of the disk, and the records that must
+//! be found.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use shardwal::{LogReader, OpenError, Position, ReplayOptions};
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, Found, key_and_index};
 
-/// Of all names and bytes, and of what must be found.
+/// A hash of all names and bytes, and of the records that must be found.
 pub(crate) fn fingerprint(disk: &SimDisk, ledger: &Ledger) -> u64 {
     let mut hasher = FxHasher64::default();
     hash_directory(disk, Path::new("/"), &mut hasher);
@@ -39,18 +39,18 @@ fn hash_directory(disk: &SimDisk, dir: &Path, hasher: &mut FxHasher64) {
     }
 }
 
-/// Reads the log without changing it, and compares. The ledger is that of the
-/// state: what a power loss may have taken is open in it.
+/// Reads the log without changing it, and compares. In the ledger of a state, the
+/// records that a power loss may take are open.
 pub(crate) fn check_by_reading(disk: &SimDisk, ledger: &mut Ledger) {
     let reader = LogReader::open_on(Arc::new(disk.clone()), DIR);
     let reader = match reader {
         Ok(reader) => reader,
-        // A log that is not there yet has lost nothing.
+        // A log that does not exist yet has lost nothing.
         Err(OpenError::NotALog { .. }) => return check_found(&Found::default(), ledger),
         Err(error) => panic!("{error}"),
     };
     if let Some(damage) = reader.report().damage().next() {
-        panic!("a crash was taken for damage: {damage}");
+        panic!("a crash was reported as corruption: {damage}");
     }
     let records = Mutex::new(Vec::new());
     let replayed = reader.replay(ReplayOptions::default().threads(1), |record| {
@@ -64,7 +64,7 @@ pub(crate) fn check_by_reading(disk: &SimDisk, ledger: &mut Ledger) {
     check_found(&Found { records }, ledger);
 }
 
-/// In order, without a gap, as they were appended, and what the ledger says.
+/// Checks order, gaps and payloads, and compares with the ledger.
 pub(crate) fn check_found(found: &Found, ledger: &mut Ledger) {
     let mut lanes: BTreeMap<(u32, u32), u64> = BTreeMap::new();
     let mut generation = 0;
@@ -80,7 +80,7 @@ pub(crate) fn check_found(found: &Found, ledger: &mut Ledger) {
     ledger.check(found);
 }
 
-/// The filling too.
+/// Checks the filling bytes too.
 fn assert_whole(key: u64, payload: &Bytes) {
     let (said, index) = key_and_index(payload);
     let text = format!("{said}:{index}:");

@@ -8,20 +8,20 @@ use shardwal::{Config, Durability, OpenError, ShardedWal};
 use super::recorder::Recorder;
 use crate::support::{self, ledger::Ledger, try_replayed};
 
-/// One operation of a client, who waits for its answer.
+/// One operation of a client that waits for the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Append,
-    /// Of several keys.
+    /// A batch of several keys.
     Batch,
     /// An append that fills the segment, and one that goes into the next.
     Roll,
     Flush,
-    /// At the log's own checkpoint: all that was acknowledged.
+    /// At the log's own checkpoint: all acknowledged records.
     Truncate,
-    /// Without a close: the log is dropped.
+    /// Drops the log without a close.
     Reopen,
-    /// The same with another number of shards.
+    /// Reopens with another number of shards.
     Reshard,
     Close,
 }
@@ -37,27 +37,27 @@ pub(crate) const ALL: [Operation; 8] = [
     Operation::Close,
 ];
 
-/// Four sectors, or five, with its frame.
+/// Four or five sectors, including the frame.
 const APPEND_BYTES: usize = 2000;
 const BATCH_BYTES: usize = 350;
 
-/// How a log is set up.
+/// The setup of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
     pub(crate) durability: Durability,
     pub(crate) copy_on_write: bool,
-    /// Whether commits go past the cache, where the file is ready for that.
+    /// Whether commits use direct I/O, if the file is ready for it.
     pub(crate) direct: bool,
 }
 
-/// Operations on a log that is new.
+/// Operations on a new log.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) setting: Setting,
     pub(crate) operations: Vec<Operation>,
 }
 
-/// All of so many operations.
+/// All workloads with this number of operations.
 pub(crate) fn workloads(setting: Setting, length: usize) -> Vec<Workload> {
     let mut all = vec![Vec::new()];
     for _ in 0..length {
@@ -69,8 +69,7 @@ pub(crate) fn workloads(setting: Setting, length: usize) -> Vec<Workload> {
     all.into_iter().map(|operations| Workload { setting, operations }).collect()
 }
 
-/// Those in files of segments that were truncated: such a file is written to for
-/// the first time, and again.
+/// Workloads in recycled segments: the first write to such a file, and later writes.
 pub(crate) fn recycling_workloads(setting: Setting) -> Vec<Workload> {
     use Operation::{Append, Reopen, Roll, Truncate};
     let beginnings: [&[Operation]; 3] = [
@@ -85,8 +84,7 @@ pub(crate) fn recycling_workloads(setting: Setting) -> Vec<Workload> {
     beginnings.iter().flat_map(|beginning| ALL.map(|last| longer(beginning, last))).collect()
 }
 
-/// A client with its log. After a close, and after an open that failed, it has
-/// none.
+/// A client with its log. It has no log after a close or a failed open.
 pub(crate) struct Client {
     pub(crate) recorder: Recorder,
     setting: Setting,
@@ -111,8 +109,8 @@ impl Client {
         Ok(())
     }
 
-    /// Carries it out; returns whether all of it was answered `Ok`. Only a
-    /// failing disk may be the reason for another answer.
+    /// Runs the operation. Returns whether every answer was `Ok`; only a failing disk
+    /// may cause an error.
     pub(crate) fn run(&mut self, operation: Operation) -> bool {
         match operation {
             Operation::Append => self.append(1, APPEND_BYTES),
@@ -135,7 +133,7 @@ impl Client {
             let mut ledger = self.recorder.ledger();
             (ledger.next(key, length), ledger.len(key) - 1)
         };
-        // Who lends a hand does what the shard's thread would do, call by call.
+        // An inline commit makes the calls that the shard's thread would make.
         let answer = if index.is_multiple_of(2) {
             log.append(key, payload).wait()
         } else {
