@@ -73,7 +73,7 @@ fn replayed(reader: &LogReader) -> u64 {
 }
 
 #[test]
-fn a_shard_of_many_segments_is_read_whole() {
+fn every_record_of_a_shard_with_many_segments_is_read() {
     let (scratch, segments) = large_shard();
     let reader = LogReader::open(scratch.path().join("log")).unwrap();
     let shard = &reader.report().shards[0];
@@ -84,7 +84,7 @@ fn a_shard_of_many_segments_is_read_whole() {
 }
 
 #[test]
-fn of_a_shard_of_many_segments_nothing_counts_behind_the_first_damage() {
+fn a_shard_with_many_segments_ends_at_its_first_corruption() {
     let (scratch, segments) = large_shard();
     let place = SEGMENT_BYTES / 2;
     // Another thread finds the later corruption, and may find it first.
@@ -108,7 +108,7 @@ fn of_a_shard_of_many_segments_nothing_counts_behind_the_first_damage() {
 }
 
 #[test]
-fn a_shard_of_many_segments_goes_on_behind_them() {
+fn a_shard_with_many_segments_accepts_appends_after_reopening() {
     let (scratch, segments) = large_shard();
     let log = ShardedWal::open(config(&scratch.path().join("log"))).unwrap();
     assert_eq!(log.recovery().shards[0].records, RECORDS);

@@ -74,7 +74,7 @@ fn shards_are_replayed_at_the_same_time() {
 }
 
 #[test]
-fn what_was_appended_since_open_is_replayed_too() {
+fn records_appended_since_open_are_replayed() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     append_all(&log, 1, 0..10, 900);
@@ -84,7 +84,7 @@ fn what_was_appended_since_open_is_replayed_too() {
 }
 
 #[test]
-fn a_replay_beside_appends_shows_all_that_was_acknowledged_before_it() {
+fn a_replay_beside_appends_returns_every_record_acknowledged_before_it() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     let acknowledged = AtomicU64::new(0);
@@ -127,7 +127,7 @@ fn the_callbacks_error_stops_the_replay_and_is_returned() {
 }
 
 #[test]
-fn the_callbacks_panic_is_passed_on_and_the_log_goes_on() {
+fn a_panic_in_the_callback_reaches_the_caller_and_the_log_keeps_working() {
     let disk = SimDisk::new();
     let log = log_with_records(&disk);
     for threads in [1, 4] {
@@ -142,7 +142,7 @@ fn the_callbacks_panic_is_passed_on_and_the_log_goes_on() {
 }
 
 #[test]
-fn a_replay_from_a_checkpoint_hands_out_what_came_after_it() {
+fn a_replay_from_a_checkpoint_returns_the_later_records() {
     let disk = SimDisk::new();
     let log = log_with_records(&disk);
     let checkpoint = log.checkpoint();
@@ -184,7 +184,7 @@ fn progress_rises_to_the_total() {
 }
 
 #[test]
-fn a_kept_payload_is_a_slice_of_what_was_read() {
+fn a_kept_payload_is_a_slice_of_the_read_buffer() {
     let disk = SimDisk::new();
     let log = log_with_records(&disk);
     let kept: Mutex<Vec<(u64, Bytes)>> = Mutex::default();
@@ -203,7 +203,7 @@ fn a_kept_payload_is_a_slice_of_what_was_read() {
 }
 
 #[test]
-fn a_memory_limit_changes_nothing_that_is_handed_out() {
+fn a_memory_limit_does_not_change_the_replayed_records() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
     // One batch, and so one frame, larger than any thread's share.

@@ -49,7 +49,7 @@ fn a_thousand_changes_of_the_shard_count_leave_three_folders() {
 }
 
 #[test]
-fn a_generation_that_holds_a_record_stays_and_so_do_those_behind_it() {
+fn a_generation_with_a_record_and_all_later_ones_stay() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let mut first = None;

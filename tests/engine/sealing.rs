@@ -23,7 +23,7 @@ fn durable(log: &ShardedWal) -> u64 {
 }
 
 #[test]
-fn full_segments_become_durable_by_themselves_and_an_open_copies_no_more_than_the_newest() {
+fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_newest() {
     for mode in MODES {
         must_end("a durable mark that rises", move || {
             let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
@@ -53,7 +53,7 @@ fn full_segments_become_durable_by_themselves_and_an_open_copies_no_more_than_th
 }
 
 #[test]
-fn nobody_waits_for_the_sync_of_a_full_segment_until_too_many_wait_for_it() {
+fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
     for mode in MODES {
         must_end("appends beside a sync that takes for ever", move || {
             let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
@@ -86,7 +86,7 @@ fn nobody_waits_for_the_sync_of_a_full_segment_until_too_many_wait_for_it() {
 }
 
 #[test]
-fn a_full_segment_whose_sync_fails_ends_the_shard_even_an_idle_one_and_is_not_tried_again() {
+fn a_failed_sync_of_a_full_segment_poisons_even_an_idle_shard_and_is_not_retried() {
     must_end("an idle shard that learns that it has failed", || {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
         let log = open(config(&disk).durability(Durability::Os));
@@ -110,7 +110,7 @@ fn a_full_segment_whose_sync_fails_ends_the_shard_even_an_idle_one_and_is_not_tr
 }
 
 #[test]
-fn a_flush_waits_for_the_full_segments_that_are_on_their_way() {
+fn a_flush_waits_for_the_syncs_of_full_segments() {
     must_end("a flush", || {
         let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
         let log = open(config(&disk).durability(Durability::Os).disk(gate.before(&disk)));
@@ -153,7 +153,7 @@ impl Disk for SlowToCreate {
 }
 
 #[test]
-fn an_interval_s_sync_does_not_wait_while_a_segment_is_made() {
+fn an_interval_sync_does_not_wait_for_the_next_segment() {
     must_end("a sync beside the making of a segment", || {
         let gate = Gate::default();
         let disk = SlowToCreate { disk: SimDisk::new(), gate: gate.clone() };
@@ -180,7 +180,7 @@ fn segments(disk: &SimDisk) -> Vec<(PathBuf, usize)> {
 }
 
 #[test]
-fn no_segment_keeps_a_tail_once_it_is_full_or_closed_or_opened_after_a_crash() {
+fn tails_are_cut_when_a_segment_is_full_at_close_and_at_open() {
     let ways = [Some(Durability::Sync), Some(Durability::Os), None];
     for way in ways {
         let (mut disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
@@ -210,7 +210,7 @@ fn no_segment_keeps_a_tail_once_it_is_full_or_closed_or_opened_after_a_crash() {
 
 /// A backup by hard links shares the files.
 #[test]
-fn a_segment_that_has_another_name_is_not_cut() {
+fn a_hard_linked_segment_is_not_cut() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("wal");
     let config = || Config::new(&dir).disk(Arc::new(RealDisk)).shards(1);

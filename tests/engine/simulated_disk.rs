@@ -314,7 +314,7 @@ mod power_loss {
     use super::*;
 
     #[test]
-    fn what_was_synced_survives() {
+    fn synced_bytes_survive() {
         let disk = disk_with(b"");
         let mut file = open(&disk, "/a");
         file.write_at(&[1; 3000], 0).unwrap();

@@ -32,7 +32,7 @@ fn log_of(disk: &SimDisk, ledger: &mut Ledger, records: usize) -> ShardedWal {
 }
 
 #[test]
-fn nothing_below_the_checkpoint_is_ever_replayed_again() {
+fn truncated_records_are_never_replayed() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = log_of(&disk, &mut ledger, 10);
@@ -59,7 +59,7 @@ fn nothing_below_the_checkpoint_is_ever_replayed_again() {
 }
 
 #[test]
-fn sequences_go_on_above_a_truncated_log() {
+fn sequences_continue_above_a_truncated_log() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = log_of(&disk, &mut ledger, 10);
@@ -72,7 +72,7 @@ fn sequences_go_on_above_a_truncated_log() {
 }
 
 #[test]
-fn segments_are_deleted_whole_and_the_live_one_stays() {
+fn only_whole_segments_are_deleted_and_the_live_one_stays() {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     let log = log_of(&disk, &mut ledger, 30);
@@ -126,7 +126,7 @@ fn a_truncation_makes_the_room_that_the_next_append_needs() {
 }
 
 #[test]
-fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_for_each_shard() {
+fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     let mut random = Random::new(seed());
     let shards = |disk: &SimDisk| config(disk).shards(2);
     let (before, mut ledger) = (SimDisk::new(), Ledger::default());
@@ -174,7 +174,7 @@ mod after_the_process_was_killed {
     /// The mark of the dead process is shown by the cache; open deletes
     /// segments on its word, so it must put it on the disk first.
     #[test]
-    fn a_purge_mark_that_open_acts_on_survives_the_next_power_loss() {
+    fn a_truncation_mark_that_open_acts_on_survives_the_next_power_loss() {
         let disk = SimDisk::new();
         let log = open(config(&disk));
         let mut ledger = Ledger::default();
@@ -229,7 +229,7 @@ mod before_the_live_segment_was_synced {
     }
 
     #[test]
-    fn a_shard_that_cannot_be_synced_any_more_keeps_what_recovery_needs() {
+    fn a_shard_that_fails_to_sync_keeps_the_segment_that_recovery_needs() {
         let disk = SimDisk::new();
         // No zeros ahead: the next segment's first sync is its first commit's.
         disk.set_copy_on_write(true);
@@ -264,7 +264,7 @@ mod of_an_older_generation {
     /// The segment prepared for later must not outlive those with records, nor
     /// be found instead of them.
     #[test]
-    fn no_segment_is_left_and_the_log_opens_without_them() {
+    fn every_segment_is_deleted_and_the_log_opens_without_them() {
         for own_checkpoint in [true, false] {
             let mut ledger = Ledger::default();
             let (disk, log, end) = resharded(&mut ledger, 3);

@@ -34,7 +34,7 @@ fn killed() -> (SimDisk, Ledger) {
 }
 
 #[test]
-fn open_copies_at_most_the_newest_segment_and_what_it_shows_is_on_the_disk() {
+fn open_copies_at_most_the_newest_segment_and_replayed_records_are_durable() {
     let (disk, mut ledger) = killed();
     let log = open(os(&disk));
     let shard = &log.recovery().shards[0];
@@ -49,7 +49,7 @@ fn open_copies_at_most_the_newest_segment_and_what_it_shows_is_on_the_disk() {
 }
 
 #[test]
-fn segments_that_a_durable_mark_covers_are_not_synced_again() {
+fn segments_covered_by_a_durable_mark_are_not_synced_again() {
     let disk = SimDisk::new();
     let log = open(os(&disk));
     let mut ledger = Ledger::unsynced();
@@ -66,7 +66,7 @@ fn segments_that_a_durable_mark_covers_are_not_synced_again() {
 }
 
 #[test]
-fn a_segment_that_cannot_be_synced_fails_the_open_and_the_next_shows_what_the_disk_has() {
+fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() {
     let mut failed = 0;
     for nth in 1..SEGMENT_RECORDS {
         let (disk, mut ledger) = killed();
@@ -121,7 +121,7 @@ fn a_torn_segment_before_a_whole_one_ends_the_log_and_the_next_open_agrees() {
 }
 
 #[test]
-fn the_power_may_go_at_any_call_of_an_open_that_syncs() {
+fn a_power_loss_at_any_call_of_an_open_that_syncs_loses_nothing() {
     for n in 1.. {
         let (disk, mut ledger) = killed();
         disk.fail(shardwal::disk::sim::Fault::new(Call::Any, n, FaultKind::PowerCut));

@@ -92,7 +92,7 @@ fn gauges(of: &Snapshotter) -> [f64; 3] {
 }
 
 #[test]
-fn a_disk_that_fills_up_is_told_then_refuses_and_goes_on_by_itself_with_nothing_lost_or_doubled() {
+fn a_full_disk_is_reported_then_refuses_appends_and_recovers_without_loss_or_duplicates() {
     fill_up_and_go_on(marked);
     // A truncation that keeps no files does not look on their behalf.
     fill_up_and_go_on(|disk| marked(disk).spare_segments(0));
@@ -144,7 +144,7 @@ fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
 }
 
 #[test]
-fn every_way_to_append_is_refused_and_gives_the_payload_back() {
+fn every_append_call_is_refused_and_returns_the_payload() {
     let disk = limited();
     let log = open(marked(&disk));
     disk.set_capacity(Some(0));
@@ -187,7 +187,7 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
 
 /// There will be room again, and it will be nothing to these.
 #[test]
-fn a_log_that_has_closed_or_failed_says_so_below_the_mark_too() {
+fn a_closed_or_failed_log_reports_that_even_below_the_watermark() {
     for fails in [false, true] {
         let disk = limited();
         // Who looks at the disk goes on for the shard that has not failed.
@@ -219,7 +219,7 @@ fn a_log_that_has_closed_or_failed_says_so_below_the_mark_too() {
 }
 
 #[test]
-fn a_batch_is_refused_whole_and_before_anything_of_it_is_queued() {
+fn a_batch_is_refused_before_any_part_is_queued() {
     let disk = limited();
     let log = open(marked(&disk).shards(4));
     let keys: Vec<_> = (0..64).map(|key: u64| key << 58).collect();
@@ -245,7 +245,7 @@ fn a_batch_is_refused_whole_and_before_anything_of_it_is_queued() {
 /// With a watermark and without, with zeros ahead and without, and with each
 /// few pages that may be left.
 #[test]
-fn a_log_closes_on_a_disk_without_a_free_byte_and_loses_nothing() {
+fn a_log_closes_on_a_full_disk_and_loses_nothing() {
     for pages in 0..6 {
         for copy_on_write in [false, true] {
             for hard in [0, HARD] {
@@ -274,7 +274,7 @@ fn a_log_closes_on_a_disk_without_a_free_byte_and_loses_nothing() {
 
 /// At whatever place in a page the last record ends.
 #[test]
-fn a_seal_that_finds_no_room_does_not_fail_the_close() {
+fn a_seal_without_room_does_not_fail_the_close() {
     let mut unsealed = 0;
     for length in (3800..4096).step_by(8) {
         let disk = limited();
@@ -296,7 +296,7 @@ fn a_seal_that_finds_no_room_does_not_fail_the_close() {
 /// A segment's zeros would have taken a mebibyte of what the mark keeps, and
 /// appends would have been refused for it.
 #[test]
-fn zeros_ahead_do_not_take_what_the_hard_mark_keeps() {
+fn zeros_ahead_stay_above_the_minimum_free_space() {
     const MIB: u64 = KIB * KIB;
     let disk = SimDisk::new();
     disk.set_capacity(Some(25 * MIB / 8));
@@ -326,7 +326,7 @@ fn zeros_ahead_do_not_take_what_the_hard_mark_keeps() {
 }
 
 #[test]
-fn a_storage_that_refuses_is_freed_by_its_snapshot() {
+fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
     let disk = limited();
     let storage = Storage::open(StorageOptions::new(marked(&disk))).unwrap();
     let labels = Labels::new([("__name__", "up")]).unwrap();
@@ -355,7 +355,7 @@ fn a_storage_that_refuses_is_freed_by_its_snapshot() {
 }
 
 #[test]
-fn marks_that_can_not_hold_are_refused_at_open() {
+fn impossible_watermarks_are_refused_at_open() {
     let disk = limited();
     let refused = |config: Config, name: &str| match ShardedWal::open(config) {
         Err(OpenError::InvalidConfig { setting, .. }) => assert_eq!(setting, name),
@@ -376,7 +376,7 @@ fn marks_that_can_not_hold_are_refused_at_open() {
 }
 
 #[test]
-fn a_log_that_is_opened_below_the_mark_refuses_from_the_first_append_on() {
+fn a_log_opened_below_the_watermark_refuses_its_first_append() {
     let disk = limited();
     drop(open(config(&disk)));
     leave(&disk, CAPACITY, 8 * 4096);
@@ -388,7 +388,7 @@ fn a_log_that_is_opened_below_the_mark_refuses_from_the_first_append_on() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_operating_system_says_how_much_is_free() {
+fn the_operating_system_reports_the_free_bytes() {
     let scratch = tempfile::tempdir().unwrap();
     let config = || Config::new(scratch.path()).disk(Arc::new(RealDisk)).shards(1);
     let log = ShardedWal::open(config()).unwrap();

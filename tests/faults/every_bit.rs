@@ -128,7 +128,7 @@ fn assert_says_where(error: &OpenError, what: &str) {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn no_flipped_bit_of_a_segment_of_64_kib_goes_unseen() {
+fn every_flipped_bit_of_a_64_kib_segment_is_detected() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
     let seal = frames(&segment).last().expect("a seal").offset;
@@ -154,7 +154,7 @@ fn no_flipped_bit_of_a_segment_of_64_kib_goes_unseen() {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn no_truncated_length_of_a_segment_of_64_kib_goes_unseen() {
+fn every_truncated_length_of_a_64_kib_segment_is_detected() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
     let seal = frames(&segment).last().expect("a seal").offset;
@@ -170,7 +170,7 @@ fn no_truncated_length_of_a_segment_of_64_kib_goes_unseen() {
 /// Only the content of the newest segment says where it ends.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn every_truncated_length_of_a_newest_segment_of_64_kib_leaves_a_prefix() {
+fn every_truncated_length_of_a_newest_64_kib_segment_leaves_a_prefix() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
     let mut victim = Victim { rows: victim.rows[..32].to_vec(), ..victim };

@@ -175,7 +175,7 @@ fn every_acknowledged_record_survives_a_hundred_kills() {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn every_acknowledged_record_survives_two_hundred_kills_or_as_many_as_are_asked_for() {
+fn every_acknowledged_record_survives_two_hundred_kills_or_more() {
     let asked = std::env::var("SHARDWAL_KILLS").ok().and_then(|kills| kills.parse().ok());
     let kills = asked.unwrap_or(KILLS);
     let seen = kill_again_and_again(kills);

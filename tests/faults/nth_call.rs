@@ -296,6 +296,6 @@ fn cutting_may_fail_at_every_call() {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn asking_for_the_length_may_fail_at_every_call() {
+fn reading_the_length_may_fail_at_every_call() {
     at_every_call(Call::Len);
 }

@@ -95,8 +95,8 @@ fn fail_one_sync(device: &FaultyDevice, story: &mut Story, next: &mut [u64; 2]) 
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn what_is_replayed_after_a_failed_sync_is_on_the_disk() {
-    let name = "below::what_is_replayed_after_a_failed_sync_is_on_the_disk";
+fn records_replayed_after_a_failed_sync_are_on_the_disk() {
+    let name = "below::records_replayed_after_a_failed_sync_are_on_the_disk";
     let missing = FaultyDevice::missing();
     if !missing.is_empty() {
         return println!("SKIPPED: {name}: missing {missing:?}");

@@ -118,9 +118,9 @@ fn tell(what: &str, disks: usize, seen: &Seen) {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn on_a_full_tmpfs_appends_are_refused_and_go_on_once_there_is_room() {
+fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
     const FILLING: Filling = Filling { segment_bytes: 4096, length: 900, ballast_kib: 32 };
-    let name = "full::on_a_full_tmpfs_appends_are_refused_and_go_on_once_there_is_room";
+    let name = "full::on_a_full_tmpfs_appends_are_refused_until_there_is_room";
     if !inside(name, Rights::Tmpfs) {
         return;
     }
@@ -144,9 +144,9 @@ fn on_a_full_tmpfs_appends_are_refused_and_go_on_once_there_is_room() {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn on_a_full_ext4_appends_are_refused_and_go_on_once_there_is_room() {
+fn on_a_full_ext4_appends_are_refused_until_there_is_room() {
     const FILLING: Filling = Filling { segment_bytes: 64 << 10, length: 8000, ballast_kib: 512 };
-    let name = "full::on_a_full_ext4_appends_are_refused_and_go_on_once_there_is_room";
+    let name = "full::on_a_full_ext4_appends_are_refused_until_there_is_room";
     if !inside(name, Rights::Root) {
         return;
     }
@@ -166,7 +166,7 @@ fn on_a_full_ext4_appends_are_refused_and_go_on_once_there_is_room() {
 /// reason. That counts as a full disk too.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_file_size_limit_cuts_writes_short_wherever_it_lies() {
+fn a_file_size_limit_of_any_value_counts_as_a_full_disk() {
     /// The smallest limit that allows the creation of a log.
     const LEAST: usize = 8192;
     const LIMITS: usize = 64;

@@ -54,8 +54,8 @@ fn new_dir(device: &FaultyDevice) -> std::path::PathBuf {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_sync_that_the_failed_commit_of_another_one_hides_is_no_success() {
-    if !is_ready("journal::a_sync_that_the_failed_commit_of_another_one_hides_is_no_success") {
+fn a_sync_after_a_failed_journal_commit_of_another_sync_fails() {
+    if !is_ready("journal::a_sync_after_a_failed_journal_commit_of_another_sync_fails") {
         return;
     }
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -81,8 +81,8 @@ fn a_sync_that_the_failed_commit_of_another_one_hides_is_no_success() {
 /// The kernel commits by itself every five seconds, and reports errors to no caller.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success() {
-    if !is_ready("journal::a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success") {
+fn a_sync_after_a_failed_journal_commit_by_the_kernel_fails() {
+    if !is_ready("journal::a_sync_after_a_failed_journal_commit_by_the_kernel_fails") {
         return;
     }
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -100,8 +100,8 @@ fn a_sync_behind_a_failed_commit_of_the_kernels_own_is_no_success() {
 /// journal has failed.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn what_is_written_over_synced_blocks_is_durable_without_the_journal() {
-    if !is_ready("journal::what_is_written_over_synced_blocks_is_durable_without_the_journal") {
+fn overwrites_of_synced_blocks_are_durable_without_the_journal() {
+    if !is_ready("journal::overwrites_of_synced_blocks_are_durable_without_the_journal") {
         return;
     }
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

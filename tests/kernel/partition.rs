@@ -70,9 +70,8 @@ fn on_each(name: &str, mut life: impl FnMut(FileSystem, &Path)) -> usize {
 /// each write to such a block needs room that does not exist.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log() {
-    let name =
-        "partition::a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log";
+fn a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the_log() {
+    let name = "partition::a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the_log";
     if !inside(name, Rights::Root) {
         return;
     }
@@ -105,8 +104,8 @@ fn a_full_partition_refuses_appends_and_goes_on_also_after_a_copy_of_the_log() {
 /// a free byte, reads all of it, truncates, and refuses appends until there is room.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_killed_log_on_a_full_partition_opens_there() {
-    let name = "partition::a_killed_log_on_a_full_partition_opens_there";
+fn a_killed_log_opens_on_its_full_partition() {
+    let name = "partition::a_killed_log_opens_on_its_full_partition";
     if !inside(name, Rights::Root) {
         return;
     }
@@ -170,8 +169,8 @@ fn refusal(log: &ShardedWal) -> Cause {
 /// The log continues in its directory, and an open of the path creates another log.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_log_that_is_mounted_over_goes_on_and_touches_nothing_of_the_other() {
-    let name = "partition::a_log_that_is_mounted_over_goes_on_and_touches_nothing_of_the_other";
+fn a_log_that_is_mounted_over_keeps_working_and_leaves_the_other_log_alone() {
+    let name = "partition::a_log_that_is_mounted_over_keeps_working_and_leaves_the_other_log_alone";
     if !inside(name, Rights::Tmpfs) {
         return;
     }

@@ -27,8 +27,8 @@ fn skip(name: &str) {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn ext4_that_journals_its_data_has_no_way_past_the_cache() {
-    let name = "promises::ext4_that_journals_its_data_has_no_way_past_the_cache";
+fn ext4_with_journaled_data_has_no_direct_io() {
+    let name = "promises::ext4_with_journaled_data_has_no_direct_io";
     if !inside(name, Rights::Root) {
         return;
     }
@@ -110,8 +110,8 @@ fn sequences(reader: &LogReader) -> Vec<u64> {
 /// btrfs returns EIO for a read of a block that does not match its checksum.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_flipped_bit_under_btrfs_is_damage_with_a_place_and_is_repaired() {
-    let name = "promises::a_flipped_bit_under_btrfs_is_damage_with_a_place_and_is_repaired";
+fn a_flipped_bit_under_btrfs_is_corruption_with_a_position_and_is_repaired() {
+    let name = "promises::a_flipped_bit_under_btrfs_is_corruption_with_a_position_and_is_repaired";
     if !inside(name, Rights::Root) {
         return;
     }

@@ -197,7 +197,7 @@ impl Volatile {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn the_kernel_sees_every_sync_before_what_it_makes_true_is_told() {
+fn the_kernel_sees_every_sync_before_its_acknowledgement() {
     if !is_there("strace") {
         return println!("SKIPPED: a trace of every sync: there is no strace");
     }

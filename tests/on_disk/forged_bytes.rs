@@ -54,7 +54,7 @@ fn a_frame_that_may_be_skipped_is_skipped_with_its_body() {
 /// Found by fuzzing: replay trusted the seal and ended there, while open kept the bytes
 /// behind it.
 #[test]
-fn a_seal_that_speaks_of_more_than_there_is_hides_nothing() {
+fn a_seal_beyond_the_last_record_hides_no_record() {
     let (disk, mut segment) = victim();
     push_frame(&mut segment, 2, 0, 0xf700_0000, u32::MAX, &[]);
     push_frame(&mut segment, 1, 1, 6, 0, &body(77));
@@ -65,7 +65,7 @@ fn a_seal_that_speaks_of_more_than_there_is_hides_nothing() {
 }
 
 #[test]
-fn a_frame_that_claims_records_and_may_hold_none_is_no_frame() {
+fn a_frame_that_claims_records_and_must_not_hold_any_is_invalid() {
     for (kind, records, body) in [(2, 1, body(66)), (0x80, 1, body(66)), (2, 0, body(66))] {
         let (disk, mut segment) = victim();
         push_frame(&mut segment, kind, records, 6, 0, &body);
@@ -75,7 +75,7 @@ fn a_frame_that_claims_records_and_may_hold_none_is_no_frame() {
 }
 
 #[test]
-fn what_a_later_version_wrote_is_refused_by_name() {
+fn files_of_a_later_version_are_refused_with_their_version() {
     let (disk, segment) = victim();
     let mut later_kind = segment.clone();
     push_frame(&mut later_kind, 4, 1, 6, 0, &body(66));
@@ -111,7 +111,7 @@ fn use_it(disk: &SimDisk, what: &str) {
 }
 
 #[test]
-fn no_number_with_a_right_checksum_makes_it_panic() {
+fn no_number_with_a_valid_checksum_causes_a_panic() {
     let mut numbers = vec![0, 1, 7, 88, 1 << 31, u64::from(u32::MAX) - 1, u64::from(u32::MAX)];
     numbers.extend([1 << 32, 1 << 61, (1 << 62) + 1, 1 << 63, u64::MAX - 1, u64::MAX]);
     let (disk, segment) = victim();
@@ -146,7 +146,7 @@ fn no_number_with_a_right_checksum_makes_it_panic() {
 }
 
 #[test]
-fn a_record_longer_than_its_frame_is_no_record() {
+fn a_record_longer_than_its_frame_is_invalid() {
     let lengths: [&[u8]; 4] = [&[3], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0x80]];
     for length in lengths {
         let (disk, mut segment) = victim();
@@ -159,7 +159,7 @@ fn a_record_longer_than_its_frame_is_no_record() {
 }
 
 #[test]
-fn of_two_purge_marks_the_later_that_can_be_read_holds() {
+fn the_later_readable_truncation_mark_counts() {
     let (disk, segment) = victim();
     let (path, seed) = (raw::purge_path(1, 0), raw::purge_seed(&segment));
     let slots = |low: [u8; 32], high: [u8; 32]| {
@@ -196,7 +196,7 @@ fn of_two_purge_marks_the_later_that_can_be_read_holds() {
 }
 
 #[test]
-fn of_the_purge_marks_in_names_and_in_slots_the_latest_holds() {
+fn the_latest_truncation_mark_in_names_and_slots_counts() {
     let (disk, segment) = victim();
     let (path, seed) = (raw::purge_path(1, 0), raw::purge_seed(&segment));
     let dir = path.strip_suffix("/purge").unwrap();
@@ -259,7 +259,7 @@ fn log_id(manifest: &[u8]) -> [u8; 16] {
 }
 
 #[test]
-fn a_generation_that_was_never_named_is_made_anew() {
+fn a_generation_missing_from_the_manifest_is_created_again() {
     let (disk, _) = victim();
     disk.fail(Fault { path_contains: Some("MANIFEST.tmp".into()), ..power_cut(Call::Open) });
     ShardedWal::open(config(&disk, 2)).unwrap_err();
@@ -278,7 +278,7 @@ fn power_cut(call: Call) -> Fault {
 /// Found by the fuzz target `frame_reader`. Sequences continued from this frame, and
 /// later records were acknowledged. The next open could not reach them.
 #[test]
-fn a_frame_of_no_records_that_jumps_ahead_is_no_frame() {
+fn a_frame_without_records_that_skips_sequences_is_invalid() {
     let (disk, mut segment) = victim();
     push_frame(&mut segment, 1, 0, 0xffff_0000, u32::MAX, b"");
     disk.write_file(segment_path(1, 0, 1), &segment);

@@ -121,7 +121,7 @@ fn write_golden(disk: &SimDisk, rows: &[Row]) {
 }
 
 #[test]
-fn the_same_calls_write_the_golden_bytes() {
+fn equal_calls_write_the_golden_bytes() {
     let (disk, rows) = write_log();
     if std::env::var_os("SHARDWAL_WRITE_GOLDEN").is_some() {
         write_golden(&disk, &rows);
@@ -171,7 +171,7 @@ fn the_golden_log_is_read_as_it_was_written() {
 
 /// A log that is older than truncation marks in file names.
 #[test]
-fn a_log_whose_purge_marks_stand_in_slots_is_read_and_goes_on() {
+fn a_log_with_truncation_marks_in_slots_is_read_and_continued() {
     let golden = golden_dir().with_file_name("v1");
     let expected = fs::read_to_string(golden.join("dump.txt")).unwrap();
     let disk = disk_of(&files_below(&golden));

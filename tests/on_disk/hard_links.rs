@@ -70,7 +70,7 @@ fn a_backup_by_hard_links_and_its_log_do_not_change_each_other() {
 /// A log that is older than marks in file names: its mark files were overwritten in
 /// place.
 #[test]
-fn a_backup_of_an_older_log_keeps_its_own_purge_marks() {
+fn a_backup_of_an_older_log_keeps_its_own_truncation_marks() {
     let scratch = tempfile::tempdir().unwrap();
     let [log, backup] = ["log", "backup"].map(|name| scratch.path().join(name));
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1/log");

@@ -193,7 +193,7 @@ fn every_flipped_bit_of_a_segment_with_a_successor_is_refused_or_harmless() {
 }
 
 #[test]
-fn every_flipped_bit_of_the_newest_segment_is_refused_but_in_its_last_seal() {
+fn every_flipped_bit_of_the_newest_segment_before_its_last_seal_is_refused() {
     let victim = &*VICTIM;
     let segment = victim.file(NEW);
     let seal = frames(&segment).last().unwrap().offset;
@@ -273,7 +273,7 @@ fn sectors_zeroed_swapped_and_doubled_are_refused() {
 }
 
 #[test]
-fn segments_of_another_place_are_refused() {
+fn segments_in_a_wrong_position_are_refused() {
     let victim = &*VICTIM;
     let other = write_victim(60, 8);
     // A log with equal calls: only ids and checksums differ.
@@ -303,7 +303,7 @@ fn segments_of_another_place_are_refused() {
 }
 
 #[test]
-fn shards_and_generations_in_each_others_place_are_refused() {
+fn exchanged_shards_and_generations_are_refused() {
     let disk = SimDisk::with_dir("/log");
     for shards in [2, 3, 2] {
         let log = ShardedWal::open(config(&disk, shards)).unwrap();
@@ -327,7 +327,7 @@ fn shards_and_generations_in_each_others_place_are_refused() {
 }
 
 #[test]
-fn a_manifest_that_is_not_the_one_that_was_written_is_refused() {
+fn a_changed_manifest_is_refused() {
     const MANIFEST: &str = "/log/MANIFEST";
     let victim = &*VICTIM;
     let text = victim.file(MANIFEST);

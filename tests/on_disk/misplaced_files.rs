@@ -80,7 +80,7 @@ fn assert_harmless(disk: &SimDisk, victim: &Files) {
 }
 
 #[test]
-fn a_missing_segment_is_named_and_to_be_put_back() {
+fn a_missing_segment_is_named_with_the_advice_to_restore_it() {
     let victim = victim();
     for (number, next) in [(1, 5), (2, 9)] {
         let path = segment_path(1, 0, number);
@@ -102,7 +102,7 @@ fn a_missing_segment_is_named_and_to_be_put_back() {
 }
 
 #[test]
-fn a_missing_shard_manifest_or_purge_file_is_named() {
+fn a_missing_shard_manifest_or_truncation_mark_file_is_named() {
     let victim = victim();
     let purge = raw::purge_path(1, 0);
     let words = [&purge, "it is missing", "restore the file from a copy"];
@@ -114,7 +114,7 @@ fn a_missing_shard_manifest_or_purge_file_is_named() {
 
 /// A copy made during a write is a prefix of the file, perhaps followed by zeros.
 #[test]
-fn a_stale_copy_of_a_segment_is_told_from_one_that_rotted() {
+fn a_stale_copy_of_a_segment_is_distinguished_from_bit_rot() {
     let victim = victim();
     let path = segment_path(1, 0, 2);
     let whole = file(&victim, &path);
@@ -153,7 +153,7 @@ fn a_stale_copy_of_the_newest_segment_reads_as_a_log_that_ended_earlier() {
 }
 
 #[test]
-fn a_segment_of_another_log_is_told_with_that_logs_id() {
+fn a_segment_of_another_log_is_reported_with_that_logs_id() {
     let (victim, other) = (victim(), victim());
     let path = segment_path(1, 0, 2);
     let foreign = file(&other, &path);
@@ -168,7 +168,7 @@ fn a_segment_of_another_log_is_told_with_that_logs_id() {
 }
 
 #[test]
-fn a_segment_of_another_generation_shard_or_number_is_told_with_its_home() {
+fn a_segment_of_another_generation_shard_or_number_is_reported_with_its_origin() {
     let victim = victim();
     let cases = [
         ((1, 0, 2), (2, 1, 1), "a segment of another generation, 1, shard 0"),
@@ -186,7 +186,7 @@ fn a_segment_of_another_generation_shard_or_number_is_told_with_its_home() {
 }
 
 #[test]
-fn a_segment_that_was_superseded_or_truncated_does_no_harm_when_it_comes_back() {
+fn a_restored_superseded_or_truncated_segment_is_harmless() {
     let disk = SimDisk::with_dir("/log");
     append(config(&disk, 1), 0..5);
     // Nothing was appended, so the next open supersedes the segment of this one.
@@ -240,7 +240,7 @@ fn a_newer_format_is_refused_by_its_version_or_kind_and_an_older_one_by_its_vers
 
 /// A flipped bit turns 1 into 0 or 3, and the checksum shows it.
 #[test]
-fn a_manifest_whose_version_rotted_is_no_other_versions() {
+fn bit_rot_in_a_manifests_version_is_not_reported_as_another_version() {
     let victim = victim();
     for bit in [0, 1] {
         let mut manifest = file(&victim, MANIFEST);
@@ -251,7 +251,7 @@ fn a_manifest_whose_version_rotted_is_no_other_versions() {
 }
 
 #[test]
-fn a_manifest_from_before_the_last_change_of_shards_is_called_old() {
+fn a_manifest_from_before_the_last_reshard_is_reported_as_old() {
     let victim = victim();
     let mut log = [0; 16];
     log.copy_from_slice(&file(&victim, &segment_path(1, 0, 1))[24..40]);

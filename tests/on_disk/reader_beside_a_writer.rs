@@ -150,7 +150,7 @@ fn assert_intact(report: &RecoveryReport) {
 }
 
 #[test]
-fn a_truncation_after_the_purge_mark_was_read_is_no_damage() {
+fn a_truncation_after_the_mark_was_read_is_no_corruption() {
     let (disk, log) = live(100);
     let watched = Watched::new(&disk).before("list", SHARD, 2, move || truncate(&log));
     let (keys, report) = watched.read().unwrap();
@@ -159,7 +159,7 @@ fn a_truncation_after_the_purge_mark_was_read_is_no_damage() {
 }
 
 #[test]
-fn a_segment_that_goes_after_it_was_listed_is_no_failure() {
+fn a_segment_deleted_after_the_listing_is_no_failure() {
     let (disk, log) = live(100);
     let oldest = segment_path(1, 0, 1);
     let watched = Watched::new(&disk).before("open", &oldest, 1, move || truncate(&log));
@@ -169,7 +169,7 @@ fn a_segment_that_goes_after_it_was_listed_is_no_failure() {
 }
 
 #[test]
-fn a_segment_that_is_not_there_twice_is_told() {
+fn a_segment_missing_in_two_scans_is_reported() {
     let (disk, _log) = live(100);
     let (again, gone) = (disk.clone(), segment_path(1, 0, 2));
     let victim = gone.clone();
@@ -204,7 +204,7 @@ fn a_header_that_comes_while_it_is_missed() -> (Arc<ShardedWal>, Watched) {
 /// The second scan lists the segment, and a truncation removes it before the scan opens
 /// it. The truncation comes at the third segment, which the first scan did not know.
 #[test]
-fn a_segment_whose_header_came_late_and_that_then_goes_is_no_failure() {
+fn a_segment_with_a_late_header_that_is_then_deleted_is_no_failure() {
     let (log, watched) = a_header_that_comes_while_it_is_missed();
     let watched = watched.before("open", &segment_path(1, 0, 3), 1, move || truncate(&log));
     let (_, report) = watched.read().unwrap();
@@ -215,7 +215,7 @@ fn a_segment_whose_header_came_late_and_that_then_goes_is_no_failure() {
 /// know why. Each scan lists the directory twice: for marks in file names, then for
 /// segments.
 #[test]
-fn a_segment_whose_header_came_late_and_that_is_then_unlisted_is_no_damage() {
+fn a_segment_with_a_late_header_that_is_then_unlisted_is_no_corruption() {
     let (log, watched) = a_header_that_comes_while_it_is_missed();
     let watched = watched.before("list", SHARD, 4, move || truncate(&log));
     let (_, report) = watched.read().unwrap();
@@ -225,7 +225,7 @@ fn a_segment_whose_header_came_late_and_that_is_then_unlisted_is_no_damage() {
 /// The reader reads the header, then the frames. The third read checks the bytes behind
 /// the last frame.
 #[test]
-fn commits_behind_the_end_that_was_read_are_no_damage() {
+fn commits_after_the_end_of_the_scan_are_no_corruption() {
     let (disk, log) = live(3);
     let segment = segment_path(1, 0, 1);
     let watched = Watched::new(&disk).before("open", &segment, 3, move || append(&log, 3..8));
@@ -236,7 +236,7 @@ fn commits_behind_the_end_that_was_read_are_no_damage() {
 }
 
 #[test]
-fn segments_that_follow_while_it_reads_are_no_damage() {
+fn segments_added_during_a_read_are_no_corruption() {
     for nth in 1..=3 {
         let (disk, log) = live(3);
         let segment = segment_path(1, 0, 1);
@@ -249,7 +249,7 @@ fn segments_that_follow_while_it_reads_are_no_damage() {
 }
 
 #[test]
-fn a_change_of_the_shard_count_while_it_reads_is_no_old_manifest() {
+fn a_reshard_during_a_read_is_not_reported_as_an_old_manifest() {
     let (disk, log) = live(10);
     let again = disk.clone();
     let watched = Watched::new(&disk).before("list", SHARD, 2, move || {
@@ -268,7 +268,7 @@ fn a_change_of_the_shard_count_while_it_reads_is_no_old_manifest() {
 }
 
 #[test]
-fn damage_beside_a_writer_is_told_with_its_place() {
+fn corruption_beside_a_writer_is_reported_with_its_position() {
     let (disk, log) = live(100);
     let path = segment_path(1, 0, 2);
     let mut bytes = disk.read_file(&path).unwrap();
@@ -285,7 +285,7 @@ fn damage_beside_a_writer_is_told_with_its_place() {
 /// A second scan must not accept a frame that contradicts the log as a new one. Open
 /// refuses it too.
 #[test]
-fn a_frame_that_contradicts_the_log_is_damage_to_a_reader_too() {
+fn a_frame_that_contradicts_the_log_is_corruption_to_a_reader_too() {
     let disk = SimDisk::with_dir("/log");
     let log = ShardedWal::open(raw::config(&disk, 1)).unwrap();
     append(&log, 0..6);

@@ -147,7 +147,7 @@ fn check_that_it_goes_on(disk: &SimDisk, rows: &[Row], what: &str) {
 }
 
 #[test]
-fn a_whole_log_needs_no_repair_and_is_left_alone() {
+fn an_intact_log_needs_no_repair_and_is_left_alone() {
     let disk = VICTIM.disk();
     let report = VICTIM.check(&disk, "whole");
     assert_eq!(report, RepairReport::default());
@@ -155,7 +155,7 @@ fn a_whole_log_needs_no_repair_and_is_left_alone() {
 }
 
 #[test]
-fn a_frame_that_rotted_is_lost_and_nothing_else() {
+fn a_rotten_frame_is_the_only_loss() {
     for number in 1..=SEGMENTS {
         let path = segment_path(1, 0, number);
         let bytes = VICTIM.segment(number);
@@ -174,7 +174,7 @@ fn a_frame_that_rotted_is_lost_and_nothing_else() {
 }
 
 #[test]
-fn two_rotten_frames_with_a_whole_one_between_cost_two() {
+fn two_rotten_frames_cost_two_records_and_not_the_intact_one_between() {
     let disk = VICTIM.disk();
     let mut bytes = VICTIM.segment(1);
     let frames = raw::frames(&bytes);
@@ -190,7 +190,7 @@ fn two_rotten_frames_with_a_whole_one_between_cost_two() {
 }
 
 #[test]
-fn a_segment_that_is_missing_or_foreign_is_lost_and_its_neighbours_are_not() {
+fn a_missing_or_foreign_segment_is_the_only_loss() {
     for number in 1..SEGMENTS {
         let path = segment_path(1, 0, number);
         let disk = VICTIM.disk();
@@ -207,7 +207,7 @@ fn a_segment_that_is_missing_or_foreign_is_lost_and_its_neighbours_are_not() {
 }
 
 #[test]
-fn a_segment_whose_header_rotted_is_read_without_it() {
+fn a_segment_with_a_rotten_header_is_read_without_it() {
     for number in 1..SEGMENTS {
         let disk = VICTIM.disk();
         let mut bytes = VICTIM.segment(number);
@@ -219,7 +219,7 @@ fn a_segment_whose_header_rotted_is_read_without_it() {
 }
 
 #[test]
-fn a_segment_of_any_length_keeps_what_came_before() {
+fn a_segment_cut_at_any_length_keeps_its_earlier_records() {
     for number in 1..SEGMENTS {
         let bytes = VICTIM.segment(number);
         for length in (0..bytes.len()).step_by(53) {
@@ -248,7 +248,7 @@ fn a_shard_without_any_segment_begins_again() {
 
 /// Corrupts several positions at once, in several ways, for each seed.
 #[test]
-fn any_damage_at_all_is_repaired_or_none() {
+fn random_corruption_is_repaired_or_needs_no_repair() {
     let mut seed = raw::seed_of_this_run();
     let mut below = |limit: usize| {
         seed ^= seed << 13;
@@ -323,7 +323,7 @@ fn much_damage() -> SimDisk {
 }
 
 #[test]
-fn a_repair_that_is_cut_short_anywhere_is_finished_by_the_next() {
+fn a_repair_interrupted_at_any_call_is_finished_by_the_next() {
     let whole = much_damage();
     let report = repair(&whole).run("/log/quarantine").unwrap();
     let expected = raw::read(&whole).unwrap().0;
@@ -352,7 +352,7 @@ fn a_repair_that_is_cut_short_anywhere_is_finished_by_the_next() {
 }
 
 #[test]
-fn what_a_repair_cannot_know_it_refuses() {
+fn a_repair_that_needs_unknown_facts_is_refused() {
     let disk = SimDisk::with_dir("/log");
     let refused = repair(&disk).run("/out").unwrap_err();
     assert!(matches!(refused, OpenError::NotALog { .. }), "{refused}");
@@ -374,7 +374,7 @@ fn what_a_repair_cannot_know_it_refuses() {
 }
 
 #[test]
-fn two_repairs_have_a_folder_each() {
+fn two_repairs_use_separate_quarantine_folders() {
     let disk = much_damage();
     let first = repair(&disk).run("/log/quarantine").unwrap();
     let mut bytes = disk.read_file(segment_path(1, 0, 1)).unwrap();

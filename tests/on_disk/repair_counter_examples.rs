@@ -44,7 +44,7 @@ fn sequences(rows: &[Row]) -> Vec<u64> {
 }
 
 #[test]
-fn a_newest_segment_that_is_foreign_is_given_up() {
+fn a_foreign_newest_segment_is_dropped() {
     let disk = lives(3);
     disk.write_file(segment_path(1, 0, 3), &disk.read_file(segment_path(1, 0, 2)).unwrap());
     let (report, rows) = repair(&disk);
@@ -89,7 +89,7 @@ fn rolled_to(first_sequence: u64) -> SimDisk {
 
 /// No mark says that there were any records.
 #[test]
-fn a_first_segment_of_zeros_is_made_anew() {
+fn a_first_segment_of_zeros_is_created_again() {
     let disk = rolled_to(14);
     let path = segment_path(1, 0, 1);
     let blank = vec![0; disk.read_file(&path).unwrap().len()];
@@ -129,7 +129,7 @@ fn a_segment_that_no_header_names_is_copied_before_open_removes_it() {
 /// The end behind a torn tail comes back. The segment that replaced it, with other
 /// records under these sequences, has lost its header.
 #[test]
-fn records_that_were_cut_are_not_handed_out_for_those_that_came_after() {
+fn cut_records_are_not_replayed_in_place_of_later_ones() {
     let disk = SimDisk::with_dir("/log");
     let os = || config(&disk, 1).segment_bytes(4096).durability(shardwal::Durability::Os);
     let gate = Gate::default();
@@ -215,7 +215,7 @@ fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
 
 /// A shard's first segment, recreated behind a truncation mark, with new bit rot.
 #[test]
-fn a_first_segment_that_a_repair_made_begins_where_the_first_does() {
+fn a_first_segment_made_by_a_repair_begins_at_the_first_sequence() {
     let disk = lives(2);
     let log = ShardedWal::open(config(&disk, 1)).unwrap();
     log.truncate_before(&Checkpoint::new(1, [5]).of_log(log.id())).unwrap();

@@ -413,7 +413,7 @@ fn limits(
 }
 
 #[test]
-fn every_repaired_history_keeps_all_but_what_the_report_names() {
+fn every_repaired_history_keeps_all_but_the_reported_losses() {
     let histories = std::env::var("SHARDWAL_HISTORIES").ok().and_then(|it| it.parse().ok());
     let histories: u64 = histories.unwrap_or(300);
     let seed = raw::seed_of_this_run();

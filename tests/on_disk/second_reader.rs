@@ -59,7 +59,7 @@ fn logs() -> Vec<Image> {
 }
 
 #[test]
-fn both_readers_find_the_same_in_damaged_logs() {
+fn both_readers_agree_on_corrupted_logs() {
     let Some(second) = SecondOpinion::start() else {
         return println!("SKIPPED: the second opinion: there is no python3");
     };

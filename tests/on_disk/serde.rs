@@ -9,7 +9,7 @@ use shardwal::disk::sim::SimDisk;
 use shardwal::{Checkpoint, Config, Durability, OnDamage, Position, ReplayOptions, ShardedWal};
 
 #[test]
-fn a_durability_is_written_as_people_write_it() {
+fn a_durability_serializes_as_its_text_form() {
     let cases = [
         (Durability::Sync, json!("sync"), "sync"),
         (Durability::Os, json!("os"), "os"),
@@ -35,7 +35,7 @@ fn a_durability_is_written_as_people_write_it() {
 }
 
 #[test]
-fn a_config_needs_its_directory_alone_and_comes_back_whole() {
+fn a_config_needs_only_its_directory_and_round_trips() {
     let sparse: Config = from_value(json!({"dir": "/log"})).unwrap();
     assert_eq!(to_value(&sparse).unwrap(), to_value(Config::new("/log")).unwrap());
     let config = Config::new("/log")
@@ -66,7 +66,7 @@ fn a_config_needs_its_directory_alone_and_comes_back_whole() {
 }
 
 #[test]
-fn checkpoints_and_positions_come_back_whole() {
+fn checkpoints_and_positions_round_trip() {
     let checkpoint = Checkpoint::new(3, [0, 1 << 60, u64::MAX]);
     let value = to_value(&checkpoint).unwrap();
     assert_eq!(from_value::<Checkpoint>(value).unwrap(), checkpoint);
@@ -83,7 +83,7 @@ fn checkpoints_and_positions_come_back_whole() {
 }
 
 #[test]
-fn reports_and_stats_are_shown_with_their_fields_names() {
+fn reports_and_stats_serialize_with_their_field_names() {
     let disk = SimDisk::with_dir("/log");
     let log = ShardedWal::open(raw::config(&disk, 2)).unwrap();
     log.append(1, "one").wait().unwrap();
@@ -106,7 +106,7 @@ fn reports_and_stats_are_shown_with_their_fields_names() {
 
 /// A mistyped setting must not silently mean its default.
 #[test]
-fn a_config_refuses_a_setting_that_it_does_not_know() {
+fn a_config_refuses_an_unknown_setting() {
     let error = from_value::<Config>(json!({"dir": "/log", "durabilty": "os"})).unwrap_err();
     assert!(error.to_string().contains("durabilty"), "{error}");
     for extra in ["segment_byte", "Shards", "disk"] {

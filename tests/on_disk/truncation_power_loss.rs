@@ -70,7 +70,7 @@ fn a_log_opens_after_truncation_at_the_end_of_an_earlier_generation() {
 
 /// A closed shard may leave a segment that was prepared and never used.
 #[test]
-fn a_log_opens_after_an_earlier_generation_is_gone_but_for_a_prepared_segment() {
+fn a_log_opens_if_an_earlier_generation_has_only_a_prepared_segment() {
     let disk = SimDisk::with_dir("/log");
     let log = ShardedWal::open(config(&disk, 1).segment_bytes(4096)).unwrap();
     let prepared = raw::segment_path(1, 0, 2);
@@ -90,7 +90,7 @@ fn a_log_opens_after_an_earlier_generation_is_gone_but_for_a_prepared_segment() 
 
 /// A generation that is marked as truncated is not continued, and is deleted.
 #[test]
-fn power_loss_before_the_deletion_of_a_generation_only_puts_it_off() {
+fn power_loss_before_the_deletion_of_a_generation_only_delays_it() {
     let disk = SimDisk::with_dir("/log");
     let log = ShardedWal::open(config(&disk, 1)).unwrap();
     log.append(1, "old").wait().unwrap();

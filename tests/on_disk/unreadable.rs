@@ -101,7 +101,7 @@ fn look(victim: &Victim, disk: &SimDisk) -> (Vec<Row>, Option<Damage>) {
 }
 
 #[test]
-fn a_page_that_cannot_be_read_is_damage_with_its_place() {
+fn an_unreadable_page_is_corruption_with_a_position() {
     for victim in [&*CLOSED, &*KILLED] {
         let all: Vec<_> = victim.rows.iter().filter(|row| row.1 == 0).cloned().collect();
         for (number, range) in pages(victim) {
@@ -200,7 +200,7 @@ fn check_copies(
 }
 
 #[test]
-fn a_repair_loses_the_records_of_that_page_and_no_others() {
+fn a_repair_loses_only_the_records_of_an_unreadable_page() {
     for victim in [&*CLOSED, &*KILLED] {
         let all: Vec<_> = victim.rows.iter().filter(|row| row.1 == 0).map(|row| row.2).collect();
         for (number, range) in pages(victim) {
@@ -222,7 +222,7 @@ fn a_repair_loses_the_records_of_that_page_and_no_others() {
 }
 
 #[test]
-fn two_pages_cost_what_stands_in_them() {
+fn two_unreadable_pages_cost_only_their_records() {
     let pages = pages(&CLOSED);
     for (index, first) in pages.iter().enumerate() {
         let second = &pages[(index * 7 + 3) % pages.len()];
@@ -248,7 +248,7 @@ fn two_pages_cost_what_stands_in_them() {
 
 /// Zeros written ahead, behind the end of the log, hold no record.
 #[test]
-fn a_page_of_zeros_behind_the_end_is_no_damage() {
+fn an_unreadable_page_of_zeros_behind_the_end_is_no_corruption() {
     let disk = SimDisk::with_dir("/log");
     let with_zeros = || {
         let config = config(&disk, 1).segment_bytes(32 << 10);
@@ -271,7 +271,7 @@ fn a_page_of_zeros_behind_the_end_is_no_damage() {
 }
 
 #[test]
-fn a_purge_mark_or_manifest_that_cannot_be_read_is_named() {
+fn an_unreadable_truncation_mark_or_manifest_is_named() {
     for path in [purge_path(1, 0), "/log/MANIFEST".into()] {
         for range in [0..10, 4096..4100] {
             let disk = CLOSED.disk();
@@ -291,7 +291,7 @@ fn a_purge_mark_or_manifest_that_cannot_be_read_is_named() {
 
 /// A transient error of the call says nothing about the bytes on the disk.
 #[test]
-fn a_passing_error_of_a_read_is_no_damage() {
+fn a_transient_read_error_is_no_corruption() {
     for errno in [12, 24] {
         let disk = CLOSED.disk();
         let fault = Fault { sticky: true, ..Fault::new(Call::Read, 1, FaultKind::Error(errno)) };

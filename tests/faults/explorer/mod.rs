@@ -87,7 +87,7 @@ fn longer_workloads(random: &mut Random) -> Vec<Workload> {
 
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
+fn no_acknowledged_record_is_lost_in_any_state_of_a_power_loss() {
     must_end_within(Duration::from_secs(24 * 3600), "exploring", || {
         let began = Instant::now();
         let seed = seed();
@@ -125,7 +125,7 @@ fn nothing_acknowledged_is_lost_whatever_a_power_loss_leaves() {
 /// sync returns `Ok`. The log may rely on neither.
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
-fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
+fn the_next_open_does_not_trust_the_cache_after_a_failed_sync() {
     must_end_within(Duration::from_secs(600), "exploring", || {
         let began = Instant::now();
         let explorer = Explorer::new(seed(), SUBSETS_MAX);
@@ -149,7 +149,7 @@ fn a_failed_sync_is_not_believed_by_whoever_opens_the_log_next() {
 
 /// Cuts the power during the creation of a log. The rest must open as a log.
 #[test]
-fn the_power_may_go_at_any_call_of_the_first_open() {
+fn a_power_loss_at_any_call_of_the_first_open_leaves_a_log_that_opens() {
     let explorer = Explorer::new(seed(), SUBSETS_MAX);
     for setting in [SYNC, OS] {
         explorer.explore_creation(setting);
