@@ -1,4 +1,4 @@
-"""Writes points with PyPI's influxdb-client, gzipped and in batches."""
+"""Writes points with influxdb-client from PyPI, compressed and in batches."""
 
 import sys
 

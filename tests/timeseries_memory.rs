@@ -1,6 +1,6 @@
-//! The codec's memory: nothing is allocated for samples of series that are
-//! known, and hostile bytes get no more than their number justifies. The
-//! storage's: a write that is refused leaves nothing.
+//! Memory of the codec and the storage. Samples of known series allocate nothing.
+//! Hostile bytes get no more memory than their number justifies. A refused write leaves
+//! nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
@@ -18,8 +18,8 @@ use shardwal::timeseries::codec::{
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 use shardwal::{Config, Durability};
 
-/// Counts each thread's allocations, what of them is live, and the most of that.
-/// Signed: a thread may free what another one has allocated.
+/// Counts allocations per thread, the live bytes and their maximum. Signed, because a
+/// thread may free what another has allocated.
 struct Counting;
 
 thread_local! {
@@ -28,19 +28,19 @@ thread_local! {
     static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call goes to the system allocator with unchanged arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         LIVE.set(LIVE.get() + bytes_of(layout));
         MOST.set(MOST.get().max(LIVE.get()));
-        // SAFETY: as the caller promised for this call.
+        // SAFETY: the caller upholds the contract of this call.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.set(LIVE.get() - bytes_of(layout));
-        // SAFETY: as the caller promised for this call.
+        // SAFETY: the caller upholds the contract of this call.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -75,7 +75,7 @@ impl BatchSink for Count {
 #[test]
 fn samples_of_known_series_allocate_nothing() {
     let scrape = |round: u32| -> Vec<SeriesSample> {
-        // Each round in another order, with values that fit no line.
+        // Each round in another order, with values that no linear prediction fits.
         let number = |i: u32| (i + round * 7) % 1000;
         (0..1000)
             .map(|i| sample(number(i), i64::from(round) * 999, f64::from(i * i) / 7.0))
@@ -99,7 +99,7 @@ fn samples_of_known_series_allocate_nothing() {
     assert_eq!(allocated[10..], [0; 20]);
 }
 
-/// Decodes a batch that may be wrong; gives the most memory that it took.
+/// Decodes a batch that may be invalid; returns the maximum memory used.
 fn memory_of(bytes: &[u8], count: &mut Count) -> usize {
     let before = LIVE.get();
     MOST.set(before);
@@ -121,7 +121,8 @@ fn a_claimed_length_reserves_nothing() {
 
 #[test]
 fn few_bytes_become_no_more_labels_than_the_limit_lets() {
-    // Series 0 has 4,000 bytes of labels; 4,095 more of two bytes each share them.
+    // Series 0 has 4,000 bytes of labels. 4,095 more series of two bytes each share
+    // them.
     let pairs: Vec<_> = (0..40).map(|i| (format!("l{i}"), "v".repeat(92))).collect();
     let shared = Labels::new(pairs).unwrap();
     let catalogue = Catalogue::new(|_| shared.clone());
@@ -151,8 +152,8 @@ fn large_labels_are_told_whole_each_time_and_must_be() {
     assert_eq!((count.series, count.samples), (100, 100));
     assert!(count.label_bytes < bytes.len() * 2, "{} of {}", count.label_bytes, bytes.len());
 
-    // The same batch with a second series that shares all of the first's: the
-    // first, told anew, and then shape 1 with nothing told.
+    // The batch again, with a second series that shares all labels of the first: the
+    // first is declared again, then comes shape 1 without new labels.
     let mut one = Vec::new();
     BatchEncoder::new().encode(true, &samples[..1], &catalogue, &mut one);
     let first = &one[3..one.len() - 3];
@@ -176,8 +177,8 @@ fn a_batch_becomes_no_more_samples_than_its_blocks_hold() {
     assert!(most < 256 << 10, "one block and its state, not {most}");
 }
 
-/// What this thread holds after as many refused writes, each of another series,
-/// beyond what it held after a tenth of them.
+/// The bytes that this thread keeps after `writes` refused writes, each of another
+/// series, beyond those after a tenth of them.
 fn kept_of_refused(storage: &Storage, writes: u64) -> isize {
     let write = |host: u64| {
         let labels = Labels::new([("__name__", "refused"), ("host", &host.to_string())]).unwrap();
@@ -190,8 +191,8 @@ fn kept_of_refused(storage: &Storage, writes: u64) -> isize {
     LIVE.get() - before
 }
 
-/// 300,000 refused series held 164 MiB, and after a million each new series was
-/// refused until a restart.
+/// Regression: 300,000 refused series held 164 MiB. After a million, each new series
+/// was refused until a restart.
 #[test]
 fn refused_series_cost_no_lasting_memory_and_no_places() {
     let up = TimeSeries {

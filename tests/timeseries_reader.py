@@ -1,7 +1,9 @@
 """A reader of time series batches, written from FORMAT.md alone.
 
-python3 timeseries_reader.py FILE: prints a line a sample of a file of batches,
-each behind its length in four bytes: the labels' XXH64, the bits, the time.
+python3 timeseries_reader.py FILE
+
+FILE holds batches, each after its length in four bytes. Prints one line per sample: the
+XXH64 of its labels, the bits of its value, its time.
 """
 
 import struct

@@ -1,4 +1,5 @@
-//! Replay: all of it, in order, in parallel, and it stops when told to.
+//! Replay: every record once, in order, on several threads. It stops when its callback
+//! fails.
 //!
 //! Holds R1 REPLAY (ARCHITECTURE.md).
 
@@ -120,7 +121,7 @@ fn the_callbacks_error_stops_the_replay_and_is_returned() {
             other => panic!("{other:?}"),
         }
         if threads == 1 {
-            assert_eq!(calls.into_inner(), 11, "nothing is handed out after the error");
+            assert_eq!(calls.into_inner(), 11, "no record follows the error");
         }
     }
     assert_eq!(replayed(&log).records.len() as u64, KEYS * RECORDS);
@@ -206,7 +207,7 @@ fn a_kept_payload_is_a_slice_of_the_read_buffer() {
 fn a_memory_limit_does_not_change_the_replayed_records() {
     let disk = SimDisk::new();
     let log = open(config(&disk));
-    // One batch, and so one frame, larger than any thread's share.
+    // One batch, and so one frame, larger than any thread's share of the memory limit.
     log.append_batch((0..3).map(|index| (1, payload(1, index, 100_000)))).wait().unwrap();
     append_all(&log, 1, 3..30, 1000);
     for memory in [0, 1 << 20, usize::MAX] {

@@ -1,5 +1,5 @@
-//! A generation of which nothing is left goes, folder and manifest line, and
-//! never one that holds a record.
+//! A generation without records is retired: its directory and its manifest line are
+//! deleted. A generation with a record never is.
 
 #![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
 
@@ -12,7 +12,7 @@ use shardwal::disk::Disk as _;
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{ReplayOptions, ShardedWal};
 
-/// The numbers of the generations' folders, and of the manifest's lines.
+/// The numbers of the generations' directories, and those of the manifest's lines.
 fn generations(disk: &SimDisk) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let number = |text: &str| text.parse::<u32>().expect("a number");
     let names = disk.list(Path::new(DIR)).expect("the log is there");
@@ -24,14 +24,14 @@ fn generations(disk: &SimDisk) -> (BTreeSet<u32>, BTreeSet<u32>) {
     (folders.collect(), lines.collect())
 }
 
-/// Opens with another shard count each time, appends, and truncates all of it.
+/// Opens with another shard count each time, appends, and truncates everything.
 fn live_through(opens: u32) {
     let disk = SimDisk::new();
     let mut ledger = Ledger::default();
     for number in 1..=opens {
         let log = open(config(&disk).shards(1 + number as usize % 3));
         ledger.check(&replayed(&log));
-        // A number that came again would make old records valid again.
+        // A reused number would make old records valid again.
         assert_eq!(log.checkpoint().generation(), number);
         (0..4).for_each(|key| ledger.append(&log, key, 100).expect("a sound disk"));
         ledger.give_up(&replayed(&log));
@@ -68,7 +68,8 @@ fn a_generation_with_a_record_and_all_later_ones_stay() {
     ledger.check(&replayed(&open(config(&disk).shards(2))));
 }
 
-/// Three generations, of which truncation leaves the newest: the first goes.
+/// Three generations. The next truncation leaves only the newest, and retires the
+/// first.
 fn before_the_last_truncation() -> (SimDisk, Ledger) {
     let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
     for shards in [1, 2, 3] {
@@ -79,7 +80,7 @@ fn before_the_last_truncation() -> (SimDisk, Ledger) {
     (disk, ledger)
 }
 
-/// Whatever the machine did, the log opens, and cleans itself in the end.
+/// After any crash the log opens, and in the end retires its old generations.
 fn check_after(after: &SimDisk, mut ledger: Ledger) {
     let log = open(config(after).shards(2));
     ledger.check(&replayed(&log));
@@ -127,7 +128,7 @@ fn a_power_loss_at_any_call_of_a_truncation_that_retires_generations_loses_nothi
     }
 }
 
-/// The manifest had no room in the truncation: the next open makes up for it.
+/// The truncation had no room for the manifest. The next open retires the generation.
 #[test]
 fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() {
     let mut random = Random::new(seed());
@@ -154,7 +155,7 @@ fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() 
     }
 }
 
-/// Somebody has put a folder back, or the manifest is not this log's latest.
+/// A directory was restored by hand, or the manifest is outdated.
 #[test]
 fn a_folder_below_the_first_generation_that_holds_records_is_left_alone() {
     let (disk, mut ledger) = before_the_last_truncation();

@@ -1,5 +1,5 @@
-//! Full segments: who syncs them, who waits for that, how many wait, what becomes of
-//! their tails.
+//! Full segments: which thread syncs them, which calls wait for that, how many may
+//! wait, and when their tails are cut.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 use shardwal::{Cause, Config, Durability, ShardedWal};
 
 const MODES: [Durability; 2] = [Durability::Os, Durability::Interval(Duration::from_secs(3600))];
-/// Of the whole log: see `SEALED_SEGMENTS_MAX`.
+/// For the whole log: see `SEALED_SEGMENTS_MAX`.
 const SEALED_MAX: u64 = 64;
 
 fn durable(log: &ShardedWal) -> u64 {
@@ -31,12 +31,13 @@ fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_ne
             while log.stats().total.rolls < 20 {
                 ledger.append(&log, 1, 900).unwrap();
             }
-            // The segment that is written to holds a few, and no one asks for a sync.
+            // The segment being written holds a few records, and no caller requests a
+            // sync.
             while durable(&log) + 16 < ledger.len(1) {
                 std::thread::yield_now();
             }
             let durable = durable(&log);
-            // The mark is written down, by a commit or a seal.
+            // A commit or a seal writes the mark.
             for _ in 0..3 {
                 ledger.append(&log, 1, 900).unwrap();
             }
@@ -46,7 +47,7 @@ fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_ne
             assert!(copied < 32, "{mode}: {copied} records are copied");
             let after = disk.copy().crash(&mut || false);
             let found = replayed(&open(config(&after).durability(mode)));
-            assert!(found.records.len() as u64 >= durable, "{mode}: what is durable is there");
+            assert!(found.records.len() as u64 >= durable, "{mode}: durable records are there");
             ledger.check(&replayed(&log));
         });
     }
@@ -55,7 +56,7 @@ fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_ne
 #[test]
 fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
     for mode in MODES {
-        must_end("appends beside a sync that takes for ever", move || {
+        must_end("appends beside a sync that never ends", move || {
             let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
             let log =
                 open(config(&disk).durability(mode).queue_records(8).disk(gate.before(&disk)));
@@ -64,7 +65,8 @@ fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
                 ledger.append(&log, 1, 900).unwrap();
             }
             gate.wait_for_writer();
-            // A little more goes into the segment that is written to, and then no more.
+            // A few more records fit into the segment being written. Then appends
+            // block.
             let (mut completions, mut refused) = (Vec::new(), None);
             while refused.is_none() {
                 match log.append_timeout(1, ledger.next(1, 900), Duration::from_millis(50)) {
@@ -86,8 +88,8 @@ fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
 }
 
 #[test]
-fn a_failed_sync_of_a_full_segment_poisons_even_an_idle_shard_and_is_not_retried() {
-    must_end("an idle shard that learns that it has failed", || {
+fn a_full_segment_whose_sync_fails_ends_the_shard_even_an_idle_one_and_is_not_tried_again() {
+    must_end("an idle shard whose sync fails", || {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
         let log = open(config(&disk).durability(Durability::Os));
         ledger.append(&log, 1, 900).unwrap();
@@ -99,7 +101,7 @@ fn a_failed_sync_of_a_full_segment_poisons_even_an_idle_shard_and_is_not_retried
                 Err(refused) => break refused.cause,
                 Ok(_) => std::thread::yield_now(),
             }
-            // Nothing is appended any more.
+            // No record is appended any more.
             std::thread::sleep(Duration::from_millis(1));
         };
         assert_poisoned(&cause, EIO);
@@ -129,7 +131,7 @@ fn a_flush_waits_for_the_syncs_of_full_segments() {
     });
 }
 
-/// A disk on which the creation of segments waits at a gate.
+/// A file system on which the creation of segments waits at a gate.
 #[derive(Debug)]
 struct SlowToCreate {
     disk: SimDisk,
@@ -153,8 +155,8 @@ impl Disk for SlowToCreate {
 }
 
 #[test]
-fn an_interval_sync_does_not_wait_for_the_next_segment() {
-    must_end("a sync beside the making of a segment", || {
+fn an_interval_s_sync_does_not_wait_while_a_segment_is_made() {
+    must_end("a sync beside the creation of a segment", || {
         let gate = Gate::default();
         let disk = SlowToCreate { disk: SimDisk::new(), gate: gate.clone() };
         let interval = Durability::Interval(Duration::from_millis(20));
@@ -224,5 +226,5 @@ fn a_hard_linked_segment_is_not_cut() {
     drop(log);
     drop(open(config()));
     let after = std::fs::read(&link).unwrap();
-    assert_eq!(after.len(), before.len(), "it keeps its tail");
+    assert_eq!(after.len(), before.len(), "the segment keeps its tail");
 }

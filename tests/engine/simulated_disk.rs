@@ -1,5 +1,5 @@
-//! The simulated disk keeps its own rules. Every other test of a crash or a
-//! fault rests on them, so each rule of `disk::sim` has a sentence here.
+//! Tests of the simulated file system itself, one per rule of `disk::sim`. Every other
+//! test of crashes and faults relies on these rules.
 
 use std::io::{self, ErrorKind};
 use std::panic::{self, AssertUnwindSafe};
@@ -50,7 +50,7 @@ fn disk_with(bytes: &[u8]) -> SimDisk {
     disk
 }
 
-/// Every state a crash of this disk may leave.
+/// Every state that a crash of this disk may leave.
 fn all_crashes(disk: &SimDisk) -> Vec<SimDisk> {
     let count = disk.unsynced();
     assert!(count <= 12, "{count} changes are too many to try all");
@@ -441,7 +441,7 @@ mod power_loss {
         (number.into(), place.expect("at least 32 bits"))
     }
 
-    /// Random writes, cuts and syncs against two plain vectors.
+    /// Random writes, cuts and syncs, compared with two plain vectors.
     #[test]
     fn the_extremes_are_the_last_sync_and_the_last_write() {
         const SEED: u32 = 0x5eed_2026;
@@ -549,8 +549,8 @@ mod process_death {
 mod failed_sync {
     use super::*;
 
-    /// `/a` holds a kilobyte of 1; its first sector was written with 2, and
-    /// the sync of that failed.
+    /// `/a` holds a kilobyte of 1. Its first sector was overwritten with 2, and the
+    /// sync of that failed.
     fn disk_with_a_failed_sync() -> (SimDisk, Box<dyn DiskFile>) {
         let disk = disk_with(&[1; 1024]);
         let mut file = open(&disk, "/a");
@@ -969,7 +969,7 @@ fn a_copy_crashes_alone() {
     assert_eq!(lose_all(&copy).read_file("/a"), Some(vec![1; 600]));
     assert_eq!(copy.read_file("/a"), Some(vec![2; 600]));
     assert_dead(copy.list(path("/")));
-    // The one that was copied lives on, and its copy stays behind.
+    // The original disk lives on; its copy stays behind.
     file.write_at(&[3; 600], 0).expect("room");
     file.sync_data().expect("no fault");
     assert_eq!(lose_all(&disk).read_file("/a"), Some(vec![3; 600]));

@@ -1,5 +1,5 @@
-//! What a truncation gives up is gone for good, what it does not is all there,
-//! whenever the machine dies; and it needs no space.
+//! Truncated records never come back, all others stay, wherever a crash interrupts it.
+//! Truncation needs no space.
 //!
 //! Holds R3 FRESH (ARCHITECTURE.md).
 
@@ -24,7 +24,7 @@ fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A log of one shard with so many records of 1,000 bytes, four a segment.
+/// A log of one shard with `records` records of 1,000 bytes, four per segment.
 fn log_of(disk: &SimDisk, ledger: &mut Ledger, records: usize) -> ShardedWal {
     let log = open(config(disk));
     (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
@@ -41,7 +41,7 @@ fn truncated_records_are_never_replayed() {
     ledger.give_up(&replayed(&log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
     assert_eq!(replayed(&log).of(1), [10, 11, 12]);
-    // An older checkpoint takes nothing back.
+    // An older checkpoint does not undo a later truncation.
     log.truncate_before(&Checkpoint::new(1, [4]).of_log(log.id())).unwrap();
     let after = disk.crash(&mut || false);
     drop(log);
@@ -78,7 +78,7 @@ fn only_whole_segments_are_deleted_and_the_live_one_stays() {
     let log = log_of(&disk, &mut ledger, 30);
     let before = segments(&disk, "");
     let found = replayed(&log);
-    // In the middle of a segment: it stays, and all after it.
+    // A position within a segment: this segment stays, and all later ones.
     let middle = found.records.len() as u64 / 2;
     let report = log.truncate_before(&Checkpoint::new(1, [middle]).of_log(log.id())).unwrap();
     let kept = segments(&disk, "");
@@ -131,7 +131,7 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     let shards = |disk: &SimDisk| config(disk).shards(2);
     let (before, mut ledger) = (SimDisk::new(), Ledger::default());
     let log = open(shards(&before));
-    // The mark before must hold where the one that is cut short does not.
+    // If the next truncation is interrupted, the mark before it must still hold.
     (0..12).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
     ledger.give_up(&replayed(&log));
     let given_up = log.checkpoint().sequences().to_vec();
@@ -171,8 +171,8 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
 mod after_the_process_was_killed {
     use super::*;
 
-    /// The mark of the dead process is shown by the cache; open deletes
-    /// segments on its word, so it must put it on the disk first.
+    /// The cache shows the mark of the killed process. Open deletes segments because of
+    /// it, so it must make the mark durable first.
     #[test]
     fn a_truncation_mark_that_open_acts_on_survives_the_next_power_loss() {
         let disk = SimDisk::new();
@@ -203,8 +203,8 @@ mod after_the_process_was_killed {
 mod before_the_live_segment_was_synced {
     use super::*;
 
-    /// Recovery begins at a segment's header: the last one on the disk must
-    /// not be deleted while its successor's is in the cache alone.
+    /// Recovery begins at a segment's header. The last durable header must not be
+    /// deleted while its successor's is only in the cache.
     #[test]
     fn a_power_loss_leaves_a_log_that_opens() {
         let disk = SimDisk::new();
@@ -214,8 +214,8 @@ mod before_the_live_segment_was_synced {
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
         ledger.give_up(&replayed(&log));
         let before = segments(&disk, "").len();
-        // All that is acknowledged: the log's own checkpoint goes only as far as
-        // it has synced.
+        // All acknowledged records. The log's own checkpoint reaches only as far as its
+        // last sync.
         let checkpoint = Checkpoint::new(log.checkpoint().generation(), [20]).of_log(log.id());
         log.truncate_before(&checkpoint).unwrap();
         assert!(segments(&disk, "").len() <= 2, "of {before}: the live one, and the next");
@@ -231,7 +231,8 @@ mod before_the_live_segment_was_synced {
     #[test]
     fn a_shard_that_fails_to_sync_keeps_the_segment_that_recovery_needs() {
         let disk = SimDisk::new();
-        // No zeros ahead: the next segment's first sync is its first commit's.
+        // Without zeros ahead, the first sync of the next segment is that of its first
+        // commit.
         disk.set_copy_on_write(true);
         let log = open(config(&disk));
         let mut ledger = Ledger::default();
@@ -261,8 +262,8 @@ mod of_an_older_generation {
         (disk, log, end)
     }
 
-    /// The segment prepared for later must not outlive those with records, nor
-    /// be found instead of them.
+    /// The prepared segment must not outlive the segments with records, nor be found
+    /// instead of them.
     #[test]
     fn every_segment_is_deleted_and_the_log_opens_without_them() {
         for own_checkpoint in [true, false] {
@@ -287,7 +288,8 @@ mod of_an_older_generation {
         ledger.give_up(&replayed(&log));
         let while_deleting = Fault {
             path_contains: Some("generation-00001/shard-0000".into()),
-            // Two marks are made durable before: where the shard ended, and its end.
+            // Two marks are made durable first: the end of the older shard, and its
+            // truncation.
             ..Fault::new(Call::SyncDir, 3, FaultKind::PowerCut)
         };
         disk.fail(while_deleting);

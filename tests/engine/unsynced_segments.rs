@@ -1,5 +1,5 @@
-//! A log of which more than the newest segment was never synced: open makes the
-//! older segments durable in place, and copies at most a part of the newest.
+//! A log with more unsynced segments than the newest. Open syncs the older ones in
+//! place, and copies at most a part of the newest.
 //!
 //! Holds R1 REPLAY, R3 FRESH (ARCHITECTURE.md).
 
@@ -12,18 +12,18 @@ use shardwal::disk::sim::{Call, FaultKind, SimDisk};
 use shardwal::{Config, Durability, LogReader, OpenError, ShardedWal};
 
 const RECORDS: u64 = 40;
-/// More than the records of one segment of [`config`], commit by commit.
+/// More records than a segment of [`config`] holds, with one commit per record.
 const SEGMENT_RECORDS: u64 = 9;
 
 fn os(disk: &SimDisk) -> Config {
     config(disk).durability(Durability::Os)
 }
 
-/// Many segments in the cache, and a process that was killed.
+/// A killed process that leaves many segments in the cache.
 fn killed() -> (SimDisk, Ledger) {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let log = open(os(&disk).disk(gate.before(&disk)));
-    // Nothing is synced in the background either.
+    // Blocks background syncs too.
     gate.shut();
     let mut ledger = Ledger::unsynced();
     (0..RECORDS).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
@@ -40,7 +40,7 @@ fn open_copies_at_most_the_newest_segment_and_replayed_records_are_durable() {
     let shard = &log.recovery().shards[0];
     assert_eq!(shard.records, RECORDS);
     assert!(shard.copied_records <= SEGMENT_RECORDS, "{shard:?}");
-    // It acknowledged no sync, but it has shown them.
+    // The log acknowledged no sync, but it has replayed the records.
     ledger.flushed();
     ledger.check(&replayed(&log));
     let after = disk.crash(&mut || false);
@@ -84,7 +84,7 @@ fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() 
             }
         }
         failed += 1;
-        // The cache shows the lost segment still, and calls it clean.
+        // The cache still shows the lost segment as clean.
         ledger.lose_power();
         let disk = disk.kill();
         let log = open(os(&disk));
@@ -96,8 +96,8 @@ fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() 
     assert!(failed >= 4, "{failed}");
 }
 
-/// The order in which segments come to the disk is the system's: one may be torn
-/// although its successor is whole. The log ends there, and for good.
+/// The system chooses the order in which segments reach the disk. One may be torn
+/// although its successor is intact. The log ends there, permanently.
 #[test]
 fn a_torn_segment_before_a_whole_one_ends_the_log_and_the_next_open_agrees() {
     let mut random = Random::new(seed());

@@ -1,6 +1,6 @@
-//! The room on the log's file system, watched: below the soft watermark the log
-//! says so, below the hard one it refuses, and goes on by itself once there is
-//! room again. Truncation and close need none.
+//! The free space of the log's file system. Below the low watermark the log reports it;
+//! below the minimum it refuses appends, and accepts them again once there is room.
+//! Truncation and close need no room.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -38,12 +38,12 @@ fn free(disk: &SimDisk) -> u64 {
     disk.free_bytes(DIR.as_ref()).expect("it has power").expect("it says")
 }
 
-/// Leaves so many bytes of what the disk has now.
+/// Leaves `bytes` free of the disk's capacity.
 fn leave(disk: &SimDisk, capacity: u64, bytes: u64) {
     disk.set_capacity(Some(capacity - free(disk) + bytes));
 }
 
-/// Waits for what the housekeeping thread brings.
+/// Waits for an effect of the housekeeping thread.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -94,7 +94,7 @@ fn gauges(of: &Snapshotter) -> [f64; 3] {
 #[test]
 fn a_full_disk_is_reported_then_refuses_appends_and_recovers_without_loss_or_duplicates() {
     fill_up_and_go_on(marked);
-    // A truncation that keeps no files does not look on their behalf.
+    // A truncation that recycles no files does not check the free space for them.
     fill_up_and_go_on(|disk| marked(disk).spare_segments(0));
 }
 
@@ -118,19 +118,19 @@ fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
     assert_below_watermark(error.cause());
     assert_eq!(log.stats().disk.state, DiskState::Refusing);
     wait_until("the metrics' signal", || gauges(&told)[1..] == [1.0, 1.0]);
-    assert!(free(&disk) > HARD / 2, "the mark has kept what is below it");
+    assert!(free(&disk) > HARD / 2, "the minimum free space is kept");
     ledger.check(&replayed(&log));
 
-    // Somebody else takes the rest. To truncate takes nothing.
+    // Another program uses the rest. Truncation needs no room.
     leave(&disk, CAPACITY, 0);
     wait_until("the look", || log.stats().disk.free_bytes == Some(0));
     assert_eq!(gauges(&told)[0], 0.0);
     let checkpoint = log.checkpoint();
     ledger.give_up(&replayed(&log).below(&checkpoint));
     assert!(log.truncate_before(&checkpoint).unwrap().segments > 10);
-    ledger.append(&log, 7, 3000).expect("truncation has looked at what it freed");
+    ledger.append(&log, 7, 3000).expect("truncation checks the free space again");
 
-    // Others come and go.
+    // Another program frees some room.
     disk.set_capacity(Some(0));
     wait_for(&log, DiskState::Refusing);
     ledger.append(&log, 7, 10).unwrap_err();
@@ -166,7 +166,7 @@ fn every_append_call_is_refused_and_returns_the_payload() {
     assert!(replayed(&log).records.is_empty());
 }
 
-/// What each way to append says.
+/// The error of each append call.
 fn refusals(log: &ShardedWal) -> Vec<Cause> {
     let payload = || Bytes::from_static(b"7:0:");
     let refused = [
@@ -185,12 +185,12 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
     causes
 }
 
-/// There will be room again, and it will be nothing to these.
+/// More room would not help these logs.
 #[test]
 fn a_closed_or_failed_log_reports_that_even_below_the_watermark() {
     for fails in [false, true] {
         let disk = limited();
-        // Who looks at the disk goes on for the shard that has not failed.
+        // The shard that works keeps the free space check running.
         let log = open(marked(&disk).shards(2));
         disk.set_capacity(Some(0));
         wait_for(&log, DiskState::Refusing);
@@ -242,8 +242,8 @@ fn a_batch_is_refused_before_any_part_is_queued() {
     ledger.check(&replayed(&open(marked(&disk).shards(4))));
 }
 
-/// With a watermark and without, with zeros ahead and without, and with each
-/// few pages that may be left.
+/// With and without a watermark, with and without zeros ahead, and for each small
+/// number of free pages.
 #[test]
 fn a_log_closes_on_a_full_disk_and_loses_nothing() {
     for pages in 0..6 {
@@ -254,7 +254,7 @@ fn a_log_closes_on_a_full_disk_and_loses_nothing() {
                 let log = open(config(&disk).disk_hard_bytes(hard));
                 let mut ledger = Ledger::default();
                 (0..pages + 1).for_each(|_| ledger.append(&log, 7, 1500).unwrap());
-                // A segment may be on its way: what it takes is not foreseen.
+                // A segment may be under way; its room is not counted in advance.
                 leave(&disk, CAPACITY, pages * 4096);
                 let queued: Vec<_> =
                     (0..8).map(|_| (ledger.len(7), log.append(7, ledger.next(7, 1500)))).collect();
@@ -272,7 +272,7 @@ fn a_log_closes_on_a_full_disk_and_loses_nothing() {
     }
 }
 
-/// At whatever place in a page the last record ends.
+/// For every position in a page at which the last record may end.
 #[test]
 fn a_seal_without_room_does_not_fail_the_close() {
     let mut unsealed = 0;
@@ -290,11 +290,11 @@ fn a_seal_without_room_does_not_fail_the_close() {
         unsealed += u64::from(shard.durable_below < shard.next_sequence);
         ledger.check(&replayed(&log));
     }
-    assert!(unsealed > 0, "each seal has found room");
+    assert!(unsealed > 0, "every seal found room");
 }
 
-/// A segment's zeros would have taken a mebibyte of what the mark keeps, and
-/// appends would have been refused for it.
+/// The zeros of a segment would have used a mebibyte of the minimum free space, and
+/// appends would have been refused.
 #[test]
 fn zeros_ahead_stay_above_the_minimum_free_space() {
     const MIB: u64 = KIB * KIB;
@@ -305,7 +305,7 @@ fn zeros_ahead_stay_above_the_minimum_free_space() {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|it| it == "wal");
     while log.stats().total.rolls == 0 {
         ledger.append(&log, 7, 32 << 10).expect("there is room");
-        // From a window on the next one is asked for; how soon it comes depends on
+        // After a window the log requests the next segment. When it is ready depends on
         // the housekeeping thread.
         if ledger.len(7) > 8 {
             let segments = || disk.files().iter().filter(|path| is_segment(path)).count();
@@ -314,7 +314,7 @@ fn zeros_ahead_stay_above_the_minimum_free_space() {
     }
     ledger.append(&log, 7, 32 << 10).expect("there is room");
     assert!(free(&disk) >= 2 * MIB, "{} are free", free(&disk));
-    // Where there is room for them, they are written.
+    // With enough room, zeros are written ahead.
     disk.set_capacity(None);
     wait_until("the look", || log.stats().disk.free_bytes > Some(64 * MIB));
     while log.stats().total.rolls == 1 {
@@ -336,7 +336,7 @@ fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
         let samples = times.map(|time| Sample::new(time, noise(time))).collect();
         storage.write(&TimeSeries { labels: labels.clone(), samples })
     };
-    // The same times again: the log grows, and what it says does not.
+    // Repeats these times: the log grows, and the stored samples do not.
     let error = loop {
         if let Err(error) = write(0..300) {
             break error;
@@ -346,7 +346,7 @@ fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
         WriteError::Refused(cause) => assert_below_watermark(cause),
         other => panic!("{other}"),
     }
-    storage.snapshot().expect("the mark has kept room for it");
+    storage.snapshot().expect("the minimum free space leaves room for a snapshot");
     write(300..600).expect("the snapshot has truncated the log");
     storage.close().unwrap();
     drop(storage);
@@ -363,7 +363,7 @@ fn impossible_watermarks_are_refused_at_open() {
     };
     refused(config(&disk).disk_soft_bytes(HARD - 1).disk_hard_bytes(HARD), "disk_soft_bytes");
     refused(config(&disk).disk_hard_bytes(u64::MAX), "disk_hard_bytes");
-    // A disk that does not say how much is free.
+    // A file system that does not report its free bytes.
     let silent = Gate::default().before(&disk);
     refused(config(&disk).disk(silent.clone()).disk_hard_bytes(1), "disk_hard_bytes");
     refused(config(&disk).disk(silent.clone()).disk_soft_bytes(1), "disk_soft_bytes");
@@ -400,6 +400,6 @@ fn the_operating_system_reports_the_free_bytes() {
     assert!(matches!(error.cause(), Cause::BelowWatermark { .. }), "{error}");
     let df = rustix::fs::statvfs(scratch.path()).unwrap();
     let (free, found) = (df.f_bavail * df.f_frsize, log.stats().disk.free_bytes.unwrap());
-    // Others write meanwhile.
+    // Other programs write at the same time.
     assert!(found.abs_diff(free) < 1 << 30, "{found} and {free}");
 }

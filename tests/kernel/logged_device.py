@@ -1,8 +1,8 @@
 """An nbdkit plugin: a device in memory that logs each write and flush.
 
-`logged_device.rs` beside this file reads the log. An entry: its kind (`W` a
-write, `U` a write that is durable at once, `F` a flush), the offset (u64), the
-number of bytes (u32), the bytes.
+`logged_device.rs` reads the log. An entry is its kind, the offset (u64), the number of
+bytes (u32) and the bytes. The kind is `W` for a write, `U` for a write that is durable at
+once, and `F` for a flush.
 """
 
 import os

@@ -1,5 +1,5 @@
-//! `shardwal backup` and `shardwal truncate`, as an operator runs them, on the
-//! operating system's files.
+//! Runs `shardwal backup` and `shardwal truncate` as an operator does, on the operating
+//! system's files.
 
 #![cfg(feature = "cli")]
 #![allow(
@@ -30,7 +30,7 @@ fn config(dir: &Path) -> Config {
     Config::new(dir).shards(2).segment_bytes(64 << 10).spare_segments(4)
 }
 
-/// The numbers that each key has in a log.
+/// The numbers per key in a log.
 fn read(dir: &Path) -> BTreeMap<u64, Vec<u64>> {
     let reader = LogReader::open(dir).unwrap();
     assert_eq!(reader.report().damage().next(), None);
@@ -88,7 +88,7 @@ fn a_live_log_is_copied_and_the_copies_stay_whole_while_its_files_are_written_ov
         }
         done.store(true, Ordering::Relaxed);
     });
-    // Every file of the log becomes another segment, or goes.
+    // Every file of the log is recycled or deleted.
     for round in 0..3 {
         log.truncate_before(&log.checkpoint()).unwrap();
         (0..400).for_each(|number| append(&log, round, number));
@@ -104,7 +104,7 @@ fn a_live_log_is_copied_and_the_copies_stay_whole_while_its_files_are_written_ov
         let names = fs::read_dir(copy).unwrap().map(|entry| entry.unwrap().file_name());
         let names: Vec<_> = names.collect();
         assert_eq!(names.len(), 2, "the manifest and a generation: {names:?}");
-        // It is a log: it goes on, and leaves what it shares alone.
+        // The copy is a log: it accepts appends, and does not touch shared files.
         let log = ShardedWal::open(config(copy)).unwrap();
         log.truncate_before(&log.checkpoint()).unwrap();
         (0..400).for_each(|number| append(&log, 1, number));

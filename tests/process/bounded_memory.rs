@@ -1,5 +1,5 @@
-//! A log larger than memory replays in bounded memory: 2 GiB in a process that
-//! may have 256 MiB of address space.
+//! A log larger than memory replays in bounded memory: 2 GiB in a process with a limit
+//! of 256 MiB of address space.
 
 use std::path::Path;
 use std::process::Command;
@@ -43,8 +43,8 @@ fn two_gibibytes_replay_in_256_mebibytes() {
     }
     log.close().unwrap();
     drop(log);
-    // The limit is on address space, so the allocator must not reserve an
-    // arena for each thread.
+    // The limit is on address space, so the allocator must not reserve an arena per
+    // thread.
     let limited = Command::new("sh")
         .args(["-c", &format!("ulimit -v {LIMIT_KIB} && exec \"$0\" \"$@\"")])
         .arg(std::env::current_exe().unwrap())

@@ -34,7 +34,7 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1_names")
 }
 
-/// A copy of the golden log, which may be damaged.
+/// Copies the golden log, so that a test can corrupt it.
 fn golden_copy(to: &Path) {
     fs::create_dir_all(to).unwrap();
     let mut folders = vec![(golden().join("log"), to.to_path_buf())];
@@ -87,7 +87,7 @@ fn dump_prints_what_was_written_in_order() {
     assert_eq!(text(&run(&["dump", &log, "--key", "1"]).stdout), of_key);
 }
 
-/// Proof that FORMAT.md suffices. Skipped where there is no Python.
+/// Shows that FORMAT.md suffices. Skipped without Python.
 #[test]
 fn a_reader_that_knows_only_the_format_prints_the_same() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -105,8 +105,8 @@ fn a_reader_that_knows_only_the_format_prints_the_same() {
     }
 }
 
-/// The golden log with one of its records rotten. The Python reader, which knows
-/// gaps from FORMAT.md, reads what is left as the library does.
+/// The golden log with one rotten record. The Python reader, which knows lost ranges
+/// from FORMAT.md, reads the remaining records as the library does.
 #[test]
 fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
     let dir = tempfile::tempdir().unwrap();
@@ -217,7 +217,7 @@ fn a_reader_that_goes_away_is_no_error() {
         assert_eq!(status.code(), Some(0), "{arguments:?}");
         assert_eq!(fs::read_to_string(&errors).unwrap(), "", "{arguments:?}");
     }
-    // And while the pipe is full.
+    // The reader closes a full pipe too.
     let mut child = shardwal(&["dump", &log]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = [0; 10];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
@@ -271,8 +271,8 @@ fn bench_prints_its_figures_and_leaves_nothing_behind() {
         assert!(figure("commits") > 0.0 && (figure("syncs") > 0.0 || durability == "os"));
         assert!(figure("elapsed_s") >= 0.2 && figure("cpu_s") >= 0.0, "{figures}");
     }
-    assert!(!new.exists(), "it made the folder, it removes it");
-    assert_eq!(fs::read_dir(&existing).unwrap().count(), 0, "it was there, it stays");
+    assert!(!new.exists(), "the command removes the directory that it created");
+    assert_eq!(fs::read_dir(&existing).unwrap().count(), 0, "the existing directory stays");
 
     fs::write(existing.join("precious"), "data").unwrap();
     let dir = existing.display().to_string();

@@ -1,4 +1,5 @@
-//! How many file descriptors a log holds: the bound that `Config::shards` states.
+//! The number of file descriptors of a log, against the bound that `Config::shards`
+//! states.
 
 #![cfg(target_os = "linux")]
 
@@ -8,10 +9,10 @@ use std::path::Path;
 use shardwal::{Config, Durability, ShardedWal};
 
 const SHARDS: usize = 16;
-/// As `Config::shards` says.
+/// The bound in the documentation of `Config::shards`.
 const DESCRIPTORS_MAX: usize = 64 + 5 * SHARDS + 8;
 
-/// How many descriptors of this process lead below the directory.
+/// The number of this process's descriptors for files below the directory.
 fn held_below(dir: &Path) -> usize {
     let descriptors = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
     let paths = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

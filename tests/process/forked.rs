@@ -1,5 +1,5 @@
-//! A process that forks while it has a log open. The child has a copy of the log and none
-//! of its threads: each call says so, and nothing that it does touches the parent's log.
+//! A process forks with an open log. The child has a copy of the log, but none of its
+//! threads. Each call reports that, and no call affects the parent's log.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
@@ -34,8 +34,8 @@ const WNOHANG: c_int = 1;
 const SIGKILL: c_int = 9;
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs `child` in a forked child, which says what it has found in a file; fails unless it
-/// says nothing, or does not end.
+/// Runs `child` in a forked child, which writes its findings to a file. Fails if there
+/// are any, or if the child does not end.
 fn in_a_child(scratch: &Path, child: impl FnOnce() -> Vec<String>) {
     let told = scratch.join("told");
     // SAFETY: the child allocates and writes one file, which glibc and the kernel allow
@@ -50,10 +50,12 @@ fn in_a_child(scratch: &Path, child: impl FnOnce() -> Vec<String>) {
     }
     assert!(pid > 0, "fork: {}", std::io::Error::last_os_error());
     let (began, mut status) = (Instant::now(), 0);
-    // SAFETY: `status` lives; the child is this process's own and not waited for elsewhere.
+    // SAFETY: `status` lives; the child is this process's own and not waited for
+    // elsewhere.
     while unsafe { waitpid(pid, &raw mut status, WNOHANG) } == 0 {
         if began.elapsed() > LIMIT {
-            // SAFETY: the child has not been waited for, so the number is still its.
+            // SAFETY: the child has not been waited for, so the number is still its
+            // own.
             unsafe { kill(pid, SIGKILL) };
             panic!("the child hangs");
         }
@@ -68,7 +70,7 @@ fn is_forked(cause: &Cause, parent: u32) -> bool {
         if *opened_by == parent && *called_by == std::process::id() && opened_by != called_by)
 }
 
-/// The calls that do not say that the log is another process's.
+/// The calls that do not report that the log belongs to another process.
 fn wrong(log: &ShardedWal, parent: u32) -> Vec<String> {
     let forked = |cause: &Cause| is_forked(cause, parent);
     let told = |error: AppendError| forked(error.cause()) && error.is_not_written();
@@ -121,7 +123,7 @@ fn replayed(log: &ShardedWal) -> Vec<String> {
     found.into_inner().unwrap()
 }
 
-/// The lock is the parent's as before, though the child has dropped the log.
+/// The parent still holds the lock, although the child has dropped the log.
 #[test]
 fn a_forked_child_is_refused_and_the_parents_log_is_whole() {
     for durability in [Durability::Sync, Durability::Os] {
@@ -130,7 +132,7 @@ fn a_forked_child_is_refused_and_the_parents_log_is_whole() {
         let log = ShardedWal::open(config()).unwrap();
         let parent = std::process::id();
         log.append_wait(1, "first").unwrap();
-        // The child takes a copy of its own; the parent's stays where it is.
+        // The child takes a copy of its own; the parent's stays in place.
         let mut log = Some(log);
         in_a_child(scratch.path(), || {
             let log = log.take().unwrap();
@@ -138,7 +140,7 @@ fn a_forked_child_is_refused_and_the_parents_log_is_whole() {
             drop(log);
             found
         });
-        let log = log.expect("the child's was a copy");
+        let log = log.expect("the child took a copy");
         let second = ShardedWal::open(config());
         assert!(matches!(second, Err(OpenError::Locked { .. })), "{second:?}");
         log.append_wait(1, "second").unwrap();
@@ -149,7 +151,7 @@ fn a_forked_child_is_refused_and_the_parents_log_is_whole() {
     }
 }
 
-/// What has an answer keeps it in the child, what has none gets one there, and a log that
+/// In the child a completed answer stays, and a pending one fails at once. A log that
 /// the child opens is its own.
 #[test]
 fn a_forked_child_waits_for_nothing_and_may_open_a_log() {
@@ -201,7 +203,7 @@ fn a_forked_child_waits_for_nothing_and_may_open_a_log() {
     log.close().unwrap();
 }
 
-/// The storage's own lock is dropped in the child, too, and must not be given up there.
+/// The child drops the storage's own lock too, and must not release it.
 #[test]
 fn a_forked_child_that_drops_a_storage_leaves_it_locked() {
     let scratch = tempfile::tempdir().unwrap();
@@ -220,6 +222,6 @@ fn a_forked_child_that_drops_a_storage_leaves_it_locked() {
     let second = Storage::open(options());
     let locked = matches!(second, Err(StorageError::Log(OpenError::Locked { .. })));
     assert!(locked, "the child has unlocked it");
-    storage.expect("the child's was a copy").close().unwrap();
+    storage.expect("the child took a copy").close().unwrap();
     Storage::open(options()).unwrap();
 }

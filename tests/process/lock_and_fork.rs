@@ -1,5 +1,5 @@
-//! A process that is being started has, for a moment, a copy of each open
-//! file. A log that was closed opens all the same.
+//! A starting process briefly has a copy of each open file. A closed log must open
+//! again all the same.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ fn a_closed_log_opens_again_while_processes_are_started() {
     std::thread::scope(|scope| {
         let starter = || {
             while !done.load(Ordering::Relaxed) {
-                // Whether it could be started does not matter.
+                // Whether the process starts does not matter.
                 drop(Command::new("true").status());
             }
         };

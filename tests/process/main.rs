@@ -1,5 +1,5 @@
-//! What shows from outside of a process only: the command, the lock, memory
-//! that is bounded.
+//! Behaviour that only shows from outside a process: the command, the lock, bounded
+//! memory.
 
 #[path = "../support/mod.rs"]
 mod support;

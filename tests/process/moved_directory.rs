@@ -1,4 +1,4 @@
-//! The directory is not the path, on the operating system's files.
+//! A log keeps its directory if the path changes, on the operating system's files.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,7 +30,8 @@ fn a_change_of_the_working_directory_leads_to_no_other_log() {
         return change_the_working_directory(Path::new(&base));
     }
     let base = tempfile::tempdir().expect("a scratch folder");
-    // In a process of its own: the working directory is the whole process's.
+    // In a process of its own, because the working directory belongs to the whole
+    // process.
     let mut child = Command::new(std::env::current_exe().expect("this program"));
     let name = "moved_directory::a_change_of_the_working_directory_leads_to_no_other_log";
     child.args(["--exact", name]).env(CHILD, base.path());
@@ -84,7 +85,9 @@ fn a_removed_log_is_noticed_within_a_second() {
     let began = Instant::now();
     let error = loop {
         match log.append_wait(1, "a record") {
-            Ok(_) => assert!(began.elapsed() < Duration::from_secs(2), "it is not noticed"),
+            Ok(_) => {
+                assert!(began.elapsed() < Duration::from_secs(2), "the removal is not noticed")
+            }
             Err(error) => break error,
         }
     };

@@ -1,4 +1,4 @@
-//! `shardwal tune`, as a user runs it, and the rule by which it chooses.
+//! Runs `shardwal tune` as a user does, and tests the rule by which it chooses.
 
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use choice::{Candidate, Spread, choose, reasons};
 use serde_json::Value;
 
-/// Medians of three rounds, and a P99.
+/// The throughputs of three rounds, and a P99 latency.
 fn candidate(value: usize, rates: [f64; 3], p99: f64) -> Candidate {
     let p99_us = Spread::of(vec![p99 * 0.7, p99, p99 * 1.4]);
     Candidate { value, records_per_s: Spread::of(rates.to_vec()), p50_us: p99_us, p99_us }
@@ -108,10 +108,10 @@ fn it_recommends_a_config_with_its_reasons_and_leaves_nothing_behind() {
             "{figures}"
         );
         assert_eq!(figures["device"]["syncs"].as_array().unwrap().len(), 3);
-        assert_eq!(dir.exists(), existed, "what was there stays, what it made it removes");
+        assert_eq!(dir.exists(), existed, "an existing directory stays, a created one is removed");
         assert!(!existed || fs::read_dir(dir).unwrap().next().is_none());
 
-        // What is recommended is a config that opens.
+        // The recommended config opens.
         let config: shardwal::Config = serde_json::from_value(figures["config"].clone()).unwrap();
         let log = shardwal::ShardedWal::open(config).unwrap();
         assert_eq!(Some(log.shards() as u64), figures["config"]["shards"].as_u64());
@@ -135,7 +135,8 @@ fn a_directory_with_a_log_or_anything_else_is_refused_and_left_alone() {
     assert_eq!(tune(Path::new("/proc/shardwal"), &[]).status.code(), Some(2));
 }
 
-/// What a killed command has left goes; what may be somebody's stays.
+/// The directory of a killed command is deleted. A directory that may belong to
+/// somebody stays.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_ones_folder_goes_and_nobody_elses() {
@@ -173,7 +174,7 @@ fn a_killed_ones_folder_goes_and_nobody_elses() {
     assert!(fs::read_dir(&dir).unwrap().next().is_none());
 }
 
-/// Files may not pass 1 MiB here: the disk's own figures fit, a log does not.
+/// Files are limited to 1 MiB: enough for the disk's own figures, too little for a log.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_refuses_ends_it_with_an_error_and_nothing_is_left_behind() {

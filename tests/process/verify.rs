@@ -1,5 +1,5 @@
-//! `shardwal verify`, as an operator runs it: its three answers, beside a live
-//! writer, and where nothing may be written.
+//! Runs `shardwal verify` as an operator does: its three exit codes, beside a live
+//! writer, and without write permission.
 
 #![cfg(feature = "cli")]
 #![allow(
@@ -46,7 +46,7 @@ fn change(file: &Path, how: impl FnOnce(&mut Vec<u8>)) {
     fs::write(file, bytes).unwrap();
 }
 
-/// Where the frames of a segment begin, by their lengths.
+/// The offset of each frame of a segment.
 fn frame_ends(segment: &[u8]) -> Vec<usize> {
     let (mut at, mut ends) = (88, Vec::new());
     while let Some(length) = segment.get(at..at + 4) {
@@ -160,8 +160,8 @@ fn what_is_no_log_or_of_another_version_is_unreadable() {
     assert_eq!(usage.status.code(), Some(2));
 }
 
-/// Segments of 4 KiB are rolled all the time, and truncated all the time; the
-/// writer holds the lock in this process, the verifier is another.
+/// Segments of 4 KiB roll and are truncated all the time. The writer holds the lock in
+/// this process; the verifier is another process.
 #[test]
 fn a_live_log_is_intact_at_each_look_and_none_disturbs_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -184,7 +184,7 @@ fn a_live_log_is_intact_at_each_look_and_none_disturbs_it() {
             }
         });
         let mut looks = Vec::new();
-        // On a busy disk they are slower than the verifier.
+        // On a busy disk the appends are slower than the verifier.
         while looks.len() < 40 || (written.load(Ordering::Relaxed) <= 100 && looks.len() < 4000) {
             let look = Command::new(SHARDWAL).arg("verify").arg(dir.path()).output().unwrap();
             looks.push((look.status.code(), String::from_utf8(look.stdout).unwrap(), look.stderr));
@@ -207,8 +207,8 @@ fn a_live_log_is_intact_at_each_look_and_none_disturbs_it() {
     log.close().unwrap();
 }
 
-/// Whoever may only read, reads: as a user without any right to write. Root
-/// may write anywhere, so it becomes nobody.
+/// A user without write permission can verify. Root may write anywhere, so the command
+/// runs as nobody.
 #[cfg(unix)]
 #[test]
 fn a_log_that_may_only_be_read_is_verified() {
@@ -226,7 +226,8 @@ fn a_log_that_may_only_be_read_is_verified() {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    // What a test may run, nobody may not everywhere: a copy beside the log.
+    // The user nobody may not be able to run the test's binary, so a copy is placed
+    // beside the log.
     let mut command = Command::new(SHARDWAL);
     if fs::metadata(&log).unwrap().uid() == 0 {
         let copy = tempfile::tempdir().unwrap().keep();
@@ -250,7 +251,7 @@ fn a_log_that_may_only_be_read_is_verified() {
     }
 }
 
-/// On a mount that is read-only for everybody. Only root may make one.
+/// A mount that is read-only for every user. Only root can create one.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_log_on_a_read_only_mount_is_verified() {

@@ -1,5 +1,5 @@
-//! The bytes of the format, written out once more from FORMAT.md, so that a
-//! test can look at them and forge them. Shares no code with the library.
+//! The bytes of the format, implemented again from FORMAT.md, so that a test can
+//! inspect and forge them. Shares no code with the library.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "seeds are printed")]
 #![allow(dead_code, unreachable_pub, reason = "each program that includes it uses a part")]
@@ -17,14 +17,14 @@ pub const FRAME_BYTES: usize = 24;
 /// `(generation, shard, sequence, key, payload)`.
 pub type Row = (u32, u32, u64, u64, Vec<u8>);
 
-/// A log that waits for each sync and writes no zeros ahead, so that its files
-/// are as long as what is in them.
+/// A log that syncs each commit and writes no zeros ahead, so that files are as long as
+/// their content.
 pub fn config(disk: &SimDisk, shards: usize) -> Config {
     disk.set_copy_on_write(true);
     Config::new("/log").disk(Arc::new(disk.clone())).shards(shards).durability(Durability::Sync)
 }
 
-/// Reads the log without changing it: what it holds, in order.
+/// Reads the log without changing it, in order.
 pub fn read(disk: &SimDisk) -> Result<(Vec<Row>, RecoveryReport), OpenError> {
     let reader = LogReader::open_on(Arc::new(disk.clone()), "/log")?;
     let rows = std::sync::Mutex::new(Vec::new());
@@ -39,7 +39,7 @@ pub fn read(disk: &SimDisk) -> Result<(Vec<Row>, RecoveryReport), OpenError> {
     Ok((rows, reader.report().clone()))
 }
 
-/// `SHARDWAL_SEED`, or one that is always the same; printed, and never 0.
+/// `SHARDWAL_SEED`, or a constant. Prints it. Never 0.
 pub fn seed_of_this_run() -> u64 {
     let seed = std::env::var("SHARDWAL_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(0x2545_f491_4f6c_dd1d_u64).max(1);
@@ -77,28 +77,28 @@ pub fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// CRC-32 of `bytes`, carried on from another.
+/// CRC-32 of `bytes`, continued from another CRC.
 pub fn crc(from: u32, bytes: &[u8]) -> u32 {
     let mut hasher = Hasher::new_with_initial(from);
     hasher.update(bytes);
     hasher.finalize()
 }
 
-/// Where the checksums of a segment start from, by its header.
+/// The initial value of a segment's checksums, from its header.
 pub fn seed(segment: &[u8]) -> u32 {
     let identity =
         [&segment[24..40], &segment[12..16], &segment[16..20], &segment[40..48]].concat();
     crc(0, &identity)
 }
 
-/// The same of a shard's purge file.
+/// The initial value of the checksums of a shard's truncation mark file.
 pub fn purge_seed(segment: &[u8]) -> u32 {
     let mut header = segment[..HEADER_BYTES].to_vec();
     header[40..48].fill(0);
     seed(&header)
 }
 
-/// A frame's header, as it stands.
+/// The fields of a frame's header, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub offset: usize,
@@ -115,7 +115,7 @@ impl Frame {
     }
 }
 
-/// The frames of a segment, until one does not validate or none stands there.
+/// The frames of a segment, up to the first invalid frame or the end.
 pub fn frames(segment: &[u8]) -> Vec<Frame> {
     let seed = seed(segment);
     let (mut at, mut frames) = (HEADER_BYTES, Vec::new());
@@ -139,8 +139,8 @@ pub fn frames(segment: &[u8]) -> Vec<Frame> {
     frames
 }
 
-/// Makes a segment header's checksum right again, and those of its frames at
-/// these offsets.
+/// Recomputes the checksum of a segment header, and those of its frames at these
+/// offsets.
 pub fn reseal(segment: &mut [u8], frames: &[Frame]) {
     let own = crc(0, &segment[..84]);
     segment[84..88].copy_from_slice(&own.to_le_bytes());
@@ -152,7 +152,7 @@ pub fn reseal(segment: &mut [u8], frames: &[Frame]) {
     }
 }
 
-/// Makes the checksum of the frame header at `at` right again.
+/// Recomputes the checksum of the frame header at `at`.
 pub fn reseal_header_at(segment: &mut [u8], at: usize) {
     let seed = seed(segment);
     reseal_header(segment, at, seed);
@@ -163,7 +163,7 @@ fn reseal_header(segment: &mut [u8], at: usize, seed: u32) {
     segment[at + 20..at + 24].copy_from_slice(&own.to_le_bytes());
 }
 
-/// Puts a frame of any kind behind a segment's last.
+/// Appends a frame of any kind behind a segment's last frame.
 pub fn push_frame(
     segment: &mut Vec<u8>,
     kind: u8,
@@ -184,7 +184,7 @@ pub fn push_frame(
     segment.extend(body);
 }
 
-/// A slot of a purge file.
+/// A slot of a truncation mark file.
 pub fn purge_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
     let mut slot = [0; 32];
     slot[..8].copy_from_slice(b"purgemrk");
@@ -195,7 +195,7 @@ pub fn purge_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
     slot
 }
 
-/// The path of a file whose name says a purge mark.
+/// The path of a file whose name carries a truncation mark.
 pub fn purge_name(dir: &str, carrier: u8, seed: u32, epoch: u64, below: u64) -> String {
     let said = format!("purge-{carrier}-{epoch:016x}-{below:016x}");
     let own = crc(seed, said.as_bytes());

@@ -1,13 +1,13 @@
-//! Damage that a disk or a person may do to a log.
+//! Corruption of a log by a disk or a person.
 
 use super::Image;
 
 const SECTOR: usize = 512;
 
 impl Image {
-    /// One damage to a file that is not empty: a flipped bit, a cut, a sector of
-    /// zeros or of another file, another file's bytes, or no file. `random` returns a
-    /// number below its argument.
+    /// Applies one corruption to a file that is not empty: a flipped bit, a cut, a
+    /// sector of zeros or of another file, another file's bytes, or deletion. `random`
+    /// returns a number below its argument.
     pub(crate) fn damage(&mut self, random: &mut dyn FnMut(u64) -> u64) {
         let mut pick = |below: usize| usize::try_from(random(below as u64)).expect("it is below");
         let is_full = |at: &usize| !self.files[*at].1.is_empty();
@@ -18,7 +18,8 @@ impl Image {
         let (victim, other) = (full[pick(full.len())], full[pick(full.len())]);
         let donor = self.files[other].1.clone();
         let bytes = &mut self.files[victim].1;
-        // Zeros ahead are most of a file: most places are in what was written.
+        // Most of a file is zeros written ahead, so most positions are chosen among the
+        // written bytes.
         let last = bytes.iter().rposition(|byte| *byte != 0);
         let written = last.map_or(bytes.len(), |last| last + 1);
         let reach = if pick(8) == 0 { bytes.len() } else { written };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Reads images of logs on stdin, and tells what `format_reader.py` makes of each.
+"""Reads images of logs on stdin, and prints the result of `format_reader.py` for each.
 
-`mod.rs` beside this file writes the images and describes the framing.
+`mod.rs` in this directory writes the images and describes the framing.
 """
 
 import os

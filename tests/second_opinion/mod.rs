@@ -29,19 +29,19 @@ use shardwal::{LogReader, OpenError, ReplayOptions};
 /// `(generation, shard, sequence, key, payload)`.
 pub(crate) type Row = (u32, u32, u64, u64, Vec<u8>);
 
-/// What a reader makes of an image.
+/// The result of a reader for an image.
 #[derive(Clone, Debug)]
 pub(crate) enum Opinion {
-    /// These records are in it.
+    /// A log with these records.
     Log(Vec<Row>),
-    /// It is damaged, or of a later version, for this reason.
+    /// The log is corrupted, or of a later version, for this reason.
     Refused(String),
     /// There is no log.
     NoLog,
 }
 
 impl Opinion {
-    /// Reasons may differ.
+    /// Compares two results. The reasons may differ.
     fn agrees(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Log(own), Self::Log(others)) => own == others,
@@ -50,7 +50,7 @@ impl Opinion {
         }
     }
 
-    /// What the library finds. Reads only.
+    /// The result of the library, which only reads.
     pub(crate) fn of_the_library(disk: Arc<dyn Disk>, dir: &Path) -> Self {
         let reader = match LogReader::open_on(disk, dir) {
             Ok(reader) => reader,
@@ -111,8 +111,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Of a directory on any disk. `read` returns the bytes of a file, and `None`
-    /// for a folder.
+    /// Collects the image of a directory. `read` returns the bytes of a file, and
+    /// `None` for a folder.
     fn walk(
         disk: &dyn Disk,
         dir: &Path,
@@ -120,7 +120,7 @@ impl Image {
         read: &dyn Fn(&Path) -> Option<Vec<u8>>,
     ) -> Self {
         let mut image = Self::default();
-        // A directory that is not there has no names.
+        // A missing directory has no names.
         for name in disk.list(dir).unwrap_or_default() {
             let (path, below) = (dir.join(&name), format!("{below}{name}"));
             if let Some(bytes) = read(&path) {
@@ -135,12 +135,12 @@ impl Image {
         image
     }
 
-    /// Of a simulated disk.
+    /// The image of a log on a simulated file system.
     pub(crate) fn of_sim(disk: &SimDisk, dir: &str) -> Self {
         Self::walk(disk, Path::new(dir), "", &|path| disk.read_file(path))
     }
 
-    /// Of a directory of the operating system.
+    /// The image of a log in a directory of the operating system.
     pub(crate) fn of_dir(dir: &Path) -> Self {
         let read = |path: &Path| {
             let file = !path.is_dir();
@@ -149,7 +149,7 @@ impl Image {
         Self::walk(&RealDisk, dir, "", &read)
     }
 
-    /// The simulated disk that has it.
+    /// A simulated file system with this image.
     pub(crate) fn to_sim(&self, dir: &str) -> SimDisk {
         let disk = SimDisk::with_dir(dir);
         for folder in self.folders.iter().rev() {
@@ -180,7 +180,7 @@ impl Image {
     }
 }
 
-/// The Python reader, and what it has judged.
+/// The Python reader, and the number of its results.
 #[derive(Debug)]
 pub(crate) struct SecondOpinion {
     python: Mutex<Python>,
@@ -198,7 +198,7 @@ struct Python {
 }
 
 impl SecondOpinion {
-    /// `None` where there is no Python.
+    /// Starts the Python reader; `None` without Python.
     pub(crate) fn start() -> Option<Self> {
         let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/second_opinion/judge.py");
         let mut command = Command::new("python3");
@@ -210,11 +210,11 @@ impl SecondOpinion {
         Some(Self { python, read: AtomicU64::new(0), refused: AtomicU64::new(0) })
     }
 
-    /// Asks for the opinion of an image and compares it with the library's.
+    /// Reads an image with the Python reader and compares with the library.
     ///
     /// # Panics
-    /// If they disagree: the image is then kept in a folder that the message
-    /// names.
+    ///
+    /// If they disagree. The image is kept in the folder that the message names.
     pub(crate) fn compare(&self, image: &Image, library: &Opinion) {
         if let Some(difference) = self.difference(image, library) {
             panic!("the readers disagree about {}: {difference}", keep(image).display());
@@ -223,7 +223,7 @@ impl SecondOpinion {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Where the opinions of an image differ.
+    /// How the two results for an image differ.
     pub(crate) fn difference(&self, image: &Image, library: &Opinion) -> Option<String> {
         let python = self.ask(image).expect("the Python reader answers");
         let told = || format!("\n  the library: {}\n  Python: {}", told(library), told(&python));
@@ -259,7 +259,7 @@ impl Drop for Python {
     }
 }
 
-/// Writes the image to a folder, for whoever looks into a disagreement.
+/// Writes the image to a folder, for the analysis of a disagreement.
 fn keep(image: &Image) -> PathBuf {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
     let dir = scratch.keep();
@@ -274,7 +274,7 @@ fn keep(image: &Image) -> PathBuf {
     dir
 }
 
-/// An opinion without payloads.
+/// A result without payloads.
 fn told(opinion: &Opinion) -> String {
     match opinion {
         Opinion::NoLog => "no log".into(),
