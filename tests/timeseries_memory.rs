@@ -120,7 +120,7 @@ fn a_claimed_length_reserves_nothing() {
 }
 
 #[test]
-fn few_bytes_become_no_more_labels_than_the_limit_lets() {
+fn few_bytes_expand_to_no_more_labels_than_the_limit() {
     // Series 0 has 4,000 bytes of labels. 4,095 more series of two bytes each share
     // them.
     let pairs: Vec<_> = (0..40).map(|i| (format!("l{i}"), "v".repeat(92))).collect();
@@ -137,7 +137,7 @@ fn few_bytes_become_no_more_labels_than_the_limit_lets() {
 }
 
 #[test]
-fn large_labels_are_told_whole_each_time_and_must_be() {
+fn large_labels_must_be_encoded_in_full() {
     let large = |number: usize| {
         let mut pairs: Vec<_> = (0..50).map(|i| (format!("l{i}"), "v".repeat(92))).collect();
         pairs.push(("number".to_owned(), number.to_string()));
@@ -165,7 +165,7 @@ fn large_labels_are_told_whole_each_time_and_must_be() {
 }
 
 #[test]
-fn a_batch_becomes_no_more_samples_than_its_blocks_hold() {
+fn a_batch_expands_to_no_more_samples_than_its_blocks_hold() {
     let catalogue = Catalogue::new(labels_of);
     let mut bytes = Vec::new();
     let same: Vec<_> = (0..1 << 20).map(|_| sample(0, 0, 0.0)).collect();
@@ -194,7 +194,7 @@ fn kept_of_refused(storage: &Storage, writes: u64) -> isize {
 /// Regression: 300,000 refused series held 164 MiB. After a million, each new series
 /// was refused until a restart.
 #[test]
-fn refused_series_cost_no_lasting_memory_and_no_places() {
+fn refused_series_keep_no_memory_and_no_series_slots() {
     let up = TimeSeries {
         labels: Labels::new([("__name__", "up")]).unwrap(),
         samples: vec![Sample::new(1, 1.0)],

@@ -88,7 +88,7 @@ fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
 }
 
 #[test]
-fn a_full_segment_whose_sync_fails_ends_the_shard_even_an_idle_one_and_is_not_tried_again() {
+fn a_failed_sync_of_a_full_segment_poisons_even_an_idle_shard_and_is_not_retried() {
     must_end("an idle shard whose sync fails", || {
         let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
         let log = open(config(&disk).durability(Durability::Os));
@@ -155,7 +155,7 @@ impl Disk for SlowToCreate {
 }
 
 #[test]
-fn an_interval_s_sync_does_not_wait_while_a_segment_is_made() {
+fn an_interval_sync_does_not_wait_for_the_next_segment() {
     must_end("a sync beside the creation of a segment", || {
         let gate = Gate::default();
         let disk = SlowToCreate { disk: SimDisk::new(), gate: gate.clone() };

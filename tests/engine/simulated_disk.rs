@@ -98,7 +98,7 @@ mod files {
     }
 
     #[test]
-    fn the_open_modes_find_or_make_what_they_say() {
+    fn each_open_mode_finds_or_creates_its_file() {
         let disk = SimDisk::with_dir("/wal");
         let at = path("/wal/a");
         assert_eq!(kind(disk.open(at, OpenMode::Read)), ErrorKind::NotFound);
@@ -385,7 +385,7 @@ mod power_loss {
     }
 
     #[test]
-    fn writing_what_is_there_already_is_no_change() {
+    fn a_write_of_equal_bytes_is_no_change() {
         let disk = disk_with(&[0; 8192]);
         let mut file = open(&disk, "/a");
         file.write_at(&[0; 8192], 0).unwrap();
@@ -717,7 +717,7 @@ mod faults {
     }
 
     #[test]
-    fn a_sticky_fault_goes_on_until_it_is_cleared() {
+    fn a_sticky_fault_fires_until_it_is_cleared() {
         let disk = disk_with(b"x");
         let file = open(&disk, "/a");
         disk.fail(Fault { sticky: true, ..Fault::new(Call::Len, 2, FaultKind::Error(EIO)) });
@@ -950,7 +950,7 @@ mod damage {
     }
 
     #[test]
-    fn the_disk_says_whether_it_copies_on_write() {
+    fn the_disk_reports_whether_it_copies_on_write() {
         let disk = SimDisk::default();
         assert!(!disk.copy_on_write(path("/")));
         disk.set_copy_on_write(true);

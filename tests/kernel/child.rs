@@ -27,7 +27,7 @@ pub(crate) const MARK: &str = "> ";
 
 /// Does nothing in an ordinary run.
 #[test]
-fn child_does_what_its_input_says() {
+fn child_runs_the_commands_of_its_input() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let mut client = Client { dir: dir.into(), log: None };
     for line in std::io::stdin().lines() {
@@ -43,7 +43,7 @@ fn child_does_what_its_input_says() {
 /// across processors.
 pub(crate) fn command(dir: &Path, before: &[&str]) -> Command {
     let program = std::env::current_exe().expect("a test has a program");
-    let name = "child::child_does_what_its_input_says";
+    let name = "child::child_runs_the_commands_of_its_input";
     let mut command = match before {
         [] => Command::new(&program),
         [first, rest @ ..] => {

@@ -50,7 +50,7 @@ fn append(log: &ShardedWal, key: u64, number: u64) {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "one story")]
-fn a_live_log_is_copied_and_the_copies_stay_whole_while_its_files_are_written_over() {
+fn copies_of_a_live_log_stay_whole_while_its_files_are_recycled() {
     let dir = tempfile::tempdir().unwrap();
     let log_dir = dir.path().join("log");
     let log = ShardedWal::open(config(&log_dir)).unwrap();
@@ -114,7 +114,7 @@ fn a_live_log_is_copied_and_the_copies_stay_whole_while_its_files_are_written_ov
 }
 
 #[test]
-fn a_backup_says_what_it_did_and_what_is_in_its_way() {
+fn backup_reports_its_work_and_its_obstacles() {
     let dir = tempfile::tempdir().unwrap();
     let (log_dir, copy) = (dir.path().join("log"), dir.path().join("copy"));
     let log = ShardedWal::open(config(&log_dir)).unwrap();

@@ -89,7 +89,7 @@ fn dump_prints_what_was_written_in_order() {
 
 /// Shows that FORMAT.md suffices. Skipped without Python.
 #[test]
-fn a_reader_that_knows_only_the_format_prints_the_same() {
+fn a_reader_written_from_the_format_alone_prints_equal_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for golden in [golden(), golden().with_file_name("v1")] {
         let python = Command::new("python3")
@@ -108,7 +108,7 @@ fn a_reader_that_knows_only_the_format_prints_the_same() {
 /// The golden log with one rotten record. The Python reader, which knows lost ranges
 /// from FORMAT.md, reads the remaining records as the library does.
 #[test]
-fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
+fn repair_prints_its_plan_carries_it_out_and_leaves_a_log_that_opens() {
     let dir = tempfile::tempdir().unwrap();
     let (log, out) = (dir.path().join("log"), dir.path().join("out"));
     golden_copy(&log);
@@ -149,7 +149,7 @@ fn repair_says_what_it_would_do_does_that_and_leaves_a_log_that_opens() {
 }
 
 #[test]
-fn verify_tells_a_whole_log_from_a_damaged_one_and_changes_neither() {
+fn verify_distinguishes_intact_and_corrupted_logs_and_changes_neither() {
     let scratch = tempfile::tempdir().unwrap();
     golden_copy(scratch.path());
     let log = scratch.path().display().to_string();
@@ -180,7 +180,7 @@ fn verify_tells_a_whole_log_from_a_damaged_one_and_changes_neither() {
 }
 
 #[test]
-fn what_cannot_be_read_or_understood_ends_with_2() {
+fn unreadable_or_unknown_input_exits_with_2() {
     let scratch = tempfile::tempdir().unwrap();
     let empty = scratch.path().display().to_string();
     let wrong: [&[&str]; 8] = [
@@ -202,7 +202,7 @@ fn what_cannot_be_read_or_understood_ends_with_2() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_output_pipe_is_no_error() {
     let scratch = tempfile::tempdir().unwrap();
     let log = golden().join("log").display().to_string();
     let errors = scratch.path().join("errors");

@@ -20,7 +20,7 @@ fn held_below(dir: &Path) -> usize {
 }
 
 #[test]
-fn a_log_holds_no_more_descriptors_than_it_states_in_any_mode() {
+fn a_log_holds_no_more_descriptors_than_documented_in_any_mode() {
     for mode in [Durability::Os, Durability::Sync] {
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("it is ours");
         let dir = scratch.path().canonicalize().expect("it is there").join("log");

@@ -125,7 +125,7 @@ fn replayed(log: &ShardedWal) -> Vec<String> {
 
 /// The parent still holds the lock, although the child has dropped the log.
 #[test]
-fn a_forked_child_is_refused_and_the_parents_log_is_whole() {
+fn calls_in_a_forked_child_are_refused_and_the_parents_log_is_intact() {
     for durability in [Durability::Sync, Durability::Os] {
         let scratch = tempfile::tempdir().unwrap();
         let config = || Config::new(scratch.path().join("wal")).shards(1).durability(durability);

@@ -24,7 +24,7 @@ fn chosen(candidates: &[Candidate]) -> usize {
 }
 
 #[test]
-fn a_gap_within_the_noise_is_none_and_the_fewest_are_taken() {
+fn within_the_noise_the_smallest_candidate_is_chosen() {
     let overlap =
         [candidate(1, [90.0, 100.0, 115.0], 5.0), candidate(2, [110.0, 140.0, 150.0], 5.0)];
     assert_eq!(chosen(&overlap), 1);
@@ -39,7 +39,7 @@ fn a_gap_within_the_noise_is_none_and_the_fewest_are_taken() {
 }
 
 #[test]
-fn a_gap_outside_the_noise_counts() {
+fn differences_outside_the_noise_count() {
     let apart = [candidate(1, [90.0, 100.0, 110.0], 5.0), candidate(2, [111.0, 120.0, 130.0], 5.0)];
     assert_eq!(chosen(&apart), 2);
     let large = [candidate(1, [50.0, 100.0, 160.0], 5.0), candidate(2, [140.0, 150.0, 160.0], 5.0)];
@@ -49,7 +49,7 @@ fn a_gap_outside_the_noise_counts() {
 }
 
 #[test]
-fn of_those_that_are_as_fast_a_late_one_is_not_taken() {
+fn an_equally_fast_candidate_with_a_high_p99_is_not_chosen() {
     let late = [
         candidate(1, [99.0, 100.0, 101.0], 50.0),
         candidate(2, [98.0, 101.0, 102.0], 10.0),
@@ -78,7 +78,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn it_recommends_a_config_with_its_reasons_and_leaves_nothing_behind() {
+fn tune_recommends_a_config_with_its_reasons_and_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
     let (new, existing) = (scratch.path().join("new"), scratch.path().join("existing"));
     fs::create_dir(&existing).unwrap();
@@ -139,7 +139,7 @@ fn a_directory_with_a_log_or_anything_else_is_refused_and_left_alone() {
 /// somebody stays.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_killed_ones_folder_goes_and_nobody_elses() {
+fn the_directory_of_a_killed_command_is_deleted_and_no_other() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("new");
     let folder = dir.join("measured");
@@ -177,7 +177,7 @@ fn a_killed_ones_folder_goes_and_nobody_elses() {
 /// Files are limited to 1 MiB: enough for the disk's own figures, too little for a log.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_refuses_ends_it_with_an_error_and_nothing_is_left_behind() {
+fn a_failing_disk_ends_tune_with_an_error_and_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
     for blocks in ["1024", "80000"] {
         let dir = scratch.path().join("new");

@@ -61,7 +61,7 @@ fn frame_ends(segment: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_whole_log_is_intact_and_so_is_one_with_a_torn_tail_which_is_told() {
+fn an_intact_log_verifies_and_a_torn_tail_is_reported_without_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let shard = closed_log(dir.path());
     let (code, told, plain) = verify(dir.path());
@@ -82,7 +82,7 @@ fn a_whole_log_is_intact_and_so_is_one_with_a_torn_tail_which_is_told() {
 }
 
 #[test]
-fn damage_is_told_with_its_place_its_sequences_and_what_to_do() {
+fn corruption_is_reported_with_its_position_sequences_and_advice() {
     let dir = tempfile::tempdir().unwrap();
     let shard = closed_log(dir.path());
     let segment = shard.join("0000000001.wal");
@@ -104,7 +104,7 @@ fn damage_is_told_with_its_place_its_sequences_and_what_to_do() {
 }
 
 #[test]
-fn each_shard_tells_its_own_damage() {
+fn corruption_is_reported_per_shard() {
     let dir = tempfile::tempdir().unwrap();
     let log = ShardedWal::open(Config::new(dir.path()).shards(4)).unwrap();
     append(&log, 0..40);
@@ -120,7 +120,7 @@ fn each_shard_tells_its_own_damage() {
 }
 
 #[test]
-fn a_manifest_or_purge_mark_that_is_gone_or_rotten_is_damage() {
+fn a_missing_or_rotten_manifest_or_truncation_mark_is_corruption() {
     for file in ["MANIFEST", "generation-00001/shard-0000/purge"] {
         let dir = tempfile::tempdir().unwrap();
         closed_log(dir.path());
@@ -145,7 +145,7 @@ fn a_manifest_or_purge_mark_that_is_gone_or_rotten_is_damage() {
 }
 
 #[test]
-fn what_is_no_log_or_of_another_version_is_unreadable() {
+fn a_missing_log_or_another_version_is_unreadable() {
     let dir = tempfile::tempdir().unwrap();
     let (code, told, _) = verify(dir.path());
     assert_eq!((code, &told["verdict"]), (Some(2), &"unreadable".into()));
@@ -163,7 +163,7 @@ fn what_is_no_log_or_of_another_version_is_unreadable() {
 /// Segments of 4 KiB roll and are truncated all the time. The writer holds the lock in
 /// this process; the verifier is another process.
 #[test]
-fn a_live_log_is_intact_at_each_look_and_none_disturbs_it() {
+fn a_live_log_verifies_as_intact_every_time_and_is_not_disturbed() {
     let dir = tempfile::tempdir().unwrap();
     let config = || Config::new(dir.path()).shards(2).segment_bytes(4096);
     let log = ShardedWal::open(config()).unwrap();
@@ -211,7 +211,7 @@ fn a_live_log_is_intact_at_each_look_and_none_disturbs_it() {
 /// runs as nobody.
 #[cfg(unix)]
 #[test]
-fn a_log_that_may_only_be_read_is_verified() {
+fn a_log_without_write_permission_is_verified() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::os::unix::process::CommandExt as _;
     let dir = tempfile::tempdir().unwrap();
