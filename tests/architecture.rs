@@ -10,7 +10,7 @@ fn root() -> PathBuf {
 }
 
 fn map() -> String {
-    fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map is there")
+    fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md exists")
 }
 
 /// Every Rust file below a folder, with its text.

@@ -9,8 +9,9 @@ Prints the records of a log, one per line, as `shardwal dump` does:
 
     format_reader.py LOG
 
-`tests/second_opinion` asks it for its opinion of many logs. Each function follows one section of FORMAT.md. `Refused` stands for every case
-in which FORMAT.md says "damage" or "refuse": a reader must not go on there.
+`tests/second_opinion` compares it with the library on many logs. Each function follows one
+section of FORMAT.md. `Refused` covers every case in which FORMAT.md says that a reader
+reports corruption or refuses the log.
 """
 
 import os
@@ -36,7 +37,7 @@ U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 class Refused(Exception):
-    """The log is damaged, or a later version wrote it."""
+    """The log is corrupted, or a later version wrote it."""
 
 
 class NoLog(Exception):
@@ -96,7 +97,7 @@ def read_manifest(log):
 
 
 def check_manifest_is_latest(log, generations):
-    """Refuses a manifest that does not name the log's last generation."""
+    """Refuses a manifest that does not name the last generation of the log."""
     after = generations[-1][0] + 1 if generations else 1
     folder = f"generation-{after:05}"
     for shard in log.list(folder):
@@ -189,7 +190,7 @@ def highest_mark(content, start, base, at):
 
 
 def read_records(first, records, body):
-    """(sequence, key, payload) of each record; None where the body is not these."""
+    """(sequence, key, payload) of each record; None if the body does not parse."""
     at, found = 0, []
     for index in range(records):
         if len(body) - at < 9:
@@ -213,7 +214,7 @@ def read_records(first, records, body):
 
 
 class Segment:
-    """The frames of a segment, read up to `end` or to where reading stops."""
+    """The frames of a segment, up to `end` or to the first invalid frame."""
 
     def __init__(self, content, start, base, next_sequence, end):
         self.content, self.start, self.base = content, start, base
@@ -297,7 +298,7 @@ class Shard:
         return [record for record in records if record[0] >= self.purged_below]
 
     def chain(self, numbers):
-        """The segments, oldest first, and the highest mark of those left out."""
+        """The segments, oldest first, and the highest mark of the omitted ones."""
         highest = 0
         while numbers:
             chain, number = [], numbers[-1]
@@ -331,7 +332,7 @@ def read_log(log):
         for number in range(shards):
             shard = Shard(log, identity, generation, number)
             if shard.is_given_up and generation == generations[-1][0]:
-                raise Refused("the last generation was given up for a later one")
+                raise Refused("the last generation is marked as replaced by a later one")
             rows += [(generation, number, *record) for record in shard.records]
     check_manifest_is_latest(log, generations)
     return rows

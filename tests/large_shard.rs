@@ -102,7 +102,7 @@ fn a_shard_with_many_segments_ends_at_its_first_corruption() {
         let durable = damage.first_sequence;
         assert!(durable > 0 && durable < RECORDS);
         assert_eq!((shard.records, shard.next_sequence), (durable, durable));
-        assert_eq!(damage.durable_below, RECORDS, "what stands behind it says so");
+        assert_eq!(damage.durable_below, RECORDS, "the later segments confirm it");
         assert_eq!(replayed(&reader), durable);
     }
 }

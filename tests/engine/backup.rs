@@ -1,7 +1,7 @@
 //! A backup of a live log is complete, whatever the writer does at the time. It holds
 //! every record that was durable when the backup began.
 
-#![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::collections::BTreeMap;
 use std::io;

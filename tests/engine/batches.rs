@@ -135,10 +135,10 @@ fn a_failed_batch_reports_its_error_at_every_poll() {
     let first = block_on(&mut batch).unwrap_err();
     let again = block_on(&mut batch).unwrap_err();
     let waited = batch.wait().unwrap_err();
-    for told in [&first, &again, &waited] {
-        assert_eq!(told.failed.len(), 1, "{told:?}");
-        assert_eq!(told.failed[0].records, [0, 1]);
-        assert_eq!(told.to_string(), first.to_string());
+    for answer in [&first, &again, &waited] {
+        assert_eq!(answer.failed.len(), 1, "{answer:?}");
+        assert_eq!(answer.failed[0].records, [0, 1]);
+        assert_eq!(answer.to_string(), first.to_string());
     }
 }
 
@@ -180,12 +180,12 @@ fn a_completed_answer_does_not_change() {
         let mut one = log.append(1, "a");
         let mut flush = log.flush();
         let place = one.position();
-        let told: Vec<_> = (0..3).map(|_| block_on(&mut one)).collect();
+        let answers: Vec<_> = (0..3).map(|_| block_on(&mut one)).collect();
         let synced: Vec<_> = (0..3).map(|_| block_on(&mut flush)).collect();
         let timed = one.wait_timeout(Duration::ZERO).expect("it is answered");
         assert_eq!(one.position(), place, "the completion keeps its position");
         let waited = one.wait();
-        for answer in told.iter().chain([&timed, &waited]) {
+        for answer in answers.iter().chain([&timed, &waited]) {
             assert_eq!(answer.is_err(), fails, "{answer:?}");
         }
         assert!(synced.iter().all(|answer| answer.is_err() == fails), "{synced:?}");

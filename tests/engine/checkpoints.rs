@@ -1,7 +1,7 @@
 //! A checkpoint is valid for its own log, at a position that the log has. Every other
 //! checkpoint is refused with a reason, and changes nothing.
 
-#![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::convert::Infallible;
 use std::path::PathBuf;

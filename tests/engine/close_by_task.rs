@@ -95,20 +95,20 @@ fn a_task_that_drops_the_log_on_the_writer_thread_ends_and_loses_nothing() {
     });
 }
 
-/// A log of two shards, and a caller of `append_wait` named `LENDER`. It holds the
+/// A log of two shards, and a caller of `append_wait` named `CALLER`. It holds the
 /// commit lock of key 1's shard and is blocked at the gate with the last record.
-struct Lent {
+struct InlineCommit {
     disk: SimDisk,
     gate: Gate,
     log: Arc<ShardedWal>,
-    lender: JoinHandle<bool>,
+    caller: JoinHandle<bool>,
     /// Records of key 1 so far.
     appended: u64,
 }
 
-const LENDER: &str = "a caller that commits inline";
+const CALLER: &str = "a caller that commits inline";
 
-impl Lent {
+impl InlineCommit {
     fn new(durability: Durability) -> Self {
         let (disk, gate) = (SimDisk::new(), Gate::default());
         let config = config(&disk).shards(2).queue_records(4).durability(durability);
@@ -125,16 +125,16 @@ impl Lent {
         let log = Arc::new(log.unwrap());
         for appended in 1.. {
             gate.shut();
-            let (lent, record) = (log.clone(), payload(1, appended - 1, 20));
-            let lend = move || lent.append_wait(1, record).is_ok();
-            let lender = thread::Builder::new().name(LENDER.into()).spawn(lend).unwrap();
+            let (inline, record) = (log.clone(), payload(1, appended - 1, 20));
+            let append = move || inline.append_wait(1, record).is_ok();
+            let caller = thread::Builder::new().name(CALLER.into()).spawn(append).unwrap();
             gate.wait_for_writer();
-            if gate.came_last() == Some(lender.thread().id()) {
-                return Self { disk, gate, log, lender, appended };
+            if gate.came_last() == Some(caller.thread().id()) {
+                return Self { disk, gate, log, caller, appended };
             }
             // The shard's thread was not parked yet.
             gate.open();
-            assert!(lender.join().unwrap());
+            assert!(caller.join().unwrap());
         }
         unreachable!("the shard's thread never sleeps");
     }
@@ -145,8 +145,8 @@ impl Lent {
 fn a_task_that_closes_the_log_during_an_inline_commit_ends_and_loses_nothing() {
     must_end("a log that is closed during an inline commit", || {
         for durability in [Durability::Sync, Durability::Os] {
-            let lent = Lent::new(durability);
-            let Lent { log, mut appended, .. } = lent;
+            let inline = InlineCommit::new(durability);
+            let InlineCommit { log, mut appended, .. } = inline;
             let its_log = log.clone();
             let ended = if durability == Durability::Sync {
                 Task::begin(async move {
@@ -164,13 +164,13 @@ fn a_task_that_closes_the_log_during_an_inline_commit_ends_and_loses_nothing() {
                     its_log.close().unwrap();
                 })
             };
-            lent.gate.open();
-            assert_eq!(ended_on(&ended), LENDER);
-            assert!(lent.lender.join().unwrap(), "the record is acknowledged");
+            inline.gate.open();
+            assert_eq!(ended_on(&ended), CALLER);
+            assert!(inline.caller.join().unwrap(), "the record is acknowledged");
             let refused = log.try_append(1, "late").unwrap_err();
             assert!(matches!(refused.cause, Cause::Closed), "{refused}");
             log.close().unwrap();
-            let after = lent.disk.crash(&mut || false);
+            let after = inline.disk.crash(&mut || false);
             let found = replayed(&open(config(&after).shards(2)));
             assert!(found.of(1).into_iter().eq(0..appended), "{found:?}");
         }
@@ -183,7 +183,7 @@ fn a_caller_waits_for_close_after_an_inline_commit() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
     let log = open(config(&disk).disk(gate.before(&disk)));
     loop {
-        log.append_wait(1, "lent").unwrap();
+        log.append_wait(1, "inline").unwrap();
         if gate.came_last() == Some(thread::current().id()) {
             break;
         }
@@ -198,15 +198,15 @@ fn a_caller_waits_for_close_after_an_inline_commit() {
 #[test]
 fn a_task_that_closes_a_failed_log_during_an_inline_commit_ends() {
     must_end("a failed log that is closed during an inline commit", || {
-        let Lent { gate, log, lender, .. } = Lent::new(Durability::Sync);
+        let InlineCommit { gate, log, caller, .. } = InlineCommit::new(Durability::Sync);
         let its_log = log.clone();
         let ended = Task::begin(async move {
             its_log.flush().await.unwrap_err();
             its_log.close().unwrap();
         });
         gate.open_with_error(EIO);
-        assert_eq!(ended_on(&ended), LENDER);
-        assert!(!lender.join().unwrap(), "the sync fails");
+        assert_eq!(ended_on(&ended), CALLER);
+        assert!(!caller.join().unwrap(), "the sync fails");
         let error = log.close().unwrap_err();
         assert!(matches!(error.cause, Cause::Poisoned(_)), "{error}");
     });

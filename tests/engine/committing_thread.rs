@@ -103,12 +103,12 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
         ("try_append", matches!(log.try_append(1, "x").unwrap_err().cause, Cause::QueueFull)),
         ("flush", would_deadlock(&log.flush().wait().unwrap_err())),
         ("truncate_before", {
-            let told = log.truncate_before(&log.checkpoint()).unwrap_err();
-            matches!(told, TruncateError::NotHere(Cause::WouldDeadlock))
+            let result = log.truncate_before(&log.checkpoint()).unwrap_err();
+            matches!(result, TruncateError::NotHere(Cause::WouldDeadlock))
         }),
         ("replay", {
-            let told = log.replay(ReplayOptions::default(), |_| Ok::<_, AppendError>(()));
-            told.is_ok()
+            let result = log.replay(ReplayOptions::default(), |_| Ok::<_, AppendError>(()));
+            result.is_ok()
         }),
         ("close", log.close().is_ok()),
     ]
@@ -120,7 +120,7 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
 fn a_blocking_call_in_a_payloads_drop_is_refused() {
     must_end_within(LIMIT, "the end of a payload that waits", || {
         let Stalled { log, gate } = stalled(Durability::Sync);
-        let (told, hear) = channel();
+        let (results, hear) = channel();
         gate.shut();
         let first = log.append(1, "first");
         gate.wait_for_writer();
@@ -129,13 +129,13 @@ fn a_blocking_call_in_a_payloads_drop_is_refused() {
             1,
             payload_whose_end_runs(Box::new(move || {
                 let log = weak.upgrade().unwrap();
-                told.send(try_everything(&log)).unwrap();
+                results.send(try_everything(&log)).unwrap();
             })),
         );
         let third = log.append(1, "third");
         gate.open();
-        let told = hear.recv().unwrap();
-        assert!(told.iter().all(|(_, holds)| *holds), "{told:?}");
+        let results = hear.recv().unwrap();
+        assert!(results.iter().all(|(_, holds)| *holds), "{results:?}");
         for completion in [first, second, third] {
             completion.wait().unwrap();
         }
@@ -149,7 +149,7 @@ fn a_blocking_call_in_a_waker_is_refused() {
     for durability in [Durability::Sync, Durability::Os] {
         must_end_within(LIMIT, "a waker that waits", move || {
             let Stalled { log, gate } = stalled(durability);
-            let (told, hear) = channel();
+            let (results, hear) = channel();
             gate.shut();
             let mut first = log.append(1, "first");
             gate.wait_for_writer();
@@ -157,12 +157,12 @@ fn a_blocking_call_in_a_waker_is_refused() {
             let waker = waker_that_runs(Box::new(move || {
                 // Fills the queue again after the writer has made room.
                 while its_log.try_append(1, "fills").is_ok() {}
-                told.send(try_everything(&its_log)).unwrap();
+                results.send(try_everything(&its_log)).unwrap();
             }));
             assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
             gate.open();
-            let told = hear.recv().unwrap();
-            assert!(told.iter().all(|(_, holds)| *holds), "{durability}: {told:?}");
+            let results = hear.recv().unwrap();
+            assert!(results.iter().all(|(_, holds)| *holds), "{durability}: {results:?}");
             first.wait().unwrap();
             log.close().unwrap();
         });
@@ -175,13 +175,13 @@ fn a_blocking_call_in_a_waker_is_refused() {
 fn a_state_machine_that_waits_for_its_own_record_is_refused() {
     must_end_within(LIMIT, "a machine that waits for its own commit", || {
         let slot: Arc<Mutex<Option<Arc<ShardedWal>>>> = Arc::default();
-        let (told, hear) = channel();
+        let (results, hear) = channel();
         let its_log = slot.clone();
         let applies = move || {
             let Some(log) = its_log.lock().unwrap().take() else { return };
             let mut own = log.append(1, "own");
             let early = own.wait_timeout(LIMIT * 10);
-            told.send((early.is_none(), own.wait().unwrap_err())).unwrap();
+            results.send((early.is_none(), own.wait().unwrap_err())).unwrap();
         };
         let machine = Mutex::new(Some(telling(|_| {}, applies)));
         let config = config(&SimDisk::new()).segment_bytes(1 << 20);
@@ -206,16 +206,16 @@ fn two_logs_whose_writers_append_to_each_other_do_not_deadlock() {
         let hears: Vec<Receiver<_>> = [(&a, &b), (&b, &a)]
             .into_iter()
             .map(|(own, other)| {
-                let (told, hear) = channel();
+                let (results, hear) = channel();
                 own.gate.shut();
                 let first = own.log.append(1, "first");
                 own.gate.wait_for_writer();
                 let (other, both) = (Arc::downgrade(&other.log), both.clone());
                 let end = Box::new(move || {
                     both.wait();
-                    let told_so = other.upgrade().unwrap().append(1, "x").wait();
+                    let refused = other.upgrade().unwrap().append(1, "x").wait();
                     both.wait();
-                    told.send(would_deadlock(&told_so.unwrap_err())).unwrap();
+                    results.send(would_deadlock(&refused.unwrap_err())).unwrap();
                 });
                 drop((first, own.log.append(1, payload_whose_end_runs(end))));
                 drop(own.log.append(1, "fills"));

@@ -126,7 +126,7 @@ fn interval_mode_syncs_by_itself() {
     let mut ledger = Ledger::default();
     let before = disk.calls(Call::Sync);
     ledger.append(&log, 1, 100).unwrap();
-    support::must_end("a sync that nobody asks for", {
+    support::must_end("a sync without a request", {
         let disk = disk.clone();
         move || {
             // This little needs no next segment, whose zeros would be synced.

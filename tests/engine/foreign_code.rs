@@ -42,7 +42,7 @@ const PANICS_AT: u64 = 7;
 #[test]
 fn a_panic_whose_payload_panics_on_drop_reaches_no_caller() {
     must_end("a panic that ends with another", || {
-        for lends in [false, true] {
+        for inline in [false, true] {
             let applied_by = Arc::new(Mutex::new(None));
             let log = ShardedWal::open_with(config(&SimDisk::new()), |_| {
                 let applied_by = applied_by.clone();
@@ -58,11 +58,11 @@ fn a_panic_whose_payload_panics_on_drop_reaches_no_caller() {
             while *applied_by.lock().unwrap() != Some(thread::current().id()) {
                 log.append_wait(1, "before").unwrap();
             }
-            let told = catch_unwind(AssertUnwindSafe(|| match lends {
+            let result = catch_unwind(AssertUnwindSafe(|| match inline {
                 true => log.append_wait(PANICS_AT, "x"),
                 false => log.append(PANICS_AT, "x").wait(),
             }));
-            let error = told.expect("the panic must not reach the caller").unwrap_err();
+            let error = result.expect("the panic must not reach the caller").unwrap_err();
             let panicked =
                 matches!(error, AppendError::Indeterminate { cause: Cause::WriterPanicked, .. });
             assert!(panicked, "{error}");
@@ -115,7 +115,7 @@ fn a_panic_in_a_wakers_drop_reaches_no_caller() {
                 let dropped = catch_unwind(AssertUnwindSafe(move || drop(completion)));
                 assert!(dropped.is_ok(), "the panic reaches the thread that drops the future");
             }
-            let log = Arc::into_inner(log).expect("nobody else has it");
+            let log = Arc::into_inner(log).expect("this test holds the only reference");
             log.close().unwrap();
             let dropped = catch_unwind(AssertUnwindSafe(move || drop(log)));
             assert!(dropped.is_ok(), "the panic reaches the thread that drops the log");
@@ -257,17 +257,21 @@ impl Wake for Waits {
 
 /// Starts a caller that commits inline and blocks it at its first step. If the shard's
 /// thread commits first, starts another caller.
-fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) -> JoinHandle<()> {
+fn inline_caller(
+    log: &Arc<ShardedWal>,
+    steps: &Receiver<ThreadId>,
+    on: &Sender<()>,
+) -> JoinHandle<()> {
     loop {
-        let lending = log.clone();
-        let lender = thread::spawn(move || {
-            lending.append_wait(1, "lent").unwrap();
+        let its_log = log.clone();
+        let inline_caller = thread::spawn(move || {
+            its_log.append_wait(1, "inline").unwrap();
         });
-        if steps.recv().unwrap() == lender.thread().id() {
-            return lender;
+        if steps.recv().unwrap() == inline_caller.thread().id() {
+            return inline_caller;
         }
         on.send(()).unwrap();
-        lender.join().unwrap();
+        inline_caller.join().unwrap();
     }
 }
 
@@ -277,11 +281,11 @@ fn lender(log: &Arc<ShardedWal>, steps: &Receiver<ThreadId>, on: &Sender<()>) ->
 #[test]
 fn records_left_by_an_inline_commit_are_handed_over_before_wakers_run() {
     for flushes in [false, true] {
-        must_end("a record left over by an inline commit", move || leave_over(flushes));
+        must_end("a record left over by an inline commit", move || leave_a_record_over(flushes));
     }
 }
 
-fn leave_over(flushes: bool) {
+fn leave_a_record_over(flushes: bool) {
     let ((stepped, steps), (on, let_on)) = (channel(), channel());
     // Reports the thread that is about to acknowledge a commit. Then waits for
     // permission until the receiver is dropped.
@@ -297,7 +301,7 @@ fn leave_over(flushes: bool) {
     let config = config(&SimDisk::new()).durability(Durability::Os);
     let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
     let log = Arc::new(log.unwrap());
-    let lender = lender(&log, &steps, &on);
+    let inline_caller = inline_caller(&log, &steps, &on);
     let waits = Arc::new(Waits { other: AtomicBool::new(false), in_vain: AtomicBool::new(false) });
     let waker = Waker::from(waits.clone());
     let mut of_a_task = log.append(2, "of a task");
@@ -305,8 +309,8 @@ fn leave_over(flushes: bool) {
     // Eight commits for others; the record queued during the last one is left over.
     for _ in 0..8 {
         on.send(()).unwrap();
-        assert_eq!(steps.recv().unwrap(), lender.thread().id());
-        drop(log.append(3, "of nobody"));
+        assert_eq!(steps.recv().unwrap(), inline_caller.thread().id());
+        drop(log.append(3, "not waited for"));
     }
     if flushes {
         drop(log.flush());
@@ -320,6 +324,6 @@ fn leave_over(flushes: bool) {
     // The record is queued. The shard's thread finds the commit lock held, and parks.
     (0..10_000).for_each(|_| thread::yield_now());
     drop((steps, on));
-    lender.join().unwrap();
+    inline_caller.join().unwrap();
     left_over.join().unwrap();
 }

@@ -40,7 +40,7 @@ fn append_wait_on_an_idle_shard_commits_inline() {
         // The shard's thread parks after its first check. Until then it may commit
         // itself.
         while applied_by.lock().unwrap().last() != Some(&thread::current().id()) {
-            log.append_wait(1, "lent").unwrap();
+            log.append_wait(1, "inline").unwrap();
         }
         log.append(1, "queued").wait().unwrap();
         assert_ne!(applied_by.lock().unwrap().last(), Some(&thread::current().id()));
@@ -88,8 +88,8 @@ fn a_panic_in_an_inline_commit_poisons_the_shard_and_spares_the_caller() {
         let error = log.append_wait(1, "after").unwrap_err();
         assert!(error.is_not_written(), "{error}");
         let closed = log.close();
-        let told = matches!(closed, Err(CloseError { cause: Cause::WriterPanicked, .. }));
-        assert!(told, "{closed:?}");
+        let reported = matches!(closed, Err(CloseError { cause: Cause::WriterPanicked, .. }));
+        assert!(reported, "{closed:?}");
     }
 }
 
@@ -154,21 +154,21 @@ fn an_answered_caller_does_not_run_the_sync_of_a_flush() {
         let config = config.disk(gate.before(&disk));
         let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
         let log = Arc::new(log.unwrap());
-        let lender = loop {
-            let lending = log.clone();
-            let lender = thread::spawn(move || lending.append_wait(1, "lent").unwrap());
-            if steps.recv().unwrap() == lender.thread().id() {
-                break lender;
+        let caller = loop {
+            let its_log = log.clone();
+            let caller = thread::spawn(move || its_log.append_wait(1, "inline").unwrap());
+            if steps.recv().unwrap() == caller.thread().id() {
+                break caller;
             }
             // The shard's thread was not parked yet.
             on.send(()).unwrap();
-            lender.join().unwrap();
+            caller.join().unwrap();
         };
         // The caller is blocked before its acknowledgement.
         let flush = log.flush();
         gate.shut();
         drop((steps, on));
-        lender.join().unwrap();
+        caller.join().unwrap();
         gate.wait_for_writer();
         gate.open();
         flush.wait().unwrap();
@@ -186,7 +186,7 @@ fn requests_are_served_beside_endless_inline_commits() {
                 for _ in 0..2 {
                     scope.spawn(|| {
                         while !done.load(Ordering::Relaxed) {
-                            log.append_wait(1, "lent").unwrap();
+                            log.append_wait(1, "inline").unwrap();
                         }
                     });
                 }

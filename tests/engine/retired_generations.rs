@@ -1,7 +1,7 @@
 //! A generation without records is retired: its directory and its manifest line are
 //! deleted. A generation with a record never is.
 
-#![allow(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

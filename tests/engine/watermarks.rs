@@ -101,30 +101,30 @@ fn a_full_disk_is_reported_then_refuses_appends_and_recovers_without_loss_or_dup
 fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
     let disk = limited();
     let recorder = DebuggingRecorder::new();
-    let told = recorder.snapshotter();
+    let metrics = recorder.snapshotter();
     let log = metrics::with_local_recorder(&recorder, || open(marked(&disk)));
     let mut ledger = Ledger::default();
     assert_eq!(log.stats().disk.state, DiskState::Ok);
-    assert_eq!(gauges(&told)[1..], [0.0, 0.0]);
+    assert_eq!(gauges(&metrics)[1..], [0.0, 0.0]);
 
     while log.stats().disk.state == DiskState::Ok {
         ledger.append(&log, 7, 3000).expect("there is room");
     }
     assert_eq!(log.stats().disk.state, DiskState::Low, "the signal comes before the refusal");
-    wait_until("the metrics' signal", || gauges(&told)[1..] == [1.0, 0.0]);
+    wait_until("the metrics' signal", || gauges(&metrics)[1..] == [1.0, 0.0]);
 
     let error = fill(&log, &mut ledger);
     assert!(matches!(error, AppendError::NotWritten { position: None, .. }), "{error}");
     assert_below_watermark(error.cause());
     assert_eq!(log.stats().disk.state, DiskState::Refusing);
-    wait_until("the metrics' signal", || gauges(&told)[1..] == [1.0, 1.0]);
+    wait_until("the metrics' signal", || gauges(&metrics)[1..] == [1.0, 1.0]);
     assert!(free(&disk) > HARD / 2, "the minimum free space is kept");
     ledger.check(&replayed(&log));
 
     // Another program uses the rest. Truncation needs no room.
     leave(&disk, CAPACITY, 0);
     wait_until("the look", || log.stats().disk.free_bytes == Some(0));
-    assert_eq!(gauges(&told)[0], 0.0);
+    assert_eq!(gauges(&metrics)[0], 0.0);
     let checkpoint = log.checkpoint();
     ledger.give_up(&replayed(&log).below(&checkpoint));
     assert!(log.truncate_before(&checkpoint).unwrap().segments > 10);
@@ -137,7 +137,7 @@ fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
     disk.set_capacity(None);
     wait_for(&log, DiskState::Ok);
     ledger.append(&log, 7, 3000).expect("there is room again");
-    wait_until("the metrics' signal", || gauges(&told)[1..] == [0.0, 0.0]);
+    wait_until("the metrics' signal", || gauges(&metrics)[1..] == [0.0, 0.0]);
     log.close().unwrap();
     drop(log);
     ledger.check(&replayed(&open(marked(&disk))));
@@ -175,12 +175,12 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
         futures_executor::block_on(log.append_async(7, payload())).map(drop),
     ];
     let mut causes = refused.map(|refused| refused.expect_err("it is refused").cause).to_vec();
-    let mut told = |error: AppendError| causes.push(error.cause().clone());
-    told(log.append(7, payload()).wait().expect_err("it is refused"));
-    told(log.append_wait(7, payload()).expect_err("it is refused"));
+    let mut add = |error: AppendError| causes.push(error.cause().clone());
+    add(log.append(7, payload()).wait().expect_err("it is refused"));
+    add(log.append_wait(7, payload()).expect_err("it is refused"));
     let batch = || [(7, payload())];
     for error in [log.append_batch(batch()).wait(), log.append_batch_wait(batch())] {
-        error.expect_err("it is refused").failed.into_iter().for_each(|part| told(part.error));
+        error.expect_err("it is refused").failed.into_iter().for_each(|part| add(part.error));
     }
     causes
 }

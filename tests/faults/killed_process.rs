@@ -79,9 +79,9 @@ fn child_appends_until_it_is_killed() {
                     } else {
                         log.append_wait(key, payload).unwrap();
                     }
-                    let mut told = key.to_le_bytes().to_vec();
-                    told.extend(number.to_le_bytes());
-                    std::io::stdout().lock().write_all(&told).unwrap();
+                    let mut acknowledged = key.to_le_bytes().to_vec();
+                    acknowledged.extend(number.to_le_bytes());
+                    std::io::stdout().lock().write_all(&acknowledged).unwrap();
                     std::io::stdout().lock().flush().unwrap();
                 }
             });
@@ -109,13 +109,13 @@ fn run_and_kill(mut child: Child, records: usize) -> BTreeMap<u64, u64> {
         pipe.read_exact(&mut line).expect("the runner prints what it runs");
         newlines += usize::from(line[0] == b'\n');
     }
-    let mut told = vec![0; records * 16];
-    pipe.read_exact(&mut told).expect("the child reports records until it is killed");
+    let mut acknowledged = vec![0; records * 16];
+    pipe.read_exact(&mut acknowledged).expect("the child reports records until it is killed");
     child.kill().expect("it is killed");
-    pipe.read_to_end(&mut told).expect("the rest of the pipe can be read");
+    pipe.read_to_end(&mut acknowledged).expect("the rest of the pipe can be read");
     child.wait().expect("it is reaped");
     let mut highest = BTreeMap::new();
-    for record in told.chunks_exact(16) {
+    for record in acknowledged.chunks_exact(16) {
         let (key, number) = record.split_at(8);
         let word = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes"));
         let entry = highest.entry(word(key)).or_insert(0);
@@ -142,10 +142,10 @@ fn kill_again_and_again(cycles: usize) -> Seen {
     let mut first = BTreeMap::new();
     for cycle in 0..cycles {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let told = run_and_kill(start(&dir), 1 + (seed >> 33) as usize % 200);
+        let acknowledged = run_and_kill(start(&dir), 1 + (seed >> 33) as usize % 200);
         let log = ShardedWal::open(config(&dir)).expect("the log opens");
         let seen = read(&log, None);
-        for (key, number) in &told {
+        for (key, number) in &acknowledged {
             let next = seen.get(key).map_or(0, |range| range.1);
             assert!(
                 next > *number,

@@ -5,7 +5,7 @@
 //!
 //! Holds W1 PREFIX, C3 ANSWER (ARCHITECTURE.md).
 
-#![allow(clippy::print_stdout, reason = "what was hit is printed")]
+#![allow(clippy::print_stdout, reason = "the figures are printed")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -133,21 +133,21 @@ fn survives(fault: &Fault, seed: u64) -> u64 {
 }
 
 /// Prints no message for planned panics.
-fn hush_planned_panics() {
+fn silence_planned_panics() {
     static HUSHED: std::sync::Once = std::sync::Once::new();
     HUSHED.call_once(|| {
-        let tell = std::panic::take_hook();
+        let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let said = panic.payload().downcast_ref::<String>();
             if !said.is_some_and(|said| said.starts_with("a planned panic")) {
-                tell(panic);
+                print(panic);
             }
         }));
     });
 }
 
 fn at_every_call(call: Call) {
-    hush_planned_panics();
+    silence_planned_panics();
     let seed = seed();
     must_end("a failing disk", move || {
         let mut runs = 0;

@@ -39,9 +39,9 @@ impl Talk {
             let read = self.output.read_line(&mut line).expect("the child answers");
             assert!(read > 0, "the child has ended");
             story.hear(line.trim_end());
-            let told = line.strip_prefix(child::MARK).unwrap_or_default();
-            if until.iter().any(|word| told.starts_with(word)) {
-                return told.trim_end().to_owned();
+            let said = line.strip_prefix(child::MARK).unwrap_or_default();
+            if until.iter().any(|word| said.starts_with(word)) {
+                return said.trim_end().to_owned();
             }
         }
     }

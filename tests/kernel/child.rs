@@ -144,9 +144,9 @@ fn queue(log: &ShardedWal, length: usize, words: &[&str]) {
     let queued: Vec<_> = records.map(append).collect();
     for (key, index, completion) in queued {
         let answer = completion.wait().map(drop);
-        let told = answer.as_ref().err().map(|error| format!(" {error}")).unwrap_or_default();
+        let reason = answer.as_ref().err().map(|error| format!(" {error}")).unwrap_or_default();
         let fate = fate(answer.as_ref().err());
-        say(&format!("answer {fate} {} {key}:{index}{told}", log.shard_of(key)));
+        say(&format!("answer {fate} {} {key}:{index}{reason}", log.shard_of(key)));
     }
 }
 

@@ -107,11 +107,11 @@ fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
     ledger.check(&replayed(&open(config(dir, filling))));
 }
 
-fn tell(what: &str, disks: usize, seen: &Seen) {
+fn print_figures(what: &str, disks: usize, seen: &Seen) {
     let Seen { acknowledged, refused, resumed } = seen;
     println!("FIGURE full {what}: {disks} disks");
     println!("FIGURE full {what}, refused: {refused} appends");
-    println!("FIGURE full {what}, gone on in the same process: {resumed} times");
+    println!("FIGURE full {what}, resumed in the same process: {resumed} times");
     println!("FIGURE full {what}, acknowledged, none lost or doubled: {acknowledged} records");
     assert!(seen.resumed >= 3 * disks as u64 && seen.refused >= 6 * disks as u64, "{seen:?}");
 }
@@ -131,7 +131,7 @@ fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
         let mount = Mount::tmpfs(scratch.path(), kib, 4096);
         life_on(mount.dir(), FILLING, &mut seen);
     }
-    tell("tmpfs of 192 KiB to 1 MiB", sizes.count(), &seen);
+    print_figures("tmpfs of 192 KiB to 1 MiB", sizes.count(), &seen);
     // Enough bytes, but no more names.
     let (mut seen, inodes) = (Seen::default(), 40..56);
     for inodes in inodes.clone() {
@@ -139,7 +139,7 @@ fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
         let mount = Mount::tmpfs(scratch.path(), 4096, inodes);
         life_on(mount.dir(), FILLING, &mut seen);
     }
-    tell("tmpfs of 40 to 55 files", inodes.count(), &seen);
+    print_figures("tmpfs of 40 to 55 files", inodes.count(), &seen);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn on_a_full_ext4_appends_are_refused_until_there_is_room() {
         };
         life_on(mount.dir(), FILLING, &mut seen);
     }
-    tell("ext4 of 4 to 8 MiB on a loop device", sizes.len(), &seen);
+    print_figures("ext4 of 4 to 8 MiB on a loop device", sizes.len(), &seen);
 }
 
 /// A limit on the size of files cuts a write short, and the next write reports the

@@ -244,9 +244,9 @@ pub(crate) fn on_benches<T: Sync>(items: &[T], run: impl Fn(&Bench, &T) + Sync) 
     });
 }
 
-fn told_by(traced: &Traced, fault: &Fault) -> Story {
+fn story_of(traced: &Traced, fault: &Fault) -> Story {
     let mut story = Story::default();
-    story.hear_all(&traced.told());
+    story.hear_all(&traced.reported());
     let status = traced.output.status;
     assert!(status.success() && story.ended, "the child crashed, {status}: {fault:?} {traced:?}");
     seen::failed_syncs_are_final(&traced.trace);
@@ -264,12 +264,12 @@ fn fail(bench: &Bench, fault: &Fault, tally: &Mutex<Tally>) {
     for attempt in 1..=ATTEMPTS {
         let traced = bench.run(SCRIPT, &fault.options(&bench.dir()));
         let hit = fault.is_hit(&traced);
-        let mut story = told_by(&traced, fault);
+        let mut story = story_of(&traced, fault);
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             story.check_log(&bench.dir());
         }));
         if let Err(panic) = found {
-            println!("{fault:?} {}\n{}", traced.trace, traced.told());
+            println!("{fault:?} {}\n{}", traced.trace, traced.reported());
             std::panic::resume_unwind(panic);
         }
         tally.lock().expect("no run panicked").add(fault, hit, &story);

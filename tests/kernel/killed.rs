@@ -61,7 +61,7 @@ fn kill(bench: &Bench, fault: &Fault, killed: &AtomicUsize) {
     for _ in 0..3 {
         let traced = bench.run(SCRIPT, &fault.options(&bench.dir()));
         let mut story = Story::default();
-        story.hear_all(&traced.told());
+        story.hear_all(&traced.reported());
         story.check_log(&bench.dir());
         if traced.output.status.signal() == Some(SIGKILL) {
             assert!(!story.ended, "the child ended before the kill: {fault:?}");

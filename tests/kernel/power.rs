@@ -101,8 +101,8 @@ fn record(device: &LoggedDevice, mode: &'static str, random: &mut Random) -> Run
             let mut heard = String::new();
             let bytes = output.read_line(&mut heard).expect("the child answers");
             assert!(bytes > 0, "the child has ended at `{line}`");
-            let Some(told) = heard.trim_end().strip_prefix(child::MARK) else { continue };
-            left -= usize::from(words.contains(&told.split(' ').next().unwrap_or_default()));
+            let Some(said) = heard.trim_end().strip_prefix(child::MARK) else { continue };
+            left -= usize::from(words.contains(&said.split(' ').next().unwrap_or_default()));
             lines.push((heard.trim_end().to_owned(), device.log_bytes()));
         }
     }
@@ -121,7 +121,7 @@ impl Run {
             story.acknowledges_unsynced();
         }
         for (line, heard_at) in &self.lines {
-            let word = line.strip_prefix(child::MARK).and_then(|told| told.split(' ').next());
+            let word = line.strip_prefix(child::MARK).and_then(|said| said.split(' ').next());
             if *heard_at > log_bytes && !BEGUN.contains(&word.unwrap_or_default()) {
                 break;
             }

@@ -117,7 +117,7 @@ impl Volatile {
     fn see(&mut self, call: &Call<'_>) {
         let path = call.path();
         match call.name {
-            "write" => self.told(call),
+            "write" => self.reported(call),
             _ if !call.succeeded() => {}
             "pwrite64" => {
                 let writer = call.thread.to_owned();
@@ -166,17 +166,17 @@ impl Volatile {
     }
 
     /// Checks what must be durable before this output of the child.
-    fn told(&mut self, call: &Call<'_>) {
-        let Some((_, told)) = call.arguments.split_once("\"> ") else { return };
-        let told = told.split("\\n").next().unwrap_or_default();
-        if told.starts_with("opening") {
+    fn reported(&mut self, call: &Call<'_>) {
+        let Some((_, reported)) = call.arguments.split_once("\"> ") else { return };
+        let reported = reported.split("\\n").next().unwrap_or_default();
+        if reported.starts_with("opening") {
             self.fresh.clear();
-        } else if let Some(records) = told.strip_prefix("append ") {
+        } else if let Some(records) = reported.strip_prefix("append ") {
             self.alone = !records.contains(' ');
-        } else if told.starts_with("opened") || told.starts_with("truncated ok") {
+        } else if reported.starts_with("opened") || reported.starts_with("truncated ok") {
             assert!(self.names.is_empty(), "names are not durable: {self:?}");
             self.opens += 1;
-        } else if let Some(rest) = told.strip_prefix("answer kept ") {
+        } else if let Some(rest) = reported.strip_prefix("answer kept ") {
             let shard = rest.split(' ').next().unwrap_or_default();
             if self.alone {
                 self.acknowledged(&format!("<shardwal-{shard}>"));
@@ -218,7 +218,7 @@ fn the_kernel_sees_every_sync_before_its_acknowledgement() {
         }
         assert!(volatile.reads > 0 && volatile.opens == 3, "{volatile:?}\n{}", traced.trace);
         let mut story = Story::default();
-        story.hear_all(&traced.told());
+        story.hear_all(&traced.reported());
         let mut checked = checked.lock().unwrap();
         *checked = (checked.0 + volatile.acknowledgements, checked.1 + volatile.reads);
     });

@@ -65,7 +65,7 @@ impl Bench {
     /// fails the test.
     pub(crate) fn run(&self, script: &str, options: &[String]) -> Traced {
         if self.dir().exists() {
-            fs::remove_dir_all(self.dir()).expect("nobody is in it");
+            fs::remove_dir_all(self.dir()).expect("no child uses it");
         }
         let trace = self.root.join("trace");
         let log = trace.to_string_lossy().into_owned();
@@ -118,7 +118,7 @@ impl Traced {
     }
 
     /// The output of a child, which must not have panicked.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn reported(&self) -> String {
         let problems = String::from_utf8_lossy(&self.output.stderr);
         assert!(!problems.contains("panicked at"), "a child panicked: {problems}");
         String::from_utf8_lossy(&self.output.stdout).into_owned()

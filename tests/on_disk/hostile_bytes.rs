@@ -13,7 +13,7 @@
     clippy::print_stdout,
     reason = "a test fails by a panic and prints its seed"
 )]
-#![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -166,8 +166,8 @@ fn every_flipped_bit_of_a_segment_with_a_successor_is_refused_or_harmless() {
     // The last frame is a seal without records.
     let seal = frames(&segment).last().unwrap().offset;
     assert!((12 << 10..20 << 10).contains(&segment.len()), "{} bytes", segment.len());
-    // Covers every bit of the segment header and of six frame headers. Of the other
-    // frames, one bit per byte of the header and of every third byte of the body,
+    // Covers every bit of the segment header and of six frame headers. Covers one bit
+    // per byte of the other frame headers, and of every third byte of the bodies,
     // because debug builds take a millisecond for each.
     let all = frames(&segment);
     let offsets: Vec<_> = all.iter().map(|frame| frame.offset).collect();

@@ -2,11 +2,7 @@
 //! refuses each with its own error text and advice, and a reader reports the same text.
 //! Neither changes a file. A harmless file is ignored.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "what a test's own helper cannot do fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
 use std::path::PathBuf;
 
@@ -52,7 +48,7 @@ fn without(files: &Files, path: &str) -> SimDisk {
 
 /// Open must refuse the log with these words in this order. A reader must refuse or
 /// report it too.
-fn assert_told(disk: &SimDisk, words: &[&str]) -> OpenError {
+fn assert_reported(disk: &SimDisk, words: &[&str]) -> OpenError {
     let before = files(disk);
     let refused = ShardedWal::open(config(disk, 2)).unwrap_err();
     let read = match LogReader::open_on(std::sync::Arc::new(disk.clone()), "/log") {
@@ -60,10 +56,10 @@ fn assert_told(disk: &SimDisk, words: &[&str]) -> OpenError {
         Err(error) => error.to_string(),
     };
     assert_eq!(files(disk), before, "something was changed");
-    for told in [refused.to_string(), read] {
-        let mut rest = told.as_str();
+    for text in [refused.to_string(), read] {
+        let mut rest = text.as_str();
         for word in words {
-            let (_, behind) = rest.split_once(word).unwrap_or_else(|| panic!("{word:?} in {told}"));
+            let (_, behind) = rest.split_once(word).unwrap_or_else(|| panic!("{word:?} in {text}"));
             rest = behind;
         }
     }
@@ -87,7 +83,7 @@ fn a_missing_segment_is_named_with_the_advice_to_restore_it() {
         let below = format!("truncated to sequence {next} or beyond");
         let words =
             ["generation 1 shard 0", "the segment is missing", &path, "put it back", &below];
-        assert_told(&without(&victim, &path), &words);
+        assert_reported(&without(&victim, &path), &words);
     }
     let mut none = victim.clone();
     none.retain(|(path, _)| !path.starts_with("/log/generation-00002/shard-0001/0"));
@@ -95,7 +91,7 @@ fn a_missing_segment_is_named_with_the_advice_to_restore_it() {
         path.extension().is_none_or(|it| it != "wal")
             || !path.to_string_lossy().contains("00002/shard-0001")
     });
-    assert_told(
+    assert_reported(
         &disk_of(&none),
         &["generation 2 shard 1", "no segment with a header", "put the shard's directory back"],
     );
@@ -106,10 +102,10 @@ fn a_missing_shard_manifest_or_truncation_mark_file_is_named() {
     let victim = victim();
     let purge = raw::purge_path(1, 0);
     let words = [&purge, "it is missing", "restore the file from a copy"];
-    let error = assert_told(&without(&victim, &purge), &words);
+    let error = assert_reported(&without(&victim, &purge), &words);
     assert!(matches!(error, OpenError::Manifest { .. }), "{error:?}");
     let words = [MANIFEST, "it is missing, but the directory has generations", "restore"];
-    assert_told(&without(&victim, MANIFEST), &words);
+    assert_reported(&without(&victim, MANIFEST), &words);
 }
 
 /// A copy made during a write is a prefix of the file, perhaps followed by zeros.
@@ -127,16 +123,16 @@ fn a_stale_copy_of_a_segment_is_distinguished_from_bit_rot() {
         let put_back = "put its latest copy back";
         let has = format!("it has {} bytes", frame.offset);
         let short = with(&victim, &path, &whole[..frame.offset]);
-        assert_told(&short, &[older, &has, &went, &at, put_back]);
+        assert_reported(&short, &[older, &has, &went, &at, put_back]);
         let mut blank = whole.clone();
         blank[frame.offset..].fill(0);
         let zeros = format!("its last {} bytes are zeros", whole.len() - frame.offset);
-        assert_told(&with(&victim, &path, &blank), &[older, &zeros, &went, &at, put_back]);
+        assert_reported(&with(&victim, &path, &blank), &[older, &zeros, &went, &at, put_back]);
         // The end is intact, so the file is the latest: this is bit rot.
         let mut rotten = whole.clone();
         rotten[frame.offset + 30] ^= 1;
         let words = ["a frame's body does not match its checksum", "restore the file from a copy"];
-        assert_told(&with(&victim, &path, &rotten), &words);
+        assert_reported(&with(&victim, &path, &rotten), &words);
     }
 }
 
@@ -160,11 +156,11 @@ fn a_segment_of_another_log_is_reported_with_that_logs_id() {
     let id: String = foreign[24..40].iter().map(|byte| format!("{byte:02x}")).collect();
     let of = format!("a segment of another log, {id}");
     let words = [of.as_str(), &path, "move it away", "put the shard's own segment 2 back"];
-    assert_told(&with(&victim, &path, &foreign), &words);
+    assert_reported(&with(&victim, &path, &foreign), &words);
     // If the shard had no segment with this number, it would be the newest.
     let path = segment_path(1, 0, 9);
     let words = [of.as_str(), &path, "move it away", "segment 9 back, if it had one"];
-    assert_told(&with(&victim, &path, &foreign), &words);
+    assert_reported(&with(&victim, &path, &foreign), &words);
 }
 
 #[test]
@@ -181,7 +177,7 @@ fn a_segment_of_another_generation_shard_or_number_is_reported_with_its_origin()
         let home =
             format!("move it to {} if it is missing there", from.trim_start_matches("/log/"));
         let disk = with(&victim, &to, &file(&victim, &from));
-        assert_told(&disk, &[what, &to, &home, "put the shard's own segment"]);
+        assert_reported(&disk, &[what, &to, &home, "put the shard's own segment"]);
     }
 }
 
@@ -219,22 +215,22 @@ fn a_newer_format_is_refused_by_its_version_or_kind_and_an_older_one_by_its_vers
         with(&victim, &path, &segment)
     };
     let newer = "open it with the version of shardwal that wrote it";
-    let error = assert_told(&of_version(2), &[&path, "its format is version 2", newer]);
+    let error = assert_reported(&of_version(2), &[&path, "its format is version 2", newer]);
     assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
     let older = "read it with a version of shardwal that knows it, and append it to a new log";
-    let error = assert_told(&of_version(0), &[&path, "its format is version 0", older]);
+    let error = assert_reported(&of_version(0), &[&path, "its format is version 0", older]);
     assert!(matches!(error, OpenError::OlderFormat { .. }), "{error:?}");
 
     let path = segment_path(2, 1, 2);
     let mut segment = file(&victim, &path);
     let at = format!("a frame of the unknown kind 4 at byte {}", segment.len());
     push_frame(&mut segment, 4, 0, 9, 0, b"");
-    assert_told(&with(&victim, &path, &segment), &[&path, &at, newer]);
+    assert_reported(&with(&victim, &path, &segment), &[&path, &at, newer]);
 
-    for (version, told) in [("2", newer), ("0", older)] {
+    for (version, text) in [("2", newer), ("0", older)] {
         let manifest = format!("shardwal {version}\n");
-        let words = [MANIFEST, "its format is version", version, "this is version 1", told];
-        assert_told(&with(&victim, MANIFEST, manifest.as_bytes()), &words);
+        let words = [MANIFEST, "its format is version", version, "this is version 1", text];
+        assert_reported(&with(&victim, MANIFEST, manifest.as_bytes()), &words);
     }
 }
 
@@ -246,7 +242,7 @@ fn bit_rot_in_a_manifests_version_is_not_reported_as_another_version() {
         let mut manifest = file(&victim, MANIFEST);
         manifest[9] ^= 1 << bit;
         let words = [MANIFEST, "its format version does not match its checksum", "restore"];
-        assert_told(&with(&victim, MANIFEST, &manifest), &words);
+        assert_reported(&with(&victim, MANIFEST, &manifest), &words);
     }
 }
 
@@ -257,5 +253,5 @@ fn a_manifest_from_before_the_last_reshard_is_reported_as_old() {
     log.copy_from_slice(&file(&victim, &segment_path(1, 0, 1))[24..40]);
     let old = raw::manifest(log, &[(1, 1)]);
     let words = [MANIFEST, "it is older than the log", "generation-00002", "restore the file"];
-    assert_told(&with(&victim, MANIFEST, old.as_bytes()), &words);
+    assert_reported(&with(&victim, MANIFEST, old.as_bytes()), &words);
 }

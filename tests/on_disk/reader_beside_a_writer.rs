@@ -5,11 +5,7 @@
 //! time: a truncation between the truncation mark and the listing, a commit between the
 //! last frame and the check behind it, a reshard between the manifest and the shards.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "what a test's own helper cannot do fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
 use std::io;
 use std::path::Path;

@@ -207,7 +207,7 @@ impl History {
         if did.is_empty() {
             return;
         }
-        self.log.push(format!("damage: {did:?}"));
+        self.log.push(format!("corruption: {did:?}"));
         let mut limits = limits(&before, &whole, &did);
         if self.durability != Durability::Sync {
             // The newest segment may have held the only mark of a whole life.

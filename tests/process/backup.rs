@@ -2,11 +2,7 @@
 //! system's files.
 
 #![cfg(feature = "cli")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "what a test's own helper cannot do fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,7 +45,7 @@ fn append(log: &ShardedWal, key: u64, number: u64) {
 }
 
 #[test]
-#[allow(clippy::too_many_lines, reason = "one story")]
+#[allow(clippy::too_many_lines, reason = "one scenario in order")]
 fn copies_of_a_live_log_stay_whole_while_its_files_are_recycled() {
     let dir = tempfile::tempdir().unwrap();
     let log_dir = dir.path().join("log");

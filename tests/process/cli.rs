@@ -7,7 +7,7 @@
     reason = "a test fails by a panic and prints its seed"
 )]
 #![cfg(feature = "cli")]
-#![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::fs::{self, File};
 use std::io::Read as _;

@@ -37,14 +37,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Runs `child` in a forked child, which writes its findings to a file. Fails if there
 /// are any, or if the child does not end.
 fn in_a_child(scratch: &Path, child: impl FnOnce() -> Vec<String>) {
-    let told = scratch.join("told");
+    let reported = scratch.join("reported");
     // SAFETY: the child allocates and writes one file, which glibc and the kernel allow
     // after a fork, and takes no lock that another thread may have held.
     let pid = unsafe { fork() };
     if pid == 0 {
         let found = catch_unwind(AssertUnwindSafe(child));
         let found = found.unwrap_or_else(|_| vec!["it has panicked".into()]);
-        let written = fs::write(&told, found.join("\n")).is_ok();
+        let written = fs::write(&reported, found.join("\n")).is_ok();
         // SAFETY: it ends the child at once.
         unsafe { _exit(c_int::from(!written)) }
     }
@@ -62,7 +62,7 @@ fn in_a_child(scratch: &Path, child: impl FnOnce() -> Vec<String>) {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(status, 0, "the child's end");
-    assert_eq!(fs::read_to_string(&told).unwrap(), "", "what is wrong in the child");
+    assert_eq!(fs::read_to_string(&reported).unwrap(), "", "what is wrong in the child");
 }
 
 fn is_forked(cause: &Cause, parent: u32) -> bool {
@@ -73,11 +73,11 @@ fn is_forked(cause: &Cause, parent: u32) -> bool {
 /// The calls that do not report that the log belongs to another process.
 fn wrong(log: &ShardedWal, parent: u32) -> Vec<String> {
     let forked = |cause: &Cause| is_forked(cause, parent);
-    let told = |error: AppendError| forked(error.cause()) && error.is_not_written();
+    let reported = |error: AppendError| forked(error.cause()) && error.is_not_written();
     let mut context = Context::from_waker(Waker::noop());
     let found = [
-        ("append", told(log.append(1, "child").wait().unwrap_err())),
-        ("append_wait", told(log.append_wait(1, "child, and longer").unwrap_err())),
+        ("append", reported(log.append(1, "child").wait().unwrap_err())),
+        ("append_wait", reported(log.append_wait(1, "child, and longer").unwrap_err())),
         ("try_append", forked(&log.try_append(1, "child").unwrap_err().cause)),
         ("append_timeout", forked(&log.append_timeout(1, "child", LIMIT).unwrap_err().cause)),
         (
@@ -89,10 +89,10 @@ fn wrong(log: &ShardedWal, parent: u32) -> Vec<String> {
         ),
         ("append_batch", {
             let error = log.append_batch([(1, "child")]).wait().unwrap_err();
-            told(error.failed[0].error.clone())
+            reported(error.failed[0].error.clone())
         }),
         ("append_batch_wait", {
-            told(log.append_batch_wait([(1, "child")]).unwrap_err().failed[0].error.clone())
+            reported(log.append_batch_wait([(1, "child")]).unwrap_err().failed[0].error.clone())
         }),
         (
             "truncate_before",
@@ -170,8 +170,9 @@ fn a_forked_child_waits_for_nothing_and_may_open_a_log() {
     in_a_child(scratch.path(), || {
         let mut context = Context::from_waker(Waker::noop());
         let indeterminate = |error: AppendError| matches!(&error, AppendError::Indeterminate { cause, .. } if is_forked(cause, parent));
-        let timed =
-            waiting.wait_timeout(LIMIT * 10).is_some_and(|told| indeterminate(told.unwrap_err()));
+        let timed = waiting
+            .wait_timeout(LIMIT * 10)
+            .is_some_and(|reported| indeterminate(reported.unwrap_err()));
         let polled = match Pin::new(&mut polled).poll(&mut context) {
             Poll::Ready(Err(error)) => indeterminate(error),
             _ => false,
@@ -212,12 +213,12 @@ fn a_forked_child_that_drops_a_storage_leaves_it_locked() {
     let mut storage = Some(Storage::open(options()).unwrap());
     in_a_child(scratch.path(), || {
         let storage = storage.take().unwrap();
-        let told = storage.snapshot();
+        let reported = storage.snapshot();
         let closed = storage.close();
-        let right = matches!(&told, Err(StorageError::NotHere(cause)) if is_forked(cause, parent))
+        let right = matches!(&reported, Err(StorageError::NotHere(cause)) if is_forked(cause, parent))
             && closed.is_err_and(|error| is_forked(&error.cause, parent));
         drop(storage);
-        if right { Vec::new() } else { vec![format!("{told:?}")] }
+        if right { Vec::new() } else { vec![format!("{reported:?}")] }
     });
     let second = Storage::open(options());
     let locked = matches!(second, Err(StorageError::Log(OpenError::Locked { .. })));

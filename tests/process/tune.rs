@@ -1,7 +1,7 @@
 //! Runs `shardwal tune` as a user does, and tests the rule by which it chooses.
 
 #![cfg(feature = "cli")]
-#![expect(clippy::unwrap_used, reason = "what a test's own helper cannot do fails the test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "../../src/bin/shardwal/tune/choice.rs"]
 mod choice;
@@ -88,14 +88,14 @@ fn tune_recommends_a_config_with_its_reasons_and_leaves_nothing_behind() {
     ];
     for (dir, arguments) in cases {
         let existed = dir.exists();
-        let told = tune(dir, &arguments);
-        assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
-        let told = text(&told.stdout);
+        let output = tune(dir, &arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let output = text(&output.stdout);
         let parts =
             ["4 KiB overwritten", "shards: 8 threads", "queue depth", "because:", "assumed:"];
-        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        assert!(parts.iter().all(|part| output.contains(part)), "{output}");
         let code = format!("Config::new({dir:?})\n        .shards(");
-        assert!(told.contains(&code), "{told}");
+        assert!(output.contains(&code), "{output}");
 
         let output = tune(dir, &[&arguments[..], &["--json"]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

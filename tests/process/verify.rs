@@ -2,11 +2,7 @@
 //! writer, and without write permission.
 
 #![cfg(feature = "cli")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "what a test's own helper cannot do fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,8 +60,8 @@ fn frame_ends(segment: &[u8]) -> Vec<usize> {
 fn an_intact_log_verifies_and_a_torn_tail_is_reported_without_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let shard = closed_log(dir.path());
-    let (code, told, plain) = verify(dir.path());
-    assert_eq!((code, &told["verdict"]), (Some(0), &"intact".into()));
+    let (code, reported, plain) = verify(dir.path());
+    assert_eq!((code, &reported["verdict"]), (Some(0), &"intact".into()));
     assert!(String::from_utf8(plain.stdout).unwrap().ends_with("intact: 20 records\n"));
     // The newest segment loses its seals and half of its last record.
     change(&shard.join("0000000002.wal"), |bytes| {
@@ -73,10 +69,10 @@ fn an_intact_log_verifies_and_a_torn_tail_is_reported_without_an_error() {
         let last = ends.iter().rposition(|end| end - ends[0] > 0 && bytes[end - 1] == 1).unwrap();
         bytes[ends[last] - 50..].fill(0);
     });
-    let (code, told, plain) = verify(dir.path());
-    assert_eq!((code, &told["verdict"]), (Some(0), &"intact".into()), "{told}");
-    assert!(told["shards"][0]["torn_bytes"].as_u64().unwrap() > 50, "{told}");
-    assert_eq!(told["shards"][0]["torn_records"], 1);
+    let (code, reported, plain) = verify(dir.path());
+    assert_eq!((code, &reported["verdict"]), (Some(0), &"intact".into()), "{reported}");
+    assert!(reported["shards"][0]["torn_bytes"].as_u64().unwrap() > 50, "{reported}");
+    assert_eq!(reported["shards"][0]["torn_records"], 1);
     let plain = String::from_utf8(plain.stdout).unwrap();
     assert!(plain.contains("bytes that never came whole to the disk"), "{plain}");
 }
@@ -88,9 +84,9 @@ fn corruption_is_reported_with_its_position_sequences_and_advice() {
     let segment = shard.join("0000000001.wal");
     let at = frame_ends(&fs::read(&segment).unwrap())[3];
     change(&segment, |bytes| bytes[at + 60] ^= 4);
-    let (code, told, plain) = verify(dir.path());
-    assert_eq!((code, &told["verdict"]), (Some(1), &"damaged".into()));
-    let damage = &told["shards"][0]["damage"];
+    let (code, reported, plain) = verify(dir.path());
+    assert_eq!((code, &reported["verdict"]), (Some(1), &"damaged".into()));
+    let damage = &reported["shards"][0]["damage"];
     assert_eq!(damage["file"].as_str(), segment.to_str());
     assert_eq!((damage["generation"].as_u64(), damage["shard"].as_u64()), (Some(1), Some(0)));
     assert_eq!(damage["offset"].as_u64(), u64::try_from(at).ok());
@@ -113,9 +109,9 @@ fn corruption_is_reported_per_shard() {
         let segment = dir.path().join(format!("generation-00001/shard-000{shard}/0000000001.wal"));
         change(&segment, |bytes| bytes[150] ^= 1);
     }
-    let (code, told, _) = verify(dir.path());
+    let (code, reported, _) = verify(dir.path());
     let damaged: Vec<_> =
-        told["shards"].as_array().unwrap().iter().map(|it| !it["damage"].is_null()).collect();
+        reported["shards"].as_array().unwrap().iter().map(|it| !it["damage"].is_null()).collect();
     assert_eq!((code, damaged), (Some(1), vec![false, true, false, true]));
 }
 
@@ -136,10 +132,13 @@ fn a_missing_or_rotten_manifest_or_truncation_mark_is_corruption() {
             if missing {
                 fs::remove_file(&file).unwrap();
             }
-            let (code, told, plain) = verify(dir.path());
-            assert_eq!((code, &told["verdict"]), (Some(1), &"damaged".into()), "{told}");
-            assert!(told["problem"].as_str().unwrap().contains(file.to_str().unwrap()), "{told}");
-            assert!(String::from_utf8(plain.stderr).unwrap().contains("restore"), "{told}");
+            let (code, reported, plain) = verify(dir.path());
+            assert_eq!((code, &reported["verdict"]), (Some(1), &"damaged".into()), "{reported}");
+            assert!(
+                reported["problem"].as_str().unwrap().contains(file.to_str().unwrap()),
+                "{reported}"
+            );
+            assert!(String::from_utf8(plain.stderr).unwrap().contains("restore"), "{reported}");
         }
     }
 }
@@ -147,15 +146,18 @@ fn a_missing_or_rotten_manifest_or_truncation_mark_is_corruption() {
 #[test]
 fn a_missing_log_or_another_version_is_unreadable() {
     let dir = tempfile::tempdir().unwrap();
-    let (code, told, _) = verify(dir.path());
-    assert_eq!((code, &told["verdict"]), (Some(2), &"unreadable".into()));
-    assert!(told["problem"].as_str().unwrap().contains("there is no log in"), "{told}");
+    let (code, reported, _) = verify(dir.path());
+    assert_eq!((code, &reported["verdict"]), (Some(2), &"unreadable".into()));
+    assert!(reported["problem"].as_str().unwrap().contains("there is no log in"), "{reported}");
     assert_eq!(verify(&dir.path().join("nowhere")).0, Some(2));
     closed_log(dir.path());
     fs::write(dir.path().join("MANIFEST"), "shardwal 2\n").unwrap();
-    let (code, told, _) = verify(dir.path());
-    assert_eq!((code, &told["verdict"]), (Some(2), &"unreadable".into()));
-    assert!(told["problem"].as_str().unwrap().contains("its format is version 2"), "{told}");
+    let (code, reported, _) = verify(dir.path());
+    assert_eq!((code, &reported["verdict"]), (Some(2), &"unreadable".into()));
+    assert!(
+        reported["problem"].as_str().unwrap().contains("its format is version 2"),
+        "{reported}"
+    );
     let usage = Command::new(SHARDWAL).args(["verify", "--loudly", "x"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
@@ -196,8 +198,8 @@ fn a_live_log_verifies_as_intact_every_time_and_is_not_disturbed() {
     let written = written.into_inner();
     println!("{} looks beside {written} appends", looks.len());
     assert!(written > 100, "{written} appends are no live log");
-    for (code, told, errors) in looks {
-        assert_eq!(code, Some(0), "{told}\n{}", String::from_utf8_lossy(&errors));
+    for (code, reported, errors) in looks {
+        assert_eq!(code, Some(0), "{reported}\n{}", String::from_utf8_lossy(&errors));
     }
     append(&log, 0..10);
     log.close().unwrap();

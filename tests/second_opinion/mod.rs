@@ -226,8 +226,9 @@ impl SecondOpinion {
     /// How the two results for an image differ.
     pub(crate) fn difference(&self, image: &Image, library: &Opinion) -> Option<String> {
         let python = self.ask(image).expect("the Python reader answers");
-        let told = || format!("\n  the library: {}\n  Python: {}", told(library), told(&python));
-        (!library.agrees(&python)).then(told)
+        let difference =
+            || format!("\n  the library: {}\n  Python: {}", summary(library), summary(&python));
+        (!library.agrees(&python)).then(difference)
     }
 
     fn ask(&self, image: &Image) -> io::Result<Opinion> {
@@ -275,7 +276,7 @@ fn keep(image: &Image) -> PathBuf {
 }
 
 /// A result without payloads.
-fn told(opinion: &Opinion) -> String {
+fn summary(opinion: &Opinion) -> String {
     match opinion {
         Opinion::NoLog => "no log".into(),
         Opinion::Refused(why) => format!("refused: {why}"),

@@ -93,11 +93,11 @@ impl Explorer {
     }
 
     /// Prints the counts of the second reader.
-    pub(crate) fn tell_opinions(&self) {
+    pub(crate) fn print_opinions(&self) {
         let Some(opinions) = &self.opinions else {
             return println!("SKIPPED: the explorer's second opinion: there is no python3");
         };
-        opinions.tell();
+        opinions.print();
         assert!(opinions.crashes() >= super::JUDGED_MIN, "{} images", opinions.crashes());
     }
 

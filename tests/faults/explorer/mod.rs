@@ -114,7 +114,7 @@ fn no_acknowledged_record_is_lost_in_any_state_of_a_power_loss() {
             on_two_threads(&longer_workloads(&mut random), |workload| explorer.explore(workload));
             println!("3 to 6 operations, {:.0?}: {counts}", began.elapsed());
         }
-        explorer.tell_opinions();
+        explorer.print_opinions();
         println!("FIGURE explorer: {} states", counts.all_states());
         println!("FIGURE explorer, opened for writing: {} states", counts.opened.load(Relaxed));
         assert!(counts.all_states() >= states_wanted(), "{counts}");

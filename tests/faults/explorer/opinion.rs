@@ -47,7 +47,7 @@ impl Opinions {
     }
 
     /// Prints the counts.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn print(&self) {
         let (crashes, damaged) = (self.crashes(), self.damaged.load(Relaxed));
         println!("FIGURE explorer, second opinion: {crashes} crash images");
         println!("FIGURE explorer, second opinion, with one damage: {damaged} images");

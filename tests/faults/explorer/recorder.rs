@@ -151,7 +151,7 @@ impl DiskFile for RecordedFile {
     }
     /// Writes in two halves, split at a block boundary.
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let block = self.file.direct_block_bytes().expect("whoever writes so has asked");
+        let block = self.file.direct_block_bytes().expect("the caller has asked for the alignment");
         let Self { file, recorder } = self;
         let (first, second) = bytes.split_at(bytes.len() / 2 / block * block);
         let mut taken = 0;
