@@ -352,7 +352,7 @@ fn a_repair_interrupted_at_any_call_is_finished_by_the_next() {
 }
 
 #[test]
-fn a_repair_that_needs_unknown_facts_is_refused() {
+fn repair_refuses_a_missing_log_an_unreadable_mark_and_an_open_log() {
     let disk = SimDisk::with_dir("/log");
     let refused = repair(&disk).run("/out").unwrap_err();
     assert!(matches!(refused, OpenError::NotALog { .. }), "{refused}");

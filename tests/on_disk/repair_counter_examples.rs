@@ -215,7 +215,7 @@ fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
 
 /// A shard's first segment, recreated behind a truncation mark, with new bit rot.
 #[test]
-fn a_first_segment_made_by_a_repair_begins_at_the_first_sequence() {
+fn a_rotten_first_segment_made_by_a_repair_is_repaired_again() {
     let disk = lives(2);
     let log = ShardedWal::open(config(&disk, 1)).unwrap();
     log.truncate_before(&Checkpoint::new(1, [5]).of_log(log.id())).unwrap();
