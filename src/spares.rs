@@ -113,8 +113,8 @@ impl Spares {
         }
     }
 
-    /// Prevents that a truncated file is recycled, until the result is dropped. The
-    /// file of a full segment must not become another segment before its tail is cut.
+    /// Keeps truncated files from being recycled until the result is dropped. The file
+    /// of a full segment must not become another segment before its tail is cut.
     pub(crate) fn hold(&self) -> SpareHold {
         if let Some(pool) = &self.pool {
             // ORDERING: Relaxed; the writer takes the catalogue's lock after this, and

@@ -21,7 +21,7 @@ pub(crate) mod channel {
 /// and `Waker::from` takes std's.
 pub(crate) use std::sync::{Arc, Weak};
 
-/// An atomic that no model follows. A thread reads only numbers that it stored itself.
+/// An atomic that no model follows: no protocol between threads depends on it.
 pub(crate) use std::sync::atomic::AtomicUsize as UnmodelledAtomicUsize;
 
 /// The guard of a `try_lock`, poisoned or not; `None` if the lock is held.

@@ -154,8 +154,8 @@ fn apply(files: &mut Files, change: &Change) {
     }
 }
 
-/// Checks that the records of each shard are a prefix of the golden ones. The first may
-/// be missing, and the prefix ends at corrupted or lost bytes.
+/// Checks that the records of each shard are a prefix of the golden ones. The prefix
+/// ends at corrupted or lost bytes. Truncated records may precede it.
 fn check(rows: &[Row]) {
     let by_shard = |rows: &[Row]| {
         let mut shards: BTreeMap<_, Vec<Row>> = BTreeMap::new();

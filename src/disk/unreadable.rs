@@ -10,7 +10,7 @@ use super::real::UNREADABLE_ERRORS;
 use super::{DiskFile, read_full};
 
 /// The system reads files in pages of at least this size. A smaller read after an error
-/// tells nothing more.
+/// would not find out more.
 const PAGE_BYTES: u64 = 4096;
 
 /// The ranges of a file that could not be read: sorted, disjoint, and not adjacent.
