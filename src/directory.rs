@@ -77,7 +77,7 @@ pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErr
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match disk.sync_dir(parent) {
-            Err(error) if !is_of_others(&error) => {
+            Err(error) if !cannot_be_ours(&error) => {
                 return Err(OpenError::io("syncing", parent)(error));
             }
             _ => {}
@@ -88,7 +88,7 @@ pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErr
 
 /// Whether an error of a directory's sync proves that this program did not create
 /// the directory.
-fn is_of_others(error: &io::Error) -> bool {
+fn cannot_be_ours(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem)
 }

@@ -39,7 +39,7 @@ struct Mark {
 }
 
 impl Mark {
-    fn is_believed(self) -> bool {
+    fn is_plausible(self) -> bool {
         self.epoch <= NUMBER_MAX && (self.below <= NUMBER_MAX || self.below == GIVEN_UP)
     }
 }
@@ -173,7 +173,7 @@ pub(crate) fn load(
         return Err(OpenError::Manifest { file: path, what });
     }
     let mut carriers = [None; 2];
-    for (_, index, mark) in said_by_names(disk, dir, identity)? {
+    for (_, index, mark) in marks_in_names(disk, dir, identity)? {
         carriers[index] = carriers[index].max(Some(mark));
         marks.push(mark);
     }
@@ -184,7 +184,7 @@ pub(crate) fn load(
 }
 
 /// The marks of this shard in file names: name, carrier and mark.
-fn said_by_names(
+fn marks_in_names(
     disk: &dyn Disk,
     dir: &Path,
     identity: &SegmentIdentity,
@@ -219,7 +219,7 @@ pub(crate) fn settle(
         *carrier = carrier.or_else(|| create_carrier(disk, dir, identity, index).ok());
     }
     // A power loss during a rename, or a copy over an older copy, leaves two names.
-    for (text, index, said) in said_by_names(disk, dir, identity)? {
+    for (text, index, said) in marks_in_names(disk, dir, identity)? {
         if settled.carriers[index].is_some_and(|carrier| said < carrier) {
             let path = dir.join(text);
             unlink_if_there(disk, &path).map_err(OpenError::io("removing", &path))?;
@@ -301,7 +301,7 @@ fn parse(bytes: &[u8; SLOT_BYTES], identity: &SegmentIdentity) -> Option<Mark> {
         u64::from_le_bytes(word)
     };
     let mark = Mark { epoch: long(8), below: long(16) };
-    mark.is_believed().then_some(mark)
+    mark.is_plausible().then_some(mark)
 }
 
 fn crc(bytes: &[u8], identity: &SegmentIdentity) -> u32 {

@@ -193,8 +193,8 @@ fn look(
         if place == last {
             return Ok(found);
         }
-        if went_on(disk.as_ref(), &found)? {
-            found.survey.forget_what_came_meanwhile();
+        if has_frame_now(disk.as_ref(), &found)? {
+            found.survey.forget_concurrent_appends();
             return Ok(found);
         }
         last = place;
@@ -225,7 +225,7 @@ impl Place {
 
 /// Whether the frame that was missing at the end is there now. This saves a second
 /// scan of a long shard, which the writer would overtake as well.
-fn went_on(disk: &dyn Disk, found: &Found) -> Result<bool, OpenError> {
+fn has_frame_now(disk: &dyn Disk, found: &Found) -> Result<bool, OpenError> {
     let survey = &found.survey;
     let (Some(damage), Some(link)) = (&survey.damage, survey.links.last()) else {
         return Ok(false);

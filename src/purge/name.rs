@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str, identity: &SegmentIdentity) -> Option<(usize, Ma
     };
     let carrier = usize::try_from(number(1)?).ok().filter(|carrier| *carrier < 2)?;
     let mark = Mark { epoch: number(16)?, below: number(16)? };
-    (mark.is_believed() && text == name(carrier, mark, identity)).then_some((carrier, mark))
+    (mark.is_plausible() && text == name(carrier, mark, identity)).then_some((carrier, mark))
 }
 
 fn crc(said: &str, identity: &SegmentIdentity) -> u32 {

@@ -70,9 +70,9 @@ impl Chain {
             return Ok(chain);
         }
         while let Some(newest) = numbers.pop_last() {
-            match chain.try_from(disk, folder, newest, &numbers)? {
+            match chain.follow(disk, folder, newest, &numbers)? {
                 Attempt::Whole | Attempt::Damaged => {
-                    chain.skip_over(folder, &numbers);
+                    chain.add_superseded(folder, &numbers);
                     return Ok(chain);
                 }
                 // Leave out the segments from `torn` on, and try the older ones.
@@ -86,7 +86,7 @@ impl Chain {
     }
 
     /// Follows the predecessors from the segment `newest`.
-    fn try_from(
+    fn follow(
         &mut self,
         disk: &dyn Disk,
         folder: &Folder,
@@ -184,7 +184,7 @@ impl Chain {
 
     /// Counts segments below the newest that no successor names as superfluous: a
     /// later segment superseded them.
-    fn skip_over(&mut self, folder: &Folder, older: &BTreeSet<u64>) {
+    fn add_superseded(&mut self, folder: &Folder, older: &BTreeSet<u64>) {
         let is_link =
             |number: &u64| self.links.iter().any(|link| link.header.identity.number == *number);
         let superseded: Vec<_> = older.iter().filter(|number| !is_link(number)).collect();

@@ -96,12 +96,12 @@ pub(crate) fn settle(
     folder: &Folder,
     survey: &Survey,
 ) -> Result<Settled, OpenError> {
-    let settled = find_place(disk, folder, survey)?;
+    let settled = find_start(disk, folder, survey)?;
     cut_last_tail(disk, folder, survey);
     Ok(settled)
 }
 
-fn find_place(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settled, OpenError> {
+fn find_start(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settled, OpenError> {
     let joint = find_joint(disk, folder, survey)?;
     match begin_segment(disk, folder, survey, &joint, survey.spares.clone()) {
         Err(Failure::NoRoom(_)) => {}

@@ -113,7 +113,7 @@ pub(crate) enum Purpose {
 
 impl Survey {
     /// Drops findings after the log's end that a writer's later append explains.
-    pub(crate) fn forget_what_came_meanwhile(&mut self) {
+    pub(crate) fn forget_concurrent_appends(&mut self) {
         (self.damage, self.torn_bytes, self.torn_records) = (None, 0, 0);
     }
 }

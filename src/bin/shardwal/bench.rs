@@ -73,7 +73,7 @@ pub(crate) fn run(settings: &Settings) -> Ended {
     let log = ShardedWal::open(config)?;
     let cpu_before = cpu_seconds();
     let began = Instant::now();
-    let tally = settings.load().put_on(&log, Duration::from_secs_f64(settings.seconds))?;
+    let tally = settings.load().run_on(&log, Duration::from_secs_f64(settings.seconds))?;
     let elapsed = began.elapsed().as_secs_f64();
     let cpu = cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
     let stats = log.stats().total;

@@ -34,7 +34,7 @@ pub(crate) struct Load {
 impl Load {
     /// Starts the threads, lets them append for `elapsed`, and waits for all
     /// completions.
-    pub(crate) fn put_on(&self, log: &ShardedWal, elapsed: Duration) -> Result<Tally, Failed> {
+    pub(crate) fn run_on(&self, log: &ShardedWal, elapsed: Duration) -> Result<Tally, Failed> {
         let payload = Bytes::from(vec![0x5a; self.record_bytes]);
         let end = Instant::now() + elapsed;
         let mut all = Tally::new()?;

@@ -34,10 +34,10 @@ pub(crate) struct Scratch<'a> {
 impl<'a> Scratch<'a> {
     /// Creates the scratch folder. Refuses a directory that holds anything.
     pub(crate) fn claim(dir: &'a Path) -> Result<Self, Failed> {
-        let in_words = |error: io::Error| format!("{}: {error}", dir.display());
+        let with_dir = |error: io::Error| format!("{}: {error}", dir.display());
         let folder = dir.join(FOLDER);
         if holds_only(dir, FOLDER) {
-            remove_a_dead_ones(&folder)?;
+            remove_dead_folder(&folder)?;
         }
         let existed = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => true,
@@ -50,10 +50,10 @@ impl<'a> Scratch<'a> {
                 return Err(format!("{} {words}", dir.display()).into());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(in_words(error).into()),
+            Err(error) => return Err(with_dir(error).into()),
         };
         if !existed {
-            fs::create_dir(dir).map_err(in_words)?;
+            fs::create_dir(dir).map_err(with_dir)?;
         }
         if let Err(error) = fs::create_dir(&folder) {
             if !existed {
@@ -61,7 +61,7 @@ impl<'a> Scratch<'a> {
                 // have put files there.
                 drop(fs::remove_dir(dir));
             }
-            return Err(in_words(error).into());
+            return Err(with_dir(error).into());
         }
         let made =
             put_mark(&folder).and_then(|mark| fs::create_dir(folder.join(LOGS)).map(|()| mark));
@@ -70,7 +70,7 @@ impl<'a> Scratch<'a> {
             Err(error) => {
                 // Report the error that ends the command, not this one.
                 drop(clear(dir, existed, &folder));
-                Err(in_words(error).into())
+                Err(with_dir(error).into())
             }
         }
     }
@@ -126,8 +126,8 @@ fn holds_only(dir: &Path, name: &str) -> bool {
 }
 
 /// Deletes the folder of a killed command. Refuses any other folder.
-fn remove_a_dead_ones(folder: &Path) -> Result<(), Failed> {
-    let in_words = |error: io::Error| format!("{}: {error}", folder.display());
+fn remove_dead_folder(folder: &Path) -> Result<(), Failed> {
+    let with_dir = |error: io::Error| format!("{}: {error}", folder.display());
     // The command was killed before it made the mark.
     if fs::remove_dir(folder).is_ok() {
         return Ok(());
@@ -137,7 +137,7 @@ fn remove_a_dead_ones(folder: &Path) -> Result<(), Failed> {
         let words = "exists, and has no mark of a killed command; delete it if it is not needed";
         return Err(format!("{} {words}", folder.display()).into());
     }
-    let mark = File::open(&path).map_err(in_words)?;
+    let mark = File::open(&path).map_err(with_dir)?;
     if mark.try_lock().is_err() {
         return Err(format!(
             "{} is in use by another command; wait for it to end",
@@ -145,5 +145,5 @@ fn remove_a_dead_ones(folder: &Path) -> Result<(), Failed> {
         )
         .into());
     }
-    Ok(remove(folder).map_err(in_words)?)
+    Ok(remove(folder).map_err(with_dir)?)
 }

@@ -110,7 +110,7 @@ impl Settings {
         shards.extend([32, 64, 128].into_iter().filter(|shards| *shards <= cores));
         let trial = |value: &usize| Trial { value: *value, config: config().shards(*value), load };
         let trials: Vec<_> = shards.iter().map(trial).collect();
-        let shards = in_turn(&path, &trials, for_shards, self.rounds)?;
+        let shards = run_trials(&path, &trials, for_shards, self.rounds)?;
         self.say(&Section::Shards { load: &self.in_words(), candidates: &shards })?;
         let best = shards[choice::choose(&shards)].value;
 
@@ -118,16 +118,16 @@ impl Settings {
         let trial = |depth: &usize| Trial {
             value: *depth,
             config: config().shards(best).queue_records(*depth),
-            load: self.load(self.pressing(best, *depth)),
+            load: self.load(self.inflight_to_fill(best, *depth)),
         };
         let trials: Vec<_> = DEPTHS.iter().filter(deep_enough).map(trial).collect();
-        let depths = in_turn(&path, &trials, for_depths, self.rounds)?;
+        let depths = run_trials(&path, &trials, for_depths, self.rounds)?;
         self.say(&Section::Depths { shards: best, candidates: &depths })?;
 
         let mut advice = Advice::new(self, &device, &shards, &depths, cores);
         let recommended = Trial { value: 1, config: advice.on(&path)?, load };
         let trials = [Trial { value: 0, config: config(), load }, recommended];
-        let check = in_turn(&path, &trials, for_check, self.rounds)?;
+        let check = run_trials(&path, &trials, for_check, self.rounds)?;
         advice.check(self, &check[0], &check[1]);
         Ok(Figures { settings: self, device, shards, depths, check, advice })
     }
@@ -151,13 +151,13 @@ impl Settings {
     }
 
     /// Appends in flight per thread that together fill the queues.
-    fn pressing(&self, shards: usize, depth: usize) -> u32 {
+    fn inflight_to_fill(&self, shards: usize, depth: usize) -> u32 {
         let appends = depth * shards / usize::from(self.threads) / self.batch as usize;
         u32::try_from(appends).unwrap_or(u32::MAX).max(1)
     }
 
     /// The maximum number of records in flight.
-    fn under_way(&self) -> usize {
+    fn in_flight(&self) -> usize {
         usize::from(self.threads) * self.inflight as usize * self.batch as usize
     }
 
@@ -185,7 +185,7 @@ struct Trial {
 
 /// Runs each trial once per round, each time with a new log at `path`. All runs
 /// together take about `elapsed`.
-fn in_turn(
+fn run_trials(
     path: &Path,
     trials: &[Trial],
     elapsed: Duration,
@@ -197,7 +197,7 @@ fn in_turn(
     let mut order: Vec<_> = (0..trials.len()).collect();
     for _ in 0..rounds {
         for &index in &order {
-            let figures = once(path, &trials[index], each)?;
+            let figures = run_trial(path, &trials[index], each)?;
             measured[index].iter_mut().zip(figures).for_each(|(all, one)| all.push(one));
         }
         order.reverse();
@@ -210,11 +210,11 @@ fn in_turn(
 }
 
 /// Measures one run: records per second, P50 and P99. Deletes the log afterwards.
-fn once(path: &Path, trial: &Trial, elapsed: Duration) -> Result<[f64; 3], Failed> {
+fn run_trial(path: &Path, trial: &Trial, elapsed: Duration) -> Result<[f64; 3], Failed> {
     let Trial { config, load, .. } = trial;
     let log = ShardedWal::open(config.clone())?;
     let began = Instant::now();
-    let tally = load.put_on(&log, elapsed)?;
+    let tally = load.run_on(&log, elapsed)?;
     let seconds = began.elapsed().as_secs_f64();
     log.close()?;
     drop(log);

@@ -35,14 +35,14 @@ pub(super) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Salvage, OpenErro
     let salvage = Salvage { set_aside: spine.set_aside, ..Salvage::default() };
     let (last, remains) = (Predecessor::default(), BTreeMap::new());
     let mut planner = Planner { disk, folder, remains, here, durable: 0, last, salvage };
-    planner.look_for_marks(&spine.parts)?;
+    planner.search_marks(&spine.parts)?;
     let mut parts = spine.parts.as_slice();
     while let Some((part, later)) = parts.split_first() {
         let goes_on = match part {
             Part::Segment(header) => planner.segment(*header, later, false)?,
             Part::Hole(hole) => planner.hole(hole, later)?,
         };
-        parts = if goes_on { later } else { planner.skip_to_a_hole(later) };
+        parts = if goes_on { later } else { planner.skip_to_hole(later) };
     }
     Ok(planner.salvage)
 }
@@ -92,7 +92,7 @@ impl Planner<'_> {
             let vouched = self.vouched(&limit, &header, later);
             let vouched = vouched.or_else(|| self.unknown(number, stop, at..frames.end(), &limit));
             let Some(vouched) = vouched.filter(|_| !is_lost_to_the_end) else {
-                break limit.told.is_none_or(|told| told.next_sequence == self.here);
+                break limit.expected.is_none_or(|expected| expected.next_sequence == self.here);
             };
             let found = self.find_frame(&mut frames, base, &limit, &vouched);
             let found = found.map_err(io("reading"))?;
@@ -121,7 +121,7 @@ impl Planner<'_> {
         let file =
             file.ok_or_else(|| OpenError::io("opening", &path)(io::ErrorKind::NotFound.into()))?;
         let bytes = file.len().map_err(OpenError::io("reading the size of", &path))?;
-        let end = limit.told.map_or(bytes, |told| told.end.min(bytes));
+        let end = limit.expected.map_or(bytes, |expected| expected.end.min(bytes));
         let start = SEGMENT_HEADER_BYTES as u64;
         Ok(FrameReader::new(file, self.folder.seed(number), start, end, CHUNK_BYTES))
     }
@@ -133,7 +133,7 @@ impl Planner<'_> {
         if !self.was_there(hole, later) {
             return Ok(false);
         }
-        let Hole { number, told, .. } = *hole;
+        let Hole { number, expected, .. } = *hole;
         let identity = self.folder.identity.with_number(number);
         // A later repair relies on it that a shard's first segment begins at 0.
         let first_sequence = if number == 1 { 0 } else { self.here };
@@ -144,10 +144,11 @@ impl Planner<'_> {
             header.first_sequence = base;
             return self.segment(header, later, true);
         }
-        let (next, what) = match told {
-            Some(told) => {
-                (told.next_sequence, "the segment is missing, or cannot be read without its header")
-            }
+        let (next, what) = match expected {
+            Some(expected) => (
+                expected.next_sequence,
+                "the segment is missing, or cannot be read without its header",
+            ),
             None => (
                 self.here + self.sequences_in(number) + UNKNOWN_SEQUENCES,
                 "the newest segment cannot be read, and nothing says how far it went",
@@ -172,7 +173,7 @@ impl Planner<'_> {
 
     /// Skips the parts that a later open cut off, up to the next hole. Sets them
     /// aside if the log continues after them.
-    fn skip_to_a_hole<'p>(&mut self, parts: &'p [Part]) -> &'p [Part] {
+    fn skip_to_hole<'p>(&mut self, parts: &'p [Part]) -> &'p [Part] {
         let (chain, hole) = chain_of(parts);
         if hole.is_some() {
             self.salvage.set_aside.extend(chain.iter().map(|part| part.number()));
@@ -256,8 +257,8 @@ impl Planner<'_> {
     /// The open that made a hole's segment may have cut off the records before it,
     /// and used their sequences again. So marks after the hole prove nothing.
     fn vouched(&self, limit: &Limit, header: &SegmentHeader, later: &[Part]) -> Option<Vouched> {
-        let told = limit.told.map(|told| told.next_sequence);
-        if told == Some(self.here) {
+        let expected = limit.expected.map(|expected| expected.next_sequence);
+        if expected == Some(self.here) {
             return None;
         }
         let (chain, cut) = chain_of(later);
@@ -266,11 +267,11 @@ impl Planner<'_> {
         let behind = later.get(chain.len() + 1..).unwrap_or_default();
         let vouched = match cut.filter(|hole| self.was_there(hole, behind)) {
             Some(hole) => {
-                let to = hole.first_sequence.unwrap_or(mark).min(told.unwrap_or(u64::MAX));
+                let to = hole.first_sequence.unwrap_or(mark).min(expected.unwrap_or(u64::MAX));
                 (to > self.here).then_some(Vouched { to, first_max: to })
             }
             None => (mark > self.here)
-                .then_some(Vouched { to: told.unwrap_or(mark), first_max: u64::MAX }),
+                .then_some(Vouched { to: expected.unwrap_or(mark), first_max: u64::MAX }),
         };
         vouched.filter(|vouched| vouched.to > self.here)
     }
@@ -279,13 +280,13 @@ impl Planner<'_> {
     /// disk cannot read some bytes. Valid frames after those are kept, because they
     /// may be the log's.
     fn unknown(&self, number: u64, stop: Stop, rest: Range<u64>, limit: &Limit) -> Option<Vouched> {
-        let told = limit.told.map(|told| told.next_sequence);
-        let ends_here = told.is_none() && matches!(stop, Stop::End | Stop::Blank);
-        if told == Some(self.here) || ends_here {
+        let expected = limit.expected.map(|expected| expected.next_sequence);
+        let ends_here = expected.is_none() && matches!(stop, Stop::End | Stop::Blank);
+        if expected == Some(self.here) || ends_here {
             return None;
         }
         self.remains.get(&number)?.unreadable.within(&rest)?;
-        let to = told.or(limit.cut).unwrap_or(self.here + UNKNOWN_SEQUENCES);
+        let to = expected.or(limit.cut).unwrap_or(self.here + UNKNOWN_SEQUENCES);
         Some(Vouched { to: to.max(self.here), first_max: u64::MAX })
     }
 
@@ -311,7 +312,7 @@ impl Planner<'_> {
     }
 
     /// Searches each segment for marks once, however many corrupted places it has.
-    fn look_for_marks(&mut self, parts: &[Part]) -> Result<(), OpenError> {
+    fn search_marks(&mut self, parts: &[Part]) -> Result<(), OpenError> {
         for number in parts.iter().map(Part::number) {
             let Some(file) = self.open(number)? else { continue };
             let seed = self.folder.seed(number);
@@ -348,7 +349,7 @@ fn chain_of(parts: &[Part]) -> (&[Part], Option<&Hole>) {
 /// What is known of a segment's end.
 struct Limit {
     /// The end according to its successor.
-    told: Option<Predecessor>,
+    expected: Option<Predecessor>,
     /// The first sequence of the next hole, if it is known.
     cut: Option<u64>,
     /// The lower of the two. From this sequence on, the segment's frames are not the
@@ -358,13 +359,13 @@ struct Limit {
 
 impl Limit {
     fn of(later: &[Part]) -> Self {
-        let told = match later.first() {
+        let expected = match later.first() {
             Some(Part::Segment(successor)) => Some(successor.predecessor),
             Some(Part::Hole(_)) | None => None,
         };
         let cut = chain_of(later).1.and_then(|hole| hole.first_sequence);
-        let told_below = told.map_or(u64::MAX, |told| told.next_sequence);
-        Self { told, cut, below: told_below.min(cut.unwrap_or(u64::MAX)) }
+        let expected_below = expected.map_or(u64::MAX, |expected| expected.next_sequence);
+        Self { expected, cut, below: expected_below.min(cut.unwrap_or(u64::MAX)) }
     }
 }
 

@@ -40,7 +40,7 @@ impl Part {
 pub(crate) struct Hole {
     pub(crate) number: u64,
     /// The segment's end according to its successor, if it has one.
-    pub(crate) told: Option<Predecessor>,
+    pub(crate) expected: Option<Predecessor>,
     /// The segment's first sequence, if its remains reveal it.
     pub(crate) first_sequence: Option<u64>,
     /// Whether the file exists, and its header may never have reached the disk.
@@ -48,8 +48,8 @@ pub(crate) struct Hole {
 }
 
 impl Hole {
-    fn new(number: u64, told: Option<Predecessor>, may_be_torn: bool) -> Self {
-        Self { number, told, first_sequence: None, may_be_torn }
+    fn new(number: u64, expected: Option<Predecessor>, may_be_torn: bool) -> Self {
+        Self { number, expected, first_sequence: None, may_be_torn }
     }
 }
 
@@ -151,15 +151,15 @@ fn walk(
     let mut at = headers.last_key_value();
     while let Some((_, header)) = at {
         parts.push(Part::Segment(*header));
-        let told = header.predecessor;
+        let expected = header.predecessor;
         // Segments below the truncation mark may be deleted already.
-        if told.number == 0 || told.next_sequence <= folder.purged_below {
+        if expected.number == 0 || expected.next_sequence <= folder.purged_below {
             break;
         }
-        at = headers.get_key_value(&told.number).or_else(|| {
-            let may_be_torn = headerless.contains(&told.number);
-            parts.push(Part::Hole(Hole::new(told.number, Some(told), may_be_torn)));
-            headers.range(..told.number).next_back()
+        at = headers.get_key_value(&expected.number).or_else(|| {
+            let may_be_torn = headerless.contains(&expected.number);
+            parts.push(Part::Hole(Hole::new(expected.number, Some(expected), may_be_torn)));
+            headers.range(..expected.number).next_back()
         });
     }
     parts.reverse();
@@ -179,10 +179,10 @@ fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Optio
     if hole.number == 1 {
         return Ok(Some(0));
     }
-    let Some(told) = hole.told else { return Ok(None) };
-    let last = last_frame(file, folder.seed(hole.number), told.end);
+    let Some(expected) = hole.expected else { return Ok(None) };
+    let last = last_frame(file, folder.seed(hole.number), expected.end);
     let last = last.map_err(OpenError::io("reading", &path))?;
-    Ok(last.and_then(|header| told.next_sequence.checked_sub(header.next())))
+    Ok(last.and_then(|header| expected.next_sequence.checked_sub(header.next())))
 }
 
 /// The header of the valid frame that ends at `end`.

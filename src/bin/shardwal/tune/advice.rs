@@ -97,15 +97,15 @@ fn with_limits(
     depth: usize,
     why: &mut Vec<String>,
 ) -> Config {
-    let (under_way, record_bytes) = (settings.under_way(), settings.record_bytes);
-    let queue_records = depth.max(under_way.next_power_of_two().min(QUEUE_RECORDS_MAX));
+    let (in_flight, record_bytes) = (settings.in_flight(), settings.record_bytes);
+    let queue_records = depth.max(in_flight.next_power_of_two().min(QUEUE_RECORDS_MAX));
     if queue_records > depth {
         why.push(format!(
-            "queue_records: the load has {under_way} records in flight, and one shard may get them all"
+            "queue_records: the load has {in_flight} records in flight, and one shard may get them all"
         ));
     }
     let queue_bytes =
-        under_way.saturating_mul(record_bytes).clamp(*QUEUE_BYTES.start(), *QUEUE_BYTES.end());
+        in_flight.saturating_mul(record_bytes).clamp(*QUEUE_BYTES.start(), *QUEUE_BYTES.end());
     let queue_bytes = queue_bytes.next_power_of_two();
     why.push(format!(
         "queue_bytes: holds {} records of {record_bytes} bytes",
