@@ -307,6 +307,9 @@ impl Config {
     /// The open takes longer: it writes the missing files, full of zeros. In
     /// return the first appends run at full speed. With 0 the first segment grows
     /// as it is written, while the shard prepares the next one in the background.
+    ///
+    /// The open makes fewer, without an error, if the disk has too little space. The
+    /// setting has no effect if the log does not recycle segments.
     #[must_use]
     pub fn ready_segments(mut self, segments: usize) -> Self {
         self.ready_segments = segments;
@@ -321,8 +324,8 @@ impl Config {
         self
     }
 
-    /// The number of bytes at which the writer closes a commit: 1 to 256 MiB. The
-    /// default is 4 MiB. The last batch of a commit may exceed it.
+    /// The number of bytes at which the writer closes a commit: 1 byte to 256 MiB.
+    /// The default is 4 MiB. The last batch of a commit may exceed it.
     ///
     /// The modes without a sync per commit ([`Durability::Interval`] and
     /// [`Durability::Os`]) use at most 128 KiB.
@@ -347,8 +350,9 @@ impl Config {
         self
     }
 
-    /// The free space at which the log warns, in bytes. The default, 0, turns the
-    /// warning off. If set, it must be at least [`Config::disk_hard_bytes`].
+    /// The free space at which the log warns, in bytes: up to 2^60. The default, 0,
+    /// turns the warning off. If set, it must be at least
+    /// [`Config::disk_hard_bytes`].
     ///
     /// With fewer free bytes on the log's file system, [`crate::WalStats::disk`]
     /// and the metrics report [`crate::DiskState::Low`]. The log keeps no recycled
@@ -359,8 +363,8 @@ impl Config {
         self
     }
 
-    /// The free space at which the log refuses appends, in bytes. The default, 0,
-    /// turns this off: then appends fail when the disk is full.
+    /// The free space at which the log refuses appends, in bytes: up to 2^60. The
+    /// default, 0, turns this off: then appends fail when the disk is full.
     ///
     /// With fewer free bytes on the log's file system, appends fail with
     /// [`crate::Cause::BelowWatermark`]. They work again once a sixteenth more is
@@ -368,10 +372,10 @@ impl Config {
     ///
     /// The log checks the free space ten times a second and before it prepares a
     /// segment, not per append. Records that are queued already are still
-    /// written. So leave room for one queue and two segments per shard, and for
-    /// everything that you must write to free space, such as the snapshot that
-    /// allows a truncation. Segments are not filled with zeros ahead if the zeros
-    /// would take this reserve.
+    /// written. So leave room for one queue and two segments per shard. Also leave
+    /// room for what you must write to free space, such as a snapshot before a
+    /// truncation. Segments are not filled with zeros ahead if the zeros would take
+    /// this reserve.
     #[must_use]
     pub fn disk_hard_bytes(mut self, bytes: u64) -> Self {
         self.disk_hard_bytes = bytes;

@@ -30,7 +30,8 @@ pub enum Cause {
     QueueFull,
     /// The shard's queue is full because the shard waits for its next segment:
     /// segments fill faster than the disk prepares them. Wait, or shed load.
-    /// [`crate::Config::ready_segments`] and larger segments make this rare.
+    /// Recycled segments need less preparation: see
+    /// [`crate::Config::spare_segments`].
     SegmentNotReady,
     /// A record, or the part of a batch that goes to one shard, is too large.
     /// Nothing was queued, and a retry fails again. Split it.
@@ -71,8 +72,8 @@ pub enum Cause {
     /// appends. The other shards go on. Check the disk, then reopen the log.
     ///
     /// A second sync would prove nothing. After a failed fdatasync the kernel may
-    /// have dropped the data, and still report success the next time (Rebello et
-    /// al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+    /// have dropped the data, and still report success the next time. See Rebello
+    /// et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
     /// The reopen trusts only what it reads back from the disk.
     Poisoned(Arc<io::Error>),
     /// The shard's writer panicked. That is a defect of shardwal or of the

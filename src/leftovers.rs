@@ -13,8 +13,8 @@ use crate::frame::FRAME_HEADER_BYTES;
 use crate::segment::{SEGMENT_HEADER_BYTES, segment_number};
 
 /// Whether the directory of a generation holds more than an interrupted open
-/// leaves, which is one segment per shard with a header and a seal. Changes
-/// nothing.
+/// leaves. Such an open leaves one segment per shard, with a header and a seal.
+/// Changes nothing.
 pub(crate) fn hold_records(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
     const EMPTY_BYTES: u64 = (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64;
     for shard in list(disk, dir)? {

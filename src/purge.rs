@@ -4,8 +4,8 @@
 //! A truncation needs no room and changes no file in place: the mark is in a file's
 //! name ([`name`]). Earlier versions wrote it into one of two slots of the file
 //! `purge`. Slots and names are read, and the mark with the highest epoch counts.
-//! The slots are written only if there is no file to rename, or no room to rename
-//! it, and only if the file has no other hard link. This module does not know
+//! A slot is written only if there is no file to rename, or no room for the rename.
+//! It is never written if the file has another hard link. This module does not know
 //! segments.
 
 use std::io;

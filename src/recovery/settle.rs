@@ -7,8 +7,8 @@
 //!
 //! **Open never writes into an old segment** (R3 FRESH). After a failed sync the
 //! page cache may show bytes that the disk never had. So the scan reads from the
-//! disk, and the resume writes and syncs again all records above the durable
-//! mark, before anything is replayed.
+//! disk. The resume then writes and syncs all records above the durable mark
+//! again, before anything is replayed.
 //!
 //! **Open needs no free byte.** If there is no room for a new segment, the resume
 //! deletes files that hold nothing. If there is still no room, it syncs the newest

@@ -18,8 +18,8 @@ use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
 /// Bytes per read. It is small, because a search restarts after each corrupted
 /// place.
 const CHUNK_BYTES: usize = 64 << 10;
-/// The sequences to skip if the newest segment, or its end, is lost and its length
-/// is unknown, so that no sequence is used twice. It is more than a full disk
+/// The sequences to skip if the newest segment, or its end, is lost, and its length
+/// is unknown. No sequence may be used twice, so this is more than a full disk
 /// refuses or a few segments hold. An open must be able to copy several such gaps.
 const UNKNOWN_SEQUENCES: u64 = 1 << 24;
 
