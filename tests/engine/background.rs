@@ -156,7 +156,7 @@ fn a_late_tail_cut_does_not_touch_a_later_segment() {
 
 #[test]
 fn an_append_does_not_wait_for_full_segments_of_another_shard() {
-    must_end("an append of the other shard", || {
+    must_end("an append to the other shard", || {
         let sim = SimDisk::new();
         let (disk, gate) = LateDisk::new(&sim, Late::SyncsOfShard0);
         let interval = Durability::Interval(Duration::from_millis(20));

@@ -118,7 +118,7 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
 /// and stays full, because a record is being received.
 #[test]
 fn a_blocking_call_in_a_payloads_drop_is_refused() {
-    must_end_within(LIMIT, "the end of a payload that waits", || {
+    must_end_within(LIMIT, "a blocking call in a payload's drop", || {
         let Stalled { log, gate } = stalled(Durability::Sync);
         let (results, hear) = channel();
         gate.shut();
@@ -147,7 +147,7 @@ fn a_blocking_call_in_a_payloads_drop_is_refused() {
 #[test]
 fn a_blocking_call_in_a_waker_is_refused() {
     for durability in [Durability::Sync, Durability::Os] {
-        must_end_within(LIMIT, "a waker that waits", move || {
+        must_end_within(LIMIT, "a blocking call in a waker", move || {
             let Stalled { log, gate } = stalled(durability);
             let (results, hear) = channel();
             gate.shut();
@@ -173,7 +173,7 @@ fn a_blocking_call_in_a_waker_is_refused() {
 /// its answer. With a timeout a pending one returns no answer.
 #[test]
 fn a_state_machine_that_waits_for_its_own_record_is_refused() {
-    must_end_within(LIMIT, "a machine that waits for its own commit", || {
+    must_end_within(LIMIT, "a state machine that waits for its own commit", || {
         let slot: Arc<Mutex<Option<Arc<ShardedWal>>>> = Arc::default();
         let (results, hear) = channel();
         let its_log = slot.clone();

@@ -31,7 +31,7 @@ struct Fragile;
 
 impl Drop for Fragile {
     fn drop(&mut self) {
-        assert!(thread::panicking(), "a planned panic at the end of a payload");
+        assert!(thread::panicking(), "a planned panic in the drop of a payload");
     }
 }
 
@@ -41,7 +41,7 @@ const PANICS_AT: u64 = 7;
 /// C3 ANSWER: on the shard's thread and in an inline commit.
 #[test]
 fn a_panic_whose_payload_panics_on_drop_reaches_no_caller() {
-    must_end("a panic that ends with another", || {
+    must_end("a panic whose payload panics on drop", || {
         for inline in [false, true] {
             let applied_by = Arc::new(Mutex::new(None));
             let log = ShardedWal::open_with(config(&SimDisk::new()), |_| {
@@ -84,7 +84,7 @@ static FRAGILE: RawWakerVTable = RawWakerVTable::new(
     },
     |_| {},
     |_| {},
-    |_| panic!("a planned panic at the end of a task"),
+    |_| panic!("a planned panic in the drop of a waker"),
 );
 
 /// The answer comes between the two checks of a poll, here while the waker is cloned.
@@ -92,7 +92,7 @@ static FRAGILE: RawWakerVTable = RawWakerVTable::new(
 /// if the future is forgotten.
 #[test]
 fn a_panic_in_a_wakers_drop_reaches_no_caller() {
-    must_end("a task whose end panics", || {
+    must_end("a waker that panics on drop", || {
         for forgets in [false, true] {
             let (disk, gate) = (SimDisk::new(), Gate::default());
             let log = Arc::new(open(config(&disk).disk(gate.before(&disk))));
@@ -134,7 +134,7 @@ impl AsRef<[u8]> for FragileOwner {
 
 impl Drop for FragileOwner {
     fn drop(&mut self) {
-        panic!("a planned panic at the end of a payload");
+        panic!("a planned panic in the drop of a payload");
     }
 }
 
@@ -142,7 +142,7 @@ impl Drop for FragileOwner {
 /// record was never received, the thread that drops the log does.
 #[test]
 fn a_panic_in_a_payloads_drop_reaches_no_caller() {
-    must_end("a payload whose end panics", || {
+    must_end("a payload that panics on drop", || {
         let fragile = || Bytes::from_owner(FragileOwner(vec![7; 2000]));
         for durability in [Durability::Sync, Durability::Os] {
             let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -184,7 +184,7 @@ impl StateMachine for FragileMachine {
 
 impl Drop for FragileMachine {
     fn drop(&mut self) {
-        panic!("a planned panic at the end of a machine");
+        panic!("a planned panic in the drop of a state machine");
     }
 }
 

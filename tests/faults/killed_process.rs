@@ -182,7 +182,7 @@ fn every_acknowledged_record_survives_two_hundred_kills_or_more() {
     println!("FIGURE kill -9: {kills} kills");
     println!("FIGURE records acknowledged before them: {} records", seen.acknowledged);
     println!("FIGURE of which lost: 0 records");
-    println!("FIGURE records there without an acknowledgement: {} records", seen.unacknowledged);
+    println!("FIGURE records found without an acknowledgement: {} records", seen.unacknowledged);
     assert!(kills >= KILLS, "{kills} kills are too few");
 }
 

@@ -264,7 +264,7 @@ fn a_generation_missing_from_the_manifest_is_created_again() {
     disk.fail(Fault { path_contains: Some("MANIFEST.tmp".into()), ..power_cut(Call::Open) });
     ShardedWal::open(config(&disk, 2)).unwrap_err();
     let after = disk.crash(&mut || true);
-    assert!(after.list("/log/generation-00002".as_ref()).is_ok(), "the folder was made");
+    assert!(after.list("/log/generation-00002".as_ref()).is_ok(), "the directory is created");
     let log = ShardedWal::open(config(&after, 2)).unwrap();
     log.append(1, "on").wait().unwrap();
     log.close().unwrap();

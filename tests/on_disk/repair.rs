@@ -108,7 +108,7 @@ impl Victim {
         if report.files.is_empty() {
             assert!(kept.starts_with(&rows), "{what}: a prefix");
         } else {
-            assert_eq!(rows, kept, "{what}: what is there, and what should be");
+            assert_eq!(rows, kept, "{what}: left: the records found, right: expected");
         }
         rows
     }
@@ -241,7 +241,7 @@ fn a_shard_without_any_segment_begins_again() {
     assert_eq!(report.files.len(), 1);
     let rows = raw::read(&disk).unwrap().0;
     let second: Vec<_> = VICTIM.rows.iter().filter(|row| row.1 == 1).cloned().collect();
-    assert_eq!(rows, second, "the other shard is as it was");
+    assert_eq!(rows, second, "the other shard is unchanged");
     assert!(before.iter().all(|(path, bytes)| disk.read_file(path).as_ref() == Some(bytes)));
     check_that_it_goes_on(&disk, &rows, "no segment");
 }

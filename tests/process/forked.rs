@@ -62,7 +62,7 @@ fn in_a_child(scratch: &Path, child: impl FnOnce() -> Vec<String>) {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(status, 0, "the child's end");
-    assert_eq!(fs::read_to_string(&reported).unwrap(), "", "what is wrong in the child");
+    assert_eq!(fs::read_to_string(&reported).unwrap(), "", "the child reports no error");
 }
 
 fn is_forked(cause: &Cause, parent: u32) -> bool {

@@ -56,7 +56,7 @@ fn change_the_working_directory(base: &Path) {
     log.truncate_before(&log.checkpoint()).expect("it truncates");
     append(&log, 1000);
     log.close().expect("it closes");
-    assert_eq!(records(base.join("b/wal")), 4000, "the other log is as it was");
+    assert_eq!(records(base.join("b/wal")), 4000, "the other log is unchanged");
     assert_eq!(records(base.join("a/wal")), 1000);
 }
 

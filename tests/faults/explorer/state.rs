@@ -86,5 +86,5 @@ fn assert_whole(key: u64, payload: &Bytes) {
     let text = format!("{said}:{index}:");
     assert_eq!(said, key, "{text} under the key {key}");
     let filling = &payload[text.len()..];
-    assert!(filling.iter().all(|byte| *byte == b'.'), "{text} is not what was appended");
+    assert!(filling.iter().all(|byte| *byte == b'.'), "{text} was not appended");
 }
