@@ -1,6 +1,6 @@
-//! What a write must pass before it has any effect: its handles are this
-//! storage's, memory has room for its samples, each shard for its new series.
-//! Knows no log: what the log refuses later returns what was admitted here.
+//! Admission: the checks that a write must pass before it has any effect. Its handles must be this
+//! storage's, memory must have room for its samples, and each shard for its new series. Admission
+//! does not know the log. If the log refuses a part later, the part returns what was admitted here.
 
 use std::borrow::Cow;
 
@@ -14,36 +14,35 @@ use super::storage_error::WriteError;
 use super::{LABELS_MAX, Labels, Sample, TimeSeries};
 use crate::config::BATCH_BYTES_MAX;
 
-/// What a sample may take in a batch beside the bytes of its series' labels: a
-/// definition's tokens and lengths for each name and value, and its columns.
+/// Upper bound on a sample's bytes in a batch, beside the bytes of its labels: its columns, and the
+/// tokens and lengths of a definition for each name and value.
 pub(crate) const SAMPLE_BYTES_MAX: usize = 96 + 4 * LABELS_MAX;
 
 /// One record of a write.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
-    /// Routes it to its shard.
+    /// Selects the shard.
     pub(crate) key: u64,
     pub(crate) payload: Bytes,
     pub(crate) admitted: Admitted<'a>,
 }
 
-/// One shard's samples of a write.
+/// The samples of a write that belong to one shard.
 #[derive(Default)]
 struct Split<'a> {
     key: u64,
     samples: Vec<SeriesSample>,
-    /// Of the series that have no number; their samples name them in order.
+    /// Labels of series that have no number. Samples refer to them by index.
     labels: Vec<&'a Labels>,
 }
 
-/// Admits a write, all of it or nothing. For each shard there are one or more
-/// parts.
+/// Admits a whole write, or nothing. Returns one or more parts per shard.
 pub(crate) fn admit<'a>(
     memories: &'a Memories,
     samples: &[(SeriesHandle, Sample)],
     batch: &[TimeSeries],
 ) -> Result<Vec<Part<'a>>, WriteError> {
-    if samples.iter().any(|(handle, _)| !memories.gave(*handle)) {
+    if samples.iter().any(|(handle, _)| !memories.owns(*handle)) {
         return Err(WriteError::ForeignHandle);
     }
     let budget = memories.budget();
@@ -93,16 +92,15 @@ impl<'a> Split<'a> {
         BY_LABELS | index
     }
 
-    /// How many samples a part may have: were each the first of its series, the
-    /// log would still take them.
+    /// The largest number of samples in a part. The log accepts the part even if every sample
+    /// defines a series.
     fn samples_max(&self, shard: &ShardMemory) -> usize {
         let new = self.labels.iter().map(|labels| labels.canonical().len()).max();
         let known = usize::try_from(shard.labels_bytes()).unwrap_or(usize::MAX);
         BATCH_BYTES_MAX / (known.max(new.unwrap_or(0)) + SAMPLE_BYTES_MAX)
     }
 
-    /// Some of the samples, with the labels that these need and their numbers
-    /// among them.
+    /// Returns some of the samples, renumbered, with the labels that they refer to.
     fn part<'s>(&self, samples: &'s [SeriesSample]) -> (Cow<'s, [SeriesSample]>, &[&'a Labels]) {
         if self.labels.is_empty() {
             return (samples.into(), &[]);

@@ -1,19 +1,19 @@
-//! How many samples memory may hold: those that are applied, and those that
-//! were admitted and have no answer yet. Knows numbers, not samples.
+//! The number of samples that memory may hold: applied samples, and admitted samples that are still
+//! pending. It knows counts, not samples.
 
 use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// The samples of a whole storage.
+/// The sample budget of a storage.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max: u64,
-    /// Samples applied plus samples pending. Any thread adds before it queues
-    /// samples, so that the sum never passes `max`; only open may pass it.
+    /// Samples applied plus samples pending. Any thread adds before it queues samples, so that the
+    /// sum never exceeds `max`. Only `open` may exceed it.
     taken: AtomicU64,
 }
 
-/// Samples of one write that no shard has taken over yet. Dropping it returns
-/// what is left of it to the budget.
+/// Samples of one write that no shard has taken over yet. Dropping the claim returns the rest to
+/// the budget.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     budget: &'a Budget,
@@ -25,12 +25,12 @@ impl Budget {
         Arc::new(Self { max, taken: AtomicU64::new(0) })
     }
 
-    /// The most samples.
+    /// The limit.
     pub(crate) fn max(&self) -> u64 {
         self.max
     }
 
-    /// Claims room for all of a write, or for none of it.
+    /// Claims room for a whole write, or for nothing.
     pub(crate) fn claim(&self, samples: u64) -> Option<Claim<'_>> {
         let within = |taken: u64| taken.checked_add(samples).filter(|after| *after <= self.max);
         // ORDERING: Relaxed; the counter decides by itself and publishes nothing.
@@ -38,8 +38,8 @@ impl Budget {
         claimed.is_ok().then(|| Claim { budget: self, left: samples })
     }
 
-    /// Counts what the log held at open: it was acknowledged, so it stays,
-    /// whatever the limit is now.
+    /// Counts samples that the log held at `open`. They were acknowledged, so they stay even above
+    /// the limit.
     fn exceed(&self, samples: u64) {
         // ORDERING: Relaxed; see `claim`.
         self.taken.fetch_add(samples, Ordering::Relaxed);
@@ -57,13 +57,12 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// One shard's part of the budget: samples that were admitted and are neither
-/// applied nor refused.
+/// One shard's part of the budget: samples admitted, and neither applied nor refused.
 #[derive(Debug)]
 pub(crate) struct Pending {
     budget: Arc<Budget>,
-    /// Any thread adds and subtracts. A sample is counted here for as long as
-    /// the budget counts it as pending.
+    /// Any thread adds and subtracts. A sample counts here exactly while the budget counts it as
+    /// pending.
     samples: AtomicU64,
 }
 
@@ -72,36 +71,36 @@ impl Pending {
         Self { budget, samples: AtomicU64::new(0) }
     }
 
-    /// Takes over a part of a claim.
+    /// Takes over `samples` of a claim.
     pub(crate) fn take_over(&self, claim: &mut Claim<'_>, samples: u64) {
         claim.left = claim.left.checked_sub(samples).expect("a write claims all of its samples");
         // ORDERING: Relaxed; as in `Budget::claim`.
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
-    /// Ends the wait of some samples, of which `added` are new in memory.
+    /// Settles pending samples that were applied. `added` of them are new in memory.
     pub(crate) fn settle(&self, samples: u64, added: u64) {
         self.budget.give_back(self.take(samples).saturating_sub(added));
     }
 
-    /// Counts samples that were not admitted: what open finds in the log.
+    /// Counts samples that `open` found in the log. They were never admitted.
     pub(crate) fn restored(&self, samples: u64) {
         self.budget.exceed(samples);
     }
 
-    /// Returns the room of samples that will not be applied.
+    /// Returns the room of pending samples that will not be applied.
     pub(crate) fn refuse(&self, samples: u64) {
         self.budget.give_back(self.take(samples));
     }
 
-    /// Returns the room of all samples: the shard has ended. A writer that
-    /// admits samples later finds out from the log, and refuses them itself.
+    /// Returns the room of all pending samples, because the shard has ended. The log refuses
+    /// samples that are admitted later, and their writer returns them.
     pub(crate) fn refuse_all(&self) {
         self.refuse(u64::MAX);
     }
 
-    /// Takes as many as there are: once a shard has ended, its samples may have
-    /// been returned already.
+    /// Subtracts at most what is pending. After the shard has ended, the samples may already have
+    /// been returned.
     fn take(&self, samples: u64) -> u64 {
         let rest = |pending: u64| Some(pending.saturating_sub(samples));
         // ORDERING: Relaxed; as in `Budget::claim`.

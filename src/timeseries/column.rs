@@ -1,28 +1,29 @@
-//! One series' samples in memory, by time. Knows no labels and no log.
+//! A column: the samples of one series in memory, sorted by time. It does not know labels or the
+//! log.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Sample;
 
-/// Samples of a chunk: what an insertion in the middle moves, and what a
-/// snapshot that is under way makes it copy.
+/// Maximum number of samples per chunk. An insertion moves at most one chunk, and copies it if a
+/// snapshot shares it.
 const CHUNK_SAMPLES_MAX: usize = 1024;
 
-/// The samples of one series, rising in time, each timestamp once.
+/// The samples of one series, sorted by time, one per timestamp.
 ///
-/// A clone is cheap and shares the chunks: it is how a snapshot freezes them.
+/// A clone is cheap, because it shares the chunks. Snapshots rely on that.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Column {
-    /// No chunk is empty, and each ends before the next begins.
+    /// No chunk is empty. Each chunk ends before the next begins.
     chunks: Vec<Arc<Vec<Sample>>>,
 }
 
 impl Column {
-    /// Adds a sample wherever it belongs, in time; of two with one timestamp
-    /// the later to come stays. Says whether there is one more than before.
+    /// Inserts a sample in time order. It replaces a sample of equal timestamp. Returns whether the
+    /// number of samples grew.
     pub(crate) fn insert(&mut self, sample: Sample) -> bool {
-        // The chunk that may hold it: the last that begins at or before it.
+        // The chunk for the sample is the last that begins at or before it.
         let after = match self.chunks.last() {
             Some(last) if last[0].timestamp_ms <= sample.timestamp_ms => self.chunks.len(),
             _ => self.chunks.partition_point(|chunk| chunk[0].timestamp_ms <= sample.timestamp_ms),
@@ -53,7 +54,7 @@ impl Column {
         place.is_err()
     }
 
-    /// The samples of a range of time, in order.
+    /// The samples in a time range, in order.
     pub(crate) fn range(&self, range: &RangeInclusive<i64>) -> Vec<Sample> {
         let first = self
             .chunks
@@ -86,7 +87,7 @@ mod tests {
 
     use super::{CHUNK_SAMPLES_MAX, Column, Sample};
 
-    /// Whatever the order, the column holds what a map would.
+    /// In any order of insertion, the column equals a map.
     #[test]
     fn a_column_is_a_map_from_time_to_the_last_value() {
         let count = 5 * CHUNK_SAMPLES_MAX as i64;

@@ -1,5 +1,5 @@
-//! What names a series: sorted label names with their values, in one piece of
-//! memory that clones by reference, and the hash by which series are routed.
+//! Labels: the names and values that identify a series, in one reference-counted string, and the
+//! hash that routes it. This file does not know samples or shards.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,28 +9,28 @@ use std::sync::Arc;
 use super::labels_error::LabelsError;
 use super::quote::quote;
 
-/// The name of the label that holds the metric's name.
+/// Name of the label that holds the metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
-/// The most labels that a series may have.
+/// Maximum number of labels per series.
 pub const LABELS_MAX: usize = 64;
 
-/// The most bytes that a series' labels may take in their canonical encoding:
-/// names and values, and one to three bytes before each.
+/// Maximum bytes of a series' labels in the canonical encoding: names and values, and one to three
+/// length bytes before each.
 pub const LABELS_BYTES_MAX: usize = 64 << 10;
 
-/// A stable hash of a series' labels, which routes the series to its shard:
-/// it is on disk, and never changes. Two series may share it, so it names none.
-/// A client who chooses labels can choose the shard, too: that slows down the
-/// series of that shard, and none of the others.
+/// A stable hash of a series' labels, which routes the series to its shard. It is part of the disk
+/// format and never changes. It does not identify a series, because two series may share it.
+///
+/// A client that chooses labels can therefore choose the shard. That slows down the series of this
+/// shard, and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesId(pub u64);
 
 impl SeriesId {
-    /// XXH64 with seed 0: on disk, therefore for ever. Not fxhash, which the
-    /// router uses on finished 64-bit keys: over strings it reads words in the
-    /// host's byte order, and its one multiplication a word leaves the
-    /// differences of neighbouring words free to cancel.
+    /// XXH64 with seed 0, fixed by the disk format. The router's fxhash is for finished 64-bit keys
+    /// only. Over strings it reads words in the host's byte order. Its single multiplication per
+    /// word lets differences of neighbouring words cancel.
     fn of(canonical: &str) -> Self {
         Self(twox_hash::XxHash64::oneshot(0, canonical.as_bytes()))
     }
@@ -42,28 +42,27 @@ impl fmt::Display for SeriesId {
     }
 }
 
-/// What names a series: labels sorted by name (by bytes, as Prometheus sorts),
-/// each name once, no value empty. Cloning copies a reference.
+/// The labels that identify a series. They are sorted by name (by bytes, as in Prometheus), each
+/// name occurs once, and no value is empty. Cloning copies a reference.
 ///
-/// [`Hash`] reads the whole text and not the [`SeriesId`]. A client can choose
-/// labels whose ids collide, so a map is safe only if its own hash has a random
-/// key, as the standard library's has.
+/// [`Hash`] reads the whole text, not the [`SeriesId`]. A client can choose labels whose ids
+/// collide, so a map is safe only if its hash has a random key, like the standard library's.
 #[derive(Clone)]
 pub struct Labels {
-    /// The canonical encoding: for each label the length of the name, the name,
-    /// the length of the value, the value. A length has six bits a byte, lowest
-    /// first, 0x40 set on all but the last: ASCII, so that the whole is text.
+    /// The canonical encoding. Per label: length of the name, name, length of the value, value. A
+    /// length has six bits per byte, lowest first, with 0x40 set on all but the last byte. Lengths
+    /// are thus ASCII, and the whole is text.
     canonical: Arc<str>,
     id: SeriesId,
 }
 
 impl Labels {
-    /// The labels of `pairs`, each a name and a value, in any order. An empty
-    /// value is no label, as in Prometheus, and is left out.
+    /// Builds labels from pairs of name and value, in any order. A pair with an empty value is left
+    /// out, as in Prometheus.
     ///
     /// # Errors
-    /// A name or metric name that is not valid, a name that comes twice, or
-    /// more than [`LABELS_MAX`] labels or [`LABELS_BYTES_MAX`] bytes.
+    /// A name or metric name is invalid, a name occurs twice, or there are more than [`LABELS_MAX`]
+    /// labels or [`LABELS_BYTES_MAX`] bytes.
     pub fn new<N: AsRef<str>, V: AsRef<str>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, LabelsError> {
@@ -101,36 +100,36 @@ impl Labels {
         self.id
     }
 
-    /// The value of the label `name`.
+    /// The value of the label `name`, if the series has it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// The metric's name, which is the label [`METRIC_NAME`].
+    /// The metric's name: the value of the label [`METRIC_NAME`].
     #[must_use]
     pub fn metric_name(&self) -> Option<&str> {
         self.get(METRIC_NAME)
     }
 
-    /// Names and values, sorted by name.
+    /// Iterates over names and values, sorted by name.
     #[must_use]
     pub fn iter(&self) -> LabelIter<'_> {
         LabelIter { rest: &self.canonical }
     }
 
-    /// The canonical encoding, equal exactly where labels are. FORMAT.md has it.
+    /// The canonical encoding, as in FORMAT.md. Two encodings are equal exactly if the labels are.
     #[must_use]
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
 
-    /// The labels of a canonical encoding that this process made.
+    /// Parses a canonical encoding that this process made.
     pub(crate) fn from_canonical(canonical: &str) -> Self {
         Self { canonical: canonical.into(), id: SeriesId::of(canonical) }
     }
 
-    /// These labels under another id, as if the ids had collided.
+    /// Replaces the id, to simulate a collision.
     #[cfg(test)]
     pub(crate) fn with_id(mut self, id: SeriesId) -> Self {
         self.id = id;
@@ -165,7 +164,7 @@ fn push_text(canonical: &mut String, text: &str) {
 }
 
 impl Default for Labels {
-    /// No labels at all.
+    /// The empty label set.
     fn default() -> Self {
         Self { canonical: "".into(), id: SeriesId::of("") }
     }
@@ -190,11 +189,11 @@ impl Hash for Labels {
 
 #[cfg(test)]
 std::thread_local! {
-    /// Comparisons that this thread has made, for tests that bound them.
+    /// Number of comparisons that this thread has made, for tests that bound it.
     pub(crate) static COMPARISONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// By names and values in turn, as Prometheus sorts series.
+/// Compares names and values in turn, as Prometheus sorts series.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
         self.iter().cmp(other.iter())
@@ -207,7 +206,7 @@ impl PartialOrd for Labels {
     }
 }
 
-/// `{__name__="up", host="a"}`, as Prometheus prints labels.
+/// Prints `{__name__="up", host="a"}`, like Prometheus.
 impl fmt::Display for Labels {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut before = "";
@@ -236,7 +235,7 @@ impl<'a> IntoIterator for &'a Labels {
     }
 }
 
-/// The labels of a series, by [`Labels::iter`].
+/// Iterator over names and values, from [`Labels::iter`].
 #[derive(Clone, Debug)]
 pub struct LabelIter<'a> {
     rest: &'a str,
@@ -278,8 +277,8 @@ mod tests {
         Labels::new(pairs.iter().copied()).expect("valid labels")
     }
 
-    /// The same values stand in FORMAT.md; they were computed in Python, with
-    /// another implementation of XXH64.
+    /// FORMAT.md lists these values. They were computed in Python with another implementation of
+    /// XXH64.
     #[test]
     fn the_hash_on_disk_never_changes() {
         let (x, y) = ("x".repeat(64), "y".repeat(5000));
@@ -340,7 +339,7 @@ mod tests {
         let many = |count| Labels::new((0..count).map(|i| (format!("l{i}"), "v")));
         assert_eq!(many(LABELS_MAX).map(|labels| labels.iter().count()), Ok(LABELS_MAX));
         assert_eq!(many(LABELS_MAX + 1), Err(LabelsError::TooMany));
-        // One byte before the name, three before the value.
+        // One byte precedes the name, three precede the value.
         let long = |bytes: usize| Labels::new([("a", "x".repeat(bytes - 5))]);
         assert!(long(LABELS_BYTES_MAX).is_ok());
         let bytes = LABELS_BYTES_MAX + 1;

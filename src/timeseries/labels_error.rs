@@ -1,4 +1,4 @@
-//! Why labels were refused: which one, and what it should be.
+//! [`LabelsError`]: which label is invalid, and what is allowed.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use super::{LABELS_BYTES_MAX, LABELS_MAX};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LabelsError {
-    /// A label's name is not of the form `[a-zA-Z_][a-zA-Z0-9_]*`.
+    /// A label's name does not match `[a-zA-Z_][a-zA-Z0-9_]*`.
     Name {
         /// The name.
         name: String,
     },
-    /// The value of [`METRIC_NAME`](super::METRIC_NAME) is not of the form `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+    /// The value of [`METRIC_NAME`](super::METRIC_NAME) does not match `[a-zA-Z_:][a-zA-Z0-9_:]*`.
     MetricName {
         /// The value.
         value: String,
     },
-    /// A name comes twice, with values that are not empty.
+    /// A name occurs twice, with values that are not empty.
     Duplicate {
         /// The name.
         name: String,
@@ -27,7 +27,7 @@ pub enum LabelsError {
     TooMany,
     /// More than [`LABELS_BYTES_MAX`] bytes.
     TooLong {
-        /// How many.
+        /// Bytes in the canonical encoding.
         bytes: usize,
     },
 }
@@ -36,15 +36,15 @@ impl fmt::Display for LabelsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { name } => {
-                write!(formatter, "label name {name:?} is not [a-zA-Z_][a-zA-Z0-9_]*")
+                write!(formatter, "label name {name:?} does not match [a-zA-Z_][a-zA-Z0-9_]*")
             }
             Self::MetricName { value } => {
-                write!(formatter, "metric name {value:?} is not [a-zA-Z_:][a-zA-Z0-9_:]*")
+                write!(formatter, "metric name {value:?} does not match [a-zA-Z_:][a-zA-Z0-9_:]*")
             }
-            Self::Duplicate { name } => write!(formatter, "label {name:?} comes twice"),
-            Self::TooMany => write!(formatter, "more than {LABELS_MAX} labels"),
+            Self::Duplicate { name } => write!(formatter, "label {name:?} occurs twice"),
+            Self::TooMany => write!(formatter, "a series may have at most {LABELS_MAX} labels"),
             Self::TooLong { bytes } => {
-                write!(formatter, "{bytes} bytes of labels, more than {LABELS_BYTES_MAX}")
+                write!(formatter, "{bytes} bytes of labels; at most {LABELS_BYTES_MAX} are allowed")
             }
         }
     }

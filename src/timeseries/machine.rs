@@ -1,5 +1,5 @@
-//! What a shard's writer drives for the storage: batches of samples become
-//! coded batches in the log's order, and are applied once acknowledged.
+//! The storage's state machine. It encodes queued samples as batches in the log's order, and
+//! applies them once they are acknowledged. It does not know queries.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::{Labels, Sample};
 use crate::state_machine::StateMachine;
 use crate::sync::channel::Sender;
 
-/// Set in a queued sample's number where that is not the series' own, but says
-/// which of the payload's labels it has.
+/// Set in the series field of a queued sample whose series has no number yet. The other bits are an
+/// index into the payload's labels.
 pub(crate) const BY_LABELS: u32 = SERIES_MAX;
 
-/// Samples, and the labels of those that have no number yet, as they stand in a
-/// shard's queue: the count of labels, each with its length before it, then the
-/// samples, each its number, timestamp and value. Nothing of it reaches the disk.
+/// The queue payload: the labels of series without numbers, then the samples. It holds the number
+/// of labels, each label set preceded by its length, and per sample the series, timestamp and
+/// value. None of these bytes reaches the disk.
 pub(crate) fn queue(labels: &[&Labels], samples: &[SeriesSample]) -> Bytes {
     let text: usize = labels.iter().map(|labels| 4 + labels.canonical().len()).sum();
     let mut bytes = Vec::with_capacity(4 + text + samples.len() * SAMPLE_BYTES);
@@ -34,7 +34,7 @@ pub(crate) fn queue(labels: &[&Labels], samples: &[SeriesSample]) -> Bytes {
     bytes.into()
 }
 
-/// A queued sample: number, timestamp, bits of the value.
+/// Bytes of a queued sample: series, timestamp, bits of the value.
 const SAMPLE_BYTES: usize = 4 + 8 + 8;
 
 fn push_length(bytes: &mut Vec<u8>, length: usize) {
@@ -42,7 +42,7 @@ fn push_length(bytes: &mut Vec<u8>, length: usize) {
     bytes.extend_from_slice(&length.to_le_bytes());
 }
 
-/// A payload that [`queue`] made.
+/// A parsed payload of [`queue`].
 struct Queued<'a> {
     labels: Vec<&'a str>,
     samples: &'a [[u8; SAMPLE_BYTES]],
@@ -63,7 +63,7 @@ impl<'a> Queued<'a> {
         Self { labels, samples }
     }
 
-    /// The samples, those by labels with the numbers that these were given.
+    /// The samples. `numbers` replaces the indices of labels by series numbers.
     fn samples(&self, numbers: &[u32]) -> impl Iterator<Item = SeriesSample> {
         self.samples.iter().map(|bytes| {
             let [n0, n1, n2, n3, t0, t1, t2, t3, t4, t5, t6, t7, value @ ..] = *bytes;
@@ -86,33 +86,33 @@ fn take_length(rest: &mut &[u8]) -> usize {
     u32::from_le_bytes(*length) as usize
 }
 
-/// Where a shard stood, and what it held there.
+/// A shard's position, and its head snapshot there.
 pub(crate) struct Mark {
-    /// The sequence below which all had been applied.
+    /// All records below this sequence have been applied.
     pub(crate) next: u64,
     pub(crate) frozen: Frozen,
 }
 
-/// One shard's state machine: its encoder, and what it has stored.
+/// The state machine of one shard: its encoder and the samples of the current commit.
 pub(crate) struct Machine {
     memory: Arc<ShardMemory>,
     encoder: BatchEncoder,
-    /// S2 APPLY: what the commit under way has stored, in order.
+    /// S2 APPLY: the samples that the current commit has encoded, in order.
     stored: Vec<SeriesSample>,
-    /// Whether it defines series.
+    /// Whether the current commit defines series.
     defines: bool,
     marks: Sender<Mark>,
 }
 
 impl Machine {
-    /// The marks it is asked for go to `marks`, whose other end learns from the
-    /// disconnection that the shard has ended.
+    /// Requested snapshots are sent to `marks`. When the shard ends, the receiver sees the channel
+    /// disconnected.
     pub(crate) fn new(memory: Arc<ShardMemory>, marks: Sender<Mark>) -> Self {
         let (encoder, stored) = (BatchEncoder::new(), Vec::new());
         Self { memory, encoder, stored, defines: false, marks }
     }
 
-    /// Numbers a payload's series. The common payload has none.
+    /// Numbers the new series of a payload. Most payloads have none.
     fn define(&mut self, labels: &[&str]) -> Vec<u32> {
         if labels.is_empty() {
             return Vec::new();
@@ -150,13 +150,13 @@ impl StateMachine for Machine {
 
     fn mark(&mut self, next: u64) {
         let frozen = self.memory.freeze();
-        // Nobody may be there to take it any more, and nobody else is owed it.
+        // The receiver may have been dropped. No other thread needs the snapshot.
         drop(self.marks.try_send(Mark { next, frozen }));
     }
 }
 
 impl Drop for Machine {
-    /// The shard has ended, in order or not: nothing more will be applied.
+    /// The shard has ended, cleanly or not: nothing more will be applied.
     fn drop(&mut self) {
         self.memory.end();
     }

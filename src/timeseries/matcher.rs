@@ -1,11 +1,10 @@
-//! Which series a query means. Knows labels, not samples.
+//! Matchers: conditions that select series by label. They do not know samples.
 
 use regex::Regex;
 
 use super::Labels;
 
-/// A condition on one label, as in a PromQL selector. A label that a series
-/// does not have has the empty value.
+/// A condition on one label, as in a PromQL selector. A missing label counts as an empty value.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     name: String,
@@ -20,7 +19,7 @@ enum Test {
     NotMatches(Regex),
 }
 
-/// A pattern that is no regular expression.
+/// A pattern that is not a valid regular expression.
 #[derive(Clone, Debug)]
 pub struct PatternError {
     label: String,
@@ -29,7 +28,7 @@ pub struct PatternError {
 
 impl std::fmt::Display for PatternError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the pattern for label {:?} cannot be used: {}", self.label, self.cause)
+        write!(f, "the pattern for label {:?} is invalid: {}", self.label, self.cause)
     }
 }
 
@@ -50,10 +49,10 @@ impl Matcher {
         Self { name: name.into(), test: Test::NotEqual(value.into()) }
     }
 
-    /// `name=~"pattern"`: the whole value must match, as in Prometheus.
+    /// `name=~"pattern"`: the pattern must match the whole value, as in Prometheus.
     ///
     /// # Errors
-    /// The pattern is no regular expression, or one that is too large.
+    /// The pattern is not a valid regular expression, or is too large.
     pub fn matches(name: impl Into<String>, pattern: &str) -> Result<Self, PatternError> {
         let name = name.into();
         let test = Test::Matches(anchored(&name, pattern)?);
@@ -63,14 +62,14 @@ impl Matcher {
     /// `name!~"pattern"`
     ///
     /// # Errors
-    /// As for [`Matcher::matches`].
+    /// The pattern is not a valid regular expression, or is too large.
     pub fn not_matches(name: impl Into<String>, pattern: &str) -> Result<Self, PatternError> {
         let name = name.into();
         let test = Test::NotMatches(anchored(&name, pattern)?);
         Ok(Self { name, test })
     }
 
-    /// Whether the labels fulfil it.
+    /// Whether the labels satisfy this condition.
     #[must_use]
     pub fn accepts(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.name).unwrap_or("");
@@ -83,9 +82,9 @@ impl Matcher {
     }
 }
 
-/// Prometheus anchors at both ends, and its dot takes a line's end.
+/// Anchors the pattern at both ends. As in Prometheus, a dot also matches a newline.
 fn anchored(label: &str, pattern: &str) -> Result<Regex, PatternError> {
-    // By itself first, or a stray parenthesis would close the group.
+    // Compile the pattern alone first: a stray parenthesis would close the group.
     Regex::new(pattern)
         .and_then(|_| Regex::new(&format!("^(?s:{pattern})$")))
         .map_err(|cause| PatternError { label: label.to_owned(), cause })
@@ -100,7 +99,7 @@ mod tests {
         let labels =
             Labels::new([("__name__", "up"), ("host", "db-1\nx")]).expect("they are valid");
         let matches = |name, pattern| Matcher::matches(name, pattern).expect("it is a pattern");
-        let differs = |name, pattern| Matcher::not_matches(name, pattern).expect("likewise");
+        let differs = |name, pattern| Matcher::not_matches(name, pattern).expect("it is a pattern");
         let cases = [
             (Matcher::equal("__name__", "up"), true),
             (Matcher::equal("__name__", "u"), false),

@@ -1,5 +1,5 @@
-//! All shards' series: which shard a series lives in, and what number it has
-//! there; and the way back from coded batches.
+//! The head: the series of all shards in memory. It assigns each series a shard and a number there,
+//! and restores coded batches. It does not know the log.
 
 use std::sync::Arc;
 
@@ -9,30 +9,31 @@ use super::memory::{SERIES_MAX, ShardMemory};
 use super::{Labels, Sample};
 use crate::router::shard_of;
 
-/// A series of an open storage: cheap to copy, void when the storage is closed.
+/// A handle of a series of an open storage. It is cheap to copy, and invalid once the storage is
+/// closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesHandle {
-    /// The storage that gave it.
+    /// The storage that returned it.
     pub(crate) storage: u64,
-    /// The series' id, which routes it.
+    /// The id of the series, which selects the shard.
     pub(crate) key: u64,
-    /// Its number in its shard.
+    /// The number of the series in its shard.
     pub(crate) number: u32,
 }
 
-/// The shards of a storage.
+/// The head shards of a storage.
 #[derive(Debug)]
 pub(crate) struct Memories {
     shards: Vec<Arc<ShardMemory>>,
-    /// The storage's, in every handle that it gives: numbers mean nothing to
-    /// another one.
+    /// The id of the storage, copied into every handle. Another storage refuses the handle, because
+    /// numbers are local to a storage.
     id: u64,
     series_max: u32,
     budget: Arc<Budget>,
 }
 
 impl Memories {
-    /// `budget` is the one of all shards.
+    /// `budget` is shared by all shards.
     pub(crate) fn new(
         shards: Vec<Arc<ShardMemory>>,
         id: u64,
@@ -42,7 +43,7 @@ impl Memories {
         Self { shards, id, series_max: series_max.min(SERIES_MAX), budget }
     }
 
-    /// What all shards may hold.
+    /// The limit on samples, shared by all shards.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -51,22 +52,22 @@ impl Memories {
         &self.shards
     }
 
-    /// The most series in one shard.
+    /// The limit on series per shard.
     pub(crate) fn series_max(&self) -> u32 {
         self.series_max
     }
 
-    /// The shard that a series lives in.
+    /// The index of the shard that holds the series with this id.
     pub(crate) fn shard_of(&self, key: u64) -> usize {
         shard_of(key, self.shards.len())
     }
 
-    /// A series' handle; `None` where its shard has no room for another one.
+    /// The handle of a series, which is registered if it is new. `None` if its shard is full.
     pub(crate) fn handle(&self, labels: &Labels) -> Option<SeriesHandle> {
         self.handle_within(labels, self.series_max)
     }
 
-    /// The handle of a series that is there.
+    /// The handle of an existing series.
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesHandle> {
         let key = labels.id().0;
         let number = self.shards[self.shard_of(key)].find(labels)?;
@@ -79,19 +80,19 @@ impl Memories {
         Some(SeriesHandle { storage: self.id, key, number })
     }
 
-    /// Whether the handle is this storage's.
-    pub(crate) fn gave(&self, handle: SeriesHandle) -> bool {
+    /// Whether this storage returned the handle.
+    pub(crate) fn owns(&self, handle: SeriesHandle) -> bool {
         handle.storage == self.id
     }
 
-    /// Samples in all shards.
+    /// Number of samples in all shards.
     pub(crate) fn samples(&self) -> u64 {
         self.shards.iter().map(|shard| shard.samples()).sum()
     }
 }
 
-/// Decodes one run of batches, in order, into memory. The run's shards need not
-/// be the storage's: it may be older than they are, or a snapshot.
+/// Decodes one sequence of batches, in order, into the head. The shards that wrote it may differ
+/// from the storage's: the batches may be of an older generation, or of a snapshot.
 pub(crate) struct Restorer<'a> {
     decoder: BatchDecoder,
     restored: Restored<'a>,
@@ -99,9 +100,9 @@ pub(crate) struct Restorer<'a> {
 
 struct Restored<'a> {
     memories: &'a Memories,
-    /// By reference.
+    /// Handles by reference.
     handles: Vec<SeriesHandle>,
-    /// Of the block in hand, for each shard.
+    /// Samples of the current block, per shard.
     samples: Vec<Vec<SeriesSample>>,
 }
 
@@ -111,7 +112,7 @@ impl<'a> Restorer<'a> {
         Self { decoder: BatchDecoder::new(), restored: Restored { memories, handles, samples } }
     }
 
-    /// Applies one batch, whatever the limits are: it was acknowledged.
+    /// Applies one batch. No limits apply, because the batch was acknowledged.
     pub(crate) fn restore(&mut self, batch: &[u8]) -> Result<(), DecodeError> {
         self.decoder.decode(batch, &mut self.restored)
     }
@@ -159,7 +160,7 @@ mod tests {
         Memories::new(shards, 0, 10, budget)
     }
 
-    /// Two label sets with one id have one shard and one key, and stay two.
+    /// Two label sets with equal ids share shard and key, but remain two series.
     #[test]
     fn series_whose_ids_collide_stay_two() {
         let labels = |host| Labels::new([("host", host)]).expect("they are valid");

@@ -1,5 +1,5 @@
-//! The series of one shard in memory: their numbers, their labels, their
-//! samples. Knows no log: what is applied here was acknowledged there.
+//! The head shard: the series of one shard in memory, with their numbers, labels and samples. It
+//! does not know the log. Everything applied here was acknowledged.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -10,54 +10,52 @@ use super::column::Column;
 use super::{Labels, Matcher, Sample, TimeSeries};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
-/// How many labels are looked at under one hold of the lock, which the writer
-/// takes too.
+/// Number of labels copied per lock hold. The writer thread needs the lock too.
 const SERIES_AT_A_TIME: usize = 1024;
 
-/// Numbers of series are below this. The bit marks what has no number yet.
+/// Series numbers are below this. The bit marks a sample whose series has no number yet.
 pub(crate) const SERIES_MAX: u32 = 1 << 31;
 
-/// One shard's series. Numbers are not on disk. The number of a series that has
-/// a sample or a handle never changes while the storage is open.
+/// The series of one shard. Numbers are not on disk. While the storage is open, the number of a
+/// series that has a sample or a handle never changes.
 #[derive(Debug)]
 pub(crate) struct ShardMemory {
     index: Mutex<Index>,
-    /// By number. Applied to by the shard's writer thread (or by the loader,
-    /// before it takes appends), read by queries.
+    /// Columns by number. The committer of the shard applies samples (before that, the threads of
+    /// `open` restore them). Queries read.
     columns: Mutex<Vec<Column>>,
-    /// Samples in `columns`. Whoever holds that lock stores, anyone loads.
+    /// Samples in `columns`. Written under the lock of `columns`, read by any thread.
     samples: AtomicU64,
-    /// Samples on their way here.
+    /// Samples admitted to this shard and not applied yet.
     pending: Pending,
-    /// The most canonical bytes of one series' labels. Raised under the lock
-    /// of `index`; read by writers, who bound a batch by it.
+    /// Canonical bytes of the longest labels. Raised under the lock of `index`. A caller that
+    /// writes bounds a batch by it.
     labels_bytes: AtomicU64,
 }
 
-/// Which series there are. The map hashes whole labels with a random key.
+/// The series that exist. The map hashes whole labels with a random key.
 #[derive(Debug, Default)]
 struct Index {
     numbers: HashMap<Labels, u32>,
-    /// By number; empty labels in place of a series that was dropped.
+    /// Labels by number. A dropped series has empty labels here.
     labels: Vec<Labels>,
-    /// Numbers of dropped series.
+    /// Numbers of dropped series, for reuse.
     free: Vec<u32>,
-    /// Series that only the commit under way defines. They are dropped unless
-    /// it is applied.
+    /// Series that only the current commit defines. They are dropped if the commit is not applied.
     tentative: HashSet<u32>,
-    /// Series that were admitted and are not defined yet, at most.
+    /// Upper bound on the series that were admitted and are not defined yet.
     places: u32,
 }
 
-/// A shard's series as they stood at one moment, by number.
+/// The head snapshot: the series of a shard at one moment, by number.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     pub(crate) labels: Vec<Labels>,
     pub(crate) columns: Vec<Column>,
 }
 
-/// Samples, and places for new series, that were admitted to a shard. Dropping
-/// it returns both: only what is queued keeps them.
+/// Samples, and places for new series, that were admitted to a shard. Dropping it returns both,
+/// unless the samples were queued.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     memory: &'a ShardMemory,
@@ -66,7 +64,7 @@ pub(crate) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// The samples are queued: the shard's machine settles them.
+    /// Marks the samples as queued. The shard's state machine then settles them.
     pub(crate) fn queued(mut self) {
         (self.samples, self.places) = (0, 0);
     }
@@ -79,7 +77,7 @@ impl Drop for Admitted<'_> {
 }
 
 impl Index {
-    /// The series' number, and whether it was given only now.
+    /// Returns the number of the series, and whether the series is new.
     fn number(&mut self, labels: &Labels) -> (u32, bool) {
         if let Some(number) = self.numbers.get(labels) {
             return (*number, false);
@@ -111,29 +109,28 @@ impl ShardMemory {
         }
     }
 
-    /// The number of a series, which is given one if it has none: at most
-    /// `series_max`, else `None`.
+    /// Returns the number of a series. A new series gets one, unless the shard already has
+    /// `series_max` series: then the result is `None`.
     pub(crate) fn number(&self, labels: &Labels, series_max: u32) -> Option<u32> {
         let mut index = self.index.lock();
         if !index.numbers.contains_key(labels) && !index.has_room(1, series_max) {
             return None;
         }
         let (number, _) = index.number(labels);
-        // A handle keeps it, whatever becomes of the commit.
+        // A handle keeps the series, whether the commit succeeds or not.
         index.tentative.remove(&number);
         self.raise_labels_bytes(labels);
         Some(number)
     }
 
-    /// The number of a series that is there to stay.
+    /// The number of a series that is not tentative.
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
         let index = self.index.lock();
         let number = index.numbers.get(labels).copied();
         number.filter(|number| !index.tentative.contains(number))
     }
 
-    /// Admits samples, and as many new series as `places`, unless that passes
-    /// `series_max`.
+    /// Admits samples and `places` new series. `None` if the shard would exceed `series_max`.
     pub(crate) fn admit(
         &self,
         claim: &mut Claim<'_>,
@@ -152,7 +149,7 @@ impl ShardMemory {
         Some(Admitted { memory: self, samples, places })
     }
 
-    /// Samples and places that were admitted will not be used.
+    /// Returns samples and places that were admitted but will not be used.
     pub(crate) fn refuse(&self, samples: u64, places: u32) {
         self.pending.refuse(samples);
         if places > 0 {
@@ -161,7 +158,7 @@ impl ShardMemory {
         }
     }
 
-    /// Numbers the series of a commit, which took a place each.
+    /// Numbers the series that a commit defines. Each had a place.
     pub(crate) fn define(&self, series: impl ExactSizeIterator<Item = Labels>) -> Vec<u32> {
         let mut index = self.index.lock();
         let places = u32::try_from(series.len()).expect("a batch is bounded far below u32");
@@ -177,18 +174,18 @@ impl ShardMemory {
     }
 
     fn raise_labels_bytes(&self, labels: &Labels) {
-        // ORDERING: Relaxed; a series' number, without which nobody can write
-        // to it, is handed on under the lock.
+        // ORDERING: Relaxed; a thread can write to a series only after it obtained its number,
+        // which is published under the lock.
         self.labels_bytes.fetch_max(labels.canonical().len() as u64, Ordering::Relaxed);
     }
 
-    /// The most bytes that the labels of one of its series take.
+    /// Canonical bytes of the longest labels of the shard's series.
     pub(crate) fn labels_bytes(&self) -> u64 {
         // ORDERING: Relaxed; see `raise_labels_bytes`.
         self.labels_bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds the samples of a commit, in this order; its new series stay.
+    /// Applies the samples of a commit, in order. Its new series become permanent.
     pub(crate) fn apply(&self, samples: &[SeriesSample], defined: bool) {
         let added = self.insert(samples);
         self.pending.settle(samples.len() as u64, added);
@@ -200,7 +197,7 @@ impl ShardMemory {
         }
     }
 
-    /// Drops what a commit defined, and its samples: none of it is in the log.
+    /// Drops the series and samples of a failed commit: the log holds none of them.
     pub(crate) fn discard(&self, samples: u64) {
         self.pending.refuse(samples);
         let index = &mut *self.index.lock();
@@ -211,17 +208,17 @@ impl ShardMemory {
         }
     }
 
-    /// The shard has ended: what is on its way will not be applied.
+    /// Ends the shard: pending samples will not be applied.
     pub(crate) fn end(&self) {
         self.pending.refuse_all();
     }
 
-    /// Adds samples that the log or a snapshot holds.
+    /// Applies samples that the log or a snapshot already holds.
     pub(crate) fn restore(&self, samples: &[SeriesSample]) {
         self.pending.restored(self.insert(samples));
     }
 
-    /// Adds samples; returns how many more there are now.
+    /// Inserts samples. Returns the number of new ones.
     fn insert(&self, samples: &[SeriesSample]) -> u64 {
         let mut columns = self.columns.lock();
         let mut added = 0;
@@ -232,32 +229,32 @@ impl ShardMemory {
             }
             added += u64::from(columns[number].insert(*sample));
         }
-        // ORDERING: Relaxed; a figure, stored under the lock.
+        // ORDERING: Relaxed; a statistic, stored under the lock.
         self.samples.fetch_add(added, Ordering::Relaxed);
         added
     }
 
-    /// Samples that it holds.
+    /// Number of samples in the shard.
     pub(crate) fn samples(&self) -> u64 {
-        // ORDERING: Relaxed; a figure.
+        // ORDERING: Relaxed; a statistic.
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Series that have samples or a handle.
+    /// Number of series that have samples or a handle.
     pub(crate) fn series(&self) -> usize {
         let index = self.index.lock();
         index.numbers.len() - index.tentative.len()
     }
 
-    /// Takes the whole of it, cheaply: the chunks of samples are shared.
+    /// Takes a snapshot of the shard. It is cheap, because the clone shares the chunks of samples.
     pub(crate) fn freeze(&self) -> Frozen {
         let columns = self.columns.lock().clone();
         Frozen { labels: self.index.lock().labels.clone(), columns }
     }
 
-    /// The series that fulfil all matchers and have samples in the range, with
-    /// those. One series at a time is copied under the lock, so that a large
-    /// query does not hold up the writer.
+    /// Returns the series that satisfy all matchers and have samples in the range, with those
+    /// samples. The lock is taken per series, so that a large query does not delay the writer
+    /// thread.
     pub(crate) fn query(
         &self,
         matchers: &[Matcher],
@@ -274,12 +271,12 @@ impl ShardMemory {
     }
 
     fn range(&self, number: usize, range: &RangeInclusive<i64>) -> Vec<Sample> {
-        // The copy shares the chunks; they are read without the lock.
+        // The clone shares the chunks, so they are read without the lock.
         let column = self.columns.lock().get(number).cloned();
         column.map(|column| column.range(range)).unwrap_or_default()
     }
 
-    /// The series that fulfil all matchers and have samples at all.
+    /// The labels of the series that satisfy all matchers and have samples.
     pub(crate) fn labels(&self, matchers: &[Matcher]) -> Vec<Labels> {
         let matching = self.matching(matchers);
         let columns = self.columns.lock();
@@ -298,7 +295,7 @@ impl ShardMemory {
                 break;
             };
             let some: Vec<_> = rest.iter().take(SERIES_AT_A_TIME).cloned().collect();
-            // Patterns are tried without the lock.
+            // Match patterns without the lock.
             drop(index);
             matching.extend((from..).zip(some).filter(|(_, labels)| accepted(labels)));
         }
@@ -319,7 +316,7 @@ mod tests {
     use super::super::labels::COMPARISONS;
     use super::{Budget, Labels, ShardMemory};
 
-    /// Each was compared with all before it.
+    /// Without a keyed hash, each series would be compared with all before it.
     #[test]
     fn series_whose_ids_collide_cost_no_more_comparisons_than_others() {
         const SERIES: u64 = 4096;
@@ -335,7 +332,7 @@ mod tests {
         assert!(made < 8 * SERIES, "{made} comparisons for {SERIES} series");
     }
 
-    /// A handle that is given while a commit defines its series keeps the number.
+    /// A handle requested while a commit defines its series keeps the number.
     #[test]
     fn a_discarded_commit_drops_what_it_alone_defined() {
         let memory = ShardMemory::new(Budget::new(0));
@@ -347,7 +344,7 @@ mod tests {
         memory.discard(0);
         assert_eq!(all.each_ref().map(|labels| memory.find(labels)), [None, Some(1), None]);
         assert_eq!(memory.series(), 1);
-        // The numbers are used again, for others.
+        // Later series reuse the numbers.
         let others = memory.define([labels("d"), labels("e")].into_iter());
         memory.apply(&[], true);
         assert_eq!(memory.find(&labels("d")), Some(others[0]));

@@ -1,6 +1,6 @@
-//! Time series on top of the log: what names a series, what is measured of it,
-//! the bytes that a batch of samples becomes, and a [`Storage`] that logs them,
-//! applies them and answers queries.
+//! Time series on top of the log: labels, samples, the codec for batches of samples, and
+//! [`Storage`]. A storage logs batches, applies them in memory and answers queries. It does not
+//! know the format of the log.
 //!
 //! | label | invariant |
 //! |---|---|

@@ -1,10 +1,10 @@
-//! Label values as Go's `%q` prints them, which is how Prometheus prints them.
+//! Prints label values as Go's `%q` does, because Prometheus prints them so.
 
 use std::fmt::{self, Write};
 
-/// Writes `text` as Go's `strconv.Quote` does. Which characters beyond ASCII
-/// are printable is the standard library's knowledge of Unicode here and Go's
-/// there: they differ in characters that one of them is too old to know.
+/// Writes `text` as Go's `strconv.Quote` does. Rust's and Go's Unicode tables decide which
+/// characters beyond ASCII are printable. The results differ for characters that only the newer
+/// table contains.
 pub(super) fn quote(text: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
     formatter.write_char('"')?;
     for character in text.chars() {
@@ -27,9 +27,9 @@ pub(super) fn quote(text: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Resu
     formatter.write_char('"')
 }
 
-/// Letters, marks, numbers, punctuation and symbols, beyond ASCII. The standard
-/// library says so only by what it escapes, and of a combining mark only where
-/// it has something to combine with: hence the letter before.
+/// Whether a character beyond ASCII is a letter, mark, number, punctuation or symbol. The standard
+/// library shows this only in what it escapes. It prints a combining mark only after a character to
+/// combine with, hence the letter before it.
 fn is_printable(character: char) -> bool {
     let mut bytes = [0; 5];
     bytes[0] = b'a';
@@ -48,7 +48,7 @@ mod tests {
         }
     }
 
-    /// The right-hand sides are what Go documents for `strconv.Quote`.
+    /// The right-hand sides follow Go's documentation of `strconv.Quote`.
     #[test]
     fn values_are_quoted_as_go_does() {
         let expected = [

@@ -1,32 +1,32 @@
-//! What is measured of a series. A value is its bits: two NaNs with different
-//! payloads are different values, because a payload can be a message.
+//! Samples. A value is its bits: two NaNs with different payloads are different values, because
+//! Prometheus encodes messages in the payload. This file does not know the codec.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use super::Labels;
 
-/// The NaN by which Prometheus says that a series has ended.
+/// The NaN with which Prometheus marks the end of a series.
 pub const STALE_MARKER_BITS: u64 = 0x7ff0_0000_0000_0002;
 
-/// One measured value. Equal if time and bits are: a NaN equals itself, and
-/// 0.0 is not -0.0.
+/// One measured value. Two samples are equal if their timestamps and the bits of their values are.
+/// A NaN thus equals itself, and 0.0 differs from -0.0.
 #[derive(Clone, Copy, Default)]
 pub struct Sample {
-    /// When, in milliseconds since 1970; any `i64`.
+    /// Milliseconds since 1970. Any `i64` is allowed.
     pub timestamp_ms: i64,
-    /// What was measured; any bits.
+    /// The measured value. Any bits are allowed.
     pub value: f64,
 }
 
 impl Sample {
-    /// A sample of `value` at `timestamp_ms`.
+    /// Builds a sample.
     #[must_use]
     pub const fn new(timestamp_ms: i64, value: f64) -> Self {
         Self { timestamp_ms, value }
     }
 
-    /// Whether this says that the series has ended, as Prometheus does.
+    /// Whether this is Prometheus' marker for the end of a series.
     #[must_use]
     pub const fn is_stale_marker(&self) -> bool {
         self.value.to_bits() == STALE_MARKER_BITS
@@ -47,7 +47,7 @@ impl Hash for Sample {
     }
 }
 
-/// NaNs show their bits, which is where they differ.
+/// Prints a NaN with its bits, because NaNs differ in them.
 impl fmt::Debug for Sample {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.value.is_nan() {
@@ -58,12 +58,12 @@ impl fmt::Debug for Sample {
     }
 }
 
-/// Some samples of one series, in whatever order they came.
+/// Samples of one series, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeSeries {
-    /// What names the series.
+    /// The labels that identify the series.
     pub labels: Labels,
-    /// What was measured.
+    /// The samples.
     pub samples: Vec<Sample>,
 }
 

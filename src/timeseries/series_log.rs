@@ -1,5 +1,5 @@
-//! What the storage needs of a log, so that the sharded one and the one behind
-//! a mutex can be swapped in one line.
+//! [`SeriesLog`]: what the storage needs of a log. The sharded log and the log behind one mutex
+//! both implement it, so that a benchmark can swap them.
 
 use bytes::Bytes;
 
@@ -14,26 +14,26 @@ use crate::log::ShardedWal;
 use crate::replay::{Record, ReplayOptions};
 use crate::state_machine::StateMachine;
 
-/// Makes a shard's state machine.
+/// Makes the state machine of the shard with the given index.
 pub type Machines<'a> = &'a mut dyn FnMut(usize) -> Box<dyn StateMachine>;
 
-/// Takes a record of a replay: its place, and what was stored.
+/// Receives each replayed record: its position and its stored bytes.
 pub type Replayed<'a> = &'a (dyn Fn(Position, &[u8]) -> Result<(), StorageError> + Sync);
 
-/// A log of batches, each of which lives in one shard. What each method
-/// promises is said at [`ShardedWal`]'s method of the same name. A key lives in
-/// the shard that [`ShardedWal::shard_of`] names for as many shards.
+/// A log of batches. Each batch belongs to one shard. The methods keep the promises of
+/// [`ShardedWal`]'s methods of equal name. A key belongs to the shard that [`ShardedWal::shard_of`]
+/// returns for an equal number of shards.
 pub trait SeriesLog: Sized + Send + Sync {
-    /// Opens the log, whose shards each drive a state machine.
+    /// Opens the log. Each shard drives a state machine from `machines`.
     ///
     /// # Errors
     /// See [`OpenError`].
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError>;
 
-    /// Appends to the shard of the key, blocking while there is no room.
+    /// Appends to the shard of the key. Blocks while its queue is full.
     fn append(&self, key: u64, batch: Bytes) -> Completion<'_>;
 
-    /// Appends and waits, if need be by committing the batch itself.
+    /// Appends and waits. The calling thread may commit the batch itself.
     ///
     /// # Errors
     /// See [`AppendError`].
@@ -41,51 +41,51 @@ pub trait SeriesLog: Sized + Send + Sync {
         self.append(key, batch).wait()
     }
 
-    /// Appends, or gives the batch back at once.
+    /// Appends, or returns the batch at once. Never blocks.
     ///
     /// # Errors
-    /// [`Refused`], with the reason.
+    /// [`Refused`], with the cause and the batch.
     fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, Refused>;
 
-    /// Has each shard's machine called with its place.
+    /// Requests a snapshot: calls each shard's state machine with its position.
     fn mark(&self);
 
-    /// Why the calling thread must not wait for the log, if it must not: see
-    /// [`Cause::WouldDeadlock`] and [`Cause::Forked`].
+    /// Why the calling thread must not wait for the log, if so: see [`Cause::WouldDeadlock`] and
+    /// [`Cause::Forked`].
     fn cannot_wait(&self) -> Option<Cause> {
         None
     }
 
-    /// What tells it from other logs, for ever; zeros where nothing does.
+    /// The permanent id of this log. All zeros if the log has none.
     fn id(&self) -> LogId;
 
-    /// The generation that is written to.
+    /// The generation that appends go to.
     fn generation(&self) -> u32;
 
-    /// Waits until all that was appended is on stable storage.
+    /// Blocks until everything appended so far is on stable storage.
     ///
     /// # Errors
     /// A shard has failed.
     fn flush(&self) -> Result<(), AppendError>;
 
-    /// Whether the log has everything from the checkpoint on; without one,
-    /// everything that was ever appended.
+    /// Checks that the log holds everything from the checkpoint on. Without a checkpoint, the log
+    /// must hold everything that was ever appended.
     ///
     /// # Errors
     /// What does not fit.
     fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError>;
 
-    /// Whether a repair has given up records of this shard: a batch may lack
-    /// those that it continues.
+    /// Whether a repair truncated records of this shard. If so, a batch may lack the batches that
+    /// it continues.
     fn has_gap(&self, generation: u32, shard: u32) -> bool {
         let _a_log_that_is_never_repaired = (generation, shard);
         false
     }
 
-    /// Replays what is not below the checkpoint; everything without one.
+    /// Replays all records at or after the checkpoint, or all records without one.
     ///
     /// # Errors
-    /// The callback's first, or the log's.
+    /// The first error of the callback, or the error of the log.
     fn replay_from(
         &self,
         checkpoint: Option<&Checkpoint>,
@@ -93,16 +93,16 @@ pub trait SeriesLog: Sized + Send + Sync {
         callback: Replayed<'_>,
     ) -> Result<(), StorageError>;
 
-    /// Gives up what is below the checkpoint.
+    /// Truncates the log below the checkpoint.
     ///
     /// # Errors
     /// See [`TruncateError`].
     fn truncate_before(&self, checkpoint: &Checkpoint) -> Result<(), TruncateError>;
 
-    /// Closes it.
+    /// Closes the log. Blocks until queued batches are committed.
     ///
     /// # Errors
-    /// The first shard's.
+    /// The error of the first shard that did not close cleanly.
     fn close(&self) -> Result<(), CloseError>;
 }
 

@@ -1,13 +1,13 @@
-//! The design that the sharded log replaces: one file behind one mutex, a write
-//! and a sync a batch. It answers to the same trait, so that one benchmark
-//! drives both; it is no slower than it has to be, and it keeps the promise.
+//! [`SingleMutexLog`]: the baseline that the sharded log is measured against. It is one file behind
+//! one mutex, with one write and one sync per batch. It implements [`SeriesLog`], so that one
+//! benchmark drives both. It keeps the durability promise.
 //!
-//! What it cannot do: tell damage from a torn tail (it ends at the first record
-//! that does not match its checksum), and keep up: writers wait for each other's
-//! syncs, and for a truncation, which copies what stays.
+//! Its limits: it cannot distinguish corruption from a torn tail, and ends at the first record with
+//! a wrong checksum. Writers wait for each other's syncs. They also wait for a truncation, which
+//! copies the rest of the file.
 //!
-//! The file: a magic, the first record's sequence and a checksum of both; then
-//! records, each its length, the checksum of its sequence and bytes, and those.
+//! The file: a magic number, the first record's sequence, and a checksum of both. Records follow,
+//! each with its length, the checksum of its sequence and bytes, and its bytes.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -31,35 +31,34 @@ use crate::sync::{Arc, Mutex};
 const MAGIC: [u8; 8] = *b"SWMUTEX\x01";
 const HEADER_BYTES: usize = 8 + 8 + 4;
 const RECORD_HEAD_BYTES: usize = 4 + 4;
-/// Bytes that a copy or a replay reads at a time.
+/// Bytes per read of a copy or a replay.
 const PIECE_BYTES: usize = 1 << 20;
-/// There is one generation and one shard.
+/// The only generation. The only shard is 0.
 const GENERATION: u32 = 1;
 
-/// See the module's words. Under [`Durability::Interval`] it syncs each batch,
-/// having no thread that could do it in time; nor does it look at the disk's
-/// free space, and no watermark holds.
+/// A log behind one mutex. Under [`Durability::Interval`] it syncs every batch, because it has no
+/// thread that could sync later. It ignores the limits on free disk space.
 #[derive(Debug)]
 pub struct SingleMutexLog {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     sync: bool,
     state: Mutex<State>,
-    /// The directory is ours until this is dropped, by close.
+    /// Holds the lock on the directory. `close` releases it.
     lock: Mutex<Option<Box<dyn DiskFile>>>,
 }
 
 struct State {
-    /// `None` once it is closed.
+    /// `None` once the log is closed.
     machine: Option<Box<dyn StateMachine>>,
     fresh: bool,
     file: Box<dyn DiskFile>,
-    /// The sequence of the first record in the file, and of the next.
+    /// The sequence of the first record in the file, and of the next record.
     first: u64,
     next: u64,
     end: u64,
     buffer: Vec<u8>,
-    /// Why it takes no more.
+    /// Why the log refuses appends.
     failed: Option<Cause>,
 }
 
@@ -88,13 +87,16 @@ impl State {
             return Err(refused(cause.clone()));
         }
         let machine = self.machine.as_mut().ok_or_else(|| refused(Cause::Closed))?;
-        // Stands if the machine panics: half of a batch must not be gone on from.
+        // Remains set if the state machine panics. Its state may then include half a batch.
         self.failed = Some(Cause::WriterPanicked);
         self.buffer.clear();
         self.buffer.resize(RECORD_HEAD_BYTES, 0);
         machine.store(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
         let stored = &self.buffer[RECORD_HEAD_BYTES..];
-        assert!(stored.len() <= BATCH_BYTES_MAX, "a state machine stored too much for one batch");
+        assert!(
+            stored.len() <= BATCH_BYTES_MAX,
+            "a state machine encoded more than a batch may hold"
+        );
         let head = record_head(self.next, stored);
         self.buffer[..RECORD_HEAD_BYTES].copy_from_slice(&head);
         let written = write_full(self.file.as_mut(), &self.buffer, self.end);
@@ -107,20 +109,21 @@ impl State {
                 self.failed = None;
                 Ok(position)
             }
-            Err(error) => Err(self.take_back(position, error)),
+            Err(error) => Err(self.undo(position, error)),
         }
     }
 
-    /// A record that is not in the file for good: it is cut off where there was
-    /// no room for it; after any other error nothing is known.
-    fn take_back(&mut self, position: Position, error: io::Error) -> AppendError {
+    /// Undoes a record that failed. If the disk was full, the record is cut off and the log goes
+    /// on. After any other error, what reached the disk is unknown, and the log fails.
+    fn undo(&mut self, position: Position, error: io::Error) -> AppendError {
         self.fresh = true;
         self.machine.iter_mut().for_each(|machine| machine.discard());
         if means_full(&error)
             && self.file.set_len(self.end).and_then(|()| self.file.sync_data()).is_ok()
         {
             self.failed = None;
-            // It was stored and discarded: that is told from a record that was not.
+            // The position shows that the record was encoded and rolled back, unlike a record that
+            // was refused before.
             let cause = Cause::DiskFull(error.into());
             return AppendError::NotWritten { position: Some(position), cause };
         }
@@ -130,7 +133,7 @@ impl State {
     }
 }
 
-/// The first sequence of the one shard that has not been dealt with.
+/// The first sequence of the one shard that the checkpoint does not cover.
 fn below(checkpoint: &Checkpoint) -> u64 {
     checkpoint.sequences().first().copied().unwrap_or(0)
 }
@@ -150,7 +153,7 @@ fn checksum(sequence: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Reads a file from its header on.
+/// Reads the records of a file, in order.
 struct Records<'a> {
     from: io::BufReader<At<'a>>,
     left: u64,
@@ -171,7 +174,7 @@ impl Read for At<'_> {
 }
 
 impl<'a> Records<'a> {
-    /// `None` where the file does not begin as a log does.
+    /// Starts after the header. `None` if the file does not have a valid one.
     fn begin(file: &'a dyn DiskFile) -> io::Result<Option<Self>> {
         let mut header = [0; HEADER_BYTES];
         if read_full(file, &mut header, 0)? < header.len() || header != head(first(&header)) {
@@ -182,7 +185,7 @@ impl<'a> Records<'a> {
         Ok(Some(Self { from, left: file.len()? - HEADER_BYTES as u64, next: first(&header) }))
     }
 
-    /// The next record that is whole.
+    /// The next record. `None` at the first that is not whole.
     fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         if self.left < RECORD_HEAD_BYTES as u64 {
             return Ok(None);
@@ -220,8 +223,8 @@ fn head(first: u64) -> [u8; HEADER_BYTES] {
     head
 }
 
-/// Makes a new file of the records from `first` on, durable, under the log's
-/// name. Returns it with its end and the next sequence.
+/// Writes a new file with the records from `first` on, and renames it into place, durably. Returns
+/// its state: its end and the next sequence.
 fn rewrite(
     disk: &dyn Disk,
     dir: &Path,
@@ -232,10 +235,10 @@ fn rewrite(
     unlink_if_there(disk, &unfinished)?;
     let mut records = old.map(Records::begin).transpose()?.flatten();
     if old.is_some() && records.is_none() {
-        // It got its name when it was whole.
+        // The file was renamed into place when whole, so this is corruption.
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it does not begin as a log of this version does; put a copy of it back",
+            "it does not begin with a header of this version; restore it from a copy",
         ));
     }
     let begins = records.as_ref().map_or(0, |records| records.next);
@@ -276,7 +279,7 @@ impl SeriesLog for SingleMutexLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened.map_err(OpenError::io("opening", &path))?),
         };
-        // What is replayed must be on the disk, not in the cache alone.
+        // Replay what is on the disk, not what is only in the page cache.
         old.iter().for_each(|file| file.drop_cache());
         let state = rewrite(disk.as_ref(), &dir, old.as_deref(), None);
         let mut state = state.map_err(OpenError::io("rewriting", &path))?;
@@ -365,7 +368,7 @@ impl SeriesLog for SingleMutexLog {
                 Ok(())
             }
             Err(error) => {
-                // Either file may have the name now: neither may be written to.
+                // Either file may have the name now, so neither may be written.
                 state.failed = Some(Cause::Poisoned(Arc::new(io::Error::from(error.kind()))));
                 Err(TruncateError::io("rewriting", &self.dir.join("records"))(error))
             }

@@ -1,9 +1,11 @@
-//! The snapshot file: all series and samples below one place in every shard.
+//! The snapshot file: all series and samples below one position in every shard.
 //!
-//! `SWSNAP` and a version, then blocks, each its length, its checksum and that
-//! many bytes: first where the shards stood, then coded batches (each shard's
-//! first is fresh), last an empty one. FORMAT.md has each byte. The file gets
-//! its name once it is whole and durable, so that there is always one.
+//! The file is `SWSNAP`, a version, and blocks. A block is its length, its checksum and its bytes.
+//! The first block is the position of every shard. Coded batches follow; each shard's first batch
+//! is fresh. The last block is empty. FORMAT.md specifies each byte.
+//!
+//! The file is renamed into place when it is whole and durable, so that a valid snapshot always
+//! exists. This file does not know the log's format.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,42 +25,41 @@ const NAME: &str = "snapshot";
 const UNFINISHED_NAME: &str = "snapshot.unfinished";
 /// The last byte is the version.
 const MAGIC: [u8; 8] = *b"SWSNAP\0\x01";
-/// Length and checksum before each block's bytes.
+/// Length and checksum, before the bytes of a block.
 const BLOCK_HEAD_BYTES: usize = 8;
-/// A block takes no more once it has these samples or bytes of labels.
+/// A block ends once it has this number of samples, or this number of label bytes.
 const BLOCK_SAMPLES: usize = 16_384;
 const BLOCK_LABELS_BYTES: usize = 1 << 20;
-/// What a reader believes of a length: what a writer can come to.
+/// The largest block that a writer can produce. A reader rejects larger lengths.
 const BLOCK_BYTES_MAX: usize =
     BLOCK_SAMPLES * SAMPLE_BYTES_MAX + BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX;
 const _: () = assert!(16 + 8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
 
-/// Where the snapshot of a storage stands.
+/// Path of the snapshot of the storage in `dir`.
 pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// What a snapshot holds.
+/// What a snapshot contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotReport {
-    /// Series with samples.
+    /// Number of series with samples.
     pub series: u64,
-    /// Samples.
+    /// Number of samples.
     pub samples: u64,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
 }
 
-/// Removes what a snapshot that never came to its end has left: it takes room
-/// that the log may need.
+/// Removes an unfinished snapshot. It takes space that the log may need.
 pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     unlink_if_there(disk, &unfinished).map_err(StorageError::io("removing", &unfinished))
 }
 
-/// Writes a snapshot of the shards where `marks` stood; durable, and the only
-/// one, when this returns `Ok`. After an error there is this one, whole, or the
-/// one before.
+/// Writes a snapshot of the shards at `marks`. When this returns `Ok`, the snapshot is durable and
+/// has replaced the one before. After an error, either the new or the old snapshot is in place,
+/// whole.
 pub(crate) fn write(
     disk: &dyn Disk,
     dir: &Path,
@@ -72,7 +73,7 @@ pub(crate) fn write(
     let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
     let written = Writer::new(file).write(log, generation, marks);
     if written.is_err() {
-        // Its room may be what was wanting. What stays is removed at open.
+        // The file may have exhausted the space. If the unlink fails, `open` removes it.
         drop(disk.unlink(&unfinished));
     }
     let report = written.map_err(doing("writing"))?;
@@ -159,7 +160,7 @@ impl Writer {
     }
 }
 
-/// Of a block's number, length and bytes, so that none stands for another.
+/// Covers the block's number and length too, so that blocks cannot be exchanged.
 fn checksum(number: u64, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&number.to_le_bytes());
@@ -168,9 +169,9 @@ fn checksum(number: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Reads the snapshot into memory, if there is one, and returns the place that it
-/// reaches. `check` compares that place with the log before anything is read;
-/// it gets `None` where there is no snapshot.
+/// Loads the snapshot into the head, if it exists, and returns the position that it covers. `check`
+/// compares that position with the log before any batch is read. It receives `None` if there is no
+/// snapshot.
 pub(crate) fn load(
     disk: &dyn Disk,
     dir: &Path,
@@ -188,11 +189,11 @@ pub(crate) fn load(
     let mut magic = MAGIC;
     reader.exactly(&mut magic)?;
     if magic != MAGIC {
-        return Err(reader.damaged("it does not begin as a snapshot of this version does"));
+        return Err(reader.damaged("it does not begin with a header of this version"));
     }
     let place = reader.block()?;
     let place = checkpoint(&place);
-    let checkpoint = place.ok_or_else(|| reader.damaged("its place cannot be understood"))?;
+    let checkpoint = place.ok_or_else(|| reader.damaged("its position is malformed"))?;
     check(Some(&checkpoint))?;
     let mut restorer = Restorer::new(memories);
     loop {
@@ -201,15 +202,15 @@ pub(crate) fn load(
             break;
         }
         let restored = restorer.restore(&batch);
-        restored.map_err(|_| reader.damaged("a block is no batch of samples"))?;
+        restored.map_err(|_| reader.damaged("a block is not a batch of samples"))?;
     }
     if reader.position != reader.length {
-        return Err(reader.damaged("it goes on behind its end"));
+        return Err(reader.damaged("bytes follow its last block"));
     }
     Ok(Some(checkpoint))
 }
 
-/// Where its log stood.
+/// Parses the position of every shard.
 fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
     let (log, rest) = place.split_first_chunk::<16>()?;
     let (generation, rest) = rest.split_first_chunk::<4>()?;
@@ -237,7 +238,7 @@ impl Reader {
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         let left = self.length - self.position;
         if length > BLOCK_BYTES_MAX || length as u64 > left {
-            return Err(self.damaged("a block is longer than it can be"));
+            return Err(self.damaged("a block's length is out of range"));
         }
         let mut bytes = vec![0; length];
         self.exactly(&mut bytes)?;
@@ -252,7 +253,7 @@ impl Reader {
         let read = read_full(self.file.as_ref(), bytes, self.position)
             .map_err(StorageError::io("reading", &self.path))?;
         if read < bytes.len() {
-            return Err(self.damaged("it ends too early"));
+            return Err(self.damaged("the file ends too early"));
         }
         self.position += read as u64;
         Ok(())

@@ -1,4 +1,5 @@
-//! Labelled time series that survive: a log, and what it says in memory.
+//! [`Storage`]: labelled time series, held in memory and made durable by a log. It does not know
+//! how a series or a batch is represented.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -25,7 +26,7 @@ use crate::replay::ReplayOptions;
 use crate::sync::channel::{Receiver, bounded};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Tells the storages of this process apart.
+/// Distinguishes the storages of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// How to open a [`Storage`].
@@ -38,35 +39,35 @@ pub struct StorageOptions {
 }
 
 impl StorageOptions {
-    /// A storage in the directory of `log`, whose log lies in the folder `log`
-    /// of it: at most a million series in a shard and 500 million samples in
-    /// memory (16 bytes each).
+    /// Options for a storage in the directory `log.dir`. The log itself is in the subdirectory
+    /// `log`. The defaults are 1 million series per shard and 500 million samples in memory (16
+    /// bytes each).
     #[must_use]
     pub fn new(log: Config) -> Self {
         let replay = ReplayOptions::default();
         Self { log, replay, series_max: 1_000_000, samples_max: 500_000_000 }
     }
 
-    /// How the log is replayed at open, and who is told of its progress.
+    /// How `open` replays the log, including the progress callback.
     #[must_use]
     pub fn replay(mut self, options: ReplayOptions) -> Self {
         self.replay = options;
         self
     }
 
-    /// The most series in one shard. A write that needs another one is refused;
-    /// series that are on their way count. What the log holds is opened all the
-    /// same.
+    /// Limits the number of series per shard. A write that needs more is refused. Series that are
+    /// queued count. The limit does not apply to what the log already holds at `open`.
     #[must_use]
     pub fn series_max(mut self, series: u32) -> Self {
         self.series_max = series;
         self
     }
 
-    /// The most samples in memory. A write that would pass it is refused as a
-    /// whole; samples that are on their way count, each as a new one until it is
-    /// applied. What the log holds is opened all the same: a storage that holds
-    /// more refuses writes.
+    /// Limits the number of samples in memory. A write that would exceed the limit is refused as a
+    /// whole. Queued samples count, and each counts as new until it is applied.
+    ///
+    /// The limit does not apply to what the log already holds at `open`. A storage that opens above
+    /// the limit refuses writes.
     #[must_use]
     pub fn samples_max(mut self, samples: u64) -> Self {
         self.samples_max = samples;
@@ -74,32 +75,31 @@ impl StorageOptions {
     }
 }
 
-/// Labelled time series on a log: writes are logged, then applied once they are
-/// durable as the log's [`crate::Durability`] says; open replays.
+/// Labelled time series on a log. A write is logged, and applied in memory once it is as durable as
+/// the log's [`crate::Durability`] demands. Opening replays the log.
 ///
-/// Samples of a series may come in any order. Of two with one timestamp the one
-/// that was logged later holds; writing a sample again changes nothing. Two
-/// label sets whose ids collide are two series. Share it behind a reference or
-/// an `Arc`; dropping it does what [`Storage::close`] does.
+/// Samples of a series may arrive in any order. If two samples have equal timestamps, the one
+/// logged later wins. Writing a sample twice therefore changes nothing. Label sets whose ids
+/// collide remain separate series. Share the storage by reference or in an `Arc`. Dropping it
+/// closes it, as [`Storage::close`] does.
 #[derive(Debug)]
 pub struct Storage<L: SeriesLog = ShardedWal> {
     log: L,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     memories: Memories,
-    /// Written by open's threads alone.
+    /// Written only by the threads of `open`.
     lost_batches: AtomicU64,
-    /// From each shard's machine. Held while a snapshot is taken, and by close.
+    /// One receiver per shard's state machine. The lock is held while a snapshot is taken, and by
+    /// `close`.
     marks: Mutex<Vec<Receiver<Mark>>>,
-    /// The directory, snapshots included, is ours until this is dropped, by
-    /// close.
+    /// Holds the lock on the directory and its snapshots. `close` releases it.
     lock: Mutex<Option<Box<dyn DiskFile>>>,
 }
 
 impl Storage {
-    /// Opens or creates a storage on a [`ShardedWal`]: loads the snapshot and
-    /// replays the log into memory, shards in parallel. Blocks until that is
-    /// done.
+    /// Opens or creates a storage on a [`ShardedWal`]. Loads the snapshot, then replays the log
+    /// into memory, the shards in parallel. Blocks until the replay is complete.
     ///
     /// # Errors
     /// See [`StorageError`].
@@ -109,7 +109,7 @@ impl Storage {
 }
 
 impl<L: SeriesLog> Storage<L> {
-    /// The same on another log.
+    /// Opens or creates a storage on the log type `L`. Blocks like [`Storage::open`].
     ///
     /// # Errors
     /// See [`StorageError`].
@@ -158,7 +158,7 @@ impl<L: SeriesLog> Storage<L> {
             self.log.check(checkpoint).map_err(unfit)
         };
         let checkpoint = snapshot::load(disk, &self.dir, &check, &self.memories)?;
-        // One restorer a shard of a generation. Only its own thread takes it.
+        // One restorer per shard of each generation. Only one replay thread uses each of them.
         let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
         let restore = |position: Position, batch: &[u8]| {
             let run = (position.generation, position.shard);
@@ -177,34 +177,32 @@ impl<L: SeriesLog> Storage<L> {
         self.log.replay_from(checkpoint.as_ref(), options, &restore)
     }
 
-    /// The log that it stands on, for its figures. Do not append to it: only
-    /// the storage's own batches mean something there, and a shard stops at
-    /// another. Do not truncate it: only [`Storage::snapshot`] may.
+    /// The underlying log, for its statistics. Do not append to it: a shard fails at a record that
+    /// is not a batch of the storage. Do not truncate it: only [`Storage::snapshot`] may.
     #[must_use]
     pub fn log(&self) -> &L {
         &self.log
     }
 
-    /// Batches of the log that are whole but were coded after some that a repair
-    /// has given up ([`crate::Repair`]), and so cannot be decoded: up to the
-    /// next segment, and to the next snapshot's place. 0 for a log that was
-    /// never repaired, or was since truncated beyond it.
+    /// Number of whole batches in the log that cannot be decoded, because a repair truncated
+    /// batches that they continue ([`crate::Repair`]). The loss ends at the next segment or at the
+    /// position of the next snapshot. It is 0 for a log that was never repaired, or was truncated
+    /// beyond the repair.
     #[must_use]
     pub fn lost_batches(&self) -> u64 {
-        // ORDERING: Relaxed; open has ended, and nobody writes it since.
+        // ORDERING: Relaxed; `open` has ended, and no thread has written it since.
         self.lost_batches.load(Ordering::Relaxed)
     }
 
-    /// The handle of a series, by which samples are written without looking its
-    /// labels up each time.
+    /// Returns the handle of a series. A write by handle does not look up the labels.
     ///
-    /// A handle registers its series, with samples or without: it takes one of
-    /// the shard's [`StorageOptions::series_max`] places and some 150 bytes
-    /// beside the labels until the storage is closed. Where clients choose the
-    /// labels, write by labels instead ([`Storage::write_batch`],
-    /// [`Storage::try_write_batch`]), and ask for handles of series that are
-    /// there ([`Storage::find_handle`]): a write that is refused leaves nothing.
+    /// This registers the series, even if it has no samples. It counts towards
+    /// [`StorageOptions::series_max`] and takes about 150 bytes beside its labels, until the
+    /// storage is closed.
     ///
+    /// If clients choose the labels, write by labels instead ([`Storage::write_batch`],
+    /// [`Storage::try_write_batch`]): a refused write leaves nothing behind.
+    /// [`Storage::find_handle`] returns handles of existing series only.
     /// # Errors
     /// [`WriteError::TooManySeries`].
     pub fn series_handle(&self, labels: &Labels) -> Result<SeriesHandle, WriteError> {
@@ -212,14 +210,13 @@ impl<L: SeriesLog> Storage<L> {
         self.memories.handle(labels).ok_or(WriteError::TooManySeries { max })
     }
 
-    /// The handle of a series that has samples or a handle; else `None`, and
-    /// nothing is registered.
+    /// The handle of a series that has samples or a handle, or `None`. Registers nothing.
     #[must_use]
     pub fn find_handle(&self, labels: &Labels) -> Option<SeriesHandle> {
         self.memories.find(labels)
     }
 
-    /// Writes the samples of one series, and waits until they are applied.
+    /// Writes samples of one series. Blocks until they are applied.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -227,10 +224,10 @@ impl<L: SeriesLog> Storage<L> {
         self.write_batch(std::slice::from_ref(series))
     }
 
-    /// Writes the samples of many series, and waits until they are applied. Of
-    /// several shards' parts the last is the one that the calling thread may
-    /// commit and apply itself, as [`ShardedWal::append_wait`] does.
+    /// Writes samples of many series. Blocks until they are applied.
     ///
+    /// The calling thread may commit and apply the last shard's part itself, as
+    /// [`ShardedWal::append_wait`] does.
     /// # Errors
     /// See [`WriteError`]. Other series of the batch may have been written.
     pub fn write_batch(&self, batch: &[TimeSeries]) -> Result<(), WriteError> {
@@ -241,9 +238,11 @@ impl<L: SeriesLog> Storage<L> {
         others.wait().and(written)
     }
 
-    /// Queues samples, blocking while a queue is full. What lies in one shard
-    /// is one record, whole or absent after a crash (several, where it would
-    /// pass the log's limits). When the answer is `Ok`, queries find them.
+    /// Queues samples. Blocks while a queue is full. Once the returned [`Writing`] reports `Ok`,
+    /// queries find the samples.
+    ///
+    /// The samples of one shard form one record, which is whole or absent after a crash. If that
+    /// record would exceed the log's limits, it is split into several.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -257,8 +256,8 @@ impl<L: SeriesLog> Storage<L> {
     /// Queues samples as [`Storage::write_samples`] does, but never blocks.
     ///
     /// # Errors
-    /// [`WriteError::Refused`] where a queue or the disk is full; parts for
-    /// other shards may have been queued.
+    /// [`WriteError::Refused`] if a queue or the disk is full. Parts for other shards may have been
+    /// queued.
     pub fn try_write_samples(
         &self,
         samples: &[(SeriesHandle, Sample)],
@@ -266,13 +265,12 @@ impl<L: SeriesLog> Storage<L> {
         self.try_write_batch(samples, &[])
     }
 
-    /// Queues samples by handle and others by labels. Never blocks. A series of
-    /// `batch` that is not there yet exists once samples of it are applied; a
-    /// write that is refused leaves no trace of it.
+    /// Queues samples by handle and others by labels. Never blocks. A new series of `batch` exists
+    /// once its samples are applied. A refused write leaves no trace of it.
     ///
     /// # Errors
-    /// [`WriteError::Refused`] where a queue or the disk is full; parts for
-    /// other shards may have been queued.
+    /// [`WriteError::Refused`] if a queue or the disk is full. Parts for other shards may have been
+    /// queued.
     pub fn try_write_batch(
         &self,
         samples: &[(SeriesHandle, Sample)],
@@ -289,9 +287,9 @@ impl<L: SeriesLog> Storage<L> {
         admit(&self.memories, samples, batch)
     }
 
-    /// The series that fulfil all matchers, sorted by their labels, with their
-    /// samples of the range (milliseconds, both ends included), sorted by time.
-    /// Series without samples there are left out. No matchers mean every series.
+    /// Returns the series that satisfy all matchers, sorted by labels, each with its samples in
+    /// `range`, sorted by time. The range is in milliseconds and includes both ends. Series without
+    /// samples in the range are left out. An empty list of matchers selects every series.
     #[must_use]
     pub fn query(&self, matchers: &[Matcher], range: RangeInclusive<i64>) -> Vec<TimeSeries> {
         let shards = self.memories.shards().iter();
@@ -300,7 +298,7 @@ impl<L: SeriesLog> Storage<L> {
         found
     }
 
-    /// The series that fulfil all matchers and have samples, sorted.
+    /// The labels of all series that satisfy all matchers and have samples, sorted.
     #[must_use]
     pub fn series(&self, matchers: &[Matcher]) -> Vec<Labels> {
         let shards = self.memories.shards().iter();
@@ -309,38 +307,39 @@ impl<L: SeriesLog> Storage<L> {
         found
     }
 
-    /// Samples in memory.
+    /// Number of samples in memory.
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.memories.samples()
     }
 
-    /// Series that have samples or a handle.
+    /// Number of series that have samples or a handle.
     #[must_use]
     pub fn series_count(&self) -> usize {
         self.memories.shards().iter().map(|shard| shard.series()).sum()
     }
 
-    /// Writes all that was applied to the snapshot file, and truncates the log
-    /// below it. Durable when it returns; a crash at any point leaves a storage
-    /// that opens complete. Writes go on meanwhile. One at a time: a second
-    /// caller waits.
+    /// Writes everything applied so far to the snapshot file, then truncates the log below it. The
+    /// snapshot is durable when this returns. A crash at any point leaves a storage that opens
+    /// complete.
+    ///
+    /// Blocks, while writes continue. A second caller waits for the first.
     ///
     /// # Errors
-    /// See [`StorageError`]; nothing is lost. The new snapshot stands after
-    /// [`StorageError::Truncate`], and may after an `Io` of its renaming.
+    /// See [`StorageError`]. No samples are lost. The new snapshot is in place after
+    /// [`StorageError::Truncate`], and may be after an `Io` error from its renaming.
     pub fn snapshot(&self) -> Result<SnapshotReport, StorageError> {
         if let Some(cause) = self.log.cannot_wait() {
             return Err(StorageError::NotHere(cause));
         }
         let receivers = self.marks.lock();
-        // Somebody may have marked the log by hand.
+        // Discards the result of a `mark` that a caller requested on the log itself.
         receivers.iter().for_each(|marks| drop(marks.try_recv()));
         self.log.mark();
         let marks: Result<Vec<_>, _> = receivers.iter().map(Receiver::recv).collect();
         let marks = marks.map_err(|_disconnected| StorageError::ShardFailed)?;
-        // What the snapshot holds must not be lost from the log and its numbers
-        // given to other records, while a snapshot says that they are dealt with.
+        // The log must not lose a record that the snapshot covers. Its sequence would be used
+        // again, and replay would skip the new record.
         self.log.flush().map_err(StorageError::Flush)?;
         let (generation, id) = (self.log.generation(), self.log.id());
         let report = snapshot::write(self.disk.as_ref(), &self.dir, id, generation, &marks)?;
@@ -349,17 +348,17 @@ impl<L: SeriesLog> Storage<L> {
         Ok(report)
     }
 
-    /// Closes the log, see [`ShardedWal::close`], once a snapshot that is under
-    /// way has ended. Queries still answer.
+    /// Closes the log, see [`ShardedWal::close`]. Blocks until a running snapshot has ended.
+    /// Queries still work afterwards.
     ///
     /// # Errors
-    /// The first shard's that did not close in order.
+    /// The error of the first shard that did not close cleanly.
     pub fn close(&self) -> Result<(), CloseError> {
         if self.log.cannot_wait().is_some() {
-            // A snapshot that is under way may wait for this thread.
+            // A running snapshot may be waiting for this thread.
             return self.log.close();
         }
-        // The directory may be somebody else's as soon as its locks are gone.
+        // Once the locks are released, another process may own the directory.
         let _no_snapshot = self.marks.lock();
         let closed = self.log.close();
         drop(self.lock.lock().take());

@@ -1,4 +1,4 @@
-//! What can go wrong in the storage, one enum an operation.
+//! Errors of the storage, one enum per operation.
 
 use std::fmt;
 use std::io;
@@ -8,83 +8,82 @@ use super::codec::DecodeError;
 use crate::checkpoint::CheckpointError;
 use crate::error::{AppendError, Cause, OpenError, Position, TruncateError};
 
-/// Why a storage could not be opened, or a snapshot not be taken. What was
-/// acknowledged is still there.
+/// Why a storage could not be opened, or a snapshot not be taken. Acknowledged samples are not
+/// lost.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StorageError {
     /// The log could not be opened or read.
     Log(OpenError),
-    /// A record of the log is no batch of samples, or does not follow the one
-    /// before it.
+    /// A record of the log is not a batch of samples, or does not continue the batch before it.
     Batch {
-        /// Which.
+        /// Position of the record.
         position: Position,
         /// What is wrong with it.
         error: DecodeError,
     },
-    /// The snapshot is not as it was written.
+    /// The snapshot file is corrupt.
     DamagedSnapshot {
-        /// The file.
+        /// The snapshot file.
         path: PathBuf,
-        /// Where in it.
+        /// Byte offset of the corruption.
         offset: u64,
-        /// What is wrong there.
+        /// What is wrong at that offset.
         what: &'static str,
     },
-    /// The log was truncated beyond the snapshot: what stood between the two is
-    /// in neither. Put the newest snapshot back.
+    /// The log was truncated beyond the snapshot. The records between the two are in neither.
+    /// Restore the newest snapshot.
     SnapshotTooOld {
-        /// Where the snapshot should be; it may be missing.
+        /// Where the snapshot should be. It may be missing.
         path: PathBuf,
-        /// The first place that the log still has.
+        /// The first position that the log still holds.
         log_begins: Position,
     },
-    /// The log ends before the place up to which the snapshot reaches: it, or
-    /// its newest part, is gone, or it is another log.
+    /// The log ends before the position that the snapshot covers. Its newest part is missing, or it
+    /// is another log.
     LogTooShort {
-        /// The snapshot.
+        /// The snapshot file.
         path: PathBuf,
         /// Where the log ends.
         log_ends: Position,
     },
-    /// The snapshot was taken of another log.
+    /// The snapshot belongs to another log.
     ForeignSnapshot {
-        /// The snapshot.
+        /// The snapshot file.
         path: PathBuf,
     },
-    /// The snapshot names a place that the log cannot have: another generation or
-    /// number of shards.
+    /// The snapshot names a position that the log cannot have. Its generation or number of shards
+    /// differs.
     UnfitSnapshot {
-        /// The snapshot.
+        /// The snapshot file.
         path: PathBuf,
         /// What does not fit.
         error: CheckpointError,
     },
-    /// The place to replay from does not fit the log.
+    /// The position to replay from does not fit the log.
     Checkpoint(CheckpointError),
-    /// A shard has failed, so that its state cannot be had. Reopen the storage.
+    /// A shard has failed, so the storage cannot read its state. Reopen the storage.
     ShardFailed,
-    /// What was to be in the snapshot could not be synced.
+    /// The log could not be synced before the snapshot.
     Flush(AppendError),
-    /// The snapshot stands; the log could not be truncated. Take another one.
+    /// The snapshot is in place, but the log could not be truncated. Take another snapshot.
     Truncate(TruncateError),
-    /// The calling thread commits, or the calling process is not the log's: see
+    /// The calling thread is a committer of the log, or the calling process did not open it: see
     /// [`Cause::WouldDeadlock`] and [`Cause::Forked`].
     NotHere(Cause),
-    /// The operating system refused something.
+    /// An I/O error.
     Io {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// To what.
+        /// The file or directory.
         path: PathBuf,
-        /// What it answered.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl StorageError {
-    /// The snapshot at `path` does not fit the log, or is missing there.
+    /// Maps the error of a check of the snapshot at `path`, which may be missing.
     pub(crate) fn unfit_snapshot(path: &Path, error: CheckpointError) -> Self {
         let path = path.to_path_buf();
         match error {
@@ -108,39 +107,41 @@ impl fmt::Display for StorageError {
         match self {
             Self::Log(error) => write!(f, "{error}"),
             Self::Batch { position, error } => {
-                write!(f, "the record at {position} is no batch of samples: {error}")
+                write!(f, "the record at {position} is not a batch of samples: {error}")
             }
             Self::DamagedSnapshot { path, offset, what } => write!(
                 f,
-                "the snapshot {} is damaged at byte {offset}: {what}; put a copy of it back",
+                "the snapshot {} is corrupt at byte {offset}: {what}; restore it from a copy",
                 path.display()
             ),
             Self::SnapshotTooOld { path, log_begins } => write!(
                 f,
-                "the log begins at {log_begins}, and the snapshot {} is missing or does not reach \
-                 so far; put the newest one back",
+                "the log begins at {log_begins}, and the snapshot {} is missing or ends before \
+                 that; restore the newest snapshot",
                 path.display()
             ),
             Self::LogTooShort { path, log_ends } => write!(
                 f,
-                "the log ends at {log_ends}, before the place that the snapshot {} reaches: put the \
-                 log back, or move the snapshot away and lose what only it holds",
+                "the log ends at {log_ends}, before the end of the snapshot {}; restore the log, \
+                 or move the snapshot away and lose the samples that only it holds",
                 path.display()
             ),
             Self::ForeignSnapshot { path } => write!(
                 f,
-                "the snapshot {} was taken of another log: put this log's back",
+                "the snapshot {} belongs to another log; restore the snapshot of this log",
                 path.display()
             ),
             Self::UnfitSnapshot { path, error } => {
-                write!(f, "the snapshot {}: {error}", path.display())
+                write!(f, "the snapshot {} does not fit the log: {error}", path.display())
             }
             Self::Checkpoint(error) => write!(f, "{error}"),
             Self::ShardFailed => f.write_str("a shard has failed; reopen the storage"),
-            Self::NotHere(cause) => write!(f, "not done: {cause}"),
-            Self::Flush(error) => write!(f, "the log could not be synced: {error}"),
+            Self::NotHere(cause) => write!(f, "the log cannot be used from here: {cause}"),
+            Self::Flush(error) => {
+                write!(f, "the log could not be synced, and no snapshot was taken: {error}")
+            }
             Self::Truncate(error) => {
-                write!(f, "the snapshot stands, but the log is not truncated: {error}")
+                write!(f, "the snapshot is in place, but the log was not truncated: {error}")
             }
             Self::Io { doing, path, source } => {
                 write!(f, "{doing} {}: {source}", path.display())
@@ -167,27 +168,26 @@ impl std::error::Error for StorageError {
     }
 }
 
-/// Why samples were not written, or may not have been. Other parts of the same
-/// call may have been: write all of it again, for a sample that is there
-/// already is the same sample.
+/// Why samples were not written, or may not have been. Other parts of the call may have been
+/// written. Retry the whole call: writing a sample twice changes nothing.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// There would be more series than the limit. Nothing was queued.
+    /// The write needs more series than the limit. Nothing was queued.
     TooManySeries {
-        /// The most in one shard.
+        /// The limit per shard.
         max: u32,
     },
-    /// Memory holds as many samples as it may, or would with these. Samples that
-    /// are on their way count. Nothing was queued.
+    /// The write would exceed the number of samples that memory may hold. Queued samples count.
+    /// Nothing was queued.
     MemoryFull {
-        /// The most.
+        /// The limit.
         max: u64,
     },
-    /// A handle of another storage, or of an earlier opening of this one.
-    /// Nothing was queued. Ask for the series' handle again.
+    /// A handle belongs to another storage, or to this one before it was reopened. Nothing was
+    /// queued. Request a new handle.
     ForeignHandle,
-    /// The log refused a part at once.
+    /// The log refused a part before queueing it.
     Refused(Cause),
     /// The log did not acknowledge a part.
     Append(AppendError),
@@ -198,13 +198,11 @@ impl fmt::Display for WriteError {
         match self {
             Self::TooManySeries { max } => too_many(f, *max),
             Self::MemoryFull { max } => {
-                write!(
-                    f,
-                    "memory holds at most {max} samples, and has no room for these; raise `samples_max`"
-                )
+                write!(f, "memory is full: it holds at most {max} samples; raise `samples_max`")
             }
             Self::ForeignHandle => f.write_str(
-                "a series' handle is of another storage, or from before it was reopened",
+                "a series handle belongs to another storage, or to this one before it was \
+                 reopened; request a new handle",
             ),
             Self::Refused(cause) => write!(f, "refused: {cause}"),
             Self::Append(error) => write!(f, "{error}"),

@@ -1,4 +1,4 @@
-//! A write that is queued: what its caller waits for.
+//! [`Writing`]: a queued write, which its caller can wait for. It does not know the samples.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,17 +10,18 @@ use super::storage_error::WriteError;
 use crate::completion::Completion;
 use crate::error::AppendError;
 
-/// Samples on their way into the log: wait, await, or drop it and let them go.
+/// Samples on their way into the log. Wait for it, await it, or drop it: dropping does not cancel
+/// the write.
 #[derive(Debug)]
 #[must_use = "a write that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Writing<'log> {
-    /// Without an answer yet; answered ones are popped.
+    /// Parts that are not answered yet. Answered parts are popped.
     parts: Vec<Completion<'log>>,
 }
 
 impl<'log> Writing<'log> {
-    /// Queues each part, blocking while a queue is full. What is not queued
-    /// returns what it was admitted with.
+    /// Queues each part. Blocks while a queue is full. A part that is refused returns its admitted
+    /// samples.
     pub(crate) fn append<L: SeriesLog>(log: &'log L, parts: Vec<Part<'_>>) -> Self {
         let append = |Part { key, payload, admitted }| {
             let part = log.append(key, payload);
@@ -32,7 +33,7 @@ impl<'log> Writing<'log> {
         Self { parts: parts.into_iter().map(append).collect() }
     }
 
-    /// Queues each part without blocking, up to the first that is refused.
+    /// Queues the parts without blocking, up to the first that is refused.
     pub(crate) fn try_append<L: SeriesLog>(
         log: &'log L,
         parts: Vec<Part<'_>>,
@@ -40,7 +41,7 @@ impl<'log> Writing<'log> {
         let append = |Part { key, payload, admitted }| {
             let part = log.try_append(key, payload);
             let part = part.map_err(|refused| WriteError::Refused(refused.cause))?;
-            // A log may also answer at once.
+            // The log may also report a refusal in the completion.
             if !part.was_refused() {
                 admitted.queued();
             }
@@ -50,17 +51,16 @@ impl<'log> Writing<'log> {
         Ok(Self { parts })
     }
 
-    /// Blocks until all of it is applied.
+    /// Blocks until all parts are applied.
     ///
     /// # Errors
-    /// [`WriteError::Append`], for the first part that failed. The other parts
-    /// are not waited for then.
+    /// [`WriteError::Append`] for the first part that failed. Then this does not wait for the rest.
     pub fn wait(self) -> Result<(), WriteError> {
         self.parts.into_iter().try_for_each(|part| part.wait().map(drop)).map_err(answer)
     }
 }
 
-/// Queues a part and waits for it, if need be by committing it.
+/// Queues a part and waits for it. The calling thread may commit it itself.
 pub(crate) fn append_wait<L: SeriesLog>(log: &L, part: Part<'_>) -> Result<(), WriteError> {
     let Part { key, payload, admitted } = part;
     let written = log.append_wait(key, payload);

@@ -1,5 +1,6 @@
-//! Numbers as bytes: varints (seven bits a byte, lowest first, the high bit set
-//! on all but the last), zigzag, and a reader that knows where it is.
+//! Numbers as bytes: varints, zigzag, and a reader that tracks its offset. A varint has seven bits
+//! per byte, lowest first, with the high bit set on all but the last byte. This file does not know
+//! columns.
 
 use super::{DecodeError, DecodeFault};
 
@@ -13,19 +14,19 @@ pub(super) fn push_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number.to_le_bytes()[0]);
 }
 
-/// Appends the lowest `count` bytes of `number`.
+/// Appends the lowest `count` bytes of `number`, the lowest first.
 #[inline]
 pub(super) fn push_low_bytes(out: &mut Vec<u8>, number: u64, count: usize) {
     out.extend_from_slice(&number.to_le_bytes()[..count]);
 }
 
-/// How many bytes hold `number`, 0 for 0.
+/// Number of bytes that hold `number`. 0 takes none.
 #[inline]
 pub(super) fn bytes_of(number: u64) -> usize {
     (u64::BITS - number.leading_zeros()).div_ceil(8) as usize
 }
 
-/// Signed to unsigned, so that small magnitudes are small: 0, -1, 1, -2, ...
+/// Maps signed to unsigned so that small magnitudes remain small: 0, -1, 1, -2, ...
 #[inline]
 pub(super) const fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
@@ -37,7 +38,7 @@ pub(super) const fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
-/// Bytes of a batch, read from the front.
+/// Reads the bytes of a batch from the front.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -52,7 +53,7 @@ impl<'a> Reader<'a> {
         self.at == self.bytes.len()
     }
 
-    /// An error at the byte that is next.
+    /// An error at the current offset.
     #[cold]
     pub(super) const fn fault(&self, fault: DecodeFault) -> DecodeError {
         DecodeError { offset: self.at, fault }
@@ -67,7 +68,8 @@ impl<'a> Reader<'a> {
         Ok(*byte)
     }
 
-    /// The next `count` bytes, which are there before anything is reserved.
+    /// Returns the next `count` bytes. Allocates nothing, so that a length without bytes behind it
+    /// is refused first.
     pub(super) fn slice(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let Some(slice) = self.bytes[self.at..].get(..count) else {
             return Err(self.fault(DecodeFault::Truncated));
@@ -76,7 +78,7 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    /// A number of `count` bytes, at most 8.
+    /// Reads a number of `count` bytes, at most 8, the lowest first.
     #[inline]
     pub(super) fn low_bytes(&mut self, count: usize) -> Result<u64, DecodeError> {
         if let Some(word) = self.bytes[self.at..].first_chunk::<8>() {
@@ -89,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(word))
     }
 
-    /// Four bytes, the lowest first.
+    /// Reads a checksum of four bytes, the lowest first.
     pub(super) fn check(&mut self) -> Result<u32, DecodeError> {
         let Some(check) = self.bytes[self.at..].first_chunk::<4>() else {
             return Err(self.fault(DecodeFault::Truncated));
@@ -111,7 +113,7 @@ impl<'a> Reader<'a> {
         Err(self.fault(DecodeFault::OutOfRange { what: "a varint", found: u64::MAX }))
     }
 
-    /// A varint of at most `max`.
+    /// Reads a varint of at most `max`. `what` names it in the error.
     #[inline]
     pub(super) fn at_most(&mut self, max: usize, what: &'static str) -> Result<usize, DecodeError> {
         let offset = self.at;

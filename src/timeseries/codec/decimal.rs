@@ -1,7 +1,7 @@
-//! Doubles as decimals: `integer / 10^exponent`, where that is the double bit
-//! for bit. Counters of seconds, durations and percentages mostly are.
+//! Doubles as decimals: `integer / 10^exponent`, if that is the double bit for bit. Most counters
+//! of seconds, durations and percentages are. This file does not know the format of a column.
 
-/// 10^0 to 10^18, each exact as a double.
+/// 10^0 to 10^18. Each is exact as a double.
 const POWERS: [f64; 19] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18,
@@ -11,25 +11,25 @@ const POWERS: [f64; 19] = [
 pub(super) const EXPONENT_MAX: u8 = 18;
 const _: () = assert!(POWERS.len() == EXPONENT_MAX as usize + 1);
 
-/// From here on not every integer is a double.
+/// 2^53. From here on, a double cannot represent every integer.
 const INTEGER_END: f64 = 9_007_199_254_740_992.0;
 
-/// From here on an integer has 16 digits.
+/// From here on, an integer has 16 digits.
 const FRACTION_END: f64 = 1e15;
 
-/// The largest double below one half: one half itself would round odd integers
-/// beyond 2^52 up.
+/// The largest double below one half. Adding one half itself would round odd integers beyond 2^52
+/// up.
 const HALF: f64 = 0.499_999_999_999_999_94;
 
-/// The double that a decimal stands for. Any integer gives some double.
+/// Converts a decimal to a double. Accepts any integer.
 #[inline]
 pub(super) fn to_double(integer: i64, exponent: u8) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "who encodes verifies that nothing is lost")]
+    #[expect(clippy::cast_precision_loss, reason = "the encoder verifies that nothing is lost")]
     let integer = integer as f64;
     if exponent == 0 { integer } else { integer / POWERS[usize::from(exponent)] }
 }
 
-/// T1 EXACT: the integer that makes `value` at this exponent, if there is one.
+/// T1 EXACT: the integer that makes `value` at this exponent, if one exists.
 #[inline]
 pub(super) fn to_integer(value: f64, exponent: u8) -> Option<i64> {
     let scaled = value * POWERS[usize::from(exponent)];
@@ -37,9 +37,9 @@ pub(super) fn to_integer(value: f64, exponent: u8) -> Option<i64> {
     (to_double(integer, exponent).to_bits() == value.to_bits()).then_some(integer)
 }
 
-/// The smallest exponent at which `value` is an integer, and the integer.
-/// Fractions of 16 digits and more are not looked for: half of all doubles are
-/// such, by chance, and their neighbours in a series are not.
+/// Finds the smallest exponent at which `value` is an integer, and that integer. Does not consider
+/// fractions of 16 digits or more: half of all doubles match one by chance, and their neighbours in
+/// the series do not.
 pub(super) fn find(value: f64) -> Option<(u8, i64)> {
     for exponent in 0..=EXPONENT_MAX {
         let scaled = value * POWERS[usize::from(exponent)];
@@ -51,7 +51,7 @@ pub(super) fn find(value: f64) -> Option<(u8, i64)> {
     None
 }
 
-/// None for NaN, infinities and what is too large to be exact.
+/// Rounds to the nearest integer. `None` for NaN, infinities, and magnitudes from 2^53 on.
 #[inline]
 fn nearest(scaled: f64) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "it is below 2^53, and meant to round")]

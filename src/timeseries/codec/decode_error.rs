@@ -1,16 +1,16 @@
-//! Why bytes are no batch, and where.
+//! [`DecodeError`]: why bytes are not a batch, and at which offset.
 
 use std::fmt;
 
 use crate::timeseries::LabelsError;
 
-/// Why a batch cannot be decoded. After a fault in the batch itself the decoder
-/// takes none but a fresh one.
+/// Why a batch could not be decoded. After a fault in the batch itself, the decoder accepts only a
+/// fresh batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// The byte of the batch that was being read.
+    /// Byte offset in the batch.
     pub offset: usize,
-    /// What is wrong with it.
+    /// What is wrong at that offset.
     pub fault: DecodeFault,
 }
 
@@ -18,37 +18,36 @@ pub struct DecodeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeFault {
-    /// It ends too early.
+    /// The batch ends too early.
     Truncated,
-    /// A kind that this version does not know and must not pass over.
+    /// A batch kind that this version does not know and must not skip.
     UnknownKind(u8),
-    /// It continues a period whose fresh batch the decoder has not met, or not
-    /// been able to decode.
+    /// The batch continues a fresh period that the decoder has not seen, or could not decode.
     NotFresh,
-    /// It does not continue the batches that were decoded: one is missing, or
-    /// came twice, or in another order.
+    /// The batch does not continue the decoded batches. A batch is missing, repeated or out of
+    /// order.
     OutOfOrder {
-        /// The checksum of the period's batches that were decoded.
+        /// Checksum of the batches decoded in this period.
         found: u32,
-        /// The checksum of those before which it was encoded.
+        /// Checksum of the batches that it was encoded after.
         expected: u32,
     },
-    /// A number that is too large for what it counts or names.
+    /// A number exceeds the limit of what it counts or names.
     OutOfRange {
         /// What it counts or names.
         what: &'static str,
         /// The number.
         found: u64,
     },
-    /// A string that is not UTF-8.
+    /// A string is not UTF-8.
     NotUtf8,
-    /// The labels of a series are not valid.
+    /// The labels of a series are invalid.
     Labels(LabelsError),
 }
 
 impl DecodeFault {
-    /// Whether nothing is wrong with the batch itself, but those before it are
-    /// not the ones that it continues.
+    /// Whether the batch itself may be valid, but the batches decoded before are not those that it
+    /// continues.
     pub(crate) fn lacks_another(&self) -> bool {
         matches!(self, Self::NotFresh | Self::OutOfOrder { .. })
     }
@@ -60,18 +59,18 @@ impl fmt::Display for DecodeError {
         match &self.fault {
             DecodeFault::Truncated => write!(formatter, "it ends too early"),
             DecodeFault::UnknownKind(kind) => {
-                write!(formatter, "kind {kind}, which only a later version knows")
+                write!(formatter, "unknown kind {kind}; use a newer version")
             }
             DecodeFault::NotFresh => write!(formatter, "the fresh batch before it is missing"),
             DecodeFault::OutOfOrder { found, expected } => write!(
                 formatter,
-                "it continues batches of checksum {expected:08x}, those before it have {found:08x}"
+                "it continues batches of checksum {expected:08x}, not of {found:08x}"
             ),
             DecodeFault::OutOfRange { what, found } => {
-                write!(formatter, "{what} can not be {found}")
+                write!(formatter, "{what} cannot be {found}")
             }
             DecodeFault::NotUtf8 => write!(formatter, "a string is not UTF-8"),
-            DecodeFault::Labels(_) => write!(formatter, "the labels of a series are not valid"),
+            DecodeFault::Labels(_) => write!(formatter, "the labels of a series are invalid"),
         }
     }
 }

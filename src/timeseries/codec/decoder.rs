@@ -1,6 +1,5 @@
-//! Batches to samples. Takes no byte on trust: whatever comes, it ends with an
-//! error or with samples, in time that the number of bytes bounds, and with
-//! memory for one block.
+//! Decodes batches to samples. The decoder trusts no byte: any input ends with samples or an error.
+//! The number of bytes bounds its time. It holds at most one block of samples.
 
 use super::bytes::Reader;
 use super::definitions::Definitions;
@@ -13,48 +12,48 @@ use super::{
 };
 use crate::timeseries::Labels;
 
-/// Who takes what is decoded.
+/// Receives decoded series and samples.
 pub trait BatchSink {
-    /// From now on `reference` means the series of these labels. References
-    /// begin with 0 in each fresh period and rise by one: a 0 says that all
-    /// before are void. Two of a period may mean the same labels.
+    /// Assigns `reference` to the series with these labels. References start at 0 in each fresh
+    /// period and rise by one, so reference 0 invalidates all earlier ones. Two references of a
+    /// period may name one series.
     fn series(&mut self, reference: u32, labels: Labels);
 
-    /// Samples in the order in which they were encoded, at least one; `series`
-    /// is the reference.
+    /// Receives at least one sample, in the order of encoding. Each sample's `series` is a
+    /// reference.
     fn samples(&mut self, samples: &[SeriesSample]);
 }
 
-/// Turns batches into samples. Memory: some 70 bytes and the distinct strings
-/// of the labels for each series of the fresh period, and one block.
+/// Decodes batches to samples. It uses about 70 bytes per series of the fresh period, the distinct
+/// strings of their labels, and the memory of one block.
 #[derive(Default)]
 pub struct BatchDecoder {
-    /// T2 PERIOD: the checksum of the fresh period's batches so far, which the
-    /// next one names; `None` where no batch can be continued.
+    /// T2 PERIOD: the checksum of the fresh period's batches so far, which the next batch must
+    /// name. `None` if no batch can be continued.
     check: Option<u32>,
     definitions: Definitions,
     references: References,
     timestamps: Timestamps,
     values: Values,
-    /// Of the block in hand.
+    /// References of the current block.
     block: Vec<u32>,
     samples: Vec<SeriesSample>,
 }
 
 impl BatchDecoder {
-    /// A decoder whose first batch must be fresh.
+    /// Creates a decoder. Its first batch must be fresh.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Decodes one batch, whose bytes are all of `bytes`. A batch of a kind that
-    /// may be passed over gives nothing.
+    /// Decodes one batch, which must be all of `bytes`. A batch of an unknown but skippable kind
+    /// yields nothing.
     ///
     /// # Errors
-    /// The bytes are no batch, or not the one that comes next. What the sink has
-    /// been given of them is not to be used. Unless it was refused for its kind
-    /// or its place, only a fresh batch is taken from then on.
+    /// The bytes are not a batch, or not the next batch. Discard what the sink received of it. The
+    /// decoder then accepts only a fresh batch, unless it refused this one for its kind or its
+    /// order.
     pub fn decode(&mut self, bytes: &[u8], sink: &mut impl BatchSink) -> Result<(), DecodeError> {
         let mut reader = Reader::new(bytes);
         match reader.byte()? {
@@ -75,7 +74,7 @@ impl BatchDecoder {
             kind if kind & KIND_SKIPPABLE != 0 => return Ok(()),
             kind => return Err(DecodeError { offset: 0, fault: DecodeFault::UnknownKind(kind) }),
         }
-        // Taken: an early return leaves no period that could be continued.
+        // An early return leaves `None`, so that no batch can continue this period.
         let check = self.check.take().unwrap_or(0);
         while !reader.is_at_end() {
             self.decode_block(&mut reader, sink)?;

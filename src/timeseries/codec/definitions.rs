@@ -1,6 +1,6 @@
-//! What the references mean: the labels of each series, told once in a fresh
-//! period. The names of a series' labels are a shape; each name has its own
-//! list of values. Most values are the last of their name, and are not told.
+//! The definitions of references: the labels of each series, encoded once per fresh period. The
+//! names of a series' labels are its *shape*. Each name has its own list of values. A value that
+//! repeats the last value of its name takes no bytes. This file does not know samples.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,42 +9,42 @@ use super::bytes::{Reader, push_varint, unzigzag, zigzag};
 use super::{DecodeError, DecodeFault, PREFIX_MAX, SHARED_LABELS_BYTES_MAX};
 use crate::timeseries::{LABELS_BYTES_MAX, LABELS_MAX, Labels};
 
-/// In a shape's place: the lists of strings and shapes begin anew.
+/// Instead of a shape: clear the lists of strings and shapes.
 const ANEW: u64 = 0;
-/// In a value's place: a string that its name has not had.
+/// Instead of a value's number: a string that is new for its name.
 const NEW: u64 = 0;
 
-/// Strings by number, as the encoder needs them.
+/// The encoder's numbers of strings.
 #[derive(Default)]
 struct Numbers {
     numbers: HashMap<Arc<str>, u32>,
-    /// The string that was told last, and its number.
+    /// The string that was encoded last, and its number.
     last: Option<(Arc<str>, u32)>,
 }
 
 impl Numbers {
-    /// Tells a string, by its number if it has one.
-    fn tell(&mut self, text: &str, out: &mut Vec<u8>) -> u32 {
+    /// Encodes a string, by number if it has one. Returns the number.
+    fn encode(&mut self, text: &str, out: &mut Vec<u8>) -> u32 {
         let known = self.numbers.get_key_value(text).map(|(text, number)| (text.clone(), *number));
-        let told = known.unwrap_or_else(|| {
+        let entry = known.unwrap_or_else(|| {
             let number = u32::try_from(self.numbers.len()).expect("fewer strings than bytes");
             (text.into(), number)
         });
         let (before, last) = self.last.take().unwrap_or_else(|| ("".into(), 0));
-        if told.1 as usize == self.numbers.len() {
+        if entry.1 as usize == self.numbers.len() {
             push_varint(out, NEW);
             push_text(&before, text, out);
-            self.numbers.insert(told.0.clone(), told.1);
+            self.numbers.insert(entry.0.clone(), entry.1);
         } else {
-            push_varint(out, zigzag(i64::from(told.1) - i64::from(last)) + 1);
+            push_varint(out, zigzag(i64::from(entry.1) - i64::from(last)) + 1);
         }
-        let number = told.1;
-        self.last = Some(told);
+        let number = entry.1;
+        self.last = Some(entry);
         number
     }
 }
 
-/// How many bytes `text` shares with the one before; its length without them; these.
+/// Encodes a string: bytes shared with the last string, number of further bytes, and those bytes.
 fn push_text(before: &str, text: &str, out: &mut Vec<u8>) {
     let shared = before.bytes().zip(text.bytes()).take(PREFIX_MAX).take_while(|(a, b)| a == b);
     let shared = shared.count();
@@ -53,14 +53,14 @@ fn push_text(before: &str, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&text.as_bytes()[shared..]);
 }
 
-/// The encoder's half.
+/// The encoder's half: labels to bytes.
 #[derive(Default)]
 pub(super) struct Definer {
     names: Numbers,
-    /// For each name its values.
+    /// Values, per name.
     values: Vec<Numbers>,
     shapes: HashMap<Box<[u32]>, u64>,
-    /// The shape in hand.
+    /// The shape of the current series.
     shape: Vec<u32>,
 }
 
@@ -69,22 +69,22 @@ impl Definer {
         *self = Self::default();
     }
 
-    /// Tells the labels of the next reference.
+    /// Encodes the labels of the next reference.
     pub(super) fn encode(&mut self, labels: &Labels, out: &mut Vec<u8>) {
         if labels.canonical().len() > SHARED_LABELS_BYTES_MAX {
             push_varint(out, ANEW);
             self.clear();
         }
         self.encode_shape(labels, out);
-        let mut told = 0_u64;
+        let mut changed = 0_u64;
         for (at, (name, (_, value))) in self.shape.iter().zip(labels).enumerate() {
             let last = self.values[*name as usize].last.as_ref();
-            told |= u64::from(last.is_none_or(|(text, _)| **text != *value)) << at;
+            changed |= u64::from(last.is_none_or(|(text, _)| **text != *value)) << at;
         }
-        push_varint(out, told);
+        push_varint(out, changed);
         for (at, (name, (_, value))) in self.shape.iter().zip(labels).enumerate() {
-            if told >> at & 1 == 1 {
-                self.values[*name as usize].tell(value, out);
+            if changed >> at & 1 == 1 {
+                self.values[*name as usize].encode(value, out);
             }
         }
     }
@@ -104,7 +104,7 @@ impl Definer {
         push_varint(out, count as u64);
         self.shape.clear();
         for (name, _) in labels {
-            let name = self.names.tell(name, out);
+            let name = self.names.encode(name, out);
             self.values.resize_with(self.names.numbers.len(), Numbers::default);
             self.shape.push(name);
         }
@@ -112,11 +112,11 @@ impl Definer {
     }
 }
 
-/// Strings by number, as the decoder needs them.
+/// The decoder's numbers of strings.
 #[derive(Default)]
 struct Strings {
     texts: Vec<Box<str>>,
-    /// The number of the string that was told last.
+    /// The number of the string that was decoded last.
     last: Option<usize>,
 }
 
@@ -125,7 +125,7 @@ impl Strings {
         self.last.map(|last| &*self.texts[last])
     }
 
-    /// Reads a string's number, or a string that gets the next one.
+    /// Reads a string's number, or a new string, which gets the next number.
     fn take(&mut self, reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
         let code = reader.varint()?;
         let number = if code == NEW {
@@ -157,11 +157,11 @@ impl Strings {
     }
 }
 
-/// The decoder's half.
+/// The decoder's half: bytes to labels.
 #[derive(Default)]
 pub(super) struct Definitions {
     names: Strings,
-    /// For each name its values.
+    /// Values, per name.
     values: Vec<Strings>,
     shapes: Vec<Box<[usize]>>,
 }
@@ -171,7 +171,7 @@ impl Definitions {
         *self = Self::default();
     }
 
-    /// Reads the labels of the next reference.
+    /// Decodes the labels of the next reference.
     pub(super) fn decode(&mut self, reader: &mut Reader<'_>) -> Result<Labels, DecodeError> {
         let mut code = reader.varint()?;
         let anew = code == ANEW;
@@ -180,17 +180,17 @@ impl Definitions {
             code = reader.varint()?;
         }
         let shape = self.decode_shape(code, reader)?;
-        let told = reader.varint()?;
+        let changed = reader.varint()?;
         let names = &self.shapes[shape];
-        if names.len() < 64 && told >> names.len() != 0 {
-            let fault = DecodeFault::OutOfRange { what: "a set of labels", found: told };
+        if names.len() < 64 && changed >> names.len() != 0 {
+            let fault = DecodeFault::OutOfRange { what: "a set of labels", found: changed };
             return Err(reader.fault(fault));
         }
         for (at, name) in names.iter().enumerate() {
-            if told >> at & 1 == 1 {
+            if changed >> at & 1 == 1 {
                 self.values[*name].take(reader)?;
             } else if self.values[*name].last.is_none() {
-                let fault = DecodeFault::OutOfRange { what: "a set of labels", found: told };
+                let fault = DecodeFault::OutOfRange { what: "a set of labels", found: changed };
                 return Err(reader.fault(fault));
             }
         }
@@ -207,7 +207,7 @@ impl Definitions {
         Ok(labels)
     }
 
-    /// The number of a shape: of one that is known, or of the one that follows.
+    /// Reads the number of a shape. The definition of a new shape follows its number.
     fn decode_shape(&mut self, code: u64, reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
         let number = usize::try_from(code.wrapping_sub(1)).unwrap_or(usize::MAX);
         if number > self.shapes.len() {

@@ -1,5 +1,5 @@
-//! Samples to batches. Knows nothing of logs: whoever calls it says when a
-//! fresh period begins, and puts the batches into the log in this order.
+//! Encodes samples as batches. The encoder does not know the log. The caller decides when a fresh
+//! period begins, and appends the batches to the log in order.
 
 use super::bytes::push_varint;
 use super::definitions::Definer;
@@ -10,66 +10,66 @@ use super::values::Values;
 use super::{BLOCK_SAMPLES_MAX, KIND_CONTINUED, KIND_FRESH, SeriesSample};
 use crate::timeseries::Labels;
 
-/// Who knows the labels of the caller's series.
+/// Provides the labels of the caller's series.
 pub trait SeriesLabels {
-    /// The labels of a series: asked once a fresh period, when it is used first.
+    /// Returns the labels of a series. Called once per fresh period, when the series first occurs.
     fn labels(&self, series: u32) -> Labels;
 }
 
-/// How many bytes an encoder has written since it was made, by what they are for.
+/// Bytes that an encoder has written since it was created, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodedBytes {
     /// Kinds, checksums and counts.
     pub heads: u64,
-    /// What the references mean.
+    /// Definitions of references.
     pub labels: u64,
-    /// Which series each sample is of.
+    /// The column of references.
     pub references: u64,
-    /// When each was measured.
+    /// The column of timestamps.
     pub timestamps: u64,
-    /// What was measured.
+    /// The column of values.
     pub values: u64,
 }
 
 impl EncodedBytes {
-    /// All of them.
+    /// The sum.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.heads + self.labels + self.references + self.timestamps + self.values
     }
 }
 
-/// Turns samples into batches. Memory: some 80 bytes and one copy of the labels'
-/// distinct strings for each series of the fresh period; none is allocated for
-/// samples of series that have been used in it before.
+/// Encodes samples as batches. It uses about 80 bytes per series of the fresh period, and one copy
+/// of the distinct strings of their labels. It allocates nothing for a series that already occurred
+/// in the period.
 #[derive(Default)]
 pub struct BatchEncoder {
-    /// T2 PERIOD: the checksum of the fresh period's batches so far, which goes
-    /// into the next one; `None` before the first.
+    /// T2 PERIOD: the checksum of the fresh period's batches so far, which the next batch contains.
+    /// `None` before the first batch.
     check: Option<u32>,
     table: SeriesTable,
     definer: Definer,
     references: References,
     timestamps: Timestamps,
     values: Values,
-    /// Of the block in hand: references, and the series that are new in it.
+    /// The current block: references, and series that are new in it.
     block: Vec<u32>,
     new: Vec<u32>,
     written: EncodedBytes,
 }
 
 impl BatchEncoder {
-    /// An encoder whose first batch will be fresh.
+    /// Creates an encoder. Its first batch will be fresh.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends one batch of `samples`, in any order, to `out`.
+    /// Appends one batch of `samples` to `out`. The samples may be in any order.
     ///
-    /// `fresh` begins a fresh period: nothing encoded before is relied on. The
-    /// batches of a period must be decoded in the order of these calls, all of
-    /// them; if one does not get into the log, the next must be fresh.
+    /// `fresh` begins a fresh period, which relies on nothing encoded before. All batches of a
+    /// period must be decoded, in the order of these calls. If a batch does not get into the log,
+    /// the next one must be fresh.
     pub fn encode(
         &mut self,
         fresh: bool,
@@ -94,7 +94,7 @@ impl BatchEncoder {
         self.check = Some(check.finalize());
     }
 
-    /// How many bytes have been written, and for what.
+    /// Bytes written so far, by purpose.
     #[must_use]
     pub const fn encoded_bytes(&self) -> EncodedBytes {
         self.written

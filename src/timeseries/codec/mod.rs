@@ -1,12 +1,11 @@
-//! The bytes that a batch of samples becomes, and back. FORMAT.md, "Time series
-//! batches", specifies each of them.
+//! The codec: batches of samples to bytes, and back. FORMAT.md, "Time series batches", specifies
+//! each byte. The codec does not know the log or the storage.
 //!
-//! Encoder and decoder keep state: labels travel once, with a series' first
-//! sample, and each sample is told as a difference from what the samples before
-//! it let expect. The state lives as long as a *fresh period*: a batch that is
-//! fresh begins one and needs nothing before it; every other carries a checksum
-//! of all bytes of its period, so that it is decoded after exactly the batches
-//! after which it was encoded, or refused.
+//! Encoder and decoder keep state. The labels of a series are encoded once, with its first sample.
+//! Each sample is encoded as the difference from a prediction. The state lasts for a *fresh
+//! period*. A fresh batch begins a period and depends on no earlier batch. Every other batch
+//! contains a checksum of all bytes of its period so far. A batch is therefore decoded after
+//! exactly the batches after which it was encoded, or refused.
 //!
 //! ```
 //! use shardwal::timeseries::codec::{
@@ -65,30 +64,29 @@ pub use encoder::{BatchEncoder, EncodedBytes, SeriesLabels};
 
 use super::Sample;
 
-/// The most samples in one block of a batch. It bounds what a decoder holds at
-/// a time, whatever a batch claims.
+/// Maximum number of samples per block. It bounds the decoder's memory, whatever a batch claims.
 const BLOCK_SAMPLES_MAX: usize = 4096;
 
-/// Labels of more canonical bytes share nothing with those before them, so that
-/// few bytes of a batch cannot become many of labels.
+/// Labels of more canonical bytes share nothing with earlier labels. Otherwise a few bytes of a
+/// batch could expand to many bytes of labels.
 const SHARED_LABELS_BYTES_MAX: usize = 4096;
 
-/// The most bytes that a string shares with the one before it.
+/// Maximum number of bytes that a string shares with the string before it.
 const PREFIX_MAX: usize = 255;
 
 /// First byte of a batch that begins a fresh period.
 const KIND_FRESH: u8 = 1;
-/// First byte of a batch that continues one.
+/// First byte of a batch that continues a period.
 const KIND_CONTINUED: u8 = 2;
-/// A kind with this bit may be passed over by those who do not know it.
+/// A decoder may skip a batch of unknown kind if this bit is set.
 const KIND_SKIPPABLE: u8 = 0x80;
 
 /// One sample of one series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SeriesSample {
-    /// Which series: to the encoder a number of the caller's, dense from 0; from
-    /// the decoder a *reference*, which [`BatchSink::series`] has explained.
+    /// The series. For the encoder, this is the caller's number, dense from 0. From the decoder, it
+    /// is a *reference*, which [`BatchSink::series`] has defined.
     pub series: u32,
-    /// What was measured.
+    /// The sample.
     pub sample: Sample,
 }

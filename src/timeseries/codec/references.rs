@@ -1,18 +1,18 @@
-//! The column of references: which series each sample is of. Scrapes come in
-//! the same order again and again, so each reference is expected after the one
-//! that it followed the last time.
+//! The column of references: the series of each sample. Scrapes repeat their order, so the
+//! predicted reference is the one that followed the previous reference last time. This file does
+//! not know labels.
 
 use super::bytes::{Reader, push_varint, unzigzag, zigzag};
 use super::{DecodeError, DecodeFault};
 
-/// What encoder and decoder both know of the order so far.
+/// The order of references so far. Encoder and decoder keep equal copies.
 #[derive(Default)]
 pub(super) struct References {
-    /// For each reference the one that followed it last.
+    /// For each reference, the reference that last followed it.
     after: Vec<u32>,
-    /// The reference before.
+    /// The previous reference.
     previous: u32,
-    /// What is expected next.
+    /// The predicted reference.
     expected: u32,
 }
 
@@ -26,14 +26,14 @@ impl References {
         self.after.len()
     }
 
-    /// One more reference, expected to be followed by the one after it.
+    /// Adds a reference. The prediction after it is the next reference.
     pub(super) fn define(&mut self) {
         let next = u32::try_from(self.after.len() + 1).expect("fewer references than series");
         self.after.push(next);
     }
 
-    /// `reference` came; `learn` is not set for a block's first, which follows
-    /// what came from somewhere else.
+    /// Advances past `reference`. `learn` is false for the first of a block, because the previous
+    /// block may be of another source.
     #[inline]
     fn step(&mut self, reference: u32, learn: bool) {
         if learn {
@@ -43,8 +43,8 @@ impl References {
         self.expected = self.after[reference as usize];
     }
 
-    /// In turn: how many come as expected; how many do not, and these, each as
-    /// its difference from what was expected. Until all are told.
+    /// Encodes alternating runs until all references are written. A run of hits is only its length.
+    /// A run of misses is its length, and the difference of each from its prediction.
     pub(super) fn encode(&mut self, references: &[u32], out: &mut Vec<u8>) {
         let mut at = 0;
         while at < references.len() {
@@ -57,7 +57,7 @@ impl References {
             if at == references.len() {
                 return;
             }
-            // A length of one byte is right nearly always; else it is moved.
+            // Reserve one byte for the length. A longer length moves what follows, which is rare.
             let (start, length_at) = (at, out.len());
             out.push(0);
             while at < references.len() && references[at] != self.expected {
@@ -69,7 +69,7 @@ impl References {
         }
     }
 
-    /// Reads the references of `count` samples.
+    /// Decodes the references of `count` samples.
     pub(super) fn decode(
         &mut self,
         reader: &mut Reader<'_>,
@@ -119,8 +119,8 @@ impl References {
     }
 }
 
-/// Writes `length` where a byte was kept for it, and makes room for the second
-/// one that a block's limit may need.
+/// Writes `length` into its reserved byte. Inserts a second byte if needed. The limit on a block
+/// ensures that two suffice.
 fn set_length(out: &mut Vec<u8>, at: usize, length: usize) {
     const { assert!(super::BLOCK_SAMPLES_MAX < 1 << 14) };
     if length < 0x80 {

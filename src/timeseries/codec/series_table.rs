@@ -1,5 +1,5 @@
-//! From the caller's number of a series to its reference in this fresh period.
-//! In pages, so that a number that is not dense costs pages and not gigabytes.
+//! Maps the caller's number of a series to its reference in this fresh period. The table is paged,
+//! so that sparse numbers do not take gigabytes. It does not know labels.
 
 const PAGE: usize = 1024;
 const NONE: u32 = u32::MAX;
@@ -7,12 +7,12 @@ const NONE: u32 = u32::MAX;
 #[derive(Default)]
 pub(super) struct SeriesTable {
     pages: Vec<Option<Box<[u32; PAGE]>>>,
-    /// The series that have a reference, by reference.
+    /// Series, by reference.
     series: Vec<u32>,
 }
 
 impl SeriesTable {
-    /// Forgets all references, and keeps the memory.
+    /// Clears all references. Keeps the pages.
     pub(super) fn clear(&mut self) {
         for series in self.series.drain(..) {
             let (page, at) = place(series);
@@ -22,7 +22,7 @@ impl SeriesTable {
         }
     }
 
-    /// The reference of `series`, and whether it was given only now.
+    /// The reference of `series`, and whether it is new.
     #[inline]
     pub(super) fn reference(&mut self, series: u32) -> (u32, bool) {
         let (page, at) = place(series);

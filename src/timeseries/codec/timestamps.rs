@@ -1,23 +1,23 @@
-//! The column of timestamps, in runs: as the sample before, as far on as the
-//! series' last two were apart, or told as the difference from that.
-//! All arithmetic wraps, so any `i64` is a timestamp.
+//! The column of timestamps, as runs. A run repeats the previous timestamp, repeats each series'
+//! last step, or lists differences from that step. All arithmetic wraps, so any `i64` is a valid
+//! timestamp. This file does not know values.
 
 use super::bytes::{Reader, push_varint, zigzag};
 use super::{DecodeError, DecodeFault, SeriesSample};
 
-/// A run of samples that have the timestamp of the sample before them.
+/// A run of samples with the timestamp of the sample before.
 const SAME: u8 = 1;
-/// A run of samples that come as their series lets expect.
+/// A run of samples that match their series' prediction.
 const EXPECTED: u8 = 2;
-/// A run of samples that do neither: a difference each.
-const TOLD: u8 = 4;
+/// A run of other samples. A difference for each follows.
+const DIFFERENCES: u8 = 4;
 
-/// What is known of one series' time.
+/// What is known of one series' timestamps.
 #[derive(Clone, Copy, Default)]
 struct Clock {
     last: i64,
     step: i64,
-    /// Whether `last` holds. Before, a series is expected where the stream is.
+    /// Whether `last` is valid. Before, the prediction is the previous sample's timestamp.
     ticks: bool,
 }
 
@@ -38,13 +38,13 @@ impl Clock {
 #[derive(Default)]
 pub(super) struct Timestamps {
     clocks: Vec<Clock>,
-    /// The timestamp of the sample before.
+    /// The timestamp of the previous sample.
     previous: i64,
-    /// The encoder's run: how often, of which kinds it can still be, and the
-    /// differences if it is told.
+    /// The encoder's current run: its length, the kinds that fit it, and the differences of a run
+    /// of kind `DIFFERENCES`.
     run: u64,
     kinds: u8,
-    told: Vec<u8>,
+    differences: Vec<u8>,
 }
 
 impl Timestamps {
@@ -57,8 +57,8 @@ impl Timestamps {
         self.clocks.push(Clock::default());
     }
 
-    /// Each run: `length * 4 + kind`, and the differences if it is told. A run
-    /// goes on as long as one kind fits it.
+    /// Encodes runs: `length * 4 + kind`, and the differences if the kind is `DIFFERENCES`. A run
+    /// continues as long as one kind fits all of it.
     pub(super) fn encode(
         &mut self,
         references: &[u32],
@@ -73,7 +73,7 @@ impl Timestamps {
                 (true, true) => SAME | EXPECTED,
                 (true, false) => SAME,
                 (false, true) => EXPECTED,
-                (false, false) => TOLD,
+                (false, false) => DIFFERENCES,
             };
             clock.tick(now);
             self.previous = now;
@@ -83,8 +83,8 @@ impl Timestamps {
             }
             self.kinds &= fits;
             self.run += 1;
-            if fits == TOLD {
-                push_varint(&mut self.told, zigzag(now.wrapping_sub(expected)));
+            if fits == DIFFERENCES {
+                push_varint(&mut self.differences, zigzag(now.wrapping_sub(expected)));
             }
         }
         self.end_run(out);
@@ -93,12 +93,12 @@ impl Timestamps {
     fn end_run(&mut self, out: &mut Vec<u8>) {
         if self.run > 0 {
             push_varint(out, self.run << 2 | u64::from(self.kinds.trailing_zeros()));
-            out.append(&mut self.told);
+            out.append(&mut self.differences);
         }
         (self.run, self.kinds) = (0, 0);
     }
 
-    /// Reads a timestamp for each reference into `samples`.
+    /// Decodes a timestamp for each reference into `samples`.
     pub(super) fn decode(
         &mut self,
         reader: &mut Reader<'_>,

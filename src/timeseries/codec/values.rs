@@ -1,50 +1,51 @@
-//! The column of values. Each series is either a decimal, told as integers that
-//! differ by little from the last (or from the line through the last two,
-//! whichever has served better), or bits, told as they differ from the last.
-//! A value that is as expected is a hit and costs nothing; each other is one
-//! token that says how many hits stood before it, and the difference.
+//! The column of values. A series is decimal or binary. A decimal series encodes the difference of
+//! its integer from a prediction: the last integer, or the line through the last two, whichever was
+//! closer recently. A binary series encodes the XOR with the last value.
+//!
+//! A value that equals its prediction is a *hit* and takes no bytes. Any other value is a token,
+//! with the number of hits before it, and the difference. This file does not know timestamps.
 
 use super::bytes::{Reader, bytes_of, push_low_bytes, push_varint, unzigzag, zigzag};
 use super::decimal::{self, EXPONENT_MAX};
 use super::{DecodeError, DecodeFault, SeriesSample};
 use crate::timeseries::STALE_MARKER_BITS;
 
-/// Low half of a token, beside 1 to 8: how many bytes the difference has.
+/// Low half of a token: no value follows. 1 to 8 are the bytes of a difference.
 const END: u8 = 0;
-/// The series becomes a decimal: exponent, integer.
+/// The series becomes decimal. Exponent and integer follow.
 const DECIMAL: u8 = 9;
-/// The series becomes bits: 8 bytes.
+/// The series becomes binary. 8 bytes follow.
 const BITS: u8 = 10;
-/// The series becomes bits, and these are the stale marker's.
+/// The series becomes binary, with the stale marker as its value.
 const STALE: u8 = 11;
 
-/// High half of a token: so many hits or more, the rest as a varint.
+/// High half of a token: 15 hits or more. The rest follows as a varint.
 const HITS_MORE: u8 = 15;
 
-/// The exponent of a series that is bits.
+/// The exponent of a binary series.
 const NO_EXPONENT: u8 = u8::MAX;
 
-/// How many values of a series of bits go by between tries to make decimals of
-/// it. The encoder's choice: the decoder is told.
-const TRY_EVERY: u8 = 16;
+/// Number of values of a binary series between two attempts to make it decimal. Only the encoder
+/// needs it, because the token tells the decoder.
+const RETRY_EVERY: u8 = 16;
 
-/// How far the line can be ahead of the last value, and behind.
+/// Bound on `Trace::trend`, in both directions.
 const TREND_MAX: i8 = 3;
 
 /// What is known of one series' values.
 #[derive(Clone, Copy, Default)]
 struct Trace {
-    /// The last value: 0.0 before the first.
+    /// The last value. 0.0 before the first.
     bits: u64,
-    /// The same as a decimal, unless it is bits.
+    /// The last value as a decimal, if the series is decimal.
     integer: i64,
-    /// From the integer before to this one.
+    /// The difference of the last two integers.
     step: i64,
     exponent: u8,
-    /// Above 0: the line through the last two has served better.
+    /// Above 0 if the line through the last two integers has predicted better.
     trend: i8,
-    /// The encoder's: how many values until it tries for decimals again.
-    patience: u8,
+    /// The encoder's number of values until the next attempt to become decimal.
+    retry_in: u8,
 }
 
 impl Trace {
@@ -58,7 +59,7 @@ impl Trace {
         if self.trend > 0 { self.integer.wrapping_add(self.step) } else { self.integer }
     }
 
-    /// Takes the next integer of a decimal.
+    /// Advances a decimal series to its next integer.
     #[inline]
     fn advance(&mut self, integer: i64, bits: u64) {
         let step = integer.wrapping_sub(self.integer);
@@ -77,13 +78,13 @@ impl Trace {
     }
 
     fn become_bits(&mut self, bits: u64) {
-        *self = Self { bits, exponent: NO_EXPONENT, patience: TRY_EVERY, ..Self::default() };
+        *self = Self { bits, exponent: NO_EXPONENT, retry_in: RETRY_EVERY, ..Self::default() };
     }
 
-    /// The next value as expected, which is a hit.
+    /// Advances by a hit. Returns the bits of the value.
     #[inline]
     fn hit(&mut self) -> u64 {
-        // Without a step nothing changes, and most series stand still.
+        // Most series are constant. Without a step nothing changes.
         if !self.is_bits() && self.step != 0 {
             let integer = self.expected();
             let bits = if integer == self.integer {
@@ -130,7 +131,7 @@ impl Values {
         }
     }
 
-    /// Reads a value for each reference into `samples`.
+    /// Decodes a value for each reference into `samples`.
     pub(super) fn decode(
         &mut self,
         reader: &mut Reader<'_>,
@@ -145,9 +146,9 @@ impl Values {
             if token >> 4 == HITS_MORE {
                 hits += reader.at_most(left, "a run of values")?;
             }
-            let told = usize::from(token & 0xf != END);
-            // An end that is none would let a batch be as long as it likes.
-            if hits + told > left || told == 0 && hits < left {
+            let misses = usize::from(token & 0xf != END);
+            // An end token must be the last. Otherwise a batch could grow without bound.
+            if hits + misses > left || misses == 0 && hits < left {
                 let fault = DecodeFault::OutOfRange { what: "a run of values", found: hits as u64 };
                 return Err(reader.fault(fault));
             }
@@ -155,7 +156,7 @@ impl Values {
                 found.sample.value = f64::from_bits(self.traces[*reference as usize].hit());
             }
             at += hits;
-            if told == 1 {
+            if misses == 1 {
                 let trace = &mut self.traces[references[at] as usize];
                 samples[at].sample.value = f64::from_bits(decode_one(trace, token & 0xf, reader)?);
                 at += 1;
@@ -165,7 +166,7 @@ impl Values {
     }
 }
 
-/// Encodes a value, unless it is a hit: says which.
+/// Encodes a value unless it is a hit. Returns whether it wrote a token.
 #[inline]
 fn encode_one(trace: &mut Trace, value: f64, hits: u64, out: &mut Vec<u8>) -> bool {
     let bits = value.to_bits();
@@ -173,13 +174,13 @@ fn encode_one(trace: &mut Trace, value: f64, hits: u64, out: &mut Vec<u8>) -> bo
         if bits == trace.bits {
             return false;
         }
-        trace.patience = trace.patience.saturating_sub(1);
-        if bits == STALE_MARKER_BITS || trace.patience == 0 && decimal::find(value).is_some() {
+        trace.retry_in = trace.retry_in.saturating_sub(1);
+        if bits == STALE_MARKER_BITS || trace.retry_in == 0 && decimal::find(value).is_some() {
             change(trace, value, hits, out);
             return true;
         }
-        if trace.patience == 0 {
-            trace.patience = TRY_EVERY;
+        if trace.retry_in == 0 {
+            trace.retry_in = RETRY_EVERY;
         }
         push_difference(bits ^ trace.bits, hits, out);
         trace.bits = bits;
@@ -204,7 +205,7 @@ fn encode_one(trace: &mut Trace, value: f64, hits: u64, out: &mut Vec<u8>) -> bo
     difference != 0
 }
 
-/// Tells a value whole, and what its series becomes with it.
+/// Encodes a value without prediction, and changes what its series is.
 #[cold]
 fn change(trace: &mut Trace, value: f64, hits: u64, out: &mut Vec<u8>) {
     let bits = value.to_bits();
