@@ -1,5 +1,4 @@
-//! What the tests of the codec share: who knows the labels, who takes what is
-//! decoded.
+//! Shared by the tests of the codec: a source of labels, and a sink for decoded samples.
 
 #![allow(dead_code, reason = "each program that includes it uses a part")]
 
@@ -11,7 +10,7 @@ use shardwal::timeseries::codec::{
 };
 use shardwal::timeseries::{Labels, Sample};
 
-/// The labels of series by number, and how often each was asked for.
+/// Labels of series by number, and how often each was requested.
 pub(crate) struct Catalogue<F> {
     pub(crate) labels: F,
     pub(crate) asked: RefCell<HashMap<u32, u32>>,
@@ -42,7 +41,7 @@ pub(crate) fn labels_of(series: u32) -> Labels {
     Labels::new(pairs).expect("valid labels")
 }
 
-/// What was decoded, references resolved.
+/// Decoded samples, with references resolved.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded {
     pub(crate) series: Vec<Labels>,
@@ -76,7 +75,7 @@ pub(crate) fn sample(series: u32, timestamp_ms: i64, value: f64) -> SeriesSample
     SeriesSample { series, sample: Sample::new(timestamp_ms, value) }
 }
 
-/// Each batch of one encoder.
+/// Encodes batches with one encoder.
 pub(crate) fn encode(batches: &[(bool, Vec<SeriesSample>)]) -> Vec<Vec<u8>> {
     let mut encoder = BatchEncoder::new();
     let catalogue = Catalogue::new(labels_of);
@@ -88,7 +87,7 @@ pub(crate) fn encode(batches: &[(bool, Vec<SeriesSample>)]) -> Vec<Vec<u8>> {
     batches.iter().map(encode).collect()
 }
 
-/// What one decoder makes of these batches, up to the first error.
+/// Decodes batches with one decoder, up to the first error.
 pub(crate) fn decode<B: AsRef<[u8]>>(batches: &[B]) -> Result<Decoded, DecodeError> {
     let mut decoder = BatchDecoder::new();
     let mut decoded = Decoded::default();
@@ -98,7 +97,7 @@ pub(crate) fn decode<B: AsRef<[u8]>>(batches: &[B]) -> Result<Decoded, DecodeErr
     Ok(decoded)
 }
 
-/// What must be decoded of these samples.
+/// The samples with the labels that decoding must return.
 pub(crate) fn expected<'a>(
     samples: impl IntoIterator<Item = &'a SeriesSample>,
 ) -> Vec<(Labels, Sample)> {

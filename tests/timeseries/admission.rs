@@ -1,5 +1,5 @@
-//! A write passes the limits before it has any effect, and a write that is
-//! refused leaves nothing.
+//! Admission: a write is checked against the limits before it has any effect, and a refused write
+//! leaves nothing behind.
 
 use std::sync::Arc;
 use std::thread;
@@ -39,7 +39,7 @@ fn is_memory_full<T: std::fmt::Debug>(answer: &Result<T, WriteError>) -> bool {
     matches!(answer, Err(WriteError::MemoryFull { .. }))
 }
 
-/// Whether exactly as many samples as `samples_max` leaves are taken.
+/// Asserts that the storage accepts exactly the samples that `samples_max` leaves.
 fn has_exactly_its_room<L: SeriesLog>(storage: &Storage<L>, samples_max: u64, what: &str) {
     let left = i64::try_from(samples_max - storage.samples()).expect("a test is small");
     let beyond = storage.write(&series(9_999, 0..left + 1));
@@ -49,8 +49,8 @@ fn has_exactly_its_room<L: SeriesLog>(storage: &Storage<L>, samples_max: u64, wh
     assert_eq!(storage.samples(), samples_max, "{what}");
 }
 
-/// One write of many samples passed a limit that no sample had reached yet, and
-/// the storage did not open again.
+/// Regression: one write of many samples exceeded the limit, because the count was still below it.
+/// The storage did not open again.
 #[test]
 fn a_write_beyond_the_limit_is_refused_before_it_has_any_effect() {
     let disk = SimDisk::new();
@@ -64,7 +64,7 @@ fn a_write_beyond_the_limit_is_refused_before_it_has_any_effect() {
     has_exactly_its_room(&storage, 1000, "nothing was taken");
 }
 
-/// An operator may lower the limit; what was acknowledged stays.
+/// An operator may lower the limit. Acknowledged samples stay.
 #[test]
 fn a_storage_that_holds_more_than_its_limit_opens_and_refuses_writes() {
     let disk = SimDisk::new();
@@ -82,7 +82,7 @@ fn a_storage_that_holds_more_than_its_limit_opens_and_refuses_writes() {
     }
 }
 
-/// Samples that are queued were not counted: any number of them was admitted.
+/// Regression: queued samples were not counted, so any number was admitted.
 #[test]
 fn samples_on_their_way_count() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -120,7 +120,7 @@ fn many_writers_at_once_take_what_there_is_room_for_and_no_more() {
     assert_eq!((taken, storage.samples(), storage.series_count()), (10, 1000, 10));
 }
 
-/// Whatever refuses a write, and wherever on its way, its room is there again.
+/// A refused write returns its room, whatever refuses it and at whatever step.
 fn a_refused_write_gives_its_room_back<L: SeriesLog>() {
     const MAX: u64 = 400;
     for step in 0..60 {
@@ -157,8 +157,7 @@ fn a_write_that_found_no_room_gives_it_back_behind_one_mutex() {
     a_refused_write_gives_its_room_back::<SingleMutexLog>();
 }
 
-/// The next segment cannot be made: what is queued is refused without having
-/// been stored.
+/// If the next segment cannot be created, queued samples are refused before they are encoded.
 #[test]
 fn what_is_refused_for_want_of_a_segment_gives_its_room_back() {
     let disk = SimDisk::new();
@@ -205,7 +204,7 @@ fn what_the_log_refuses_at_once_gives_its_room_back() {
     assert!(storage.series_count() <= 21);
 }
 
-/// A shard that has failed returns the room of all that was on its way to it.
+/// A failed shard returns the room of all its pending samples.
 #[test]
 fn a_failed_shard_gives_the_room_of_its_queue_back() {
     let (disk, gate) = (SimDisk::new(), Gate::default());
@@ -227,16 +226,16 @@ fn a_failed_shard_gives_the_room_of_its_queue_back() {
     }
     gate.open_with_error(0);
     storage.write_samples(&by_handle(failing, 0..1)).unwrap().wait().expect_err("it has failed");
-    // The shard's thread answers first and ends then.
+    // The shard's thread answers first, and returns the room when it ends.
     let taken = (0..10_000).any(|_| {
         thread::sleep(std::time::Duration::from_millis(1));
         storage.try_write_samples(&by_handle(sound, 0..1000)).is_ok()
     });
-    assert!(taken, "all of the room is there again");
+    assert!(taken, "all of the room is returned");
 }
 
-/// A handle was given while the commit that defines the series was under way;
-/// the commit found no room, and the handle must not mean another series.
+/// Regression: a handle was requested while the commit that defines the series was running. The
+/// commit failed for want of space. The handle must not refer to another series.
 #[test]
 fn a_handle_of_a_series_whose_first_write_is_refused_stays() {
     for discards in [false, true] {
@@ -258,7 +257,7 @@ fn a_handle_of_a_series_whose_first_write_is_refused_stays() {
     }
 }
 
-/// A series that was refused took a place for ever.
+/// Regression: a refused series took a place forever.
 #[test]
 fn refused_series_take_no_places() {
     let disk = SimDisk::new();
@@ -273,7 +272,7 @@ fn refused_series_take_no_places() {
     assert_eq!((storage.series_count(), storage.samples()), (1, 1));
     storage.write_batch(&three[..2]).unwrap();
     assert_eq!((storage.series_count(), storage.samples()), (3, 3));
-    // Those that are there need no place.
+    // Existing series need no place.
     storage.write_batch(&[series(0, 5..6), series(1, 5..6)]).unwrap();
     assert_eq!(storage.find_handle(&labels(4)), None);
     assert!(storage.find_handle(&labels(2)).is_some());
@@ -282,7 +281,7 @@ fn refused_series_take_no_places() {
     assert_eq!(storage.samples(), 1000);
 }
 
-/// A series that is named twice in one write, and by many writers at once.
+/// A new series remains one series if a write names it twice, or if many writers write it at once.
 #[test]
 fn a_new_series_that_many_write_at_once_is_one() {
     let disk = SimDisk::new();

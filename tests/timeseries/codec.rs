@@ -1,8 +1,8 @@
-//! Batches of samples come back bit for bit, in order, from any stream: of
-//! random batches, of the recorded one, and of the golden file.
+//! The codec returns batches bit for bit and in order, for random batches, the recorded stream and
+//! the golden file.
 //!
-//! T1 EXACT: what is decoded is what was encoded. T2 PERIOD: a batch is decoded
-//! after exactly the batches after which it was encoded, or refused.
+//! T1 EXACT: what is decoded is what was encoded. T2 PERIOD: a batch is decoded after exactly the
+//! batches after which it was encoded, or refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,10 +21,10 @@ use shardwal::timeseries::codec::{
 };
 use shardwal::timeseries::{Labels, STALE_MARKER_BITS};
 
-/// Bytes a sample of the recording, payload of the log alone.
-const BYTES_A_SAMPLE_MAX: f64 = 2.5;
-/// Of these, for labels.
-const LABEL_BYTES_A_SAMPLE_MAX: f64 = 0.3;
+/// Bytes per sample of the recording, counting only payloads of the log.
+const BYTES_PER_SAMPLE_MAX: f64 = 2.5;
+/// Bytes per sample for labels, included above.
+const LABEL_BYTES_PER_SAMPLE_MAX: f64 = 0.3;
 
 fn any_timestamp() -> impl Strategy<Value = i64> {
     prop_oneof![
@@ -55,14 +55,14 @@ fn any_value() -> impl Strategy<Value = f64> {
 }
 
 fn any_batch() -> impl Strategy<Value = (bool, Vec<SeriesSample>)> {
-    // Few series, so that each comes again; some numbers far from dense.
+    // Few series, so that each occurs several times. Some numbers are not dense.
     let series = prop_oneof![8 => 0_u32..12, 1 => Just(5_000_000)];
     let parts = (series, any_timestamp(), any_value());
     let one = parts.prop_map(|(series, at, value)| sample(series, at, value));
     (prop::bool::weighted(0.2), vec(one, 0..40))
 }
 
-/// Runs a property over many inputs of this run's seed.
+/// Checks a property on many random inputs of this run's seed.
 fn hold<S: Strategy>(inputs: &S, property: impl Fn(S::Value)) {
     let seed = seed();
     let mut bytes = [0; 32];
@@ -133,7 +133,7 @@ fn labels_of_any_kind_come_back() {
             1 => Labels::new([("host", host.as_str()), ("long", value)]).unwrap(),
             2 => Labels::new((0..64).map(|i| (format!("l{i}"), &number))).unwrap(),
             3 => Labels::new([("host", number.as_str()), ("\u{5f}", "\0")]).unwrap(),
-            // Shares more with the one before than a byte can count.
+            // Shares a longer prefix with the string before than one byte can count.
             _ => Labels::new([("host", "\u{e9}"), ("long", &format!("{long}{series}"))]).unwrap(),
         }
     };
@@ -167,7 +167,7 @@ fn a_fresh_batch_needs_nothing_before_it() {
 
 #[test]
 fn a_batch_is_refused_wherever_it_does_not_belong() {
-    // T2 PERIOD. Two periods of the same shape with different values.
+    // T2 PERIOD. Two periods of equal shape with different values.
     let batch = |fresh, value| (fresh, samples(&[value, 2.0]));
     let batches = encode(&[
         batch(true, 1.0),
@@ -250,12 +250,12 @@ fn the_recorded_stream_comes_back_and_is_small() {
             "{shards} shards: {total:.3} bytes a sample: heads {heads:.3}, labels {labels:.3}, \
              references {references:.3}, timestamps {timestamps:.3}, values {values:.3}"
         );
-        assert!(total <= BYTES_A_SAMPLE_MAX, "{total} bytes a sample over {shards} shards");
-        assert!(labels < LABEL_BYTES_A_SAMPLE_MAX, "{labels} bytes a sample for labels");
+        assert!(total <= BYTES_PER_SAMPLE_MAX, "{total} bytes per sample over {shards} shards");
+        assert!(labels < LABEL_BYTES_PER_SAMPLE_MAX, "{labels} bytes per sample for labels");
     }
 }
 
-/// Encodes and decodes batches of one shard; gives the bytes, in all and by column.
+/// Encodes and decodes the batches of one shard. Returns the bytes in total and per column.
 fn pass(recording: &Recording, batches: &[Vec<SeriesSample>]) -> [u64; 6] {
     let catalogue = Catalogue::new(|series: u32| recording.series[series as usize].clone());
     let (mut encoder, mut decoder) = (BatchEncoder::new(), BatchDecoder::new());

@@ -10,10 +10,10 @@ use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
 const PRIME_1: u64 = 0x9e37_79b1_85eb_ca87;
 const PRIME_2: u64 = 0xc2b2_ae3d_27d4_eb4f;
-/// Label sets that collide: two to this power.
+/// Number of colliding label sets: two to this power.
 const BITS: usize = 8;
 
-/// One step of a lane of XXH64.
+/// One round of XXH64 on one accumulator.
 fn round(lane: u64, input: u64) -> u64 {
     lane.wrapping_add(input.wrapping_mul(PRIME_2)).rotate_left(31).wrapping_mul(PRIME_1)
 }
@@ -27,8 +27,8 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// A word of printable text other than `first`, and the word 32 bytes later that
-/// leads the lane back to where `first` and `second` lead it.
+/// Returns a printable word other than `first`, and the word 32 bytes later with which the
+/// accumulator reaches the state that `first` and `second` lead to.
 fn alternative(lane: u64, first: u64, second: u64, random: &mut u64) -> [u64; 2] {
     let middle = round(lane, first);
     loop {
@@ -44,8 +44,8 @@ fn alternative(lane: u64, first: u64, second: u64, random: &mut u64) -> [u64; 2]
     }
 }
 
-/// Label sets of one label, all with one id. Each pair of stripes of 32 bytes has
-/// two contents, between which the hash cannot tell.
+/// Label sets of one label, all with one id. Each pair of stripes of 32 bytes has two contents that
+/// hash to one state.
 fn colliding() -> Vec<Labels> {
     let length = 28 + 64 * BITS;
     let six_bits = |number: usize| (number & 63).to_le_bytes()[0];
@@ -73,8 +73,8 @@ fn colliding() -> Vec<Labels> {
     (0..1 << BITS).map(labels).collect()
 }
 
-/// They all fell into one place of every map, and each cost a comparison with
-/// all others.
+/// Regression: all of them fell into one bucket of every map, and each was compared with all
+/// others.
 #[test]
 fn labels_whose_ids_collide_have_different_hashes_in_memory() {
     let colliding = colliding();

@@ -1,10 +1,9 @@
-//! The bytes of time series batches do not change: `tests/golden` has a stream
-//! that version 1 wrote. It must be decoded for ever, by this library and by a
-//! reader in Python that knows FORMAT.md alone; and the same samples must
-//! become the same bytes.
+//! The bytes of time series batches do not change. `tests/golden` has a stream that version 1
+//! wrote. This library must always decode it, and so must a reader in Python that knows only
+//! FORMAT.md. The samples must also encode to these bytes.
 //!
-//! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test timeseries format` writes the
-//! files anew. Only a new kind of batch may need that, and then other files.
+//! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test timeseries format` rewrites the files. Only a new
+//! kind of batch may need that, and it should use other files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -21,7 +20,7 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Labels of all kinds: none, many, large ones, strings that share prefixes.
+/// Labels of all kinds: none, many, long ones, and strings that share prefixes.
 fn labels(series: u32) -> Labels {
     match series {
         7 => Labels::default(),
@@ -33,8 +32,8 @@ fn labels(series: u32) -> Labels {
     }
 }
 
-/// Everything that the format can say: each kind of token and run, each change
-/// of what a series is, two periods, several blocks.
+/// Batches that cover the format: every kind of token and run, every change of a series, two
+/// periods, several blocks.
 fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
     let scrape = |round: i64| {
         let at = 1_700_000_000_000 + round * 15_000 + round % 3;
@@ -60,7 +59,7 @@ fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
     out_of_order[3].sample.timestamp_ms = i64::MIN;
     out_of_order[4].sample.timestamp_ms = i64::MAX;
     let backfill = (0..40).map(|i| sample(3, i * 1000, i as f64 / 8.0)).collect();
-    // Lines long enough for any trend, with breaks; time round the whole circle.
+    // Lines long enough for any trend, with breaks. Timestamps that wrap around.
     let breaks = [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 3, 0, 0, 0, -4, 2, 9, -7, 1, 1, 0];
     let mut lines: Vec<_> = (0..)
         .zip(breaks.iter().cycle().take(80))
@@ -68,7 +67,7 @@ fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
         .collect();
     let circle = [i64::MIN, i64::MAX, 0, i64::MIN, -1, i64::MAX, i64::MAX, i64::MIN];
     lines.extend(circle.map(|at| sample(5, at, f64::from_bits(at.cast_unsigned()))));
-    // The stale marker after bits, after a decimal, and before both.
+    // The stale marker after a binary value, after a decimal one, and before both.
     let stale = f64::from_bits(STALE_MARKER_BITS);
     let ends = [1e300, stale, stale, 2.5, stale, 1e300, f64::NAN];
     lines.extend(ends.map(|value| sample(6, 0, value)));
@@ -79,7 +78,7 @@ fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
     batches
 }
 
-/// Each batch behind its length in four bytes.
+/// Encodes all batches, each after its length in four bytes.
 fn encode_all() -> Vec<u8> {
     let catalogue = Catalogue::new(labels);
     let mut encoder = BatchEncoder::new();
@@ -90,12 +89,12 @@ fn encode_all() -> Vec<u8> {
         stream.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
         stream.extend_from_slice(&bytes);
     }
-    // A kind that nobody knows yet, and that may be passed over.
+    // An unknown kind that a decoder may skip.
     stream.extend_from_slice(&[3, 0, 0, 0, 0xff, 1, 2]);
     stream
 }
 
-/// A sample a line: the hash of its labels, its bits, milliseconds.
+/// One line per sample: hash of the labels, bits of the value, milliseconds.
 fn dump(stream: &[u8]) -> String {
     let (mut rest, mut batches) = (stream, Vec::new());
     while let Some((length, after)) = rest.split_first_chunk() {
@@ -120,7 +119,7 @@ fn the_same_samples_become_the_golden_bytes() {
     assert!(stream == fs::read(golden("timeseries_v1.batches")).unwrap());
 }
 
-/// What the golden stream holds.
+/// The content of the golden stream.
 fn expected() -> String {
     let mut text = String::new();
     for SeriesSample { series, sample } in batches().iter().flat_map(|batch| &batch.1) {

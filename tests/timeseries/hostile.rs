@@ -1,5 +1,5 @@
-//! Hostile bytes of time series batches: an error with its place, or samples,
-//! and never a panic. What memory they may take is in `timeseries_memory.rs`.
+//! Hostile bytes of time series batches: the decoder returns samples or an error with an offset,
+//! and never panics. `timeseries_memory.rs` tests the memory that they may take.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
@@ -8,7 +8,7 @@ use crate::support::{Random, seed};
 use shardwal::timeseries::STALE_MARKER_BITS;
 use shardwal::timeseries::codec::{DecodeError, DecodeFault, SeriesSample};
 
-/// Two batches that have one of everything.
+/// Two batches that cover every construct.
 fn small_batches() -> Vec<Vec<u8>> {
     let values = [0.0, 1.0, -1.5, 0.1, 1e300, 1.0 / 3.0, f64::from_bits(STALE_MARKER_BITS)];
     let batch = |from: i64| {
@@ -22,7 +22,7 @@ fn small_batches() -> Vec<Vec<u8>> {
     encode(&[(true, batch(0)), (false, batch(40))])
 }
 
-/// Nothing panicked; what is an error says a place within the bytes.
+/// An error must have an offset within the bytes, and a text.
 fn ended_well(decoded: &Result<Decoded, DecodeError>, bytes: usize) {
     if let Err(error) = decoded {
         assert!(error.offset <= bytes, "{error}");
@@ -35,7 +35,7 @@ fn every_truncation_is_an_error_or_whole_blocks() {
     let batches = small_batches();
     for length in 0..batches[0].len() {
         let decoded = decode(&[&batches[0][..length]]);
-        // Behind the kind no block has begun: an empty batch, which is one.
+        // Only the kind, without a block: a valid empty batch.
         assert_eq!(decoded.is_ok(), length == 1, "{length} bytes");
         ended_well(&decoded, length);
     }
@@ -57,8 +57,8 @@ fn every_flipped_bit_is_an_error_or_other_samples() {
             let decoded = decode(&damaged);
             ended_well(&decoded, damaged[which].len().max(batches[1].len()));
             errors += u32::from(decoded.is_err());
-            // Even where the batch itself says other samples, the one behind it
-            // is refused: T2 PERIOD.
+            // T2 PERIOD: even if the flipped batch decodes to other samples, the decoder refuses
+            // the next one.
             let skipped = damaged[which][0] & 0x80 != 0 && which == 1;
             assert!(decoded.is_err() || which == 1, "bit {bit} of the first batch: not refused");
             assert!(!skipped || decoded.is_ok_and(|decoded| decoded.samples.len() == 40));
@@ -99,12 +99,12 @@ fn a_fault_says_what_and_where() {
     assert_eq!(fault(&[1, 1, 1, 1, 65]), (4, out_of_range("a number of labels", 65)));
     assert_eq!(fault(&[1, 1, 1, 1, 1, 0, 0, 9, b'a']), (8, DecodeFault::Truncated));
     assert_eq!(fault(&[1, 1, 1, 1, 1, 0, 0, 1, 0xff]), (9, DecodeFault::NotUtf8));
-    // One label, named "-", of the value "v".
+    // One label, named "-", with the value "v".
     let refused = fault(&[1, 1, 1, 1, 1, 0, 0, 1, b'-', 1, 0, 0, 1, b'v']);
     assert!(matches!(refused, (14, DecodeFault::Labels(_))), "{refused:?}");
-    // Two samples of a series without labels; the values end after one.
+    // Two samples of a series without labels. The values end after one.
     let ends_early = [1, 2, 1, 1, 0, 0, 1, 1, 1, 2 << 2, 0x10, 0x10];
     assert_eq!(fault(&ends_early), (11, out_of_range("a run of values", 1)));
-    // A sample of no series at all.
+    // A sample of a series that is not defined.
     assert_eq!(fault(&[1, 1, 0, 1]), (4, out_of_range("a reference", 0)));
 }

@@ -1,5 +1,5 @@
-//! Time series on the log: the codec, its bytes, the storage. What memory the
-//! codec takes is in `timeseries_memory.rs`, whose allocator counts.
+//! Time series on the log: the codec, its format and the storage. `timeseries_memory.rs` tests the
+//! codec's memory with a counting allocator.
 
 #[path = "../codec_rig/mod.rs"]
 mod codec_rig;

@@ -1,4 +1,4 @@
-//! The storage finds what it acknowledged, whatever happened in between.
+//! The storage holds everything that it acknowledged, after any failure.
 //!
 //! Holds S1 FRESH, S2 APPLY and S3 COMPLETE (ARCHITECTURE.md).
 
@@ -35,8 +35,7 @@ fn series(metric: &str, host: u64, samples: &[(i64, f64)]) -> TimeSeries {
     TimeSeries { labels: labels(metric, host), samples }
 }
 
-/// What was acknowledged, and what may be there too: a write whose answer was
-/// no or never came.
+/// Acknowledged samples, and samples that may exist: their write failed or was never answered.
 #[derive(Default)]
 struct Told {
     sure: BTreeMap<Labels, BTreeMap<i64, u64>>,
@@ -81,13 +80,13 @@ impl Told {
                 let sure = self.sure.get(labels).and_then(|samples| samples.get(time));
                 let perhaps = self.perhaps.get(&(labels.clone(), *time));
                 let known = sure == Some(bits) || perhaps.is_some_and(|all| all.contains(bits));
-                assert!(known, "{what}: {labels} at {time} is {bits}, which nobody wrote");
+                assert!(known, "{what}: {labels} at {time} is {bits}, which was never written");
             }
         }
     }
 }
 
-/// Samples in order, out of order, twice, and with odd bits.
+/// Samples in order, out of order, repeated, and with unusual bits.
 fn workload<L: SeriesLog>(storage: &Storage<L>, told: &mut Told, from: i64) {
     for step in 0..4_i64 {
         for host in 0..3 {
@@ -123,8 +122,7 @@ fn a_query_finds_what_was_written_by_matchers_and_time() {
     assert_eq!(storage.query(&[host], 4..=i64::MAX), []);
 }
 
-/// Of two samples with one timestamp the later in the log holds, before and
-/// after the log is replayed.
+/// Of two samples with equal timestamps, the later one in the log wins, before and after a replay.
 #[test]
 fn a_sample_written_twice_has_its_later_value() {
     let disk = SimDisk::new();
@@ -139,8 +137,8 @@ fn a_sample_written_twice_has_its_later_value() {
     assert_eq!(open(&disk, 2).query(&[], ALL), [series("up", 0, &[(5, 2.0)])]);
 }
 
-/// S1 FRESH: each life begins segments of its own and rolls many; nothing that
-/// is read later relies on what is not there.
+/// S1 FRESH: each life begins segments of its own and rolls many. No batch relies on one that is
+/// gone.
 #[test]
 fn all_is_kept_through_4_16_and_3_shards_with_snapshots_in_between() {
     let (disk, mut told) = (SimDisk::new(), Told::default());
@@ -184,8 +182,8 @@ fn a_snapshot_gives_the_logs_room_back() {
     told.check(&open(&disk, 1), "after the snapshot");
 }
 
-/// The segment that is written to stayed, and it may be as long as all there is:
-/// a server below its hard watermark refused writes for ever.
+/// Regression: truncation kept the active segment, which may hold the whole log. A server below its
+/// hard limit then refused writes forever.
 #[test]
 fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
     let disk = SimDisk::new();
@@ -213,8 +211,8 @@ fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
     assert_eq!(after, [series("after", 0, &[(0, 1.0), (1, 1.0), (2, 1.0)])]);
 }
 
-/// Opens, writes, takes a snapshot, writes, and takes another one; the storage
-/// may die at any call of it.
+/// Opens, writes, takes a snapshot, writes, and takes another one. The storage may fail at any
+/// call.
 fn life<L: SeriesLog>(disk: &SimDisk, told: &mut Told) -> Result<(), StorageError> {
     let storage = Storage::<L>::open_on(options(disk, 2))?;
     workload(&storage, told, 0);
@@ -226,8 +224,8 @@ fn life<L: SeriesLog>(disk: &SimDisk, told: &mut Told) -> Result<(), StorageErro
     Ok(())
 }
 
-/// S3 COMPLETE, S2 APPLY: the power goes at each call in turn, with and without
-/// luck for what was not synced; the storage opens, is complete, and goes on.
+/// S3 COMPLETE, S2 APPLY: the power fails at each call in turn, with and without luck for unsynced
+/// bytes. The storage opens, is complete, and continues.
 fn loses_nothing_at_any_call<L: SeriesLog>() {
     let mut random = Random::new(seed());
     for n in 1.. {
@@ -263,8 +261,8 @@ fn a_power_loss_at_any_call_loses_nothing_on_the_log_behind_one_mutex() {
     loses_nothing_at_any_call::<SingleMutexLog>();
 }
 
-/// S1 FRESH: the commit that defined the series found no room; the ones that
-/// come after it must not rely on it.
+/// S1 FRESH: the commit that defined the series failed for want of space. Later commits must not
+/// rely on it.
 #[test]
 fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
     let disk = SimDisk::new();
@@ -276,7 +274,7 @@ fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
     assert!(matches!(refused, WriteError::Append(_)), "{refused:?}");
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], ALL), [], "S2 APPLY");
     told.write(&storage, &series("new", 0, &[(2, 2.0)]));
-    // Not with the next commit either, whose samples are applied by now.
+    // Nor does the next commit apply them, whose samples are applied by now.
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
     workload(&storage, &mut told, 100_000);
     drop(storage);
@@ -285,9 +283,9 @@ fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
 }
 
-/// S3 COMPLETE: a snapshot must not speak of places that the log loses with the
-/// power and then gives to other samples, at whatever call of it the power goes:
-/// the truncation at its end syncs the log too, but comes after its name.
+/// S3 COMPLETE: a snapshot must not cover positions that a power loss removes from the log and
+/// later samples then use. The power fails at each call of the snapshot. Its final truncation syncs
+/// the log too, but only after the rename.
 #[test]
 fn a_power_loss_after_os_mode_loses_nothing_that_comes_after_it() {
     let options = |disk: &SimDisk| {
@@ -401,8 +399,8 @@ fn a_closed_storage_refuses_writes_and_answers_queries() {
     assert_eq!(storage.query(&[], ALL), [written]);
 }
 
-/// The recorded stream's shape: many threads, each with series of its own,
-/// writing at once, while snapshots are taken.
+/// The shape of the recorded stream: many threads, each with its own series, write at once while
+/// snapshots are taken.
 #[test]
 fn writers_and_snapshots_do_not_disturb_each_other() {
     let disk = SimDisk::new();
@@ -426,8 +424,8 @@ fn writers_and_snapshots_do_not_disturb_each_other() {
     }
 }
 
-/// A batch needs those before it back to the segment's first; what needs none
-/// of the lost ones is kept, and the rest is counted.
+/// A batch needs the batches before it in its segment. Batches that need no lost batch are kept,
+/// and the others are counted.
 #[test]
 fn a_repaired_log_keeps_the_samples_that_do_not_build_on_the_lost_ones() {
     let disk = SimDisk::with_dir("/db");
@@ -440,7 +438,7 @@ fn a_repaired_log_keeps_the_samples_that_do_not_build_on_the_lost_ones() {
     }
     let segment = "/db/log/generation-00001/shard-0000/0000000001.wal";
     let mut bytes = disk.read_file(segment).unwrap();
-    // The fourth frame of records, of which each is about as long.
+    // The fourth frame of records. All frames are of about equal length.
     bytes[88 + 24 + 4 * 50] ^= 1;
     disk.write_file(segment, &bytes);
     assert!(matches!(Storage::open(options(&disk, 1)), Err(StorageError::Log(_))));

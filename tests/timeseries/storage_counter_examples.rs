@@ -1,5 +1,5 @@
-//! What an independent reader of the storage found, each by a sequence of calls
-//! that broke the promise then.
+//! Regressions that an independent review of the storage found, each a sequence of calls that broke
+//! the promise.
 //!
 //! Holds S3 COMPLETE (ARCHITECTURE.md).
 
@@ -39,8 +39,8 @@ fn write(storage: &Storage, times: std::ops::Range<i64>) {
     }
 }
 
-/// S3 COMPLETE: close returned while a snapshot was under way, the next owner of
-/// the directory took its own, and the old one was renamed over it.
+/// S3 COMPLETE, regression: close returned during a snapshot. The next owner of the directory took
+/// its own, and the old one was renamed over it.
 #[test]
 fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
     let disk = SimDisk::new();
@@ -56,7 +56,7 @@ fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
             storage.close().unwrap();
             closed.store(true, Ordering::SeqCst);
         });
-        // Time enough to close, were there nothing to wait for.
+        // Time enough to close, if close did not wait.
         (0..1000).for_each(|_| std::thread::yield_now());
         let next = Storage::open(options(Arc::new(disk.clone()))).map(drop);
         let was_closed = closed.load(Ordering::SeqCst);
@@ -74,9 +74,9 @@ fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
     assert_eq!(open(&disk).samples(), 100, "S3 COMPLETE");
 }
 
-/// The bytes of a definition were reckoned as those of its labels alone: a batch
-/// of new series with many labels passed the log's limit, and stopped its shard.
-/// They are so long that they share nothing with those before them.
+/// Regression: the size of a definition was computed from its labels alone. A batch of new series
+/// with many labels exceeded the log's limit and stopped its shard. These labels are too long to
+/// share anything with earlier ones.
 fn many_wide_series_stop_no_shard<L: SeriesLog>() {
     let disk = SimDisk::new();
     let storage = open_on::<L>(&disk);
@@ -103,7 +103,8 @@ fn many_wide_series_do_not_stop_the_log_behind_one_mutex() {
     many_wide_series_stop_no_shard::<SingleMutexLog>();
 }
 
-/// A snapshot that found no room left its file, and the next open had none.
+/// Regression: a snapshot that failed for want of space left its file, and the next open had no
+/// space.
 #[test]
 fn a_snapshot_that_found_no_room_gives_it_back() {
     let disk = SimDisk::new();
@@ -124,7 +125,7 @@ fn a_snapshot_that_found_no_room_gives_it_back() {
     disk.set_capacity(Some(used as u64 + 60_000));
     storage.snapshot().expect_err("there is no room for it");
     assert_eq!(disk.read_file("/db/snapshot.unfinished"), None);
-    // One that a killed process has left is removed before anything needs room.
+    // A file left by a killed process is removed before anything needs space.
     disk.set_capacity(None);
     disk.write_file("/db/snapshot.unfinished", &[7; 100_000]);
     drop(storage);
@@ -134,8 +135,8 @@ fn a_snapshot_that_found_no_room_gives_it_back() {
     assert_eq!(storage.samples(), 20_000);
 }
 
-/// The log was gone, the snapshot was not: what was written next got places that
-/// the snapshot covers, and the open after it passed them over.
+/// Regression: the log was lost, but not the snapshot. New samples got positions that the snapshot
+/// covers, and the next open skipped them.
 #[test]
 fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
     let disk = SimDisk::new();
@@ -145,7 +146,7 @@ fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
     drop(storage);
     let storage = open(&disk);
     write(&storage, 20..50);
-    // The log as it is before the snapshot truncates it, less its last segment.
+    // The log before the snapshot truncates it, without its last segment.
     let mut log: Vec<_> = disk.files();
     log.retain(|path| path.starts_with("/db/log"));
     let log = log.into_iter().filter_map(|path| Some((disk.read_file(&path)?, path)));
@@ -160,7 +161,7 @@ fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
     assert!(matches!(refused, Err(StorageError::ForeignSnapshot { .. })), "{refused:?}");
 
     let shorter = disk.crash(&mut || true);
-    // A truncation mark may be a file's name, so what was there goes first.
+    // A truncation mark may be a file's name, so remove the later files first.
     let later = shorter.files().into_iter().filter(|path| path.starts_with("/db/log"));
     later.for_each(|path| shorter.remove_file(path));
     log.iter().for_each(|(bytes, path)| shorter.write_file(path, bytes));
@@ -171,7 +172,7 @@ fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
     assert!(matches!(refused, Err(StorageError::LogTooShort { .. })), "{refused:?}");
 }
 
-/// A handle kept over a reopening named another series, and one of another
+/// Regression: a handle kept across a reopening named another series, and a handle of another
 /// storage stopped the shard.
 #[test]
 fn a_handle_of_another_storage_is_refused_and_nothing_is_queued() {
@@ -193,8 +194,8 @@ fn a_handle_of_another_storage_is_refused_and_nothing_is_queued() {
     assert!(matches!(refused, Err(WriteError::ForeignHandle)), "{refused:?}");
 }
 
-/// The limit on series is a shard's: with fewer shards the same series passed
-/// it, and the storage could not be opened.
+/// Regression: the limit on series is per shard. With fewer shards, the series exceeded it, and the
+/// storage did not open.
 #[test]
 fn fewer_shards_open_all_series() {
     let disk = SimDisk::new();

@@ -1,5 +1,5 @@
-//! Whoever writes to a storage and waits commits himself where the shard is
-//! idle, as with `append_wait`, and in a batch for several shards the last part.
+//! Inline commit through the storage: a caller that writes and waits commits itself if the shard is
+//! idle, as with `append_wait`. In a batch for several shards, it may commit the last part.
 
 use std::thread;
 
@@ -21,7 +21,7 @@ fn a_caller_that_waits_for_its_write_syncs_it_where_the_shard_is_idle() {
         let storage = Storage::open(StorageOptions::new(config)).unwrap();
         let me = Some(thread::current().id());
         let mut times = 0..1000;
-        // A shard's thread may be slow to go to sleep: then it is the one.
+        // The shard's thread may not be parked yet. Then it commits, so try again.
         assert!(times.any(|time| {
             storage.write(&series(0, time)).unwrap();
             gate.came_last() == me
@@ -29,6 +29,6 @@ fn a_caller_that_waits_for_its_write_syncs_it_where_the_shard_is_idle() {
         let hosts = |time| (0..20).map(|host| series(host, time)).collect::<Vec<_>>();
         let all = times.next().unwrap();
         storage.write_batch(&hosts(all)).unwrap();
-        assert_eq!(storage.samples(), all as u64 + 20, "each part is applied, whoever did it");
+        assert_eq!(storage.samples(), all as u64 + 20, "each part is applied, by either thread");
     }
 }

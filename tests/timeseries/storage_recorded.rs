@@ -1,5 +1,5 @@
-//! What a real Prometheus sent, through the storage: all of it is found again,
-//! and it takes little room.
+//! The stream that a real Prometheus sent, through the storage: all of it is found again, and it
+//! takes little space.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn found<L: SeriesLog>(storage: &Storage<L>) -> All {
     series.map(|series| (series.labels, samples(series.samples))).collect()
 }
 
-/// Prometheus' own log takes 6.84 bytes a sample for this stream.
+/// Prometheus' own log takes 6.84 bytes per sample for this stream.
 #[test]
 #[allow(clippy::print_stdout, reason = "the figure is what the test is for")]
 fn the_recorded_stream_is_found_again_and_takes_less_than_two_bytes_a_sample() {
@@ -67,16 +67,16 @@ fn the_recorded_stream_is_found_again_and_takes_less_than_two_bytes_a_sample() {
     let each = bytes as f64 / samples as f64;
     let snapshot = storage.snapshot().expect("it can be taken");
     println!(
-        "in the log {each:.3} bytes a sample, all in; in the snapshot {:.3}",
+        "in the log {each:.3} bytes per sample, all in; in the snapshot {:.3}",
         snapshot.bytes as f64 / snapshot.samples as f64
     );
-    assert!(each <= 2.0, "{each:.3} bytes a sample");
+    assert!(each <= 2.0, "{each:.3} bytes per sample");
     drop(storage);
     let storage = Storage::open(options(&disk)).expect("it opens from the snapshot");
     assert!(found(&storage) == sent, "the snapshot holds something else");
 }
 
-/// The log is swapped in one line.
+/// Swapping the log takes one line.
 #[test]
 fn the_log_behind_one_mutex_finds_the_same() {
     let (disk, recording) = (SimDisk::new(), Recording::read());
