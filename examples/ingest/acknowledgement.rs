@@ -1,28 +1,27 @@
-//! How the child tells its parent what the log has acknowledged.
+//! Acknowledgements: how the child reports to its parent what the log has acknowledged.
 //!
-//! Sixteen bytes a record go through the child's standard output: the series'
-//! key and the record's ordinal, little-endian. They are written only after the
-//! log's completion said `Ok`, so that what the parent has read was
-//! acknowledged, whenever the child dies. This file knows pipes as `Read` and
-//! `Write` only.
+//! The child writes 16 bytes per record to its standard output: the series' key and the record's
+//! ordinal, little-endian. It writes them only after the log's completion returned `Ok`. Everything
+//! that the parent reads was therefore acknowledged, whenever the child dies. This file knows pipes
+//! only as `Read` and `Write`.
 
 use std::io::{self, Read, Write};
 
 const ACKNOWLEDGEMENT_BYTES: usize = 16;
 
-/// How much a reporter gathers at most: what one write to a pipe carries whole.
+/// Maximum size of a report: a pipe takes that much in one atomic write.
 const REPORT_BYTES_MAX: usize = 4096;
 
-/// One record that the log has acknowledged.
+/// A record that the log has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledgement {
     /// The key of its series.
     pub(crate) key: u64,
-    /// Which record of that series, from 0.
+    /// Its index among the records of its series, from 0.
     pub(crate) ordinal: u64,
 }
 
-/// Gathers acknowledgements and writes them out: one reporter a thread.
+/// Buffers acknowledgements and writes them to the pipe. There is one reporter per thread.
 #[derive(Debug)]
 pub(crate) struct Reporter<W> {
     pipe: W,
@@ -30,17 +29,16 @@ pub(crate) struct Reporter<W> {
 }
 
 impl<W: Write> Reporter<W> {
-    /// Reports into a pipe; each write to it must be one that other threads'
-    /// reports cannot break into.
+    /// Creates a reporter. Writes of other threads must not split a write to `pipe`.
     pub(crate) fn new(pipe: W) -> Self {
         let gathered = Vec::with_capacity(REPORT_BYTES_MAX);
         Self { pipe, gathered }
     }
 
-    /// Gathers one acknowledgement, and writes if there are many.
+    /// Buffers one acknowledgement. Writes if the buffer is full.
     ///
     /// # Errors
-    /// If nobody reads any longer.
+    /// The pipe's reader is gone.
     pub(crate) fn report(&mut self, acknowledgement: Acknowledgement) -> io::Result<()> {
         self.gathered.extend(acknowledgement.key.to_le_bytes());
         self.gathered.extend(acknowledgement.ordinal.to_le_bytes());
@@ -50,11 +48,11 @@ impl<W: Write> Reporter<W> {
         Ok(())
     }
 
-    /// Writes what is gathered. To be called before each wait, so that nothing
-    /// that was acknowledged stays untold meanwhile.
+    /// Writes the buffered acknowledgements. The caller flushes before each wait, so that no
+    /// acknowledgement stays unreported during the wait.
     ///
     /// # Errors
-    /// If nobody reads any longer.
+    /// The pipe's reader is gone.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if !self.gathered.is_empty() {
             self.pipe.write_all(&self.gathered)?;
@@ -65,11 +63,11 @@ impl<W: Write> Reporter<W> {
     }
 }
 
-/// Reads the next acknowledgement; `None` at the end of the pipe. One that the
-/// child's death cut short is none.
+/// Reads the next acknowledgement. Returns `None` at the end of the pipe, also if the child's death
+/// cut the last one short.
 ///
 /// # Errors
-/// If the pipe cannot be read.
+/// The pipe cannot be read.
 pub(crate) fn receive(pipe: &mut impl Read) -> io::Result<Option<Acknowledgement>> {
     let mut bytes = [0; ACKNOWLEDGEMENT_BYTES];
     match pipe.read_exact(&mut bytes) {

@@ -1,7 +1,6 @@
-//! What the command line says.
+//! The command line.
 //!
-//! The child gets the parent's arguments again, so what can be given can also
-//! be written.
+//! The parent also writes a command line for its child from these arguments.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -11,49 +10,47 @@ use std::process::Command;
 use clap::Parser;
 use shardwal::{Config, Durability};
 
-/// The recording that stands in the repository.
+/// The recording in the repository.
 const RECORDING: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/node_exporter.remote_write");
 
-/// What a server leaves for snapshots when it is not told.
+/// Default hard limit of a server: free space for its snapshots.
 const SERVER_HARD_BYTES: u64 = 64 << 20;
 
-/// What the soft mark is at most when a server is not told it: 4 GiB.
+/// Upper bound on the default soft limit of a server: 4 GiB.
 const SOFT_BYTES_MAX: u64 = 4 << 30;
 
-/// Logs a recorded Prometheus remote-write stream, kills itself half-way with
-/// SIGKILL, recovers, carries on, and checks every sample. With --listen it is
-/// a server for Prometheus remote write and InfluxDB's line protocol instead;
-/// with --dump it prints what a server has logged.
+/// Logs a recorded Prometheus remote-write stream, kills itself part-way with SIGKILL, recovers,
+/// resumes, and checks every sample. With --listen it is a server for Prometheus remote write and
+/// InfluxDB's line protocol. With --dump it prints the samples in a server's log.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ingest")]
 pub(crate) struct Arguments {
-    /// Serve at this address, into the log in --dir
+    /// Serve at this address, with the log in --dir
     #[arg(long, requires = "dir")]
     pub(crate) listen: Option<SocketAddr>,
 
-    /// Print every sample of a server's log as `promtool tsdb dump` does
+    /// Print every sample of a server's log in the format of `promtool tsdb dump`
     #[arg(long, value_name = "DIR", conflicts_with = "listen")]
     pub(crate) dump: Option<PathBuf>,
 
-    /// The longest request that a server takes, also when decompressed
+    /// Maximum bytes of a request, before and after decompression
     #[arg(long, value_name = "BYTES", default_value = "33554432")]
     pub(crate) request_bytes_max: usize,
 
-    /// What a server holds of all requests in flight together
+    /// Maximum bytes of all requests in flight
     #[arg(long, value_name = "BYTES", default_value = "134217728")]
     pub(crate) in_flight_bytes_max: usize,
 
-    /// How many samples a server keeps in memory, 16 bytes each; it takes no
-    /// more then
+    /// Maximum samples in memory, 16 bytes each; the server refuses more
     #[arg(long, default_value = "500000000")]
     pub(crate) samples_max: u64,
 
-    /// A server takes a snapshot and truncates its log after so many samples
+    /// Take a snapshot and truncate the log after this number of samples
     #[arg(long, default_value = "50000000")]
     pub(crate) snapshot_samples: NonZero<u64>,
 
-    /// How many connections a server has at once
+    /// Maximum number of connections at once
     #[arg(long, default_value = "512")]
     pub(crate) connections_max: NonZero<u16>,
 
@@ -61,11 +58,11 @@ pub(crate) struct Arguments {
     #[arg(long, hide = true)]
     pub(crate) replay_hold: Option<PathBuf>,
 
-    /// Shards of the log
+    /// Number of shards of the log
     #[arg(long, default_value = "4")]
     pub(crate) shards: NonZero<usize>,
 
-    /// Client threads that append, and threads that replay
+    /// Number of client threads that append, and of threads that replay
     #[arg(long, default_value = "4")]
     pub(crate) threads: NonZero<usize>,
 
@@ -73,24 +70,22 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "sync")]
     pub(crate) durability: Durability,
 
-    /// Say that the disk is low, and have a server truncate its log, when fewer
-    /// bytes are free; 0 for never [default: 0; four times the hard mark for a
-    /// server]
+    /// Report the disk as low below this number of free bytes; a server then truncates its log; 0
+    /// for never [default: 0; for a server four times the hard limit]
     #[arg(long, value_name = "BYTES")]
     pub(crate) disk_soft_bytes: Option<u64>,
 
-    /// Take no more when fewer bytes are free; 0 for never. A server needs that
-    /// room for a snapshot [default: 0; 64 MiB for a server]
+    /// Refuse writes below this number of free bytes; 0 for never; a server needs them for a
+    /// snapshot [default: 0; for a server 64 MiB]
     #[arg(long, value_name = "BYTES")]
     pub(crate) disk_hard_bytes: Option<u64>,
 
-    /// Directory for the log; it is left there. It must be new or empty but
-    /// for --listen [default: a temporary one beside this program, removed if
-    /// all is well]
+    /// Directory for the log, which is kept; without --listen it must be new or empty [default: a
+    /// temporary directory beside this program, removed on success]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 
-    /// How many times to take the stream, each time with later timestamps
+    /// Number of times to log the stream, each time with later timestamps
     #[arg(long, default_value = "1")]
     pub(crate) repeat: NonZero<u32>,
 
@@ -98,18 +93,18 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = RECORDING)]
     pub(crate) stream: PathBuf,
 
-    /// Be the process that ingests and is killed; the parent gives this
+    /// Run as the process that ingests and is killed; the parent passes this
     #[arg(long, hide = true, requires = "dir")]
     pub(crate) child: bool,
 }
 
 impl Arguments {
-    /// Says whether the stream is the one whose content is known.
+    /// Whether the stream is the recording in the repository.
     pub(crate) fn is_known_recording(&self) -> bool {
         self.stream == Path::new(RECORDING)
     }
 
-    /// How the log in `directory` is to be opened.
+    /// The configuration of the log in `directory`.
     pub(crate) fn config(&self, directory: &Path) -> Config {
         Config::new(directory)
             .shards(self.shards.get())
@@ -118,7 +113,7 @@ impl Arguments {
             .disk_hard_bytes(self.disk_hard_bytes.unwrap_or(0))
     }
 
-    /// How a server's log in `directory` is to be opened.
+    /// The configuration of a server's log in `directory`.
     pub(crate) fn server_config(&self, directory: &Path) -> Config {
         let hard = self.server_hard_bytes();
         let soft =
@@ -126,13 +121,12 @@ impl Arguments {
         self.config(directory).disk_soft_bytes(soft).disk_hard_bytes(hard)
     }
 
-    /// The hard watermark of a server's log: what is free below it is for
-    /// snapshots.
+    /// The hard limit of a server's log. Snapshots may use the free space below it.
     pub(crate) fn server_hard_bytes(&self) -> u64 {
         self.disk_hard_bytes.unwrap_or(SERVER_HARD_BYTES)
     }
 
-    /// Gives a command the arguments of a child that ingests into `directory`.
+    /// Adds the arguments of a child that ingests into `directory` to `command`.
     pub(crate) fn hand_to_child(&self, command: &mut Command, directory: &Path) {
         command
             .arg("--child")

@@ -1,8 +1,8 @@
-//! The oracle: what the log holds, against what it must hold.
+//! The oracle: compares what the log holds with what it must hold.
 //!
-//! A [`Tally`] counts what was acknowledged, a [`Census`] what a replay
-//! yields. Each series' records must come in order from 0 without a gap, so a
-//! count for each series says all. This file knows no process and no pipe.
+//! A [`Tally`] counts acknowledged records, a [`Census`] counts replayed records. The records of a
+//! series must arrive in order, from 0 without a gap. One count per series therefore describes them
+//! all. This file does not know processes or pipes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,36 +11,36 @@ use crate::acknowledgement::Acknowledgement;
 use crate::record::SeriesRecord;
 use crate::workload::{RecordId, Workload};
 
-/// What is wrong with the log, or with what was said of it.
+/// A difference between the log and the workload or the acknowledgements.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Mismatch {
-    /// A record has a key that no series has.
+    /// A record has a key of no series.
     UnknownSeries(u64),
-    /// A record of a series has not the ordinal that must come next.
+    /// A record of a series is not the next one.
     OutOfOrder {
         /// The key of the series.
         key: u64,
-        /// The ordinal that must come next.
+        /// The ordinal of the next record.
         expected: usize,
-        /// The ordinal that came.
+        /// The ordinal found.
         found: u64,
     },
-    /// A record is not the one that was logged.
+    /// A record differs from the one that was logged.
     Different {
         /// The key of its series.
         key: u64,
-        /// Which record of that series.
+        /// Its index among the records of its series.
         ordinal: usize,
     },
-    /// A series has more records than were ever to be logged.
+    /// A series has more records than the workload.
     TooMany(u64),
     /// Records of a series are missing.
     Missing {
         /// The key of the series.
         key: u64,
-        /// How many records it must have at least.
+        /// The minimum number of records.
         expected: usize,
-        /// How many it has.
+        /// The number of records found.
         found: usize,
     },
 }
@@ -49,19 +49,25 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownSeries(key) => {
-                write!(formatter, "no series has the key {key:#018x}")
+                write!(formatter, "a record has the key {key:#018x}, which belongs to no series")
             }
             Self::OutOfOrder { key, expected, found } => {
-                write!(formatter, "series {key:#018x}: record {found} came where {expected} must")
+                write!(
+                    formatter,
+                    "series {key:#018x}: found record {found}, expected record {expected}"
+                )
             }
             Self::Different { key, ordinal } => {
-                write!(formatter, "series {key:#018x}: record {ordinal} is not what was logged")
+                write!(
+                    formatter,
+                    "series {key:#018x}: record {ordinal} differs from the logged one"
+                )
             }
             Self::TooMany(key) => {
                 write!(formatter, "series {key:#018x} has more records than were logged")
             }
             Self::Missing { key, expected, found } => {
-                write!(formatter, "series {key:#018x} has {found} records where {expected} must be")
+                write!(formatter, "series {key:#018x} has {found} records, expected {expected}")
             }
         }
     }
@@ -69,7 +75,7 @@ impl fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
-/// What the child has said is acknowledged.
+/// Counts what the child has reported as acknowledged.
 #[derive(Debug)]
 pub(crate) struct Tally<'workload> {
     workload: &'workload Workload,
@@ -78,7 +84,7 @@ pub(crate) struct Tally<'workload> {
 }
 
 impl<'workload> Tally<'workload> {
-    /// Nothing is acknowledged yet.
+    /// Starts with nothing acknowledged.
     pub(crate) fn new(workload: &'workload Workload) -> Self {
         Self { workload, records: vec![0; workload.series_count()], samples: 0 }
     }
@@ -86,8 +92,8 @@ impl<'workload> Tally<'workload> {
     /// Counts one acknowledgement.
     ///
     /// # Errors
-    /// If it is not that of its series' next record: each series is logged by
-    /// one thread and settled in order.
+    /// It is not for the next record of its series. One thread logs all records of a series and
+    /// settles them in order.
     pub(crate) fn count(&mut self, acknowledgement: Acknowledgement) -> Result<(), Mismatch> {
         let Acknowledgement { key, ordinal } = acknowledgement;
         let series = self.workload.series_with_key(key).ok_or(Mismatch::UnknownSeries(key))?;
@@ -104,30 +110,30 @@ impl<'workload> Tally<'workload> {
         Ok(())
     }
 
-    /// How many samples are acknowledged.
+    /// Number of acknowledged samples.
     pub(crate) fn sample_count(&self) -> u64 {
         self.samples
     }
 
-    /// How many samples are to be acknowledged in the end.
-    pub(crate) fn sample_count_in_the_end(&self) -> u64 {
+    /// Number of samples that will be acknowledged in total.
+    pub(crate) fn total_sample_count(&self) -> u64 {
         self.workload.sample_count()
     }
 }
 
-/// What a replay has yielded so far. Replay threads share it.
+/// Counts replayed records. The replay threads share it.
 #[derive(Debug)]
 pub(crate) struct Census<'workload> {
     workload: &'workload Workload,
-    /// For each series, how many records came. Relaxed: a key's records come in
-    /// order, one after another, and all is read after the replay has joined.
+    /// Records replayed, per series. Relaxed: the records of a key arrive one after another, and
+    /// the counts are read after the replay threads were joined.
     records: Vec<AtomicUsize>,
-    /// How many samples came. Relaxed: a counter, read after the replay.
+    /// Samples replayed. Relaxed: a counter that is read after the replay.
     samples: AtomicU64,
 }
 
 impl<'workload> Census<'workload> {
-    /// Nothing has come yet.
+    /// Starts with nothing replayed.
     pub(crate) fn new(workload: &'workload Workload) -> Self {
         Self {
             workload,
@@ -136,11 +142,11 @@ impl<'workload> Census<'workload> {
         }
     }
 
-    /// Takes one replayed record, which must be its series' next and equal to
-    /// what was logged, bit by bit.
+    /// Counts one replayed record. It must be the next of its series, and equal to the logged
+    /// record bit by bit.
     ///
     /// # Errors
-    /// If it is not.
+    /// It is not.
     pub(crate) fn take(&self, key: u64, payload: &[u8]) -> Result<(), Mismatch> {
         let series = self.workload.series_with_key(key).ok_or(Mismatch::UnknownSeries(key))?;
         let ordinal = self.records_of(series);
@@ -166,35 +172,35 @@ impl<'workload> Census<'workload> {
         Ok(())
     }
 
-    /// How many records of a series came.
+    /// Number of replayed records of a series.
     pub(crate) fn records_of(&self, series: usize) -> usize {
         // Relaxed: see the field.
         self.records[series].load(Ordering::Relaxed)
     }
 
-    /// How many records came.
+    /// Number of replayed records.
     pub(crate) fn record_count(&self) -> u64 {
         (0..self.records.len()).map(|series| self.records_of(series) as u64).sum()
     }
 
-    /// How many samples came.
+    /// Number of replayed samples.
     pub(crate) fn sample_count(&self) -> u64 {
         // Relaxed: see the field.
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Checks that all that was acknowledged came.
+    /// Checks that every acknowledged record was replayed.
     ///
     /// # Errors
-    /// The first series of which it did not.
+    /// The first series with a missing record.
     pub(crate) fn check_acknowledged(&self, tally: &Tally<'_>) -> Result<(), Mismatch> {
         self.check_at_least(|series| tally.records[series])
     }
 
-    /// Checks that the whole workload came.
+    /// Checks that the whole workload was replayed.
     ///
     /// # Errors
-    /// The first series of which it did not.
+    /// The first series with a missing record.
     pub(crate) fn check_complete(&self) -> Result<(), Mismatch> {
         self.check_at_least(|series| self.workload.records_of(series))
     }
@@ -210,8 +216,7 @@ impl<'workload> Census<'workload> {
         Ok(())
     }
 
-    /// A tally that goes on from what stands in the log: the next child
-    /// reports only what it logs itself.
+    /// Turns the census into a tally. The next child reports only what it logs itself.
     pub(crate) fn into_tally(self) -> Tally<'workload> {
         Tally {
             samples: self.sample_count(),

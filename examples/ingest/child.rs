@@ -1,9 +1,8 @@
-//! The process that ingests, and that is killed.
+//! The child: the process that ingests and is killed.
 //!
-//! It opens the log, replays it to learn where each series stands, and carries
-//! on from there: some client threads append, each its own share of the series,
-//! with many records in flight. It knows the log as any user does; it does not
-//! know when it will die.
+//! It opens the log, replays it to find the next record of each series, and continues there.
+//! Several client threads append, each for its own share of the series, with many records in
+//! flight. The child uses the log's public API only. It does not know when it will be killed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,14 +17,13 @@ use crate::arguments::Arguments;
 use crate::check::Census;
 use crate::workload::{RecordId, Workload};
 
-/// How many records a client thread has in flight before it waits.
+/// Maximum records in flight per client thread.
 const IN_FLIGHT_RECORDS_MAX: usize = 256;
 
-/// Logs what the log does not hold yet, and returns a report of it.
+/// Logs the part of the workload that the log does not hold yet. Returns a report.
 ///
 /// # Errors
-/// If the log or the pipe to the parent fails, or what the log holds already is
-/// no beginning of the workload.
+/// The log or the pipe to the parent fails, or the log does not hold a prefix of the workload.
 pub(crate) fn ingest(arguments: &Arguments, workload: &Workload) -> Result<String, Failure> {
     let directory = arguments.dir.as_deref().ok_or("a child needs --dir")?;
     let log = ShardedWal::open(arguments.config(directory))?;
@@ -63,13 +61,13 @@ pub(crate) fn ingest(arguments: &Arguments, workload: &Workload) -> Result<Strin
     ))
 }
 
-/// One thread's way to the log.
+/// One client thread.
 struct Client<'log> {
     log: &'log ShardedWal,
     workload: &'log Workload,
-    /// What is appended and not yet known to be acknowledged, oldest first.
+    /// Records that were appended and are not known to be acknowledged, oldest first.
     in_flight: VecDeque<(Acknowledgement, Completion<'log>)>,
-    /// `Stdout` lets no other thread's write into one of its own.
+    /// `Stdout` locks, so that writes of other threads do not split a write.
     reporter: Reporter<io::Stdout>,
 }
 
@@ -83,7 +81,7 @@ impl<'log> Client<'log> {
         }
     }
 
-    /// Logs records, and returns when all are acknowledged and reported.
+    /// Logs the records. Blocks until all are acknowledged and reported.
     fn log_all(mut self, records: impl Iterator<Item = RecordId>) -> Result<(), Failure> {
         for id in records {
             if self.in_flight.len() == IN_FLIGHT_RECORDS_MAX {
@@ -102,7 +100,7 @@ impl<'log> Client<'log> {
         Ok(())
     }
 
-    /// Waits until the oldest record in flight is acknowledged, and reports it.
+    /// Blocks until the oldest record in flight is acknowledged, and reports it.
     fn settle_oldest(&mut self) -> Result<(), Failure> {
         if let Some((acknowledgement, completion)) = self.in_flight.pop_front() {
             if !completion.is_done() {

@@ -1,12 +1,12 @@
-//! Prints every sample of a server's log as `promtool tsdb dump` does.
+//! Prints every sample of a server's log, in the format of `promtool tsdb dump`.
 //!
 //! ```text
 //! {__name__="up", job="node"} 1 1795367005066
 //! ```
 //!
-//! Series come sorted by their labels, each with its samples by time. Values
-//! are written as Go's `%g` writes them, so that the output can be compared
-//! with Prometheus' own line by line.
+//! Series are sorted by their labels, their samples by time. Values are printed like Go's `%g`, so
+//! that the output can be compared with Prometheus' line by line. This file does not know the log's
+//! format.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -17,13 +17,12 @@ use shardwal::{Config, LogReader};
 use crate::Failure;
 use crate::go_float;
 
-/// Prints a log's samples to the standard output.
+/// Prints the samples of a log to the standard output.
 ///
 /// # Errors
-/// If there is no log, it cannot be opened, or nobody reads any longer.
+/// No log exists there, the log cannot be opened, or the output's reader is gone.
 pub(crate) fn dump(directory: &Path) -> Result<(), Failure> {
-    // To be opened with as many shards as it has: with another number it would
-    // begin a generation.
+    // Opening with another number of shards would begin a new generation.
     let reader = LogReader::open(directory.join("log"))?;
     let generations = || reader.report().shards.iter().map(|shard| shard.generation);
     let last = generations().max().ok_or("the log has no shard")?;

@@ -1,10 +1,10 @@
-//! Floats as Go's `%g` prints them.
+//! Floats in the format of Go's `%g`.
 
-/// The least exponent that is written as one.
+/// From this decimal exponent on, an exponent is printed.
 const EXPONENT_MIN: i32 = 6;
 
-/// The shortest digits that read back as this value; with an exponent of two
-/// digits or more below 1e-4 and from 1e6 on.
+/// Prints the shortest digits that parse to this value. Below 1e-4 and from 1e6 on, an exponent of
+/// two digits or more follows.
 pub(crate) fn print(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -12,9 +12,8 @@ pub(crate) fn print(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    // Rust's digits are the shortest as well. Of two that are as short, Go has
-    // the nearer one, and the even one if they are as near; Rust may not, but
-    // rounds so when it is told how many digits.
+    // Rust's digits are the shortest too. Of several shortest candidates, Go picks the nearest, and
+    // the even one on a tie. Rust does so only if the number of digits is given.
     let shortest = format!("{value:e}");
     let digits = shortest.split('e').next().unwrap_or_default();
     let decimals = digits.bytes().filter(u8::is_ascii_digit).count() - 1;

@@ -1,4 +1,4 @@
-//! Ingests a recorded Prometheus remote-write stream, is killed half-way, and
+//! The demonstration: ingests a recorded Prometheus remote-write stream, is killed part-way, and
 //! proves that nothing acknowledged was lost.
 //!
 //! ```text
@@ -6,24 +6,22 @@
 //! cargo run --release --example ingest -- --durability interval:10ms --repeat 20
 //! ```
 //!
-//! A child process logs each series' samples from several threads and tells its
-//! parent which records the log has acknowledged. Part-way the parent kills it
-//! with SIGKILL, replays the log, and checks that every acknowledged record is
-//! there and equal. A second child carries on where the log ends; then all
-//! samples are checked, and only if every one is there and equal does the program exit
-//! with 0.
+//! A child process logs the samples from several threads, and reports to its parent which records
+//! the log has acknowledged. Part-way the parent kills it with SIGKILL and replays the log. It
+//! checks that every acknowledged record is present and equal. A second child continues where the
+//! log ends. Then the parent checks all samples. The program exits with 0 only if every sample is
+//! present and equal.
 //!
-//! With `--listen` it is a server, see `server`; with `--dump` it prints what
-//! such a server has logged.
+//! With `--listen` the program is a server, see `server`. With `--dump` it prints the samples in
+//! such a server's log.
 //!
-//! What is logged follows the data: `stream` (requests) -> `workload` (records
-//! in order) -> `record` (payloads) -> `child` (appends) -> `acknowledgement`
-//! (what is certain) -> `check` (the oracle).
+//! The path of the data: `stream` (requests) -> `workload` (records in order) -> `record`
+//! (payloads) -> `child` (appends) -> `acknowledgement` (what is certain) -> `check` (the oracle).
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program speaks through these; the lints are for the library"
+    reason = "the program prints its results; the lints are for the library"
 )]
 
 use std::error::Error;
@@ -58,13 +56,13 @@ mod stream;
 mod supervisor;
 mod workload;
 
-/// Whatever ends the program early; it is shown, not handled.
+/// An error that ends the program. It is printed, not handled.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How many samples the recording in the repository holds.
+/// Number of samples in the recording of the repository.
 const KNOWN_SAMPLES: u64 = 334_000;
 
-/// How much of the workload is acknowledged when the first child is killed.
+/// Share of the workload that is acknowledged when the first child is killed.
 const KILL_AT_PERCENT: u64 = 45;
 
 fn main() -> ExitCode {
@@ -137,7 +135,7 @@ fn run_parent(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-/// The story: ingest, kill, check, carry on, check all.
+/// Ingests, kills the child, checks, resumes, and checks all samples.
 fn kill_and_recover(
     arguments: &Arguments,
     workload: &Workload,
@@ -150,27 +148,28 @@ fn kill_and_recover(
     let status = first.kill_at(kill_at, &mut tally, &progress)?;
     drop(progress);
     let acknowledged = tally.sample_count();
-    println!("killed the child ({status}) when {acknowledged} samples were acknowledged");
+    println!("killed the child ({status}) after {acknowledged} acknowledged samples");
 
     let survivors = replay(arguments, workload, directory)?;
     survivors.check_acknowledged(&tally)?;
     let survived = survivors.sample_count();
     println!(
-        "all {acknowledged} acknowledged samples are there and equal, and {} that were still on their way",
+        "all {acknowledged} acknowledged samples are present and equal, and {} samples in flight",
         survived - acknowledged
     );
 
     let mut tally = survivors.into_tally();
     let second = IngestProcess::start(arguments, directory)?;
-    let progress = Progress::start("carry on", "samples");
+    let progress = Progress::start("resume", "samples");
     let report = second.finish(&mut tally, &progress)?;
     drop(progress);
-    println!("carried on where the log ended: {report}");
+    println!("resumed where the log ended: {report}");
 
     let all = replay(arguments, workload, directory)?;
     all.check_complete()?;
     println!(
-        "OK: all {} samples are there and equal ({} series, {} records; {acknowledged} samples were acknowledged before SIGKILL)",
+        "OK: all {} samples are present and equal ({} series, {} records; {acknowledged} samples \
+         acknowledged before SIGKILL)",
         all.sample_count(),
         workload.series_count(),
         all.record_count(),
@@ -178,7 +177,7 @@ fn kill_and_recover(
     Ok(())
 }
 
-/// Opens the log as its next owner does, and takes all that it holds.
+/// Opens the log as its next owner would, and replays all of it.
 fn replay<'workload>(
     arguments: &Arguments,
     workload: &'workload Workload,
@@ -199,7 +198,7 @@ fn replay<'workload>(
     let torn_bytes: u64 = log.recovery().shards.iter().map(|shard| shard.torn_bytes).sum();
     log.close()?;
     println!(
-        "opened and replayed {} records in {:.2} s ({torn_bytes} torn bytes cut)",
+        "opened and replayed {} records in {:.2} s (cut {torn_bytes} torn bytes)",
         census.record_count(),
         start.elapsed().as_secs_f64()
     );
@@ -216,17 +215,17 @@ fn read_workload(arguments: &Arguments) -> Result<Workload, Failure> {
     Ok(workload)
 }
 
-/// Where the log is kept.
+/// The directory of the log.
 enum LogDirectory {
-    /// The user's, who keeps it.
+    /// Given by the user. It is kept.
     Given(PathBuf),
-    /// Ours.
+    /// Made by this program. It is removed on success.
     Temporary(TempDir),
 }
 
 impl LogDirectory {
-    /// Takes the directory that was given, or makes a temporary one beside the
-    /// program: the system's may be in memory, where a sync costs nothing.
+    /// Uses the given directory, or makes a temporary one beside the program. The system's
+    /// temporary directory may be in memory, where a sync costs nothing.
     fn prepare(arguments: &Arguments) -> Result<Self, Failure> {
         let Some(given) = &arguments.dir else {
             let program = std::env::current_exe()?;
@@ -238,7 +237,7 @@ impl LogDirectory {
             Ok(true) => {}
             Ok(false) => {
                 let given = given.display();
-                return Err(format!("{given} is not empty; give a new directory").into());
+                return Err(format!("{given} is not empty; give a new or empty directory").into());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(given)?,
             Err(error) => return Err(format!("{}: {error}", given.display()).into()),
@@ -253,7 +252,7 @@ impl LogDirectory {
         }
     }
 
-    /// Leaves the log where it is, for whoever wants to see what is wrong.
+    /// Keeps the log, so that the user can inspect the failure.
     fn keep(self) -> PathBuf {
         match self {
             Self::Given(path) => path,
@@ -269,7 +268,7 @@ impl LogDirectory {
     }
 }
 
-/// An error and what caused it, in one line.
+/// Formats an error and its causes in one line.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

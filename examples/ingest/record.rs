@@ -1,63 +1,62 @@
-//! One record of the log: what one request said of one series.
+//! One record of the log: the samples of one series in one request.
 //!
-//! The payload describes itself; all integers are little-endian:
+//! The payload describes itself. All integers are little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 8 | request: which one of the stream, counted on through its repetitions |
-//! | 8 | ordinal: which record of its series, from 0 without a gap |
-//! | 4 | label count: 0 but in record 0, which names the series |
+//! | 8 | request: its number in the stream, counted on through the repetitions |
+//! | 8 | ordinal: number of the record in its series, from 0 without a gap |
+//! | 4 | label count: 0 except in record 0, which names the series |
 //! | 4 | sample count |
 //! | each label | name length (4), name, value length (4), value |
 //! | each sample | timestamp (8, signed milliseconds), bits of the value (8) |
 //!
-//! The series' key is not in the payload, because the log keeps it beside each
-//! record. This file knows no file, no log and no stream.
+//! The log stores the series' key beside each record, so it is not in the payload. This file does
+//! not know files, logs or streams.
 
 use std::fmt;
 
 use crate::stream::{Label, Sample};
 
-/// What stands before the labels.
+/// Bytes before the labels.
 const HEADER_BYTES: usize = 24;
 
-/// The least that a label takes: two lengths.
+/// Minimum bytes of a label: two lengths.
 const LABEL_BYTES_MIN: usize = 8;
 
-/// What a sample takes: a timestamp and a value.
+/// Bytes of a sample: a timestamp and a value.
 const SAMPLE_BYTES: usize = 16;
 
-/// What one request said of one series.
+/// The samples of one series in one request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SeriesRecord {
-    /// Which request of the stream, counted on through its repetitions.
+    /// Number of the request in the stream, counted on through the repetitions.
     pub(crate) request: usize,
-    /// Which record of its series, from 0 without a gap.
+    /// Number of the record in its series, from 0 without a gap.
     pub(crate) ordinal: usize,
-    /// What names the series, in record 0; empty in all others.
+    /// The labels of the series in record 0. Empty in all others.
     pub(crate) labels: Vec<Label>,
-    /// The samples in the order in which they were sent.
+    /// The samples, in the order in which they were sent.
     pub(crate) samples: Vec<Sample>,
 }
 
-/// The payload is not one that [`SeriesRecord::encode`] wrote.
+/// The payload was not written by [`SeriesRecord::encode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotARecord;
 
 impl fmt::Display for NotARecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the payload is no record of this example")
+        formatter.write_str("the payload is not a record of this program")
     }
 }
 
 impl std::error::Error for NotARecord {}
 
 impl SeriesRecord {
-    /// The payload to log.
+    /// Encodes the payload to log.
     ///
     /// # Panics
-    /// If a count or a length is beyond `u32`, which a request of
-    /// 32 MiB cannot reach.
+    /// If a count or a length exceeds `u32`. A request of 32 MiB cannot reach that.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut payload = Vec::with_capacity(HEADER_BYTES + self.samples.len() * SAMPLE_BYTES);
         payload.extend((self.request as u64).to_le_bytes());
@@ -77,17 +76,17 @@ impl SeriesRecord {
         payload
     }
 
-    /// Reads a payload.
+    /// Decodes a payload.
     ///
     /// # Errors
-    /// If the bytes are too few or too many, or a label is no UTF-8.
+    /// The payload is too short or too long, or a label is not UTF-8.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, NotARecord> {
         let mut rest = payload;
         let request = take_number(&mut rest)?;
         let ordinal = take_number(&mut rest)?;
         let label_count = take_length(&mut rest)?;
         let sample_count = take_length(&mut rest)?;
-        // A count is believed only as far as the bytes at hand can bear it out.
+        // Accept a count only if the remaining bytes can hold it.
         if label_count > rest.len() / LABEL_BYTES_MIN || sample_count > rest.len() / SAMPLE_BYTES {
             return Err(NotARecord);
         }
@@ -112,9 +111,9 @@ impl SeriesRecord {
     }
 }
 
-/// The key of a series: FNV-1a (64 bits) over its sorted labels, each name and
-/// each value ended by a byte 0xFF, which no UTF-8 text contains. It is the same
-/// in each process and each version, as it must be for what is kept on disk.
+/// Computes the key of a series: FNV-1a (64 bits) over its sorted labels. Each name and value ends
+/// with a byte 0xFF, which UTF-8 never contains. The key is on disk, so it must not change between
+/// processes or versions.
 pub(crate) fn series_key(labels: &[Label]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -1,9 +1,8 @@
-//! The recorded stream: requests as Prometheus remote-write 1.0 sent them.
+//! The recorded stream: requests as Prometheus remote write 1.0 sent them.
 //!
-//! A recording is a sequence of requests, each a little-endian `u32` length and
-//! that many bytes: a snappy block around a protobuf `WriteRequest`. This file
-//! turns bytes into requests; it does not know what is logged of them, and it
-//! takes no length on trust.
+//! A recording is a sequence of requests. Each has a little-endian `u32` length and a body of that
+//! length: a snappy block that contains a protobuf `WriteRequest`. This file decodes requests and
+//! trusts no length. It does not know what is logged of them.
 
 use std::fmt;
 use std::fs;
@@ -12,30 +11,30 @@ use std::path::Path;
 
 use prost::Message;
 
-/// The most that one request may decompress to. Prometheus sends some hundred
-/// kilobytes; a hostile header may claim four gigabytes.
+/// Maximum decompressed bytes of a request. Prometheus sends some hundred kilobytes. A hostile
+/// header may claim four gigabytes.
 const REQUEST_BYTES_MAX: usize = 32 << 20;
 
-/// The bytes of the length before each request.
+/// Bytes of the length before each request.
 const LENGTH_BYTES: usize = 4;
 
 /// One remote-write request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Request {
-    /// The series as they were sent: one may come several times.
+    /// The series as they were sent. A series may occur several times.
     pub(crate) series: Vec<Series>,
 }
 
 /// Some samples of one series.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
-    /// What names the series, sorted.
+    /// The labels of the series, sorted.
     pub(crate) labels: Vec<Label>,
-    /// Its samples in the order in which they were sent.
+    /// The samples, in the order in which they were sent.
     pub(crate) samples: Vec<Sample>,
 }
 
-/// One name and value of those that name a series.
+/// Name and value of a label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Label {
     /// The name.
@@ -49,11 +48,11 @@ pub(crate) struct Label {
 pub(crate) struct Sample {
     /// Milliseconds since 1970.
     pub(crate) timestamp: i64,
-    /// What was measured; a NaN with certain bits says that the series ended.
+    /// The measured value. A NaN with certain bits marks the end of the series.
     pub(crate) value: f64,
 }
 
-/// Equal bits, because NaN markers must compare as what they are.
+/// Compares bits, because a NaN with certain bits is a marker.
 impl PartialEq for Sample {
     fn eq(&self, other: &Self) -> bool {
         self.timestamp == other.timestamp && self.value.to_bits() == other.value.to_bits()
@@ -63,29 +62,29 @@ impl PartialEq for Sample {
 /// Why a recording cannot be read.
 #[derive(Debug)]
 pub(crate) enum StreamError {
-    /// The file cannot be read at all.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// One request is damaged.
+    /// A request is corrupt.
     Damaged {
         /// The request, counted from 0.
         request: usize,
-        /// Where it begins in the file, its length included.
+        /// The offset of the request in the file, including its length.
         offset: usize,
         /// What is wrong with it.
         damage: Damage,
     },
 }
 
-/// What is wrong with one request.
+/// What is wrong with a request.
 #[derive(Debug)]
 pub(crate) enum Damage {
-    /// The file ends within it.
+    /// The file ends within the request.
     Truncated,
-    /// It claims to decompress to so many bytes, which is beyond the limit.
+    /// The request claims to decompress to this number of bytes, which exceeds the limit.
     TooLarge(usize),
-    /// It is not a snappy block.
+    /// The body is not a snappy block.
     Snappy(snap::Error),
-    /// It is not a `WriteRequest`.
+    /// The body is not a `WriteRequest`.
     Protobuf(prost::DecodeError),
 }
 
@@ -99,10 +98,10 @@ impl fmt::Display for StreamError {
                     Damage::Truncated => write!(formatter, "is cut off by the end of the file"),
                     Damage::TooLarge(bytes) => write!(
                         formatter,
-                        "claims to hold {bytes} bytes, more than {REQUEST_BYTES_MAX}"
+                        "claims to hold {bytes} bytes; at most {REQUEST_BYTES_MAX} are allowed"
                     ),
-                    Damage::Snappy(_) => write!(formatter, "is no snappy block"),
-                    Damage::Protobuf(_) => write!(formatter, "is no WriteRequest"),
+                    Damage::Snappy(_) => write!(formatter, "is not a snappy block"),
+                    Damage::Protobuf(_) => write!(formatter, "is not a WriteRequest"),
                 }
             }
         }
@@ -125,7 +124,7 @@ impl std::error::Error for StreamError {
 /// Reads all requests of a recording.
 ///
 /// # Errors
-/// The first request that is damaged, or that the file cannot be read.
+/// The file cannot be read, or a request is corrupt.
 pub(crate) fn read(path: &Path) -> Result<Vec<Request>, StreamError> {
     decode(&fs::read(path).map_err(StreamError::Unreadable)?)
 }
@@ -133,7 +132,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Request>, StreamError> {
 /// Decodes all requests of a recording.
 ///
 /// # Errors
-/// The first request that is damaged.
+/// The first request that is corrupt.
 pub(crate) fn decode(recording: &[u8]) -> Result<Vec<Request>, StreamError> {
     let mut requests = Vec::new();
     let mut rest = recording;
@@ -151,7 +150,7 @@ pub(crate) fn decode(recording: &[u8]) -> Result<Vec<Request>, StreamError> {
     Ok(requests)
 }
 
-/// The first request's body and what follows it.
+/// Splits off the body of the first request.
 fn split_body(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
@@ -191,8 +190,7 @@ impl From<wire::TimeSeries> for Series {
     }
 }
 
-/// The protobuf messages, as far as they are read here: metadata, exemplars and
-/// histograms are skipped as unknown fields.
+/// The protobuf messages. Metadata, exemplars and histograms are unknown fields, and skipped.
 mod wire {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct WriteRequest {

@@ -1,6 +1,5 @@
-//! The parent's view of the process that ingests: start, listen, kill, reap.
-//!
-//! It knows pipes, signals and acknowledgements; it does not open the log.
+//! The parent's view of the child: start, listen, kill, reap. This file knows pipes, signals and
+//! acknowledgements. It does not open the log.
 
 use std::env;
 use std::io::{self, BufReader, Read};
@@ -14,28 +13,28 @@ use crate::arguments::Arguments;
 use crate::check::Tally;
 use crate::progress::Progress;
 
-/// A running child. Dropping it kills the process.
+/// A running child. Dropping this kills the process.
 #[derive(Debug)]
 pub(crate) struct IngestProcess {
     process: Child,
     acknowledgements: BufReader<ChildStdout>,
-    /// Reads what the child says to people, so that it never waits on a full
-    /// pipe and does not write into the bar.
+    /// Reads the child's standard error, so that the child never blocks on a full pipe, and does
+    /// not write into the progress bar.
     report: Option<JoinHandle<io::Result<String>>>,
 }
 
 impl IngestProcess {
-    /// Starts this very program as a child that ingests into `directory`.
+    /// Starts this program as a child that ingests into `directory`.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// The process cannot be started.
     pub(crate) fn start(arguments: &Arguments, directory: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe()?);
         arguments.hand_to_child(&mut command, directory);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let stdout = process.stdout.take().expect("it was asked to be piped");
-        let mut stderr = process.stderr.take().expect("it was asked to be piped");
+        let stdout = process.stdout.take().expect("the command pipes it");
+        let mut stderr = process.stderr.take().expect("the command pipes it");
         let report = thread::spawn(move || {
             let mut bytes = Vec::new();
             stderr.read_to_end(&mut bytes)?;
@@ -44,11 +43,11 @@ impl IngestProcess {
         Ok(Self { process, acknowledgements: BufReader::new(stdout), report: Some(report) })
     }
 
-    /// Counts acknowledgements until `samples` are reached, then kills the child
-    /// with SIGKILL, and counts those that were still in the pipe.
+    /// Counts acknowledgements until `samples` are reached. Then kills the child with SIGKILL, and
+    /// counts the acknowledgements left in the pipe. Blocks.
     ///
     /// # Errors
-    /// If the child ended before that, for whatever reason.
+    /// The child ended by itself.
     pub(crate) fn kill_at(
         mut self,
         samples: u64,
@@ -65,10 +64,10 @@ impl IngestProcess {
         Ok(status)
     }
 
-    /// Counts acknowledgements until the child ends, and returns its report.
+    /// Counts acknowledgements until the child ends. Returns its report. Blocks.
     ///
     /// # Errors
-    /// If it did not end well.
+    /// The child failed.
     pub(crate) fn finish(
         mut self,
         tally: &mut Tally<'_>,
@@ -82,7 +81,7 @@ impl IngestProcess {
         Ok(report)
     }
 
-    /// Counts acknowledgements until there is enough, or no more.
+    /// Counts acknowledgements until `enough` returns true, or the pipe ends.
     fn listen(
         &mut self,
         tally: &mut Tally<'_>,
@@ -94,7 +93,7 @@ impl IngestProcess {
                 break;
             };
             tally.count(acknowledgement)?;
-            progress.show(tally.sample_count(), tally.sample_count_in_the_end());
+            progress.show(tally.sample_count(), tally.total_sample_count());
         }
         Ok(())
     }
@@ -111,8 +110,7 @@ impl IngestProcess {
 
 impl Drop for IngestProcess {
     fn drop(&mut self) {
-        // Both fail only where the process has ended and is reaped already,
-        // and then there is nothing left to do.
+        // Both calls fail only if the process was already reaped. Then nothing is left to do.
         self.process.kill().ok();
         self.process.wait().ok();
     }
@@ -125,7 +123,7 @@ fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(SIGKILL)
 }
 
-/// Elsewhere a killed process cannot be told from one that failed.
+/// Elsewhere, a killed process looks like one that failed.
 #[cfg(not(unix))]
 fn was_killed(status: ExitStatus) -> bool {
     !status.success()

@@ -1,8 +1,7 @@
-//! What is to be logged: the stream, ordered as records of series.
+//! The workload: the stream, as an ordered list of records per series.
 //!
-//! Parent and child derive the same workload from the same recording, so a
-//! series and an ordinal are enough for them to speak of a record. This file
-//! knows no log and no process.
+//! Parent and child derive equal workloads from the recording. A series and an ordinal therefore
+//! identify a record for both. This file does not know logs or processes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,24 +10,24 @@ use std::fmt;
 use crate::record::{SeriesRecord, series_key};
 use crate::stream::{Label, Request, Sample, Series};
 
-/// All records that are to stand in the log in the end.
+/// All records that the log must hold in the end.
 #[derive(Debug)]
 pub(crate) struct Workload {
     series: Vec<WorkloadSeries>,
     index_by_key: HashMap<u64, usize>,
     /// The records of one round in the order of the stream: series and record.
     order: Vec<(usize, usize)>,
-    /// How many samples one round has.
+    /// Number of samples per round.
     samples: u64,
-    /// How many requests one round has.
+    /// Number of requests per round.
     requests: usize,
-    /// How many times the stream is taken.
+    /// Number of times that the stream is logged.
     rounds: usize,
-    /// How far each round's timestamps lie after those of the one before.
+    /// Offset of a round's timestamps from the round before, in milliseconds.
     round_millis: i64,
 }
 
-/// One series with what the stream says of it.
+/// A series and its records.
 #[derive(Debug)]
 struct WorkloadSeries {
     key: u64,
@@ -37,38 +36,40 @@ struct WorkloadSeries {
     records: Vec<RoundRecord>,
 }
 
-/// What one request brought of one series.
+/// The samples of one series in one request.
 #[derive(Debug)]
 struct RoundRecord {
     request: usize,
     samples: Vec<Sample>,
 }
 
-/// Names a record of the workload.
+/// Identifies a record of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordId {
-    /// Which series, below [`Workload::series_count`].
+    /// The series, below [`Workload::series_count`].
     pub(crate) series: usize,
-    /// Which record of that series, from 0.
+    /// Number of the record in its series, from 0.
     pub(crate) ordinal: usize,
 }
 
-/// Why a stream cannot be logged as it is.
+/// Why a stream cannot be logged.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WorkloadError {
     /// Two different series have one key.
     KeyCollision(u64),
-    /// The last round's timestamps would be beyond what `i64` can hold.
+    /// The timestamps of the last round would overflow `i64`.
     TooManyRounds,
-    /// No sample is in the stream.
+    /// The stream contains no sample.
     Empty,
 }
 
 impl fmt::Display for WorkloadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KeyCollision(key) => write!(formatter, "two series have the key {key:#018x}"),
-            Self::TooManyRounds => write!(formatter, "so many repetitions exceed all dates"),
+            Self::KeyCollision(key) => write!(formatter, "two series share the key {key:#018x}"),
+            Self::TooManyRounds => {
+                write!(formatter, "the last repetition's timestamps would overflow; repeat less")
+            }
             Self::Empty => write!(formatter, "the recording holds no sample"),
         }
     }
@@ -77,11 +78,11 @@ impl fmt::Display for WorkloadError {
 impl std::error::Error for WorkloadError {}
 
 impl Workload {
-    /// Takes the stream `rounds` times, each time later.
+    /// Repeats the stream `rounds` times, each time with later timestamps.
     ///
     /// # Errors
-    /// If there is no sample, two series share a key, or the last round cannot
-    /// be dated.
+    /// The stream has no sample, two series share a key, or the timestamps of the last round
+    /// overflow.
     pub(crate) fn new(requests: Vec<Request>, rounds: u32) -> Result<Self, WorkloadError> {
         let round_millis = measure_round(&requests, rounds)?;
         let mut workload = Self {
@@ -101,8 +102,8 @@ impl Workload {
         Ok(workload)
     }
 
-    /// Adds what one entry of a request brings; Prometheus sends an entry for
-    /// each sample, so a series' samples of one request are gathered here.
+    /// Adds an entry of a request. Prometheus sends one entry per sample, so this merges the
+    /// entries of a series in a request.
     fn add(&mut self, request: usize, entry: Series) -> Result<(), WorkloadError> {
         if entry.samples.is_empty() {
             return Ok(());
@@ -134,22 +135,22 @@ impl Workload {
         }
     }
 
-    /// How many series there are.
+    /// Number of series.
     pub(crate) fn series_count(&self) -> usize {
         self.series.len()
     }
 
-    /// How many samples all rounds have together.
+    /// Number of samples in all rounds.
     pub(crate) fn sample_count(&self) -> u64 {
         self.samples * self.rounds as u64
     }
 
-    /// How many records all rounds have together.
+    /// Number of records in all rounds.
     pub(crate) fn record_count(&self) -> u64 {
         self.order.len() as u64 * self.rounds as u64
     }
 
-    /// All records in the order of the stream.
+    /// All records, in the order of the stream.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = RecordId> {
         (0..self.rounds).flat_map(move |round| {
             self.order.iter().map(move |&(series, record)| {
@@ -164,28 +165,28 @@ impl Workload {
         self.series[series].key
     }
 
-    /// The series that has this key.
+    /// The series with this key.
     pub(crate) fn series_with_key(&self, key: u64) -> Option<usize> {
         self.index_by_key.get(&key).copied()
     }
 
-    /// How many records a series has in the end.
+    /// Number of records of a series in all rounds.
     pub(crate) fn records_of(&self, series: usize) -> usize {
         self.series[series].records.len() * self.rounds
     }
 
-    /// How many samples a record has.
+    /// Number of samples of a record.
     pub(crate) fn samples_in(&self, id: RecordId) -> u64 {
         let records = &self.series[id.series].records;
         records[id.ordinal % records.len()].samples.len() as u64
     }
 
-    /// What a record says.
+    /// Builds a record.
     pub(crate) fn record(&self, id: RecordId) -> SeriesRecord {
         let WorkloadSeries { labels, records, .. } = &self.series[id.series];
         let round = id.ordinal / records.len();
         let RoundRecord { request, samples } = &records[id.ordinal % records.len()];
-        // No overflow: `measure_round` has dated the last round.
+        // No overflow: `measure_round` has checked the last round.
         let later = round as i64 * self.round_millis;
         SeriesRecord {
             request: round * self.requests + request,
@@ -202,7 +203,7 @@ impl Workload {
     }
 }
 
-/// How far apart two rounds must be so that their timestamps are distinct.
+/// The offset between rounds that keeps their timestamps distinct.
 fn measure_round(requests: &[Request], rounds: u32) -> Result<i64, WorkloadError> {
     let timestamps = requests
         .iter()

@@ -1,28 +1,27 @@
-//! The requests to send: the recorded ones, again and again, each round later
-//! than the one before.
+//! The requests to send: the recorded ones, repeated, each round with later timestamps.
 //!
-//! All are made before the clock begins, because to compress them is the
-//! client's work and not what is measured. Timestamps are changed where they
-//! stand in the protobuf, so that all else stays as Prometheus wrote it.
+//! All requests are built before the clock starts, because compressing them is the client's work
+//! and must not be measured. Timestamps are changed in place in the protobuf, so that everything
+//! else remains as Prometheus wrote it. This file does not know the network.
 
 use std::fs;
 use std::path::Path;
 
 use crate::Failure;
 
-/// A request as it is sent.
+/// A request to send.
 #[derive(Debug)]
 pub(crate) struct Body {
-    /// A snappy block around a `WriteRequest`.
+    /// A snappy block that contains a `WriteRequest`.
     pub(crate) bytes: Vec<u8>,
-    /// The samples in it.
+    /// Number of samples in it.
     pub(crate) samples: u64,
 }
 
-/// The requests of so many rounds.
+/// Builds the requests of `rounds` rounds.
 ///
 /// # Errors
-/// If the recording cannot be read or is none.
+/// The recording cannot be read or is malformed.
 pub(crate) fn prepare(recording: &Path, rounds: u32) -> Result<Vec<Body>, Failure> {
     let mut messages = read(recording)?;
     let (mut first, mut last) = (u64::MAX, 0);
@@ -34,7 +33,7 @@ pub(crate) fn prepare(recording: &Path, rounds: u32) -> Result<Vec<Body>, Failur
             (first, last) = (first.min(timestamp), last.max(timestamp));
             count += 1;
         })
-        .ok_or("a request is no WriteRequest")?;
+        .ok_or("a request of the recording is not a WriteRequest")?;
         counts.push(count);
     }
     let later = last.checked_sub(first).ok_or("the recording holds no sample")? + 1;
@@ -50,29 +49,30 @@ pub(crate) fn prepare(recording: &Path, rounds: u32) -> Result<Vec<Body>, Failur
                         write_varint(&mut bytes[..length], timestamp + later);
                     }
                 });
-                shifted.ok_or("a request is no WriteRequest")?;
+                shifted.ok_or("a request of the recording is not a WriteRequest")?;
             }
         }
     }
     Ok(bodies)
 }
 
-/// The messages of a recording: each stands as a length and a snappy block.
+/// Reads the messages of a recording. Each is a length and a snappy block.
 fn read(recording: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let bytes = fs::read(recording)?;
     let mut rest = bytes.as_slice();
     let mut messages = Vec::new();
     while let Some((length, after)) = rest.split_first_chunk() {
         let length = usize::try_from(u32::from_le_bytes(*length))?;
-        let (block, after) = after.split_at_checked(length).ok_or("the recording is cut off")?;
+        let (block, after) =
+            after.split_at_checked(length).ok_or("the recording ends within a request")?;
         messages.push(snap::raw::Decoder::new().decompress_vec(block)?);
         rest = after;
     }
     Ok(messages)
 }
 
-/// Shows every timestamp's bytes, and what follows them in its sample. `None`
-/// if the bytes are no `WriteRequest`.
+/// Calls `show` with the bytes of each timestamp, up to the end of its sample. Returns `None` if
+/// the bytes are not a `WriteRequest`.
 fn for_each_timestamp(message: &mut [u8], show: &mut impl FnMut(&mut [u8])) -> Option<()> {
     for_each_field(message, &mut |tag, series| match tag {
         0x0A => for_each_field(series, &mut |tag, sample| match tag {
@@ -88,7 +88,7 @@ fn for_each_timestamp(message: &mut [u8], show: &mut impl FnMut(&mut [u8])) -> O
     })
 }
 
-/// Shows every field's tag and content: what a length bounds, or a number.
+/// Calls `show` with the tag and the content of each field.
 fn for_each_field(
     mut rest: &mut [u8],
     show: &mut impl FnMut(u64, &mut [u8]) -> Option<()>,
@@ -114,7 +114,7 @@ fn for_each_field(
     Some(())
 }
 
-/// A number and how many bytes it takes.
+/// Reads a number. Returns it and its length in bytes.
 fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let length = bytes.iter().take(10).position(|byte| *byte < 0x80)? + 1;
     let digits = bytes[..length].iter().rev();
@@ -122,8 +122,8 @@ fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, length))
 }
 
-/// Writes a number over one of the same length; milliseconds of this century
-/// all take six bytes.
+/// Overwrites a number in place. Both numbers must take equal bytes. Timestamps of this century in
+/// milliseconds take six.
 fn write_varint(bytes: &mut [u8], mut value: u64) {
     let last = bytes.len() - 1;
     for (index, byte) in bytes.iter_mut().enumerate() {
@@ -131,5 +131,5 @@ fn write_varint(bytes: &mut [u8], mut value: u64) {
         *byte = u8::try_from(value & 0x7F).expect("seven bits") | more;
         value >>= 7;
     }
-    assert_eq!(value, 0, "a timestamp has outgrown its place");
+    assert_eq!(value, 0, "a timestamp takes more bytes than before");
 }

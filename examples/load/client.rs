@@ -1,11 +1,11 @@
-//! As much HTTP as it takes to speak to the server: one request after another
-//! on a connection that is kept.
+//! A minimal HTTP client: one request after another on a kept connection. It does not know what is
+//! sent.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// How long an answer may take before the connection is given up.
+/// Maximum time for a response. After that the connection fails.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A connection to a server.
@@ -15,19 +15,19 @@ pub(crate) struct Connection {
     address: String,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Its status.
     pub(crate) status: u16,
-    /// Its headers, the names in lower case.
+    /// Its headers, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     /// Its body.
     pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    /// A header, by its name in lower case.
+    /// The value of a header. `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
@@ -37,7 +37,7 @@ impl Connection {
     /// Connects to `host:port`.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// The connection is refused or fails.
     pub(crate) fn open(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -46,10 +46,10 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream), address: address.to_owned() })
     }
 
-    /// Sends a request and reads the answer. A header line ends with `\r\n`.
+    /// Sends a request and reads the response. Each line of `headers` ends with `\r\n`.
     ///
     /// # Errors
-    /// If the connection breaks, or what comes is no HTTP.
+    /// The connection breaks, or the response is not HTTP.
     pub(crate) fn send(
         &mut self,
         method: &str,
@@ -110,7 +110,7 @@ impl Connection {
         self.stream.read_exact(&mut body[begins..])
     }
 
-    /// A line without its end.
+    /// Reads a line, without its end.
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
@@ -122,5 +122,5 @@ impl Connection {
 }
 
 fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {what:?}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("the response is not HTTP: {what:?}"))
 }

@@ -1,18 +1,18 @@
-//! Sends the recorded remote-write stream to a server, from many connections.
+//! The load generator: sends the recorded remote-write stream to a server, on many connections.
 //!
 //! ```text
 //! cargo run --release --example load -- --to 127.0.0.1:9291 --repeat 50
 //! ```
 //!
-//! Each connection has one request in flight. Without `--rate` it sends the
-//! next when the last is answered, and one that was refused with 503 again
-//! until it is taken: the sustainable load. With `--rate` requests go out on a
-//! schedule whatever the answers are, and refused ones are shed: overload.
+//! Each connection has one request in flight. Without `--rate`, it sends the next request after
+//! each response, and retries a request refused with 503 until it succeeds. This measures the
+//! sustainable load. With `--rate`, requests follow a schedule, regardless of the responses, and
+//! refused requests are dropped. This creates overload.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program speaks through these; the lints are for the library"
+    reason = "the program prints its results; the lints are for the library"
 )]
 
 use std::error::Error;
@@ -31,7 +31,7 @@ use client::Connection;
 mod bodies;
 mod client;
 
-/// Whatever ends the program early.
+/// An error that ends the program.
 type Failure = Box<dyn Error + Send + Sync>;
 
 const RECORDING: &str =
@@ -40,41 +40,40 @@ const RECORDING: &str =
 const HEADERS: &str = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
      X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
 
-/// How long a connection waits before it sends again what was refused.
+/// Pause before a refused request is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// How often the server's memory is looked at.
+/// Interval between two readings of the server's memory.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sends the recorded remote-write stream to a server.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The server, host:port
+    /// Address of the server, host:port
     #[arg(long, default_value = "127.0.0.1:9291")]
     to: String,
 
-    /// Rounds of the recording that are made, each with later timestamps
+    /// Number of rounds of the recording to send, each with later timestamps
     #[arg(long, default_value = "20")]
     repeat: NonZero<u32>,
 
-    /// Connections, each with one request in flight
+    /// Number of connections, each with one request in flight
     #[arg(long, default_value = "16")]
     connections: NonZero<usize>,
 
-    /// Send for so long, beginning anew when all is sent [default: send all
-    /// once]
+    /// Send for this number of seconds, and start over when all is sent [default: send all once]
     #[arg(long, requires = "rate")]
     seconds: Option<u32>,
 
-    /// Samples a second to offer, whatever is answered
+    /// Samples per second to offer, regardless of the responses
     #[arg(long, requires = "seconds")]
     rate: Option<NonZero<u32>>,
 
-    /// The server's process, whose memory is to be shown
+    /// Process id of the server, to show its memory
     #[arg(long)]
     pid: Option<u32>,
 
-    /// The recording
+    /// The recording to send
     #[arg(long, default_value = RECORDING)]
     stream: PathBuf,
 }
@@ -92,7 +91,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bodies = bodies::prepare(&arguments.stream, arguments.repeat.get())?;
     let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
-    println!("{} requests of {} bytes are ready", bodies.len(), bytes / bodies.len());
+    println!("prepared {} requests of {} bytes", bodies.len(), bytes / bodies.len());
     let load = Load::new(arguments, &bodies);
     let began = Instant::now();
     let tallies = thread::scope(|scope| {
@@ -101,7 +100,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             .map(|_| scope.spawn(|| load.send_all(began)))
             .collect();
         let tallies: Vec<_> = senders.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        // Relaxed: the watcher looks again soon.
+        // Relaxed: the watcher reads it again soon.
         load.done.store(true, Ordering::Relaxed);
         watch.join().map_err(|_| "the watcher panicked")?;
         let tallies = tallies.into_iter().map(|tally| tally.map_err(|_| "a sender panicked")?);
@@ -115,23 +114,23 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 struct Load<'run> {
     arguments: &'run Arguments,
     bodies: &'run [Body],
-    /// The next request. Relaxed: each sender takes another number.
+    /// The next request. Relaxed: each sender needs only a distinct number.
     next: AtomicUsize,
-    /// The server's memory at most, in KiB. Relaxed: shown at the end.
+    /// Peak memory of the server, in KiB. Relaxed: it is shown at the end.
     memory_max: AtomicU64,
     done: AtomicBool,
-    /// From one request to the next, with a rate.
+    /// Interval between two requests, if there is a rate.
     pace: Option<Duration>,
 }
 
-/// What one sender has seen.
+/// What one sender has counted.
 #[derive(Debug, Default)]
 struct Tally {
     samples: u64,
     offered: u64,
     refused: u64,
     broken: u64,
-    /// Of requests that were taken, in microseconds.
+    /// Latencies of successful requests, in microseconds.
     latencies: Vec<u64>,
 }
 
@@ -152,7 +151,7 @@ impl<'run> Load<'run> {
         }
     }
 
-    /// The next request, when its time has come; `None` when all is done.
+    /// Returns the next request when it is due, or `None` after the last. Blocks until then.
     fn take(&self, began: Instant) -> Option<&'run Body> {
         // Relaxed: see the field.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +176,7 @@ impl<'run> Load<'run> {
             loop {
                 let answer = connection.send("POST", "/api/v1/write", HEADERS, &body.bytes);
                 let Ok(answer) = answer else {
-                    // As any client does: what became of it is not known.
+                    // The request may or may not have been written. Retry it, as any client does.
                     tally.broken += 1;
                     connection = Connection::open(&self.arguments.to)?;
                     continue;
@@ -191,7 +190,7 @@ impl<'run> Load<'run> {
                     503 => tally.refused += 1,
                     status => {
                         let reason = String::from_utf8_lossy(&answer.body).into_owned();
-                        return Err(format!("answered {status}: {reason}").into());
+                        return Err(format!("the server responded {status}: {reason}").into());
                     }
                 }
                 if self.pace.is_some() {
@@ -234,7 +233,7 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
     };
     println!(
         "{} samples acknowledged in {seconds:.2} s: {:.0} samples/s; offered {:.0}/s; \
-         {} requests taken, {} refused with 503; {} connections, broken {} times",
+         {} requests succeeded, {} refused with 503; {} connections, broken {} times",
         all.samples,
         all.samples as f64 / seconds,
         all.offered as f64 / seconds,

@@ -1,8 +1,7 @@
-//! `examples/ingest`, end to end and in its parts.
+//! `examples/ingest`, end to end and in parts.
 //!
-//! The program that `cargo test` built beside this one is run as a user runs
-//! it; what reads the recording and what writes payloads are modules of this
-//! test, because an example has no tests of its own.
+//! The program that `cargo test` built is run as a user runs it. The modules that read the
+//! recording and write payloads are included here, because an example has no tests of its own.
 
 use std::collections::{BTreeSet, HashSet};
 use std::env;
@@ -17,14 +16,14 @@ const RECORDING: &str = "examples/data/node_exporter.remote_write";
 
 fn recorded_requests() -> Vec<Request> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(RECORDING);
-    stream::read(&path).expect("the recording stands in the repository")
+    stream::read(&path).expect("the recording is in the repository")
 }
 
 fn label(name: &str, value: &str) -> Label {
     Label { name: name.to_owned(), value: value.to_owned() }
 }
 
-/// A series as in a request, with a sample a timestamp.
+/// A series as in a request, with one sample per timestamp.
 fn series(name: &str, timestamps: &[i64]) -> Series {
     let sample = |&timestamp| Sample { timestamp, value: 0.5 };
     Series {
@@ -33,17 +32,16 @@ fn series(name: &str, timestamps: &[i64]) -> Series {
     }
 }
 
-/// A body as it stands in a recording.
+/// A body with its length, as in a recording.
 fn framed(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a body of a test is small");
     [&length.to_le_bytes(), body].concat()
 }
 
-/// Runs the example from the folder `examples` beside this test's own.
+/// Runs the example from the directory `examples` beside this test's own.
 fn ingest(arguments: &[&str]) -> Output {
     let test = env::current_exe().expect("a test has a path");
-    let profile =
-        test.parent().and_then(Path::parent).expect("a test stands in target/<profile>/deps");
+    let profile = test.parent().and_then(Path::parent).expect("a test is in target/<profile>/deps");
     let program: PathBuf =
         profile.join("examples").join(format!("ingest{}", env::consts::EXE_SUFFIX));
     assert!(
@@ -63,7 +61,7 @@ fn the_example_survives_its_own_kill_and_finds_all_samples() {
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{durability}: {stdout}");
         assert!(stdout.contains("killed the child"), "{stdout}");
-        assert!(stdout.contains("\nOK: all 334000 samples are there and equal"), "{stdout}");
+        assert!(stdout.contains("\nOK: all 334000 samples are present and equal"), "{stdout}");
     }
 }
 
@@ -194,7 +192,7 @@ fn a_payload_gives_back_its_record_bit_by_bit_and_no_other_length_does() {
 
 #[test]
 fn the_key_of_a_series_is_the_same_for_ever() {
-    // Computed apart from this code, from the published constants of FNV-1a.
+    // Computed independently, from the published constants of FNV-1a.
     assert_eq!(series_key(&[]), 0xcbf2_9ce4_8422_2325);
     assert_eq!(series_key(&[label("a", "bc")]), 0xa0a3_542c_19b9_00ab);
     assert_ne!(series_key(&[label("ab", "c")]), 0xa0a3_542c_19b9_00ab);

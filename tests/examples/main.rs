@@ -1,10 +1,9 @@
-//! The programs of `examples/`, run as a user runs them, and the parts that
-//! they are made of.
+//! The programs of `examples/`, run as a user runs them, and their parts.
 
 #[path = "../server_support/mod.rs"]
 mod server_support;
 
-// Of `ingest`, whose tests name them; they name each other from the root.
+// Modules of `ingest`. They refer to each other by paths from the root.
 #[path = "../../examples/ingest/record.rs"]
 mod record;
 #[path = "../../examples/ingest/stream.rs"]

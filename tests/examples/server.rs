@@ -1,5 +1,4 @@
-//! The ingest server, as a process that is spoken to over HTTP, killed and
-//! started again.
+//! The ingest server as a process: requests over HTTP, kills and restarts.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -36,7 +35,7 @@ fn what_is_answered_204_is_found_by_name_and_after_a_restart() {
     check(&Server::start(directory.path(), &[]));
 }
 
-/// The log is truncated below a snapshot; what came before and after is there.
+/// A snapshot truncates the log. Samples before and after it remain.
 #[test]
 fn a_snapshot_and_a_sigkill_lose_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -56,8 +55,8 @@ fn a_snapshot_and_a_sigkill_lose_nothing() {
     assert_eq!(found[0]["timestamps"], json!((0..40).collect::<Vec<_>>()));
 }
 
-/// More is asked to be free than any disk has: somebody has to come, and the
-/// client is to come again.
+/// The limit demands more free space than any disk has. An operator must act, and the client must
+/// retry.
 #[test]
 fn a_disk_below_the_hard_watermark_is_503_and_on_the_status_page() {
     let directory = tempfile::tempdir().unwrap();
@@ -172,7 +171,7 @@ fn what_is_in_flight_is_answered_before_the_server_ends() {
     write!(stream, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
         .unwrap();
     stream.write_all(first).unwrap();
-    // The server has begun to read the request when it holds memory for it.
+    // Once the server holds memory for the request, it has begun to read it.
     while server.get_json("/status.json")["in_flight_bytes"] == 0 {
         thread::yield_now();
     }
@@ -231,7 +230,7 @@ fn a_full_disk_is_answered_503_and_never_with_4xx() {
     let refused = (0..2_000).find_map(|round| {
         let samples: Vec<(i64, f64)> = (0..2_000)
             .map(|at| {
-                // Noise, so that no codec makes it small.
+                // Noise, which no codec can compress.
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
@@ -248,6 +247,6 @@ fn a_full_disk_is_answered_503_and_never_with_4xx() {
     assert!(text(&refused).contains("no room on the disk"), "{}", text(&refused));
     assert_eq!(refused.header("retry-after"), Some("10"));
     assert_eq!(server.stop("-TERM").code(), Some(0));
-    // Where there is room again.
+    // Restarted without the limit.
     assert!(Server::start(directory.path(), &[]).count("full") >= taken);
 }

@@ -1,5 +1,5 @@
-//! What the ingest server reads with, apart from the server: protobuf, lines,
-//! names, and Go's way to print a float.
+//! The parsers of the ingest server, without the server: protobuf, lines, names, and floats as Go
+//! prints them.
 
 use proptest::prelude::*;
 use prost::Message;
@@ -19,7 +19,7 @@ mod precision;
 #[path = "../../examples/ingest/server/protobuf.rs"]
 mod protobuf;
 
-/// The messages as prost, which is the other opinion.
+/// The messages as prost defines them, for comparison.
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
@@ -56,7 +56,7 @@ struct Sample {
 
 type Series = (Vec<(String, String)>, Vec<(i64, u64)>);
 
-/// All that the reader finds.
+/// Everything that the reader finds.
 fn read(message: &[u8]) -> Result<Vec<Series>, Malformed> {
     let mut found = Vec::new();
     let mut entries = Entries::new(message);
@@ -73,7 +73,7 @@ fn read(message: &[u8]) -> Result<Vec<Series>, Malformed> {
     Ok(found)
 }
 
-/// The same, as prost finds it.
+/// Everything that prost finds.
 fn expected(request: &WriteRequest) -> Vec<Series> {
     let series = request.timeseries.iter().map(|series| {
         let labels = series.labels.iter().map(|label| (label.name.clone(), label.value.clone()));
@@ -112,8 +112,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
         }
-        // prost merges and checks more than the reader; where both read the
-        // bytes, they agree.
+        // prost merges and checks more than the reader. If both accept the bytes, they must agree.
         if let (Ok(found), Ok(request)) = (read(&bytes), WriteRequest::decode(bytes.as_slice())) {
             prop_assert_eq!(found, expected(&request));
         }
@@ -125,7 +124,7 @@ proptest! {
     )) {
         for point in Lines::new(&bytes).flatten() {
             for field in point.fields().flatten() {
-                // An error or a name, and no panic.
+                // A name or an error, and no panic.
                 name::labels(point.head, field.key).ok();
             }
         }

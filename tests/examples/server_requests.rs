@@ -1,4 +1,4 @@
-//! What the ingest server takes, what it refuses, and what it says then.
+//! Requests that the ingest server accepts or refuses, and its responses.
 
 use std::io::Write;
 
@@ -18,9 +18,9 @@ fn what_is_not_valid_is_answered_400_with_the_reason_and_changes_nothing() {
     let cases: [(&[u8], &str); 5] = [
         (b"", "snappy"),
         (b"no snappy at all", "snappy"),
-        (&claims_30_mb, "cannot hold 30000000"),
-        (&block_of(b"hello"), "no WriteRequest"),
-        (&message, "no WriteRequest: a length exceeds what is there"),
+        (&claims_30_mb, "cannot decompress to 30000000"),
+        (&block_of(b"hello"), "not a WriteRequest"),
+        (&message, "not a WriteRequest: a length exceeds the remaining bytes"),
     ];
     for (body, reason) in cases {
         let answer = server.send("POST", "/api/v1/write", SNAPPY, body);
@@ -35,7 +35,7 @@ fn what_is_not_valid_is_answered_400_with_the_reason_and_changes_nothing() {
     let status = server.get_json("/status.json");
     assert_eq!(status["samples"], 0);
     assert_eq!(status["refusals"]["invalid"], 5);
-    assert_eq!(status["in_flight_bytes"], 0, "what was refused is given back");
+    assert_eq!(status["in_flight_bytes"], 0, "a refused request returns its memory");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_series_that_is_not_valid_is_left_out_and_named() {
     mixed.timeseries[1].labels[1].name = "no label name".to_owned();
     let answer = server.write(&mixed);
     assert_eq!(answer.status, 400);
-    assert!(text(&answer).contains("1 series left out"), "{}", text(&answer));
+    assert!(text(&answer).contains("1 series skipped"), "{}", text(&answer));
     assert!(text(&answer).contains("no label name"), "{}", text(&answer));
     assert_eq!(server.count("{__name__=~\"good|bad|fine\"}"), 2);
 }
@@ -115,7 +115,7 @@ fn each_numeric_field_of_a_line_is_a_series() {
     for (series, value) in [("cpu_idle", 2.0), ("cpu_up", 1.0), ("cpu_big", 3.0)] {
         assert_eq!(server.export(series)[0]["values"], json!([value]), "{series}");
     }
-    assert_eq!(server.count("cpu_name"), 0, "a string is no sample");
+    assert_eq!(server.count("cpu_name"), 0, "a string is not a sample");
 
     let answer = server.send("POST", "/write?precision=s", GZIP, &gzip(b"m f=1 7"));
     assert_eq!(answer.status, 204, "{}", text(&answer));

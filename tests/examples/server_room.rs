@@ -1,5 +1,5 @@
-//! The ingest server on a disk that has little room: it truncates its log and
-//! goes on, in the same process and after a restart.
+//! The ingest server on a disk that is low on space: it truncates its log and continues, in this
+//! process and after a restart.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ mod schedule;
 
 const MIB: u64 = 1 << 20;
 
-/// Memory holds a little, the log much: room is what a snapshot gives back.
+/// Little in memory, much in the log: a snapshot can free space.
 fn low() -> Seen {
     Seen {
         acknowledged: 10_000,
@@ -31,7 +31,7 @@ fn a_snapshot_is_due_while_there_still_is_room_for_it() {
     assert_eq!(schedule.due(&roomy, start), None);
     assert_eq!(schedule.due(&Seen { acknowledged: 20_000, ..roomy }, start), Some(Due::Samples));
     assert_eq!(schedule.due(&low(), start), Some(Due::Room), "near the hard mark");
-    // The more memory holds, the earlier.
+    // The more samples in memory, the earlier.
     let large = Seen { samples: 100 << 20, logged_bytes: 1 << 40, ..low() };
     let with_free = |free| Seen { free_bytes: Some(free), ..large };
     assert_eq!(schedule.due(&with_free(2 << 30), start), Some(Due::Room));
@@ -79,8 +79,8 @@ mod on_a_small_disk {
 
     const MARKS: [&str; 4] = ["--disk-hard-bytes", "8388608", "--disk-soft-bytes", "12582912"];
 
-    /// Whether to go on: in a mount namespace of the test's own. Outside of one
-    /// the test runs itself again in one; where that cannot be, it is skipped.
+    /// Returns true inside a mount namespace of the test's own. Outside, the test runs itself again
+    /// in one, or is skipped if that is impossible.
     #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
     fn inside(test: &str) -> bool {
         const INSIDE: &str = "SHARDWAL_TEST_EXAMPLES_INSIDE";
@@ -103,8 +103,8 @@ mod on_a_small_disk {
         false
     }
 
-    /// Posts noise for one series, at the same times again and again: a long log
-    /// of few samples, some 160 KB each time.
+    /// Posts noise for one series, with repeated timestamps: the log grows by about 160 KB per
+    /// call, memory does not.
     fn post(server: &Server, state: &mut u64) -> Answer {
         let samples: Vec<(i64, f64)> = (0..20_000)
             .map(|at| {
@@ -118,7 +118,7 @@ mod on_a_small_disk {
         server.connect().send("POST", "/api/v1/write", SNAPPY, &body).expect("it answers")
     }
 
-    /// Posts until it is taken, as a client does.
+    /// Posts until the server accepts, as a client does.
     fn write(server: &Server, state: &mut u64) {
         let began = Instant::now();
         loop {
@@ -132,7 +132,7 @@ mod on_a_small_disk {
         }
     }
 
-    /// It answered 503 for ever, also after a restart, with 82 MB of log and
+    /// Regression: the server responded 503 forever, also after a restart, with 82 MB of log and
     /// 320 KB of samples in memory.
     #[test]
     fn a_server_at_its_hard_mark_truncates_its_log_and_goes_on() {
@@ -146,7 +146,7 @@ mod on_a_small_disk {
         assert!(mount.status().expect("mount runs").success());
         let directory = scratch.path().join("db");
         let mut state = 0x2545_F491_4F6C_DD1D;
-        // More than twice the disk.
+        // More than twice the size of the disk.
         let server = Server::start(&directory, &MARKS);
         (0..700).for_each(|_| write(&server, &mut state));
         let filled = (0..700).any(|_| post(&server, &mut state).status == 503);

@@ -1,4 +1,4 @@
-//! A server of `examples/ingest` as a process, and the requests to it.
+//! A server of `examples/ingest` as a process, and requests to it.
 
 #![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
@@ -21,14 +21,13 @@ pub(crate) const SNAPPY: &str = "Content-Encoding: snappy\r\n";
 /// The example that `cargo test` built.
 pub(crate) fn program() -> PathBuf {
     let test = env::current_exe().expect("a test has a path");
-    let profile =
-        test.parent().and_then(Path::parent).expect("a test stands in target/<profile>/deps");
+    let profile = test.parent().and_then(Path::parent).expect("a test is in target/<profile>/deps");
     let program = profile.join("examples").join(format!("ingest{}", env::consts::EXE_SUFFIX));
     assert!(program.exists(), "{}: run `cargo build --examples`", program.display());
     program
 }
 
-/// A server; killed when dropped.
+/// A server. Dropping it kills the process.
 pub(crate) struct Server {
     process: Child,
     output: BufReader<ChildStdout>,
@@ -36,14 +35,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server on a free port and waits until it takes writes.
+    /// Starts a server on a free port. Blocks until it accepts writes.
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
         let mut server = Self::start_command(Command::new(program()), directory, arguments);
         server.wait_for("ready");
         server
     }
 
-    /// Starts what a command leads to, and waits until it listens.
+    /// Starts a command that becomes a server. Blocks until it listens.
     pub(crate) fn start_command(
         mut command: Command,
         directory: &Path,
@@ -64,7 +63,7 @@ impl Server {
         server
     }
 
-    /// Reads its output up to a line that begins so.
+    /// Reads the output up to a line that begins with `begins`. Returns that line.
     pub(crate) fn wait_for(&mut self, begins: &str) -> String {
         let mut said = String::new();
         loop {
@@ -100,7 +99,7 @@ impl Server {
         serde_json::from_slice(&answer.body).expect("it is JSON")
     }
 
-    /// What the export says of a selector, a JSON value a series.
+    /// The export of a selector: one JSON value per series.
     pub(crate) fn export(&self, selector: &str) -> Vec<Value> {
         let answer = self.get(&format!("/api/v1/export?match[]={}", encoded(selector)));
         assert_eq!(answer.status, 200, "{}", text(&answer));
@@ -108,7 +107,7 @@ impl Server {
         lines.map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
     }
 
-    /// How many samples the export has for a selector.
+    /// Number of samples in the export of a selector.
     pub(crate) fn count(&self, selector: &str) -> usize {
         let values = |series: &Value| series["values"].as_array().map_or(0, Vec::len);
         self.export(selector).iter().map(values).sum()
@@ -119,19 +118,19 @@ impl Server {
         self.process.wait().expect("it ends");
     }
 
-    /// Sends a signal.
+    /// Sends a signal, for example "-TERM".
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
         assert!(sent.success());
     }
 
-    /// Waits for the end.
+    /// Blocks until the process ends.
     pub(crate) fn wait(mut self) -> ExitStatus {
         self.process.wait().expect("it ends")
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal. Blocks until the process ends.
     pub(crate) fn stop(self, signal: &str) -> ExitStatus {
         self.signal(signal);
         self.wait()
@@ -140,13 +139,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-/// A text as it stands in a query.
+/// Percent-encodes a text for a query.
 pub(crate) fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
@@ -155,13 +154,13 @@ pub(crate) fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// A message as it is sent.
+/// Encodes and compresses a message.
 pub(crate) fn block(message: &impl Message) -> Vec<u8> {
     let bytes = message.encode_to_vec();
     snap::raw::Encoder::new().compress_vec(&bytes).expect("a message is small")
 }
 
-/// A request with one series a name, each with these samples.
+/// A request with one series per name, each with these samples.
 pub(crate) fn request(names: &[&str], samples: &[(i64, f64)]) -> WriteRequest {
     let label = |name: &str, value: &str| Label { name: name.into(), value: value.into() };
     let samples = samples.iter().map(|&(timestamp, value)| Sample { value, timestamp });

@@ -1,5 +1,5 @@
-//! What all requests share: the storage once it is open, the budget, the
-//! caches, and what is counted.
+//! State shared by all requests: the storage once it is open, the budget, the caches and the
+//! counters. It does not know the protocols.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,37 +14,36 @@ use super::history::History;
 use super::refusal::{REASONS, Refusal};
 use super::series_cache::SeriesCache;
 
-/// What a request may be and what all of them may take.
+/// Limits on one request, and on all of them together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The longest body, as it is sent and when it is decompressed.
+    /// Maximum bytes of a body, before and after decompression.
     pub(crate) request_bytes_max: usize,
-    /// All that is held of requests in flight.
+    /// Maximum bytes held for requests in flight.
     pub(crate) in_flight_bytes_max: usize,
-    /// Connections; more wait unaccepted.
+    /// Maximum number of connections. Further clients wait unaccepted.
     pub(crate) connections_max: usize,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) budget: Arc<Budget>,
-    /// By the bytes of a remote-write entry's labels.
+    /// Keyed by the bytes of a remote-write entry's labels.
     pub(crate) remote_series: SeriesCache,
-    /// By the bytes of a line's measurement, tags and field.
+    /// Keyed by the bytes of a line's measurement, tags and field.
     pub(crate) influx_series: SeriesCache,
     pub(crate) counters: Counters,
     pub(crate) history: Mutex<History>,
     pub(crate) metrics: PrometheusHandle,
-    /// Reads go one after another: what one gathers is bounded only by what
-    /// the storage holds.
+    /// Admits one read at a time. Only the size of the storage bounds the memory of a read.
     pub(crate) reads: tokio::sync::Semaphore,
     /// Set once, when the log is replayed.
     storage: OnceLock<Storage>,
-    /// Bytes replayed, and to replay. Relaxed: they are only shown.
+    /// Bytes replayed, and bytes to replay. Relaxed: they are only displayed.
     replayed: [AtomicU64; 2],
-    /// Whether the server has begun to end. Relaxed: it is only shown.
+    /// Whether the server is shutting down. Relaxed: it is only displayed.
     closing: AtomicBool,
 }
 
@@ -65,13 +64,13 @@ impl App {
         }
     }
 
-    /// Lets requests in.
+    /// Publishes the storage, so that requests are served.
     pub(crate) fn open(&self, storage: Storage) {
         let opened = self.storage.set(storage);
         assert!(opened.is_ok(), "a server opens one storage");
     }
 
-    /// Shows that the server ends; what is in flight is still taken.
+    /// Marks the server as shutting down. Requests in flight are still served.
     pub(crate) fn begin_to_close(&self) {
         // Relaxed: see the field.
         self.closing.store(true, Ordering::Relaxed);
@@ -85,12 +84,12 @@ impl App {
     /// The storage, for a request.
     ///
     /// # Errors
-    /// While the log is replayed.
+    /// The log is still being replayed.
     pub(crate) fn storage(&self) -> Result<&Storage, Refusal> {
         self.storage.get().ok_or(Refusal::Replaying)
     }
 
-    /// What the server does: `replaying`, `ready` or `closing`.
+    /// The server's phase: `replaying`, `ready` or `closing`.
     pub(crate) fn phase(&self) -> &'static str {
         // Relaxed: see the field.
         match self.closing.load(Ordering::Relaxed) {
@@ -100,25 +99,25 @@ impl App {
         }
     }
 
-    /// Says how far the replay is.
+    /// Records the progress of the replay.
     pub(crate) fn show_replay(&self, done: u64, total: u64) {
         // Relaxed: see the field.
         self.replayed[0].store(done, Ordering::Relaxed);
         self.replayed[1].store(total, Ordering::Relaxed);
     }
 
-    /// Bytes replayed, and to replay.
+    /// Bytes replayed, and bytes to replay.
     pub(crate) fn replay_progress(&self) -> [u64; 2] {
         // Relaxed: see the field.
         [0, 1].map(|index| self.replayed[index].load(Ordering::Relaxed))
     }
 
-    /// Writes a batch and returns when it is acknowledged. The reservation is
-    /// held until then, so that what waits in the log's queues counts as well.
+    /// Writes a batch and waits until it is acknowledged. The reservation is held until then, so
+    /// that the budget includes what waits in the log's queues.
     ///
     /// # Errors
-    /// If the log does not take it; part of it may be there nevertheless, and
-    /// sending it again does no harm.
+    /// The storage refuses the batch or does not acknowledge it. Parts of it may have been written.
+    /// Sending it again is harmless.
     pub(crate) async fn write(
         &self,
         mut batch: Complete<'_>,
@@ -141,12 +140,11 @@ impl App {
     }
 }
 
-/// How many latencies are told apart: one in each power of two and its half,
-/// in microseconds.
+/// Number of latency buckets: two per power of two, in microseconds.
 const LATENCY_BUCKETS: usize = 64;
 
-/// What the server counts for its status page. Each is Relaxed: a count by
-/// itself that is shown and decides nothing.
+/// Counters of the status page. All are Relaxed: each count is displayed by itself and decides
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct Counters {
     samples: AtomicU64,
@@ -172,7 +170,7 @@ impl Counters {
         metrics::counter!("ingest_samples_total").increment(samples);
     }
 
-    /// Counts a request that has been answered, refused or not.
+    /// Counts a request that was answered, refused or not.
     pub(crate) fn count_request(
         &self,
         path: &'static str,
@@ -196,23 +194,22 @@ impl Counters {
         }
     }
 
-    /// Samples that were acknowledged.
+    /// Number of acknowledged samples.
     pub(crate) fn samples(&self) -> u64 {
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Write requests that were answered.
+    /// Number of answered write requests.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Refused requests, by reason.
+    /// Number of refused requests, by reason.
     pub(crate) fn refusals(&self) -> [u64; REASONS.len()] {
         self.refusals.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// The latency below which 99 of 100 requests since the last call were, in
-    /// microseconds, and that of the median.
+    /// Returns P99 and P50 of the latency since the last call, in microseconds.
     pub(crate) fn take_latencies(&self) -> [u64; 2] {
         let counts = self.latencies.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
         let total: u64 = counts.iter().sum();
@@ -235,7 +232,7 @@ fn latency_bucket(took: Duration) -> usize {
     (power as usize * 2 + usize::from(upper_half)).min(LATENCY_BUCKETS - 1)
 }
 
-/// The upper end of a bucket.
+/// The upper end of a bucket, in microseconds.
 fn latency_of_bucket(bucket: usize) -> u64 {
     let base = 1_u64 << (bucket / 2);
     if bucket.is_multiple_of(2) { base + base / 2 } else { base * 2 }

@@ -1,8 +1,7 @@
-//! What a request writes: samples of series that the cache knows, by handle, and
-//! samples of the others, by labels. A series becomes known, to the cache and to
-//! the storage, once samples of it are acknowledged: a request that is refused
-//! leaves nothing behind. This file knows bytes that name series, and does not
-//! know what they mean.
+//! A batch: the samples of one request. Samples of cached series are written by handle, others by
+//! labels. A series enters the cache, and the storage, only once samples of it are acknowledged. A
+//! refused request therefore leaves nothing behind. This file knows the bytes that name a series,
+//! not their meaning.
 
 use std::collections::HashMap;
 
@@ -12,37 +11,36 @@ use super::budget::Reservation;
 use super::refusal::Refusal;
 use super::series_cache::{CacheReader, ENTRY_BYTES, SeriesCache};
 
-/// The samples that a batch, and each new series, has room for at first.
+/// Initial room of a batch, and of each new series, in samples.
 const BATCH_STEP: usize = 4096;
 const SERIES_STEP: usize = 1;
 
-/// Which series of a batch a sample belongs to.
+/// The series that a sample belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Series {
     Known(SeriesHandle),
-    /// One of the new ones.
+    /// Index of a new series of the batch.
     New(usize),
 }
 
-/// A batch while its request is read.
+/// A batch while its request is being parsed.
 pub(crate) struct Batch<'app> {
     storage: &'app Storage,
     cache: &'app SeriesCache,
     known: CacheReader<'app>,
-    /// By the bytes that name it, which of the new series it is. The map's hash
-    /// has a random key.
+    /// Maps the bytes that name a new series to its index. The map's hash has a random key.
     numbers: HashMap<Box<[u8]>, usize>,
     contents: Contents,
 }
 
-/// What is written.
+/// The samples to write.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) samples: Vec<(SeriesHandle, Sample)>,
     pub(crate) new: Vec<TimeSeries>,
 }
 
-/// A batch that is complete.
+/// A batch whose request has been parsed completely.
 #[derive(Debug)]
 pub(crate) struct Complete<'app> {
     pub(crate) contents: Contents,
@@ -56,11 +54,11 @@ impl<'app> Batch<'app> {
         Self { storage, cache, known: cache.reader(), numbers, contents }
     }
 
-    /// The series of these bytes; if neither the cache nor this batch knows it,
-    /// `labels` says which.
+    /// Returns the series that `name` names. Calls `labels` if neither the cache nor this batch
+    /// knows the series.
     ///
     /// # Errors
-    /// Those of `labels`, or too much is in flight.
+    /// An error of `labels`, or the budget is exhausted.
     #[inline]
     pub(crate) fn series<E: From<Refusal>>(
         &mut self,
@@ -92,7 +90,7 @@ impl<'app> Batch<'app> {
     /// Adds a sample.
     ///
     /// # Errors
-    /// If too much is in flight.
+    /// The budget is exhausted.
     #[inline]
     pub(crate) fn add(
         &mut self,
@@ -115,7 +113,7 @@ impl<'app> Batch<'app> {
         Ok(())
     }
 
-    /// Lets go of the cache, which others want to change.
+    /// Ends parsing. Releases the read lock on the cache, so that other requests can update it.
     pub(crate) fn complete(self) -> Complete<'app> {
         let Self { cache, numbers: names, contents, .. } = self;
         Complete { contents, cache, names }
@@ -130,7 +128,7 @@ impl Contents {
 }
 
 impl Complete<'_> {
-    /// The batch is acknowledged: its series are known from now on.
+    /// Adds the new series of an acknowledged batch to the cache.
     pub(crate) fn acknowledged(self, storage: &Storage) {
         for (name, number) in self.names {
             if let Some(handle) = storage.find_handle(&self.contents.new[number].labels) {

@@ -1,7 +1,7 @@
-//! Reads a request's body into memory that was reserved for it.
+//! Reads the body of a request into reserved memory. This file does not know what a body means.
 //!
-//! What is refused is still read, and thrown away as it comes, so that the
-//! client gets to see the answer and can use its connection again.
+//! The body of a refused request is still read and discarded. The client then receives the response
+//! and can reuse its connection.
 
 use std::time::Duration;
 
@@ -13,17 +13,16 @@ use super::budget::{Budget, Reservation};
 use super::refusal::Refusal;
 use std::sync::Arc;
 
-/// How long a body may take from its first byte to its last.
+/// Maximum time from the first byte of a body to its last.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How much of a refused body is read and thrown away before the connection is
-/// closed instead.
+/// Maximum bytes of a refused body to discard. If the body is longer, the connection is closed.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 
 /// Reads a whole body of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// If it is too large, comes too slowly, breaks off, or too much is in flight.
+/// The body is too large, arrives too slowly or breaks off, or the budget is exhausted.
 pub(crate) async fn read(
     budget: &Arc<Budget>,
     bytes_max: usize,
@@ -59,14 +58,14 @@ async fn gather(
         bytes.reserve_exact(length);
     }
     while let Some(frame) = body.frame().await {
-        let broken = |error| Refusal::Invalid(format!("the body breaks off: {error}"));
+        let broken = |error| Refusal::Invalid(format!("the body broke off: {error}"));
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         let length = bytes.len() + data.len();
         if length > bytes_max {
             return Err(too_large(length as u64));
         }
         if length > bytes.capacity() {
-            // A chunked body: doubled, so that growing stays linear.
+            // A chunked body: double the capacity, so that the total cost of growing stays linear.
             let capacity = length.max(bytes.capacity() * 2).min(bytes_max);
             if !reservation.grow(capacity - bytes.capacity()) {
                 return Err(Refusal::InFlight);

@@ -1,23 +1,22 @@
-//! How many bytes of requests may be in the process at once.
+//! The budget: a bound on the bytes of requests in the process.
 //!
-//! Whoever wants to hold bytes of a request reserves them first, from the
-//! moment they are read off the socket until the log has acknowledged what
-//! they became. What cannot be reserved is refused, so that memory is bounded
-//! at any offered load. This file knows no request.
+//! A task reserves the bytes of a request before it holds them. It keeps the reservation from the
+//! read off the socket until the log has acknowledged the samples. A request without a reservation
+//! is refused, so memory is bounded at any offered load. This file does not know requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes that all requests share.
+/// The number of bytes that all requests share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
-    /// Any thread adds and takes away. Relaxed: it is a count by itself, and
-    /// the memory that it stands for belongs to whoever reserved it.
+    /// Bytes reserved. Any thread adds and subtracts. Relaxed: the count protects no memory,
+    /// because the owner of a reservation owns its bytes.
     in_use: AtomicUsize,
 }
 
-/// Bytes that are taken; they go back when this is dropped.
+/// Reserved bytes. Dropping the reservation returns them.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
@@ -25,26 +24,26 @@ pub(crate) struct Reservation {
 }
 
 impl Budget {
-    /// A budget of which nothing is in use.
+    /// Creates a budget with nothing reserved.
     pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { bytes_max, in_use: AtomicUsize::new(0) })
     }
 
-    /// How many bytes are taken now.
+    /// Number of bytes reserved now.
     pub(crate) fn in_use(&self) -> usize {
         // Relaxed: see the field.
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// A reservation that holds nothing yet.
+    /// Creates an empty reservation.
     pub(crate) fn reserve_nothing(self: &Arc<Self>) -> Reservation {
         Reservation { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
 impl Reservation {
-    /// Takes more bytes; says whether there were as many left. If not, what was
-    /// taken before stays taken.
+    /// Reserves `bytes` more. Returns false if the budget has too few left; earlier reservations
+    /// remain.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let within = |in_use: usize| {
@@ -59,8 +58,8 @@ impl Reservation {
         taken.is_ok()
     }
 
-    /// Makes room for one more element if there is none, and so much more that
-    /// filling a vector stays linear: as much as there is, `step` at least.
+    /// Ensures room for one more element, and reserves the memory. A full vector at least doubles,
+    /// and grows by at least `step` elements, so that filling it stays linear.
     #[must_use]
     pub(crate) fn make_room<T>(&mut self, vector: &mut Vec<T>, step: usize) -> bool {
         if vector.len() < vector.capacity() {

@@ -1,5 +1,5 @@
-//! Connections: so many at once, each with limits on its buffers and its time,
-//! and an end that lets requests in flight finish.
+//! Connections: a bounded number, each with limits on its buffers and its time. At shutdown,
+//! requests in flight are finished. This file does not know what is served.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// What hyper buffers of one connection at most.
+/// Maximum bytes that hyper buffers per connection.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// How long a connection may be idle or take to send a request's head.
+/// Maximum time that a connection may be idle, or take to send a request's head.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How long to wait where no connection can be accepted: out of descriptors.
+/// Pause after a failed accept, for example if descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long requests in flight may take to finish once the server ends.
+/// Maximum time for requests in flight to finish at shutdown.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// Serves until told to end, and returns when no request is in flight.
+/// Serves until `ends` becomes true. Returns when no request is in flight.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
                 });
             }
             Err(error) => {
-                eprintln!("no connection can be accepted: {error}");
+                eprintln!("cannot accept connections: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
 }
 
 async fn serve_one(stream: TcpStream, router: Router, mut ends: watch::Receiver<bool>) {
-    // Without it small answers may wait for the client's acknowledgement.
+    // Without this, small responses may wait for the client's acknowledgement.
     stream.set_nodelay(true).ok();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -70,7 +70,7 @@ async fn serve_one(stream: TcpStream, router: Router, mut ends: watch::Receiver<
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
-    // A connection that breaks off is its client's affair.
+    // A connection that breaks off needs no report.
     tokio::select! {
         served = connection.as_mut() => return drop(served),
         _ = ends.wait_for(|ends| *ends) => {}

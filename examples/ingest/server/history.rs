@@ -1,4 +1,5 @@
-//! The last minutes, second by second, for the status page.
+//! History: one row per second of the last minutes, for the status page. It does not know how a row
+//! is displayed.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 
-/// How many seconds are kept.
+/// Number of seconds kept.
 const SECONDS_MAX: usize = 300;
 
 /// What was counted in each of the last seconds.
@@ -44,7 +45,7 @@ struct Second {
 }
 
 impl History {
-    /// Takes down the second that has just passed.
+    /// Adds the second that has just passed.
     pub(crate) fn take_second(&mut self, app: &App) {
         let stats =
             app.storage_if_open().map(|storage| storage.log().stats().total).unwrap_or_default();
@@ -77,7 +78,7 @@ impl History {
         });
     }
 
-    /// One list for each line of a plot, oldest first.
+    /// Returns one list per line of a plot, oldest value first.
     pub(crate) fn as_json(&self) -> Value {
         fn column<T: Into<Value>>(history: &History, of: impl Fn(&Second) -> T) -> Value {
             history.seconds.iter().map(|second| of(second).into()).collect::<Vec<Value>>().into()

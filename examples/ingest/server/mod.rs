@@ -1,14 +1,13 @@
-//! The server: Prometheus remote write and InfluxDB's line protocol into a
+//! The server: receives Prometheus remote write and InfluxDB's line protocol, and writes to a
 //! storage on the log.
 //!
 //! ```text
 //! cargo run --release --example ingest -- --listen 127.0.0.1:9291 --dir D
 //! ```
 //!
-//! A request's way: `connections` -> `body` (within the `budget`) ->
-//! `remote_write` + `protobuf`, or `influx` -> `batch` with the `series_cache`
-//! -> the storage; what goes wrong is a `refusal`. It listens at once and answers 503 until
-//! the log is replayed.
+//! The path of a request: `connections` -> `body` (within the `budget`) -> `remote_write` +
+//! `protobuf`, or `influx` -> `batch` with the `series_cache` -> the storage. An error becomes a
+//! `refusal`. The server listens at once, and responds 503 until the log is replayed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -46,19 +45,19 @@ mod selector;
 mod series_cache;
 mod status;
 
-/// How a server is started.
+/// Options of a server.
 pub(crate) struct Options<'arguments> {
-    /// Where it listens.
+    /// The address to listen at.
     pub(crate) address: SocketAddr,
-    /// The log.
+    /// The configuration of the log.
     pub(crate) config: Config,
-    /// What is kept in memory at most.
+    /// Maximum number of samples in memory.
     pub(crate) samples_max: u64,
-    /// Samples after which a snapshot is taken, and the log truncated.
+    /// Number of samples after which a snapshot is taken and the log truncated.
     pub(crate) snapshot_samples: u64,
-    /// The log's hard watermark.
+    /// The hard limit on free space of the log.
     pub(crate) hard_bytes: u64,
-    /// What requests may be and take.
+    /// Limits on requests.
     pub(crate) limits: Limits,
     /// The replay waits while this file exists; for tests.
     pub(crate) replay_hold: Option<&'arguments Path>,
@@ -66,14 +65,14 @@ pub(crate) struct Options<'arguments> {
 
 pub(crate) use app::Limits as ServerLimits;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. Blocks.
 ///
 /// # Errors
-/// If the address is taken, or the log cannot be opened or closed.
+/// The address is in use, or the log cannot be opened or closed.
 pub(crate) fn serve(options: Options<'_>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve_until_signal(options));
-    // Not waiting for a replay or an export that is still under way.
+    // Do not wait for a replay or an export that is still running.
     runtime.shutdown_background();
     served
 }
@@ -107,10 +106,10 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
             println!("ready");
             stop.await
         }
-        // Nothing is acknowledged before the replay is done.
+        // Stopping is safe, because nothing is acknowledged before the replay is done.
         signal = stop.as_mut() => signal,
     };
-    println!("{signal}: finishing what is in flight");
+    println!("{signal}: finishing requests in flight");
     app.begin_to_close();
     end.send(true)?;
     served.await?;
@@ -121,7 +120,7 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the storage on a thread of its own, and shows how far it is.
+/// Opens the storage on a thread of its own, and reports the progress.
 fn open(
     app: &Arc<App>,
     options: &Options<'_>,
@@ -142,8 +141,8 @@ fn open(
     })
 }
 
-/// Takes the history down, and keeps the recorder's memory bounded: what it
-/// gathers for a summary is only condensed on request.
+/// Records the history. Also keeps the memory of the metrics recorder bounded: the recorder
+/// condenses its histograms only in its upkeep.
 async fn keep_history(app: Arc<App>) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -153,8 +152,8 @@ async fn keep_history(app: Arc<App>) {
     }
 }
 
-/// Takes snapshots, so that neither the log nor the next replay grows without
-/// end, and so that the log leaves room on the disk for the snapshots themselves.
+/// Takes snapshots, which truncate the log. This bounds the log and the next replay, and leaves
+/// room on the disk for the snapshots themselves.
 async fn keep_log_short(app: Arc<App>, samples: u64, hard_bytes: u64) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut schedule = None;
@@ -168,7 +167,7 @@ async fn keep_log_short(app: Arc<App>, samples: u64, hard_bytes: u64) {
         let seen = seen(&app, storage);
         let Some(due) = schedule.due(&seen, Instant::now()) else { continue };
         if due == Due::Room {
-            println!("the disk has little room: taking a snapshot, to truncate the log");
+            println!("the disk is low on space: taking a snapshot to truncate the log");
         }
         let app = Arc::clone(&app);
         let snapshot =
@@ -181,7 +180,7 @@ async fn keep_log_short(app: Arc<App>, samples: u64, hard_bytes: u64) {
                 );
                 schedule.taken(due, seen, report.bytes, Instant::now());
             }
-            // What it would have held stays in the log.
+            // The samples of a failed snapshot remain in the log.
             Ok(Some(Err(error))) => {
                 eprintln!("snapshot: {error}");
                 schedule.failed(Instant::now());

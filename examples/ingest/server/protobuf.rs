@@ -1,14 +1,14 @@
-//! The protobuf of a remote-write request, read where it lies.
+//! A zero-copy parser of the protobuf in a remote-write request.
 //!
-//! Nothing is built for a label or a series: an entry is handed out as the
-//! bytes of its labels, which name the series in the server's cache, and its
-//! samples. Every length is checked against what is there. This file knows the
-//! wire format and the field numbers of remote write 1.0, and no server.
+//! It allocates nothing per label or series. An entry is returned as the bytes of its labels, which
+//! name the series in the server's cache, and its samples. Every length is checked against the
+//! remaining bytes. This file knows the wire format and the field numbers of remote write 1.0, not
+//! the server.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The bytes are no `WriteRequest`.
+/// The bytes are not a `WriteRequest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed {
     /// What is wrong.
@@ -17,7 +17,7 @@ pub(crate) struct Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the body is no WriteRequest: {}", self.what)
+        write!(formatter, "the body is not a WriteRequest: {}", self.what)
     }
 }
 
@@ -25,7 +25,7 @@ const fn malformed(what: &'static str) -> Malformed {
     Malformed { what }
 }
 
-/// A field's content.
+/// The content of a field.
 #[derive(Clone, Copy, Debug)]
 enum Value<'a> {
     Varint(u64),
@@ -34,14 +34,14 @@ enum Value<'a> {
     Fixed32,
 }
 
-/// What is left of one message.
+/// The rest of a message.
 #[derive(Clone, Debug)]
 struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// The next field, if there is one.
+    /// Reads the next field, if there is one.
     #[inline]
     fn field(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
         if self.rest.is_empty() {
@@ -54,7 +54,8 @@ impl<'a> Reader<'a> {
             2 => {
                 let length = usize::try_from(self.varint()?).ok();
                 let split = length.and_then(|length| self.rest.split_at_checked(length));
-                let (bytes, rest) = split.ok_or(malformed("a length exceeds what is there"))?;
+                let (bytes, rest) =
+                    split.ok_or(malformed("a length exceeds the remaining bytes"))?;
                 self.rest = rest;
                 Value::Bytes(bytes)
             }
@@ -90,26 +91,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The entries of a `WriteRequest`, in order. Metadata are skipped.
+/// The entries of a `WriteRequest`, in order. Metadata is skipped.
 #[derive(Debug)]
 pub(crate) struct Entries<'a>(Reader<'a>);
 
 impl<'a> Entries<'a> {
-    /// The entries in these bytes.
+    /// Parses the entries in `message`.
     pub(crate) fn new(message: &'a [u8]) -> Self {
         Self(Reader { rest: message })
     }
 
-    /// The next entry, if there is one.
+    /// Reads the next entry, if there is one.
     ///
     /// # Errors
-    /// If the bytes are no `WriteRequest`.
+    /// The bytes are not a `WriteRequest`.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'a>>, Malformed> {
         while let Some((number, value)) = self.0.field()? {
             match (number, value) {
                 (1, Value::Bytes(bytes)) => return Entry::read(bytes).map(Some),
-                (1, _) => return Err(malformed("a series is no message")),
+                (1, _) => return Err(malformed("a series is not a message")),
                 _ => {}
             }
         }
@@ -120,15 +121,15 @@ impl<'a> Entries<'a> {
 /// One `TimeSeries` of a request.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
-    /// Its labels as they came: fields with their tags and lengths.
+    /// Its labels, undecoded: fields with their tags and lengths.
     pub(crate) labels: Cow<'a, [u8]>,
     /// From the first sample on.
     samples: Reader<'a>,
 }
 
 impl<'a> Entry<'a> {
-    /// Finds the labels and the samples; whoever writes protobuf puts all the
-    /// labels first, but need not.
+    /// Finds the labels and the samples. Encoders put all labels first, but the format does not
+    /// require it.
     #[inline]
     fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader { rest: message };
@@ -149,7 +150,7 @@ impl<'a> Entry<'a> {
                 (2, Value::Bytes(_)) => {
                     first.get_or_insert(before);
                 }
-                (1 | 2, _) => return Err(malformed("a label or a sample is no message")),
+                (1 | 2, _) => return Err(malformed("a label or a sample is not a message")),
                 _ => {}
             }
         }
@@ -157,11 +158,11 @@ impl<'a> Entry<'a> {
         Ok(Self { labels, samples: Reader { rest: first.unwrap_or_default() } })
     }
 
-    /// The next sample, a timestamp in milliseconds and a value, if there is
-    /// one. Exemplars and native histograms are skipped.
+    /// Reads the next sample, if there is one: a timestamp in milliseconds and a value. Exemplars
+    /// and native histograms are skipped.
     ///
     /// # Errors
-    /// If the bytes are no sample.
+    /// The bytes are not a sample.
     #[inline]
     pub(crate) fn next_sample(&mut self) -> Result<Option<(i64, f64)>, Malformed> {
         while let Some((number, value)) = self.samples.field()? {
@@ -188,13 +189,13 @@ fn sample(bytes: &[u8]) -> Result<(i64, f64), Malformed> {
     Ok((timestamp_ms, sampled))
 }
 
-/// The names and values in an entry's labels.
+/// Decodes the names and values of an entry's labels.
 ///
 /// # Errors
-/// If the bytes are no labels, or a text is no UTF-8.
+/// The bytes are not labels, or a string is not UTF-8.
 pub(crate) fn label_pairs(labels: &[u8]) -> Result<Vec<(&str, &str)>, Malformed> {
     let text = |value| match value {
-        Value::Bytes(bytes) => str::from_utf8(bytes).map_err(|_| malformed("a label is no UTF-8")),
+        Value::Bytes(bytes) => str::from_utf8(bytes).map_err(|_| malformed("a label is not UTF-8")),
         _ => Err(malformed("a label's field has the wrong type")),
     };
     let mut pairs = Vec::new();

@@ -1,8 +1,8 @@
-//! What can be asked of the server: which series there are, and their samples.
+//! Read requests: lists series and exports their samples.
 //!
-//! `/api/v1/series` answers as Prometheus does, `/api/v1/export` with a line
-//! of JSON for each series as VictoriaMetrics does. Samples are written out
-//! series by series, as fast as the client takes them.
+//! `/api/v1/series` responds like Prometheus. `/api/v1/export` responds like VictoriaMetrics, with
+//! a line of JSON per series. Samples are written series by series, at the pace of the client. This
+//! file does not know how samples are stored.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -22,12 +22,12 @@ use super::app::App;
 use super::refusal::Refusal;
 use super::selector;
 
-/// How many lines wait for the client.
+/// Number of lines buffered for the client.
 const LINES_AHEAD: usize = 4;
 
 type Parameters = Query<Vec<(String, String)>>;
 
-/// `/api/v1/series?match[]=..`
+/// Handles `/api/v1/series?match[]=..`.
 pub(crate) async fn series(
     State(app): State<Arc<App>>,
     Query(query): Parameters,
@@ -35,7 +35,7 @@ pub(crate) async fn series(
     let found = async {
         let selectors = selectors(&query)?;
         let storage = app.storage()?;
-        let _turn = app.reads.acquire().await;
+        let _permit = app.reads.acquire().await;
         let mut found = BTreeMap::new();
         for labels in selectors.iter().flat_map(|selector| storage.series(selector)) {
             found.insert(labels.to_string(), labels);
@@ -51,7 +51,7 @@ pub(crate) async fn series(
     }
 }
 
-/// `/api/v1/export?match[]=..&start=..&end=..`, both in seconds.
+/// Handles `/api/v1/export?match[]=..&start=..&end=..`, with both times in seconds.
 pub(crate) async fn export(
     State(app): State<Arc<App>>,
     Query(query): Parameters,
@@ -66,12 +66,12 @@ pub(crate) async fn export(
     };
     let (lines, body) = mpsc::channel(LINES_AHEAD);
     tokio::spawn(async move {
-        let _turn = app.reads.acquire().await;
+        let _permit = app.reads.acquire().await;
         let app = Arc::clone(&app);
         let write = tokio::task::spawn_blocking(move || {
             write_lines(&app, &selectors, &range, &lines);
         });
-        // A panic there ends the body early, which the client sees.
+        // A panic there ends the body early, which the client notices.
         drop(write.await);
     });
     let mut response = Response::new(Body::new(Lines(body)));
@@ -109,7 +109,7 @@ fn line(series: &TimeSeries) -> Bytes {
     Bytes::from(format!("{line}\n"))
 }
 
-/// JSON has no numbers for these; this is how VictoriaMetrics writes them.
+/// Formats a value like VictoriaMetrics, because JSON has no such numbers.
 fn value(value: f64) -> Value {
     match value {
         f64::INFINITY => json!("Infinity"),
@@ -135,22 +135,22 @@ fn selectors(query: &[(String, String)]) -> Result<Vec<Vec<Matcher>>, Refusal> {
     }
 }
 
-/// Milliseconds from `start` to `end`, either of which may be missing.
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is what is meant")]
+/// Parses `start` and `end` to milliseconds. Either may be missing.
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, as intended")]
 fn range(query: &[(String, String)]) -> Result<RangeInclusive<i64>, Refusal> {
     let bound = |wanted: &str, default| {
         let Some((_, text)) = query.iter().find(|(name, _)| name == wanted) else {
             return Ok(default);
         };
-        let seconds: f64 = text
-            .parse()
-            .map_err(|_| Refusal::Invalid(format!("{wanted}={text:?} is no number of seconds")))?;
+        let seconds: f64 = text.parse().map_err(|_| {
+            Refusal::Invalid(format!("{wanted}={text:?} is not a number of seconds"))
+        })?;
         Ok((seconds * 1e3) as i64)
     };
     Ok(bound("start", i64::MIN)?..=bound("end", i64::MAX)?)
 }
 
-/// An answer in one piece.
+/// Builds a response whose body is complete.
 pub(crate) fn answer(content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     let headers = response.headers_mut();
@@ -159,7 +159,7 @@ pub(crate) fn answer(content_type: &'static str, body: impl Into<Body>) -> Respo
     response
 }
 
-/// A body that is written while it is sent.
+/// A body that is produced while it is sent.
 struct Lines(mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Lines {

@@ -1,9 +1,9 @@
-//! Why a request is not answered as its sender wished, and what that is in
-//! HTTP.
+//! Refusals: why a request fails, and the HTTP response for it. This file does not know the
+//! protocols.
 //!
-//! A client drops what is answered with 4xx and sends again what is answered
-//! with 5xx. So 4xx is for what can never be right, and every trouble of our
-//! own is 503 with `Retry-After`.
+//! A client drops a request after a 4xx response, and retries it after a 5xx. Only a request that
+//! can never succeed gets a 4xx. Server-side failures return 503 with `Retry-After`, so that
+//! clients retry.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ use shardwal::timeseries::WriteError;
 /// Why a request is refused.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// It is not what its path takes; the text says where it is wrong.
+    /// The request is invalid. The text says where.
     Invalid(String),
-    /// It is larger than this server takes at all.
+    /// The request exceeds a limit of this server.
     TooLarge {
         /// What is too large.
         what: &'static str,
-        /// How large it is, as far as it was looked at.
+        /// Its size, as far as it was measured.
         found: u64,
-        /// What is allowed.
+        /// The limit.
         max: u64,
     },
-    /// It is encoded in a way that this server does not read.
+    /// The encoding of the request is not supported.
     Encoding(String),
     /// The log is being replayed.
     Replaying,
-    /// As many bytes of requests are in flight as may be.
+    /// The budget for requests in flight is exhausted.
     InFlight,
-    /// The rest of the request did not come in time.
+    /// The body did not arrive in time.
     Slow,
-    /// The storage or its log has not taken it.
+    /// The storage or its log refused or failed the write.
     Storage(WriteError),
 }
 
@@ -56,11 +56,11 @@ pub(crate) const REASONS: [&str; 14] = [
     "log_closed",
 ];
 
-/// Which of them is the want of room on the disk.
+/// Index of the reason for a full disk.
 pub(crate) const DISK_FULL: usize = 10;
 
 impl Refusal {
-    /// Why the log did not take it, if that is it.
+    /// The cause of the log, if the log refused or failed the write.
     fn cause(&self) -> Option<&Cause> {
         match self {
             Self::Storage(WriteError::Refused(cause)) => Some(cause),
@@ -69,7 +69,7 @@ impl Refusal {
         }
     }
 
-    /// Which of [`REASONS`] it is.
+    /// Index in [`REASONS`].
     pub(crate) fn reason(&self) -> usize {
         let cause = self.cause().map(|cause| match cause {
             Cause::TooLarge { .. } => 1,
@@ -92,7 +92,7 @@ impl Refusal {
         })
     }
 
-    /// The status, and after how many seconds it may be worth to try again.
+    /// The status, and the seconds after which the client should retry.
     fn status(&self) -> (StatusCode, Option<&'static str>) {
         let unavailable = |seconds| (StatusCode::SERVICE_UNAVAILABLE, Some(seconds));
         match (self, self.cause()) {
@@ -104,17 +104,17 @@ impl Refusal {
             (Self::Replaying, _) => unavailable("2"),
             (Self::InFlight | Self::Slow, _)
             | (_, Some(Cause::QueueFull | Cause::SegmentNotReady)) => unavailable("1"),
-            // These need somebody to come.
+            // These do not resolve quickly. An operator may have to act.
             (Self::Storage(_), _) => unavailable("10"),
         }
     }
 
-    /// The answer, with the reason as text.
+    /// Builds a plain-text response.
     pub(crate) fn as_text(&self) -> Response<Body> {
         self.answer("text/plain; charset=utf-8", format!("{self}\n"))
     }
 
-    /// The answer, with the reason as both versions of InfluxDB give it.
+    /// Builds a JSON response with the fields of both versions of InfluxDB.
     pub(crate) fn as_json(&self) -> Response<Body> {
         let (status, _) = self.status();
         let code = match status {
@@ -146,11 +146,11 @@ impl fmt::Display for Refusal {
         match self {
             Self::Invalid(why) | Self::Encoding(why) => formatter.write_str(why),
             Self::TooLarge { what, found, max } => {
-                write!(formatter, "{what} is {found} and may be {max} at most")
+                write!(formatter, "{what} is {found}; at most {max} is allowed")
             }
             Self::Replaying => formatter.write_str("the log is being replayed; try again"),
             Self::InFlight => formatter.write_str("too many requests are in flight; try again"),
-            Self::Slow => formatter.write_str("the body did not come in time; try again"),
+            Self::Slow => formatter.write_str("the body did not arrive in time; try again"),
             Self::Storage(error) => write!(formatter, "{error}"),
         }
     }

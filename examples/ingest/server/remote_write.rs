@@ -1,9 +1,9 @@
-//! Prometheus remote write 1.0: a snappy block around a protobuf
-//! `WriteRequest`, answered with 204 when all of it is acknowledged.
+//! Prometheus remote write 1.0: a snappy block that contains a protobuf `WriteRequest`. The
+//! response is 204 once all samples are acknowledged.
 //!
-//! Series whose labels are not valid are left out, the others are written, and
-//! the answer is then 400 with the reason, as the specification has it. Native
-//! histograms, exemplars and metadata are skipped.
+//! Series with invalid labels are skipped, and the others are written. The response is then 400
+//! with the reason, as the specification demands. Native histograms, exemplars and metadata are
+//! skipped.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,11 +22,10 @@ use super::refusal::Refusal;
 
 const PATH: &str = "/api/v1/write";
 
-/// A snappy block of so many bytes holds at most so many times as many: a copy
-/// of 64 bytes takes 3.
+/// Maximum ratio of decompressed to compressed bytes: a copy of 64 bytes takes 3.
 const SNAPPY_RATIO_MAX: usize = 22;
 
-/// Answers a write.
+/// Handles a write request.
 pub(crate) async fn write(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -62,34 +61,35 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
     let encoding = text(header::CONTENT_ENCODING);
     if !["", "snappy"].contains(&encoding) {
-        return Err(Refusal::Encoding(format!("the encoding is {encoding:?}, not snappy")));
+        return Err(Refusal::Encoding(format!("unsupported encoding {encoding:?}; use snappy")));
     }
     let content_type = text(header::CONTENT_TYPE);
     if content_type.contains("io.prometheus.write.v2") {
-        return Err(Refusal::Encoding("this is remote write 1.0, not 2.0".to_owned()));
+        return Err(Refusal::Encoding("remote write 2.0 is not supported; use 1.0".to_owned()));
     }
     Ok(())
 }
 
-/// Decompresses a snappy block. What its header claims is believed only where
-/// it is within the limit, can be true, and fits into the budget.
+/// Decompresses a snappy block. The length in its header must be within the limit, possible for a
+/// block of this size, and within the budget.
 ///
 /// # Errors
-/// If it is no snappy block, too large, or too much is in flight.
+/// The body is not a snappy block or too large, or the budget is exhausted.
 pub(crate) fn decompress(
     block: &[u8],
     bytes_max: usize,
     reservation: &mut Reservation,
 ) -> Result<Vec<u8>, Refusal> {
-    let invalid = |error: snap::Error| Refusal::Invalid(format!("no snappy block: {error}"));
+    let invalid =
+        |error: snap::Error| Refusal::Invalid(format!("the body is not a snappy block: {error}"));
     let length = snap::raw::decompress_len(block).map_err(invalid)?;
     if length > bytes_max {
         let (found, max) = (length as u64, bytes_max as u64);
         return Err(Refusal::TooLarge { what: "the decompressed length", found, max });
     }
     if length > block.len() * SNAPPY_RATIO_MAX {
-        let claim = format!("{} bytes cannot hold {length}", block.len());
-        return Err(Refusal::Invalid(format!("no snappy block: {claim}")));
+        let claim = format!("{} bytes cannot decompress to {length}", block.len());
+        return Err(Refusal::Invalid(format!("the body is not a snappy block: {claim}")));
     }
     if !reservation.grow(length) {
         return Err(Refusal::InFlight);
@@ -97,15 +97,15 @@ pub(crate) fn decompress(
     snap::raw::Decoder::new().decompress_vec(block).map_err(invalid)
 }
 
-/// What a request says.
+/// A decoded request.
 struct Decoded<'app> {
     batch: Complete<'app>,
-    /// What is wrong with the series that were left out.
+    /// What is wrong with the series that were skipped.
     invalid: Option<String>,
 }
 
-/// Reads the samples of a request. Nothing is written yet: a request that is
-/// malformed at its end is refused as a whole.
+/// Decodes the samples of a request. Writes nothing, so that a request that is malformed at its end
+/// is refused as a whole.
 fn decode<'app>(
     app: &'app App,
     storage: &'app Storage,
@@ -133,13 +133,13 @@ fn decode<'app>(
     Ok(Decoded { batch: batch.complete(), invalid: invalid.into_text() })
 }
 
-/// The labels of a series that was not seen before.
+/// The labels of a series that is not in the cache.
 fn labels_of(entry: &[u8]) -> Result<Labels, Refusal> {
     let pairs = label_pairs(entry).map_err(|malformed| Refusal::Invalid(malformed.to_string()))?;
     Labels::new(pairs).map_err(|error| Refusal::Invalid(error.to_string()))
 }
 
-/// How many series were left out, and why the first was.
+/// Number of skipped series, and the reason for the first.
 #[derive(Default)]
 struct Invalid {
     first: Option<String>,
@@ -154,7 +154,6 @@ impl Invalid {
 
     fn into_text(self) -> Option<String> {
         let Self { first, count } = self;
-        first
-            .map(|first| format!("{count} series left out, the others written; the first: {first}"))
+        first.map(|first| format!("{count} series skipped, the others written; the first: {first}"))
     }
 }

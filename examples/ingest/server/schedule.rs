@@ -1,37 +1,35 @@
-//! When the server takes a snapshot: after a number of samples, and when the
-//! disk has little room left. A snapshot truncates the log, which is what takes
-//! the room, so it comes while there still is room for it. Knows numbers; it does
-//! not know how a snapshot is taken.
+//! The schedule of snapshots: after a number of samples, and when the disk is low on space. A
+//! snapshot truncates the log, which frees space. It must therefore be taken while there is still
+//! room for it. This file knows numbers, not how a snapshot is taken.
 
 use std::time::{Duration, Instant};
 
 use shardwal::DiskState;
 
-/// What a snapshot is reckoned to take before one has shown it.
+/// Estimated size of a snapshot, per sample and per series, before the first one.
 const SAMPLE_BYTES: u64 = 12;
 const SERIES_BYTES: u64 = 512;
-/// What a sample takes in the log, at least. The log that a start has found is
-/// reckoned in samples by it.
+/// Minimum bytes per sample in the log. Converts the bytes that the log held at start to samples.
 const LOGGED_SAMPLE_BYTES: u64 = 2;
-/// What is kept beside a snapshot: the log's next segments and its queues.
+/// Space to keep beside a snapshot, for the log's next segments and its queues.
 const SLACK_BYTES: u64 = 4 << 20;
-/// How long after one that failed the next snapshot is taken; and how long after
-/// one for want of room the next for that, while writes are taken.
+/// Pause after a failed snapshot. Also the minimum time between two snapshots for want of space,
+/// while writes succeed.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What the server has come to.
+/// The state of the server at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     /// Samples acknowledged since the start.
     pub(crate) acknowledged: u64,
     /// Bytes appended to the log since the start.
     pub(crate) logged_bytes: u64,
-    /// Writes that were refused for want of room since the start.
+    /// Writes refused for want of space since the start.
     pub(crate) refused_for_room: u64,
     /// Samples and series in memory.
     pub(crate) samples: u64,
     pub(crate) series: u64,
-    /// Bytes free on the disk, if it says so.
+    /// Free bytes on the disk, if known.
     pub(crate) free_bytes: Option<u64>,
     pub(crate) disk: DiskState,
 }
@@ -39,42 +37,42 @@ pub(crate) struct Seen {
 /// Why a snapshot is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// As many samples were acknowledged since the last one.
+    /// Enough samples were acknowledged since the last one.
     Samples,
-    /// The disk has little room.
+    /// The disk is low on space.
     Room,
 }
 
-/// When snapshots are taken, and what the last one showed.
+/// When snapshots are due, and what the last one covered.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    /// Samples after which a snapshot is taken.
+    /// Number of samples after which a snapshot is due.
     samples: u64,
-    /// The hard watermark.
+    /// The hard limit on free space.
     hard_bytes: u64,
-    /// What of the log the start has found, as bytes.
+    /// Bytes that the log held at start.
     found_bytes: u64,
-    /// What the last snapshot covers.
+    /// The state that the last snapshot covers.
     covered: Option<Seen>,
-    /// Bytes of the last snapshot, and samples in it.
+    /// Bytes of the last snapshot, and number of samples in it.
     last: Option<(u64, u64)>,
-    /// When the next may be taken, after one that failed.
+    /// No snapshot before this time, because one failed.
     failed_until: Option<Instant>,
-    /// When the next may be taken for want of room, while writes are taken.
+    /// No snapshot for want of space before this time, while writes succeed.
     low_until: Option<Instant>,
 }
 
 impl Schedule {
-    /// `found_bytes`: what stood in the log at the start.
+    /// Creates a schedule. `found_bytes` is the size of the log at start.
     pub(crate) fn new(samples: u64, hard_bytes: u64, found_bytes: u64) -> Self {
         let (covered, last, failed_until, low_until) = (None, None, None, None);
         Self { samples, hard_bytes, found_bytes, covered, last, failed_until, low_until }
     }
 
-    /// Whether a snapshot is to be taken now.
+    /// Whether a snapshot is due now, and why.
     pub(crate) fn due(&self, seen: &Seen, now: Instant) -> Option<Due> {
         let covered = self.covered.unwrap_or_default();
-        // A snapshot covers what the start has found, as well.
+        // The first snapshot also covers what the log held at start.
         let found = if self.covered.is_some() { 0 } else { self.found_bytes };
         let samples = seen.acknowledged - covered.acknowledged + found / LOGGED_SAMPLE_BYTES;
         let bytes = seen.logged_bytes - covered.logged_bytes + found;
@@ -89,7 +87,7 @@ impl Schedule {
             seen.disk == DiskState::Refusing || seen.refused_for_room > covered.refused_for_room;
         let is_low = seen.disk != DiskState::Ok
             || seen.free_bytes.is_some_and(|free| free < self.low_bytes(seen));
-        // While writes are taken, a snapshot must be worth its own room.
+        // While writes succeed, a snapshot must free more than it takes.
         let is_worth = if refuses {
             bytes > 0
         } else {
@@ -98,13 +96,13 @@ impl Schedule {
         is_worth.then_some(Due::Room)
     }
 
-    /// Free bytes below which the next snapshot might soon have no room.
+    /// Below this number of free bytes, the next snapshot may soon have no room.
     fn low_bytes(&self, seen: &Seen) -> u64 {
         let hard = self.hard_bytes.saturating_add(self.hard_bytes / 8);
         hard.saturating_add(self.snapshot_bytes(seen).saturating_mul(2)).saturating_add(SLACK_BYTES)
     }
 
-    /// What a snapshot is reckoned to take now.
+    /// The estimated size of a snapshot now.
     fn snapshot_bytes(&self, seen: &Seen) -> u64 {
         match self.last {
             Some((bytes, samples)) => {
@@ -118,13 +116,13 @@ impl Schedule {
         }
     }
 
-    /// A snapshot was taken of what had been `seen` before.
+    /// Records a snapshot. `seen` is the state that it covers.
     pub(crate) fn taken(&mut self, due: Due, seen: Seen, bytes: u64, now: Instant) {
         (self.covered, self.last) = (Some(seen), Some((bytes, seen.samples)));
         self.low_until = (due == Due::Room).then(|| now + PAUSE);
     }
 
-    /// None could be taken: it is tried again later.
+    /// Records a failed snapshot, which delays the next one.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.failed_until = Some(now + PAUSE);
     }

@@ -1,4 +1,4 @@
-//! `match[]`: a series selector as Prometheus writes it.
+//! `match[]`: a series selector in Prometheus' syntax. This file does not know series.
 //!
 //! ```text
 //! up{job="node",host=~"h1.*",mode!="idle"}
@@ -6,10 +6,10 @@
 
 use shardwal::timeseries::Matcher;
 
-/// The matchers of a selector.
+/// Parses the matchers of a selector.
 ///
 /// # Errors
-/// If it is none, or selects everything.
+/// The text is not a selector, or selects everything.
 pub(crate) fn parse(selector: &str) -> Result<Vec<Matcher>, String> {
     let mut rest = selector.trim();
     let mut matchers = Vec::new();
@@ -27,15 +27,15 @@ pub(crate) fn parse(selector: &str) -> Result<Vec<Matcher>, String> {
             match rest.strip_prefix(',') {
                 Some(after) => rest = after.trim_start(),
                 None if rest.starts_with('}') => {}
-                None => return Err(format!("a comma or a brace is missing before {rest:?}")),
+                None => return Err(format!("expected a comma or a brace before {rest:?}")),
             }
         }
         rest = rest[1..].trim_start();
     }
     match (rest, matchers.is_empty()) {
         ("", false) => Ok(matchers),
-        ("", true) => Err("a selector must name something".to_owned()),
-        _ => Err(format!("{rest:?} follows the selector")),
+        ("", true) => Err("a selector must not select everything".to_owned()),
+        _ => Err(format!("unexpected {rest:?} after the selector")),
     }
 }
 
@@ -49,9 +49,9 @@ fn take_matcher(rest: &mut &str) -> Result<Matcher, String> {
     let operators = ["=~", "!~", "!=", "="];
     let found = operators.into_iter().find_map(|each| Some((each, after.strip_prefix(each)?)));
     let (operator, after) =
-        found.ok_or_else(|| format!("an operator is missing before {after:?}"))?;
+        found.ok_or_else(|| format!("expected an operator before {after:?}"))?;
     if name.is_empty() {
-        return Err("a matcher has no label name".to_owned());
+        return Err("a matcher needs a label name".to_owned());
     }
     *rest = after.trim_start();
     let value = take_string(rest)?;
@@ -63,10 +63,10 @@ fn take_matcher(rest: &mut &str) -> Result<Matcher, String> {
     }
 }
 
-/// Takes a string in quotes, with the escapes that a selector needs.
+/// Parses a quoted string with the escapes of a selector.
 fn take_string(rest: &mut &str) -> Result<String, String> {
     let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'));
-    let quote = quote.ok_or_else(|| format!("a quote is missing before {rest:?}"))?;
+    let quote = quote.ok_or_else(|| format!("expected a quote before {rest:?}"))?;
     let mut text = String::new();
     let mut chars = rest.char_indices().skip(1);
     while let Some((at, c)) = chars.next() {
@@ -79,7 +79,7 @@ fn take_string(rest: &mut &str) -> Result<String, String> {
                 Some((_, 'n')) => text.push('\n'),
                 Some((_, 't')) => text.push('\t'),
                 Some((_, escaped @ ('\\' | '"' | '\''))) => text.push(escaped),
-                _ => return Err(format!("an escape in {rest:?} is not known")),
+                _ => return Err(format!("unknown escape in {rest:?}")),
             },
             c => text.push(c),
         }

@@ -1,8 +1,7 @@
-//! Which series some bytes name.
+//! The series cache: maps the bytes that name a series to its handle.
 //!
-//! A client names its series with the same bytes each time; the cache leads
-//! from those to the storage's handle, so that labels are parsed only when a
-//! series is first seen. It knows bytes and handles, not what the bytes mean.
+//! A client names a series by equal bytes every time. The cache avoids parsing its labels again. It
+//! knows bytes and handles, not what the bytes mean.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -10,15 +9,14 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use foldhash::fast::RandomState;
 use shardwal::timeseries::SeriesHandle;
 
-/// What the cache may hold; when it is full it starts anew, which costs one
-/// parse a series and nothing else.
+/// Maximum bytes of the cache. A full cache is cleared, which costs one parse per series.
 const CACHE_BYTES_MAX: usize = 128 << 20;
 
-/// What an entry takes beside its bytes: the table's slot and the allocation.
+/// Bytes per entry beside its key: the slot in the table and the allocation.
 pub(crate) const ENTRY_BYTES: usize = 64;
 
-/// A cache from bytes to series. The hash is seeded, so that no client can
-/// choose names that collide.
+/// A cache from bytes to series. Its hash is seeded, so that clients cannot choose names that
+/// collide.
 #[derive(Debug, Default)]
 pub(crate) struct SeriesCache {
     known: RwLock<Known>,
@@ -31,17 +29,17 @@ struct Known {
 }
 
 impl SeriesCache {
-    /// A view for many look-ups: one lock a request, not one a sample.
+    /// A view for many look-ups: one lock per request, not per sample.
     pub(crate) fn reader(&self) -> CacheReader<'_> {
         CacheReader { cache: self, known: Some(self.read()) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {
-        // What is behind the lock is whole between any two of its statements.
+        // Ignoring poison is safe: the cache is consistent between any two statements.
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a series that the storage has: no other may be noted.
+    /// Adds a series. The storage must already have it.
     pub(crate) fn insert(&self, name: Box<[u8]>, handle: SeriesHandle) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let bytes = name.len() + ENTRY_BYTES;
@@ -54,7 +52,7 @@ impl SeriesCache {
     }
 }
 
-/// A view of the cache.
+/// A read view of the cache.
 #[derive(Debug)]
 pub(crate) struct CacheReader<'cache> {
     cache: &'cache SeriesCache,
@@ -63,13 +61,13 @@ pub(crate) struct CacheReader<'cache> {
 }
 
 impl CacheReader<'_> {
-    /// The series of these bytes, if it is known.
+    /// The handle of the series, if it is cached.
     #[inline]
     pub(crate) fn get(&self, name: &[u8]) -> Option<SeriesHandle> {
         self.known.as_ref().and_then(|known| known.handles.get(name)).copied()
     }
 
-    /// Notes a series, as [`SeriesCache::insert`] does.
+    /// Adds a series, as [`SeriesCache::insert`] does.
     pub(crate) fn insert(&mut self, name: &[u8], handle: SeriesHandle) {
         self.known = None;
         self.cache.insert(name.into(), handle);

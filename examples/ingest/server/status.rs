@@ -1,5 +1,5 @@
-//! What the server says of itself: the page, the numbers behind it, and the
-//! metrics that a Prometheus scrapes.
+//! The server's status: the page, its numbers as JSON, and metrics for Prometheus. This file does
+//! not know the protocols.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,12 +13,12 @@ use super::app::App;
 use super::read::answer;
 use super::refusal::REASONS;
 
-/// `/`
+/// Handles `/`.
 pub(crate) async fn page() -> Response<Body> {
     answer("text/html; charset=utf-8", include_str!("status.html"))
 }
 
-/// `/status.json`
+/// Handles `/status.json`.
 pub(crate) async fn numbers(State(app): State<Arc<App>>) -> Response<Body> {
     let stats = app.storage_if_open().map(|storage| storage.log().stats()).unwrap_or_default();
     let shards: Vec<Value> = stats.shards.iter().map(shard).collect();
@@ -70,7 +70,7 @@ fn latency(latency: &Latency) -> Value {
     })
 }
 
-/// `/metrics`
+/// Handles `/metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
     metrics::gauge!("ingest_in_flight_bytes").set(app.budget.in_use() as f64);
     answer("text/plain; version=0.0.4; charset=utf-8", app.metrics.render())

@@ -1,24 +1,23 @@
-//! The line protocol, read where it lies.
+//! A zero-copy parser of InfluxDB's line protocol.
 //!
 //! ```text
 //! measurement[,tag=value..] field=value[,field=value..] [timestamp]
 //! ```
 //!
-//! Quotes mean something in a field's value only, where a string may even hold
-//! line ends. This file finds the parts and reads numbers; it unescapes
-//! nothing and knows no series.
+//! Quotes are special only in a field's value. A quoted string may even contain newlines. This file
+//! finds the parts and parses numbers. It does not unescape, and does not know series.
 
 use std::fmt;
 
-/// How much of a line an error shows.
+/// Maximum bytes of a line that an error shows.
 const SHOWN_BYTES_MAX: usize = 80;
 
-/// A line that cannot be read.
+/// A line that cannot be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LineError {
-    /// Its number, from 1.
+    /// Line number, from 1.
     pub(crate) line: usize,
-    /// How it begins.
+    /// The beginning of the line.
     begins: String,
     /// What is wrong.
     what: String,
@@ -31,20 +30,20 @@ impl fmt::Display for LineError {
     }
 }
 
-/// The points of a text, in order. Empty lines and those that begin with `#`
-/// are skipped.
+/// Iterator over the points of a text, in order. It skips empty lines and lines that begin with
+/// `#`.
 #[derive(Debug)]
 pub(crate) struct Lines<'a> {
     rest: &'a [u8],
     line: usize,
 }
 
-/// One line, taken apart.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Point<'a> {
     line: usize,
     text: &'a [u8],
-    /// The measurement and the tags, as they stand.
+    /// Measurement and tags, unescaped.
     pub(crate) head: &'a [u8],
     fields: &'a [u8],
     /// The timestamp, in the request's unit.
@@ -54,19 +53,19 @@ pub(crate) struct Point<'a> {
 /// A field of a line.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Field<'a> {
-    /// Its name, as it stands.
+    /// Its name, unescaped.
     pub(crate) key: &'a [u8],
-    /// Its value; `None` for a string.
+    /// Its value. `None` for a string.
     pub(crate) value: Option<f64>,
 }
 
 impl<'a> Lines<'a> {
-    /// The points in these bytes.
+    /// Parses the points in `text`.
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { rest: text, line: 1 }
     }
 
-    /// Takes the next line: up to a line end that no string holds.
+    /// Takes the next line. It ends at a newline outside a string.
     fn take_line(&mut self) -> (usize, &'a [u8]) {
         let (line, rest) = self.rest.split_at(line_end(self.rest));
         self.rest = rest.get(1..).unwrap_or_default();
@@ -92,7 +91,7 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl<'a> Point<'a> {
-    /// The fields in order.
+    /// The fields, in order.
     pub(crate) fn fields(&self) -> impl Iterator<Item = Result<Field<'a>, &'static str>> + use<'a> {
         let mut rest = Some(self.fields);
         std::iter::from_fn(move || {
@@ -148,7 +147,7 @@ fn field(text: &[u8]) -> Result<Field<'_>, &'static str> {
     Ok(Field { key, value: number(value)? })
 }
 
-/// A field's value as a number; `None` for a string.
+/// Parses a field's value. `None` for a string.
 fn number(value: &[u8]) -> Result<Option<f64>, &'static str> {
     let text = str::from_utf8(value).map_err(|_| "invalid field value")?;
     let parsed = match (value.first(), value.last()) {
@@ -158,7 +157,7 @@ fn number(value: &[u8]) -> Result<Option<f64>, &'static str> {
         (Some(b't' | b'T' | b'f' | b'F'), _) => boolean(text),
         (_, Some(b'i')) => text[..text.len() - 1].parse::<i64>().ok().map(|value| value as f64),
         (_, Some(b'u')) => text[..text.len() - 1].parse::<u64>().ok().map(|value| value as f64),
-        // Rust reads `inf` and `nan` as numbers, InfluxDB does not.
+        // Rust parses `inf` and `nan` as numbers, InfluxDB does not.
         _ => text.parse::<f64>().ok().filter(|value| value.is_finite()),
     };
     parsed.map(Some).ok_or("invalid number")
@@ -172,7 +171,7 @@ fn boolean(text: &str) -> Option<f64> {
     }
 }
 
-/// Where a byte stands that no backslash precedes.
+/// Index of the first `wanted` byte without a backslash before it.
 fn find_unescaped(text: &[u8], wanted: u8) -> Option<usize> {
     let mut escaped = false;
     text.iter().position(|&byte| {
@@ -182,13 +181,13 @@ fn find_unescaped(text: &[u8], wanted: u8) -> Option<usize> {
     })
 }
 
-/// Where a byte stands among fields that is neither escaped nor in a string.
+/// Index of the first `wanted` byte of the fields that is neither escaped nor in a string.
 fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
     scan_fields(text, wanted).0
 }
 
-/// The same, and whether a string is still open where the search ended. A
-/// string begins with a quote right after a `=`.
+/// Finds as [`find_unquoted`] does, and returns whether a string is still open where the search
+/// ended. A string begins with a quote directly after a `=`.
 fn scan_fields(text: &[u8], wanted: u8) -> (Option<usize>, bool) {
     let (mut escaped, mut quoted, mut before) = (false, false, 0);
     let found = text.iter().position(|&byte| {
@@ -203,8 +202,8 @@ fn scan_fields(text: &[u8], wanted: u8) -> (Option<usize>, bool) {
     (found, quoted)
 }
 
-/// Where the first line ends. A string that never ends does not swallow the
-/// lines after it; there is one such at most in a text, so this stays linear.
+/// Index of the end of the first line. An unterminated string ends at its own line. A text contains
+/// at most one such string, so parsing stays linear.
 fn line_end(text: &[u8]) -> usize {
     let plain = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
     let first = &text[..plain];

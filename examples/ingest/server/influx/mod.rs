@@ -1,10 +1,9 @@
 //! InfluxDB's line protocol at `/write` and `/api/v2/write`.
 //!
-//! Each numeric field is a series `measurement_field` with the line's tags.
-//! Booleans are 1 and 0, integers become the nearest `f64`, strings are
-//! skipped. Characters that no Prometheus name may have become `_`. The good
-//! lines of a request are written, and acknowledged, whatever the others are;
-//! a bad line makes the answer 400 and names the line.
+//! Each numeric field is a series `measurement_field` with the line's tags. Booleans become 1 and
+//! 0, integers the nearest `f64`. Strings are skipped. Characters that a Prometheus name may not
+//! contain become `_`. The valid lines of a request are written and acknowledged, even if others
+//! are invalid. An invalid line makes the response a 400 that names the line.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -29,13 +28,13 @@ pub(crate) mod line;
 pub(crate) mod name;
 pub(crate) mod precision;
 
-/// How many bad lines an answer describes.
+/// Maximum number of invalid lines that a response describes.
 const ERRORS_SHOWN_MAX: usize = 10;
 
-/// What is inflated before more memory is reserved.
+/// Bytes reserved per step of inflating.
 const INFLATE_STEP: usize = 256 << 10;
 
-/// Answers a write.
+/// Handles a write request.
 pub(crate) async fn write(
     State(app): State<Arc<App>>,
     Query(query): Query<Vec<(String, String)>>,
@@ -70,8 +69,9 @@ async fn take(
     let bytes_max = app.limits.request_bytes_max;
     let (mut bytes, mut reservation) = body::read(&app.budget, bytes_max, body).await?;
     let unit = query.iter().find(|(name, _)| name == "precision").map_or("", |(_, unit)| unit);
-    let precision = Precision::named(unit)
-        .ok_or_else(|| Refusal::Invalid(format!("{unit:?} is no precision")))?;
+    let precision = Precision::named(unit).ok_or_else(|| {
+        Refusal::Invalid(format!("unknown precision {unit:?}; use ns, us, ms, s, m or h"))
+    })?;
     let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
     let storage = app.storage()?;
     match encoding {
@@ -79,7 +79,7 @@ async fn take(
         b"gzip" => bytes = inflate(&bytes, bytes_max, &mut reservation)?,
         _ => {
             let encoding = String::from_utf8_lossy(encoding);
-            return Err(Refusal::Encoding(format!("the encoding is {encoding:?}, not gzip")));
+            return Err(Refusal::Encoding(format!("unsupported encoding {encoding:?}; use gzip")));
         }
     }
     let (batch, bad) = Reading::new(app, storage, precision).read(&bytes, &mut reservation)?;
@@ -88,10 +88,10 @@ async fn take(
     Ok(bad)
 }
 
-/// Inflates a gzip body, as far as the limit and the budget allow.
+/// Inflates a gzip body, within the limit and the budget.
 ///
 /// # Errors
-/// If it is no gzip, too large, or too much is in flight.
+/// The body is not gzip or too large, or the budget is exhausted.
 pub(crate) fn inflate(
     body: &[u8],
     bytes_max: usize,
@@ -105,7 +105,8 @@ pub(crate) fn inflate(
         }
         let room = inflated.capacity() - inflated.len();
         let step = decoder.by_ref().take(room as u64).read_to_end(&mut inflated);
-        let read = step.map_err(|error| Refusal::Invalid(format!("no gzip: {error}")))?;
+        let read =
+            step.map_err(|error| Refusal::Invalid(format!("the body is not gzip: {error}")))?;
         if inflated.len() > bytes_max {
             let (found, max) = (inflated.len() as u64, bytes_max as u64);
             return Err(Refusal::TooLarge { what: "the inflated length", found, max });
@@ -116,13 +117,13 @@ pub(crate) fn inflate(
     }
 }
 
-/// The samples of a request, as they are read.
+/// The samples of a request, while it is parsed.
 struct Reading<'request> {
     batch: Batch<'request>,
     precision: Precision,
-    /// Of the line in hand, which counts only if it is good to its end.
+    /// Samples of the current line. They count only if the whole line is valid.
     line: Vec<(Series, Sample)>,
-    /// What names a series in the cache; kept for its memory.
+    /// Cache key of the current series. The buffer is reused.
     key: Vec<u8>,
 }
 
@@ -172,7 +173,7 @@ impl<'request> Reading<'request> {
             let Some(value) = field.value else { continue };
             self.key.clear();
             self.key.extend_from_slice(point.head);
-            // No line holds one outside of a string.
+            // A newline separates them, because no line contains one outside a string.
             self.key.push(b'\n');
             self.key.extend_from_slice(field.key);
             let labels = || labels_of(point, field.key);
@@ -186,17 +187,17 @@ impl<'request> Reading<'request> {
     }
 }
 
-/// The labels of a field that was not seen before.
+/// The labels of a field that is not in the cache.
 fn labels_of(point: &Point<'_>, field: &[u8]) -> Result<Labels, Unreadable> {
     let pairs = name::labels(point.head, field).map_err(|what| point.error(what))?;
     Ok(Labels::new(pairs).map_err(|error| point.error(error.to_string()))?)
 }
 
-/// What keeps a line from being a sample.
+/// Why a line was not read.
 enum Unreadable {
-    /// The line itself.
+    /// The line is invalid.
     Line(LineError),
-    /// Something that concerns the whole request.
+    /// The whole request is refused.
     Request(Refusal),
 }
 
@@ -212,7 +213,7 @@ impl From<LineError> for Unreadable {
     }
 }
 
-/// The lines that could not be read.
+/// The invalid lines of a request.
 #[derive(Debug, Default)]
 struct BadLines {
     first: Vec<LineError>,
@@ -232,7 +233,7 @@ impl BadLines {
         format!("partial write: {}; dropped={}", lines.join("; "), self.count)
     }
 
-    /// 400, in the words of both versions of InfluxDB and with the lines.
+    /// Response 400, with the fields of both versions of InfluxDB, and the lines.
     fn answer(&self) -> Response<Body> {
         let errors: Vec<_> = self
             .first

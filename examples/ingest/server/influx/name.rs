@@ -1,10 +1,11 @@
-//! What a line's measurement, tags and field are called as a series.
+//! The names of InfluxDB series: measurement, tags and field as Prometheus labels. This file does
+//! not know values.
 
-/// The labels of a field: `__name__` is the measurement and the field, the
-/// others are the tags. A tag without a value is none.
+/// The labels of a field. `__name__` is measurement and field, the other labels are the tags. A tag
+/// with an empty value is left out.
 ///
 /// # Errors
-/// If the measurement is missing or a tag has no name or no `=`.
+/// The measurement is missing, or a tag has no name or no `=`.
 pub(crate) fn labels(head: &[u8], field: &[u8]) -> Result<Vec<(String, String)>, &'static str> {
     let mut parts = split_unescaped(head, b',');
     let measurement = parts.next().filter(|measurement| !measurement.is_empty());
@@ -24,7 +25,7 @@ pub(crate) fn labels(head: &[u8], field: &[u8]) -> Result<Vec<(String, String)>,
     Ok(labels)
 }
 
-/// The parts between separators that no backslash precedes.
+/// Splits at separators that have no backslash before them.
 fn split_unescaped(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut escaped = false;
     bytes.split(move |&byte| {
@@ -34,10 +35,10 @@ fn split_unescaped(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The text that is meant: a backslash before a comma, an equals sign, a space
-/// or a backslash is none, any other stands for itself.
+/// Removes escapes. A backslash escapes a comma, an equals sign, a space or a backslash. Before
+/// other characters it is literal.
 fn unescape(bytes: &[u8]) -> Result<String, &'static str> {
-    let text = str::from_utf8(bytes).map_err(|_| "a name is no UTF-8")?;
+    let text = str::from_utf8(bytes).map_err(|_| "a name is not UTF-8")?;
     let mut meant = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
@@ -47,7 +48,7 @@ fn unescape(bytes: &[u8]) -> Result<String, &'static str> {
     Ok(meant)
 }
 
-/// A name with `_` for whatever Prometheus would not have in one.
+/// Replaces characters that a Prometheus name may not contain by `_`.
 fn valid_name(name: &str, metric: bool) -> String {
     let valid = |(index, c): (usize, char)| match c {
         'a'..='z' | 'A'..='Z' | '_' => c,

@@ -1,17 +1,16 @@
-//! The unit of a request's timestamps.
+//! The unit of a request's timestamps. This file does not know points.
 
-/// How many of a unit make a millisecond, or how many milliseconds it is.
+/// A unit of time, relative to a millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precision {
-    /// The unit is a part of a millisecond.
+    /// A millisecond has this number of units.
     Finer(i64),
-    /// The unit is so many milliseconds.
+    /// The unit has this number of milliseconds.
     Coarser(i64),
 }
 
 impl Precision {
-    /// The unit that a request names; `None` if there is no such unit. Without
-    /// a name it is nanoseconds.
+    /// Parses the unit of a request. The default is nanoseconds. `None` if the unit is unknown.
     pub(crate) fn named(unit: &str) -> Option<Self> {
         let precision = match unit {
             "" | "ns" | "n" => Self::Finer(1_000_000),
@@ -25,8 +24,7 @@ impl Precision {
         Some(precision)
     }
 
-    /// A timestamp in milliseconds, rounded down; beyond what can be told, the
-    /// last that can.
+    /// Converts a timestamp to milliseconds, rounded down. Saturates on overflow.
     pub(crate) fn milliseconds(self, timestamp: i64) -> i64 {
         match self {
             Self::Finer(parts) => timestamp.div_euclid(parts),
