@@ -1,6 +1,5 @@
-//! Appends by durability: 64 threads, random keys, the real disk; shardwal
-//! with 1, 4, 8 and 16 shards against one mutex round one file, sixteen of
-//! them, and a leader/follower group commit.
+//! Appends by durability: 64 threads, random keys, the real disk. Compares shardwal with 1, 4, 8
+//! and 16 shards to one mutex around one file, sixteen of them, and a leader/follower group commit.
 
 mod baseline;
 mod support;
@@ -20,7 +19,7 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 fn main() {
     let mut criterion = criterion();
-    // Each waits for its own record: an iteration is a thousand records.
+    // Each thread waits for its own record. An iteration is about a thousand records.
     let waits = Load { threads: 64, in_flight: 1, until: Until::Records(1 << 10), allocate: false };
     by_durability(&mut criterion, "append/sync", Durability::Sync, &waits);
     let interval = Durability::Interval(Duration::from_millis(10));
@@ -42,7 +41,7 @@ fn by_durability(criterion: &mut Criterion, name: &str, durability: Durability, 
         });
     }
     let sync = durability == Durability::Sync;
-    // The mutexes have nothing in flight, and nothing between write and sync.
+    // The mutexes have nothing in flight, and no mode between write and sync.
     if load.in_flight < 2 && !matches!(durability, Durability::Interval(_)) {
         bench(&mut group, "one mutex", load, |dir| OneMutex::new(&dir.join("log"), sync));
         bench(&mut group, "16 mutexes", load, |dir| ManyMutexes::new(dir, 16, sync));
@@ -53,7 +52,7 @@ fn by_durability(criterion: &mut Criterion, name: &str, durability: Durability, 
     group.finish();
 }
 
-/// A log of its own for each sample; making it is not timed.
+/// Runs each sample on a new log. Creating the log is not timed.
 fn bench<S: Subject>(group: &mut Group<'_>, name: &str, load: &Load, make: impl Fn(&Path) -> S) {
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|iterations| {

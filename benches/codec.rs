@@ -1,11 +1,10 @@
-//! The codec on one thread, with the recorded stream in the order and the
-//! batches in which it came: samples a second and bytes a sample. The state
-//! kept with the shard's writer against records that stand alone (each batch
-//! fresh): the measurement that decided for the state.
+//! The codec on one thread, with the recorded stream in its original order and batches: samples per
+//! second and bytes per sample. Compares state kept with the shard's writer to stand-alone records
+//! (each batch fresh). This measurement decided for the state.
 //!
 //! `cargo bench --bench codec`; each figure is the best of several runs.
 
-#![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
+#![allow(clippy::print_stdout, reason = "it prints figures")]
 
 #[path = "../tests/recording/mod.rs"]
 mod recording;
@@ -29,7 +28,7 @@ impl SeriesLabels for Catalogue<'_> {
     }
 }
 
-/// Looks at everything and keeps nothing.
+/// Reads everything and keeps nothing.
 #[derive(Default)]
 struct Seen {
     series: u64,
@@ -69,7 +68,7 @@ fn main() {
     measure("random bits in random order", &recording.series, &[worst()], false);
 }
 
-/// What no codec can make small.
+/// Samples that no codec can compress.
 fn worst() -> Vec<Vec<SeriesSample>> {
     let mut state = 1_u64;
     let mut random = || {
@@ -103,7 +102,7 @@ fn measure(what: &str, series: &[Labels], parts: &[Vec<Vec<SeriesSample>>], fres
     println!("{what:34} {encode:12.1} {decode:12.1} {bytes:14.3}");
 }
 
-/// The buffers are made before the clock starts: the writer reuses one.
+/// Encodes into buffers that exist before the clock starts, because the writer reuses one.
 fn encode_all(
     series: &[Labels],
     batches: &[Vec<SeriesSample>],
@@ -125,7 +124,7 @@ fn decode_all(encoded: &[Vec<u8>]) -> Duration {
     let mut seen = Seen::default();
     let start = Instant::now();
     for batch in encoded {
-        decoder.decode(batch, &mut seen).expect("it was encoded a moment ago");
+        decoder.decode(batch, &mut seen).expect("the batch is valid");
     }
     let elapsed = start.elapsed();
     black_box(&seen);

@@ -1,14 +1,13 @@
-//! What a commit that must be durable costs, by the way it goes to the disk:
-//! write and `fdatasync`, `pwritev2(RWF_DSYNC)`, a descriptor of `O_DSYNC`,
-//! `O_DIRECT` with either. On zero-filled blocks of files of 16 MiB, which are
-//! gone through again and again, one thread a file; and, the first of these ways and
-//! the best, on files that grow and on such as were allocated without zeros, which
-//! are gone through once at a time. No part of the log runs.
+//! The cost of a durable commit, by system call: `write` and `fdatasync`, `pwritev2(RWF_DSYNC)`, a
+//! descriptor with `O_DSYNC`, and `O_DIRECT` with either. The commits overwrite zero-filled blocks
+//! of files of 16 MiB, repeatedly, with one thread per file. The first and the best of these also
+//! run on growing files, and on files allocated without zeros. Those are passed through once at a
+//! time. No part of the log runs.
 //!
-//! `cargo bench --bench commit_path -- DIR [SECONDS] [ROUNDS]`; medians of the
-//! rounds, in which all ways take turns.
+//! `cargo bench --bench commit_path -- DIR [SECONDS] [ROUNDS]`; medians of the rounds, in which all
+//! ways take turns.
 
-#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(clippy::print_stdout, reason = "it prints a table")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,7 +21,7 @@ use rustix::io::{ReadWriteFlags, pwritev2};
 use rustix::time::{ClockId, clock_gettime};
 
 const FILE_BYTES: usize = 16 << 20;
-/// What `O_DIRECT` asks of offsets, lengths and memory, at the most.
+/// The strictest alignment that `O_DIRECT` demands of offsets, lengths and memory.
 const BLOCK_BYTES: usize = 4096;
 const COMMIT_BYTES: [usize; 5] = [300, 4 << 10, 32 << 10, 140 << 10, 512 << 10];
 const FILES: [usize; 3] = [1, 4, 16];
@@ -33,25 +32,24 @@ enum Way {
     Fdatasync,
     /// `pwritev2` with `RWF_DSYNC`.
     RwfDsync,
-    /// `pwrite` to a descriptor of `O_DSYNC`.
+    /// `pwrite` to a descriptor with `O_DSYNC`.
     ODsync,
-    /// `pwritev2` with `RWF_DSYNC` to one of `O_DIRECT`.
+    /// `pwritev2` with `RWF_DSYNC` to a descriptor with `O_DIRECT`.
     Direct,
-    /// `pwrite` to one of `O_DIRECT`, then `fdatasync`.
+    /// `pwrite` to a descriptor with `O_DIRECT`, then `fdatasync`.
     DirectFdatasync,
-    /// The same as `Direct`, in two halves that are written at once where they
-    /// are 64 KiB or more.
+    /// Like `Direct`, but halves of 64 KiB or more are written in parallel.
     DirectHalves,
 }
 
-/// What the file has where a commit goes.
+/// The state of the file where a commit is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ground {
     /// Blocks that were written before.
     Zeros,
-    /// Blocks that were not: `fallocate`.
+    /// Blocks that were allocated but not written: `fallocate`.
     Allocated,
-    /// Nothing: the file grows.
+    /// No blocks: the file grows.
     Growing,
 }
 
@@ -97,7 +95,7 @@ impl Way {
     }
 }
 
-/// A buffer with room for a commit and the block that it begins in, aligned.
+/// An aligned buffer for a commit and the block that the commit begins in.
 struct Aligned {
     bytes: Vec<u8>,
     from: usize,

@@ -1,13 +1,12 @@
-//! The figures that shardwal is judged by, measured in one run, in turn:
-//! `cargo bench --bench compare -- [--seconds S] [--rounds R] [--only LETTERS]
-//! [--contender TEXT] [--json]`, for those figures alone, and those contenders
-//! whose name holds the text.
+//! The figures that shardwal is judged by, measured in one run: `cargo bench --bench compare --
+//! [--seconds S] [--rounds R] [--only LETTERS] [--contender TEXT] [--json]`. `--only` selects
+//! figures, `--contender` selects contenders whose name contains the text.
 //!
-//! A round runs every contender of every figure once, odd rounds backwards, so
-//! that what else the machine does meanwhile meets all alike. Printed are
-//! medians with ranges, and ratios of medians.
+//! A round runs every contender of every figure once. Odd rounds run backwards, so that other
+//! activity of the machine affects all contenders alike. The output is medians with ranges, and
+//! ratios of medians.
 
-#![allow(clippy::print_stdout, reason = "the figures are what it is for")]
+#![allow(clippy::print_stdout, reason = "it prints figures")]
 
 mod baseline;
 mod compare_figures;
@@ -15,27 +14,27 @@ mod support;
 
 use std::time::Duration;
 
-/// What one contender measured, and in which unit.
+/// A contender and its samples.
 struct Contender {
     name: String,
-    /// Whether it is shardwal: of these the best median counts.
+    /// Whether it is shardwal. Of these, the best median counts.
     ours: bool,
-    /// One measurement; `None` where it cannot be made here.
+    /// Makes one measurement. `None` if it is impossible here.
     measure: Box<dyn Fn() -> Option<f64>>,
     samples: Vec<f64>,
 }
 
-/// What the best of ours is held against.
+/// What the best shardwal contender is compared with.
 enum Target {
-    /// So many times the named contender, at least.
+    /// At least this multiple of the named contender.
     Times(&'static str, f64),
-    /// At least so much.
+    /// At least this value.
     AtLeast(f64),
-    /// At most so much.
+    /// At most this value.
     AtMost(f64),
 }
 
-/// One figure: its contenders, and what is asked.
+/// One figure: its contenders and targets.
 struct Figure {
     letter: char,
     title: &'static str,
@@ -44,7 +43,7 @@ struct Figure {
     targets: Vec<Target>,
 }
 
-/// What the command line says.
+/// The command line.
 struct Arguments {
     seconds: f64,
     rounds: usize,
@@ -73,7 +72,7 @@ impl Arguments {
                 "--json" => parsed.json = true,
                 // `cargo bench -- --quick` reaches every benchmark.
                 "--quick" => (parsed.seconds, parsed.rounds) = (0.2, 1),
-                // Cargo's own, and the filters and options of the other benchmarks.
+                // Options of cargo, and filters and options of other benchmarks.
                 _ => {}
             }
         }
@@ -107,7 +106,7 @@ fn main() {
 }
 
 impl Contender {
-    /// Lowest, median and highest sample; `None` where there is none.
+    /// Lowest, median and highest sample. `None` without samples.
     fn spread(&self) -> Option<[f64; 3]> {
         let mut samples = self.samples.clone();
         samples.sort_by(f64::total_cmp);
@@ -121,7 +120,7 @@ impl Contender {
 }
 
 impl Figure {
-    /// The best of ours: the largest median, or the smallest where less is asked.
+    /// The shardwal contender with the best median: the largest, or the smallest if less is better.
     fn best(&self) -> Option<&Contender> {
         let less = self.targets.iter().any(|target| matches!(target, Target::AtMost(_)));
         let ours = self.contenders.iter().filter(|contender| contender.ours);
@@ -132,7 +131,7 @@ impl Figure {
         ours.max_by(by_median)
     }
 
-    /// For each target: what was asked, what was reached, whether that is met.
+    /// Per target: its text, the value reached, and whether the target is met.
     fn verdicts(&self) -> Vec<(String, Option<f64>, bool)> {
         let best = self.best();
         let median = best.and_then(Contender::median);
@@ -178,7 +177,7 @@ impl Figure {
         }
     }
 
-    /// Names and titles hold no character that JSON would escape.
+    /// Names and titles contain no character that JSON would escape.
     fn to_json(&self) -> String {
         let contender = |contender: &Contender| {
             let samples: Vec<_> = contender.samples.iter().map(f64::to_string).collect();

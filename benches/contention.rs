@@ -1,7 +1,6 @@
-//! What a record costs where no disk is in the way: **CPU time** of the whole
-//! process, user and system, shown as if it were elapsed time. 256 in flight
-//! from each thread; shardwal against a crossbeam channel with a counted slot
-//! a record.
+//! The cost of a record without a disk: **CPU time** of the whole process, user and system,
+//! reported as if it were elapsed time. Each thread has 256 records in flight. Compares shardwal to
+//! a crossbeam channel with a reference-counted slot per record.
 
 mod baseline;
 mod support;

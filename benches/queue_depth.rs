@@ -1,6 +1,5 @@
-//! Queue depth by shard count: 64 threads that do not wait, so that a full
-//! queue is what slows them, and commits are as large as the queue lets them
-//! be. `Sync`, the real disk.
+//! Queue depth by number of shards: 64 threads that do not wait. Only a full queue slows them, and
+//! commits are as large as the queue permits. `Sync`, the real disk.
 
 mod support;
 

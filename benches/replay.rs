@@ -1,5 +1,5 @@
-//! Replay of a log that is in the page cache, checksums checked, by threads:
-//! 1 GiB of payloads, 64 MiB with `--quick`.
+//! Replay of a log in the page cache, with checksums verified, by number of threads: 1 GiB of
+//! payloads, 64 MiB with `--quick`.
 
 mod support;
 

@@ -1,11 +1,11 @@
-//! What a shard's files cost its callers: the same load on segments that grow,
-//! are zeroed ahead, are written over; past the cache and through it; with a
-//! thousand rolls and with none. Acknowledged after the sync.
+//! The cost of a shard's files to its callers: one load on segments that grow, are zeroed ahead, or
+//! are overwritten; past the page cache and through it; with a thousand rolls and with none.
+//! Acknowledged after the sync.
 //!
-//! `cargo bench --bench segments -- DIR levers|rolls [ROUNDS [VARIANT]]`; medians
-//! of the rounds, in which all variants take turns, or those of this name.
+//! `cargo bench --bench segments -- DIR levers|rolls [ROUNDS [VARIANT]]`; medians of the rounds, in
+//! which all variants, or those of this name, take turns.
 
-#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(clippy::print_stdout, reason = "it prints a table")]
 
 use std::io;
 use std::path::Path;
@@ -22,7 +22,7 @@ mod passed_on;
 
 use passed_on::passed_on;
 
-/// The real disk, without what is to be measured.
+/// The real disk without some of its features.
 #[derive(Clone, Copy, Debug)]
 struct Without {
     direct: bool,
@@ -70,12 +70,12 @@ impl DiskFile for CachedFile {
     }
 }
 
-/// Who appends what.
+/// A load.
 #[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
     threads: u64,
-    /// Records of a batch; 1 for single appends.
+    /// Records per batch. 1 for single appends.
     batch: usize,
     payload_bytes: usize,
     shards: usize,
@@ -90,7 +90,7 @@ struct Variant {
     segment_bytes: u64,
     spares: usize,
     ready: usize,
-    /// How often the log is truncated, if at all.
+    /// Interval between truncations, if any.
     truncate_each: Option<Duration>,
 }
 
@@ -115,12 +115,12 @@ fn append(log: &ShardedWal, load: &Load, key: u64) {
         log.append(key, vec![b'x'; load.payload_bytes]).wait().expect("a sound disk");
         return;
     }
-    // One key: a batch that goes whole to one shard.
+    // One key, so that the batch goes to one shard undivided.
     let records = (0..load.batch).map(|_| (key, vec![b'x'; load.payload_bytes]));
     log.append_batch(records.collect::<Vec<_>>()).wait().expect("a sound disk");
 }
 
-/// How long each call took, of all threads.
+/// Applies the load. Returns the duration of each call, over all threads.
 fn drive(log: &ShardedWal, load: &Load, variant: &Variant) -> Vec<u64> {
     let (left, done) = (AtomicU64::new(load.records), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -162,7 +162,7 @@ fn run(dir: &Path, load: &Load, variant: &Variant) -> Figures {
         .ready_segments(variant.ready);
     let log = ShardedWal::open(config).expect("a new log opens");
     if variant.ready > 0 {
-        // Into the segment that was made ready.
+        // Fill the log until it uses the preallocated segment.
         while log.stats().total.rolls < load.shards as u64 {
             (0..64).for_each(|key| append(&log, load, key << 58));
         }
@@ -257,7 +257,7 @@ fn levers(dir: &Path, rounds: usize) {
         load("1 thread waiting", 1, 1, 1, 3_000),
     ];
     for load in &loads {
-        // Sixteen shards would only measure the zeros.
+        // With sixteen shards, writing the zeros would dominate.
         let fewer = |variant: &&Variant| {
             load.shards == 1 || variant.segment_bytes < 64 * MIB || variant.ready == 0
         };
@@ -303,6 +303,6 @@ fn main() {
     match what.as_str() {
         "levers" => levers(Path::new(dir), rounds),
         "rolls" => rolls(Path::new(dir), rounds),
-        _ => println!("neither levers nor rolls"),
+        _ => println!("the second argument must be levers or rolls"),
     }
 }

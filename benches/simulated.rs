@@ -1,6 +1,6 @@
-//! Shards on a disk whose every sync takes 1 ms: throughput must grow with
-//! their number, at least 0.9 N from 1 to 16. A commit takes at most four
-//! records here, so that the disk is the bound and not the callers.
+//! Shards on a disk whose every sync takes 1 ms. Throughput must grow with their number N, by at
+//! least 0.9 N from 1 to 16. A commit takes at most four records, so that the disk is the bound,
+//! not the callers.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::{Load, Outcome, Until, criterion, drive, open};
 
 const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
 const COMMIT_RECORDS: usize = 4;
-/// Of what each shard must add to what one has.
+/// Minimum growth per shard, as a share of one shard's throughput.
 const GROWTH_MIN: f64 = 0.9;
 const LOAD: Load =
     Load { threads: 64, in_flight: 16, until: Until::Records(1 << 10), allocate: false };
@@ -24,8 +24,8 @@ fn main() {
     let mut group = criterion.benchmark_group("simulated disk, syncs of 1 ms");
     group.sampling_mode(SamplingMode::Flat);
     for shards in SHARDS {
-        // As many records a shard each time, or the 16 would be measured while
-        // they start and stop.
+        // A constant number of records per shard. Otherwise starting and stopping would dominate
+        // the run with 16 shards.
         let load = LOAD.times(shards as u64);
         group.throughput(Throughput::Elements(load.records()));
         group.bench_function(format!("{shards} shards"), |bencher| {
@@ -44,9 +44,9 @@ fn run(shards: usize, load: &Load) -> Outcome {
     drive(&open(config.disk(Arc::new(disk))), load)
 }
 
-/// The ratio that is asked for, from medians of three; criterion compares a
-/// benchmark with its own past only.
-#[expect(clippy::print_stdout, reason = "the ratio is what it is for")]
+/// Reports the required ratio, from medians of three runs. Criterion compares a benchmark only with
+/// its own past.
+#[expect(clippy::print_stdout, reason = "it prints the ratio")]
 fn report_growth() {
     let median = |shards: usize| {
         let load = LOAD.times(4 * shards as u64);

@@ -1,13 +1,13 @@
-//! The storage on the recorded stream: the sharded log against the log behind
-//! one mutex, by the same code, and the replay of many samples.
+//! The storage on the recorded stream: the sharded log against the log behind one mutex, with
+//! identical code, and the replay of many samples.
 //!
 //!     cargo bench --bench storage -- [--seconds S] [--rounds R] [--threads T]
 //!     cargo bench --bench storage -- --replay-samples 100000000
 //!
-//! Prints samples a second (median, least, most of the rounds, the contenders
-//! in turn), and of the replay the rate and the most memory held.
+//! Prints samples per second (median, lowest and highest of the rounds, the contenders in turn),
+//! and for the replay its rate and peak memory.
 
-#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(clippy::print_stdout, reason = "it prints figures")]
 
 #[path = "../tests/recording/mod.rs"]
 #[expect(dead_code, reason = "the codec's tests use the rest")]
@@ -27,24 +27,23 @@ use shardwal::{Config, Durability, ShardedWal};
 
 #[derive(Parser)]
 struct Arguments {
-    /// How long each contender runs, in seconds.
+    /// Duration of each run, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Threads that write a request each and wait for it.
+    /// Threads that each write a request and wait for it
     #[arg(long, default_value_t = 8)]
     threads: usize,
-    /// Instead: writes so many samples, opens the storage again, and says what
-    /// that took.
+    /// Instead, write this number of samples, reopen the storage, and report the cost
     #[arg(long)]
     replay_samples: Option<u64>,
-    /// Cargo passes it.
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What separates one repetition of the stream from the next.
+/// Offset between two repetitions of the stream, in milliseconds.
 const REPETITION_MS: i64 = 3_600_000;
 
 fn main() {
@@ -81,7 +80,7 @@ fn open<L: SeriesLog>(dir: &Path, durability: Durability, shards: usize) -> Stor
     Storage::open_on(StorageOptions::new(config)).expect("the storage opens")
 }
 
-/// The stream's requests by handle: what is measured is the storage.
+/// The stream's requests by handle, so that only the storage is measured.
 type Prepared = Vec<Vec<(SeriesHandle, Sample)>>;
 
 fn prepare<L: SeriesLog>(storage: &Storage<L>, recording: &Recording) -> Prepared {
@@ -162,7 +161,7 @@ fn replay(recording: &Recording, samples: u64) {
     );
 }
 
-/// Of this process, as Linux says it.
+/// A memory figure of this process, from Linux.
 fn resident_bytes(which: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(which)).unwrap_or_default();

@@ -1,13 +1,12 @@
-//! What it costs to wake those whom a commit has answered, by how it is done: each
-//! by its own, all by one word, by bits of a word, or in chains. Each of `THREADS`
-//! threads takes a number and sleeps until it is answered; one more answers all
-//! that were taken, at the end of a commit: one write over zeros, and `fdatasync`.
-//! No part of the log runs.
+//! The cost of waking the threads that a commit has answered, by method: each by its own word, all
+//! by one word, by bits of a word, or in chains. Each of `THREADS` threads takes a number and
+//! sleeps until it is answered. One more thread answers all numbers taken, at the end of a commit:
+//! one write over zeros, and `fdatasync`. No part of the log runs.
 //!
-//! `cargo bench --bench waking -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the
-//! rounds, in which all ways take turns.
+//! `cargo bench --bench waking -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the rounds, in
+//! which all ways take turns.
 
-#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(clippy::print_stdout, reason = "it prints a table")]
 
 use std::fs::File;
 use std::io;
@@ -25,13 +24,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 const FILE_BYTES: usize = 16 << 20;
 const BLOCK_BYTES: usize = 4096;
-/// Of a record, as the log writes it.
+/// Bytes of a record in the log.
 const RECORD_BYTES: usize = 280;
-/// As many are woken by who commits, where the woken wake the others.
+/// Number of threads that the committing thread wakes, if woken threads wake others.
 const CHAINS: u32 = 2;
 /// The most that the kernel wakes at once.
 const EVERYBODY: u32 = i32::MAX as u32;
-/// As many turns the one who commits gives to those whom it has just answered.
+/// Number of times that the committing thread yields to the threads it has just answered.
 const GATHERING_TURNS: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,24 +39,24 @@ enum Way {
     Each,
     /// All sleep on one word, and all are woken.
     Broadcast,
-    /// The same, eight numbers a bit: those who were not answered sleep on.
+    /// Like `Broadcast`, with eight numbers per bit. Threads that were not answered sleep on.
     Bits,
-    /// Each of the woken unparks the next.
+    /// Each woken thread unparks the next.
     Chains,
-    /// All sleep on one word; each of the woken wakes one more.
+    /// All sleep on one word. Each woken thread wakes one more.
     ChainsOnOneWord,
 }
 
 const WAYS: [Way; 5] = [Way::Each, Way::Broadcast, Way::Bits, Way::Chains, Way::ChainsOnOneWord];
 
-/// A thread that sleeps by itself.
+/// A thread that parks.
 struct Place {
     thread: Thread,
-    /// One more than the number that it sleeps for; 0 while it is awake.
+    /// One more than the number that it waits for. 0 while it is awake.
     target: AtomicU64,
 }
 
-/// All orderings are `SeqCst`: what is compared is system calls.
+/// The shared state of a run. All orderings are `SeqCst`, because only system calls are compared.
 struct Race {
     way: Way,
     taken: CachePadded<AtomicU32>,
@@ -75,7 +74,7 @@ impl Race {
         1 << (number / 8 % 32)
     }
 
-    /// Sleeps until it is answered, and wakes whom it should.
+    /// Sleeps until `number` is answered, then wakes the threads that it should.
     fn wait(&self, place: usize, number: u32) {
         if let Way::Each | Way::Chains = self.way {
             let target = &self.places[place].target;
@@ -94,7 +93,7 @@ impl Race {
             let seen = self.answered.load(Ordering::SeqCst);
             if seen <= number {
                 let flags = futex::Flags::PRIVATE;
-                // Why it ended is seen at the next look.
+                // The loop checks why the wait ended.
                 futex::wait_bitset(&self.answered, flags, seen, None, bits).unwrap_or_default();
             }
         }
@@ -103,7 +102,7 @@ impl Race {
         }
     }
 
-    /// Unparks so many of those who sleep for a number below `end`.
+    /// Unparks up to `many` threads that wait for a number below `end`.
     fn unpark(&self, from: usize, mut many: u32, end: u32) {
         for at in 0..self.places.len() {
             let place = &self.places[(from + at) % self.places.len()];
@@ -129,7 +128,7 @@ impl Race {
         match self.way {
             Way::Each => self.unpark(0, u32::MAX, end),
             Way::Chains => {
-                // Those whom the commit before answered have had its time.
+                // Threads that the previous commit answered have had its duration to be woken.
                 self.unpark(0, u32::MAX, from);
                 self.unpark(0, CHAINS, end);
             }
@@ -142,7 +141,7 @@ impl Race {
         }
     }
 
-    /// Commits until the time is over; how often.
+    /// Commits until the time is over. Returns the number of commits.
     fn commit(&self, file: &File, duration: Duration) -> io::Result<u64> {
         let block = vec![1; 1 << 20];
         let (began, mut commits, mut last) = (Instant::now(), 0, 0);
@@ -155,7 +154,7 @@ impl Race {
             }
             let end = self.taken.load(Ordering::SeqCst);
             if end == from {
-                // Who sleeps on without an answer is none of a chain's.
+                // A thread that sleeps past its answer belongs to no chain.
                 self.answer(from, end);
                 std::thread::yield_now();
                 continue;
@@ -172,7 +171,7 @@ impl Race {
     }
 }
 
-/// Microseconds of CPU that this process has had.
+/// Microseconds of CPU time that this process has used.
 fn cpu_us() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
@@ -264,7 +263,7 @@ fn main() -> io::Result<()> {
         }
     }
     std::fs::remove_file(&path)?;
-    println!("| {threads} threads | answers/s | range | a commit | CPU us | P50 us | P99 us |");
+    println!("| {threads} threads | answers/s | range | per commit | CPU us | P50 us | P99 us |");
     println!("|---|---|---|---|---|---|---|");
     for (way, figures) in WAYS.iter().zip(&figures) {
         let sorted = |of: fn(&Figures) -> f64| {

@@ -1,6 +1,6 @@
-//! The queue that shardwal did not take: a crossbeam channel, with a counted
-//! slot for each record that its appender waits for. One writer thread; the
-//! records are framed and checksummed into memory, and no disk follows.
+//! The queue design that shardwal rejected: a crossbeam channel, and a reference-counted slot for
+//! each waited-for record. One writer thread frames and checksums the records in memory. Nothing is
+//! written to a disk.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::lock;
 use crate::support::Subject;
 
-/// As many as a shard's queue holds by default.
+/// The default capacity of a shard's queue.
 const QUEUE_RECORDS: usize = 8192;
 
 /// What one appender waits for.
@@ -24,7 +24,7 @@ pub(crate) struct Slot {
 
 type Queued = (u64, Bytes, Arc<Slot>);
 
-/// See the module's words.
+/// A log whose queue is a channel.
 pub(crate) struct ChannelLog {
     writer: Mutex<Option<JoinHandle<()>>>,
     sender: Sender<Queued>,
@@ -38,7 +38,8 @@ impl ChannelLog {
     }
 }
 
-/// What arrived meanwhile is the next commit; a record without a waiter ends it.
+/// Writes commits. All records that have arrived form the next commit. A record without a waiter
+/// ends the loop.
 fn write_all(receiver: &Receiver<Queued>) {
     let (mut buffer, mut commit) = (Vec::new(), Vec::new());
     while let Ok(first) = receiver.recv() {
@@ -83,7 +84,7 @@ impl Subject for ChannelLog {
         }
     }
 
-    /// An empty record ends the writer.
+    /// Sends an empty record, which ends the writer.
     fn settle(&self) {
         let Some(writer) = lock(&self.writer).take() else { return };
         drop(self.append(0, Bytes::new()));

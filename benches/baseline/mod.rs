@@ -1,8 +1,8 @@
-//! The designs that shardwal replaces, each with the care that it deserves:
-//! checksum and framing outside the lock, one `write` a frame, no allocation.
+//! The designs that shardwal replaces, implemented with care: checksum and framing outside the
+//! lock, one `write` per frame, no allocation.
 //!
-//! They write records only: no recovery, no segments, no poisoning after a
-//! failed sync. A failure panics.
+//! They only write records: no recovery, no segments, no poisoning after a failed sync. A failure
+//! panics.
 
 #![allow(dead_code, reason = "each benchmark is a crate of its own and uses a part")]
 
@@ -20,7 +20,7 @@ pub(crate) mod channel;
 /// Length, checksum, key.
 const HEADER_BYTES: usize = 4 + 4 + 8;
 
-/// A record as these logs write it.
+/// A record in the format of these logs.
 struct Framed {
     bytes: [u8; HEADER_BYTES + RECORD_BYTES],
 }
@@ -46,8 +46,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One mutex round one file: a write a record, and in sync mode an fdatasync,
-/// both under the lock.
+/// One mutex around one file. Each record takes a write and, in sync mode, an fdatasync, both under
+/// the lock.
 pub(crate) struct OneMutex {
     file: Mutex<File>,
     sync: bool,
@@ -76,7 +76,7 @@ impl Subject for OneMutex {
     fn settle(&self) {}
 }
 
-/// The same `n` times; the key chooses.
+/// Several [`OneMutex`], selected by key.
 pub(crate) struct ManyMutexes {
     files: Vec<OneMutex>,
 }
@@ -103,8 +103,8 @@ impl Subject for ManyMutexes {
     fn settle(&self) {}
 }
 
-/// Leader and followers: appends go into a shared buffer; the first who waits
-/// writes and syncs the whole of it for all, and wakes them through a condvar.
+/// Leader/follower group commit: appends go to a shared buffer. The first waiter becomes the
+/// leader. It writes and syncs the whole buffer, then wakes the followers through a condvar.
 pub(crate) struct GroupCommit {
     group: Mutex<Group>,
     led: Condvar,
@@ -113,12 +113,11 @@ pub(crate) struct GroupCommit {
 struct Group {
     /// What the next leader writes.
     buffer: Vec<u8>,
-    /// The buffer that the last leader wrote, to be used again; and the file.
-    /// `None` while somebody leads.
+    /// The file, and the last leader's buffer for reuse. `None` while a leader is active.
     idle: Option<(File, Vec<u8>)>,
     /// The next ticket.
     next: u64,
-    /// Tickets below are on the disk.
+    /// Tickets below this are on the disk.
     durable: u64,
 }
 
@@ -129,7 +128,7 @@ impl GroupCommit {
         Self { group: Mutex::new(group), led: Condvar::new() }
     }
 
-    /// Writes and syncs what is in the buffer, without the lock meanwhile.
+    /// Writes and syncs the buffer, with the lock released.
     fn lead<'a>(
         &'a self,
         mut group: MutexGuard<'a, Group>,

@@ -1,4 +1,4 @@
-//! The figures themselves: who contends, under which load, for what.
+//! The figures: contenders, loads and targets.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -18,13 +18,13 @@ use crate::{Contender, Figure, Target};
 
 const THREADS: usize = 64;
 const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
-/// What fio overwrites, and its stand-in.
+/// Bytes that fio and the loop in place of it overwrite.
 const OVERWRITTEN_BYTES: u64 = 16 << 20;
 const BLOCK: usize = 4096;
-/// Payload bytes that are replayed.
+/// Payload bytes to replay.
 const REPLAYED_BYTES: u64 = 1 << 30;
 
-/// All figures, each contender running for so long.
+/// All figures. Each contender runs for `run`.
 pub(crate) fn figures(run: Duration) -> Vec<Figure> {
     vec![
         waiting(run),
@@ -50,7 +50,7 @@ fn load(run: Duration, threads: usize, in_flight: usize) -> Load {
     Load { threads, in_flight, until: Until::Elapsed(run), allocate: false }
 }
 
-/// A baseline in a directory of its own, under load.
+/// Runs a baseline under load, in a directory of its own.
 fn baseline<S: Subject>(load: Load, make: impl Fn(&Path) -> S + 'static) -> Option<f64> {
     let dir = scratch();
     Some(drive(&make(dir.path()), &load).per_second())
@@ -113,10 +113,10 @@ fn sixteen_in_flight(run: Duration) -> Figure {
 fn not_waiting(run: Duration) -> Figure {
     let load = load(run, THREADS, 0);
     let mut contenders = each_shard_count(load, Durability::Os);
-    contenders.push(contender("one mutex, a write a record", move || {
+    contenders.push(contender("one mutex, one write per record", move || {
         baseline(load, |dir| OneMutex::new(&dir.join("log"), false))
     }));
-    contenders.push(contender("sixteen mutexes, a write a record", move || {
+    contenders.push(contender("sixteen mutexes, one write per record", move || {
         baseline(load, |dir| ManyMutexes::new(dir, 16, false))
     }));
     Figure {
@@ -124,7 +124,7 @@ fn not_waiting(run: Duration) -> Figure {
         title: "Os, 64 threads, none waits",
         unit: "records/s",
         contenders,
-        targets: vec![Target::Times("one mutex, a write a record", 4.0)],
+        targets: vec![Target::Times("one mutex, one write per record", 4.0)],
     }
 }
 
@@ -156,7 +156,7 @@ fn zero_filled(path: &Path) -> File {
     file
 }
 
-/// `None` where there is no fio.
+/// Returns `None` if fio is not installed.
 fn fio(run: Duration) -> Option<f64> {
     let dir = scratch();
     let path = dir.path().join("overwritten");
@@ -190,7 +190,7 @@ fn overwrite_loop(run: Duration) -> Option<f64> {
     Some(done as f64 / began.elapsed().as_secs_f64())
 }
 
-/// CPU of the whole process a record, on a disk that swallows.
+/// CPU time of the whole process per record, on a disk that discards.
 fn cpu(run: Duration) -> Figure {
     let contender = |(threads, shards, allocate): (usize, usize, bool)| {
         let payload = if allocate { ", payloads allocated" } else { "" };
@@ -213,14 +213,14 @@ fn cpu(run: Duration) -> Figure {
     ];
     Figure {
         letter: 'e',
-        title: "CPU a record, 256 in flight from each thread, no disk",
+        title: "CPU per record, 256 in flight from each thread, no disk",
         unit: "us",
         contenders: cases.into_iter().map(contender).collect(),
         targets: vec![Target::AtMost(0.25)],
     }
 }
 
-/// What waking costs: each record has its waiter, and no real disk disturbs.
+/// The cost of waking: each record has a waiter, and no real disk disturbs.
 fn wake_ups(run: Duration) -> Figure {
     let contender = |(micros, shards, in_flight): (u64, usize, usize)| {
         let name =
@@ -235,7 +235,7 @@ fn wake_ups(run: Duration) -> Figure {
     let cases = [(0, 1, 1), (150, 1, 1), (150, 4, 1), (150, 1, 16)];
     Figure {
         letter: 'w',
-        title: "CPU a record, 64 threads that wait, a disk of known speed",
+        title: "CPU per record, 64 waiting threads, a disk of known speed",
         unit: "us",
         contenders: cases.into_iter().map(contender).collect(),
         targets: Vec::new(),
@@ -263,7 +263,7 @@ fn replay_once() -> f64 {
         drop(log.append(key, payload));
     }
     log.flush().wait().expect("the scratch disk syncs");
-    // Twice: the first warms the cache.
+    // The first replay warms the cache.
     let rates = [replayed_per_second(&log, records), replayed_per_second(&log, records)];
     rates[1]
 }
@@ -272,13 +272,13 @@ fn replayed_per_second(log: &ShardedWal, records: u64) -> f64 {
     let (began, bytes) = (Instant::now(), AtomicU64::new(0));
     let report = log
         .replay(ReplayOptions::default().threads(2), |record| {
-            // Each record is looked at, without a shared counter for each.
+            // Read each record, without a shared counter for each.
             if record.key() == 0 {
                 bytes.fetch_add(record.payload().len() as u64, Ordering::Relaxed);
             }
             Ok::<_, std::io::Error>(())
         })
-        .expect("what was just written can be read");
+        .expect("the log can be read");
     assert_eq!(report.records, records, "a replay yields every record");
     records as f64 / began.elapsed().as_secs_f64()
 }
@@ -287,18 +287,18 @@ fn replayed_per_second(log: &ShardedWal, records: u64) -> f64 {
 fn space() -> Figure {
     Figure {
         letter: 'g',
-        title: "Space a record beside key and payload, batches of 100",
+        title: "Space per record beside key and payload, batches of 100",
         unit: "bytes",
         contenders: vec![
             ours("shardwal", || overhead(100)),
             contender("shardwal, batches of 1", || Some(overhead(1))),
         ],
-        // 4 a record, and a frame of 24 for 100 of them.
+        // 4 bytes per record, and a frame of 24 bytes for 100 records.
         targets: vec![Target::AtMost(4.24)],
     }
 }
 
-/// Bytes of the log beside keys and payloads, a record, in batches of so many.
+/// Bytes of the log per record beside key and payload, in batches of `batch` records.
 fn overhead(batch: u64) -> f64 {
     const BATCHES: u64 = 200;
     let dir = scratch();

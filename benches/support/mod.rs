@@ -1,7 +1,7 @@
-//! What the benchmarks share: a log under load, and the meters round it.
+//! Shared by the benchmarks: a log under load, and its measurement.
 //!
-//! It knows logs as a [`Subject`], so that shardwal and the designs that it
-//! replaces are driven by the same loop; it does not know what is compared.
+//! This file knows logs as a [`Subject`], so that one loop drives shardwal and the designs that it
+//! replaces. It does not know what is compared.
 
 #![allow(dead_code, reason = "each benchmark is a crate of its own and uses a part")]
 
@@ -19,12 +19,12 @@ pub(crate) mod null_disk;
 
 /// Bytes of a record's payload, in all benchmarks.
 pub(crate) const RECORD_BYTES: usize = 256;
-/// A run ends early here, so that no disk is filled.
+/// Maximum bytes of a run. It ends early here, so that it does not fill the disk.
 pub(crate) const RUN_BYTES_MAX: u64 = 3 << 30;
 
-/// A log that takes records and says when they are safe.
+/// A log that accepts records and reports when they are safe.
 pub(crate) trait Subject: Sync {
-    /// What an append gives back to wait with.
+    /// What an append returns, to wait for.
     type Ticket<'a>
     where
         Self: 'a;
@@ -32,15 +32,15 @@ pub(crate) trait Subject: Sync {
     /// Appends a record.
     fn append(&self, key: u64, payload: Bytes) -> Self::Ticket<'_>;
 
-    /// Blocks until the record is safe, in the terms of the subject's mode.
+    /// Blocks until the record is safe in the subject's mode.
     fn wait<'a>(&'a self, ticket: Self::Ticket<'a>);
 
-    /// Appends a record and blocks until it is safe.
+    /// Appends a record. Blocks until it is safe.
     fn append_wait(&self, key: u64, payload: Bytes) {
         self.wait(self.append(key, payload));
     }
 
-    /// Blocks until all that was appended is written.
+    /// Blocks until everything appended is written.
     fn settle(&self);
 }
 
@@ -66,35 +66,35 @@ impl Subject for ShardedWal {
     }
 }
 
-/// How a subject is loaded.
+/// A load on a subject.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    /// Threads that append.
+    /// Number of threads that append.
     pub(crate) threads: usize,
-    /// Records that each of them has under way at most; 0: it does not wait.
+    /// Maximum records in flight per thread. 0: the thread does not wait.
     pub(crate) in_flight: usize,
     /// When the load ends.
     pub(crate) until: Until,
-    /// Whether each payload is allocated, as by a caller that encodes it.
+    /// Whether each payload is allocated, as a caller that encodes it would.
     pub(crate) allocate: bool,
 }
 
 /// When a load ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    /// After so long, or after [`RUN_BYTES_MAX`].
+    /// After this time, or after [`RUN_BYTES_MAX`].
     Elapsed(Duration),
-    /// After so many records, over all threads.
+    /// After this number of records, over all threads.
     Records(u64),
 }
 
 impl Load {
-    /// The same with so many times the records.
+    /// This load with a multiple of its records.
     pub(crate) fn times(&self, times: u64) -> Self {
         Self { until: Until::Records(self.records() * times), ..*self }
     }
 
-    /// Records of a load that ends after so many; 0 for one that ends in time.
+    /// Number of records of the load. 0 if it ends by time.
     pub(crate) fn records(&self) -> u64 {
         match self.until {
             Until::Records(records) => records,
@@ -103,14 +103,14 @@ impl Load {
     }
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
-    /// Records appended, all of them settled.
+    /// Records appended and settled.
     pub(crate) records: u64,
-    /// From the first append until all was settled.
+    /// From the first append until all were settled.
     pub(crate) elapsed: Duration,
-    /// User and system time of the whole process meanwhile.
+    /// User and system time of the whole process during the load.
     pub(crate) cpu: Duration,
 }
 
@@ -124,7 +124,7 @@ impl Outcome {
     }
 }
 
-/// Puts the load on the subject, from threads of its own, and settles it.
+/// Applies the load to the subject, from threads of its own. Blocks until it is settled.
 pub(crate) fn drive<S: Subject>(subject: &S, load: &Load) -> Outcome {
     let (stop, records) = (AtomicBool::new(false), AtomicU64::new(0));
     let (ready, start) = (Barrier::new(load.threads + 1), Barrier::new(load.threads + 1));
@@ -153,7 +153,7 @@ pub(crate) fn drive<S: Subject>(subject: &S, load: &Load) -> Outcome {
     Outcome { records, elapsed: began.elapsed(), cpu: cpu_time() - cpu }
 }
 
-/// One thread's appends; returns how many.
+/// Appends from one thread. Returns the number of records.
 fn appender<S: Subject>(
     subject: &S,
     load: &Load,
@@ -187,7 +187,7 @@ fn appender<S: Subject>(
     appended
 }
 
-/// Random keys and payloads, the same in each run.
+/// Random keys and payloads, identical in each run.
 #[derive(Debug)]
 pub(crate) struct Source {
     state: u64,
@@ -202,14 +202,14 @@ impl Source {
     }
 
     fn next(&mut self) -> u64 {
-        // xorshift64*: the cost of choosing a key must not show.
+        // xorshift64*: choosing a key must cost little.
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
         self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A random key, and a payload: a slice of a pool, or a copy of one.
+    /// A random key and a payload, which is a slice of a pool or a copy of one.
     pub(crate) fn next_record(&mut self) -> (u64, Bytes) {
         let key = self.next();
         let at = usize::from(self.next().to_le_bytes()[7]) * 64;
@@ -223,7 +223,7 @@ impl Source {
     }
 }
 
-/// Bytes that no compression or deduplication could profit from.
+/// Random bytes, which neither compression nor deduplication can reduce.
 fn payload_pool() -> &'static [u8] {
     static POOL: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     POOL.get_or_init(|| {
@@ -236,8 +236,7 @@ fn payload_pool() -> &'static [u8] {
     })
 }
 
-/// A directory on the disk that the target folder is on, removed when dropped:
-/// `/tmp` may be memory.
+/// A temporary directory on the disk of the target directory, because `/tmp` may be in memory.
 pub(crate) fn scratch() -> TempDir {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     tempfile::Builder::new()
@@ -246,13 +245,13 @@ pub(crate) fn scratch() -> TempDir {
         .expect("the target folder is writable")
 }
 
-/// Opens a log; a benchmark cannot go on without.
+/// Opens a log. Panics if that fails.
 pub(crate) fn open(config: Config) -> ShardedWal {
     ShardedWal::open(config).expect("the log opens")
 }
 
-/// User and system time that this process has used, all threads, the ended
-/// ones included. Zero where the system is not asked.
+/// User and system time of this process, over all its threads, including ended ones. Zero on
+/// systems other than Linux.
 pub(crate) fn cpu_time() -> Duration {
     #[cfg(target_os = "linux")]
     {
@@ -263,9 +262,9 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::ZERO
 }
 
-/// Criterion with what the command line says, for runs of a second or so: ten
-/// samples, for each is a load of its own on a log of its own. In the short
-/// profile criterion's statistics and plots would take most of the time.
+/// Criterion with the options of the command line, for runs of about a second. It takes ten
+/// samples, because each sample is a load on a new log. In the short profile it skips statistics
+/// and plots, which would take most of the time.
 pub(crate) fn criterion() -> criterion::Criterion {
     let criterion = criterion::Criterion::default()
         .sample_size(10)
@@ -280,7 +279,7 @@ pub(crate) fn criterion() -> criterion::Criterion {
     criterion.configure_from_args()
 }
 
-/// Whether the short profile is asked for: `cargo bench -- --quick`.
+/// Whether the short profile is requested: `cargo bench -- --quick`.
 pub(crate) fn is_quick() -> bool {
     std::env::args().any(|argument| argument == "--quick")
 }

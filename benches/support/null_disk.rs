@@ -1,6 +1,5 @@
-//! A disk that swallows what segments are written: it leaves the cost of the
-//! log itself. Names, manifest and lock are real, so that a log opens on it;
-//! it must not be opened twice.
+//! A disk that discards what is written to segments, which leaves the cost of the log itself.
+//! Names, manifest and lock are real, so that a log opens on it. It must not be opened twice.
 
 use std::io;
 use std::path::Path;
@@ -13,14 +12,14 @@ mod passed_on;
 
 use passed_on::passed_on;
 
-/// See the module's words.
+/// A disk that discards segments.
 #[derive(Debug, Default)]
 pub(crate) struct NullDisk {
-    /// How long a sync of a segment takes: a quiet disk of a known speed.
+    /// Duration of a segment's sync: a steady disk of known speed.
     pub(crate) sync_latency: Duration,
 }
 
-/// The segment files are those whose name begins with a digit.
+/// Segment files are those whose name begins with a digit.
 fn is_segment(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_digit()))

@@ -1,19 +1,19 @@
-//! How a program that measures rounds of runs, or draws earlier ones, is asked.
+//! The command line of a program that measures runs in rounds, or draws earlier ones.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::figures::{self, Row};
 
-/// See each program's words for what it makes of them.
+/// Options. Each program documents what it does with them.
 pub struct Arguments {
-    /// What is wanted holds this text.
+    /// Selects what contains this text.
     pub only: String,
-    /// Of all runs, in turn.
+    /// Number of rounds. A round runs everything once.
     pub rounds: usize,
-    /// How long a run takes.
+    /// Duration of a run.
     pub run: Duration,
-    /// Where the logs are, a folder.
+    /// Directory for the logs.
     pub dir: PathBuf,
     csv: Option<PathBuf>,
     svg: Option<String>,
@@ -21,7 +21,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The process's.
+    /// Parses the arguments of this process.
     pub fn parse() -> Self {
         let mut parsed = Self {
             only: String::new(),
@@ -50,7 +50,7 @@ impl Arguments {
         parsed
     }
 
-    /// Measures, or takes the earlier runs' figures; writes and draws them.
+    /// Measures, or reads the figures of earlier runs. Then writes and draws them.
     pub fn answer(
         &self,
         measure: impl FnOnce(&Self) -> (Vec<String>, Vec<Row>),

@@ -1,6 +1,6 @@
-//! shardwal in a closed loop: threads that each keep some appends under way and
-//! wait for the oldest; what they saw, what it cost the process, and how often
-//! its threads went to sleep. Counted from outside: by the kernel, per thread.
+//! shardwal in a closed loop: each thread keeps some appends in flight and waits for the oldest.
+//! Reports latencies, the CPU time of the process, and how often its threads sleep. Sleeps are
+//! counted from outside, by the kernel, per thread.
 
 use std::collections::VecDeque;
 use std::sync::Barrier;
@@ -10,41 +10,42 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use shardwal::{Completion, Config, ShardStats, ShardedWal};
 
-/// Bytes of a payload, which is shared and not copied.
+/// Bytes of a payload. It is shared, not copied.
 pub const PAYLOAD_BYTES: usize = 256;
 static PAYLOAD: [u8; PAYLOAD_BYTES] = [0x5a; PAYLOAD_BYTES];
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Records acknowledged, a second.
+    /// Records acknowledged per second.
     pub per_second: f64,
-    /// From an append to when its thread saw the answer; sorted, not empty.
+    /// Latencies from an append until its thread sees the answer, in nanoseconds. Sorted, never
+    /// empty.
     pub nanos: Vec<u32>,
-    /// User and system time of the process, a record, in microseconds.
+    /// User and system time of the process per record, in microseconds.
     pub cpu_micros: f64,
-    /// Of that, the writers' threads, in microseconds a record.
+    /// The share of the writer threads, in microseconds per record.
     pub writer_micros: f64,
-    /// How often a caller went to sleep, a record.
+    /// Sleeps of callers per record.
     pub caller_sleeps: f64,
-    /// How often a writer did, a record; waits for the disk are sleeps too.
+    /// Sleeps of writer threads per record. Waits for the disk count.
     pub writer_sleeps: f64,
-    /// What the log counted.
+    /// The statistics of the log.
     pub stats: ShardStats,
 }
 
 impl Outcome {
-    /// The quantile of the latencies, in microseconds.
+    /// A quantile of the latencies, in microseconds.
     pub fn micros(&self, quantile: f64) -> f64 {
         f64::from(self.nanos[(self.nanos.len() as f64 * quantile) as usize]) / 1e3
     }
 }
 
-/// How often a log is truncated that [`run`] is told to truncate.
+/// Interval between truncations, for a run that truncates.
 const TRUNCATED_EACH: Duration = Duration::from_millis(20);
 
-/// Opens a new log, loads it for so long from so many threads, and closes it. It
-/// may be truncated meanwhile, so that what was written goes.
+/// Opens a new log, loads it with `threads` threads for `elapsed`, and closes it. If `truncated` is
+/// set, the log is truncated during the run.
 pub fn run(
     config: Config,
     threads: usize,
@@ -103,14 +104,14 @@ pub fn run(
     }
 }
 
-/// How often a thread went to sleep by itself, by its folder in `/proc`.
+/// Number of voluntary context switches of a thread, from its directory in `/proc`.
 fn sleeps(folder: &str) -> u64 {
     let status = std::fs::read_to_string(format!("{folder}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-/// All writers' threads of this process, by their names.
+/// All writer threads of this process, found by name.
 struct Writers {
     nanos: u64,
     sleeps: u64,
@@ -137,7 +138,7 @@ impl Writers {
     }
 }
 
-/// One thread's appends; what each of them took.
+/// Appends from one thread. Returns the latencies in nanoseconds.
 fn append(log: &ShardedWal, thread: u64, depth: usize, stop: &AtomicBool) -> Vec<u32> {
     let (mut under_way, mut nanos) = (VecDeque::with_capacity(depth), Vec::new());
     let mut key = thread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -165,7 +166,7 @@ fn append(log: &ShardedWal, thread: u64, depth: usize, stop: &AtomicBool) -> Vec
     nanos
 }
 
-/// User and system time of this process, to the microsecond.
+/// User and system time of this process.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(time).expect("a process has used no less than no time")

@@ -1,24 +1,22 @@
-//! How far the machine's first two cores are from each other just now.
+//! Measures the distance between the machine's first two cores.
 //!
-//! A virtual machine's cores are where its host puts them: here a cache line goes
-//! to another core and back in some 65 ns or in some 330, for seconds at a time,
-//! and what threads hand to each other costs so much more. A figure of the one
-//! time says nothing beside a figure of the other.
+//! The host places the cores of a virtual machine. Here a cache line takes about 65 ns to another
+//! core and back, or about 330 ns, for seconds at a time. Communication between threads slows down
+//! accordingly. Figures of the two states must not be compared.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// From here on the cores are far: between what is seen of one socket's
-/// neighbours and of anybody else.
+/// From here on the cores count as far. The value is between the two observed states.
 pub const FAR_NANOS: f64 = 150.0;
-/// Of one look, which takes a millisecond or two; the first that many are not counted.
+/// Rounds of a measurement, which takes a millisecond or two. The first ones are not counted.
 const ROUNDS: u64 = 4000;
 const UNCOUNTED: u64 = 500;
 
-/// Nanoseconds that a cache line takes from one core to another and back; none
-/// where there is one core, or nobody may choose.
+/// Nanoseconds that a cache line takes from one core to another and back. `None` if there is one
+/// core, or affinity cannot be set.
 pub fn line_nanos() -> Option<f64> {
     let all = sched_getaffinity(None).ok()?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core));
@@ -43,7 +41,7 @@ pub fn line_nanos() -> Option<f64> {
     })
 }
 
-/// Waits for the number, and writes the next one.
+/// Spins until the word is `number`, then writes the next number.
 fn pass_on(word: &AtomicU64, number: u64) {
     while word.load(Ordering::Acquire) != number {
         std::hint::spin_loop();
@@ -51,7 +49,7 @@ fn pass_on(word: &AtomicU64, number: u64) {
     word.store(number + 1, Ordering::Release);
 }
 
-/// Whether the calling thread stays on that core from now on.
+/// Pins the calling thread to a core. Returns whether that succeeded.
 fn keep_to(core: usize) -> bool {
     let mut one = CpuSet::new();
     one.set(core);

@@ -1,5 +1,5 @@
-//! Curves over offered load: throughput, P50 and P99, a row for each
-//! durability, both axes logarithmic. Hollow points are beyond saturation.
+//! Curves over offered load: throughput, P50 and P99. There is one row per durability, and both
+//! axes are logarithmic. Hollow points are beyond saturation.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::machine_words::short;
 use crate::picture::{self, Area, LESS, LINE, write};
 
 const PANEL: (i32, i32) = (520, 380);
-/// Of a panel: what stands left of its plot, above, right and below it.
+/// Margins of a plot in its panel: left, above, right, below.
 const MARGIN: (i32, i32, i32, i32) = (66, 34, 30, 44);
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0xd6, 0x5f, 0x0e),
@@ -24,8 +24,8 @@ const COLOURS: [RGBColor; 6] = [
 const METRICS: [(&str, &str); 3] =
     [("per_second", "records/s answered"), ("p50_us", "P50, us"), ("p99_us", "P99, us")];
 
-/// A point: what was offered, what came of it (median, lowest, highest), and
-/// whether that is beyond saturation.
+/// A point: the offered load, the result (median, lowest, highest), and whether it is beyond
+/// saturation.
 struct Point {
     offered: f64,
     spread: Spread,
@@ -38,7 +38,7 @@ struct Curve {
     points: Vec<Point>,
 }
 
-/// Draws what was measured.
+/// Draws the measurements.
 pub fn draw(svg: &str, head: &[String], rows: &[Row]) {
     let settings = ["sync", "os"].map(|setting| (setting, contenders(rows, setting)));
     let settings: Vec<_> = settings.into_iter().filter(|(_, who)| !who.is_empty()).collect();
@@ -62,7 +62,7 @@ pub fn draw(svg: &str, head: &[String], rows: &[Row]) {
     root.present().expect("the picture can be written");
 }
 
-/// Whom the setting was measured of, shardwal first.
+/// The contenders measured in a setting, shardwal first.
 fn contenders(rows: &[Row], setting: &str) -> Vec<(String, usize)> {
     let of = |row: &&Row| row.workload.starts_with(&format!("{setting}-"));
     let all: BTreeSet<_> = rows
@@ -93,7 +93,7 @@ fn curves(rows: &[Row], setting: &str, contenders: &[(String, usize)], metric: &
     contenders.iter().zip(COLOURS.into_iter().cycle()).map(curve).collect()
 }
 
-/// Where a value lies between powers of ten, from 0 to 1.
+/// Maps a value between powers of ten to 0 to 1.
 #[derive(Clone, Copy)]
 struct Axis {
     least: i32,

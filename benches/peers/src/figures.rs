@@ -1,31 +1,31 @@
-//! The raw figures: rows of the CSV, and what is asked of them.
+//! The raw figures: rows of the CSV, and queries on them.
 
 use std::collections::BTreeMap;
 
 /// One measured figure.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Of which round, from 0; fio's: 0 before, 1 after.
+    /// The round, from 0. For fio, 0 is before and 1 after the rounds.
     pub round: usize,
-    /// Of which workload.
+    /// The id of the workload.
     pub workload: String,
-    /// Whose.
+    /// The name of the peer.
     pub peer: String,
-    /// With so many shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Of what: `workload::RATE` and the like, or `FAILED`.
+    /// The metric: `workload::RATE` and the like, or `FAILED`.
     pub metric: String,
-    /// The figure.
+    /// The value.
     pub value: f64,
 }
 
-/// The metric of a run that failed: nothing else is said of it.
+/// The metric of a failed run, which has no other metric.
 pub const FAILED: &str = "failed";
 
-/// The CSV's first line.
+/// The first line of the CSV.
 const HEADER: &str = "round,workload,peer,shards,metric,value";
 
-/// Lowest, median and highest.
+/// Lowest, median and highest value.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
     /// The lowest.
@@ -37,7 +37,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Computes the spread. `None` without values.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (lowest, highest) = (*values.first()?, *values.last()?);
@@ -45,19 +45,18 @@ impl Spread {
     }
 }
 
-/// A peer with so many shards, and what it reached.
+/// A peer with a number of shards, and its result.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// Whose.
+    /// The name of the peer.
     pub peer: String,
-    /// With so many shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Over the rounds.
+    /// The spread over the rounds.
     pub spread: Spread,
 }
 
-/// All standings in one workload and metric, in the order of their medians, the
-/// highest first.
+/// All standings in one workload and metric, sorted by median, highest first.
 pub fn standings(rows: &[Row], workload: &str, metric: &str) -> Vec<Standing> {
     let mut values: BTreeMap<_, Vec<f64>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.workload == workload && row.metric == metric) {
@@ -71,8 +70,8 @@ pub fn standings(rows: &[Row], workload: &str, metric: &str) -> Vec<Standing> {
     standings
 }
 
-/// Those of the runs of which `test` holds for every figure of that metric, and of
-/// what no run of that metric has: who is held against all.
+/// Rows of the runs for which `test` holds for every figure of `metric`. Runs without that metric
+/// are included, so that they are compared with all.
 pub fn of_runs(rows: &[Row], metric: &str, test: impl Fn(f64) -> bool) -> Vec<Row> {
     let run = |row: &Row| (row.round, row.workload.clone(), row.peer.clone(), row.shards);
     let mut fits = BTreeMap::new();
@@ -82,7 +81,7 @@ pub fn of_runs(rows: &[Row], metric: &str, test: impl Fn(f64) -> bool) -> Vec<Ro
     rows.iter().filter(|row| fits.get(&run(row)).copied().unwrap_or(true)).cloned().collect()
 }
 
-/// As the CSV holds them; the lines of the head begin with `#`.
+/// Formats the CSV. Lines of the head begin with `#`.
 pub fn to_csv(head: &[String], rows: &[Row]) -> String {
     let mut csv: String = head.iter().map(|line| format!("# {line}\n")).collect();
     csv.push_str(HEADER);
@@ -94,7 +93,7 @@ pub fn to_csv(head: &[String], rows: &[Row]) -> String {
     csv
 }
 
-/// Of a peer's name, which may hold a comma, the quotes are the mark.
+/// The peer's name is quoted, because it may contain a comma.
 fn parse_line(line: &str) -> Option<Row> {
     let (before, rest) = line.split_once(",\"")?;
     let (peer, after) = rest.split_once("\",")?;
@@ -110,13 +109,13 @@ fn parse_line(line: &str) -> Option<Row> {
     })
 }
 
-/// The head's lines, and the rows.
+/// Parses a CSV to its head and its rows.
 pub fn from_csv(csv: &str) -> (Vec<String>, Vec<Row>) {
     let head = csv.lines().filter_map(|line| line.strip_prefix("# ")).map(String::from).collect();
     (head, csv.lines().filter_map(parse_line).collect())
 }
 
-/// Several files as one: the first one's head, the commands of all.
+/// Merges several CSV files: the head of the first, the commands of all.
 pub fn merged(paths: &[std::path::PathBuf]) -> (Vec<String>, Vec<Row>) {
     let (mut head, mut rows) = (Vec::new(), Vec::new());
     for path in paths {
@@ -125,7 +124,7 @@ pub fn merged(paths: &[std::path::PathBuf]) -> (Vec<String>, Vec<Row>) {
         let new = |line: &String| head.is_empty() || line.starts_with("command: ");
         let lines: Vec<_> = lines.into_iter().filter(new).collect();
         head.extend(lines.into_iter().filter(|line| !head.contains(line)).collect::<Vec<_>>());
-        // A round of another file is another round.
+        // Rounds of different files are different rounds.
         let first = rows.iter().map(|row: &Row| row.round + 1).max().unwrap_or(0);
         rows.extend(more.into_iter().map(|row| Row { round: row.round + first, ..row }));
     }

@@ -1,4 +1,4 @@
-//! What fio says of the disk.
+//! Baselines of the disk, measured with fio.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::figures::Row;
 use crate::load::PAYLOAD_BYTES;
 
-/// fio's figures of this disk: 4 KiB and 208 KiB overwritten, each followed by
-/// an fdatasync, one job. Empty where there is no fio.
+/// Measures with fio how fast 4 KiB and 208 KiB are overwritten, each write followed by an
+/// fdatasync, with one job. Returns no rows if fio is not installed.
 pub fn measure(dir: &Path, round: usize, seconds: f64) -> Vec<Row> {
     let row = |metric: &str, value| Row {
         round,
@@ -28,8 +28,8 @@ pub fn measure(dir: &Path, round: usize, seconds: f64) -> Vec<Row> {
     rows
 }
 
-/// How often a second fio can read all of these files, one after the other, as
-/// its sequential read goes at best: buffered, with the kernel's read-ahead.
+/// How many times per second fio can read all these files, one after the other. This is the best
+/// case of a buffered sequential read with read-ahead.
 pub fn read(files: &[PathBuf]) -> Option<f64> {
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let bytes: u64 = files.iter().map(|file| file.metadata().map_or(0, |file| file.len())).sum();
@@ -44,12 +44,12 @@ pub fn read(files: &[PathBuf]) -> Option<f64> {
     Some(report["jobs"][0]["read"]["bw_bytes"].as_f64()? / bytes as f64)
 }
 
-/// What eight threads with a batch of 100 each fill a commit with.
+/// Bytes of a commit with eight threads that append batches of 100.
 const COMMIT_BYTES: usize = 208 << 10;
 
 struct Overwrite {
     iops: f64,
-    /// Medians of the write and of the sync, added.
+    /// The sum of the medians of write and sync.
     p50_micros: f64,
 }
 

@@ -1,14 +1,14 @@
-//! Queue depth by shard count: what they cost and bring, as heat maps.
+//! Heat maps of throughput and latency over queue depth and number of shards.
 //!
-//! `cargo run --release --bin heatmap -- [--only TEXT] [--rounds R] [--seconds S]
-//! [--dir D] [--csv FILE] [--svg FILE] [--from CSV]...`. 64 threads keep all
-//! queues full together: each has its share of `queue_records` of all shards
-//! under way and waits for the oldest. P99 is from an append to the time at
-//! which its thread sees it answered. `Sync` and `Os`, on the real disk and on
-//! the simulated one, whose syncs take 1 ms each and at once: four settings, of
-//! which `--only` takes those whose name holds the text. A cell is the median of
-//! its rounds, which run in turn. `--from`, as often as one likes, draws earlier
-//! runs and measures nothing.
+//! `cargo run --release --bin heatmap -- [--only TEXT] [--rounds R] [--seconds S] [--dir D] [--csv
+//! FILE] [--svg FILE] [--from CSV]...`. 64 threads together keep all queues full. Each keeps its
+//! share of all shards' `queue_records` in flight, and waits for the oldest. P99 is from an append
+//! until its thread sees the answer.
+//!
+//! There are four settings: `Sync` and `Os`, each on the real disk and on a simulated one, whose
+//! syncs take 1 ms each and run in parallel. `--only` selects settings whose name contains the
+//! text. A cell is the median of its rounds, which run in turn. `--from`, which may be repeated,
+//! draws earlier runs and measures nothing.
 
 mod arguments;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
@@ -35,7 +35,7 @@ const SHARDS: [usize; 5] = [1, 2, 4, 8, 16];
 const THREADS: usize = 64;
 const SYNC_LATENCY: Duration = Duration::from_millis(1);
 
-/// One of the four: a heat map of each of a cell's figures.
+/// A setting, with one heat map per metric.
 struct Setting {
     id: &'static str,
     title: &'static str,
@@ -69,7 +69,7 @@ fn main() {
     Arguments::parse().answer(measure, draw);
 }
 
-/// A setting's cell.
+/// A cell of a setting: shards and queue depth.
 type Cell<'a> = (&'a Setting, usize, usize);
 
 fn measure(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
@@ -94,7 +94,7 @@ fn workload(setting: &Setting, depth: usize) -> String {
     format!("{}-{depth}", setting.id)
 }
 
-/// One setting, one count of shards, one depth.
+/// Measures one setting with one number of shards and one depth.
 fn measure_cell(
     (setting, shards, depth): Cell<'_>,
     round: usize,
@@ -143,7 +143,7 @@ fn draw(svg: &str, head: &[String], rows: &[Row]) {
     root.present().expect("the picture can be written");
 }
 
-/// NaN where it was not measured.
+/// The median of a cell. NaN if the cell was not measured.
 fn median(rows: &[Row], setting: &Setting, shards: usize, depth: usize, metric: &str) -> f64 {
     let workload = workload(setting, depth);
     let of = |row: &&Row| row.workload == workload && row.shards == shards && row.metric == metric;
@@ -151,7 +151,7 @@ fn median(rows: &[Row], setting: &Setting, shards: usize, depth: usize, metric: 
     Spread::of(values).map_or(f64::NAN, |spread| spread.median)
 }
 
-/// One map: better is greener, by the logarithm between its best and its worst.
+/// Draws one map. Better is greener, on a logarithmic scale between the best and the worst.
 fn heat(root: &Area<'_>, (x, y): (i32, i32), title: &str, values: &Map, less_is_better: bool) {
     write(root, title, (x + 16, y + 6), 15, &BLACK);
     let all = || values.iter().flatten().map(|value| value.ln());

@@ -1,5 +1,5 @@
-//! One run: a peer in an empty directory, threads that append for so long, and
-//! a replay that must find exactly what was acknowledged.
+//! One run: a peer in an empty directory, threads that append for a fixed time, and a replay that
+//! must find exactly the acknowledged records.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,58 +10,59 @@ use crate::peer::{Durability, Found, Kind, Peer, Record};
 
 /// Bytes of a payload.
 pub const PAYLOAD_BYTES: usize = 256;
-/// Records of one run, over all threads: 1.5 GiB; it ends early here, so that no disk is filled.
+/// Records of one run, over all threads: 1.5 GiB. The run ends early here, so that it does not fill
+/// the disk.
 const RECORDS_MAX: u64 = 6 << 20;
-/// Bits of a key that count; the thread's number stands above.
+/// Bits of a key for the count. The thread's number is above them.
 const COUNT_BITS: u32 = 40;
 
 /// How the threads append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// One record at a time, each waited for.
+    /// One record at a time. The thread waits for each.
     Waiting,
-    /// So many unanswered at a time.
+    /// This number of unanswered records at a time.
     InFlight(usize),
-    /// So many in a call, waited for.
+    /// Batches of this number of records. The thread waits for each.
     Batches(usize),
-    /// Nobody waits; the clock stops once the log is closed.
+    /// No thread waits. The clock stops when the log is closed.
     Forgetting,
 }
 
-/// What is done to a peer.
+/// The load on a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Threads that append.
+    /// Number of threads that append.
     pub threads: usize,
-    /// How they do.
+    /// How they append.
     pub manner: Manner,
-    /// When they are answered.
+    /// When an append is answered.
     pub durability: Durability,
 }
 
-/// What it came to.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Records that were acknowledged, a second.
+    /// Records acknowledged per second.
     pub per_second: f64,
-    /// P50 and P99 of an append or a batch, in microseconds; none where nobody waits.
+    /// P50 and P99 of an append or a batch, in microseconds. `None` if no thread waits.
     pub latency_micros: Option<[f64; 2]>,
-    /// Of the machine's CPU time meanwhile, what this process did not use and
-    /// the idle task did not either: other programs, and the kernel's threads.
+    /// The share of the machine's CPU time during the run that neither this process nor the idle
+    /// task used: other programs, and kernel threads.
     pub others: f64,
 }
 
-/// The key of a thread's record number `count`.
+/// The key of record number `count` of a thread.
 fn key(thread: usize, count: u64) -> u64 {
     ((thread as u64) << COUNT_BITS) | count
 }
 
-/// Which of its thread's records it is.
+/// The record's number in its thread, from its key.
 pub fn count_of(key: u64) -> u64 {
     key & ((1 << COUNT_BITS) - 1)
 }
 
-/// Random bytes that the payloads are slices of.
+/// Random bytes. Payloads are slices of them.
 pub fn pool() -> &'static [u8] {
     static POOL: OnceLock<Vec<u8>> = OnceLock::new();
     POOL.get_or_init(|| {
@@ -74,30 +75,30 @@ pub fn pool() -> &'static [u8] {
     })
 }
 
-/// The bytes that belong to a key.
+/// The payload that belongs to a key.
 fn payload(key: u64) -> &'static [u8] {
     let at = usize::from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[7]) * 64;
     &pool()[at..at + PAYLOAD_BYTES]
 }
 
-/// A thread's record number `count`.
+/// Record number `count` of a thread.
 pub fn record(thread: usize, count: u64) -> Record {
     let key = key(thread, count);
     Record { key, payload: payload(key) }
 }
 
-/// What one thread did.
+/// The appends of one thread.
 struct Appended {
     records: u64,
     nanos: Vec<u32>,
 }
 
-/// Loads the peer for so long, closes it, and has it replay what it holds.
+/// Loads the peer for `elapsed`, closes it, and verifies a replay.
 pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duration) -> Outcome {
     let peer = (kind.open)(dir, shards, load.durability);
     settle(dir);
     let stop = AtomicBool::new(false);
-    // The clock starts before anybody does, and once everybody could.
+    // The clock starts when all threads are ready, and before any appends.
     let [ready, start] = [(); 2].map(|()| Barrier::new(load.threads + 1));
     let (began, appended) = std::thread::scope(|scope| {
         let spawn = |thread| {
@@ -133,7 +134,7 @@ pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duratio
     }
 }
 
-/// Ticks of the whole machine, busy and in all, and of this process.
+/// CPU ticks: busy and total of the machine, and of this process.
 struct CpuTime {
     busy: u64,
     all: u64,
@@ -145,11 +146,11 @@ impl CpuTime {
         let numbers = |path: &str, skip: usize| -> Vec<u64> {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let line = text.lines().next().unwrap_or_default();
-            // The program's name, in brackets, may hold a space.
+            // The program's name, in brackets, may contain a space.
             let line = line.rsplit(')').next().unwrap_or_default();
             line.split_whitespace().skip(skip).map(|word| word.parse().unwrap_or(0)).collect()
         };
-        // user nice system idle iowait irq softirq steal; in 11 and 12 utime and stime.
+        // user nice system idle iowait irq softirq steal; in fields 11 and 12, utime and stime.
         let (machine, own) = (numbers("/proc/stat", 1), numbers("/proc/self/stat", 11));
         let sum = |of: &[u64]| of.iter().take(8).sum::<u64>();
         let idle = sum(machine.get(3..5).unwrap_or_default());
@@ -157,7 +158,7 @@ impl CpuTime {
         Self { busy: sum(&machine) - idle, all: sum(&machine), own }
     }
 
-    /// The share of others since.
+    /// The share of other programs since `self`.
     fn others(&self) -> f64 {
         let now = Self::now();
         let busy = (now.busy - self.busy).saturating_sub(now.own - self.own);
@@ -165,7 +166,7 @@ impl CpuTime {
     }
 }
 
-/// What the last run and the opening left to be written is not this run's.
+/// Syncs the file system, so that writes of the last run and of the opening do not count.
 pub fn settle(dir: &Path) {
     let dir = std::fs::File::open(dir).expect("the scratch directory is there");
     rustix::fs::syncfs(dir).expect("the scratch disk syncs");
@@ -219,7 +220,7 @@ fn percentiles(appended: Vec<Appended>) -> Option<[f64; 2]> {
     (!nanos.is_empty()).then(|| [at(0.5), at(0.99)])
 }
 
-/// Writes a log of so many records to be replayed, and closes it.
+/// Writes a log of `records` records for a replay, and closes it.
 pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
     let durability = if kind.os { Durability::Os } else { Durability::Sync };
     let peer = (kind.open)(dir, shards, durability);
@@ -234,18 +235,18 @@ pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
     settle(dir);
 }
 
-/// When a replay's files are dropped from the page cache.
+/// When a replay drops its files from the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cold {
     /// Never.
     No,
     /// Before the log is opened.
     BeforeOpening,
-    /// Once it is open.
+    /// After the log is opened.
     OnceOpen,
 }
 
-/// The files of a log that hold something, in the order of their names.
+/// The files of a log that are not empty, sorted by name.
 pub fn files(dir: &Path) -> Vec<PathBuf> {
     let (mut files, mut dirs) = (Vec::new(), vec![dir.to_path_buf()]);
     while let Some(dir) = dirs.pop() {
@@ -280,15 +281,15 @@ pub fn warm(dir: &Path) {
     }
 }
 
-/// Replays a log of so many records and looks at each key. Records a second
-/// from when the log is open, and from before it is opened.
+/// Replays a log of `records` records and reads each key. Returns records per second, counted from
+/// the end of the opening, and from its beginning.
 pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64, cold: Cold) -> [f64; 2] {
     if cold == Cold::BeforeOpening {
         drop_cache(dir);
     }
     let began = Instant::now();
     let opened = OnceLock::new();
-    // Two threads at most find at once: each its own cache line.
+    // Replay threads count on separate cache lines.
     let found = Arc::new([const { Lane(AtomicU64::new(0)) }; 8]);
     let lanes = Arc::clone(&found);
     let look: Found = Arc::new(move |key, payload| {
@@ -313,14 +314,14 @@ pub fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64, cold: Cold) 
 #[repr(align(128))]
 struct Lane(AtomicU64);
 
-/// This thread's lane.
+/// The counter of this thread.
 fn lane() -> usize {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local!(static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed) as usize % 8);
     LANE.with(|lane| *lane)
 }
 
-/// Acknowledged = found, each record once and with its own bytes.
+/// Checks that the acknowledged records are exactly those found, each once and with its own bytes.
 pub fn verify(kind: &Kind, shards: usize, dir: &Path, acknowledged: &[u64]) {
     let words = |records: &u64| (0..records / 64 + 1).map(|_| AtomicU64::new(0)).collect();
     let seen: Arc<Vec<Vec<AtomicU64>>> = Arc::new(acknowledged.iter().map(words).collect());

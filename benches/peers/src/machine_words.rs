@@ -1,16 +1,16 @@
-//! Where a run was made, in words, and figures as they are printed.
+//! A description of the machine and the run, and the format of figures.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Printed words of a command, or a question mark.
+/// The output of a command, or a question mark.
 fn said(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).output();
     let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     said.ok().filter(|said| !said.is_empty()).unwrap_or_else(|| "?".into())
 }
 
-/// Machine, kernel, file system, commit, date, command; a line each.
+/// Machine, kernel, file system, commit, date and command; one line each.
 pub fn describe(dir: &Path, binary: &str) -> Vec<String> {
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -35,7 +35,7 @@ pub fn describe(dir: &Path, binary: &str) -> Vec<String> {
     ]
 }
 
-/// Three digits that count, thousands as k and millions as M.
+/// Formats three significant digits, with k for thousands and M for millions.
 pub fn short(value: f64) -> String {
     let (value, unit) = match value {
         v if v >= 1e6 => (v / 1e6, " M"),

@@ -1,10 +1,9 @@
-//! shardwal beside what a user could pick instead: each peer at its best
-//! settings, in turn, every run verified by replay.
+//! The arena: compares shardwal to what a user could choose instead. Each peer runs with its best
+//! settings, in turn. Every run is verified by replay.
 //!
-//! `cargo run --release --bin arena -- [--rounds R] [--seconds S]
-//! [--tries T] [--replay-mib N] [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`.
-//! The table goes to stdout, what goes on to stderr. `--from CSV` prints the
-//! table of an earlier run.
+//! `cargo run --release --bin arena -- [--rounds R] [--seconds S] [--tries T] [--replay-mib N]
+//! [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`. The table goes to stdout, the progress
+//! to stderr. `--from CSV` prints the table of an earlier run.
 
 mod cores;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
@@ -29,11 +28,11 @@ use workload::{
     COLD, COLD_WITH_OPEN, FIO_READ, LINE, OTHERS, P50, P99, RATE, WITH_OPEN, WORKLOADS, Workload,
 };
 
-/// A run during which others used more of the machine's CPU is made again, as
-/// often as `--tries` allows; the least disturbed counts, for all peers alike.
+/// A run during which other programs used more of the machine's CPU is repeated, at most `--tries`
+/// times. The least disturbed run counts. This applies to all peers.
 const OTHERS_MAX: f64 = 0.25;
 
-/// What the command line says.
+/// The command line.
 struct Arguments {
     rounds: usize,
     seconds: f64,
@@ -79,12 +78,12 @@ impl Arguments {
     }
 }
 
-/// A peer with so many shards under one workload.
+/// A peer with a number of shards under one workload.
 struct Entry {
     kind: &'static Kind,
     shards: usize,
     workload: &'static Workload,
-    /// What a replay is of; written once.
+    /// The log of a replay, written once.
     filled: Option<TempDir>,
 }
 
@@ -112,7 +111,7 @@ fn main() {
         for entry in &mut entries {
             rows.extend(run(entry, round, &arguments, &dir));
         }
-        // Odd rounds run backwards: what else the machine does meets all alike.
+        // Odd rounds run backwards, so that other activity of the machine affects all alike.
         entries.reverse();
     }
     drop(entries);
@@ -124,7 +123,7 @@ fn main() {
     print!("{}", table::markdown(&head, &rows));
 }
 
-/// What the machine did beside the runs, in words.
+/// Describes the activity of the machine beside the runs.
 fn disturbances(rows: &[Row]) -> Vec<String> {
     let of = |metric| {
         let values: Vec<_> =
@@ -164,12 +163,12 @@ fn entries(arguments: &Arguments) -> Vec<Entry> {
     entries
 }
 
-/// Whether the name holds the text, or one of several with a bar between.
+/// Whether the name contains the text, or one of several texts separated by bars.
 fn named(kind: &Kind, text: &str) -> bool {
     text.split('|').any(|text| kind.name.contains(text))
 }
 
-/// One run; what panics or does not verify is a failure, and has no figure.
+/// Performs one run. A run that panics or does not verify has failed, and has no figures.
 fn run(entry: &mut Entry, round: usize, arguments: &Arguments, dir: &Path) -> Vec<Row> {
     let (workload, peer) = (entry.workload.id, entry.kind.name);
     let shards = entry.shards;
@@ -187,8 +186,8 @@ fn run(entry: &mut Entry, round: usize, arguments: &Arguments, dir: &Path) -> Ve
     measured.into_iter().map(row).collect()
 }
 
-/// Warm, then cold twice: a log that reads all of itself when it is opened has
-/// what it replays in the cache again.
+/// Measures a warm replay, then two cold ones. A log that reads all its files at open has them in
+/// the cache when it replays.
 fn replay(kind: &Kind, shards: usize, dir: &Path, records: u64) -> Vec<(&'static str, f64)> {
     load::warm(dir);
     let [reading, with_open] = load::replay(kind, shards, dir, records, load::Cold::No);

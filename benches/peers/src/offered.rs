@@ -1,18 +1,15 @@
 //! Throughput and latency against offered load, up to saturation and beyond.
 //!
-//! `cargo run --release --bin offered -- [--only sync|os] [--rounds R] [--seconds S]
-//! [--dir D] [--csv FILE] [--svg FILE] [--from CSV]...`. First each log's saturation:
-//! more and more is offered until less is answered; then 10 to 150 % of that,
-//! in turn. `--from`, as often as one likes, draws earlier runs and measures
-//! nothing.
+//! `cargo run --release --bin offered -- [--only sync|os] [--rounds R] [--seconds S] [--dir D]
+//! [--csv FILE] [--svg FILE] [--from CSV]...`. First it finds each log's saturation: the load is
+//! raised until the log answers less. Then it offers 10 to 150 % of that, in turn. `--from`, which
+//! may be repeated, draws earlier runs and measures nothing.
 //!
-//! **Open loop**: records come as a Poisson process from two threads, whether
-//! or not the last was answered, and a latency is **from when a record was due**
-//! to when its answer was seen: what an arrival waits for a thread that is late, or
-//! for room in a full queue, counts. Beyond saturation that grows for as long
-//! as the run lasts, so that a run is capped: all that is due in its time is
-//! offered, and answered, and P99 there says how long that was. The runs of the
-//! first round are verified by replay.
+//! **Open loop**: two threads produce records as a Poisson process, regardless of earlier answers.
+//! A latency is **from when a record was due** until its answer was seen. It includes waiting for a
+//! late thread, or for room in a full queue. Beyond saturation, the latency grows with the length
+//! of the run, so a run is capped. All records due in its time are offered and answered, and P99
+//! shows how long that took. The runs of the first round are verified by replay.
 
 mod arguments;
 mod curves;
@@ -37,24 +34,23 @@ use arguments::Arguments;
 use figures::Row;
 use peer::{Arrivals, Due, Durability, Kind, Offered, Record};
 
-/// In hundredths of what saturates.
+/// Offered loads, in percent of saturation.
 pub const LOADS: [usize; 8] = [10, 25, 50, 75, 90, 100, 125, 150];
-/// Threads that records come from.
+/// Number of threads that produce records.
 const THREADS: usize = 2;
-/// Records that one look at the clock hands out at most.
+/// Maximum records returned per reading of the clock.
 const DUE_MAX: usize = 1000;
-/// How much more is offered at a time, and what share of it must be answered in
-/// its time by a log that keeps up.
+/// The factor by which the load is raised, and the share that a log must answer in time to keep up.
 const MORE: f64 = 1.25;
 const KEEPS_UP: f64 = 0.85;
-/// It may miss that once, by a disturbance.
+/// A log may miss that once, because of a disturbance.
 const MISSED_MAX: usize = 2;
 const SATURATING_RUNS_MAX: usize = 12;
-/// Nobody offers a record later than this many times the time in which they fall due.
+/// No record is offered later than this multiple of the time in which records fall due.
 const LATE_MAX: u32 = 4;
 
-/// Whom it is measured of, with how many shards, and whether as a caller that
-/// makes a batch of all that is due and waits for it, as those are asked that block.
+/// A peer, its number of shards, and whether the caller appends all due records as one batch and
+/// waits for it, as callers of a blocking log do.
 type Contender = (&'static Kind, usize, bool);
 
 const SYNC: &[Contender] = &[
@@ -113,33 +109,33 @@ fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
     (head, rows)
 }
 
-/// A log with so many shards, and what it takes at most.
+/// A log with a number of shards, and its saturation.
 struct Series {
     kind: &'static Kind,
     shards: usize,
-    /// All that is due goes as one batch.
+    /// Whether all due records are appended as one batch.
     batches: bool,
     durability: Durability,
     saturation: f64,
     seconds: f64,
 }
 
-/// What one run came to.
+/// The result of one run.
 struct Outcome {
     offered_per_second: f64,
     per_second: f64,
     /// P50, P99 and the maximum.
     micros: [f64; 3],
-    /// Of the appends, what met a full queue.
+    /// Share of appends that met a full queue.
     blocked: f64,
-    /// What those waited for room, on average.
+    /// Their mean wait for room, in microseconds.
     blocked_micros: f64,
 }
 
 impl Series {
-    /// From what is answered where everything is due at once, which a thread that
-    /// is woken for each record's room slows, more is offered until less than
-    /// that is answered; the most that was.
+    /// Finds the saturation. The first run offers everything at once. That rate is too low, because
+    /// a thread is woken for each record's room. The load is then raised until the log answers
+    /// less. The result is the highest rate answered.
     fn saturate(&mut self, dir: &Path) {
         let mut offered = self.run(f64::INFINITY, dir, false).per_second;
         self.saturation = offered;
@@ -196,7 +192,7 @@ impl Series {
         let offer = |thread| {
             let (peer, start) = (&*peer, &start);
             move || {
-                // A sleep ends when it is over, not some 50 us later.
+                // Makes a sleep end on time, not about 50 us later.
                 rustix::thread::set_current_timer_slack(NonZeroU64::new(1))
                     .expect("a thread may sleep exactly");
                 load::pool();
@@ -247,17 +243,17 @@ fn outcome(offered: impl Iterator<Item = Offered>, elapsed: Duration, lasts: Dur
     }
 }
 
-/// One thread's records: gaps are drawn at random, with a mean.
+/// The records of one thread. Gaps are random, with a given mean.
 struct Poisson {
     thread: usize,
     count: u64,
     began: Instant,
-    /// When the next record is due, and when no more come.
+    /// When the next record is due, and when the last one is.
     next: Instant,
     end: Instant,
-    /// When nobody offers what is due any more.
+    /// After this, due records are no longer offered.
     cap: Instant,
-    /// In seconds; 0: everything is due at once, for as long as the run lasts.
+    /// In seconds. 0: everything is due at once, for the whole run.
     mean_gap: f64,
     state: u64,
 }
@@ -278,7 +274,7 @@ impl Poisson {
         }
     }
 
-    /// Exponentially distributed.
+    /// Draws an exponentially distributed gap.
     fn gap(&mut self) -> Duration {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -316,7 +312,7 @@ mod tests {
         let mut poisson = Poisson::new(0, 1000.0, Duration::from_millis(200));
         let slow = |_: &[Record]| std::thread::sleep(Duration::from_millis(20));
         let offered = peer::offer_batches(&slow, &mut poisson);
-        // From when they were sent, all but none would take longer than a batch.
+        // Measured from when they were sent, almost none would take longer than a batch.
         let late = offered.nanos.iter().filter(|nanos| **nanos > 25_000_000).count();
         assert!(late * 2 > offered.nanos.len(), "{late} of {}", offered.nanos.len());
     }

@@ -1,6 +1,6 @@
-//! What the arena asks of a log, and the list of those that it asks.
+//! The interface of a log in the arena, and the list of peers.
 //!
-//! A peer may panic where its log fails: the run is then reported as a failure.
+//! A peer may panic if its log fails. The run is then reported as failed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::peers;
 
-/// What is appended: a key, which chooses the shard and is found again, and
-/// 256 bytes that the caller keeps; who wants them copied copies them.
+/// A record: a key, which selects the shard and is replayed, and 256 bytes that the caller keeps. A
+/// peer that needs its own copy makes one.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// The appending thread and its count: see `load::key`.
@@ -27,37 +27,37 @@ pub enum Durability {
     Os,
 }
 
-/// Where a replay's records go; from several threads at once, if the peer can.
+/// Receives replayed records. A peer that can calls it from several threads.
 pub type Found = Arc<dyn Fn(u64, &[u8]) + Send + Sync>;
 
-/// A record, and when it came.
+/// A record, and when it was due.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
-    /// When it fell due, whether or not anybody was there to append it.
+    /// When it was due, even if no thread was ready to append it.
     pub at: Instant,
     /// The record.
     pub record: Record,
 }
 
-/// Records that come by the clock, whatever the log does meanwhile.
+/// Records that fall due by the clock, regardless of the log.
 pub trait Arrivals {
-    /// Sleeps until a record is due and puts all that are into `due`, up to a
-    /// bound; false once there are no more.
+    /// Sleeps until a record is due, then adds all due records to `due`, up to a bound. Returns
+    /// false if no more follow.
     fn take(&mut self, due: &mut Vec<Due>) -> bool;
 }
 
-/// What became of the records that were offered to a log.
+/// The result of offering records to a log.
 #[derive(Debug, Default)]
 pub struct Offered {
-    /// For each from when it was due to when its answer was seen.
+    /// Per record, nanoseconds from when it was due until its answer was seen.
     pub nanos: Vec<u32>,
-    /// Appends that met a full queue.
+    /// Number of appends that met a full queue.
     pub blocked: u64,
-    /// How long they waited for room, all together.
+    /// Their total wait for room.
     pub blocked_for: Duration,
 }
 
-/// All that is due as one batch, waited for before the next.
+/// Appends all due records as one batch, and waits for it before the next.
 pub fn offer_batches(append_batch: &dyn Fn(&[Record]), arrivals: &mut dyn Arrivals) -> Offered {
     let (mut due, mut records, mut offered) = (Vec::new(), Vec::new(), Offered::default());
     while arrivals.take(&mut due) {
@@ -69,26 +69,25 @@ pub fn offer_batches(append_batch: &dyn Fn(&[Record]), arrivals: &mut dyn Arriva
     offered
 }
 
-/// As far as 32 bits go: 4.3 s.
+/// Nanoseconds since `at`, saturating at 32 bits (4.3 s).
 pub fn nanos_since(at: Instant) -> u32 {
     u32::try_from(at.elapsed().as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// Told once the log is open, recovery done, and what follows is the reading.
+/// Called once the log is open and recovered. The reading follows.
 pub type Opened<'a> = &'a (dyn Fn() + Sync);
 
-/// A log that is open. `thread` is the caller's number, from 0.
+/// An open log. `thread` is the caller's number, from 0.
 pub trait Peer: Send + Sync {
-    /// Appends one record and waits for the answer.
+    /// Appends one record. Blocks until it is answered.
     fn append(&self, thread: usize, record: Record);
 
-    /// Appends these and waits for the answer to all of them.
+    /// Appends a batch. Blocks until all of it is answered.
     fn append_batch(&self, thread: usize, records: &[Record]);
 
-    /// Appends what `next` gives, with `depth` of them unanswered at a time,
-    /// until it gives no more and all are answered. A log whose append blocks
-    /// has nothing closer than batches of as many: that is the default, and
-    /// [`Kind::pipelines`] is false.
+    /// Appends the records of `next`, with `depth` of them unanswered at a time. Returns when
+    /// `next` ends and all are answered. The default appends batches of `depth` records: a blocking
+    /// log has no closer equivalent, and its [`Kind::pipelines`] is false.
     fn pipeline(&self, thread: usize, depth: usize, next: &mut dyn FnMut() -> Option<Record>) {
         let mut batch = Vec::with_capacity(depth);
         loop {
@@ -101,48 +100,46 @@ pub trait Peer: Send + Sync {
         }
     }
 
-    /// Appends one record and does not wait, where the log knows the like.
+    /// Appends one record without waiting. The default waits.
     fn forget(&self, thread: usize, record: Record) {
         self.append(thread, record);
     }
 
-    /// Appends each record once it is due, without waiting for the last, where
-    /// the log knows the like; returns once all are answered. A log whose append
-    /// blocks gets all that is due as one batch: that is the default.
+    /// Appends each record when it is due, without waiting for earlier ones. Returns when all are
+    /// answered. The default, for a blocking log, appends all due records as one batch.
     fn offer(&self, thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
         offer_batches(&|records| self.append_batch(thread, records), arrivals)
     }
 
-    /// Blocks until all of so many records are written, where an append may
-    /// return before.
+    /// Blocks until all records are written, if appends may return before.
     fn written(&self, _records: u64) {}
 
-    /// Writes what is still to be written, and ends.
+    /// Writes what is left, and closes the log.
     fn close(self: Box<Self>);
 }
 
-/// A peer before it is opened.
+/// A peer that is not open yet.
 #[derive(Clone, Copy)]
 pub struct Kind {
     /// Its name in the table.
     pub name: &'static str,
-    /// What it does not promise although others do; empty if it promises the same.
+    /// What it promises less than others. Empty if it promises as much.
     pub promises_less: &'static str,
-    /// Counts of shards, writers, streams or files that are tried.
+    /// Numbers of shards, writers, streams or files to try.
     pub shards: &'static [usize],
-    /// Whether it answers after an fdatasync.
+    /// Whether it supports answers after an fdatasync.
     pub sync: bool,
-    /// Whether it answers after the write.
+    /// Whether it supports answers after the write.
     pub os: bool,
-    /// Whether it takes the next record before it has answered the last.
+    /// Whether it accepts a record before the last one is answered.
     pub pipelines: bool,
     /// Opens it in an empty directory.
     pub open: fn(&Path, usize, Durability) -> Box<dyn Peer>,
-    /// Opens what a closed one left, with as many shards, and yields all of it.
+    /// Opens a closed log with its number of shards, and replays all of it.
     pub replay: fn(&Path, usize, Found, Opened<'_>),
 }
 
-/// Everybody, shardwal first.
+/// All peers, shardwal first.
 pub const KINDS: &[Kind] = &[
     peers::shardwal::KIND,
     peers::mutexes::ONE,

@@ -1,27 +1,26 @@
-//! What the pictures share: a sheet with a title and where the figures were
-//! made, and words on it.
+//! Shared by the pictures: a sheet with a title and a description of the machine, and text.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// Where everything is drawn.
+/// The area that everything is drawn on.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Height of a line of the head.
 pub const LINE: i32 = 18;
 /// shardwal's colour.
 pub const OURS: RGBColor = RGBColor(0xd6, 0x5f, 0x0e);
-/// Everybody else's.
+/// The colour of all other peers.
 pub const THEIRS: RGBColor = RGBColor(0x5b, 0x7f, 0xa6);
-/// Of who promises less, and of lines that only guide the eye.
+/// The colour of peers that promise less, and of guide lines.
 pub const LESS: RGBColor = RGBColor(0xb8, 0xb8, 0xb8);
 
-/// Where the drawing begins below a head of so many lines.
+/// Where the drawing begins, below the head.
 pub fn top(head: &[String]) -> i32 {
     LINE * (head.len() as i32 + 3)
 }
 
-/// A white sheet, so wide and, below its head, so high.
+/// A white sheet of the given width and, below its head, height.
 pub fn sheet<'a>(
     svg: &'a str,
     (width, height): (i32, i32),
@@ -38,7 +37,7 @@ pub fn sheet<'a>(
     root
 }
 
-/// Words, from their upper left corner on.
+/// Draws text. `at` is its upper left corner.
 pub fn write(root: &Area<'_>, words: &str, at: (i32, i32), size: i32, colour: &RGBColor) {
     let style = ("sans-serif", size).into_font().color(colour);
     root.draw(&Text::new(words.to_owned(), at, style)).expect("the picture takes words");

@@ -1,7 +1,7 @@
 //! The arena's figures as bars: `cargo run --release --bin plot -- CSV SVG`.
 //!
-//! A panel for each workload, a bar for each peer at its best count of shards:
-//! the median, with the range as a line across its end.
+//! There is one panel per workload, and one bar per peer at its best number of shards. A bar is the
+//! median, and a line across its end is the range.
 
 #[allow(dead_code, reason = "two programs share it, and each uses a part")]
 mod figures;
@@ -14,13 +14,13 @@ use machine_words::short;
 use picture::{Area, LESS, LINE, OURS, THEIRS, write};
 use plotters::prelude::*;
 
-/// What one panel shows.
+/// The content of one panel.
 struct Panel {
     title: &'static str,
     workload: &'static str,
     metric: &'static str,
     unit: &'static str,
-    /// Only with so many shards.
+    /// Only with this number of shards, if given.
     shards: Option<usize>,
     less_is_better: bool,
 }
@@ -55,7 +55,7 @@ const PANELS: [Panel; 14] = [
 
 const COLUMNS: usize = 3;
 const PANEL: (i32, i32) = (500, 300);
-/// Where a panel's bars begin, and how long the longest is.
+/// Where a panel's bars begin, and the maximum length of a bar.
 const BARS: (i32, i32) = (218, 190);
 
 fn main() {
@@ -75,7 +75,7 @@ fn main() {
     root.present().expect("the picture can be written");
 }
 
-/// Each peer's best, the best first.
+/// Each peer's best standing, the best first.
 fn bests(rows: &[Row], panel: &Panel) -> Vec<Standing> {
     let mut all = standings(rows, panel.workload, panel.metric);
     if panel.less_is_better {
@@ -95,7 +95,7 @@ fn draw(root: &Area<'_>, (x, y): (i32, i32), panel: &Panel, rows: &[Row], head: 
     write(root, panel.title, (x + 16, y + 8), 15, &BLACK);
     let bests = bests(rows, panel);
     let most = bests.iter().map(|best| best.spread.highest).fold(0.0, f64::max);
-    // A hundredfold laggard must not make all others dots.
+    // A very slow peer must not shrink all other bars to dots.
     let medians: Vec<_> = bests.iter().map(|best| best.spread.median).collect();
     let full = if panel.less_is_better && !medians.is_empty() {
         most.min(medians[medians.len() / 2] * 4.0)

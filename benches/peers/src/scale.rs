@@ -1,10 +1,10 @@
-//! How shardwal scales, on paper: constants measured here (`scale_fit.rs`), the model
-//! of `scale_model.rs` held against measurements that it was not fitted to, what
-//! it says of larger machines, and how often threads sleep at 64 callers.
+//! How shardwal scales: constants measured here (`scale_fit.rs`), and the model of
+//! `scale_model.rs`. It compares the model with measurements that it was not fitted to, predicts
+//! larger machines, and counts how often threads sleep with 64 callers.
 //!
-//! `cargo run --release --bin scale -- [--seconds S] [--rounds R] [--dir D]`
-//! prints the tables of docs/scale.md; `--load waiting|pressing --shards N` runs
-//! that one load on a disk that swallows, for `perf` to look at.
+//! `cargo run --release --bin scale -- [--seconds S] [--rounds R] [--dir D]` prints the tables of
+//! docs/scale.md. `--load waiting|pressing --shards N` runs only that load, on a disk that
+//! discards, for profiling with `perf`.
 
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod closed_loop;
@@ -32,10 +32,10 @@ use scale_model::Load;
 use shardwal::Config;
 use wake_ups::WakeUp;
 
-/// What the disk writes for a record: key, length and payload.
+/// Bytes that the disk writes per record: key, length and payload.
 const RECORD_BYTES: f64 = (closed_loop::PAYLOAD_BYTES + 12) as f64;
-/// The segments of a log that writes over those that it has given up, and as many
-/// as open makes ready for it, a shard.
+/// Segments of a log that overwrites truncated ones, and the number that open preallocates per
+/// shard.
 const SEGMENT_BYTES: u64 = 8 << 20;
 const READY_SEGMENTS: usize = 4;
 const DEPTH: usize = 8192;
@@ -70,7 +70,7 @@ impl Arguments {
     }
 }
 
-/// Under which load, on which disk.
+/// A load and a disk.
 #[derive(Clone, Copy)]
 struct Case {
     threads: usize,
@@ -81,11 +81,11 @@ struct Case {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Disk {
-    /// This one; a new log, which writes zeros before records.
+    /// This disk with a new log, which writes zeros before records.
     Zeros,
-    /// This one; the log is truncated, and writes over what it has given up.
+    /// This disk with a truncated log, which overwrites old segments.
     WrittenOver,
-    /// Swallows what is written; a sync sleeps so long.
+    /// Discards what is written. A sync sleeps for this time.
     Null(Duration),
 }
 
@@ -96,7 +96,7 @@ const fn case(threads: usize, in_flight: usize, shards: usize, disk: Disk) -> Ca
     Case { threads, in_flight, shards, disk }
 }
 
-/// What the constants are taken from.
+/// The cases that the constants are derived from.
 const FITTED: [Case; 4] = [
     case(1, 1, 1, Disk::Zeros),
     case(64, 1, 1, SWALLOWS),
@@ -104,8 +104,8 @@ const FITTED: [Case; 4] = [
     case(1, 1, 1, MILLISECOND),
 ];
 
-/// What the model is held against: first what its form was found with, then
-/// what nobody had looked at before it stood.
+/// The cases that the model is compared with. The first ones shaped the model. The others were
+/// measured after it was fixed.
 const KNOWN: usize = 26;
 const CHECKED: [Case; 38] = [
     case(8, 1, 1, Disk::Zeros),
@@ -148,7 +148,7 @@ const CHECKED: [Case; 38] = [
     case(64, 64, 2, Disk::WrittenOver),
 ];
 
-/// Where sleeps are counted.
+/// The cases in which sleeps are counted.
 const COUNTED: [Case; 6] = [
     case(64, 1, 1, SWALLOWS),
     case(64, 1, 4, SWALLOWS),
@@ -180,7 +180,7 @@ impl Case {
             in_flight: self.in_flight as f64,
             shards: self.shards as f64,
             depth: DEPTH as f64,
-            // Zeros are as many bytes again.
+            // The zeros double the bytes.
             bytes: if self.disk == Disk::Zeros { 2.0 * RECORD_BYTES } else { RECORD_BYTES },
         }
     }
@@ -226,7 +226,7 @@ fn main() {
     scale_tables::print_counters(counted);
 }
 
-/// Figures of one case over its rounds.
+/// The figures of one case over its rounds.
 #[derive(Default)]
 struct Measured {
     per_second: Vec<f64>,
@@ -236,7 +236,7 @@ struct Measured {
     writer_sleeps: Vec<f64>,
     held: Vec<f64>,
     mean_micros: Vec<f64>,
-    /// Medians of a commit's write and of its sync, added.
+    /// The sum of the medians of a commit's write and sync.
     synced_micros: Vec<f64>,
 }
 

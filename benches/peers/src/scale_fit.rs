@@ -1,28 +1,27 @@
-//! The constants of docs/scale.md: what the model's numbers are here, taken from the
-//! disk by itself, from waking by itself, and from four loads of the log.
+//! The constants of docs/scale.md: the model's parameters on this machine, from the disk alone,
+//! from waking alone, and from four loads of the log.
 
 use crate::device::Device;
 use crate::scale_model::{Costs, Machine};
 use crate::wake_ups::WakeUp;
 use crate::{Disk, Measured, median};
 
-/// What is assumed of the one word that hands out a shard's tickets where many
-/// cores want it: a cache line's way from core to core and back. Two cores
-/// cannot measure it.
+/// Assumed time between two claims of a shard's ticket by different cores: a cache line's way to
+/// another core and back. Two cores cannot measure it.
 const CLAIM_MICROS: f64 = 0.1;
 
-/// The constants, and what a disk that swallows changes in them.
+/// The constants, and their changes on a disk that discards.
 pub struct Fit {
     pub machine: Machine,
     pub costs: Costs,
-    /// What a commit takes whose sync sleeps for a millisecond.
+    /// Duration of a commit whose sync sleeps for a millisecond.
     slept: f64,
-    /// CPU of a commit that makes no system call.
+    /// CPU time of a commit that makes no system call.
     null_commit: f64,
 }
 
 impl Fit {
-    /// From the disk, what waking costs, and the four cases of [`FITTED`].
+    /// Derives the constants from the disk, the cost of waking, and the four cases of [`FITTED`].
     pub fn of(devices: &[Device], wake_ups: &[WakeUp], fitted: &[Measured]) -> Self {
         let [one, _, sixteen] = [0, 1, 2].map(|index| syncs_per_second(devices, index));
         let (one, sixteen) = (1e6 / one, 16e6 / sixteen);
@@ -36,7 +35,7 @@ impl Fit {
             sync_more: (sixteen - one) / 15.0,
             bandwidth: median(&bandwidth) / 1e6,
         };
-        // One caller pays a whole commit, 64 a part of one each.
+        // One caller pays for a whole commit, each of 64 callers for its share.
         let (paid, share) = (median(&sleeping.cpu), 1.0 / median(&waiting.held));
         let null_commit = ((paid - median(&waiting.cpu)) / (1.0 - share)).max(0.0);
         let per_waiting = median(&waiting.cpu) - null_commit * share;
@@ -55,7 +54,7 @@ impl Fit {
         Self { machine, costs, slept, null_commit }
     }
 
-    /// What a case runs on.
+    /// The machine and costs of a case's disk.
     pub fn under(&self, disk: Disk) -> (Machine, Costs) {
         match disk {
             Disk::Zeros | Disk::WrittenOver => (self.machine, self.costs),
@@ -83,20 +82,20 @@ impl Fit {
              this says {modelled:.0} |"
         );
         println!("| bandwidth | {bandwidth:.0} MB/s | 1 MiB at a time, each synced, one file |");
-        println!("| CPU, a record waited for | {waiting:.2} us | 64 callers, 1 shard, no disk |");
+        println!("| CPU, per record waited for | {waiting:.2} us | 64 callers, 1 shard, no disk |");
         println!(
-            "| CPU, a record of 256 in flight | {pipelined:.2} us | 64 callers, 1 shard, no disk |"
+            "| CPU, per record of 256 in flight | {pipelined:.2} us | 64 callers, 1 shard, no disk |"
         );
-        println!("| CPU, a commit | {commit:.1} us | 1 caller, this disk, less the record's |");
+        println!("| CPU, per commit | {commit:.1} us | 1 caller, this disk, less the record's |");
         println!(
             "| a commit beside its sync | {handover:.0} us | latency of 1 caller, this disk, less the sync |"
         );
         println!(
-            "| of it without system calls | {:.1} us | 1 caller, syncs that sleep |",
+            "| of that, without system calls | {:.1} us | 1 caller, syncs that sleep |",
             self.null_commit
         );
-        println!("| CPU of the writer's thread, a record | {writer:.2} us | 256 in flight |");
-        println!("| CPU, to wake a thread | {wake:.2} us | 64 that sleep, in turn, no log |");
+        println!("| CPU of the writer thread, per record | {writer:.2} us | 256 in flight |");
+        println!("| CPU, to wake a thread | {wake:.2} us | 64 sleeping threads in turn, no log |");
         println!(
             "| from one wake-up to the next of a chain | {hop:.1} us | two threads to and fro, no log |"
         );
@@ -104,7 +103,7 @@ impl Fit {
     }
 }
 
-/// Median of the rounds, for one count of files at once.
+/// The median over the rounds, for one number of files in parallel.
 fn syncs_per_second(devices: &[Device], index: usize) -> f64 {
     median(&devices.iter().map(|device| device.syncs[index].per_s).collect::<Vec<_>>())
 }

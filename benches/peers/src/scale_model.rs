@@ -1,131 +1,129 @@
-//! A small model of a log in a closed loop: what throughput and latency a
-//! machine allows, and what bounds them. Times are in microseconds.
+//! A model of a log in a closed loop: the throughput and latency that a machine allows, and what
+//! bounds them. Times are in microseconds.
 //!
-//! A shard's writer takes what waits, writes and syncs it, wakes the first of those
-//! whom it has answered, who wake the others, and goes on; what has arrived by
-//! then is the next commit. So a record waits for its own commit, and for what is
-//! left of the one under way:
-//! - in the shard that has just answered its caller, all of the next one, unless
-//!   the caller was among the first and is back before that begins;
-//! - in another shard half of one, if one is under way.
+//! A shard's writer takes what waits, writes and syncs it, and wakes the first callers. Each of
+//! those wakes the next. The writer goes on, and what has arrived by then is the next commit. A
+//! record therefore waits for its own commit, and for the rest of the running one:
+//! - in the shard that has just answered its caller, for all of the next commit, unless the caller
+//!   was among the first and is back before that begins;
+//! - in another shard, for half a commit, if one is running.
 //!
-//! Whom the woken have not woken by the end of the next commit the writer wakes.
-//! Beside that stands the CPU, which all share. It knows numbers only; `scale`
-//! measures them.
+//! By the end of the next commit, the writer wakes the callers that the chains have not reached.
+//! All threads share the CPU. This file knows only numbers, which `scale` measures.
 
-/// What a log runs on.
+/// The machine that a log runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Cores.
+    /// Number of cores.
     pub cores: f64,
-    /// A write and its sync, alone.
+    /// Duration of a write and its sync, alone.
     pub sync: f64,
-    /// What each further sync at the same time adds to each.
+    /// Time that each further parallel sync adds to each sync.
     pub sync_more: f64,
-    /// Bytes that the disk writes in a microsecond.
+    /// Bytes that the disk writes per microsecond.
     pub bandwidth: f64,
 }
 
 impl Machine {
-    /// A write and its sync with so many at once.
+    /// Duration of a write and its sync, with `at_once` in parallel.
     fn sync_of(&self, at_once: f64) -> f64 {
         self.sync + self.sync_more * (at_once - 1.0).max(0.0)
     }
 }
 
-/// What the log itself costs; CPU time but for `handover` and `hop`.
+/// The costs of the log itself: CPU time, except `handover` and `hop`.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
-    /// Of all threads, a record that somebody waits for: it wakes a thread.
+    /// Per record that a caller waits for, over all threads. It includes waking a thread.
     pub waiting: f64,
-    /// The same of a record that is one of very many under way.
+    /// Per record of very many in flight, over all threads.
     pub pipelined: f64,
-    /// Of a commit, whatever it holds.
+    /// Per commit, independent of its records.
     pub commit: f64,
-    /// What a commit takes beside its sync and its records, elapsed time.
+    /// Elapsed time of a commit beside its sync and its records.
     pub handover: f64,
-    /// Of the writer's thread, a record, nobody woken.
+    /// Per record, of the writer thread, without waking.
     pub writer: f64,
-    /// To wake a thread, of the one who does.
+    /// Of the waking thread, per thread woken.
     pub wake: f64,
-    /// From waking a thread until it wakes the next, where a core is idle: elapsed time.
+    /// Elapsed time from waking a thread until it wakes the next, if a core is idle.
     pub hop: f64,
-    /// So many the writer wakes before it goes on: as many as there are cores.
+    /// Number of threads that the writer wakes before it goes on: the number of cores.
     pub chains: f64,
-    /// Between two claims of a ticket in one shard, however many cores there are.
+    /// Time between two claims of a ticket in one shard, with any number of cores.
     pub claim: f64,
 }
 
-/// Who appends.
+/// The load.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Threads.
+    /// Number of calling threads.
     pub callers: f64,
-    /// Records that each has under way; 1: it waits for each.
+    /// Records that each caller has in flight. 1: it waits for each.
     pub in_flight: f64,
-    /// Shards.
+    /// Number of shards.
     pub shards: f64,
-    /// Records that a shard's queue holds.
+    /// Capacity of a shard's queue, in records.
     pub depth: f64,
-    /// Bytes that the disk writes for a record.
+    /// Bytes that the disk writes per record.
     pub bytes: f64,
 }
 
 /// What bounds a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// The time in which a commit answers: more callers, or more in flight, would bring more.
+    /// The duration of a commit. More callers, or more records in flight, would help.
     Latency,
     /// The cores.
     Cpu,
-    /// The callers' own threads, each busy.
+    /// The callers' threads, all busy.
     Callers,
-    /// The writers' threads, each busy.
+    /// The writer threads, all busy.
     Writers,
-    /// The tickets' one word a shard.
+    /// The ticket counter of each shard.
     Claims,
-    /// The disk's bytes.
+    /// The disk's bandwidth.
     Bandwidth,
 }
 
-/// What the model says of a load.
+/// The model's prediction for a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Prediction {
-    /// Records a second.
+    /// Records per second.
     pub per_second: f64,
-    /// From an append to its answer, on average.
+    /// Mean time from an append to its answer.
     pub micros: f64,
-    /// Records of a commit.
+    /// Records per commit.
     pub held: f64,
-    /// A commit's write and sync.
+    /// Duration of a commit's write and sync.
     pub synced: f64,
     /// What bounds it.
     pub bound: Bound,
 }
 
-/// Steps after which what a commit holds has settled.
+/// Steps until the size of a commit has converged.
 const STEPS: usize = 60;
 
-/// What a load is like, whatever a commit holds.
+/// Properties of a load that do not depend on the size of commits.
 struct Flow {
-    /// Under way.
+    /// Records in flight.
     records: f64,
-    /// Callers that are woken, a record.
+    /// Callers woken per record.
     woken: f64,
-    /// CPU of all threads, a record, without its share of a commit.
+    /// CPU time of all threads per record, without its share of a commit.
     cpu: f64,
-    /// Shards with a record under way.
+    /// Number of shards with a record in flight.
     busy: f64,
-    /// How often a record meets a commit of others in its shard.
+    /// Probability that a record meets a commit of others in its shard.
     meets: f64,
 }
 
 impl Flow {
     fn of(costs: &Costs, load: &Load) -> Self {
         let Load { callers, in_flight, shards, depth, .. } = *load;
-        // A queue holds its depth, and the commit under way as much again.
+        // A queue holds its depth, and the running commit as much again.
         let records = (callers * in_flight).min(2.0 * depth * shards);
-        // A caller is woken once for its records in a commit.
+        // A caller is woken once for all its records in a commit.
         let woken = (shards.min(in_flight) / in_flight).min(1.0);
         let cpu = costs.pipelined + woken * (costs.waiting - costs.pipelined);
         let taken = |records: f64| 1.0 - (1.0 - 1.0 / shards).powf(records);
@@ -133,16 +131,15 @@ impl Flow {
     }
 }
 
-/// A commit of so many records, and what follows from how it wakes their callers.
+/// A commit of a given size, and the effects of how it wakes its callers.
 struct Commit {
     /// From its beginning to that of the next.
     elapsed: f64,
-    /// The writer's CPU, a record.
+    /// The writer's CPU time per record.
     writer: f64,
-    /// Of its callers, who are back before the next begins.
+    /// The share of its callers that are back before the next commit begins.
     back: f64,
-    /// What a caller waits for those before it in its chain, on average, where
-    /// cores are idle.
+    /// Mean wait of a caller for those before it in its chain, if cores are idle.
     in_chain: f64,
 }
 
@@ -159,11 +156,11 @@ impl Commit {
         // From the first of a chain to its last.
         let chain = (woken / first - 1.0) * hop;
         let late = if chain > goes_on { (woken - first) * (1.0 - goes_on / chain) } else { 0.0 };
-        // The chains go on meanwhile.
+        // The chains continue during that time.
         let by_writer = late / (1.0 + first * wake / hop.max(f64::MIN_POSITIVE));
         let writer = costs.writer + wake * (first + by_writer) / held;
-        // It gives its core away before it begins, for about a hop; a caller with
-        // many under way has to push them all.
+        // The writer yields its core for about one hop before it begins. A caller with many records
+        // in flight has to push them all.
         let pushed = (machine.cores - 1.0) * (first * wake + hop);
         let back = pushed / ((flow.cpu - writer) * held).max(f64::MIN_POSITIVE);
         Self {
@@ -175,7 +172,7 @@ impl Commit {
     }
 }
 
-/// See the file's words.
+/// Predicts throughput and latency of a load.
 pub fn predict(machine: &Machine, costs: &Costs, load: &Load) -> Prediction {
     let flow = Flow::of(costs, load);
     let Flow { records, cpu, busy, meets, .. } = flow;
@@ -186,18 +183,18 @@ pub fn predict(machine: &Machine, costs: &Costs, load: &Load) -> Prediction {
     let mut commit = Commit::of(held, &flow, machine, costs, load.bytes);
     for _ in 0..STEPS {
         let demand = cpu + costs.commit / held;
-        // Where the cores are busy a woken thread waits for one of them instead.
+        // If the cores are busy, a woken thread waits for a core instead.
         let idle = 1.0 - (rate * demand / machine.cores).min(1.0);
         let delay = commit.elapsed * waits_for(commit.back) + idle * commit.in_chain;
         rate = closed_network(records, delay, demand, machine.cores);
-        // A writer waits for a core as all others do, and takes what came meanwhile.
+        // A writer waits for a core like all threads, and then takes what has arrived.
         let for_cores = (records / rate - delay).max(0.0);
         let comes = rate * (commit.elapsed + for_cores) / busy;
         held = (0.5 * (held + comes)).clamp(1.0, most);
         commit = Commit::of(held, &flow, machine, costs, load.bytes);
     }
     let Commit { writer, back, .. } = commit;
-    // Each by itself; the rate is below them all.
+    // Each bound alone. The rate is below all of them.
     let shortest = machine.sync_of(busy) + costs.handover;
     let limits = [
         (Bound::Latency, records / (shortest * waits_for(back))),
@@ -213,14 +210,13 @@ pub fn predict(machine: &Machine, costs: &Costs, load: &Load) -> Prediction {
     Prediction { per_second: rate * 1e6, micros: records / rate, held, synced, bound: least.0 }
 }
 
-/// Throughput of so many records that go round between a delay and a station of
-/// so many servers (mean value analysis; Seidmann's split of the station into
-/// a queue and a delay).
+/// Throughput of `records` that cycle between a delay and a station of `servers` servers. It uses
+/// mean value analysis, with Seidmann's split of the station into a queue and a delay.
 fn closed_network(records: f64, delay: f64, demand: f64, servers: f64) -> f64 {
     let (queue_demand, split) = (demand / servers, demand * (servers - 1.0) / servers);
     let (mut queue, mut rate, mut count) = (0.0, 0.0, 0.0);
     while count < records {
-        // In larger steps where there are many: the last is what counts.
+        // In larger steps if there are many. Only the last step counts.
         count = (count + (records / 1000.0).max(1.0)).min(records);
         let response = queue_demand * (1.0 + queue);
         rate = count / (delay + split + response);
@@ -271,13 +267,13 @@ mod tests {
 
     #[test]
     fn who_is_back_before_all_are_woken_waits_for_one_commit() {
-        // Waking one takes the writer as long as the caller to come back.
+        // Waking one caller takes the writer as long as the caller takes to come back.
         let costs = Costs { waiting: 0.02, wake: 0.01, chains: 64.0, ..FREE };
         near(predict(&MACHINE, &costs, &LOAD).micros, 200.0);
-        // Where the woken wake the others, the writer is gone by then.
+        // If woken callers wake the others, the writer has gone on by then.
         let chains = Costs { chains: 2.0, ..costs };
         near(predict(&MACHINE, &chains, &LOAD).micros, 400.0 * (1.0 - 1.0 / 64.0));
-        // Waking costs nothing, but it gives its core away for as long as 64 take.
+        // Waking costs nothing, but the writer yields its core for as long as 64 take.
         let costs = Costs { waiting: 0.01, wake: 0.0, hop: 64.0 * 0.01, ..costs };
         near(predict(&MACHINE, &costs, &LOAD).micros, 200.0);
     }
@@ -287,9 +283,9 @@ mod tests {
         let machine = Machine { cores: 1e6, ..MACHINE };
         let costs = Costs { hop: 10.0, ..FREE };
         let chains = predict(&machine, &costs, &LOAD);
-        // Two of 32 are back, the last of a chain is the sixteenth of it.
+        // Two of 32 are back. The last of a chain is its sixteenth.
         near(chains.micros, 200.0 * (2.0 - 2.0 / chains.held) + 15.0 * 10.0 / 2.0);
-        // The writer's own waking holds up everybody.
+        // If the writer wakes all, everyone is delayed.
         let costs = Costs { wake: 10.0, chains: 64.0, ..costs };
         near(predict(&machine, &costs, &LOAD).micros, 200.0 + 64.0 * 10.0);
     }
@@ -299,7 +295,7 @@ mod tests {
         let machine = Machine { cores: 1e6, ..MACHINE };
         let costs = Costs { wake: 10.0, hop: 1e6, ..FREE };
         let late = predict(&machine, &costs, &LOAD);
-        // The first two of a chain in time, the others after the next commit.
+        // The first two of a chain are in time, the others after the next commit.
         let commit = 200.0 + 10.0 * late.held;
         near(late.micros, commit * (2.0 - 2.0 / late.held) + (200.0 + 2.0 * 10.0) / 2.0);
         let fast = Machine { sync: 1e-3, ..machine };
@@ -327,7 +323,7 @@ mod tests {
     fn syncs_at_once_slow_each_other_down() {
         let machine = Machine { sync_more: 100.0, ..MACHINE };
         let sixteen = predict(&machine, &FREE, &Load { shards: 16.0, callers: 1600.0, ..LOAD });
-        // Its own, and of the one under way half, or all of it in the same shard.
+        // Its own commit, and half of the running one, or all of it in its own shard.
         near(sixteen.micros, (1.0 + 0.5 * 15.0 / 16.0 + 1.0 / 16.0) * (200.0 + 15.0 * 100.0));
     }
 

@@ -1,16 +1,15 @@
-//! The tables of docs/scale.md: the model beside what was measured, larger
-//! machines, and who sleeps.
+//! The tables of docs/scale.md: model and measurement, larger machines, and sleeps.
 
 use crate::machine_words::short;
 use crate::scale_fit::Fit;
 use crate::scale_model::{Costs, Load, Machine, Prediction, predict};
 use crate::{CHECKED, COUNTED, DEPTH, KNOWN, Measured, RECORD_BYTES, median};
 
-/// Each case, measured and by the model, and how far that is off.
+/// Prints each case: measurement, model, and their ratio.
 pub fn print_check(fit: &Fit, checked: &[Measured]) {
     println!("\n### Model and measurement\n");
     println!(
-        "| callers | shards | disk | measured/s (range) | model/s | model / measured | a commit holds | model | its write and \
+        "| callers | shards | disk | measured/s (range) | model/s | model / measured | records per commit | model | its write and \
          sync, us | model | mean us | model |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
     let mut errors = Vec::new();
@@ -48,7 +47,7 @@ pub fn print_check(fit: &Fit, checked: &[Measured]) {
     }
 }
 
-/// On so many cores, with the shards that suit best: how many, and what comes of it.
+/// The best number of shards on `machine`, and its prediction.
 fn best(
     machine: &Machine,
     costs: &Costs,
@@ -63,15 +62,15 @@ fn best(
     };
     let all: Vec<_> = (0..8).map(|power| of(1 << power)).collect();
     let most = all.iter().map(|one| one.1.per_second).fold(0.0, f64::max);
-    // The fewest that bring nearly as much as any.
+    // The fewest shards that reach nearly the best rate.
     let enough = all.into_iter().find(|one| one.1.per_second >= 0.97 * most);
     enough.expect("the best is one of them")
 }
 
-/// A log that is not: its writer wakes so many itself, whatever the cores.
+/// For comparison: a writer that always wakes this number of callers itself.
 const FEW: f64 = 8.0;
 
-/// What larger machines would bring, and what bounds them.
+/// Prints what larger machines would reach, and what bounds them.
 pub fn print_predictions(fit: &Fit) {
     println!("\n### Larger machines\n");
     println!(
@@ -105,12 +104,12 @@ pub fn print_predictions(fit: &Fit) {
     }
 }
 
-/// How often callers and writers sleep.
+/// Prints how often callers and writers sleep.
 pub fn print_counters(counted: &[Measured]) {
-    println!("\n### Who sleeps, of 64 callers on a disk that swallows\n");
+    println!("\n### Sleeps, with 64 callers on a disk that discards\n");
     println!(
-        "| callers | shards | disk | records/s | a commit holds | a caller sleeps, a record | a writer sleeps, a \
-         commit | CPU us a record | of it the writers |"
+        "| callers | shards | disk | records/s | records per commit | caller sleeps per record | writer \
+         sleeps per commit | CPU us per record | of that, the writers |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for (case, measured) in COUNTED.iter().zip(counted) {

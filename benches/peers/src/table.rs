@@ -1,4 +1,4 @@
-//! The figures as Markdown: the targets first, then every workload's standings.
+//! The figures as Markdown: first the targets, then the standings of each workload.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ fn promises_less(peer: &str) -> &'static str {
     KINDS.iter().find(|kind| kind.name == peer).map_or("", |kind| kind.promises_less)
 }
 
-/// The best of those that the test lets through, and have the shards asked for.
+/// The best standing that passes `test` and has the target's number of shards.
 fn best(rows: &[Row], target: &Target, test: impl Fn(&str) -> bool) -> Option<Standing> {
     let mut standings = standings(rows, target.workload, target.metric);
     if !is_rate(target.metric) {
@@ -27,7 +27,7 @@ fn best(rows: &[Row], target: &Target, test: impl Fn(&str) -> bool) -> Option<St
     standings.into_iter().find(|standing| test(&standing.peer) && fits(standing))
 }
 
-/// Whom the target names, and what that reached.
+/// The peer that the target names, and its result.
 fn rival(rows: &[Row], target: &Target) -> Option<Standing> {
     match target.against {
         Against::Best => best(rows, target, |peer| peer != OURS && promises_less(peer).is_empty()),
@@ -41,7 +41,7 @@ fn rival(rows: &[Row], target: &Target) -> Option<Standing> {
     }
 }
 
-/// Ours and theirs.
+/// shardwal's standing and its rival's.
 fn held_against(rows: &[Row], target: &Target) -> Option<(Standing, Standing)> {
     best(rows, target, |peer| peer == OURS).zip(rival(rows, target))
 }
@@ -127,7 +127,7 @@ fn workload(rows: &[Row], id: &str, metric: &str, out: &mut String) {
     }
 }
 
-/// All of it.
+/// The whole document.
 pub fn markdown(head: &[String], rows: &[Row]) -> String {
     let mut out = String::new();
     for line in head {

@@ -1,33 +1,33 @@
-//! What it costs that one thread wakes another, by itself: the CPU of the one who
-//! wakes, and how long the other takes to be up. It knows no log.
+//! The cost of waking a thread, alone: the CPU time of the waking thread, and how long the other
+//! takes to run. This file does not know the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// As many sleep, and are woken one after the other.
+/// Number of threads that sleep and are woken one after the other.
 const SLEEPERS: usize = 64;
-/// So long all of them are given to lie down again.
+/// Time for all of them to park again.
 const LIES_DOWN: Duration = Duration::from_micros(500);
 
-/// In microseconds.
+/// The cost of waking, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct WakeUp {
-    /// Of the thread that wakes, with [`SLEEPERS`] in turn.
+    /// CPU time of the waking thread, with [`SLEEPERS`] threads in turn.
     pub cpu: f64,
-    /// From waking one until it has woken the next: two wake each other.
+    /// From waking a thread until it has woken the next. Two threads wake each other.
     pub hop: f64,
 }
 
 impl WakeUp {
-    /// Measures each for so long.
+    /// Measures each for `elapsed`.
     pub fn measure(elapsed: Duration) -> Self {
         Self { cpu: wake_many(elapsed), hop: to_and_fro(elapsed) }
     }
 }
 
-/// Threads that sleep until a number rises, and then until it rises again. All
-/// orderings are `SeqCst`: what is measured are system calls.
+/// Threads that sleep until a number rises, again and again. All orderings are `SeqCst`, because
+/// only system calls are measured.
 struct Sleepers {
     number: AtomicU64,
     up: AtomicU64,
@@ -39,7 +39,7 @@ impl Sleepers {
         Self { number: AtomicU64::new(0), up: AtomicU64::new(0), over: AtomicBool::new(false) }
     }
 
-    /// Whether the number has risen above `seen`, slept for; false: it is over.
+    /// Sleeps while the number is `seen`. Returns false if the measurement is over.
     fn sleep(&self, seen: u64) -> bool {
         while self.number.load(Ordering::SeqCst) == seen {
             if self.over.load(Ordering::SeqCst) {

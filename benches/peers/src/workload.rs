@@ -1,16 +1,16 @@
-//! The workloads of the arena, and what is asked of shardwal in each.
+//! The workloads of the arena, and shardwal's targets in each.
 
 use crate::load::{Load, Manner};
 use crate::peer::{Durability, Kind};
 
-/// What is run; `None` for the replay.
+/// A workload.
 #[derive(Clone, Copy)]
 pub struct Workload {
     /// Its name in the raw figures.
     pub id: &'static str,
-    /// The load; `None`: a replay.
+    /// The load. `None` for a replay.
     pub load: Option<Load>,
-    /// The counts of shards that are worth their time here.
+    /// The numbers of shards to run.
     shards: &'static [usize],
 }
 
@@ -18,7 +18,7 @@ const fn load(threads: usize, manner: Manner, durability: Durability) -> Option<
     Some(Load { threads, manner, durability })
 }
 
-/// All of them, in the order of the table.
+/// All workloads, in the order of the table.
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         id: "sync-64-waiting",
@@ -59,7 +59,7 @@ pub const WORKLOADS: &[Workload] = &[
 ];
 
 impl Workload {
-    /// The counts of shards with which the peer takes part.
+    /// The numbers of shards with which the peer takes part.
     pub fn shards(&self, kind: &Kind) -> Vec<usize> {
         let takes_part = match self.load.map(|load| load.durability) {
             Some(Durability::Sync) => kind.sync,
@@ -71,60 +71,60 @@ impl Workload {
     }
 }
 
-/// What is counted of a run.
+/// Records per second.
 pub const RATE: &str = "per_second";
-/// Records a second of a replay, opening and recovery included; `RATE` is from
-/// when the log is open.
+/// Records per second of a replay, including opening and recovery. `RATE` counts from the end of
+/// the opening.
 pub const WITH_OPEN: &str = "with_open_per_second";
-/// From when the log is open, its files dropped from the page cache just then.
+/// Counted from the end of the opening, with the files dropped from the page cache then.
 pub const COLD: &str = "cold_per_second";
-/// Opening included, the files dropped before it.
+/// Including the opening, with the files dropped before it.
 pub const COLD_WITH_OPEN: &str = "cold_with_open_per_second";
-/// What fio reads of shardwal's own files, one after the other, out of the page
-/// cache, as records a second: of the `replay` workload, by the peer `fio`.
+/// The speed of fio reading shardwal's files from the page cache, one after the other, as records
+/// per second. It is in the `replay` workload, with the peer `fio`.
 pub const FIO_READ: &str = "read_per_second";
 
-/// Whether more of it is better.
+/// Whether more is better.
 pub fn is_rate(metric: &str) -> bool {
     metric.ends_with("per_second")
 }
 
-/// The share of the machine's CPU that others used meanwhile.
+/// The share of the machine's CPU that other programs used during the run.
 pub const OTHERS: &str = "others_cpu";
-/// What a cache line takes from core to core and back, before the run and after it.
+/// Nanoseconds of a cache line's way to another core and back, before and after the run.
 pub const LINE: &str = "line_ns";
-/// The median of what an append or a batch took.
+/// Median latency of an append or a batch.
 pub const P50: &str = "p50_us";
-/// Of a hundred, what the slowest took.
+/// 99th percentile of these latencies.
 pub const P99: &str = "p99_us";
 
-/// Whom shardwal is held against.
+/// What shardwal is compared with.
 #[derive(Clone, Copy)]
 pub enum Against {
-    /// The best of all others that promise as much.
+    /// The best of the peers that promise as much.
     Best,
-    /// The best of those whose name holds the text.
+    /// The best of the peers whose name contains the text.
     Named(&'static str),
     /// fio, by the name of its figure.
     Fio(&'static str),
-    /// fio reading the very files that were replayed.
+    /// fio reading the files that were replayed.
     FioRead,
 }
 
-/// A row of the table of targets.
+/// A row of the table of targets.
 #[derive(Clone, Copy)]
 pub struct Target {
-    /// The row's words.
+    /// The title of the row.
     pub title: &'static str,
-    /// Of which workload.
+    /// The workload.
     pub workload: &'static str,
-    /// Which figure.
+    /// The metric.
     pub metric: &'static str,
-    /// With so many shards; `None`: the best.
+    /// The number of shards. `None`: the best one.
     pub shards: Option<usize>,
-    /// Whom it is held against.
+    /// The rival.
     pub against: Against,
-    /// At least, or, of a latency, at most so many times that.
+    /// The target ratio: at least this, or at most this for a latency.
     pub times: f64,
 }
 
@@ -143,7 +143,7 @@ impl Target {
     }
 }
 
-/// The table; at one shard nothing is asked, and 1 stands.
+/// All targets. At one shard there is no target, and the ratio is 1.
 pub const TARGETS: &[Target] = &[
     target("`Sync`, 64 threads waiting", "sync-64-waiting", Against::Best, 1.5),
     target("`Sync`, 64 threads waiting", "sync-64-waiting", Against::Named("one mutex"), 25.0),

@@ -1,5 +1,5 @@
-//! The format of the mutex designs: length, checksum, key, payload; and the
-//! plain reader of one such file that a replay is held against.
+//! The format of the mutex designs (length, checksum, key, payload), and a plain reader of one such
+//! file, as a baseline for replays.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,10 @@ use crate::peer::Record;
 
 /// Length, checksum, key.
 const HEADER_BYTES: usize = 4 + 4 + 8;
-/// What the reader asks the kernel for at a time.
+/// Bytes per read.
 const READ_BYTES: usize = 1 << 20;
 
-/// Appends the record's frame to the buffer: done outside every lock.
+/// Appends the record's frame to the buffer. Callers do this outside every lock.
 pub fn frame(buffer: &mut Vec<u8>, record: Record) {
     let at = buffer.len();
     let length = u32::try_from(record.payload.len()).expect("a record of the arena is small");
@@ -24,7 +24,7 @@ pub fn frame(buffer: &mut Vec<u8>, record: Record) {
     buffer[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Reads a file from its begin to its end, or to its first zeros.
+/// Reads a file to its end, or to its first zeros.
 pub fn read(path: &Path, found: &(dyn Fn(u64, &[u8]) + Send + Sync)) {
     let mut file = File::open(path).expect("the file is there");
     let mut buffer = vec![0; 2 * READ_BYTES];
@@ -49,7 +49,7 @@ pub fn read(path: &Path, found: &(dyn Fn(u64, &[u8]) + Send + Sync)) {
     }
 }
 
-/// Bytes of the frame that the buffer begins with, if it has all of it.
+/// Length of the frame at the beginning of the buffer, if it is complete.
 fn whole_frame(buffer: &[u8]) -> Option<usize> {
     let length = u32::from_le_bytes(*buffer.first_chunk()?) as usize;
     let end = HEADER_BYTES + length;

@@ -1,6 +1,6 @@
-//! Leader and followers under one mutex: appends go into a shared buffer; the
-//! first who waits writes and syncs the whole of it for all, without the lock
-//! meanwhile, and wakes them through a condvar. Two buffers take turns.
+//! Leader/follower group commit under one mutex. Appends go to a shared buffer. The first waiter
+//! becomes the leader: it writes and syncs the whole buffer with the lock released, then wakes the
+//! followers through a condvar. Two buffers alternate.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::{Many, framed, replay_parts};
 use crate::peer::{Arrivals, Due, Kind, Offered, Peer, Record, nanos_since};
 
-/// On a file that grows, as everybody writes it first.
+/// On a growing file, the usual first implementation.
 pub const GROWING: Kind = Kind {
     name: "mutex group commit",
     promises_less: "",
@@ -27,8 +27,8 @@ pub const GROWING: Kind = Kind {
         replay_parts(dir, files, |dir| framed::read(&dir.join("log"), &*found))
     },
 };
-/// On a file that was filled with zeros before the clock ran: a sync then need
-/// not commit the file system's journal. What is written beyond grows again.
+/// On a file filled with zeros before the clock starts. A sync then need not commit the file
+/// system's journal. Writes beyond the zeros grow the file again.
 pub const ZERO_FILLED: Kind = Kind {
     name: "mutex group commit, zero-filled",
     open: |dir, files, _| {
@@ -37,7 +37,7 @@ pub const ZERO_FILLED: Kind = Kind {
     ..GROWING
 };
 
-/// 0.4 s of the most that this design was ever seen to write.
+/// 0.4 s at the highest rate seen of this design.
 const ZEROED_BYTES: u64 = 128 << 20;
 
 struct GroupCommit {
@@ -48,15 +48,15 @@ struct GroupCommit {
 struct Group {
     /// What the next leader writes.
     buffer: Vec<u8>,
-    /// `None` while somebody leads.
+    /// `None` while a leader is active.
     idle: Option<Idle>,
     /// The next ticket.
     next: u64,
-    /// Tickets below are on the disk.
+    /// Tickets below this are on the disk.
     durable: u64,
 }
 
-/// What a leader takes away: the file, its end, and the last leader's buffer.
+/// What a leader takes: the file, its end, and the last leader's buffer.
 struct Idle {
     file: File,
     end: u64,
@@ -80,7 +80,7 @@ impl GroupCommit {
         self.group.lock().expect("no other append failed")
     }
 
-    /// Queues records that were framed outside the lock.
+    /// Queues records that were framed outside the lock. Returns a ticket.
     fn queue(&self, frames: &[u8]) -> u64 {
         let mut group = self.lock();
         group.buffer.extend_from_slice(frames);
@@ -98,7 +98,7 @@ impl GroupCommit {
         }
     }
 
-    /// Waits for each of these tickets.
+    /// Waits for each ticket. Returns the latencies.
     fn collect(&self, under_way: &Receiver<Vec<(Instant, u64)>>) -> Vec<u32> {
         let mut nanos = Vec::new();
         for (at, ticket) in under_way.iter().flatten() {
@@ -108,7 +108,7 @@ impl GroupCommit {
         nanos
     }
 
-    /// Writes and syncs what is in the buffer.
+    /// Writes and syncs the buffer.
     fn lead<'a>(
         &'a self,
         mut group: MutexGuard<'a, Group>,
@@ -153,7 +153,7 @@ impl Peer for GroupCommit {
         under_way.into_iter().for_each(|ticket| self.wait(ticket));
     }
 
-    /// Nothing bounds what is queued. The thread that waits for the answers leads.
+    /// The queue is unbounded. The thread that waits for the answers leads.
     fn offer(&self, _thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
         let (mut due, mut frame) = (Vec::new(), Vec::new());
         let nanos = std::thread::scope(|scope| {

@@ -1,10 +1,9 @@
-//! ironwal 0.6: streams, each behind a lock that is held through the write and
-//! the fdatasync (`Strict`); its shards are its streams. `Async` answers after
-//! the write.
+//! ironwal 0.6: streams, each behind a lock that is held through the write and the fdatasync
+//! (`Strict`). Its streams count as shards. `Async` answers after the write.
 //!
-//! Settings. Segments of 1 GiB, so that no run rolls: a roll syncs file, index
-//! and directory. Reads through a memory map, its fastest. No compression: the
-//! payloads are random.
+//! Settings: segments of 1 GiB, so that no run rolls, because a roll syncs file, index and
+//! directory. Reads through a memory map, its fastest way. No compression, because the payloads are
+//! random.
 
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use ironwal::{ReadStrategy, SyncMode, Wal, WalOptions};
 use super::{by_key, keyed, unkeyed};
 use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
-/// See the file's words.
+/// ironwal as a peer.
 pub const KIND: Kind = Kind {
     name: "ironwal 0.6",
     promises_less: "",

@@ -1,5 +1,5 @@
-//! The peers, one file each, and what those share that write a format of the
-//! arena's own or have to be opened several times to have shards.
+//! The peers, one file each. This file has what several of them share: a format for logs without
+//! keys, and shards made of several logs.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,12 @@ pub mod shardwal;
 pub mod wal_db;
 pub mod writeahead;
 
-/// Several logs of one kind, each in a directory of its own. Single records go
-/// by key; batches and pipelines, for which the key would tear them into
-/// commits of a few records, go whole to a log by the thread's number, which
-/// is to the peer's advantage.
+/// Several logs of one kind, each in its own directory. Single records go to a log by key. Batches
+/// and pipelines go to a log by the thread's number, undivided. By key, they would split into
+/// commits of a few records. This favours the peer.
 pub struct Many<P> {
     logs: Vec<P>,
-    /// Single records too: for a log whose key is the thread.
+    /// Whether single records go by thread too, for a log whose key is the thread.
     by_thread: bool,
 }
 
@@ -32,14 +31,14 @@ pub fn part(dir: &Path, number: usize) -> PathBuf {
     dir.join(number.to_string())
 }
 
-/// Which of so many logs a key belongs to: the product's high bits, scaled.
+/// The index of the log for a key: the high bits of a product, scaled.
 pub fn by_key(key: u64, logs: usize) -> usize {
     let mixed = (key ^ (key >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     (mixed as usize * logs) >> 32
 }
 
 impl<P: Peer> Many<P> {
-    /// Opens `logs` of them, each in an empty directory.
+    /// Opens `logs` logs, each in an empty directory.
     pub fn open(dir: &Path, logs: usize, by_thread: bool, open: impl Fn(&Path) -> P) -> Box<Self> {
         let open_one = |number| {
             let dir = part(dir, number);
@@ -81,7 +80,7 @@ impl<P: Peer + 'static> Peer for Many<P> {
     }
 }
 
-/// Replays the parts of a [`Many`] on both cores.
+/// Replays the logs of a [`Many`] on two threads.
 pub fn replay_parts(dir: &Path, logs: usize, replay: impl Fn(&Path) + Sync) {
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -99,7 +98,7 @@ pub fn replay_parts(dir: &Path, logs: usize, replay: impl Fn(&Path) + Sync) {
     });
 }
 
-/// Key and payload as one value, for logs that know no keys.
+/// Key and payload as one value, for logs without keys.
 pub fn keyed(record: Record) -> Vec<u8> {
     let mut value = Vec::with_capacity(8 + record.payload.len());
     value.extend_from_slice(&record.key.to_le_bytes());
@@ -107,7 +106,7 @@ pub fn keyed(record: Record) -> Vec<u8> {
     value
 }
 
-/// The two again.
+/// Splits a value into key and payload.
 pub fn unkeyed(value: &[u8]) -> (u64, &[u8]) {
     let (key, payload) = value.split_first_chunk().expect("a value begins with its key");
     (u64::from_le_bytes(*key), payload)

@@ -1,9 +1,8 @@
-//! A mutex round a file: a write a call and, if asked, an fdatasync, both under
-//! the lock; sixteen of them by key; and one round a buffer of the program's
-//! own, which promises nothing.
+//! A mutex around a file: one write per call and, in sync mode, an fdatasync, both under the lock.
+//! Also several of them by key, and one around a buffer in user space, which promises nothing.
 //!
-//! Framing and checksum are outside the lock. The designs of `benches/baseline`
-//! again, with batches and a replay; they stand here for those know neither.
+//! Framing and checksum are outside the lock. `benches/baseline` has similar designs, without
+//! batches and replay.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +12,7 @@ use std::sync::Mutex;
 use super::{Many, framed, part, replay_parts};
 use crate::peer::{Durability, Found, Kind, Peer, Record};
 
-/// The one whose every append waits for the disk under the lock.
+/// Every append writes, and in sync mode syncs, under the lock.
 pub const ONE: Kind = Kind {
     name: "one mutex",
     promises_less: "",
@@ -29,11 +28,11 @@ pub const ONE: Kind = Kind {
         replay_parts(dir, files, |dir| framed::read(&dir.join("log"), &*found))
     },
 };
-/// The same four times.
+/// Four of them, selected by key.
 pub const FOUR: Kind = Kind { name: "4 mutexes by key", shards: &[4], ..ONE };
-/// The same sixteen times.
+/// Sixteen of them, selected by key.
 pub const SIXTEEN: Kind = Kind { name: "16 mutexes by key", shards: &[16], ..ONE };
-/// A buffer under one mutex.
+/// A buffer in user space under one mutex.
 pub const BUFFERED: Kind = Kind {
     name: "one mutex, user-space buffer",
     promises_less: "answers before the write: process death loses up to 64 KiB",
@@ -79,7 +78,7 @@ impl Peer for OneMutex {
     fn close(self: Box<Self>) {}
 }
 
-/// As `BufWriter` would, with a buffer of this size.
+/// Size of the buffer, like `BufWriter`'s.
 const BUFFER_BYTES: usize = 64 << 10;
 
 struct Buffered {

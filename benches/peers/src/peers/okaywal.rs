@@ -1,11 +1,10 @@
-//! okaywal 0.3: a file behind a mutex, entries of chunks, syncs shared by
-//! leader and followers (`LogFile::synchronize_locked`); fdatasync before the
-//! answer, always. No keys, no shards, blocking: sixteen are sixteen logs.
+//! okaywal 0.3: a file behind a mutex, entries of chunks, syncs shared by leader and followers
+//! (`LogFile::synchronize_locked`). It always makes an fdatasync before the answer. It is blocking,
+//! without keys or shards; sixteen shards are sixteen logs.
 //!
-//! Settings. No checkpoint ever: the log must keep what it is verified by, and
-//! a checkpoint during the run would cost it. A preallocated file, which it
-//! fills with zeros at open, outside the clock. A buffer of 256 KiB, so that
-//! a batch is one write.
+//! Settings: no checkpoint, because the log must keep the records for verification, and a
+//! checkpoint during the run would cost time. A preallocated file, which it fills with zeros at
+//! open, before the clock starts. A buffer of 256 KiB, so that a batch is one write.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +14,7 @@ use okaywal::{Configuration, Entry, EntryId, LogManager, LogVoid, SegmentReader,
 use super::{Many, replay_parts, unkeyed};
 use crate::peer::{Found, Kind, Peer, Record};
 
-/// See the file's words.
+/// okaywal as a peer.
 pub const KIND: Kind = Kind {
     name: "okaywal 0.3",
     promises_less: "",
@@ -25,7 +24,7 @@ pub const KIND: Kind = Kind {
     pipelines: false,
     open: |dir, logs, _| Many::open(dir, logs, false, |dir| Log(open(dir, logs, LogVoid))),
     replay: |dir, logs, found, opened| {
-        // It yields what it recovers while it opens.
+        // It yields the records while it opens.
         opened();
         replay_parts(dir, logs, |dir| {
             open(dir, logs, Recovered(found.clone())).shutdown().expect("the log ends");
@@ -33,7 +32,7 @@ pub const KIND: Kind = Kind {
     },
 };
 
-/// 0.4 s of the most that it was ever seen to write.
+/// 0.4 s at the highest rate seen of this peer.
 const PREALLOCATED_BYTES: u32 = 128 << 20;
 
 fn open(dir: &Path, logs: usize, manager: impl LogManager) -> WriteAheadLog {
@@ -53,7 +52,7 @@ impl Peer for Log {
         self.append_batch(thread, &[record]);
     }
 
-    /// An entry of as many chunks, which is whole or absent.
+    /// Appends one entry with a chunk per record. It is whole or absent.
     fn append_batch(&self, _thread: usize, records: &[Record]) {
         let mut entry = self.0.begin_entry().expect("an entry begins");
         for record in records {
@@ -67,7 +66,7 @@ impl Peer for Log {
     }
 }
 
-/// Takes what is recovered at open.
+/// Receives what is recovered at open.
 struct Recovered(Found);
 
 impl std::fmt::Debug for Recovered {

@@ -1,12 +1,11 @@
-//! raft-engine 0.4: a write group whose leader appends and syncs for all that
-//! queued meanwhile; beside the log it keeps an index of each group's entries
-//! in memory, as its use asks. `write(.., sync)` chooses the durability.
+//! raft-engine 0.4: a write group whose leader appends and syncs for all that queued before. It
+//! also keeps an index of each group's entries in memory, which its purpose demands. `write(..,
+//! sync)` selects the durability.
 //!
-//! It orders entries within a raft group by a count without gaps, so that each
-//! appending thread is a group of its own; sixteen engines take groups, not
-//! keys. Settings: recycled files, filled with zeros at open and outside the
-//! clock (`prefill_for_recycle`); no compression, for the payloads are random;
-//! two recovery threads for two cores.
+//! It orders the entries of a raft group by a count without gaps. Each appending thread is
+//! therefore its own group, and sixteen engines are selected by group, not by key. Settings:
+//! recycled files, filled with zeros at open, before the clock starts (`prefill_for_recycle`). No
+//! compression, because the payloads are random. Two recovery threads for two cores.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -18,7 +17,7 @@ use super::{Many, keyed, replay_parts, unkeyed};
 use crate::load;
 use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
-/// See the file's words.
+/// raft-engine as a peer.
 pub const KIND: Kind = Kind {
     name: "raft-engine 0.4",
     promises_less: "",
@@ -35,9 +34,9 @@ pub const KIND: Kind = Kind {
     },
 };
 
-/// 0.4 s of the most that it was ever seen to write.
+/// 0.4 s at the highest rate seen of this peer.
 const PREFILLED_MIB: u64 = 128;
-/// Entries that a replay fetches at a time.
+/// Entries fetched per step of a replay.
 const FETCHED: u64 = 1024;
 
 fn open(dir: &Path, engines: usize, prefill: bool) -> Engine {
@@ -54,7 +53,7 @@ fn open(dir: &Path, engines: usize, prefill: bool) -> Engine {
     Engine::open(config).expect("the engine opens")
 }
 
-/// A value of bytes, whose index is its key's count.
+/// A value of bytes. Its index is the count in its key.
 struct Counted;
 
 impl MessageExt for Counted {
@@ -97,7 +96,7 @@ struct Log {
 }
 
 thread_local! {
-    /// Its buffer is used again.
+    /// The buffer is reused.
     static BATCH: RefCell<LogBatch> = RefCell::new(LogBatch::with_capacity(1));
 }
 

@@ -1,11 +1,10 @@
-//! RocksDB, as Debian packages it (7.8): its log, with the memtable that it
-//! feeds; `WriteOptions::sync` makes the write group's leader fdatasync.
+//! RocksDB 7.8 from Debian: its log, and the memtable that it feeds. With `WriteOptions::sync`, the
+//! leader of the write group makes an fdatasync.
 //!
-//! Settings. A memtable that no run fills, so that nothing is flushed or
-//! compacted; pipelined writes, so that a group writes its log while the last
-//! fills the memtable; no compression. It sorts by key: that is what it is, and
-//! its replay (recovery of the log at open, then the iterator) yields the
-//! records by key, not as they came.
+//! Settings: a memtable that no run fills, so that nothing is flushed or compacted. Pipelined
+//! writes, so that a group writes its log while the last one fills the memtable. No compression.
+//! RocksDB sorts by key, so its replay (recovery at open, then the iterator) yields the records by
+//! key, not in order of arrival.
 
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use rocksdb::{DB, DBCompressionType, IteratorMode, Options, WriteBatch, WriteOpt
 use super::{Many, replay_parts};
 use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
-/// See the file's words.
+/// RocksDB as a peer.
 pub const KIND: Kind = Kind {
     name: "rocksdb 7.8",
     promises_less: "",

@@ -1,6 +1,6 @@
-//! shardwal: its defaults, and as many shards as are tried.
+//! shardwal with its defaults, and the number of shards under test.
 //!
-//! Payloads are lent as slices; the log copies them into its queue.
+//! Payloads are borrowed slices, which the log copies into its queue.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use crate::peer::{
     Arrivals, Due, Durability, Found, Kind, Offered, Opened, Peer, Record, nanos_since,
 };
 
-/// The first of the table.
+/// shardwal as a peer.
 pub const KIND: Kind = Kind {
     name: "shardwal",
     promises_less: "",
@@ -26,8 +26,8 @@ pub const KIND: Kind = Kind {
     replay,
 };
 
-/// Segments that are made of zeros before the clock runs, as the files of other
-/// peers are; a log that has been truncated before has as many to write over.
+/// Segments filled with zeros before the clock starts, as other peers' files are. A log that was
+/// truncated before has such segments to overwrite.
 const READY: usize = 12;
 
 fn open(dir: &Path, shards: usize, durability: Durability, ready: usize) -> ShardedWal {
@@ -50,10 +50,10 @@ fn replay(dir: &Path, shards: usize, found: Found, opened: Opened<'_>) {
     .expect("what was written can be read");
 }
 
-/// An append under way, and when its record was due.
+/// An append in flight, and when its record was due.
 type UnderWay<'log> = (Instant, Completion<'log>);
 
-/// Waits for each, in the order of their tickets.
+/// Waits for each completion, in the order of tickets. Returns the latencies.
 fn collect(under_way: &Receiver<Vec<UnderWay<'_>>>) -> Vec<u32> {
     let mut nanos = Vec::new();
     for (at, completion) in under_way.iter().flatten() {
@@ -63,7 +63,7 @@ fn collect(under_way: &Receiver<Vec<UnderWay<'_>>>) -> Vec<u32> {
     nanos
 }
 
-/// Hands what each shard was appended on to who waits for it.
+/// Sends the appends of each shard to the thread that waits for them.
 fn hand_on<'a, 'log: 'a>(
     lanes: impl Iterator<Item = (&'a Sender<Vec<UnderWay<'log>>>, &'a mut Vec<UnderWay<'log>>)>,
 ) {
@@ -72,8 +72,7 @@ fn hand_on<'a, 'log: 'a>(
     }
 }
 
-/// Appends one record; counts it if it has to wait for room, before which what
-/// was appended is handed on by `flush`.
+/// Appends one record, and counts it if it must wait for room. Before that wait, it calls `flush`.
 fn append_counted<'log>(
     log: &'log ShardedWal,
     record: Record,
@@ -122,8 +121,8 @@ impl Peer for ShardedWal {
         drop(ShardedWal::append(self, record.key, record.payload));
     }
 
-    /// One thread a shard waits for the answers: a completion of one shard must
-    /// not be seen late because one of another comes later.
+    /// One thread per shard waits for the answers. A completion must not be seen late because an
+    /// earlier one of another shard is still pending.
     fn offer(&self, _thread: usize, arrivals: &mut dyn Arrivals) -> Offered {
         std::thread::scope(|scope| {
             let lane = |_| {

@@ -1,9 +1,8 @@
-//! wal-db 1.1: appends reserve their place with an atomic and write it
-//! themselves; who syncs leads for all. `append` answers after the write,
-//! `append_and_sync` after an fdatasync. Nothing to set but the record's size.
+//! wal-db 1.1: appends reserve their position with an atomic and write in parallel. The first
+//! caller that syncs leads for all. `append` answers after the write, `append_and_sync` after an
+//! fdatasync. The only setting is the record's size.
 //!
-//! A batch is appends and one sync, which is its own form of it: it is not
-//! atomic.
+//! A batch is several appends and one sync, as wal-db itself does it. It is not atomic.
 
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use wal_db::Wal;
 use super::{Many, keyed, replay_parts, unkeyed};
 use crate::peer::{Durability, Found, Kind, Opened, Peer, Record};
 
-/// See the file's words.
+/// wal-db as a peer.
 pub const KIND: Kind = Kind {
     name: "wal-db 1.1",
     promises_less: "",

@@ -1,10 +1,10 @@
-//! writeahead 0.4: one writer thread behind a queue, group commit over what
-//! arrived during the last fdatasync, zero-filled windows; always durable
-//! before the answer. Asynchronous: a caller that waits blocks on the future.
+//! writeahead 0.4: one writer thread behind a queue, group commit of what arrived during the last
+//! fdatasync, zero-filled windows. It is always durable before the answer. It is asynchronous, so a
+//! waiting caller blocks on the future.
 //!
-//! Settings. A queue of 1,024 commands in place of 64, so that no caller waits
-//! for admission. Its windows of 256 KiB stay: 1 MiB was no faster here. It
-//! takes vectors: a payload is copied once.
+//! Settings: a queue of 1,024 commands instead of 64, so that no caller waits for admission. Its
+//! windows of 256 KiB remain, because 1 MiB was no faster here. It takes vectors, so a payload is
+//! copied once.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,7 +19,7 @@ use writeahead::{SimpleFile, WriteAhead, WriteAheadOptions, WriteHandle};
 use super::{Many, keyed, replay_parts, unkeyed};
 use crate::peer::{Found, Kind, Opened, Peer, Record};
 
-/// See the file's words.
+/// writeahead as a peer.
 pub const KIND: Kind = Kind {
     name: "writeahead 0.4",
     promises_less: "",
@@ -85,7 +85,7 @@ impl Peer for Log {
             let mut write: Write<'_> = Box::pin(async {
                 let _id = write.await.expect("the record is written");
             });
-            // Asked once it is queued; who waits for it asks again.
+            // The first poll queues the write. A later one waits for it.
             if write.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
                 under_way.push_back(write);
             }
