@@ -14,10 +14,10 @@ use shardwal::{Config, Durability};
 const RECORDING: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/node_exporter.remote_write");
 
-/// Default hard limit of a server: free space for its snapshots.
+/// A server's default for the minimum of free space, which its snapshots use.
 const SERVER_HARD_BYTES: u64 = 64 << 20;
 
-/// Upper bound on the default soft limit of a server: 4 GiB.
+/// Upper bound on a server's default for low free space: 4 GiB.
 const SOFT_BYTES_MAX: u64 = 4 << 30;
 
 /// Logs a recorded Prometheus remote-write stream, kills itself part-way with SIGKILL, recovers,
@@ -71,7 +71,7 @@ pub(crate) struct Arguments {
     pub(crate) durability: Durability,
 
     /// Report the disk as low below this number of free bytes; a server then truncates its log; 0
-    /// for never [default: 0; for a server four times the hard limit]
+    /// for never [default: 0; for a server four times the minimum]
     #[arg(long, value_name = "BYTES")]
     pub(crate) disk_soft_bytes: Option<u64>,
 
@@ -121,7 +121,7 @@ impl Arguments {
         self.config(directory).disk_soft_bytes(soft).disk_hard_bytes(hard)
     }
 
-    /// The hard limit of a server's log. Snapshots may use the free space below it.
+    /// The minimum of free space of a server's log. Snapshots may use that space.
     pub(crate) fn server_hard_bytes(&self) -> u64 {
         self.disk_hard_bytes.unwrap_or(SERVER_HARD_BYTES)
     }

@@ -30,7 +30,7 @@ fn a_snapshot_is_due_while_there_still_is_room_for_it() {
     let roomy = Seen { free_bytes: Some(1 << 40), ..low() };
     assert_eq!(schedule.due(&roomy, start), None);
     assert_eq!(schedule.due(&Seen { acknowledged: 20_000, ..roomy }, start), Some(Due::Samples));
-    assert_eq!(schedule.due(&low(), start), Some(Due::Room), "near the hard mark");
+    assert_eq!(schedule.due(&low(), start), Some(Due::Room), "near the minimum of free space");
     // The more samples in memory, the earlier.
     let large = Seen { samples: 100 << 20, logged_bytes: 1 << 40, ..low() };
     let with_free = |free| Seen { free_bytes: Some(free), ..large };

@@ -183,7 +183,7 @@ fn a_snapshot_gives_the_logs_room_back() {
 }
 
 /// Regression: truncation kept the active segment, which may hold the whole log. A server below its
-/// hard limit then refused writes forever.
+/// minimum of free space then refused writes forever.
 #[test]
 fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
     let disk = SimDisk::new();

@@ -55,7 +55,7 @@ pub(crate) struct Options<'arguments> {
     pub(crate) samples_max: u64,
     /// Number of samples after which a snapshot is taken and the log truncated.
     pub(crate) snapshot_samples: u64,
-    /// The hard limit on free space of the log.
+    /// The log's minimum of free space.
     pub(crate) hard_bytes: u64,
     /// Limits on requests.
     pub(crate) limits: Limits,

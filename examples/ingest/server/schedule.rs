@@ -48,7 +48,7 @@ pub(crate) enum Due {
 pub(crate) struct Schedule {
     /// Number of samples after which a snapshot is due.
     samples: u64,
-    /// The hard limit on free space.
+    /// The log's minimum of free space.
     hard_bytes: u64,
     /// Bytes that the log held at start.
     found_bytes: u64,
