@@ -46,7 +46,7 @@ pub(crate) struct Lane {
     /// Q5 TURN: the commit lock. The thread that holds it commits.
     turn: Token<Box<Writer>>,
     /// Whether each commit ends with a sync. If so, a caller tries the commit lock only
-    /// once, since commits take long, and makes no commit for others.
+    /// once, since commits take long, and makes no further commit for others.
     sync: bool,
     /// The process whose threads serve the shard.
     origin: Origin,
@@ -227,7 +227,7 @@ impl Lane {
         };
         let answered = contain(work).flatten();
         if answered.is_none() {
-            // Dropping the writer has answered the waiting callers, also after a panic.
+            // The writer has answered the waiting callers, also after a panic.
             // Only the shard's thread may still wait for the commit lock.
             self.mailbox.wake_receiver();
         }

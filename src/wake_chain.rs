@@ -37,7 +37,7 @@ impl Sleep {
     }
 
     /// Unparks the thread. Returns whether it was parked and no other thread has unparked
-    /// it. A thread that parks later sees what was written before, and does not park.
+    /// it. If it is only about to park, it sees the caller's earlier writes and does not park.
     pub(crate) fn rouse(&self, chain: Option<&Arc<Links>>) -> bool {
         let roused = chain.map_or(ROUSED, |links| Weak::into_raw(Arc::downgrade(links)).cast_mut());
         let mut found = DOWN;

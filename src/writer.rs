@@ -10,8 +10,8 @@
 //! - W1 PREFIX: what is in the log is a prefix of what was queued, less what was refused
 //! - W2 STICKY: after a failed sync, or a failed write that could not be taken back, nothing is
 //!   written or synced again
-//! - C3 ANSWER: every ticket is answered: dropping the writer, by return or by panic, answers
-//!   what is left
+//! - C3 ANSWER: every ticket is answered: a writer that fails, or is dropped by a panic, answers
+//!   those that are left
 
 use std::io;
 
@@ -66,7 +66,8 @@ pub(crate) struct Writer {
     /// Whether a requested sync waits for the sealer.
     sync_is_due: bool,
     last_commit_records: u64,
-    end: End,
+    /// Whether the writer was closed or has failed. If not, its drop is that of a panic.
+    has_ended: bool,
 }
 
 /// The queue, the progress that its callers wait for, and the queue's receiver.
@@ -79,13 +80,6 @@ pub(crate) enum Flow {
     GoesOn,
     /// It was closed or has failed, and must be dropped.
     Ended,
-}
-
-/// How the writer ended. If it is `Running` on drop, the writer has panicked.
-enum End {
-    Running,
-    Stopped(Cause),
-    InOrder,
 }
 
 impl Writer {
@@ -114,7 +108,7 @@ impl Writer {
             marked: base,
             sync_is_due: false,
             last_commit_records: 0,
-            end: End::Running,
+            has_ended: false,
         }
     }
 
@@ -143,11 +137,11 @@ impl Writer {
             Work::Mark => self.mark(),
             Work::Closed => self.finish(),
         };
-        self.end = match done {
-            Ok(()) if work == Work::Closed => End::InOrder,
-            Ok(()) => return Flow::GoesOn,
-            Err(cause) => End::Stopped(cause),
-        };
+        match done {
+            Ok(()) if work != Work::Closed => return Flow::GoesOn,
+            Ok(()) => self.has_ended = true,
+            Err(cause) => self.fail(cause),
+        }
         Flow::Ended
     }
 
@@ -408,24 +402,27 @@ impl Writer {
         cause
     }
 
+    /// C3 ANSWER: ends the shard. A record that was received and not acknowledged may be
+    /// in the log. A queued record is not in the log, and no more can be queued.
+    fn fail(&mut self, cause: Cause) {
+        self.has_ended = true;
+        self.segments.abandon();
+        // Store the cause before the queue closes, so that a refused caller finds it. A
+        // record queued in between is answered `NotWritten`.
+        self.progress.fail(self.receiver.head(), cause);
+        self.mailbox.close();
+    }
+
     fn sequence(&self, ticket: u64) -> u64 {
         self.base + ticket
     }
 }
 
 impl Drop for Writer {
-    /// C3 ANSWER: a record that was received and not acknowledged may be in the log. A
-    /// queued record is not in the log, and no more can be queued.
+    /// C3 ANSWER: a writer that has not ended is dropped by a panic, and fails then.
     fn drop(&mut self) {
-        let cause = match &self.end {
-            End::InOrder => return,
-            End::Stopped(cause) => cause.clone(),
-            End::Running => Cause::WriterPanicked,
-        };
-        self.segments.abandon();
-        // Store the cause before the queue closes, so that a refused caller finds it. A
-        // record queued in between is answered `NotWritten`.
-        self.progress.fail(self.receiver.head(), cause);
-        self.mailbox.close();
+        if !self.has_ended {
+            self.fail(Cause::WriterPanicked);
+        }
     }
 }
