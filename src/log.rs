@@ -246,7 +246,7 @@ impl ShardedWal {
         BatchCompletion::new(parts).wait()
     }
 
-    /// Queues each shard's part, unless all are refused. `wake` decides whether to wake a
+    /// Queues each shard's part, or refuses all of them. `wake` decides whether to wake a
     /// part's writer. Its argument says whether the part is the last one.
     fn append_parts(
         &self,
@@ -254,39 +254,48 @@ impl ShardedWal {
         refusal: Option<Cause>,
         wake: impl Fn(bool) -> Wake,
     ) -> Vec<Part<'_>> {
-        // For each shard, its records and their indices in the batch.
-        let mut parts: Vec<(Vec<usize>, BatchBody)> = Vec::new();
-        parts.resize_with(self.shards.len(), Default::default);
-        let records = records.into_iter();
-        let even = records.size_hint().0.min(BATCH_RECORDS_MAX).div_ceil(self.shards.len());
-        let expected = if self.shards.len() > 1 { even + even / 4 } else { even };
-        for (index, (key, payload)) in records.enumerate() {
-            let (indices, body) = &mut parts[self.shard_of(key)];
-            if indices.is_empty() {
-                indices.reserve(expected);
-            }
-            indices.push(index);
-            body.add(key, payload.as_ref(), expected);
-        }
-        let mut checked = parts.iter().zip(&self.shards);
-        let oversized = checked.find_map(|((_, part), shard)| shard.check_part(part));
-        // One check for all parts, so that none is refused while another is queued.
-        let full = refusal.or_else(|| self.space.refusal());
-        let refused = |shard: &WalShard| match (&oversized, &full) {
-            (None, Some(cause)) => shard.end().or_else(|| Some(cause.clone())),
-            _ => oversized.clone(),
-        };
-        let last = parts.iter().rposition(|(_, part)| part.records > 0);
-        let queue = |(index, (records, part)): (usize, (Vec<usize>, BatchBody))| {
-            let shard = &self.shards[index];
-            let last = match refused(shard) {
-                Some(cause) => Completion::refused(cause),
-                None => shard.append_part(part, wake(Some(index) == last)),
+        let batch = self.split_by_shard(records);
+        let refused = self.check_batch(&batch, refusal);
+        let parts = batch.len();
+        let append = |(index, part): (usize, ShardBatch)| {
+            let shard = &self.shards[part.shard];
+            let last = match &refused {
+                Some(refused) => Completion::refused(refused.cause_in(shard)),
+                None => shard.append_part(part.body, wake(index + 1 == parts)),
             };
-            Part { shard: index, last, records }
+            Part { shard: part.shard, last, records: part.records }
         };
-        let parts = parts.into_iter().enumerate().filter(|(_, (_, part))| part.records > 0);
-        parts.map(queue).collect()
+        batch.into_iter().enumerate().map(append).collect()
+    }
+
+    /// Encodes a batch as one part per shard, leaving out shards without records.
+    fn split_by_shard(
+        &self,
+        records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
+    ) -> Vec<ShardBatch> {
+        let part = |shard| ShardBatch { shard, records: Vec::new(), body: BatchBody::default() };
+        let mut parts: Vec<ShardBatch> = (0..self.shards.len()).map(part).collect();
+        let records = records.into_iter();
+        let even = records.size_hint().0.min(BATCH_RECORDS_MAX).div_ceil(parts.len());
+        let expected = if parts.len() > 1 { even + even / 4 } else { even };
+        for (index, (key, payload)) in records.enumerate() {
+            let part = &mut parts[self.shard_of(key)];
+            if part.records.is_empty() {
+                part.records.reserve(expected);
+            }
+            part.records.push(index);
+            part.body.add(key, payload.as_ref(), expected);
+        }
+        parts.retain(|part| !part.records.is_empty());
+        parts
+    }
+
+    /// Checks all parts at once, so that none is refused while another is queued.
+    fn check_batch(&self, batch: &[ShardBatch], refusal: Option<Cause>) -> Option<RefusedBatch> {
+        let too_large = |part: &ShardBatch| self.shards[part.shard].check_part(&part.body);
+        let too_large = batch.iter().find_map(too_large).map(RefusedBatch::TooLarge);
+        let refusal = || refusal.or_else(|| self.space.refusal()).map(RefusedBatch::NotNow);
+        too_large.or_else(refusal)
     }
 
     /// Flushes all shards. The result resolves once every record that was appended before
@@ -487,6 +496,32 @@ impl Drop for ShardedWal {
             self.shards.iter().for_each(WalShard::leave);
         } else {
             drop(self.close());
+        }
+    }
+}
+
+/// A batch's records in one shard, before they are queued.
+struct ShardBatch {
+    shard: usize,
+    /// The records' indices in the batch.
+    records: Vec<usize>,
+    body: BatchBody,
+}
+
+/// The cause to refuse a whole batch.
+enum RefusedBatch {
+    /// A part exceeds a limit.
+    TooLarge(Cause),
+    /// The batch could be appended at another time, or by another thread.
+    NotNow(Cause),
+}
+
+impl RefusedBatch {
+    /// The cause for the part in `shard`. A shard that has ended refuses it at any time.
+    fn cause_in(&self, shard: &WalShard) -> Cause {
+        match self {
+            Self::TooLarge(cause) => cause.clone(),
+            Self::NotNow(cause) => shard.end().unwrap_or_else(|| cause.clone()),
         }
     }
 }

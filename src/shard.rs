@@ -220,34 +220,45 @@ impl WalShard {
     /// completion is that of the last record. After `Wake::Nobody`, the caller must commit
     /// inline.
     pub(crate) fn append_part(&self, part: BatchBody, wake: Wake) -> Completion<'_> {
-        if let Some(cause) = self.check_part(&part).or_else(|| self.check_state()) {
-            return Completion::refused(cause);
+        match self.push_part(part) {
+            Ok(last) => {
+                if wake == Wake::Writer {
+                    self.lane.mailbox.wake_receiver();
+                }
+                Completion::queued(self, last)
+            }
+            Err(cause) => Completion::refused(cause),
         }
-        let (count, weight) = (small(part.records), small(part.payload_bytes));
+    }
+
+    /// Queues a batch's part, or refuses it. Returns the ticket of its last record.
+    fn push_part(&self, part: BatchBody) -> Result<u64, Cause> {
+        if let Some(cause) = self.check_part(&part).or_else(|| self.check_state()) {
+            return Err(cause);
+        }
+        let (count, bytes) = (small(part.records), small(part.payload_bytes));
         let mut body = part.body;
         let mut fill = |first: u64, entry: &mut Entry| {
             entry.hold_batch(std::mem::take(&mut body), self.stamp(first, count));
         };
         let mailbox = &self.lane.mailbox;
-        let pushed = match mailbox.try_push_quietly(count, weight, &mut fill) {
-            Err(PushError::Full) => {
-                if let Some(cause) = self.cannot_wait() {
-                    return Completion::refused(cause);
-                }
-                let began = Instant::now();
-                let pushed = mailbox.push(count, weight, None, fill);
-                self.recorder.blocked(nanos(began.elapsed()));
-                pushed
-            }
+        let pushed = match mailbox.try_push_quietly(count, bytes, &mut fill) {
+            Err(PushError::Full) => match self.cannot_wait() {
+                Some(cause) => return Err(cause),
+                None => self.time_blocked(|| mailbox.push(count, bytes, None, fill)),
+            },
             decided => decided,
         };
-        if wake == Wake::Writer {
-            mailbox.wake_receiver();
-        }
-        match pushed {
-            Ok(first) => Completion::queued(self, first + u64::from(count) - 1),
-            Err(error) => Completion::refused(self.refusal(error)),
-        }
+        let first = pushed.map_err(|error| self.refusal(error))?;
+        Ok(first + u64::from(count) - 1)
+    }
+
+    /// Runs a push that may block, and records how long it took.
+    fn time_blocked<R>(&self, push: impl FnOnce() -> R) -> R {
+        let began = Instant::now();
+        let pushed = push();
+        self.recorder.blocked(nanos(began.elapsed()));
+        pushed
     }
 
     /// The cause to refuse a batch's part if it exceeds a limit.
@@ -395,11 +406,8 @@ impl<'log> Parts<'log, '_> {
 
     #[cold]
     fn push(&mut self, deadline: Option<Instant>) -> Result<u64, PushError> {
-        let began = Instant::now();
         let (weight, shard) = (self.weight(), self.shard);
-        let pushed = shard.lane.mailbox.push(1, weight, deadline, self.fill());
-        shard.recorder.blocked(nanos(began.elapsed()));
-        pushed
+        shard.time_blocked(|| shard.lane.mailbox.push(1, weight, deadline, self.fill()))
     }
 
     fn completion(self, pushed: Result<u64, PushError>) -> Result<Completion<'log>, Refused> {
