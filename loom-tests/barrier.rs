@@ -6,15 +6,13 @@ use std::task::{Context, Waker};
 use loom::thread;
 
 use super::rig::{
-    CRAMPED, FIRST, ROOMY, Rig, Shape, after_power_loss, answer, append, assert_survived, finish,
+    CRAMPED, FIRST, Rig, Shape, UNSYNCED, after_power_loss, answer, append, assert_survived, finish,
 };
 use super::{TaskThread, check};
 use crate::disk::sim::{Call, Fault, FaultKind};
 use crate::lane::Lane;
 use crate::progress::Answer;
 
-/// `Durability::Os`.
-const UNSYNCED: Shape = Shape { queue: 2, sync: false, segment_bytes: ROOMY };
 const EIO: i32 = 5;
 
 fn poll_synced(lane: &Lane, below: u64) -> bool {

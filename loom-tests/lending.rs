@@ -1,19 +1,23 @@
 //! Models of inline commits: the shard's thread and callers in turn drive the real writer,
 //! over the simulated disk.
 
+use std::sync::Mutex;
+use std::task::{Context, Wake, Waker};
+
 use loom::thread;
 
 use super::check;
 use super::rig::{
-    FIRST, ROOMY, Rig, SYNCED, Shape, after_power_loss, answer, append_lending, assert_survived,
-    finish, wait_and_lose_power,
+    FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_lending,
+    append_quietly, assert_acknowledged, assert_survived, finish, wait_and_lose_power,
 };
 use crate::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::error::Cause;
 use crate::lane::{Lane, Patience};
+use crate::mailbox::PushError;
 use crate::progress::Answer;
+use crate::sync::Arc;
 
-/// `Durability::Os`.
-const UNSYNCED: Shape = Shape { queue: 2, sync: false, segment_bytes: ROOMY };
 const EIO: i32 = 5;
 
 /// The power loss of another caller may end the shard, so an append may be refused.
@@ -117,4 +121,85 @@ fn a_failure_under_a_caller_who_lends_a_hand_answers_everybody() {
             assert_eq!(disk.calls(Call::Sync), 2, "W2 STICKY: never synced again");
         });
     }
+}
+
+/// Q1 BOUND, Q4 WAKE: the record of a caller that commits it itself takes all the
+/// room there is, in records and in bytes, or in bytes alone. A producer that parks
+/// for room is woken once that record is received.
+#[test]
+fn a_producer_waits_for_room_beside_a_caller_who_lends_a_hand() {
+    for queue in [1, 2] {
+        check("a_producer_waits_for_room_beside_a_caller_who_lends_a_hand", 1, move || {
+            let shape = Shape { queue, queue_bytes: 1, ..SYNCED };
+            let (_disk, lane, writer) = Rig::new(shape).with_first(3).start();
+            // The shard's thread has begun, and is about to park.
+            assert_acknowledged(&lane, FIRST);
+            let parked = lane.clone();
+            let parked = thread::spawn(move || {
+                let ticket = append(&parked, 2).expect("nobody closes, and there is no deadline");
+                assert_acknowledged(&parked, ticket);
+            });
+            match append_lending(&lane, 1) {
+                Ok(ticket) => assert_acknowledged(&lane, ticket),
+                Err(refused) => assert_eq!(refused, PushError::Full, "nobody closes"),
+            }
+            parked.join().expect("it was answered");
+            finish(&lane, writer);
+        });
+    }
+}
+
+/// Q4 WAKE: a caller fills the queue, wakes nobody, and does something else before it
+/// commits: here it waits for another caller. That one finds no room, and must wake
+/// the shard's thread before it parks.
+#[test]
+fn a_producer_without_room_wakes_the_shards_thread() {
+    check("a_producer_without_room_wakes_the_shards_thread", 1, || {
+        let (_disk, lane, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
+        let ticket = append_quietly(&lane, 1).expect("the queue is empty");
+        let other = lane.clone();
+        let other = thread::spawn(move || {
+            let ticket = append(&other, 2).expect("nobody closes, and there is no deadline");
+            assert_acknowledged(&other, ticket);
+        });
+        other.join().expect("it was answered");
+        lane.lend_a_hand(ticket, Patience::Little);
+        assert_acknowledged(&lane, ticket);
+        finish(&lane, writer);
+    });
+}
+
+/// The waker of a task that would append and wait as it is woken.
+struct WouldWait {
+    lane: Arc<Lane>,
+    may_not: Mutex<Option<bool>>,
+}
+
+impl Wake for WouldWait {
+    fn wake(self: Arc<Self>) {
+        let cause = self.lane.cannot_wait();
+        let may_not = matches!(cause, Some(Cause::WouldDeadlock));
+        *self.may_not.lock().expect("nobody panics") = Some(may_not);
+    }
+}
+
+/// C3 ANSWER: code that a commit runs must not wait for a commit, whichever thread
+/// commits. A caller that has committed may wait again.
+#[test]
+fn code_that_a_commit_runs_may_not_wait() {
+    check("code_that_a_commit_runs_may_not_wait", 2, || {
+        let rig = Rig::new(SYNCED).with_first(1);
+        let task = Arc::new(WouldWait { lane: rig.lane.clone(), may_not: Mutex::new(None) });
+        let (waker, mut enrolled) = (Waker::from(task.clone()), None);
+        let answer = rig.lane.progress.poll(FIRST, &mut Context::from_waker(&waker), &mut enrolled);
+        assert!(answer.is_none(), "the writer has not started");
+        let (_disk, lane, writer) = rig.start();
+        lane.lend_a_hand(FIRST, Patience::Little);
+        assert!(lane.cannot_wait().is_none(), "C3 ANSWER: this thread commits no more");
+        assert_acknowledged(&lane, FIRST);
+        finish(&lane, writer);
+        let may_not = *task.may_not.lock().expect("nobody panics");
+        assert_eq!(may_not, Some(true), "C3 ANSWER: it would wait for the thread that runs it");
+        drop(enrolled);
+    });
 }

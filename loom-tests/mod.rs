@@ -17,10 +17,12 @@ use crate::sync::{Arc, Parker, now};
 
 mod barrier;
 mod completion;
+mod condemned;
 mod lending;
 mod mailbox;
 mod mailbox_end;
 mod rig;
+mod sealing;
 mod state_machine;
 mod token;
 mod waiters;

@@ -13,15 +13,17 @@ use crate::entry::Entry;
 use crate::error::Cause;
 use crate::frame::next_record;
 use crate::frame_reader::FrameReader;
-use crate::lane::{Lane, Patience};
+use crate::lane::Lane;
 use crate::mailbox::{Mailbox, PushError};
 use crate::progress::Answer;
+use crate::sealer::{SealLane, Sealer, sealer};
 use crate::segment::{FoundHeader, segment_path};
 use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment_writer::prepare;
 use crate::segment_writer::{
     Prepared, SealMark, Sealed, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter,
 };
+use crate::spares::Spares;
 use crate::state_machine::{Driven, StateMachine};
 use crate::sync::{Arc, Mutex};
 use crate::writer::{CommitPolicy, Writer};
@@ -78,6 +80,35 @@ impl SegmentSource for OnTheSpot {
     }
 }
 
+/// Prepares the next segment on request, and passes full segments to the sealer.
+struct ToTheSealer {
+    disk: SimDisk,
+    prepared: Option<io::Result<Prepared>>,
+    seals: SealLane,
+}
+
+impl SegmentSource for ToTheSealer {
+    fn request(&mut self, number: u64, zeros: u64) {
+        self.prepared = Some(prepare(&self.disk, Path::new(DIR), number, zeros));
+    }
+
+    fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
+        self.prepared.take()
+    }
+
+    fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {
+        self.seals.seal(sealed, wait)
+    }
+
+    fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>> {
+        self.seals.sealed(wait)
+    }
+
+    fn abandon(&mut self) {
+        self.seals.abandon();
+    }
+}
+
 /// One shard whose writer has not started.
 pub(super) struct Rig {
     pub(super) disk: SimDisk,
@@ -90,13 +121,20 @@ pub(super) struct Rig {
 pub(super) struct Shape {
     /// Records in the queue.
     pub(super) queue: usize,
+    /// Bytes in the queue; each record counts as one.
+    pub(super) queue_bytes: u64,
+    /// Records in a commit.
+    pub(super) commit_records: u64,
     /// Whether each commit is synced.
     pub(super) sync: bool,
     pub(super) segment_bytes: u64,
 }
 
 /// `Durability::Sync`, one segment, room in the queue for two callers.
-pub(super) const SYNCED: Shape = Shape { queue: 2, sync: true, segment_bytes: ROOMY };
+pub(super) const SYNCED: Shape =
+    Shape { queue: 2, queue_bytes: u64::MAX, commit_records: 2, sync: true, segment_bytes: ROOMY };
+/// `Durability::Os`, the rest as in [`SYNCED`].
+pub(super) const UNSYNCED: Shape = Shape { sync: false, ..SYNCED };
 
 impl Rig {
     /// A fresh shard with its first segment in place, as open makes it.
@@ -106,6 +144,26 @@ impl Rig {
 
     /// A fresh shard whose writer drives a state machine.
     pub(super) fn driving(shape: Shape, machine: Option<Box<dyn StateMachine>>) -> Self {
+        Self::with_source(shape, machine, |disk, mailbox| {
+            let (prepared, sealed) = (None, VecDeque::new());
+            Box::new(OnTheSpot { disk, mailbox, prepared, sealed, was_asked: false })
+        })
+    }
+
+    /// A fresh shard whose full segments go to the sealer as shipped.
+    pub(super) fn sealing(shape: Shape) -> (Self, Sealer) {
+        let (lanes, sealer) = sealer();
+        let rig = Self::with_source(shape, None, |disk, _| {
+            Box::new(ToTheSealer { disk, prepared: None, seals: lanes.lane(0, Spares::default()) })
+        });
+        (rig, sealer)
+    }
+
+    fn with_source(
+        shape: Shape,
+        machine: Option<Box<dyn StateMachine>>,
+        source: impl FnOnce(SimDisk, Arc<Mailbox<Entry>>) -> Box<dyn SegmentSource>,
+    ) -> Self {
         let disk = SimDisk::with_dir(DIR);
         let header = SegmentHeader {
             identity: identity(1),
@@ -122,14 +180,8 @@ impl Rig {
             end: 0,
             durable: true,
         };
-        let (lane, receiver) = Lane::new(shape.queue, u64::MAX, shape.sync);
-        let source = OnTheSpot {
-            disk: disk.clone(),
-            mailbox: lane.mailbox.clone(),
-            prepared: None,
-            sealed: VecDeque::new(),
-            was_asked: false,
-        };
+        let (lane, receiver) = Lane::new(shape.queue, shape.queue_bytes, shape.sync);
+        let source = source(disk.clone(), lane.mailbox.clone());
         let segments = SegmentWriter::new(
             SegmentPolicy {
                 segment_bytes: shape.segment_bytes,
@@ -141,10 +193,14 @@ impl Rig {
             file,
             SEGMENT_HEADER_BYTES as u64,
             BASE,
-            Box::new(source),
+            source,
             Arc::new(Mutex::new(vec![meta])),
         );
-        let policy = CommitPolicy { records_max: 2, bytes_max: 1 << 16, sync: shape.sync };
+        let policy = CommitPolicy {
+            records_max: shape.commit_records,
+            bytes_max: 1 << 16,
+            sync: shape.sync,
+        };
         let machine = machine.map(Driven::new);
         // Nothing is acknowledged or marked above `BASE` at first.
         let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
@@ -198,6 +254,11 @@ pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
 /// Queues one record and commits inline. `Err` if the shard refuses it.
 pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
     lane.try_push_and_lend(1, |_, entry| fill(entry, key))
+}
+
+/// Queues one record where there is room, and wakes nobody.
+pub(super) fn append_quietly(lane: &Lane, key: u64) -> Result<u64, PushError> {
+    lane.mailbox.try_push_quietly(1, 1, |_, entry| fill(entry, key))
 }
 
 /// A record whose payload repeats its key.
@@ -256,6 +317,12 @@ pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
         }
     }
     records
+}
+
+/// Waits for a record, which must be acknowledged.
+pub(super) fn assert_acknowledged(lane: &Lane, ticket: u64) {
+    let answer = answer(lane, ticket);
+    assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
 }
 
 /// Waits for a record. If it is acknowledged, cuts the power and requires the record.

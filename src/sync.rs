@@ -11,8 +11,10 @@ pub(crate) use imp::*;
 mod imp;
 
 /// Channels for rare messages, to and from the housekeeping threads. Neither loom nor
-/// shuttle can model crossbeam's. Loom's models use none.
-#[cfg(not(shuttle))]
+/// shuttle can model crossbeam's.
+#[cfg(any(loom, shuttle))]
+pub(crate) mod channel;
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) mod channel {
     pub(crate) use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 }
@@ -157,6 +159,7 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::Condvar;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
@@ -176,6 +179,19 @@ mod imp {
         }
         let looks = LOOKS.with(|looks| looks.replace(looks.get() + 1));
         *BEGAN + Duration::from_nanos(looks)
+    }
+
+    /// No deadline of a channel or a park passes in a model.
+    pub(crate) fn deadline_passes() -> bool {
+        false
+    }
+
+    pub(crate) fn wait_until(_deadline: Instant) {}
+
+    /// Whether a panic unwinds. Loom's objects are gone by then: a `drop` that uses one
+    /// would panic again and abort the test program.
+    pub(crate) fn is_unwinding() -> bool {
+        std::thread::panicking()
     }
 
     /// A model has no threads that the facade does not start.
@@ -219,25 +235,35 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Parker {
         unpark: mpsc::Sender<()>,
-        /// Only the parking thread locks it. The lock makes the parker `Sync`.
-        park: std::sync::Mutex<mpsc::Receiver<()>>,
+        /// Only the parking thread locks it. The lock makes the parker `Sync`. `None`
+        /// while it is dropped.
+        park: std::sync::Mutex<Option<mpsc::Receiver<()>>>,
     }
 
     impl Parker {
         pub(crate) fn for_this_thread() -> Self {
             let (unpark, park) = mpsc::channel();
-            Self { unpark, park: std::sync::Mutex::new(park) }
+            Self { unpark, park: std::sync::Mutex::new(Some(park)) }
         }
 
         /// Blocks until an unpark. No deadline passes. std sees all threads of a model
         /// as one, so a panic of another may have poisoned the lock.
         pub(crate) fn park(&self, _deadline: Option<Instant>) {
             let park = self.park.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            park.recv().unwrap();
+            park.as_ref().unwrap().recv().unwrap();
         }
 
         pub(crate) fn unpark(&self) {
             self.unpark.send(()).unwrap();
+        }
+    }
+
+    impl Drop for Parker {
+        fn drop(&mut self) {
+            if is_unwinding() {
+                let park = self.park.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+                std::mem::forget(park.take());
+            }
         }
     }
 

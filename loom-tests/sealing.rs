@@ -1,0 +1,74 @@
+//! Models of the sealer as shipped: its thread syncs full segments and answers, while
+//! the writer commits, syncs and waits.
+
+use loom::thread::{self, JoinHandle};
+
+use super::check;
+use super::rig::{
+    CRAMPED, FIRST, Rig, Shape, UNSYNCED, after_power_loss, answer, append, assert_acknowledged,
+    assert_survived, finish,
+};
+use crate::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::error::Cause;
+use crate::lane::Lane;
+use crate::progress::Answer;
+use crate::sync::Arc;
+
+/// Each commit holds one record and fills its segment.
+const FILLING: Shape = Shape { segment_bytes: CRAMPED, commit_records: 1, ..UNSYNCED };
+const EIO: i32 = 5;
+
+/// What two records and a sealer come to: the disk, the lane, the writer's thread and
+/// the sealer's.
+type Sealing = (SimDisk, Arc<Lane>, JoinHandle<Result<(), Cause>>, JoinHandle<()>);
+
+/// Starts a shard in which two records are queued: the segment of the first is full
+/// when the second is committed.
+fn start(fault: Option<Fault>) -> Sealing {
+    let (rig, sealer) = Rig::sealing(FILLING);
+    let rig = rig.with_first(1);
+    append(&rig.lane, 2).expect("there is room for two");
+    fault.into_iter().for_each(|fault| rig.disk.fail(fault));
+    let lanes = [rig.lane.clone()];
+    let sealer = thread::spawn(move || sealer.serve(&lanes));
+    let (disk, lane, writer) = rig.start();
+    (disk, lane, writer, sealer)
+}
+
+/// C2 DURABLE, Q4 WAKE: a sync is asked for while a full segment is on its way to the
+/// sealer, which answers at any moment. The sync is answered once both segments are
+/// on the disk.
+#[test]
+fn a_sync_races_the_sealer() {
+    check("a_sync_races_the_sealer", 2, || {
+        let (disk, lane, writer, sealer) = start(None);
+        let below = lane.mailbox.request_sync();
+        lane.progress.wait_synced(below).expect("no fault is planned");
+        let records = after_power_loss(&disk);
+        assert_survived(&records, 1, FIRST);
+        assert_survived(&records, 2, FIRST + 1);
+        finish(&lane, writer);
+        sealer.join().expect("it ends once the writer has gone");
+    });
+}
+
+/// C2 DURABLE, C3 ANSWER, W2 STICKY: the sync of a segment fails, be it the sealer's
+/// of the full one or the writer's of the next one. A sync over both fails, every
+/// record is answered, and nothing is acknowledged from then on.
+#[test]
+fn a_failed_sync_beside_the_sealer_answers_everybody() {
+    check("a_failed_sync_beside_the_sealer_answers_everybody", 2, || {
+        let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
+        let (_disk, lane, writer, sealer) = start(Some(fault));
+        let below = lane.mailbox.request_sync();
+        lane.progress.wait_synced(below).expect_err("C2 DURABLE: one sync of two failed");
+        assert_acknowledged(&lane, FIRST);
+        drop(answer(&lane, FIRST + 1));
+        if let Ok(ticket) = append(&lane, 3) {
+            let answer = answer(&lane, ticket);
+            assert!(!matches!(answer, Answer::Acknowledged), "W2 STICKY: {answer:?}");
+        }
+        writer.join().expect("no panic").expect_err("W2 STICKY: the shard has failed");
+        sealer.join().expect("it ends once the writer has gone");
+    });
+}
