@@ -23,6 +23,7 @@ mod sealing;
 use blocks::Blocks;
 use nowhere::Nowhere;
 pub(crate) use prepare::{Prepared, fill, lengths, prepare, recycle};
+use rolling::Rolling;
 pub(crate) use sealing::{SEALED_SEGMENTS_MAX, SealMark, Sealed, cut_tail};
 
 /// The number of sequences after which a segment is rolled.
@@ -122,47 +123,11 @@ pub(crate) struct SegmentPolicy {
 /// Appends commits to the active segment of a shard, and rolls to the next one.
 pub(crate) struct SegmentWriter {
     policy: SegmentPolicy,
-    identity: SegmentIdentity,
-    predecessor: Predecessor,
-    /// `None` until the first commit has written the header.
-    first_sequence: Option<u64>,
-    file: Box<dyn DiskFile>,
-    /// Offset of the next frame. At 0 the next commit writes the header first.
-    position: u64,
-    /// The file has allocated blocks up to this offset.
-    zeroed: u64,
-    /// Bytes of an earlier segment may follow the commits up to this offset; 0 if there
-    /// are none.
-    stale_end: u64,
-    /// Writes commits past the page cache, within the zeros of the file. `None` if
-    /// direct I/O is not available, or once a commit has gone beyond the zeros.
-    direct: Option<Blocks>,
-    /// Whether the writer has no segment yet. Its first commit rolls to one.
-    is_between: bool,
-    /// Whether open made this file, without zeros ahead. The writer leaves it as soon
-    /// as the next segment is ready.
-    is_makeshift: bool,
-    /// The sequence after the last record or seal in the segment.
-    next_sequence: u64,
-    /// Whether a write of zeros found no room in this segment.
-    zeros_refused: bool,
-    /// Whether bytes of a refused commit may follow the position. No reader takes them
-    /// for records. The next commit cuts them off first.
-    has_remains: bool,
-    /// Whether the file has unsynced bytes.
-    dirty: bool,
+    active: ActiveSegment,
+    rolling: Rolling,
+    catalogue: Catalogue,
     /// Whether the catalogue has segments that are not marked durable.
     headers_dirty: bool,
-    /// Number of earlier segments that the sealer has not synced yet.
-    sealing: usize,
-    source: Box<dyn SegmentSource>,
-    requested: bool,
-    /// The next segment, if the sealer has not taken this one yet.
-    next: Option<Prepared>,
-    /// Whether the last attempt to prepare a segment failed. Zeros ahead would then use
-    /// up the room that is left.
-    source_failed: bool,
-    catalogue: Catalogue,
 }
 
 impl SegmentWriter {
@@ -178,31 +143,23 @@ impl SegmentWriter {
         source: Box<dyn SegmentSource>,
         catalogue: Catalogue,
     ) -> Self {
-        let is_makeshift = policy.zeros_ahead;
-        Self {
-            policy,
+        let origin = if policy.zeros_ahead { Origin::Makeshift } else { Origin::Prepared };
+        let active = ActiveSegment {
             identity: header.identity,
             predecessor: header.predecessor,
             first_sequence: Some(header.first_sequence),
+            origin,
             file,
             position,
             zeroed: position,
             stale_end: 0,
             direct: None,
-            is_between: false,
-            is_makeshift,
             next_sequence,
             zeros_refused: false,
             has_remains: false,
             dirty: false,
-            headers_dirty: false,
-            sealing: 0,
-            source,
-            requested: false,
-            next: None,
-            source_failed: false,
-            catalogue,
-        }
+        };
+        Self { policy, active, rolling: Rolling::new(source), catalogue, headers_dirty: false }
     }
 
     /// A writer without a segment, for an open that found no room to make one. The
@@ -219,45 +176,30 @@ impl SegmentWriter {
     ) -> Self {
         let header = SegmentHeader { identity: last, first_sequence: next_sequence, predecessor };
         let file = Box::new(Nowhere);
-        let writer = Self::new(policy, &header, file, 0, next_sequence, source, catalogue);
-        Self { is_between: true, is_makeshift: false, first_sequence: None, ..writer }
+        let mut writer = Self::new(policy, &header, file, 0, next_sequence, source, catalogue);
+        (writer.active.origin, writer.active.first_sequence) = (Origin::Missing, None);
+        writer
     }
 
     /// Begins a commit whose first sequence is `next`. Puts the bytes that must precede
     /// its frames into `encoder`. Returns the position of the commit.
     pub(crate) fn begin(&self, encoder: &mut Encoder, next: u64) -> Place {
-        let first_sequence = self.first_sequence.unwrap_or(next);
-        let block = self.direct.as_ref().map_or(1, Blocks::block);
-        if self.position == 0 {
-            let (identity, predecessor) = (self.identity, self.predecessor);
-            let header = SegmentHeader { identity, first_sequence, predecessor };
-            encoder.begin(&header.encode(), block);
-        } else {
-            encoder.begin(self.begun(), block);
-        }
-        let offset = self.position - self.begun().len() as u64;
-        Place { seed: self.identity.seed(), first_sequence, offset }
-    }
-
-    /// The bytes before the position in its block, if commits are written as whole
-    /// blocks.
-    fn begun(&self) -> &[u8] {
-        self.direct.as_ref().map_or(&[], Blocks::begun)
+        self.active.begin(encoder, next)
     }
 
     /// Identity of the active segment.
     pub(crate) fn identity(&self) -> &SegmentIdentity {
-        &self.identity
+        &self.active.identity
     }
 
     /// The sequence after the last record or seal that was written.
     pub(crate) fn next_sequence(&self) -> u64 {
-        self.next_sequence
+        self.active.next_sequence
     }
 
     /// Whether every written byte is synced, in this segment and in the earlier ones.
     pub(crate) fn is_synced(&self) -> bool {
-        !self.dirty && self.sealing == 0
+        !self.active.dirty && !self.is_sealing()
     }
 
     /// Writes a commit of the sequences `first..next`. [`SegmentWriter::begin`] must
@@ -272,99 +214,24 @@ impl SegmentWriter {
         first: u64,
         next: u64,
     ) -> Result<(), WriteError> {
-        self.cut_remains()?;
-        let end = self.position + (bytes.len() - self.begun().len()) as u64;
-        let mut touched = false;
-        if let Err(error) = self.write(bytes, end, &mut touched) {
-            self.dirty |= touched;
-            return Err(self.take_back(error, touched));
-        }
-        self.dirty = true;
-        self.position = end;
-        self.zeroed = self.zeroed.max(end);
-        self.next_sequence = next;
-        if self.first_sequence.is_none() {
-            self.first_sequence = Some(first);
+        let is_new = self.active.first_sequence.is_none();
+        self.active.append(&self.policy, bytes, first, next)?;
+        if is_new {
             self.headers_dirty = true;
             self.enter_into_catalogue(first);
         }
         Ok(())
     }
 
-    /// Writes the commit. On an error, `touched` says whether bytes may follow the
-    /// position.
-    fn write(&mut self, bytes: &mut AlignedBytes, end: u64, touched: &mut bool) -> io::Result<()> {
-        let (blank, begun) = (self.blank_behind(end), self.begun().len());
-        if let Some(blocks) = &mut self.direct {
-            let start = self.position - begun as u64;
-            if start + blocks.whole(bytes.len() + blank) as u64 <= self.zeroed {
-                // A failed direct write does not report how far it came.
-                *touched = true;
-                return blocks.write(self.file.as_mut(), bytes, blank, start);
-            }
-            self.direct = None;
-        }
-        let window = self.window_behind(end);
-        match self.write_with_zeros(bytes, begun, blank.max(window), touched) {
-            // The commit may still fit without the zeros.
-            Err(error) if window > 0 && means_full(&error) => {
-                self.zeros_refused = true;
-                self.write_with_zeros(bytes, begun, blank, touched)
-            }
-            written => written,
-        }
-    }
-
-    /// Writes the new bytes of the commit, with zeros behind them. The first `begun`
-    /// bytes are in the file already.
-    fn write_with_zeros(
-        &mut self,
-        bytes: &mut AlignedBytes,
-        begun: usize,
-        zeros: usize,
-        touched: &mut bool,
-    ) -> io::Result<()> {
-        let length = bytes.len();
-        bytes.resize(length + zeros);
-        let new = &bytes[begun..];
-        let first = if self.policy.header_last { FRAME_HEADER_BYTES.min(new.len()) } else { 0 };
-        let (file, position) = (self.file.as_mut(), self.position);
-        let written = write_counted(file, &new[first..], position + first as u64, touched)
-            .and_then(|()| write_counted(file, &new[..first], position, touched));
-        if written.is_ok() {
-            self.zeroed = self.zeroed.max(self.position + new.len() as u64);
-        }
-        bytes.resize(length);
-        written
-    }
-
-    /// Number of zeros that must follow a commit that ends at `end`. If bytes of an
-    /// earlier segment follow it, a reader must find a blank frame header there, which
-    /// ends the log. The next commit overwrites these zeros.
-    fn blank_behind(&self, end: u64) -> usize {
-        let stale = self.stale_end.saturating_sub(end);
-        usize::try_from(stale).unwrap_or(usize::MAX).min(FRAME_HEADER_BYTES)
-    }
-
-    /// Number of zeros to write after a commit that ends at `end` and grows the file.
-    fn window_behind(&self, end: u64) -> usize {
-        let window = self.policy.window_bytes;
-        if window == 0 || self.zeros_refused || end <= self.zeroed {
-            return 0;
-        }
-        let to = end.next_multiple_of(window).min(self.policy.segment_bytes.max(end));
-        usize::try_from(to - end).unwrap_or(0)
-    }
-
     fn enter_into_catalogue(&self, first_sequence: u64) {
+        let ActiveSegment { identity, predecessor, .. } = &self.active;
         let mut catalogue = self.catalogue.lock();
         if let Some(last) = catalogue.last_mut() {
-            last.next_sequence = Some(self.predecessor.next_sequence);
-            last.end = self.predecessor.end;
+            last.next_sequence = Some(predecessor.next_sequence);
+            last.end = predecessor.end;
         }
-        let number = self.identity.number;
         catalogue.push(SegmentMeta {
-            number,
+            number: identity.number,
             first_sequence,
             next_sequence: None,
             end: 0,
@@ -391,27 +258,190 @@ impl SegmentWriter {
     /// # Errors
     /// The sync failed. This writer must not be used again.
     pub(crate) fn sync_active(&mut self) -> io::Result<()> {
-        if self.dirty {
-            self.file.sync_data()?;
-            self.dirty = false;
-        }
-        Ok(())
+        self.active.sync()
     }
 
     /// Whether the sealer still has to sync full segments of this shard.
     pub(crate) fn is_sealing(&self) -> bool {
-        self.sealing > 0
+        self.rolling.sealing > 0
     }
 
     /// Whether the segment holds records. If so, a truncation could delete it once the
     /// writer has left it.
     pub(crate) fn holds_records(&self) -> bool {
-        self.first_sequence.is_some_and(|first| first < self.next_sequence)
+        self.active.first_sequence.is_some_and(|first| first < self.active.next_sequence)
     }
 
     /// Whether free space is below a configured threshold.
     pub(crate) fn is_room_low(&self) -> bool {
-        self.source.is_room_low()
+        self.rolling.source.is_room_low()
+    }
+}
+
+/// Where the active segment comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// There is no segment yet. The first commit rolls to one.
+    Missing,
+    /// Open made it, without zeros ahead. The writer leaves it as soon as the next
+    /// segment is ready.
+    Makeshift,
+    /// The writer stays in it until it is full.
+    Prepared,
+}
+
+/// The segment that commits are written to now.
+struct ActiveSegment {
+    identity: SegmentIdentity,
+    predecessor: Predecessor,
+    /// `None` until the first commit has written the header.
+    first_sequence: Option<u64>,
+    origin: Origin,
+    file: Box<dyn DiskFile>,
+    /// Offset of the next frame. At 0 the next commit writes the header first.
+    position: u64,
+    /// The file has allocated blocks up to this offset.
+    zeroed: u64,
+    /// Bytes of an earlier segment may follow the commits up to this offset; 0 if there
+    /// are none.
+    stale_end: u64,
+    /// Writes commits past the page cache, within the zeros of the file. `None` if
+    /// direct I/O is not available, or once a commit has gone beyond the zeros.
+    direct: Option<Blocks>,
+    /// The sequence after the last record or seal in the segment.
+    next_sequence: u64,
+    /// Whether a write of zeros found no room in this segment.
+    zeros_refused: bool,
+    /// Whether bytes of a refused commit may follow the position. No reader takes them
+    /// for records. The next commit cuts them off first.
+    has_remains: bool,
+    /// Whether the file has unsynced bytes.
+    dirty: bool,
+}
+
+impl ActiveSegment {
+    /// See [`SegmentWriter::begin`].
+    fn begin(&self, encoder: &mut Encoder, next: u64) -> Place {
+        let first_sequence = self.first_sequence.unwrap_or(next);
+        let block = self.direct.as_ref().map_or(1, Blocks::block);
+        if self.position == 0 {
+            let (identity, predecessor) = (self.identity, self.predecessor);
+            let header = SegmentHeader { identity, first_sequence, predecessor };
+            encoder.begin(&header.encode(), block);
+        } else {
+            encoder.begin(self.begun(), block);
+        }
+        let offset = self.position - self.begun().len() as u64;
+        Place { seed: self.identity.seed(), first_sequence, offset }
+    }
+
+    /// The bytes before the position in its block, if commits are written as whole
+    /// blocks.
+    fn begun(&self) -> &[u8] {
+        self.direct.as_ref().map_or(&[], Blocks::begun)
+    }
+
+    /// See [`SegmentWriter::append`].
+    fn append(
+        &mut self,
+        policy: &SegmentPolicy,
+        bytes: &mut AlignedBytes,
+        first: u64,
+        next: u64,
+    ) -> Result<(), WriteError> {
+        self.cut_remains()?;
+        let end = self.position + (bytes.len() - self.begun().len()) as u64;
+        let mut touched = false;
+        if let Err(error) = self.write(policy, bytes, end, &mut touched) {
+            self.dirty |= touched;
+            return Err(self.take_back(policy, error, touched));
+        }
+        self.dirty = true;
+        self.position = end;
+        self.zeroed = self.zeroed.max(end);
+        self.next_sequence = next;
+        self.first_sequence.get_or_insert(first);
+        Ok(())
+    }
+
+    /// Writes the commit. On an error, `touched` says whether bytes may follow the
+    /// position.
+    fn write(
+        &mut self,
+        policy: &SegmentPolicy,
+        bytes: &mut AlignedBytes,
+        end: u64,
+        touched: &mut bool,
+    ) -> io::Result<()> {
+        let (blank, begun) = (self.blank_behind(end), self.begun().len());
+        if let Some(blocks) = &mut self.direct {
+            let start = self.position - begun as u64;
+            if start + blocks.whole(bytes.len() + blank) as u64 <= self.zeroed {
+                // A failed direct write does not report how far it came.
+                *touched = true;
+                return blocks.write(self.file.as_mut(), bytes, blank, start);
+            }
+            self.direct = None;
+        }
+        let window = self.window_behind(policy, end);
+        match self.write_with_zeros(policy, bytes, begun, blank.max(window), touched) {
+            // The commit may still fit without the zeros.
+            Err(error) if window > 0 && means_full(&error) => {
+                self.zeros_refused = true;
+                self.write_with_zeros(policy, bytes, begun, blank, touched)
+            }
+            written => written,
+        }
+    }
+
+    /// Writes the new bytes of the commit, with zeros behind them. The first `begun`
+    /// bytes are in the file already.
+    fn write_with_zeros(
+        &mut self,
+        policy: &SegmentPolicy,
+        bytes: &mut AlignedBytes,
+        begun: usize,
+        zeros: usize,
+        touched: &mut bool,
+    ) -> io::Result<()> {
+        let length = bytes.len();
+        bytes.resize(length + zeros);
+        let new = &bytes[begun..];
+        let first = if policy.header_last { FRAME_HEADER_BYTES.min(new.len()) } else { 0 };
+        let (file, position) = (self.file.as_mut(), self.position);
+        let written = write_counted(file, &new[first..], position + first as u64, touched)
+            .and_then(|()| write_counted(file, &new[..first], position, touched));
+        if written.is_ok() {
+            self.zeroed = self.zeroed.max(self.position + new.len() as u64);
+        }
+        bytes.resize(length);
+        written
+    }
+
+    /// Number of zeros that must follow a commit that ends at `end`. If bytes of an
+    /// earlier segment follow it, a reader must find a blank frame header there, which
+    /// ends the log. The next commit overwrites these zeros.
+    fn blank_behind(&self, end: u64) -> usize {
+        let stale = self.stale_end.saturating_sub(end);
+        usize::try_from(stale).unwrap_or(usize::MAX).min(FRAME_HEADER_BYTES)
+    }
+
+    /// Number of zeros to write after a commit that ends at `end` and grows the file.
+    fn window_behind(&self, policy: &SegmentPolicy, end: u64) -> usize {
+        let window = policy.window_bytes;
+        if window == 0 || self.zeros_refused || end <= self.zeroed {
+            return 0;
+        }
+        let to = end.next_multiple_of(window).min(policy.segment_bytes.max(end));
+        usize::try_from(to - end).unwrap_or(0)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.sync_data()?;
+            self.dirty = false;
+        }
+        Ok(())
     }
 }
 

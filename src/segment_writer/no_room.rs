@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::{SegmentWriter, WriteError};
+use super::{ActiveSegment, SegmentPolicy, WriteError};
 use crate::disk::{read_full, write_full};
 use crate::error::{is_passing, means_full};
 use crate::frame::FRAME_HEADER_BYTES;
@@ -17,13 +17,18 @@ pub(super) fn may_be_taken_back(error: &io::Error) -> bool {
     means_full(error) || is_passing(error)
 }
 
-impl SegmentWriter {
+impl ActiveSegment {
     /// Takes a commit back after a failed write. `touched` says whether bytes of it may
     /// follow the position.
     ///
     /// Returns `Fatal` if `error` is of another kind, or if the commit could not be
     /// taken back.
-    pub(super) fn take_back(&mut self, error: io::Error, touched: bool) -> WriteError {
+    pub(super) fn take_back(
+        &mut self,
+        policy: &SegmentPolicy,
+        error: io::Error,
+        touched: bool,
+    ) -> WriteError {
         if !may_be_taken_back(&error) {
             return WriteError::Fatal(error);
         }
@@ -31,7 +36,7 @@ impl SegmentWriter {
             return WriteError::NotWritten(error);
         }
         // The header is written last. Without it, the bytes are not a frame.
-        if self.policy.header_last {
+        if policy.header_last {
             self.leave_remains();
             return WriteError::NotWritten(error);
         }

@@ -64,20 +64,21 @@ impl SegmentWriter {
         wait: Wait,
         reach: u64,
     ) -> Result<(), Box<dyn DiskFile>> {
-        let file = std::mem::replace(&mut self.file, next);
-        let (number, next_sequence) = (self.identity.number, self.next_sequence);
-        let mark = self.dirty.then_some(SealMark { number, next_sequence, reach });
-        let has_tail = self.zeroed.max(self.stale_end) > self.position || self.has_remains;
+        let file = std::mem::replace(&mut self.active.file, next);
+        let (number, next_sequence) = (self.active.identity.number, self.active.next_sequence);
+        let mark = self.active.dirty.then_some(SealMark { number, next_sequence, reach });
+        let has_tail = self.active.zeroed.max(self.active.stale_end) > self.active.position
+            || self.active.has_remains;
         if mark.is_none() && !has_tail {
             return Ok(());
         }
-        let sealed = Sealed { file, end: self.position, mark };
-        match self.source.seal(sealed, wait == Wait::Yes) {
+        let sealed = Sealed { file, end: self.active.position, mark };
+        match self.rolling.source.seal(sealed, wait == Wait::Yes) {
             Ok(()) => {
-                self.sealing += usize::from(mark.is_some());
+                self.rolling.sealing += usize::from(mark.is_some());
                 Ok(())
             }
-            Err(sealed) => Err(std::mem::replace(&mut self.file, sealed.file)),
+            Err(sealed) => Err(std::mem::replace(&mut self.active.file, sealed.file)),
         }
     }
 
@@ -85,8 +86,8 @@ impl SegmentWriter {
     /// block.
     pub(crate) fn take_sealed(&mut self) -> io::Result<Option<SealMark>> {
         let mut last = None;
-        while self.sealing > 0 {
-            let Some(synced) = self.source.sealed(false) else { break };
+        while self.rolling.sealing > 0 {
+            let Some(synced) = self.rolling.source.sealed(false) else { break };
             last = Some(self.enter_sealed(synced?));
         }
         Ok(last)
@@ -94,20 +95,20 @@ impl SegmentWriter {
 
     /// Blocks until the sealer has synced every segment of this shard.
     pub(super) fn wait_for_sealed(&mut self) -> io::Result<()> {
-        while self.sealing > 0 {
+        while self.rolling.sealing > 0 {
             let gone = || {
                 Err(io::Error::other(
                     "the sealer thread has ended; close the log and open it again",
                 ))
             };
-            let synced = self.source.sealed(true).unwrap_or_else(gone);
+            let synced = self.rolling.source.sealed(true).unwrap_or_else(gone);
             self.enter_sealed(synced?);
         }
         Ok(())
     }
 
     fn enter_sealed(&mut self, mark: SealMark) -> SealMark {
-        self.sealing -= 1;
+        self.rolling.sealing -= 1;
         let mut catalogue = self.catalogue.lock();
         let synced = catalogue.iter_mut().filter(|meta| meta.number <= mark.number);
         synced.for_each(|meta| meta.durable = true);
@@ -116,11 +117,11 @@ impl SegmentWriter {
 
     /// Cuts the tail of the active segment. The shard must be closed and synced.
     pub(crate) fn cut_tail(&mut self) {
-        cut_tail(self.file.as_mut(), self.position);
+        cut_tail(self.active.file.as_mut(), self.active.position);
     }
 
     /// W2 STICKY: the shard has failed. Its full segments are not synced any more.
     pub(crate) fn abandon(&mut self) {
-        self.source.abandon();
+        self.rolling.source.abandon();
     }
 }

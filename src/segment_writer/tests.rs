@@ -94,13 +94,13 @@ fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing(
     let mut expected = Vec::new();
     for (first, length) in (0..).zip([1000_usize, 300, 9000, 70]) {
         let place = writer.begin(&mut encoder, first);
-        assert_eq!(place.offset, (expected.len() - writer.begun().len()) as u64);
+        assert_eq!(place.offset, (expected.len() - writer.active.begun().len()) as u64);
         encoder.record(first, 7, &vec![1 + length.to_le_bytes()[0]; length]);
         encoder.close_frame(&place, 0);
-        expected.truncate(expected.len() - writer.begun().len());
+        expected.truncate(expected.len() - writer.active.begun().len());
         expected.extend_from_slice(encoder.bytes());
         writer.append(encoder.bytes(), first, first + 1).expect("there is room for it");
-        assert_eq!(writer.direct.is_some(), expected.len() <= 8 << 10);
+        assert_eq!(writer.active.direct.is_some(), expected.len() <= 8 << 10);
         assert!(disk.read_file(segment_path(Path::new("/"), 2)).unwrap().starts_with(&expected));
     }
 }
