@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use crate::child;
-use crate::mounts::{FaultyDevice, Rights, inside};
+use crate::mounts::{FaultyDevice, scratch};
 use crate::story::Story;
 
 const CYCLES: u64 = 12;
@@ -44,6 +44,10 @@ impl Talk {
                 return said.trim_end().to_owned();
             }
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn append(&mut self, story: &mut Story, record: (u64, u64)) -> String {
@@ -97,14 +101,10 @@ fn fail_one_sync(device: &FaultyDevice, story: &mut Story, next: &mut [u64; 2]) 
 #[ignore = "in the fault suite: cargo faults"]
 fn records_replayed_after_a_failed_sync_are_on_the_disk() {
     let name = "below::records_replayed_after_a_failed_sync_are_on_the_disk";
-    let missing = FaultyDevice::missing();
-    if !missing.is_empty() {
-        return println!("SKIPPED: {name}: missing {missing:?}");
-    }
-    if !inside(name, Rights::Root) {
+    if !FaultyDevice::is_ready(name) {
         return;
     }
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = scratch();
     let mut device = FaultyDevice::new(scratch.path());
     let (mut story, mut next) = (Story::default(), [0; 2]);
     let mut replayed = 0;

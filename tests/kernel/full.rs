@@ -7,7 +7,8 @@ use std::path::Path;
 
 use shardwal::{Cause, Config, ShardedWal};
 
-use crate::mounts::{Mount, Rights, inside};
+use crate::logged_device::EXT4;
+use crate::mounts::{Mount, Rights, inside, scratch};
 use crate::strace::finish;
 use crate::support::ledger::Ledger;
 use crate::support::{open, replayed};
@@ -127,7 +128,7 @@ fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
     let mut seen = Seen::default();
     let sizes = (192..=1024).step_by(64);
     for kib in sizes.clone() {
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let scratch = scratch();
         let mount = Mount::tmpfs(scratch.path(), kib, 4096);
         life_on(mount.dir(), FILLING, &mut seen);
     }
@@ -135,7 +136,7 @@ fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
     // Enough bytes, but no more names.
     let (mut seen, inodes) = (Seen::default(), 40..56);
     for inodes in inodes.clone() {
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let scratch = scratch();
         let mount = Mount::tmpfs(scratch.path(), 4096, inodes);
         life_on(mount.dir(), FILLING, &mut seen);
     }
@@ -151,10 +152,10 @@ fn on_a_full_ext4_appends_are_refused_until_there_is_room() {
         return;
     }
     let mut seen = Seen::default();
-    let sizes = [4 << 10, 6 << 10, 8 << 10];
-    for kib in sizes {
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let Some(mount) = Mount::ext4(scratch.path(), kib) else {
+    let sizes = [4, 6, 8];
+    for mib in sizes {
+        let scratch = scratch();
+        let Some(mount) = Mount::of_image(scratch.path(), EXT4.make, mib, "rw") else {
             return println!("SKIPPED: {name}: no loop device");
         };
         life_on(mount.dir(), FILLING, &mut seen);
@@ -173,7 +174,7 @@ fn a_file_size_limit_of_any_value_counts_as_a_full_disk() {
     let (mut refused, mut acknowledged) = (0, 0);
     for nth in 0..LIMITS {
         let bytes = LEAST + nth * 199;
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let scratch = scratch();
         let dir = scratch.path().join("log");
         let limit = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$@\"");
         let output = finish(child::command(&dir, &["sh", "-c", &limit, "sh"]), LARGE);

@@ -11,23 +11,13 @@ use std::time::Duration;
 
 use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
-use crate::mounts::{FaultyDevice, Rights, inside};
+use crate::mounts::{FaultyDevice, scratch};
 
 const BLOCK: usize = 4096;
 
 /// A block at an address that any device accepts.
 #[repr(align(4096))]
 struct Block([u8; BLOCK]);
-
-/// Whether the test can run, in a namespace of its own.
-fn is_ready(name: &str) -> bool {
-    let missing = FaultyDevice::missing();
-    if !missing.is_empty() {
-        println!("SKIPPED: {name}: missing {missing:?}");
-        return false;
-    }
-    inside(name, Rights::Root)
-}
 
 /// A new file with one block on the disk, ready for direct I/O. A direct write is on
 /// the device at once. The metadata to read it back is in the journal's running
@@ -55,10 +45,12 @@ fn new_dir(device: &FaultyDevice) -> std::path::PathBuf {
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_sync_after_a_failed_journal_commit_of_another_sync_fails() {
-    if !is_ready("journal::a_sync_after_a_failed_journal_commit_of_another_sync_fails") {
+    if !FaultyDevice::is_ready(
+        "journal::a_sync_after_a_failed_journal_commit_of_another_sync_fails",
+    ) {
         return;
     }
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = scratch();
     let mut device = FaultyDevice::new(scratch.path());
     let dir = new_dir(&device);
     let (mut first, mut second) = (file(&dir, "first"), file(&dir, "second"));
@@ -82,10 +74,11 @@ fn a_sync_after_a_failed_journal_commit_of_another_sync_fails() {
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn a_sync_after_a_failed_journal_commit_by_the_kernel_fails() {
-    if !is_ready("journal::a_sync_after_a_failed_journal_commit_by_the_kernel_fails") {
+    if !FaultyDevice::is_ready("journal::a_sync_after_a_failed_journal_commit_by_the_kernel_fails")
+    {
         return;
     }
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = scratch();
     let device = FaultyDevice::new(scratch.path());
     let dir = new_dir(&device);
     let mut alone = file(&dir, "alone");
@@ -101,10 +94,12 @@ fn a_sync_after_a_failed_journal_commit_by_the_kernel_fails() {
 #[test]
 #[ignore = "in the fault suite: cargo faults"]
 fn overwrites_of_synced_blocks_are_durable_without_the_journal() {
-    if !is_ready("journal::overwrites_of_synced_blocks_are_durable_without_the_journal") {
+    if !FaultyDevice::is_ready(
+        "journal::overwrites_of_synced_blocks_are_durable_without_the_journal",
+    ) {
         return;
     }
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = scratch();
     let mut device = FaultyDevice::new(scratch.path());
     let dir = new_dir(&device);
     let (mut grown, mut whole) = (file(&dir, "grown"), file(&dir, "whole"));

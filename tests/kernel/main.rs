@@ -12,6 +12,7 @@
 //! | `journal.rs` | a failed commit of ext4's journal, and the other files in it |
 //! | `promises.rs` | `data=journal`, `nobarrier`, `volatile`, and a flipped bit under btrfs |
 //! | `power.rs`, `logged_device.rs` | power cuts below ext4, XFS and btrfs |
+//! | `descriptors.rs` | a process without a free descriptor on ext4, XFS and btrfs |
 //! | `child.rs`, `workload.rs`, `story.rs` | the child process, its commands, its promises |
 //! | `strace.rs`, `mounts.rs` | the tools |
 //!
@@ -32,6 +33,7 @@ mod support;
 
 mod below;
 mod child;
+mod descriptors;
 mod full;
 mod inject;
 mod journal;

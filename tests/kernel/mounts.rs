@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
+use crate::logged_device::{BTRFS, EXT4, FileSystem, XFS};
 use crate::strace::is_there;
 
 /// Set if the test runs in its own namespace.
@@ -87,6 +90,28 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("scratch paths are text")
 }
 
+/// A directory for one test's images and mount points.
+pub(crate) fn scratch() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room")
+}
+
+/// Runs `life` on a new mount of ext4, XFS and btrfs. Prints SKIPPED for each file
+/// system that this machine cannot mount. Returns the number of runs.
+pub(crate) fn on_each_file_system(name: &str, mut life: impl FnMut(FileSystem, &Path)) -> usize {
+    let mut lived = 0;
+    for system in [EXT4, XFS, BTRFS] {
+        let scratch = scratch();
+        let mount = Mount::of_image(scratch.path(), system.make, system.mib, "rw");
+        let Some(mount) = mount else {
+            println!("SKIPPED: {name}: no loop device or no {}", system.make[0]);
+            continue;
+        };
+        life(system, mount.dir());
+        lived += 1;
+    }
+    lived
+}
+
 /// A mount point.
 #[derive(Debug)]
 pub(crate) struct Mount {
@@ -100,21 +125,6 @@ impl Mount {
         let size = format!("size={kib}k,nr_inodes={inodes}");
         run(&["mount", "-t", "tmpfs", "-o", &size, "none", text(&mount.dir)]);
         mount
-    }
-
-    /// An ext4 of `kib` KiB in a file; `None` without a loop device.
-    pub(crate) fn ext4(scratch: &Path, kib: u64) -> Option<Self> {
-        let free = Command::new("losetup").arg("-f").output();
-        if !free.is_ok_and(|free| free.status.success()) {
-            return None;
-        }
-        let image = scratch.join("image");
-        let file = fs::File::create(&image).expect("the scratch directory is ours");
-        file.set_len(kib << 10).expect("there is room");
-        run(&["mkfs.ext4", "-q", "-F", "-m", "0", text(&image)]);
-        let mount = Self::at(scratch);
-        run(&["mount", "-o", "loop", text(&image), text(&mount.dir)]);
-        Some(mount)
     }
 
     /// A file system in a file of `mib` MiB, mounted with these options; `None` without
@@ -184,7 +194,7 @@ pub(crate) struct FaultyDevice {
 
 impl FaultyDevice {
     /// The missing tools.
-    pub(crate) fn missing() -> Vec<&'static str> {
+    fn missing() -> Vec<&'static str> {
         let tools = ["nbdkit", "nbdfuse", "fusermount3", "mkfs.ext4", "losetup"];
         let is_missing = |tool: &&str| match *tool {
             "mkfs.ext4" => Command::new(tool).arg("-V").output().is_err(),
@@ -193,6 +203,17 @@ impl FaultyDevice {
         let mut missing: Vec<_> = tools.into_iter().filter(is_missing).collect();
         missing.extend((!Path::new("/dev/fuse").exists()).then_some("/dev/fuse"));
         missing
+    }
+
+    /// Whether the test `name` is to go on: the tools are there, and it runs in a mount
+    /// namespace of its own ([`inside`]).
+    pub(crate) fn is_ready(name: &str) -> bool {
+        let missing = Self::missing();
+        if !missing.is_empty() {
+            println!("SKIPPED: {name}: missing {missing:?}");
+            return false;
+        }
+        inside(name, Rights::Root)
     }
 
     pub(crate) fn new(scratch: &Path) -> Self {

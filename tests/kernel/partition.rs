@@ -11,13 +11,12 @@ use shardwal::{Cause, Config, ShardedWal};
 
 use crate::below::Talk;
 use crate::full::{Seen, fill, resume};
-use crate::logged_device::{BTRFS, EXT4, FileSystem, XFS};
-use crate::mounts::{Mount, Rights, inside, run, text};
+use crate::logged_device::BTRFS;
+use crate::mounts::{Mount, Rights, inside, on_each_file_system, run, scratch, text};
 use crate::story::Story;
 use crate::support::ledger::Ledger;
 use crate::support::{Found, open, replayed};
 
-const SYSTEMS: [FileSystem; 3] = [EXT4, XFS, BTRFS];
 const SEGMENT_BYTES: u64 = 64 << 10;
 const LENGTH: usize = 8000;
 
@@ -49,23 +48,6 @@ fn give_back(dir: &Path) {
     run(&["sync", "-f", text(dir)]);
 }
 
-/// Runs `life` on a new mount of each available file system, and prints the others as
-/// skipped.
-fn on_each(name: &str, mut life: impl FnMut(FileSystem, &Path)) -> usize {
-    let mut lived = 0;
-    for system in SYSTEMS {
-        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
-        let mount = Mount::of_image(scratch.path(), system.make, system.mib, "rw");
-        let Some(mount) = mount else {
-            println!("SKIPPED: {name}: no loop device or no {}", system.make[0]);
-            continue;
-        };
-        life(system, mount.dir());
-        lived += 1;
-    }
-    lived
-}
-
 /// A copy of the live log shares its blocks on XFS and btrfs. On the full file system
 /// each write to such a block needs room that does not exist.
 #[test]
@@ -76,7 +58,7 @@ fn a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the
         return;
     }
     let mut seen = Seen::default();
-    let lived = on_each(name, |system, dir| {
+    let lived = on_each_file_system(name, |system, dir| {
         println!("a full {}, its log copied", system.name);
         let mut ledger = Ledger::default();
         let log = open(config(dir));
@@ -110,7 +92,7 @@ fn a_killed_log_opens_on_its_full_partition() {
         return;
     }
     let mut acknowledged = 0;
-    let lived = on_each(name, |system, dir| {
+    let lived = on_each_file_system(name, |system, dir| {
         println!("a full {}, the process killed", system.name);
         let mut story = Story::default();
         let mut talk = Talk::start(&dir.join("log"));
@@ -174,7 +156,7 @@ fn a_log_that_is_mounted_over_keeps_working_and_leaves_the_other_log_alone() {
     if !inside(name, Rights::Tmpfs) {
         return;
     }
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
+    let scratch = scratch();
     let config = || Config::new(scratch.path().join("mount/log")).shards(2).segment_bytes(4096);
     let (mut below, mut above) = (Ledger::default(), Ledger::default());
     let log = open(config());

@@ -17,7 +17,7 @@ use shardwal::disk::RealDisk;
 
 use crate::child;
 use crate::logged_device::{BTRFS, EXT4, FileSystem, Images, LoggedDevice, XFS};
-use crate::mounts::{Mount, Rights, inside, run, text};
+use crate::mounts::{Mount, Rights, inside, run, scratch, text};
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
 use crate::story::Story;
 use crate::support::{Random, seed};
@@ -158,7 +158,7 @@ fn the_power_goes(name: &str, system: FileSystem) {
         return;
     }
     let mut random = Random::new(seed());
-    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
+    let scratch = scratch();
     // Each cut needs a new image, which is cheap in memory.
     let memory = Mount::tmpfs(scratch.path(), 1 << 20, 1024);
     let device = LoggedDevice::new(memory.dir(), system);

@@ -8,13 +8,9 @@ use std::path::Path;
 use shardwal::disk::{Disk, DurabilityWarning, NotDurable, OpenMode, RealDisk};
 use shardwal::{Config, LogReader, OnDamage, OpenError, ReplayOptions, ShardedWal};
 
-use crate::mounts::{Mount, Rights, inside};
+use crate::mounts::{Mount, Rights, inside, scratch};
 
 const EXT4: [&str; 4] = ["mkfs.ext4", "-q", "-F", "-E"];
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
 
 /// Options that save `mkfs` unnecessary work.
 fn ext4(scratch: &Path, options: &str) -> Option<Mount> {
