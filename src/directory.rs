@@ -4,7 +4,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, DiskFile, OpenMode, open_dir, read_full, write_full};
+use crate::disk::{
+    Disk, DiskFile, OpenMode, host_name, open_dir, pid_namespace, read_full, write_full,
+};
 use crate::error::OpenError;
 use crate::sync::{Arc, Mutex};
 
@@ -47,24 +49,59 @@ pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>
     let path = dir.join(LOCK);
     match disk.lock(&path) {
         Ok(mut file) => {
-            // The id is for the message of the next opener only. The lock holds
-            // without it.
-            let pid = format!("{:<10}\n", std::process::id());
-            drop(write_full(file.as_mut(), pid.as_bytes(), 0));
+            // For the message of the next opener only: the lock holds without.
+            drop(write_full(file.as_mut(), LockHolder::here().encode().as_bytes(), 0));
             Ok(file)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(OpenError::Locked { dir: dir.to_path_buf(), pid: lock_holder(disk, &path) })
+            let LockHolder { pid, host, pid_namespace } = LockHolder::read(disk, &path);
+            Err(OpenError::Locked { dir: dir.to_path_buf(), pid, host, pid_namespace })
         }
         Err(error) => Err(OpenError::io("locking", &path)(error)),
     }
 }
 
-fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<u32> {
-    let file = disk.open(path, OpenMode::Read).ok()?;
-    let mut bytes = [0; 16];
-    let read = read_full(file.as_ref(), &mut bytes, 0).ok()?;
-    std::str::from_utf8(&bytes[..read]).ok()?.trim().parse().ok()
+/// The process that holds the lock, as its file says: one line for people, with the process
+/// id, its namespace and the host name. `-` is what the system does not say.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct LockHolder {
+    pid: Option<u32>,
+    host: Option<String>,
+    pid_namespace: Option<u64>,
+}
+
+impl LockHolder {
+    const BYTES_MAX: usize = 512;
+
+    fn here() -> Self {
+        let (host, pid_namespace) = (host_name(), pid_namespace());
+        Self { pid: Some(std::process::id()), host, pid_namespace }
+    }
+
+    /// Longer lines of earlier holders may stand behind the first.
+    fn encode(&self) -> String {
+        let pid = self.pid.unwrap_or_default();
+        let namespace = self.pid_namespace.map_or("-".into(), |number| number.to_string());
+        format!("{pid:<10} {namespace} {}\n", self.host.as_deref().unwrap_or("-"))
+    }
+
+    /// What cannot be read is not known.
+    fn parse(text: &str) -> Self {
+        let mut words = text.lines().next().unwrap_or_default().split_whitespace();
+        let pid = words.next().and_then(|word| word.parse().ok());
+        let pid_namespace = words.next().and_then(|word| word.parse().ok());
+        let host = words.next().filter(|host| *host != "-").map(String::from);
+        Self { pid, host, pid_namespace }
+    }
+
+    fn read(disk: &dyn Disk, path: &Path) -> Self {
+        let mut bytes = [0; Self::BYTES_MAX];
+        let read = disk
+            .open(path, OpenMode::Read)
+            .and_then(|file| read_full(file.as_ref(), &mut bytes, 0))
+            .unwrap_or(0);
+        Self::parse(&String::from_utf8_lossy(&bytes[..read]))
+    }
 }
 
 /// Syncs the name of the directory and of each directory above it. An earlier open
@@ -91,4 +128,30 @@ pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErr
 fn cannot_be_ours(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_read_as_it_was_written_and_as_older_versions_wrote_it() {
+        let (pid, host) = (Some(7), Some("db-1.example".to_owned()));
+        let holders = [
+            LockHolder { pid, host, pid_namespace: Some(4_026_531_836) },
+            LockHolder { pid, host: None, pid_namespace: None },
+        ];
+        for holder in holders {
+            let text = holder.encode() + "4711 what a longer line has left\n";
+            assert_eq!(LockHolder::parse(&text), holder);
+        }
+        let old = LockHolder { pid, ..LockHolder::default() };
+        assert_eq!(LockHolder::parse("7         \n"), old);
+        assert_eq!(LockHolder::parse(""), LockHolder::default());
+        let here = LockHolder::here();
+        assert!(
+            !cfg!(target_os = "linux") || (here.host.is_some() && here.pid_namespace.is_some())
+        );
+        assert!(here.encode().len() < LockHolder::BYTES_MAX);
+    }
 }

@@ -367,8 +367,13 @@ pub enum OpenError {
     Locked {
         /// The log's directory.
         dir: PathBuf,
-        /// The process that has the log open, if the lock file names it.
+        /// The process that has it open, if its `LOCK` file says so. The number is one of
+        /// that process's host and namespace.
         pid: Option<u32>,
+        /// The host on which it runs, likewise.
+        host: Option<String>,
+        /// The number of its process id namespace: what `readlink /proc/PID/ns/pid` prints.
+        pid_namespace: Option<u64>,
     },
     /// Durable records cannot be read. The log was not changed.
     ///
@@ -432,11 +437,19 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidConfig { setting, problem } => write!(f, "config: {setting} {problem}"),
-            Self::Locked { dir, pid: Some(pid) } => {
-                write!(f, "{} is open in process {pid}; close it there first", dir.display())
-            }
-            Self::Locked { dir, pid: None } => {
-                write!(f, "{} is open elsewhere; close it there first", dir.display())
+            Self::Locked { dir, pid, host, pid_namespace } => {
+                write!(f, "{} is open ", dir.display())?;
+                match pid {
+                    Some(pid) => write!(f, "in process {pid}")?,
+                    None => f.write_str("elsewhere")?,
+                }
+                if let Some(host) = host {
+                    write!(f, " on host {host}")?;
+                }
+                if let Some(number) = pid_namespace {
+                    write!(f, " (pid namespace {number})")?;
+                }
+                f.write_str("; close it there first")
             }
             Self::Damaged(damage) => {
                 write!(f, "the log is corrupted, and was not changed: {damage}")
@@ -486,7 +499,8 @@ pub enum ReplayError<E> {
     /// The log could not be read, or its files have changed since it was opened.
     /// Check the disk, then reopen the log.
     Log(OpenError),
-    /// The calling process did not open the log: see [`Cause::Forked`].
+    /// The calling thread commits, or the calling process is not the log's: see
+    /// [`Cause::WouldDeadlock`] and [`Cause::Forked`]. Nothing was read.
     NotHere(Cause),
 }
 

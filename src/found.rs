@@ -24,11 +24,22 @@ pub(crate) struct Found {
     pub(crate) survey: Survey,
 }
 
+/// What is reported of each shard.
+pub(crate) fn reports(found: &[Found]) -> Vec<ShardRecovery> {
+    let has_carriers = found.iter().any(|found| found.purge.carriers() > 0);
+    found.iter().map(|found| found.report(has_carriers)).collect()
+}
+
 impl Found {
-    pub(crate) fn report(&self) -> ShardRecovery {
+    /// `has_carriers` says whether a shard of the log has a file whose name carries a
+    /// truncation mark. Then each shard has two: no log has some but one of which they
+    /// were removed, or one whose first open with them was cut short.
+    fn report(&self, has_carriers: bool) -> ShardRecovery {
         let identity = &self.folder.identity;
         let below = self.folder.purged_below;
-        ShardRecovery::of(identity.generation, identity.shard, below, &self.survey)
+        let report = ShardRecovery::of(identity.generation, identity.shard, below, &self.survey);
+        let mark_file_missing = has_carriers && self.purge.carriers() < 2;
+        ShardRecovery { mark_file_missing, ..report }
     }
 
     /// The sequence after the shard's last record, truncated ones included.

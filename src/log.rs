@@ -315,6 +315,7 @@ impl ShardedWal {
     ///
     /// # Errors
     /// The callback's first error, or the log's. The other threads then stop.
+    /// [`ReplayError::NotHere`] on a thread that commits, or in a forked child.
     ///
     /// # Panics
     /// Panics with the callback's panic, once the other threads have stopped.
@@ -323,7 +324,7 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        self.check_process()?;
+        self.check_caller()?;
         replay(self.plans(), &options, &callback)
     }
 
@@ -346,14 +347,16 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        self.check_process()?;
+        self.check_caller()?;
         let mut plans = self.plans();
         start_from(self.id(), &mut plans, checkpoint)?;
         replay(plans, &options, &callback)
     }
 
-    fn check_process<E>(&self) -> Result<(), ReplayError<E>> {
-        self.shards[0].forked().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
+    /// A thread that commits must not replay: the callback runs on other threads too, and
+    /// may wait there for the commit.
+    fn check_caller<E>(&self) -> Result<(), ReplayError<E>> {
+        self.cannot_wait().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
     }
 
     /// One plan per shard, grouped by generation, oldest first.

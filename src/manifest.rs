@@ -33,7 +33,7 @@ pub(crate) struct Generation {
 impl Generation {
     /// The directory of one of its shards.
     pub(crate) fn shard_dir(&self, log: &Path, shard: u32) -> PathBuf {
-        self.dir(log).join(format!("shard-{shard:04}"))
+        self.dir(log).join(shard_name(shard))
     }
 
     /// The directory of the generation.
@@ -44,17 +44,27 @@ impl Generation {
 
 /// The directory of the generation with this number.
 pub(crate) fn generation_dir(log: &Path, number: u32) -> PathBuf {
-    log.join(format!("generation-{number:05}"))
+    log.join(generation_name(number))
 }
 
-/// The number of the generation whose directory has this name.
+/// The number of the generation whose directory has this name, spelled as the log spells it.
 pub(crate) fn generation_number(name: &str) -> Option<u32> {
-    name.strip_prefix("generation-")?.parse().ok()
+    let number = name.strip_prefix("generation-")?.parse().ok()?;
+    (name == generation_name(number)).then_some(number)
 }
 
-/// The number of the shard whose directory has this name.
+/// The number of the shard whose directory has this name, spelled as the log spells it.
 pub(crate) fn shard_number(name: &str) -> Option<u32> {
-    name.strip_prefix("shard-")?.parse().ok()
+    let shard = name.strip_prefix("shard-")?.parse().ok()?;
+    (name == shard_name(shard)).then_some(shard)
+}
+
+fn generation_name(number: u32) -> String {
+    format!("generation-{number:05}")
+}
+
+fn shard_name(shard: u32) -> String {
+    format!("shard-{shard:04}")
 }
 
 /// A manifest in memory.
@@ -219,5 +229,24 @@ fn parse_generation(line: &str) -> Result<Generation, Problem> {
             Ok(Generation { number, shards })
         }
         _ => Err(Problem::Bad(format!("it has an invalid generation: {line:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_numbered_only_if_the_log_spells_its_name_so() {
+        for number in [0, 1, 99_999, 100_000, u32::MAX] {
+            assert_eq!(generation_number(&generation_name(number)), Some(number));
+            assert_eq!(shard_number(&shard_name(number)), Some(number));
+        }
+        for name in ["generation-1", "generation-+0001", "generation-000001", "generation-"] {
+            assert_eq!(generation_number(name), None, "{name}");
+        }
+        for name in ["shard-1", "shard-+1", "shard-+001", "shard-00001", "shard-", "shard-000x"] {
+            assert_eq!(shard_number(name), None, "{name}");
+        }
     }
 }

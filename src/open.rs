@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::found::{
     Found, check_manifest_is_latest, durability_warnings, find_manifest, open_shard_dir,
-    read_shards,
+    read_shards, reports,
 };
 use crate::housekeeping::Housekeeping;
 use crate::lane::Lane;
@@ -76,7 +76,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     // From here on the disk is written to.
     let repair = repair((disk, dir), (disk.as_ref(), &dir.join(QUARANTINE)), &mut found)?;
     let report = RecoveryReport {
-        shards: found.iter().map(Found::report).collect(),
+        shards: reports(&found),
         repair,
         durability_warnings: durability_warnings(disk.as_ref(), dir),
     };

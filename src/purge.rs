@@ -62,6 +62,11 @@ impl PurgeMark {
     pub(crate) fn ended(&self) -> u64 {
         self.before
     }
+
+    /// How many of the two files are there whose names carry marks.
+    pub(crate) fn carriers(&self) -> usize {
+        self.carriers.iter().flatten().count()
+    }
 }
 
 /// Whether a file with this name belongs to this module.
@@ -173,9 +178,15 @@ pub(crate) fn load(
         return Err(OpenError::Manifest { file: path, what });
     }
     let mut carriers = [None; 2];
-    for (_, index, mark) in marks_in_names(disk, dir, identity)? {
-        carriers[index] = carriers[index].max(Some(mark));
-        marks.push(mark);
+    // A listing may miss a name that a writer changes meanwhile.
+    for _ in 0..2 {
+        for (_, index, mark) in marks_in_names(disk, dir, identity)? {
+            carriers[index] = carriers[index].max(Some(mark));
+            marks.push(mark);
+        }
+        if carriers.iter().all(Option::is_some) {
+            break;
+        }
     }
     let mark = marks.iter().copied().max().unwrap_or_default();
     let before = marks.iter().filter(|it| it.epoch + 1 == mark.epoch).map(|it| it.below).max();

@@ -10,7 +10,8 @@ use crate::checkpoint::{Checkpoint, LogId};
 use crate::disk::{Disk, OpenMode, RealDisk, open_dir};
 use crate::error::{Damage, OpenError, ReplayError};
 use crate::found::{
-    Found, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, shards_of,
+    Found, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
+    shards_of,
 };
 use crate::frame_reader::{FrameReader, is_consistent};
 use crate::parallel::{in_parallel, threads_each};
@@ -82,7 +83,7 @@ impl LogReader {
             manifest = later;
         };
         let report = RecoveryReport {
-            shards: found.iter().map(Found::report).collect(),
+            shards: reports(&found),
             durability_warnings: durability_warnings(disk.as_ref(), dir),
             ..RecoveryReport::default()
         };

@@ -126,8 +126,8 @@ pub(crate) struct SegmentWriter {
     active: ActiveSegment,
     rolling: Rolling,
     catalogue: Catalogue,
-    /// Whether the catalogue has segments that are not marked durable.
-    headers_dirty: bool,
+    /// Whether the active segment is in the catalogue and not marked durable there.
+    header_dirty: bool,
 }
 
 impl SegmentWriter {
@@ -159,7 +159,7 @@ impl SegmentWriter {
             has_remains: false,
             dirty: false,
         };
-        Self { policy, active, rolling: Rolling::new(source), catalogue, headers_dirty: false }
+        Self { policy, active, rolling: Rolling::new(source), catalogue, header_dirty: false }
     }
 
     /// A writer without a segment, for an open that found no room to make one. The
@@ -217,7 +217,7 @@ impl SegmentWriter {
         let is_new = self.active.first_sequence.is_none();
         self.active.append(&self.policy, bytes, first, next)?;
         if is_new {
-            self.headers_dirty = true;
+            self.header_dirty = true;
             self.enter_into_catalogue(first);
         }
         Ok(())
@@ -246,19 +246,23 @@ impl SegmentWriter {
     /// A sync failed. This writer must not be used again.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.wait_for_sealed()?;
-        self.sync_active()?;
-        if std::mem::take(&mut self.headers_dirty) {
-            self.catalogue.lock().iter_mut().for_each(|meta| meta.durable = true);
-        }
-        Ok(())
+        self.sync_active()
     }
 
-    /// Syncs the active segment alone. Blocks for one data sync.
+    /// Syncs the active segment alone and marks it durable in the catalogue. Blocks for
+    /// one data sync.
     ///
     /// # Errors
     /// The sync failed. This writer must not be used again.
     pub(crate) fn sync_active(&mut self) -> io::Result<()> {
-        self.active.sync()
+        self.active.sync()?;
+        if std::mem::take(&mut self.header_dirty) {
+            let number = self.active.identity.number;
+            let mut catalogue = self.catalogue.lock();
+            let active = catalogue.iter_mut().filter(|meta| meta.number == number);
+            active.for_each(|meta| meta.durable = true);
+        }
+        Ok(())
     }
 
     /// Whether the sealer still has to sync full segments of this shard.

@@ -31,6 +31,13 @@ mod imp {
                 "cut a torn tail"
             );
         }
+        for shard in report.shards.iter().filter(|shard| shard.mark_file_missing) {
+            tracing::warn!(
+                generation = shard.generation,
+                shard = shard.shard,
+                "a truncation mark's file is missing: truncated records may be back"
+            );
+        }
         for warning in &report.durability_warnings {
             tracing::warn!(%warning, "the file system makes nothing durable");
         }

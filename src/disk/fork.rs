@@ -5,6 +5,7 @@
 //! `fork(2)` runs a handler in the child that changes one number, so the check is one
 //! load. A child made by the bare system call runs no handler, and is not detected.
 
+use std::fs;
 use std::process;
 use std::sync::Once;
 
@@ -40,6 +41,20 @@ impl Origin {
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
+}
+
+/// The host name of the machine, if the system says it.
+pub(crate) fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.split_whitespace().next()?.to_owned())
+}
+
+/// The number of the process id namespace of the calling process. Two processes with one
+/// id are two only if this differs, or the host does.
+pub(crate) fn pid_namespace() -> Option<u64> {
+    // It reads `pid:[4026531836]`.
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The handler. The forking thread runs it in the child.

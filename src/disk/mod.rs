@@ -19,7 +19,7 @@ mod real;
 pub mod sim;
 mod unreadable;
 
-pub(crate) use fork::Origin;
+pub(crate) use fork::{Origin, host_name, pid_namespace};
 pub use mounts::{DurabilityWarning, NotDurable};
 pub use real::RealDisk;
 pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};

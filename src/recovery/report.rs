@@ -133,6 +133,9 @@ pub struct ShardRecovery {
     pub torn_records: u64,
     /// The records above `durable_below`, which the open wrote and synced again.
     pub copied_records: u64,
+    /// Whether a file is missing whose name carries a truncation mark. If somebody has
+    /// removed it, the mark that holds may be an older one, and truncated records are back.
+    pub mark_file_missing: bool,
     /// Corruption of durable records. Only a [`LogReader`](crate::LogReader)
     /// reports it; an open fails with [`Damaged`](crate::OpenError::Damaged).
     pub damage: Option<Damage>,
@@ -153,6 +156,7 @@ impl ShardRecovery {
             torn_bytes: survey.torn_bytes,
             torn_records: survey.torn_records,
             copied_records: 0,
+            mark_file_missing: false,
             damage: survey.damage.clone(),
         }
     }
@@ -210,6 +214,14 @@ impl fmt::Display for RecoveryReport {
             if shard.gap_sequences > 0 {
                 let gone = shard.gap_sequences;
                 writeln!(f, "{:>10} {gone} sequences were lost in a repair", "")?;
+            }
+            if shard.mark_file_missing {
+                writeln!(
+                    f,
+                    "{:>10} warning: a file that carries truncation marks, purge-*, is missing: \
+                     truncated records may be back; truncate again",
+                    ""
+                )?;
             }
             if let Some(damage) = &shard.damage {
                 writeln!(f, "{:>10} corruption: {damage}", "")?;

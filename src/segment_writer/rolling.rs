@@ -154,6 +154,8 @@ impl SegmentWriter {
         active.zeros_refused = self.rolling.source.is_room_low();
         active.has_remains = false;
         active.dirty = false;
+        // If it was not synced yet, the sealer's mark will say so.
+        self.header_dirty = false;
         true
     }
 }

@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{EIO, Random, config, open, replayed, seed};
 use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
@@ -226,6 +227,31 @@ mod before_the_live_segment_was_synced {
         }
         let after = disk.crash(&mut || false);
         ledger.check(&replayed(&open(config(&after))));
+    }
+
+    /// The writer syncs the live segment while the sealer still has older ones. The
+    /// truncation must learn of that sync: else it keeps a segment that it could delete.
+    #[test]
+    fn a_truncation_deletes_all_older_segments_although_the_sealer_was_late() {
+        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let log = open(config(&disk).durability(Durability::Os).disk(gate.before(&disk)));
+        gate.shut();
+        let mut ledger = Ledger::unsynced();
+        while log.stats().total.rolls < 3 {
+            ledger.append(&log, 1, 1000).unwrap();
+        }
+        gate.wait_for(1);
+        let all = Checkpoint::new(log.checkpoint().generation(), [ledger.len(1)]);
+        let all = all.of_log(log.id());
+        std::thread::scope(|scope| {
+            let truncation = scope.spawn(|| log.truncate_before(&all));
+            // The sealer at a full segment, and the writer at the live one.
+            gate.wait_for(2);
+            gate.open();
+            truncation.join().unwrap().unwrap();
+        });
+        let left = segments(&disk, "");
+        assert!(left.len() <= 2, "the live one, and the next: {left:?}");
     }
 
     #[test]

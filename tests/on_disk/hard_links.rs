@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::ledger::Ledger;
 use crate::support::{open, replayed};
-use shardwal::{Config, LogReader};
+use shardwal::{Config, LogReader, RecoveryReport};
 
 fn config(dir: &Path) -> Config {
     Config::new(dir).shards(2).segment_bytes(4096)
@@ -95,5 +95,49 @@ fn copy_all(from: &Path, to: &Path) {
         } else {
             fs::copy(path, to).unwrap();
         }
+    }
+}
+
+/// The files of a shard whose names carry its truncation marks.
+fn carriers(dir: &Path, shard: u32) -> Vec<PathBuf> {
+    let folder = dir.join(format!("generation-00001/shard-{shard:04}"));
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_carrier = |path: &PathBuf| path.to_str().unwrap().contains("/purge-");
+    let mut found: Vec<_> = entries.filter(is_carrier).collect();
+    found.sort();
+    found
+}
+
+/// No segment is missed for it, because the truncation ended within the first one.
+#[test]
+fn a_removed_truncation_mark_is_reported_by_verify_and_open() {
+    for removed in [&[0][..], &[1], &[0, 1]] {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("log");
+        let config = || Config::new(&dir).shards(2);
+        let log = open(config());
+        for _ in 0..3 {
+            (0..4).for_each(|key| assert!(log.append_wait(key, "truncated").is_ok()));
+            log.truncate_before(&log.checkpoint()).unwrap();
+        }
+        log.close().unwrap();
+        let told = |report: &RecoveryReport| {
+            let missing: Vec<_> = report.shards.iter().map(|it| it.mark_file_missing).collect();
+            let is_said = report.to_string().contains("truncated records may be back");
+            assert_eq!(is_said, missing.contains(&true), "{report}");
+            missing
+        };
+        assert_eq!(told(LogReader::open(&dir).unwrap().report()), [false, false]);
+        let files = carriers(&dir, 1);
+        assert_eq!(files.len(), 2);
+        removed.iter().for_each(|index| fs::remove_file(&files[*index]).unwrap());
+        assert_eq!(told(LogReader::open(&dir).unwrap().report()), [false, true]);
+        let log = open(config());
+        assert_eq!(told(log.recovery()), [false, true]);
+        log.truncate_before(&log.checkpoint()).unwrap();
+        assert_eq!(replayed(&log).records.len(), 0, "truncated again");
+        log.close().unwrap();
+        assert_eq!(carriers(&dir, 1).len(), 2, "open has made them again");
+        assert_eq!(told(LogReader::open(&dir).unwrap().report()), [false, false]);
     }
 }

@@ -45,6 +45,9 @@ mod selector;
 mod series_cache;
 mod status;
 
+/// What the system sends for a write beyond a file size limit, on Linux and macOS.
+const SIGXFSZ: i32 = 25;
+
 /// Options of a server.
 pub(crate) struct Options<'arguments> {
     /// The address to listen at.
@@ -79,6 +82,8 @@ pub(crate) fn serve(options: Options<'_>) -> Result<(), Failure> {
 
 async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     let metrics = PrometheusBuilder::new().install_recorder()?;
+    // A file size limit is a full disk then, and no end of the process.
+    let _ignored = signal(SignalKind::from_raw(SIGXFSZ))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(options.address).await?;

@@ -19,6 +19,8 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+#[cfg(unix)]
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
@@ -114,7 +116,20 @@ enum Outcome {
 type Failed = Box<dyn Error + Send + Sync>;
 type Ended = Result<Outcome, Failed>;
 
+/// Lets a write beyond a file size limit fail, where the signal's default would end the
+/// process. If the handler cannot be set, the default stays.
+#[cfg(unix)]
+fn ignore_file_size_signal() {
+    use signal_hook::{consts::SIGXFSZ, flag};
+
+    drop(flag::register(SIGXFSZ, Arc::default()));
+}
+
+#[cfg(not(unix))]
+fn ignore_file_size_signal() {}
+
 fn main() -> ExitCode {
+    ignore_file_size_signal();
     let ended = match Arguments::parse().command {
         Command::Bench(settings) => bench::run(&settings),
         Command::Tune(settings) => tune::run(&settings),
