@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
 use shardwal::{Config, ShardedWal};
 
 #[path = "../tests/support/passed_on.rs"]

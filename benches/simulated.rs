@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{SamplingMode, Throughput};
 use shardwal::Config;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use std::sync::Arc;
 use support::{Load, Outcome, Until, criterion, drive, open};
 

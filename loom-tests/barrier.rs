@@ -9,9 +9,9 @@ use super::rig::{
     CRAMPED, FIRST, Rig, Shape, UNSYNCED, after_power_loss, answer, append, assert_survived, finish,
 };
 use super::{TaskThread, check};
-use crate::disk::sim::{Call, Fault, FaultKind};
-use crate::lane::Lane;
-use crate::progress::Answer;
+use crate::commit::committer::Lane;
+use crate::commit::progress::Answer;
+use crate::fs::sim::{Call, Fault, FaultKind};
 
 const EIO: i32 = 5;
 

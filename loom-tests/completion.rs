@@ -6,9 +6,9 @@ use std::task::{Context, Waker};
 use loom::thread;
 
 use super::{TaskThread, Waits, check, next_but_one_look};
+use crate::commit::progress::{Answer, Progress};
 use crate::error::Cause;
-use crate::progress::{Answer, Progress};
-use crate::sync::Arc;
+use crate::util::sync::Arc;
 
 fn progress() -> Arc<Progress> {
     Arc::new(Progress::new())

@@ -10,9 +10,9 @@ use super::rig::{
     FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_lending,
     assert_survived,
 };
-use crate::lane::Lane;
-use crate::mailbox::PushError;
-use crate::progress::Answer;
+use crate::commit::committer::Lane;
+use crate::commit::progress::Answer;
+use crate::queue::queue::PushError;
 
 const WHY: &str = "its folder is gone";
 

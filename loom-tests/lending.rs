@@ -11,12 +11,12 @@ use super::rig::{
     FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_lending,
     append_quietly, assert_acknowledged, assert_survived, finish, wait_and_lose_power,
 };
-use crate::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::commit::committer::{Lane, Patience};
+use crate::commit::progress::Answer;
 use crate::error::Cause;
-use crate::lane::{Lane, Patience};
-use crate::mailbox::PushError;
-use crate::progress::Answer;
-use crate::sync::Arc;
+use crate::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::queue::queue::PushError;
+use crate::util::sync::Arc;
 
 const EIO: i32 = 5;
 

@@ -6,8 +6,8 @@ use std::task::{Context, Waker};
 use loom::thread::{self, JoinHandle};
 
 use super::{TaskThread, check, wait};
-use crate::mailbox::{Mailbox, Receiver, Work};
-use crate::sync::Arc;
+use crate::queue::queue::{Mailbox, Receiver, Work};
+use crate::util::sync::Arc;
 
 /// No limit in bytes.
 const ANY: u64 = u64::MAX;

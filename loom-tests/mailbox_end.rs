@@ -3,7 +3,7 @@
 use loom::thread;
 
 use super::{check, wait};
-use crate::mailbox::{Mailbox, PushError, Work};
+use crate::queue::queue::{Mailbox, PushError, Work};
 
 /// No limit in bytes.
 const ANY: u64 = u64::MAX;

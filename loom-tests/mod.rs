@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use crate::mailbox::{Mailbox, Receiver, Work};
-use crate::sync::{Arc, Parker, now};
+use crate::queue::queue::{Mailbox, Receiver, Work};
+use crate::util::sync::{Arc, Parker, now};
 
 mod barrier;
 mod completion;

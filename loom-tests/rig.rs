@@ -7,26 +7,26 @@ use std::sync::Once;
 
 use loom::thread::{self, JoinHandle};
 
-use crate::disk::sim::SimDisk;
-use crate::disk::{Disk, OpenMode};
-use crate::entry::Entry;
+use crate::commit::committer::Lane;
+use crate::commit::progress::Answer;
+use crate::commit::state_machine::{Driven, StateMachine};
+use crate::commit::writer::{CommitPolicy, Writer};
 use crate::error::Cause;
-use crate::frame::next_record;
-use crate::frame_reader::FrameReader;
-use crate::lane::Lane;
-use crate::mailbox::{Mailbox, PushError};
-use crate::progress::Answer;
-use crate::sealer::{SealLane, Sealer, sealer};
-use crate::segment::{FoundHeader, segment_path};
-use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
-use crate::segment_writer::prepare;
-use crate::segment_writer::{
+use crate::fs::sim::SimDisk;
+use crate::fs::{Disk, OpenMode};
+use crate::queue::entry::Entry;
+use crate::queue::queue::{Mailbox, PushError};
+use crate::segment::frame::next_record;
+use crate::segment::frame_reader::FrameReader;
+use crate::segment::header::{FoundHeader, segment_path};
+use crate::segment::header::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
+use crate::segment::writer::prepare;
+use crate::segment::writer::{
     Prepared, SealMark, Sealed, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter,
 };
-use crate::spares::Spares;
-use crate::state_machine::{Driven, StateMachine};
-use crate::sync::{Arc, Mutex};
-use crate::writer::{CommitPolicy, Writer};
+use crate::shard::sealer::{SealLane, Sealer, sealer};
+use crate::space::recycle::Spares;
+use crate::util::sync::{Arc, Mutex};
 
 const DIR: &str = "/shard";
 /// The sequence of ticket 0. It is not 0, so that the two are not mixed up.

@@ -8,11 +8,11 @@ use super::rig::{
     CRAMPED, FIRST, Rig, Shape, UNSYNCED, after_power_loss, answer, append, assert_acknowledged,
     assert_survived, finish,
 };
-use crate::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::commit::committer::Lane;
+use crate::commit::progress::Answer;
 use crate::error::Cause;
-use crate::lane::Lane;
-use crate::progress::Answer;
-use crate::sync::Arc;
+use crate::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::util::sync::Arc;
 
 /// Each commit holds one record and fills its segment.
 const FILLING: Shape = Shape { segment_bytes: CRAMPED, commit_records: 1, ..UNSYNCED };

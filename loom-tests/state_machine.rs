@@ -5,11 +5,11 @@ use loom::thread;
 
 use super::rig::{FIRST, Rig, SYNCED, answer, append, finish};
 use super::{check, wait};
-use crate::disk::sim::{Call, Fault, FaultKind};
-use crate::mailbox::{Mailbox, Work};
-use crate::progress::Answer;
-use crate::state_machine::StateMachine;
-use crate::sync::Arc;
+use crate::commit::progress::Answer;
+use crate::commit::state_machine::StateMachine;
+use crate::fs::sim::{Call, Fault, FaultKind};
+use crate::queue::queue::{Mailbox, Work};
+use crate::util::sync::Arc;
 
 /// The applied keys, and whether each was fresh. There is no lock, so that loom reports a
 /// read that races the writer.

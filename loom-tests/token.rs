@@ -3,8 +3,8 @@
 use loom::thread;
 
 use super::check;
-use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::token::{Attempt, Token};
+use crate::commit::commit_lock::{Attempt, Token};
+use crate::util::sync::{Arc, AtomicU64, Ordering};
 
 /// Work that any thread may queue, and that the holder of the lock takes in.
 struct Shop {

@@ -5,8 +5,8 @@ use std::task::{Context, Waker};
 use loom::thread;
 
 use super::{TaskThread, Waits, check, next_but_one_look};
-use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::waiters::WaitList;
+use crate::util::sync::{Arc, AtomicU64, Ordering};
+use crate::wait::wait_list::WaitList;
 
 struct Counter {
     reached: AtomicU64,

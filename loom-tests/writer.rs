@@ -8,10 +8,10 @@ use super::rig::{
     CRAMPED, FIRST, Rig, SYNCED, Shape, after_power_loss, answer, append, assert_survived, finish,
     wait_and_lose_power,
 };
-use crate::disk::sim::SimDisk;
-use crate::lane::Lane;
-use crate::progress::Answer;
-use crate::sync::Arc;
+use crate::commit::committer::Lane;
+use crate::commit::progress::Answer;
+use crate::fs::sim::SimDisk;
+use crate::util::sync::Arc;
 
 /// Starts another caller, on a thread of its own.
 fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHandle<()> {

@@ -11,13 +11,13 @@ use super::rig::{
     BASE, FIRST, Rig, SYNCED, Shape, after_lucky_power_loss, after_power_loss, answer, append,
     assert_survived, read,
 };
-use crate::disk::sim::{Call, Fault, FaultKind};
+use crate::commit::committer::Lane;
+use crate::commit::progress::Answer;
 use crate::error::Cause;
-use crate::lane::Lane;
-use crate::mailbox::PushError;
-use crate::progress::Answer;
-use crate::sync::Arc;
-use crate::waiter::Enrolled;
+use crate::fs::sim::{Call, Fault, FaultKind};
+use crate::queue::queue::PushError;
+use crate::util::sync::Arc;
+use crate::wait::waiter::Enrolled;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

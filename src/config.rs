@@ -8,9 +8,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{Disk, RealDisk};
 use crate::error::OpenError;
-use crate::human_duration;
+use crate::fs::{Disk, RealDisk};
+use crate::util::human_duration;
 
 /// When the log acknowledges an append, and what the record then survives.
 ///
@@ -30,7 +30,9 @@ pub enum Durability {
     /// Acknowledges after the write. A sync follows within this interval: 100 us
     /// to 1 hour. The record survives a crash of the process. A power loss may
     /// lose the records of the last interval.
-    Interval(#[cfg_attr(feature = "serde", serde(with = "crate::human_duration::serde"))] Duration),
+    Interval(
+        #[cfg_attr(feature = "serde", serde(with = "crate::util::human_duration::serde"))] Duration,
+    ),
     /// Acknowledges after the write. The kernel writes the record to the disk
     /// later. The record survives a crash of the process. A power loss may lose
     /// every record since the last sync; [`crate::ShardedWal::flush`] and a close

@@ -77,7 +77,7 @@ pub enum Cause {
     /// The reopen trusts only what it reads back from the disk.
     Poisoned(Arc<io::Error>),
     /// The shard's writer panicked. That is a defect of shardwal or of the
-    /// [`Disk`](crate::disk::Disk) in use. The shard refuses all later appends.
+    /// [`Disk`](crate::fs::Disk) in use. The shard refuses all later appends.
     /// Reopen the log, and report the panic.
     WriterPanicked,
     /// The call would wait for a commit on a thread that is committing, and that

@@ -36,64 +36,32 @@
 //! README.md says when to use it. ARCHITECTURE.md explains how it works. FORMAT.md describes
 //! the bytes on disk.
 
-mod aligned_bytes;
 mod backup;
 mod checkpoint;
-mod committing;
-mod completion;
+mod commit;
 mod config;
-mod directory;
-pub mod disk;
-mod entry;
 mod error;
-mod foreign;
-mod found;
-mod frame;
-mod frame_reader;
-mod frame_search;
-mod housekeeping;
-mod human_duration;
-mod lane;
-mod leftovers;
-mod log;
-mod mailbox;
-mod manifest;
+pub mod fs;
+mod layout;
 mod open;
-mod parallel;
 mod payload;
 mod position;
-mod progress;
-mod purge;
-mod reader;
+mod queue;
 mod recovery;
-mod refusals;
-mod repair;
-mod replay;
-mod retire;
-mod router;
-mod sealer;
 mod segment;
-mod segment_writer;
 mod shard;
-mod slots;
 mod space;
-mod spares;
-mod state_machine;
 mod stats;
-mod sync;
 #[cfg(feature = "timeseries")]
 pub mod timeseries;
-mod token;
 mod trace;
-mod truncate;
-mod waiter;
-mod waiters;
-mod wake_chain;
-mod writer;
+mod util;
+mod wait;
+mod wal;
 
 pub use backup::{Backup, BackupError, BackupReport};
 pub use checkpoint::{Checkpoint, CheckpointError, LogId};
-pub use completion::{Barrier, BatchCompletion, Completion};
+pub use commit::state_machine::StateMachine;
 pub use config::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, OnDamage, QUEUE_RECORDS_MAX, SHARDS_MAX,
 };
@@ -101,15 +69,15 @@ pub use error::{
     AppendError, BatchError, Cause, CloseError, Damage, FailedPart, OpenError, Position, Refused,
     ReplayError, TruncateError,
 };
-pub use log::{AppendFuture, ShardedWal};
+pub use open::log_reader::LogReader;
 pub use payload::Payload;
-pub use reader::LogReader;
+pub use recovery::repair::Repair;
+pub use recovery::replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use recovery::{Lost, RecoveryReport, RepairReport, ShardRecovery};
-pub use repair::Repair;
-pub use replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
-pub use state_machine::StateMachine;
+pub use shard::completion::{Barrier, BatchCompletion, Completion};
+pub use shard::truncate::TruncateReport;
 pub use stats::{DiskSpace, DiskState, Latency, RecordsPerCommit, ShardStats, WalStats};
-pub use truncate::TruncateReport;
+pub use wal::{AppendFuture, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.
 #[cfg(doctest)]

@@ -12,7 +12,7 @@ mod imp {
 
     use crate::error::Cause;
     use crate::recovery::{RecoveryReport, RepairReport};
-    use crate::segment::SegmentIdentity;
+    use crate::segment::header::SegmentIdentity;
     use crate::stats::DiskState;
 
     /// The span of an open. It ends when it is dropped.
@@ -89,7 +89,7 @@ mod imp {
 
     use crate::error::Cause;
     use crate::recovery::{RecoveryReport, RepairReport};
-    use crate::segment::SegmentIdentity;
+    use crate::segment::header::SegmentIdentity;
     use crate::stats::DiskState;
 
     /// The placeholder of a span.

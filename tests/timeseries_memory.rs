@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use codec_rig::{Catalogue, labels_of, sample};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::timeseries::codec::{
     BatchDecoder, BatchEncoder, BatchSink, DecodeFault, SeriesSample,
 };

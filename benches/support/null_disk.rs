@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
 
 #[path = "../../tests/support/passed_on.rs"]
 mod passed_on;

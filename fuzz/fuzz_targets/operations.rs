@@ -15,7 +15,7 @@ use arbitrary::{Result, Unstructured};
 use history::{End, Life, Step, run};
 use libfuzzer_sys::fuzz_target;
 use shardwal::Durability;
-use shardwal::disk::sim::FaultKind;
+use shardwal::fs::sim::FaultKind;
 use support::EIO;
 
 /// Limits that keep an input at some milliseconds.

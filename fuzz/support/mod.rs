@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use raw::{FRAME_BYTES, HEADER_BYTES, Row, config, crc, frames, int, long};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{OpenError, ShardedWal};
 
 pub type Files = Vec<(PathBuf, Vec<u8>)>;

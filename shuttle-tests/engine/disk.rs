@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardwal::disk::sim::SimDisk;
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimDisk;
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 
 /// Lets another thread run, or not. Shuttle's `yield_now` would require that one does.
 pub(crate) fn choose() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardwal::Durability;
-use shardwal::disk::sim::{Call, Fault, FaultKind};
+use shardwal::fs::sim::{Call, Fault, FaultKind};
 use shuttle::thread::{self, JoinHandle};
 
 use crate::disk::choose;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Config, LogReader, ReplayOptions, ShardedWal};
 use shuttle::rand::{RngCore, thread_rng};
 

@@ -10,18 +10,21 @@
 //! | R2 EXHAUSTIVE | every way in which a segment can end has a row in one table |
 //! | R3 FRESH | open writes into no old segment, and replays nothing that it has not synced and read from the disk, or written anew |
 
-mod chain;
-mod copy;
-mod reading;
+mod diagnosis;
+pub(crate) mod inspect;
+pub(crate) mod repair;
+pub(crate) mod replay;
 mod report;
+mod resume;
 mod salvage;
-mod settle;
-mod survey;
-mod told;
+mod segment_builder;
+mod segment_chain;
+mod segment_scan;
+mod shard_scan;
 mod verdict;
 
-pub(crate) use chain::Chain;
 pub use report::{Lost, RecoveryReport, RepairReport, ShardRecovery};
+pub(crate) use resume::{Settled, Start, remove_spares, settle, tidy};
 pub(crate) use salvage::Salvage;
-pub(crate) use settle::{Settled, Start, remove_spares, settle, tidy};
-pub(crate) use survey::{Folder, Purpose, Survey, survey};
+pub(crate) use segment_chain::Chain;
+pub(crate) use shard_scan::{Folder, Purpose, Survey, survey};

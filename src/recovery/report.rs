@@ -4,8 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::disk::DurabilityWarning;
 use crate::error::Damage;
+use crate::fs::DurabilityWarning;
 use crate::recovery::Survey;
 
 /// What an open, or a [`LogReader`](crate::LogReader), found in the log.

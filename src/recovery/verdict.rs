@@ -3,7 +3,7 @@
 //! One function decides, and FORMAT.md has its table (R2 EXHAUSTIVE). It sees
 //! facts; it does not know bytes or files.
 
-use crate::frame_reader::Stop;
+use crate::segment::frame_reader::Stop;
 
 /// The facts on which the decision rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use super::distribution::{Distribution, Stage};
-use super::facade::Facade;
+use super::metrics::Facade;
 use super::{CommitSample, Observer, ShardStats};
 
 /// The counters and histograms of one shard, about 46 KiB. Made when the shard is

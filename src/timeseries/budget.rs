@@ -1,7 +1,7 @@
 //! The number of samples that memory may hold: applied samples, and admitted samples that are still
 //! pending. It knows counts, not samples.
 
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::util::sync::{Arc, AtomicU64, Ordering};
 
 /// The sample budget of a storage.
 #[derive(Debug)]

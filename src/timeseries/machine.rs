@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::codec::{BatchEncoder, SeriesSample};
 use super::memory::{Frozen, SERIES_MAX, ShardMemory};
 use super::{Labels, Sample};
-use crate::state_machine::StateMachine;
-use crate::sync::channel::Sender;
+use crate::commit::state_machine::StateMachine;
+use crate::util::sync::channel::Sender;
 
 /// Set in the series field of a queued sample whose series has no number yet. The other bits are an
 /// index into the payload's labels.

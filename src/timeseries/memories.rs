@@ -7,7 +7,7 @@ use super::budget::Budget;
 use super::codec::{BatchDecoder, BatchSink, DecodeError, SeriesSample};
 use super::memory::{SERIES_MAX, ShardMemory};
 use super::{Labels, Sample};
-use crate::router::shard_of;
+use crate::layout::router::shard_of;
 
 /// A handle of a series of an open storage. It is cheap to copy, and invalid once the storage is
 /// closed.

@@ -8,7 +8,7 @@ use super::budget::{Budget, Claim, Pending};
 use super::codec::{SeriesLabels, SeriesSample};
 use super::column::Column;
 use super::{Labels, Matcher, Sample, TimeSeries};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::util::sync::{Arc, AtomicU64, Mutex, Ordering};
 
 /// Number of labels copied per lock hold. The writer thread needs the lock too.
 const SERIES_AT_A_TIME: usize = 1024;

@@ -5,14 +5,14 @@ use bytes::Bytes;
 
 use super::storage_error::StorageError;
 use crate::checkpoint::{Checkpoint, CheckpointError, LogId};
-use crate::completion::Completion;
+use crate::commit::state_machine::StateMachine;
 use crate::config::Config;
 use crate::error::{
     AppendError, Cause, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
 };
-use crate::log::ShardedWal;
-use crate::replay::{Record, ReplayOptions};
-use crate::state_machine::StateMachine;
+use crate::recovery::replay::{Record, ReplayOptions};
+use crate::shard::completion::Completion;
+use crate::wal::ShardedWal;
 
 /// Makes the state machine of the shard with the given index.
 pub type Machines<'a> = &'a mut dyn FnMut(usize) -> Box<dyn StateMachine>;

@@ -17,16 +17,16 @@ use bytes::Bytes;
 use super::series_log::{Machines, Replayed, SeriesLog};
 use super::storage_error::StorageError;
 use crate::checkpoint::{Checkpoint, CheckpointError, LogId, Reach, ShardReach};
-use crate::completion::Completion;
+use crate::commit::state_machine::StateMachine;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
-use crate::directory::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 use crate::error::{
     AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
 };
-use crate::replay::ReplayOptions;
-use crate::state_machine::StateMachine;
-use crate::sync::{Arc, Mutex};
+use crate::fs::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
+use crate::layout::dir_lock::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
+use crate::recovery::replay::ReplayOptions;
+use crate::shard::completion::Completion;
+use crate::util::sync::{Arc, Mutex};
 
 const MAGIC: [u8; 8] = *b"SWMUTEX\x01";
 const HEADER_BYTES: usize = 8 + 8 + 4;

@@ -19,7 +19,7 @@ use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::config::SHARDS_MAX;
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
+use crate::fs::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
 
 const NAME: &str = "snapshot";
 const UNFINISHED_NAME: &str = "snapshot.unfinished";

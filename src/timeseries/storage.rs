@@ -18,13 +18,13 @@ use super::writing::{Writing, append_wait};
 use super::{Labels, Matcher, Sample, TimeSeries};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::directory::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
-use crate::disk::{Disk, DiskFile};
 use crate::error::{CloseError, Position};
-use crate::log::ShardedWal;
-use crate::replay::ReplayOptions;
-use crate::sync::channel::{Receiver, bounded};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::fs::{Disk, DiskFile};
+use crate::layout::dir_lock::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
+use crate::recovery::replay::ReplayOptions;
+use crate::util::sync::channel::{Receiver, bounded};
+use crate::util::sync::{AtomicU64, Mutex, Ordering};
+use crate::wal::ShardedWal;
 
 /// Distinguishes the storages of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);

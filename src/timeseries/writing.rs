@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use super::admission::Part;
 use super::series_log::SeriesLog;
 use super::storage_error::WriteError;
-use crate::completion::Completion;
 use crate::error::AppendError;
+use crate::shard::completion::Completion;
 
 /// Samples on their way into the log. Wait for it, await it, or drop it: dropping does not cancel
 /// the write.

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardwal::disk::sim::SimDisk;
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimDisk;
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 use shardwal::{Config, Durability};
 
 use super::support::gate::Gate;

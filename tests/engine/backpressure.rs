@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::support::gate::Gate;
 use crate::support::{append_all, config, must_end, open, payload, replayed};
 use futures_executor::block_on;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Cause, Config, Refused, ShardedWal};
 
 const LONG: Duration = Duration::from_secs(3600);

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use crate::support::ledger::Ledger;
 use crate::support::passed_on::passed_on;
 use crate::support::{DIR, config, open, replayed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 use shardwal::{
     Backup, BackupError, BackupReport, Config, Durability, OpenError, Position, ShardedWal,
 };

@@ -18,7 +18,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{EIO, Random, config, fault_at, open, payload, replayed, seed};
 use bytes::Bytes;
 use futures_executor::block_on;
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{BATCH_BYTES_MAX, Cause, Durability, ShardedWal};
 
 /// Larger than the target size of a frame, and over two segments.

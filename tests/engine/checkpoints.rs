@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, config, open, replayed};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{
     Checkpoint, CheckpointError, LogReader, Position, ReplayError, ReplayOptions, ShardedWal,
     TruncateError,

@@ -13,7 +13,7 @@ use std::thread;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, OpenError, ShardedWal, TruncateError};
 
 #[test]

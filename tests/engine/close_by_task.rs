@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Cause, Durability, OpenError, ShardedWal};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
 use crate::support::{config, must_end_within, open};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{
     AppendError, Cause, Config, Durability, ReplayError, ReplayOptions, ShardedWal, TruncateError,
 };

@@ -5,7 +5,7 @@
 
 use crate::support::ledger::Ledger;
 use crate::support::{self, EIO, config, fault_at, must_end, open, replayed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Durability, LogReader};
 
 fn lose_all(disk: &SimDisk) -> SimDisk {
@@ -107,7 +107,7 @@ fn an_old_generation_may_be_deleted_in_any_order() {
     ledger.perhaps_give_up(&replayed(&log));
     // Two marks are made durable before the segments are deleted.
     let fault = fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut);
-    disk.fail(shardwal::disk::sim::Fault { nth: 3, ..fault });
+    disk.fail(shardwal::fs::sim::Fault { nth: 3, ..fault });
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
     drop(log);
     for lost in 0..disk.unsynced() {

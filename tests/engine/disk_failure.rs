@@ -10,7 +10,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     EINTR, EIO, ENOSPC, assert_poisoned, config, fault_at, must_end, open, replayed,
 };
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, ShardedWal};
 
 /// The first key of a shard.

@@ -5,7 +5,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     EIO, ENOSPC, Random, append_all, assert_poisoned, config, fault_at, open, replayed, seed,
 };
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, ReplayOptions, ShardedWal};
 
 /// Appends records of a key until one finds no room; returns its error.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::ledger::Ledger;
 use crate::support::{self, Random, config, open, replayed, seed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Durability, ShardedWal};
 
 /// A process killed during creation leaves names that are visible but not durable. The

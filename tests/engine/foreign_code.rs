@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{AppendError, Cause, Durability, ShardedWal, StateMachine};
 
 const LONG: Duration = Duration::from_secs(20);

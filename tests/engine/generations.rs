@@ -3,7 +3,7 @@
 
 use crate::support::ledger::Ledger;
 use crate::support::{Random, config, open, replayed, seed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Durability, ReplayOptions, ShardedWal};
 
 /// A closed log of one shard with these records.

@@ -12,7 +12,7 @@ use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal};
 
 /// A log of one shard whose state machine panics at a key, and the threads that applied

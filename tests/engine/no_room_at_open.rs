@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed, try_replayed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Cause, Config, Durability, LogReader, OpenError, ShardedWal};
 
 /// How the log comes to a full disk.

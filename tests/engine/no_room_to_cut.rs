@@ -4,7 +4,7 @@
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{ENOSPC, Random, config, open, replayed, seed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Cause, Config, Durability, ShardedWal};
 
 const EDQUOT: i32 = 122;

@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::support::{config, open, payload, replayed};
 use shardwal::ShardedWal;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 3;

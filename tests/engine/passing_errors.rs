@@ -4,7 +4,7 @@
 use crate::support::ledger::Ledger;
 use crate::support::{EINTR, config, fault_at, open, replayed};
 use shardwal::Cause;
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;

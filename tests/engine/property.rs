@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestRng, TestRunner};
 use shardwal::Durability;
-use shardwal::disk::sim::FaultKind;
+use shardwal::fs::sim::FaultKind;
 
 fn step() -> impl Strategy<Value = Step> {
     let key = 0..4_u64;

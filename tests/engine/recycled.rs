@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::support::ledger::Ledger;
 use crate::support::passed_on::passed_on;
 use crate::support::{DIR, Random, config, must_end, open, replayed, seed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 use shardwal::{
     Config, Durability, LogReader, OnDamage, OpenError, Repair, ReplayError, ReplayOptions,
     ShardedWal,

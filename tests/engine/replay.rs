@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::support::{self, append_all, config, must_end, open, payload, replayed};
 use bytes::Bytes;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{ReplayError, ReplayOptions, ReplayProgress, ShardedWal};
 
 const KEYS: u64 = 12;

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, Random, config, open, replayed, seed};
-use shardwal::disk::Disk as _;
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::Disk as _;
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{ReplayOptions, ShardedWal};
 
 /// The numbers of the generations' directories, and those of the manifest's lines.

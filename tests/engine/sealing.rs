@@ -10,8 +10,8 @@ use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::passed_on::passed_on;
 use crate::support::{EIO, assert_poisoned, config, must_end, open, payload, replayed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
 use shardwal::{Cause, Config, Durability, ShardedWal};
 
 const MODES: [Durability; 2] = [Durability::Os, Durability::Interval(Duration::from_secs(3600))];

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 
 const EIO: i32 = 5;
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{EIO, Random, config, open, replayed, seed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, Durability, ShardedWal};
 
 fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {

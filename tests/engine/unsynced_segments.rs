@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed};
-use shardwal::disk::sim::{Call, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, FaultKind, SimDisk};
 use shardwal::{Config, Durability, LogReader, OpenError, ShardedWal};
 
 const RECORDS: u64 = 40;
@@ -70,7 +70,7 @@ fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() 
     let mut failed = 0;
     for nth in 1..SEGMENT_RECORDS {
         let (disk, mut ledger) = killed();
-        disk.fail(shardwal::disk::sim::Fault {
+        disk.fail(shardwal::fs::sim::Fault {
             nth,
             ..fault_at(".wal", Call::Sync, FaultKind::Error(EIO))
         });
@@ -124,7 +124,7 @@ fn a_torn_segment_before_a_whole_one_ends_the_log_and_the_next_open_agrees() {
 fn a_power_loss_at_any_call_of_an_open_that_syncs_loses_nothing() {
     for n in 1.. {
         let (disk, mut ledger) = killed();
-        disk.fail(shardwal::disk::sim::Fault::new(Call::Any, n, FaultKind::PowerCut));
+        disk.fail(shardwal::fs::sim::Fault::new(Call::Any, n, FaultKind::PowerCut));
         let opened = ShardedWal::open(os(&disk));
         let fired = disk.fired() > 0;
         if opened.is_ok() {

@@ -14,8 +14,8 @@ use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, config, open, replayed};
 use bytes::Bytes;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::disk::{Disk, RealDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::{Disk, RealDisk};
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries, WriteError};
 use shardwal::{AppendError, Cause, Config, DiskState, OpenError, ShardedWal};
 

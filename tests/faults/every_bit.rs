@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::raw::{self, Row, config, disk_of, files, frames, segment_path};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{OpenError, ShardedWal};
 
 const SEGMENT_BYTES: usize = 64 << 10;

@@ -13,7 +13,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     self, EINTR, EIO, ENOSPC, Random, must_end, open, replayed, seed, try_replayed,
 };
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{AppendError, Cause, Config, OpenError, ShardedWal};
 
 const EMFILE: i32 = 24;

@@ -16,7 +16,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     self, EINTR, EIO, ENOSPC, Found, Random, must_end_within, open, replayed, seed,
 };
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Config, OpenError, ShardedWal};
 
 const THREADS: u64 = 64;

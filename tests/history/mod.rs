@@ -2,7 +2,7 @@
 //! comparison: the acknowledged records per key. Used by `property.rs` and by the fuzz
 //! target `operations`.
 
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, Completion, Config, Durability, OpenError, ShardedWal};
 
 use crate::support::ledger::Ledger;

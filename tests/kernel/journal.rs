@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use shardwal::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
 
 use crate::mounts::{FaultyDevice, scratch};
 

@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shardwal::disk::RealDisk;
+use shardwal::fs::RealDisk;
 
 use crate::child;
 use crate::logged_device::{BTRFS, EXT4, FileSystem, Images, LoggedDevice, XFS};

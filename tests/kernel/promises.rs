@@ -5,7 +5,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use shardwal::disk::{Disk, DurabilityWarning, NotDurable, OpenMode, RealDisk};
+use shardwal::fs::{Disk, DurabilityWarning, NotDurable, OpenMode, RealDisk};
 use shardwal::{Config, LogReader, OnDamage, OpenError, ReplayOptions, ShardedWal};
 
 use crate::mounts::{Mount, Rights, inside, scratch};

@@ -11,8 +11,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::raw::{self, config, disk_of, files, frames, int, push_frame, reseal, segment_path};
-use shardwal::disk::Disk;
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::Disk;
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, OpenError, ShardedWal};
 
 /// A closed log of one shard with six records, and its one segment.

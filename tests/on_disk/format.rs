@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::raw::{self, Row, config, disk_of, files, frames};
 use bytes::Bytes;
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, ShardedWal};
 
 const ENOSPC: i32 = 28;

@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::raw::{self, Row, config, disk_of, files, frames, segment_path};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{OpenError, ShardedWal};
 
 type Files = Vec<(PathBuf, Vec<u8>)>;

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use crate::raw::{self, config, disk_of, files, frames, push_frame, reseal, segment_path};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Config, LogReader, OpenError, ShardedWal};
 
 const MANIFEST: &str = "/log/MANIFEST";

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::raw::{self, files, push_frame, segment_path};
-use shardwal::disk::sim::SimDisk;
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimDisk;
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 use shardwal::{Config, LogReader, OpenError, RecoveryReport, ReplayOptions, ShardedWal};
 
 const SHARD: &str = "/log/generation-00001/shard-0000";

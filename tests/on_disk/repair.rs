@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use crate::raw::{self, Row, config, disk_of, files, segment_path};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{OnDamage, OpenError, Repair, RepairReport, ShardedWal};
 
 type Files = Vec<(PathBuf, Vec<u8>)>;

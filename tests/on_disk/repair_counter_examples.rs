@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::raw::{self, Row, config, segment_path};
 use crate::support::gate::Gate;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Checkpoint, Repair, RepairReport, ShardedWal};
 
 /// A log of `count` lives, with ten records and a segment each.

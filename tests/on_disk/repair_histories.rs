@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::raw::{self, HEADER_BYTES, Row, files, long};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{
     AppendError, Checkpoint, Config, Durability, OnDamage, RecoveryReport, Repair, RepairReport,
     ShardRecovery, ShardedWal,

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Config, Durability, ShardedWal};
 
 use crate::second_opinion::{Image, Opinion, SecondOpinion};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::raw;
 use serde_json::{Value, from_value, json, to_value};
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Checkpoint, Config, Durability, OnDamage, Position, ReplayOptions, ShardedWal};
 
 #[test]

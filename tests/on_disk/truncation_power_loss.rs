@@ -14,7 +14,7 @@
 )]
 
 use crate::raw::{self, config};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Checkpoint, Durability, ShardedWal};
 
 fn os_config(disk: &SimDisk) -> shardwal::Config {

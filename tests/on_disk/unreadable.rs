@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use crate::raw::{self, Row, config, disk_of, files, purge_path, segment_path};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::{Damage, LogReader, OnDamage, OpenError, Repair, RepairReport, ShardedWal};
 
 const PAGE: u64 = 4096;

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::timeseries::{Storage, StorageError, StorageOptions};
 use shardwal::{
     AppendError, Cause, Config, Durability, OpenError, ReplayError, ReplayOptions, ShardedWal,
@@ -183,7 +183,7 @@ fn a_forked_child_waits_for_nothing_and_may_open_a_log() {
         };
         let own = Config::new(scratch.path().join("own"))
             .shards(1)
-            .disk(Arc::new(shardwal::disk::RealDisk));
+            .disk(Arc::new(shardwal::fs::RealDisk));
         let own = ShardedWal::open(own).unwrap();
         let own = own.append_wait(1, "own").is_ok() && own.close().is_ok();
         let answered = matches!(Pin::new(&mut answered).poll(&mut context), Poll::Ready(Ok(_)));

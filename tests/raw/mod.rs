@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Config, Durability, LogReader, OpenError, RecoveryReport, ReplayOptions};
 
 pub const HEADER_BYTES: usize = 88;

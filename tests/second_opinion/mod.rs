@@ -22,8 +22,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shardwal::disk::sim::SimDisk;
-use shardwal::disk::{Disk, RealDisk};
+use shardwal::fs::sim::SimDisk;
+use shardwal::fs::{Disk, RealDisk};
 use shardwal::{LogReader, OpenError, ReplayOptions};
 
 /// `(generation, shard, sequence, key, payload)`.

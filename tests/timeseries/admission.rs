@@ -6,8 +6,8 @@ use std::thread;
 
 use crate::support::gate::Gate;
 use crate::support::{ENOSPC, fault_at};
-use shardwal::disk::Disk;
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::Disk;
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::timeseries::{
     Labels, Matcher, Sample, SeriesHandle, SeriesLog, SingleMutexLog, Storage, StorageOptions,
     TimeSeries, WriteError,

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use shardwal::Config;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
 const PRIME_1: u64 = 0x9e37_79b1_85eb_ca87;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::support::{ENOSPC, Random, fault_at, seed};
-use shardwal::disk::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
 use shardwal::timeseries::{
     Labels, Matcher, Sample, SeriesLog, SingleMutexLog, Storage, StorageError, StorageOptions,
     TimeSeries, WriteError,

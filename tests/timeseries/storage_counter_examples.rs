@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::gate::Gate;
-use shardwal::disk::Disk;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::Disk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::timeseries::{
     Labels, Sample, SeriesLog, SingleMutexLog, Storage, StorageError, StorageOptions, TimeSeries,
     WriteError,

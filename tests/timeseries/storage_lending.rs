@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::support::gate::Gate;
 use shardwal::Config;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
 fn series(host: u64, time: i64) -> TimeSeries {

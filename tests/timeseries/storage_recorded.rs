@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::recording::Recording;
 use shardwal::Config;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::timeseries::{Labels, SeriesLog, SingleMutexLog, Storage, StorageOptions};
 
 fn options(disk: &SimDisk) -> StorageOptions {

@@ -27,7 +27,7 @@ use arguments::Arguments;
 use figures::{Row, Spread};
 use picture::{Area, write};
 use plotters::prelude::*;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Config, Durability};
 
 const DEPTHS: [usize; 6] = [16, 64, 256, 1024, 4096, 16_384];

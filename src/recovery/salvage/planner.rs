@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use super::spine::{Hole, Part, Spine};
+use super::skeleton::{Hole, Part, Spine};
 use super::{Piece, Rewrite, Salvage};
-use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::OpenError;
-use crate::frame_reader::{Frame, FrameReader, Stop, is_consistent};
-use crate::frame_search::{Remains, search_remains};
+use crate::fs::{Disk, DiskFile, OpenMode};
 use crate::recovery::report::Lost;
-use crate::recovery::survey::{Folder, absolute};
-use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::recovery::shard_scan::{Folder, absolute};
+use crate::segment::frame_reader::{Frame, FrameReader, Stop, is_consistent};
+use crate::segment::frame_scan::{Remains, search_remains};
+use crate::segment::header::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Bytes per read. It is small, because a search restarts after each corrupted
 /// place.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
 use crate::support::{DIR, Random};

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shardwal::disk::sim::SimDisk;
-use shardwal::disk::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimDisk;
+use shardwal::fs::{Disk, DiskFile, OpenMode};
 
 use crate::support::ledger::Ledger;
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fxhash::FxHasher64;
-use shardwal::disk::Disk;
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::Disk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{LogReader, OpenError, Position, ReplayOptions};
 
 use crate::support::ledger::Ledger;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shardwal::disk::sim::SimDisk;
+use shardwal::fs::sim::SimDisk;
 use shardwal::{Config, Durability, OpenError, ShardedWal};
 
 use super::recorder::Recorder;

@@ -1,0 +1,271 @@
+//! The committer of a shard: what its callers and its writer share. That is the
+//! queue, the progress and the commit lock.
+//!
+//! The shard's own thread commits the queued records. If that thread is idle, a
+//! caller that waits for its record commits **inline**: it takes the commit lock,
+//! commits its own record and all queued ones, and releases the lock. This saves two
+//! thread wake-ups. It is flat combining, and the classic leader/follower group commit.
+//! No thread waits for the commit lock. A caller that finds it held waits for its
+//! answer instead, and the holder checks the queue after it releases the lock.
+//!
+//! This file does not know what a commit does, nor how a thread waits.
+
+use std::{io, process};
+
+use crate::commit::commit_lock::{Attempt, Taken, Token};
+use crate::commit::committing::Committing;
+use crate::commit::progress::Progress;
+use crate::commit::writer::{Flow, Writer};
+use crate::error::Cause;
+use crate::fs::Origin;
+use crate::queue::entry::Entry;
+use crate::queue::queue::{Mailbox, PushError, Receiver, Work};
+use crate::util::catch_panic::contain;
+use crate::util::sync::{Arc, yield_now};
+use crate::wait::wake_chain::Chain;
+
+/// Attempts of a caller to take the commit lock before it sleeps, with a yield in
+/// between, if commits end without a sync: docs/performance.md, lever 3 and
+/// "`Os`: what was tried".
+const ASKS: u32 = if cfg!(loom) { 1 } else { 60 };
+/// Commits that such a caller makes for others, beside its own, before it wakes the
+/// shard's thread.
+const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
+
+/// Yields before a commit that ends with a sync, if the queue holds fewer records than
+/// the last commit answered, and several callers waited for that one: most of them are
+/// about to append again. A single caller has no others to wait for, and a caller that
+/// does not wait may append at any time.
+const GATHERING_TURNS: u32 = 3;
+
+/// The shared part of one shard. Its fields are the queue, the progress and the lock.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) mailbox: Arc<Mailbox<Entry>>,
+    pub(crate) progress: Arc<Progress>,
+    /// Q5 TURN: the commit lock. The thread that holds it commits.
+    turn: Token<Box<Writer>>,
+    /// Whether each commit ends with a sync. If so, a caller tries the commit lock only
+    /// once, since commits take long, and makes no further commit for others.
+    sync: bool,
+    /// The process whose threads serve the shard.
+    origin: Origin,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        queue_records: usize,
+        queue_bytes: u64,
+        sync: bool,
+    ) -> (Arc<Self>, Receiver<Entry>) {
+        let (mailbox, receiver) = Mailbox::new(queue_records.next_power_of_two(), queue_bytes);
+        let (progress, turn) = (Arc::new(Progress::new()), Token::new());
+        let origin = Origin::here();
+        (Arc::new(Self { mailbox, progress, turn, sync, origin }), receiver)
+    }
+
+    /// The error for a call in a forked child, where no thread serves the shard.
+    pub(crate) fn forked(&self) -> Option<Cause> {
+        self.origin
+            .is_elsewhere()
+            .then(|| Cause::Forked { opened_by: self.origin.pid(), called_by: process::id() })
+    }
+
+    /// The error if the calling thread must not wait for a commit: in a forked child, or
+    /// on a thread that commits.
+    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
+        self.forked().or_else(|| Committing::is_here().then_some(Cause::WouldDeadlock))
+    }
+
+    /// Runs the shard's thread: commits until the queue is closed and empty, or the
+    /// shard fails.
+    pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
+        let _for_life = Committing::begin();
+        let mut turn = self.turn.bring(Box::new(writer));
+        let mut answered = Chain::default();
+        loop {
+            let mut again = true;
+            let goes_on = |_| self.sync || std::mem::take(&mut again);
+            answered = self.work(turn, None, answered, goes_on);
+            let next = self.mailbox.wait_for_work(|work| {
+                // Checked first: an inline commit may have ended the shard, with or without
+                // values left in the queue.
+                if self.turn.has_ended() {
+                    return Some(None);
+                }
+                match work.map(|_| self.turn.try_take()) {
+                    Some(Attempt::Taken(turn)) => Some(Some(turn)),
+                    _ => {
+                        // Wake the rest of the chain before this thread parks.
+                        answered.wake_rest();
+                        None
+                    }
+                }
+            });
+            match next.flatten() {
+                Some(taken) => turn = taken,
+                None => return self.progress.failure().map_or(Ok(()), Err),
+            }
+        }
+    }
+
+    /// Queues a value for a caller that is about to wait for it, and commits it inline if
+    /// the commit lock is free. When this returns, the value is committed or another
+    /// thread is about to commit it.
+    pub(crate) fn try_push_and_lend(
+        &self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut Entry),
+    ) -> Result<u64, PushError> {
+        let Attempt::Taken(mut turn) = self.turn.take_if_free() else {
+            let ticket = self.mailbox.try_push_quietly(1, bytes, fill)?;
+            self.lend_a_hand(ticket, Patience::Little);
+            return Ok(ticket);
+        };
+        let pushed = turn.try_push(bytes, fill);
+        let first = turn.has_own().then_some(Work::Values);
+        self.lend(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
+        pushed
+    }
+
+    /// Commits `ticket` inline if the commit lock is free. For a caller that has queued
+    /// it without a wake-up and is about to wait for it. When this returns, the ticket is
+    /// answered or another thread is about to commit it.
+    pub(crate) fn lend_a_hand(&self, ticket: u64, patience: Patience) {
+        let is_answered = || self.is_answered(ticket);
+        if is_answered() {
+            return;
+        }
+        let asks = if self.sync || patience == Patience::None { 0 } else { ASKS };
+        if let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) {
+            self.lend(turn, None, is_answered);
+        }
+    }
+
+    /// Fails the shard with an error that another thread has found. The writer stops
+    /// before it acknowledges anything more, at once if it is idle.
+    pub(crate) fn condemn(&self, error: io::Error) {
+        self.progress.condemn(error);
+        self.mailbox.request_stop();
+    }
+
+    /// Whether [`Lane::condemn`] was called.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.mailbox.is_stop_requested()
+    }
+
+    fn is_answered(&self, ticket: u64) -> bool {
+        self.progress.answer(ticket).is_some()
+    }
+
+    /// Commits until the caller's record is answered, then a few more times for others.
+    fn lend(
+        &self,
+        turn: Taken<'_, Box<Writer>>,
+        first: Option<Work>,
+        is_answered: impl Fn() -> bool,
+    ) {
+        let _meanwhile = Committing::begin();
+        let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
+        let mut committed = false;
+        let answered = self.work(turn, first, Chain::default(), |work| match work {
+            Work::Stop => true,
+            // Requests of other threads. Once this caller has committed, the shard's
+            // thread serves them: `put_back` wakes it.
+            Work::Mark | Work::Sync => !committed && !is_answered(),
+            Work::Values if !is_answered() => {
+                committed = true;
+                true
+            }
+            Work::Values if more == 0 || self.turn.is_asked_for() => false,
+            Work::Values => {
+                more -= 1;
+                true
+            }
+            // Only the shard's thread seals and closes.
+            Work::Seal | Work::Closed => false,
+        });
+        drop(answered);
+    }
+
+    /// Does `first`, then further work while `goes_on` returns `true`. Then it releases
+    /// the commit lock, or ends the writer. A panic of the writer ends here, so that it
+    /// reaches no caller. Returns the waiters of the last commit that are not woken yet.
+    fn work(
+        &self,
+        mut turn: Taken<'_, Box<Writer>>,
+        mut first: Option<Work>,
+        mut answered: Chain,
+        mut goes_on: impl FnMut(Work) -> bool,
+    ) -> Chain {
+        let work = move || {
+            let mut next = || {
+                let found = self.mailbox.look();
+                // Requests come before `first`; a busy shard would never serve them otherwise.
+                let is_asked_for = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
+                if first.is_some() && !is_asked_for {
+                    return first.take();
+                }
+                found.filter(|work| goes_on(*work)).or_else(|| first.take())
+            };
+            while let Some(work) = next() {
+                if work == Work::Values && self.sync && answered.many() > 1 {
+                    self.gather(turn.last_commit_records());
+                }
+                if turn.step(work) == Flow::Ended {
+                    return None;
+                }
+                if self.sync {
+                    // The waiters of the last commit had the time of a sync to wake
+                    // each other.
+                    drop(answered);
+                    answered = self.progress.wake_some_answered();
+                }
+            }
+            self.put_back(turn);
+            Some(answered)
+        };
+        let answered = contain(work).flatten();
+        if answered.is_none() {
+            // The writer has answered the waiting callers, also after a panic.
+            // Only the shard's thread may still wait for the commit lock.
+            self.mailbox.wake_receiver();
+        }
+        answered.unwrap_or_default()
+    }
+
+    /// Yields so that the callers of the last commit can append again. Larger commits
+    /// matter where the syncs of many shards compete for one disk and two cores.
+    fn gather(&self, records: u64) {
+        let mut turns = 0;
+        while turns < GATHERING_TURNS && self.mailbox.depth() < records {
+            yield_now();
+            turns += 1;
+        }
+    }
+
+    /// Releases the commit lock and wakes the answered waiters.
+    ///
+    /// The lock is released first: a woken thread may take the core and would find the
+    /// lock held. If commits end with a sync, the waiters are woken before, for larger
+    /// commits. Tasks are woken last, because their wakers may wait for the queued work.
+    fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
+        let is_left_to_me = turn.put_back();
+        let _tasks = (!self.sync).then(|| self.progress.wake_answered_threads());
+        if is_left_to_me && self.mailbox.look().is_some() {
+            self.mailbox.wake_receiver();
+        }
+    }
+}
+
+/// Whether a caller that finds the commit lock held tries again for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It tries again, if commits end without a sync.
+    Little,
+    /// It tries once, because it has other work.
+    None,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,353 @@
+//! The progress of a shard: the numbers that callers wait for and the writer raises.
+//!
+//! One number answers every append: each ticket below [`Progress::acknowledged`] is
+//! answered. An append that does not wait costs no allocation and no count. A thread
+//! that waits reuses its one node, a task brings a new one. The waking thread collects
+//! the tasks in a list. If commits end with a sync, it makes a list of the threads too,
+//! one per commit. This file knows tickets. It does not know records or files.
+//!
+//! Invariants:
+//!
+//! - C1 ONCE: a ticket gets one answer, and it never changes
+//! - C2 DURABLE: a ticket is acknowledged only after the mode's condition held for it and all
+//!   before
+//! - C3 ANSWER: whatever happens to the writer, every ticket gets an answer and its waiters
+//!   wake
+
+use std::io;
+use std::task::Context;
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+
+use crate::commit::refusals::Refusals;
+use crate::error::Cause;
+use crate::util::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::wait::wait_list::WaitList;
+use crate::wait::waiter::{Enrolled, Tasks};
+use crate::wait::wake_chain::Chain;
+
+/// The answer to one ticket.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// The mode's condition holds.
+    Acknowledged,
+    /// The record is not in the log and never will be.
+    NotWritten(Cause),
+    /// The record may be in the log.
+    Indeterminate(Cause),
+}
+
+/// Why a shard stopped for good.
+#[derive(Debug)]
+struct Failure {
+    /// Tickets from the first unanswered one up to this one may be in the log.
+    indeterminate_below: u64,
+    cause: Cause,
+}
+
+/// A number that only rises, and the list of its waiters.
+#[derive(Debug)]
+struct Watermark {
+    /// Only the writer stores (Release). Any thread loads (Acquire).
+    reached: CachePadded<AtomicU64>,
+    waiters: WaitList,
+}
+
+impl Watermark {
+    fn new() -> Self {
+        Self { reached: CachePadded::new(AtomicU64::new(0)), waiters: WaitList::new() }
+    }
+
+    fn load(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release in `raise`: a thread that sees the
+        // mark sees what the writer did before it, a refusal's entry included.
+        self.reached.load(Ordering::Acquire)
+    }
+
+    /// Raises the mark. The caller must then wake the waiters, or have it done soon.
+    fn raise(&self, to: u64) {
+        // ORDERING: Release pairs with the Acquire in `load`.
+        self.reached.store(to, Ordering::Release);
+    }
+}
+
+/// The answers of one shard, and the threads and tasks that wait for them.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// C2 DURABLE: tickets below are answered. The writer raises it after the
+    /// mode's condition held, or after it has recorded a refusal.
+    acknowledged: Watermark,
+    /// C2 DURABLE: tickets below are on stable storage or refused.
+    synced: Watermark,
+    /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered tickets
+    /// from here on will not be acknowledged. Stored once, after `failure`, as the
+    /// failed writer is dropped.
+    failed_from: AtomicU64,
+    /// Written before `failed_from`.
+    failure: Mutex<Option<Failure>>,
+    /// C1 ONCE: the end of the last refusal. The writer stores it before it raises
+    /// `acknowledged` over those tickets. While it is 0, no thread reads the list,
+    /// so its lock is taken only after a full disk.
+    refused_below: AtomicU64,
+    refused: Mutex<Refusals>,
+    /// The value of [`Progress::records_end`] for `synced`, kept because the refusals below
+    /// may be forgotten later. Only the writer stores it, before it raises `synced`.
+    synced_records_end: AtomicU64,
+    /// The error by which another thread ends the shard. The writer takes it.
+    condemned: Mutex<Option<io::Error>>,
+    /// Whether the last commit found no room. The writer stores it, callers read
+    /// it as a hint.
+    disk_full: AtomicBool,
+    /// Whether the writer waits for its next segment. The writer stores it, callers read
+    /// it as a hint.
+    segment_late: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            acknowledged: Watermark::new(),
+            synced: Watermark::new(),
+            failed_from: AtomicU64::new(u64::MAX),
+            failure: Mutex::new(None),
+            refused_below: AtomicU64::new(0),
+            refused: Mutex::new(Refusals::default()),
+            synced_records_end: AtomicU64::new(0),
+            condemned: Mutex::new(None),
+            disk_full: AtomicBool::new(false),
+            segment_late: AtomicBool::new(false),
+        }
+    }
+
+    /// Every ticket below this is answered.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load()
+    }
+
+    /// Every ticket below this is on stable storage, or refused.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load()
+    }
+
+    /// The answer to a ticket, or `None` if there is none yet.
+    pub(crate) fn answer(&self, ticket: u64) -> Option<Answer> {
+        // Checked before the mark: a failure follows the last raise, so a
+        // ticket that the mark covers keeps its answer (C1 ONCE).
+        let failed = self.failed(ticket);
+        if ticket < self.acknowledged.load() {
+            return Some(self.refusal(ticket).unwrap_or(Answer::Acknowledged));
+        }
+        failed.map(|(indeterminate, cause)| {
+            if indeterminate { Answer::Indeterminate(cause) } else { Answer::NotWritten(cause) }
+        })
+    }
+
+    /// Blocks until the ticket is answered. Returns `None` once the deadline has passed.
+    pub(crate) fn wait(&self, ticket: u64, deadline: Option<Instant>) -> Option<Answer> {
+        self.acknowledged.waiters.wait(ticket + 1, deadline, || self.answer(ticket))
+    }
+
+    /// Checks for a task. `None` means that its waker will be called.
+    pub(crate) fn poll(
+        &self,
+        ticket: u64,
+        context: &mut Context<'_>,
+        enrolled: &mut Option<Enrolled>,
+    ) -> Option<Answer> {
+        let waiters = &self.acknowledged.waiters;
+        waiters.poll(ticket + 1, context, enrolled, || self.answer(ticket))
+    }
+
+    /// Blocks until every record below `end` is on stable storage or refused.
+    ///
+    /// # Errors
+    /// The cause of the shard's failure, if those records will not be synced.
+    pub(crate) fn wait_synced(&self, end: u64) -> Result<(), Cause> {
+        let answer = self.synced.waiters.wait(end, None, || self.synced_answer(end));
+        answer.unwrap_or(Ok(()))
+    }
+
+    /// Checks for a task whether every record below `end` is on stable storage or refused.
+    /// `None` means that its waker will be called.
+    pub(crate) fn poll_synced(
+        &self,
+        end: u64,
+        context: &mut Context<'_>,
+        enrolled: &mut Option<Enrolled>,
+    ) -> Option<Result<(), Cause>> {
+        self.synced.waiters.poll(end, context, enrolled, || self.synced_answer(end))
+    }
+
+    /// `Ok` if every record below `end` is on stable storage or refused, the cause if the
+    /// shard failed before, and `None` if that is not decided yet.
+    pub(crate) fn synced_answer(&self, end: u64) -> Option<Result<(), Cause>> {
+        // As in `answer`: the failure is checked before the mark.
+        let failed = end.checked_sub(1).and_then(|last| self.failed(last));
+        if end <= self.synced.load() {
+            return Some(Ok(()));
+        }
+        failed.map(|(_, cause)| Err(cause))
+    }
+
+    fn failed(&self, ticket: u64) -> Option<(bool, Cause)> {
+        // ORDERING: Acquire pairs with the Release in `fail`: the failure, and
+        // every raise before it, are visible.
+        if self.failed_from.load(Ordering::Acquire) > ticket {
+            return None;
+        }
+        let failure = self.failure.lock();
+        let failure = failure.as_ref()?;
+        Some((ticket < failure.indeterminate_below, failure.cause.clone()))
+    }
+
+    /// The ticket after the last one below `mark` that was not refused. `mark` is one of the
+    /// two marks. The log has a record right below the result, and may have none from there
+    /// to the mark.
+    pub(crate) fn records_end(&self, mark: u64) -> u64 {
+        let last = mark.checked_sub(1);
+        // Adjacent refusals are one range, so the ticket before a range is a record.
+        last.and_then(|last| self.refused(last, |refused| refused.range_begins(last)))
+            .unwrap_or(mark)
+    }
+
+    /// The ticket after the last one below [`Progress::synced`] that was not refused.
+    pub(crate) fn synced_records_end(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release of the store. It may be newer than
+        // `synced`, which does no harm: all below it is on stable storage.
+        self.synced_records_end.load(Ordering::Acquire)
+    }
+
+    fn refusal(&self, ticket: u64) -> Option<Answer> {
+        self.refused(ticket, |refused| refused.answer(ticket))
+    }
+
+    /// Searches the refusals for a ticket that the mark covers, if it may be among them.
+    fn refused<R>(&self, ticket: u64, look: impl Fn(&Refusals) -> Option<R>) -> Option<R> {
+        // ORDERING: Relaxed; `Watermark::load` has synchronised with the raise
+        // that came after this was stored.
+        if ticket >= self.refused_below.load(Ordering::Relaxed) {
+            return None;
+        }
+        look(&self.refused.lock())
+    }
+
+    /// Acknowledges every ticket below `end`. Only the writer calls it. It wakes no
+    /// waiter: see [`Progress::wake_answered_threads`].
+    pub(crate) fn acknowledge(&self, end: u64) {
+        // ORDERING: Relaxed on both; a hint. It shares a cache line with fields that every
+        // append reads, so the writer stores only a change.
+        if self.disk_full.load(Ordering::Relaxed) {
+            self.disk_full.store(false, Ordering::Relaxed);
+        }
+        self.acknowledged.raise(end);
+    }
+
+    /// Records that every ticket below `end` is on stable storage or refused, and wakes
+    /// its waiters. Only the writer calls it.
+    pub(crate) fn mark_synced(&self, end: u64) {
+        // ORDERING: Release pairs with the Acquire in `synced_records_end`.
+        self.synced_records_end.store(self.records_end(end), Ordering::Release);
+        self.synced.raise(end);
+        self.synced.waiters.wake(|| self.synced());
+    }
+
+    /// C3 ANSWER: wakes the threads whose tickets are answered. The thread that answered
+    /// calls it, once no other thread waits for its work. The tasks are woken as the result
+    /// is dropped.
+    pub(crate) fn wake_answered_threads(&self) -> Tasks {
+        self.acknowledged.waiters.wake_threads(|| self.answered())
+    }
+
+    /// C3 ANSWER: wakes the waiters whose tickets are answered. Some threads may be left in
+    /// the chain, to be woken as it is dropped.
+    pub(crate) fn wake_some_answered(&self) -> Chain {
+        self.acknowledged.waiters.wake_some(|| self.answered())
+    }
+
+    /// The number up to which waiters are woken. A failure answers every ticket without
+    /// raising the mark, and a waiter above the mark must not miss it.
+    fn answered(&self) -> u64 {
+        if self.has_failed() { u64::MAX } else { self.acknowledged() }
+    }
+
+    fn has_failed(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `fail`.
+        self.failed_from.load(Ordering::Acquire) != u64::MAX
+    }
+
+    /// Refuses the tickets `first..end` for want of room: none of them is in the log. Only
+    /// the writer calls it. It wakes no waiter.
+    pub(crate) fn refuse(&self, first: u64, end: u64, cause: Cause) {
+        let is_disk_full = matches!(cause, Cause::DiskFull(_));
+        self.refused.lock().add(first, end, cause);
+        // ORDERING: Relaxed; published by the raise below.
+        self.refused_below.store(end, Ordering::Relaxed);
+        // ORDERING: Relaxed; a hint.
+        self.disk_full.store(is_disk_full, Ordering::Relaxed);
+        self.acknowledged.raise(end);
+    }
+
+    /// Fails the shard for good. Unanswered tickets below `indeterminate_below` may be in
+    /// the log, those from there on are not. Only the first call counts.
+    pub(crate) fn fail(&self, indeterminate_below: u64, cause: Cause) {
+        {
+            let mut failure = self.failure.lock();
+            if failure.is_some() {
+                return;
+            }
+            *failure = Some(Failure { indeterminate_below, cause });
+        }
+        // ORDERING: Release pairs with the Acquire in `failed`. The lower mark
+        // counts: a ticket that was acknowledged and not yet synced keeps its
+        // answer, but a flush over it fails; the other way round likewise.
+        let lower = self.synced().min(self.acknowledged());
+        self.failed_from.store(lower, Ordering::Release);
+        // Threads of both lists before any task.
+        let answered = self.acknowledged.waiters.wake_every_thread();
+        let synced = self.synced.waiters.wake_every_thread();
+        drop((answered, synced));
+    }
+
+    /// Stores the error that ends the shard, for the writer to take. Only the first call
+    /// counts.
+    pub(crate) fn condemn(&self, error: io::Error) {
+        self.condemned.lock().get_or_insert(error);
+    }
+
+    /// Takes the error of [`Progress::condemn`]. Only the writer calls it, once.
+    pub(crate) fn take_condemnation(&self) -> Option<io::Error> {
+        self.condemned.lock().take()
+    }
+
+    /// The cause of the shard's failure, if it has failed.
+    pub(crate) fn failure(&self) -> Option<Cause> {
+        if !self.has_failed() {
+            return None;
+        }
+        self.failure.lock().as_ref().map(|failure| failure.cause.clone())
+    }
+
+    /// Whether the last commit found no room: a hint.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        // ORDERING: Relaxed; a hint.
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// The cause of the last refusal for want of room.
+    pub(crate) fn last_refusal(&self) -> Option<Cause> {
+        self.refused.lock().last_cause()
+    }
+
+    /// Stores whether the writer waits for its next segment. Only the writer calls it.
+    pub(crate) fn set_segment_late(&self, late: bool) {
+        // ORDERING: Relaxed; a hint for the cause of a refusal.
+        self.segment_late.store(late, Ordering::Relaxed);
+    }
+
+    /// Whether the writer waits for its next segment: a hint.
+    pub(crate) fn is_segment_late(&self) -> bool {
+        // ORDERING: Relaxed; a hint.
+        self.segment_late.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,359 @@
+//! The only access to the file system.
+//!
+//! Every read and write of shardwal passes through [`Disk`] and [`DiskFile`]. So a test
+//! can replace the machine: it can lose power between two calls, fail the n-th sync, or
+//! run out of space. This layer knows paths and bytes. It does not know segments or
+//! frames.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+mod fork;
+mod journal;
+mod mounts;
+mod open_dir;
+mod os;
+#[cfg(feature = "sim")]
+pub mod sim;
+mod unreadable;
+
+pub(crate) use fork::{Origin, host_name, pid_namespace};
+pub use mounts::{DurabilityWarning, NotDurable};
+pub use os::RealDisk;
+pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};
+
+/// How [`Disk::open`] opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Open an existing file, for reading only.
+    Read,
+    /// Open an existing file, for reading and writing.
+    Write,
+    /// Create a new file, for reading and writing. Fails if the name is taken.
+    CreateNew,
+}
+
+/// A file system. Calls may come from any thread.
+///
+/// Implement it to keep the log elsewhere than in the operating system's files, or to
+/// inject faults. [`crate::Config`] uses [`RealDisk`] by default.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the file system returns; `AlreadyExists` for [`OpenMode::CreateNew`] on a
+    /// name that is taken.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a directory. Paths passed to the result must be below `path`, and are
+    /// resolved from the open directory. So a rename or a mount cannot redirect them to
+    /// another directory. The default returns `None`: this file system has no open
+    /// directories, and paths are used as they are.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such directory, else what the system returns.
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// Creates one directory. Its parent must exist. The new name is durable only after
+    /// [`Disk::sync_dir`] of the parent.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken, else what the system returns.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, of files and directories, in no particular order.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such directory.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes the names in a directory durable. A no-op if the operating system has no
+    /// such call.
+    ///
+    /// # Errors
+    /// What the system returns. A power loss may then lose the names.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file, and atomically replaces the target. Durable only after
+    /// [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system returns. The names are then unchanged.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Renames a file to a name that must be free. The default checks the name, then
+    /// renames. A file system that can do both atomically should.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken, else what the system returns. The names
+    /// are then unchanged.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.open(to, OpenMode::Read) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The number of names of a file. For a directory: 0 once it was removed, else any
+    /// other number. The default returns 1 for a path that it can open or list.
+    ///
+    /// # Errors
+    /// `NotFound` if there is nothing at the path, else what the system returns.
+    fn links(&self, path: &Path) -> io::Result<u64> {
+        match self.open(path, OpenMode::Read) {
+            Ok(_) => Ok(1),
+            Err(_) => self.list(path).map(|_| 1),
+        }
+    }
+
+    /// Adds a second name to a file (a hard link), on the same file system. The name
+    /// must be free. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system returns; `Unsupported`, the default, if it has no hard links.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Creates a file with the content of another one (a reflink). Both share their
+    /// blocks until one of them is written to. Durable once the new file and its
+    /// directory are synced. After an error there is no new file.
+    ///
+    /// # Errors
+    /// What the system returns; `Unsupported`, the default, if it has no reflinks.
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes a file's name. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, else what the system returns.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// What the system returns, for instance if the directory is not empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive lock on a file. Creates the file if needed. Does not block.
+    /// The lock ends when the returned file is dropped, or with the process. Two opens
+    /// of one file conflict inside one process too.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the lock is held.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Whether the file system of `path` writes every block to a new location, so that
+    /// zeros written ahead gain nothing (btrfs, ZFS, bcachefs).
+    fn copy_on_write(&self, path: &Path) -> bool;
+
+    /// Number of bytes that this process may still write to the file system of `path`.
+    /// `None`, the default: the file system does not report it. Called several times
+    /// per second.
+    ///
+    /// # Errors
+    /// What the system returns.
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// The reasons why a sync on the file system of `path` may succeed although nothing
+    /// is durable. The default returns none. Called once per open.
+    ///
+    /// # Errors
+    /// What the system returns.
+    fn durability_warnings(&self, path: &Path) -> io::Result<Vec<DurabilityWarning>> {
+        let _ = path;
+        Ok(Vec::new())
+    }
+}
+
+/// An open file, with one owner at a time. Reads and writes name their offset.
+pub trait DiskFile: fmt::Debug + Send {
+    /// Reads at `offset`. Returns the number of bytes read, 0 at the end of the file.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// What the system returns. After `Interrupted` the caller may try again.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at `offset`. Returns the number of bytes written, which may be fewer than
+    /// asked for. The file grows as needed.
+    ///
+    /// # Errors
+    /// What the system returns. After `Interrupted` the caller may try again.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Switches direct I/O on for this file, and returns the block size of
+    /// [`DiskFile::write_direct`], a power of two. `None`, the default: there is no
+    /// direct I/O, and the caller must not use it.
+    ///
+    /// Call this once, before the file holds data that matters. Make the first direct
+    /// write one that may fail: some file systems refuse it only then.
+    fn direct_block_bytes(&mut self) -> Option<usize> {
+        None
+    }
+
+    /// Writes at `offset` past the system's cache, if [`DiskFile::direct_block_bytes`]
+    /// returned a block size. Returns the number of bytes written. Later buffered reads
+    /// must see the bytes. They are durable once [`DiskFile::sync_data`] returns `Ok`.
+    /// Offset, length and memory address must be multiples of the block size. The
+    /// default calls [`DiskFile::write_at`].
+    ///
+    /// # Errors
+    /// What the system returns. After `Interrupted` the caller may try again.
+    fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.write_at(bytes, offset)
+    }
+
+    /// `fdatasync`: if this returns `Ok`, all written bytes and the size needed to read
+    /// them are on stable storage. Blocks.
+    ///
+    /// # Errors
+    /// After an error, the state of the bytes written since the last `Ok` is unknown,
+    /// **and a second call proves nothing**: the kernel may have marked the lost pages
+    /// clean. Never retry.
+    ///
+    /// `Ok` must not depend on another file's sync. If the file system commits several
+    /// files together and that fails, each of their syncs must fail (ext4 reports it to
+    /// one of them).
+    fn sync_data(&mut self) -> io::Result<()>;
+
+    /// Whether the file has a hard link. A backup made by hard links relies on its
+    /// content. The default returns false.
+    ///
+    /// # Errors
+    /// What the system returns.
+    fn has_other_names(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Cuts the file to `len` bytes, or extends it with a hole.
+    ///
+    /// # Errors
+    /// What the system returns.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// What the system returns.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    ///
+    /// # Errors
+    /// What the system returns.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// Asks the system to drop its cached clean pages of this file, so that the next
+    /// read comes from the disk. After a failed sync the cache may show bytes that the
+    /// disk never had. Advice only, so it returns no result.
+    fn drop_cache(&self);
+}
+
+/// Opens the directory `path` of `disk`. The result resolves paths below `path` from
+/// the open directory. Returns `disk` itself if it has no open directories.
+pub(crate) fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> io::Result<Arc<dyn Disk>> {
+    Ok(disk.open_dir(path)?.unwrap_or_else(|| disk.clone()))
+}
+
+/// The number of consecutive interruptions of one read or write that are retried. No
+/// signal comes that often; a disk that only returns `Interrupted` is broken.
+const INTERRUPTIONS_MAX: u32 = 1000;
+
+/// Fills `bytes` from `offset`, or stops at the end of the file. Returns the number of
+/// bytes read. Continues after interrupted and short reads.
+pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let (mut done, mut interruptions) = (0, 0);
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => (done, interruptions) = (done + n, 0),
+            Err(error) if may_go_on(&error, &mut interruptions) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes` at `offset`. Continues after interrupted and short writes.
+/// Returns `WriteZero` if the file takes no bytes. After an error any part of the bytes
+/// may be written.
+pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    write_counted(file, bytes, offset, &mut false)
+}
+
+/// Writes like [`write_full`]. Sets `touched` once any of the bytes are written.
+pub(crate) fn write_counted(
+    file: &mut dyn DiskFile,
+    bytes: &[u8],
+    offset: u64,
+    touched: &mut bool,
+) -> io::Result<()> {
+    let (mut done, mut interruptions) = (0, 0);
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                (done, interruptions) = (done + n, 0);
+                *touched = true;
+            }
+            Err(error) if may_go_on(&error, &mut interruptions) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes like [`write_full`], with direct I/O in blocks of `block` bytes. Writes a
+/// partly written block again.
+pub(crate) fn write_direct_full(
+    file: &mut dyn DiskFile,
+    bytes: &[u8],
+    offset: u64,
+    block: usize,
+) -> io::Result<()> {
+    let (mut done, mut interruptions) = (0, 0);
+    while done < bytes.len() {
+        match file.write_direct(&bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) if n >= block => (done, interruptions) = (done + n / block * block, 0),
+            Ok(_) if counted(&mut interruptions) => {}
+            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if may_go_on(&error, &mut interruptions) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file's name, if it exists. Durable only after [`Disk::sync_dir`].
+pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn may_go_on(error: &io::Error, interruptions: &mut u32) -> bool {
+    error.kind() == io::ErrorKind::Interrupted && counted(interruptions)
+}
+
+fn counted(interruptions: &mut u32) -> bool {
+    *interruptions += 1;
+    *interruptions <= INTERRUPTIONS_MAX
+}

@@ -1,0 +1,144 @@
+//! The planned faults: what fails, and at which call.
+//!
+//! This file knows calls and paths. The code of each call decides what a fault does.
+
+use std::path::Path;
+
+/// A call of [`Disk`](crate::fs::Disk) or [`DiskFile`](crate::fs::DiskFile).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// [`Disk::open`](crate::fs::Disk::open).
+    Open,
+    /// [`Disk::create_dir`](crate::fs::Disk::create_dir).
+    CreateDir,
+    /// [`Disk::list`](crate::fs::Disk::list).
+    List,
+    /// [`Disk::sync_dir`](crate::fs::Disk::sync_dir).
+    SyncDir,
+    /// [`Disk::rename`](crate::fs::Disk::rename).
+    Rename,
+    /// [`Disk::unlink`](crate::fs::Disk::unlink).
+    Unlink,
+    /// [`Disk::remove_dir`](crate::fs::Disk::remove_dir).
+    RemoveDir,
+    /// [`Disk::lock`](crate::fs::Disk::lock).
+    Lock,
+    /// [`DiskFile::read_at`](crate::fs::DiskFile::read_at).
+    Read,
+    /// [`DiskFile::write_at`](crate::fs::DiskFile::write_at).
+    Write,
+    /// [`DiskFile::sync_data`](crate::fs::DiskFile::sync_data).
+    Sync,
+    /// [`DiskFile::set_len`](crate::fs::DiskFile::set_len).
+    SetLen,
+    /// [`DiskFile::len`](crate::fs::DiskFile::len).
+    Len,
+    /// Any of these calls.
+    Any,
+}
+
+/// What a fault does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The call fails with this error number of the operating system. It has no other
+    /// effect, but a failed sync also loses the unsynced sectors.
+    Error(i32),
+    /// A read or write moves about half of the bytes. Other calls do not match this
+    /// fault.
+    Short,
+    /// The machine loses power before the call takes effect.
+    PowerCut,
+    /// The machine loses power when half of a write's bytes are in the cache. At any
+    /// other call this equals [`FaultKind::PowerCut`].
+    TornPowerCut,
+    /// The call panics, and has no other effect.
+    Panic,
+    /// The operating system first writes everything unsynced to the disk, names too.
+    /// Then the call takes effect.
+    WriteBack,
+}
+
+/// One planned fault, for [`SimDisk::fail`](super::SimDisk::fail).
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The call that fails.
+    pub call: Call,
+    /// Matches only if the path contains this text. A file has the path that it was
+    /// opened with, and a rename has both of its paths.
+    pub path_contains: Option<String>,
+    /// Which matching call fails, counted from now; 1 is the next.
+    pub nth: u64,
+    /// Whether all later matching calls fail too.
+    pub sticky: bool,
+    /// What the fault does.
+    pub kind: FaultKind,
+}
+
+impl Fault {
+    /// A fault at the `nth` such call, once, for any path.
+    #[must_use]
+    pub fn new(call: Call, nth: u64, kind: FaultKind) -> Self {
+        Self { call, path_contains: None, nth, sticky: false, kind }
+    }
+
+    fn matches(&self, call: Call, paths: &[&Path]) -> bool {
+        let can_be_short = matches!(call, Call::Read | Call::Write);
+        (self.call == call || self.call == Call::Any)
+            && (self.kind != FaultKind::Short || can_be_short)
+            && self.path_contains.as_ref().is_none_or(|part| {
+                paths.iter().any(|path| path.to_string_lossy().contains(part.as_str()))
+            })
+    }
+}
+
+/// The planned faults, and the number of calls and of faults so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    planned: Vec<Fault>,
+    fired: u64,
+    calls: [u64; Call::Any as usize],
+}
+
+impl Faults {
+    pub(super) fn plan(&mut self, fault: Fault) {
+        self.planned.push(fault);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.planned.clear();
+    }
+
+    /// Counts a call, and returns the fault that it meets. If two faults are due at one
+    /// call, the one planned first fires. The other fires at the next such call.
+    pub(super) fn meet(&mut self, call: Call, paths: &[&Path]) -> Option<FaultKind> {
+        self.calls[call as usize] += 1;
+        let mut met = None;
+        self.planned.retain_mut(|fault| {
+            if !fault.matches(call, paths) {
+                return true;
+            }
+            if fault.nth > 1 {
+                fault.nth -= 1;
+                return true;
+            }
+            if met.is_some() {
+                return true;
+            }
+            met = Some(fault.kind);
+            fault.sticky
+        });
+        self.fired += u64::from(met.is_some());
+        met
+    }
+
+    pub(super) fn fired(&self) -> u64 {
+        self.fired
+    }
+
+    pub(super) fn calls(&self, call: Call) -> u64 {
+        match call {
+            Call::Any => self.calls.iter().sum(),
+            call => self.calls[call as usize],
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The log reader: reads a log without opening it for appends.
+//!
+//! It changes nothing and takes no lock. So it works beside a live writer and on a
+//! read-only mount. Knows scans and replay; it does not know queues or writers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{Checkpoint, LogId};
+use crate::error::{Damage, OpenError, ReplayError};
+use crate::fs::{Disk, OpenMode, RealDisk, open_dir};
+use crate::recovery::inspect::{
+    Found, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
+    shards_of,
+};
+use crate::recovery::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, start_from};
+use crate::recovery::{Purpose, RecoveryReport};
+use crate::segment::frame_reader::{FrameReader, is_consistent};
+use crate::segment::header::SegmentIdentity;
+use crate::util::parallel::{in_parallel, threads_each};
+use crate::util::sync::Arc;
+
+/// A log that is opened for reading only.
+///
+/// It takes no lock and changes nothing, so a live writer may have the log open.
+/// Then the reader sees the records that had been written when it was opened. It
+/// may see a part of the last commit, and reports it as a torn tail.
+#[derive(Debug)]
+pub struct LogReader {
+    id: LogId,
+    plans: Vec<Vec<ShardPlan>>,
+    report: RecoveryReport,
+}
+
+impl LogReader {
+    /// Reads and checks the whole log in `dir`. Blocks until it is read.
+    ///
+    /// Corruption is not an error: [`LogReader::report`] describes it, and a replay
+    /// stops before it.
+    ///
+    /// # Errors
+    /// [`OpenError::NotALog`] if there is no manifest. [`OpenError::Manifest`] if
+    /// the manifest or a truncation mark is missing or cannot be read.
+    /// [`OpenError::NewerFormat`] or [`OpenError::OlderFormat`] for a log of
+    /// another version. [`OpenError::Io`] for an error of the system.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(RealDisk), dir)
+    }
+
+    /// Reads and checks the log in `dir` of the file system `disk`. Otherwise like
+    /// [`LogReader::open`].
+    ///
+    /// # Errors
+    /// As for [`LogReader::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let dir = dir.as_ref();
+        let disk = match open_dir(&disk, dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::NotALog { dir: dir.to_path_buf() });
+            }
+            opened => opened.map_err(OpenError::io("opening the directory", dir))?,
+        };
+        let load = || find_manifest(disk.as_ref(), dir);
+        let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
+        let mut manifest = load()?.ok_or_else(not_a_log)?;
+        let found = loop {
+            let shards = shards_of(dir, &manifest);
+            let threads = threads_each(shards.len());
+            let found = in_parallel(&shards, |(dir, identity)| look(&disk, dir, identity, threads));
+            let latest = found.and_then(|found| {
+                check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found).map(|()| found)
+            });
+            let failed = match latest {
+                Ok(found) => break found,
+                Err(failed) => failed,
+            };
+            // A writer may have added or retired generations since the manifest was
+            // read.
+            let later = load()?.ok_or_else(not_a_log)?;
+            if later == manifest {
+                return Err(failed);
+            }
+            manifest = later;
+        };
+        let report = RecoveryReport {
+            shards: reports(&found),
+            durability_warnings: durability_warnings(disk.as_ref(), dir),
+            ..RecoveryReport::default()
+        };
+        let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
+        plans.resize_with(manifest.generations.len(), Vec::new);
+        for found in found {
+            let number = found.folder.identity.generation;
+            let at = manifest.generations.partition_point(|known| known.number < number);
+            plans[at].push(ShardPlan {
+                from: found.folder.purged_below,
+                to: found.end(),
+                folder: found.folder,
+                segments: found.survey.segments,
+            });
+        }
+        Ok(Self { id: LogId(manifest.log), plans, report })
+    }
+
+    /// The log's id. It never changes.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// The end of each shard at open. The reader has every record below it, except
+    /// those that were truncated.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let current = self.plans.last().map_or(&[][..], Vec::as_slice);
+        let generation = current.first().map_or(0, |plan| plan.folder.identity.generation);
+        Checkpoint::new(generation, current.iter().map(|plan| plan.to)).of_log(self.id)
+    }
+
+    /// What the reader found in the log, shard by shard.
+    #[must_use]
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Replays the records that the log had when the reader was opened. Otherwise
+    /// like [`crate::ShardedWal::replay`].
+    ///
+    /// # Errors
+    /// [`ReplayError::Callback`] if the callback failed. [`ReplayError::Log`] if the
+    /// log cannot be read, also because a writer truncated it meanwhile.
+    ///
+    /// # Panics
+    /// If the callback panics.
+    pub fn replay<E: Send>(
+        &self,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        replay(self.plans.clone(), &options, &callback)
+    }
+
+    /// Replays the records from a checkpoint on that the log had when the reader was
+    /// opened. Otherwise like [`crate::ShardedWal::replay_from`].
+    ///
+    /// # Errors
+    /// [`ReplayError::Checkpoint`] if the checkpoint does not fit the log, or if
+    /// records above it were truncated. Otherwise as for [`LogReader::replay`].
+    ///
+    /// # Panics
+    /// If the callback panics.
+    pub fn replay_from<E: Send>(
+        &self,
+        checkpoint: &Checkpoint,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        let mut plans = self.plans.clone();
+        start_from(self.id, &mut plans, checkpoint)?;
+        replay(plans, &options, &callback)
+    }
+}
+
+/// Scans per shard at most. No race with a writer needs so many.
+const LOOKS: usize = 16;
+
+/// Scans a shard beside a writer, until the result does not depend on a race.
+///
+/// A scan may report corruption only because the writer went on meanwhile: it
+/// appended frames after the end, or it rolled, truncated or superseded a segment.
+/// Each scan begins after the previous one has ended. By then the writer has
+/// written what the previous scan missed, or has stored a truncation mark for it.
+/// So corruption counts only if two scans find it at one place.
+///
+/// **A listed file that cannot be found proves nothing**, whatever an earlier scan
+/// found there. The next scan lists the directory again: the file is then truncated
+/// by a mark, or really missing.
+fn look(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    identity: &SegmentIdentity,
+    threads: usize,
+) -> Result<Found, OpenError> {
+    let mut last = None;
+    for _ in 1..LOOKS {
+        let mut found = match read_shard(disk, dir, identity, threads, Purpose::Look) {
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
+            looked => looked?,
+        };
+        let Some(damage) = &found.survey.damage else { return Ok(found) };
+        let place = Some(Place::of(disk.as_ref(), damage)?);
+        if place == last {
+            return Ok(found);
+        }
+        if has_frame_now(disk.as_ref(), &found)? {
+            found.survey.forget_concurrent_appends();
+            return Ok(found);
+        }
+        last = place;
+    }
+    read_shard(disk, dir, identity, threads, Purpose::Look)
+}
+
+/// The place at which a scan found corruption.
+#[derive(PartialEq, Eq)]
+enum Place {
+    /// At this byte of a file that still has its name. No segment ever gets the name
+    /// of another one, so the bytes were that segment's.
+    Within(PathBuf, u64),
+    /// In a file that is missing, or that was recycled during the scan.
+    Gone(PathBuf),
+}
+
+impl Place {
+    fn of(disk: &dyn Disk, damage: &Damage) -> Result<Self, OpenError> {
+        let file = damage.file.clone();
+        match disk.open(&file, OpenMode::Read) {
+            Ok(_) => Ok(Self::Within(file, damage.offset)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Gone(file)),
+            Err(error) => Err(OpenError::io("opening", &file)(error)),
+        }
+    }
+}
+
+/// Whether the frame that was missing at the end is there now. This saves a second
+/// scan of a long shard, which the writer would overtake as well.
+fn has_frame_now(disk: &dyn Disk, found: &Found) -> Result<bool, OpenError> {
+    let survey = &found.survey;
+    let (Some(damage), Some(link)) = (&survey.damage, survey.links.last()) else {
+        return Ok(false);
+    };
+    if !survey.damaged_at_the_end {
+        return Ok(false);
+    }
+    let file = match disk.open(&damage.file, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(OpenError::io("opening", &damage.file))?,
+    };
+    let end = file.len().map_err(OpenError::io("reading the size of", &damage.file))?;
+    let seed = found.folder.seed(link.header.identity.number);
+    let mut frames = FrameReader::new(file, seed, damage.offset, end, 1 << 16);
+    let frame = frames.next().map_err(OpenError::io("reading", &damage.file))?;
+    Ok(frame.is_ok_and(|frame| {
+        let first = link.header.first_sequence + u64::from(frame.header.first);
+        first >= damage.first_sequence && is_consistent(&frame)
+    }))
+}

@@ -1,0 +1,452 @@
+//! Replay: reads the log back within bounded memory.
+//!
+//! Generations are replayed one after the other. Within one, threads replay the
+//! shards in parallel, and each shard in order. This file knows segments and the
+//! caller's callback; it never writes.
+
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
+use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
+use crate::fs::{OpenMode, Unreadable, read_around};
+use crate::recovery::Folder;
+use crate::segment::frame::{FrameKind, next_record};
+use crate::segment::frame_reader::{Frame, FrameReader, Stop};
+use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
+use crate::segment::writer::SegmentMeta;
+use crate::trace;
+use crate::util::sync::cores;
+
+/// Limits of a thread's read buffer. A larger buffer reads no faster, and the disk
+/// is idle for longer while the thread works through it.
+const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(1 << 20);
+
+/// How to replay: threads, memory and progress. `ReplayOptions::default()` has one
+/// thread per core, 64 MiB, and no progress.
+#[derive(Clone)]
+pub struct ReplayOptions {
+    threads: usize,
+    memory_bytes: usize,
+    progress: Option<Arc<dyn Fn(ReplayProgress) + Send + Sync>>,
+}
+
+impl fmt::Debug for ReplayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayOptions")
+            .field("threads", &self.threads)
+            .field("memory_bytes", &self.memory_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ReplayOptions {
+    /// One thread per core, 64 MiB, no progress.
+    fn default() -> Self {
+        Self { threads: cores(), memory_bytes: 64 << 20, progress: None }
+    }
+}
+
+impl ReplayOptions {
+    /// The number of threads that read and call the callback: at least one. A
+    /// generation uses at most one thread per shard.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// The memory for reading, in bytes, over all threads. Each thread uses at
+    /// least 64 KiB, or the size of its largest batch. Payloads that the callback
+    /// keeps ([`Record::to_bytes`]) hold more memory on top.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Sets a callback that reports progress. Any of the threads may call it.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Fn(ReplayProgress) + Send + Sync>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+}
+
+/// The progress of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// The bytes of segments that were read.
+    pub bytes_done: u64,
+    /// The bytes of segments to read.
+    pub bytes_total: u64,
+}
+
+/// A record that a replay passes to its callback.
+#[derive(Debug)]
+pub struct Record<'a> {
+    position: Position,
+    key: u64,
+    payload: &'a [u8],
+    frame: &'a Bytes,
+}
+
+impl Record<'_> {
+    /// The record's position in the log.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The record's series key.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// The record's payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+
+    /// The record's payload as `Bytes`, without a copy. It shares the read buffer:
+    /// the whole buffer stays in memory until the last such payload is dropped.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.frame.slice_ref(self.payload)
+    }
+}
+
+/// What a replay passed to its callback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct ReplayReport {
+    /// The number of records.
+    pub records: u64,
+    /// The bytes of their payloads.
+    pub payload_bytes: u64,
+}
+
+/// The part of a replay that reads one shard.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardPlan {
+    pub(crate) folder: Folder,
+    pub(crate) segments: Vec<SegmentMeta>,
+    /// The callback gets the records of `from..to`.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl ShardPlan {
+    /// The range of the shard. Valid before a checkpoint limits the plan.
+    fn reach(&self) -> ShardReach {
+        let SegmentIdentity { generation, shard, .. } = self.folder.identity;
+        ShardReach { generation, shard, first: self.from.min(self.to), end: self.to }
+    }
+
+    /// Drops the segments without a record of `from..to`.
+    fn trim(&mut self) {
+        let (from, to) = (self.from, self.to);
+        self.segments.retain(|meta| {
+            meta.first_sequence < to && meta.next_sequence.is_none_or(|next| next > from)
+        });
+    }
+}
+
+/// The ranges of a log's shards, from the plans of all of them.
+pub(crate) fn reach(log: LogId, generations: &[Vec<ShardPlan>]) -> Reach {
+    Reach { log, shards: generations.iter().flatten().map(ShardPlan::reach).collect() }
+}
+
+/// Limits the plans to the records from a checkpoint on. Fails if the log does not
+/// have all of them.
+pub(crate) fn start_from<E>(
+    log: LogId,
+    generations: &mut [Vec<ShardPlan>],
+    checkpoint: &Checkpoint,
+) -> Result<(), ReplayError<E>> {
+    reach(log, generations).check_kept(checkpoint).map_err(ReplayError::Checkpoint)?;
+    for plan in generations.iter_mut().flatten() {
+        let identity = &plan.folder.identity;
+        plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
+    }
+    Ok(())
+}
+
+/// Replays the generations one after the other. Blocks until all threads are done.
+/// A panic of the callback is resumed on the calling thread.
+pub(crate) fn replay<E: Send>(
+    mut generations: Vec<Vec<ShardPlan>>,
+    options: &ReplayOptions,
+    callback: &(dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+) -> Result<ReplayReport, ReplayError<E>> {
+    let mut bytes_total = 0;
+    for plan in generations.iter_mut().flatten() {
+        plan.trim();
+        for meta in &plan.segments {
+            bytes_total += segment_bytes(plan, meta).map_err(ReplayError::Log)?;
+        }
+    }
+    let _span = trace::replaying(bytes_total);
+    let shared = Shared {
+        options,
+        callback,
+        bytes_total,
+        bytes_done: AtomicU64::new(0),
+        records: AtomicU64::new(0),
+        payload_bytes: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    };
+    for plans in generations {
+        shared.run_generation(plans)?;
+    }
+    Ok(ReplayReport {
+        records: shared.records.into_inner(),
+        payload_bytes: shared.payload_bytes.into_inner(),
+    })
+}
+
+fn segment_bytes(plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError> {
+    if meta.next_sequence.is_some() {
+        return Ok(meta.end);
+    }
+    let path = plan.folder.path(meta.number);
+    let file =
+        plan.folder.disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    file.len().map_err(OpenError::io("reading the size of", &path))
+}
+
+/// The state that the threads of a replay share. The counters order nothing: they
+/// are read after the join, or only shown to a user. Hence Relaxed.
+struct Shared<'a, E> {
+    options: &'a ReplayOptions,
+    callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+    bytes_total: u64,
+    bytes_done: AtomicU64,
+    records: AtomicU64,
+    payload_bytes: AtomicU64,
+    /// Set by a thread that failed. The others read it, and stop at their next
+    /// frame.
+    stop: AtomicBool,
+    /// The first failure. Set by a thread that failed, taken after the join.
+    failure: Mutex<Option<Failure<E>>>,
+}
+
+enum Failure<E> {
+    Error(ReplayError<E>),
+    Panic(Box<dyn std::any::Any + Send>),
+}
+
+impl<E: Send> Shared<'_, E> {
+    fn run_generation(&self, plans: Vec<ShardPlan>) -> Result<(), ReplayError<E>> {
+        let threads = self.options.threads.min(plans.len()).max(1);
+        let memory = self.options.memory_bytes / threads;
+        let chunk_bytes = memory.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        for plan in plans {
+            // Cannot fail: the receiver lives in this function.
+            drop(sender.send(plan));
+        }
+        drop(sender);
+        std::thread::scope(|scope| {
+            // This thread works too, so a thread that cannot be started only costs
+            // speed.
+            for _ in 1..threads {
+                let plans = receiver.clone();
+                let work = move || self.work(&plans, chunk_bytes);
+                drop(std::thread::Builder::new().spawn_scoped(scope, work));
+            }
+            self.work(&receiver, chunk_bytes);
+        });
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            None => Ok(()),
+            Some(Failure::Error(error)) => Err(error),
+            Some(Failure::Panic(panic)) => resume_unwind(panic),
+        }
+    }
+
+    /// The work of one thread: replays shards until none is left or one failed.
+    fn work(&self, plans: &crossbeam_channel::Receiver<ShardPlan>, chunk_bytes: usize) {
+        while let Ok(plan) = plans.recv() {
+            let done = catch_unwind(AssertUnwindSafe(|| self.run_shard(&plan, chunk_bytes)));
+            let failure = match done {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => Failure::Error(error),
+                Err(panic) => Failure::Panic(panic),
+            };
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            // ORDERING: Relaxed; a hint to stop early, the join orders.
+            self.stop.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+
+    fn run_shard(&self, plan: &ShardPlan, chunk_bytes: usize) -> Result<(), ReplayError<E>> {
+        for meta in &plan.segments {
+            self.run_segment(plan, meta, chunk_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn run_segment(
+        &self,
+        plan: &ShardPlan,
+        meta: &SegmentMeta,
+        chunk_bytes: usize,
+    ) -> Result<(), ReplayError<E>> {
+        let path = plan.folder.path(meta.number);
+        let log = |doing| {
+            let to = OpenError::io(doing, &path);
+            |error| ReplayError::Log(to(error))
+        };
+        let file = plan.folder.disk.open(&path, OpenMode::Read).map_err(log("opening"))?;
+        let end = match meta.next_sequence {
+            Some(_) => meta.end,
+            None => file.len().map_err(log("reading the size of"))?,
+        };
+        let base = self.first_sequence(plan, meta, file.as_ref())?;
+        let seed = plan.folder.seed(meta.number);
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let mut frames = FrameReader::new(file, seed, start, end, chunk_bytes);
+        let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
+        let mut next = meta.first_sequence;
+        let mut reported = 0;
+        let mut replayed = ReplayReport::default();
+        while next < needed {
+            // ORDERING: Relaxed; a hint to stop early.
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match frames.next().map_err(log("reading"))? {
+                Ok(frame) => {
+                    // A seal does not count, as in the scan: a seal that names a
+                    // sequence past the last record must not hide records.
+                    if frame.header.kind.moves_on() {
+                        next = base + frame.header.next();
+                    }
+                    if frame.header.kind == FrameKind::Records {
+                        self.run_frame(plan, base, &frame, &mut replayed)?;
+                    }
+                }
+                Err(stop) => {
+                    Self::check_is_there(plan, &path)?;
+                    return Err(changed(plan, &path, frames.at(), next, needed, stop));
+                }
+            }
+            if frames.at() - reported >= chunk_bytes as u64 {
+                self.report(frames.at() - reported);
+                reported = frames.at();
+            }
+        }
+        self.report(end - reported);
+        // ORDERING: Relaxed; read after the join.
+        self.records.fetch_add(replayed.records, Ordering::Relaxed);
+        self.payload_bytes.fetch_add(replayed.payload_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Checks that a segment still has its name. A segment that was truncated during
+    /// the read may have been recycled, and its file now holds another segment. That
+    /// is reported as a missing file, not as corruption.
+    fn check_is_there(plan: &ShardPlan, path: &std::path::Path) -> Result<(), ReplayError<E>> {
+        let opened = plan.folder.disk.open(path, OpenMode::Read).map(drop);
+        opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
+    }
+
+    fn first_sequence(
+        &self,
+        plan: &ShardPlan,
+        meta: &SegmentMeta,
+        file: &dyn crate::fs::DiskFile,
+    ) -> Result<u64, ReplayError<E>> {
+        let path = plan.folder.path(meta.number);
+        let (mut bytes, mut unreadable) = ([0; SEGMENT_HEADER_BYTES], Unreadable::default());
+        read_around(file, &mut bytes, 0, &mut unreadable)
+            .map_err(|error| ReplayError::Log(OpenError::io("reading", &path)(error)))?;
+        if let Some(Range { start: from, end: to }) = unreadable.first() {
+            let (stop, next) = (Stop::Unreadable { from, to }, meta.next_sequence);
+            let needed = next.unwrap_or(plan.to);
+            return Err(changed(plan, &path, 0, meta.first_sequence, needed, stop));
+        }
+        let identity = plan.folder.identity.with_number(meta.number);
+        match SegmentHeader::parse(&bytes, &identity) {
+            FoundHeader::Header(header) => Ok(header.first_sequence),
+            _ => {
+                Self::check_is_there(plan, &path)?;
+                let stop = Stop::Bad("the segment's header does not match");
+                let to = meta.next_sequence.unwrap_or(plan.to);
+                Err(changed(plan, &path, 0, meta.first_sequence, to, stop))
+            }
+        }
+    }
+
+    fn run_frame(
+        &self,
+        plan: &ShardPlan,
+        base: u64,
+        frame: &Frame,
+        replayed: &mut ReplayReport,
+    ) -> Result<(), ReplayError<E>> {
+        let first = base + u64::from(frame.header.first);
+        let mut at = 0;
+        for sequence in first..first + u64::from(frame.header.records) {
+            let Some((key, range)) = next_record(&frame.body, &mut at) else {
+                let stop = Stop::Bad("a frame contradicts itself");
+                let path = plan.folder.dir.clone();
+                return Err(changed(plan, &path, frame.offset, sequence, plan.to, stop));
+            };
+            if sequence < plan.from || sequence >= plan.to {
+                continue;
+            }
+            let position = Position {
+                generation: plan.folder.identity.generation,
+                shard: plan.folder.identity.shard,
+                sequence,
+            };
+            let payload = &frame.body[range];
+            replayed.records += 1;
+            replayed.payload_bytes += payload.len() as u64;
+            (self.callback)(&Record { position, key, payload, frame: &frame.body })
+                .map_err(ReplayError::Callback)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, bytes: u64) {
+        // ORDERING: Relaxed; a figure to show to a user.
+        let bytes_done = self.bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(progress) = &self.options.progress {
+            progress(ReplayProgress { bytes_done, bytes_total: self.bytes_total });
+        }
+    }
+}
+
+/// The error if a record cannot be read now, but could at open.
+fn changed<E>(
+    plan: &ShardPlan,
+    path: &std::path::Path,
+    offset: u64,
+    first_sequence: u64,
+    durable_below: u64,
+    stop: Stop,
+) -> ReplayError<E> {
+    ReplayError::Log(OpenError::Damaged(Box::new(Damage {
+        generation: plan.folder.identity.generation,
+        shard: plan.folder.identity.shard,
+        file: PathBuf::from(path),
+        offset,
+        first_sequence,
+        durable_below,
+        what: stop.to_string(),
+        advice: RESTORE.into(),
+    })))
+}

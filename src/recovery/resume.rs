@@ -1,0 +1,379 @@
+//! Resume: makes a scanned shard safe to append to.
+//!
+//! A resume writes a new segment. Its header names the end of the log. It holds a
+//! copy of the newest segment's records that no durable mark covers. The shard
+//! scan has already synced the older segments. This module does not decide what
+//! is corrupted, and starts no writer.
+//!
+//! **Open never writes into an old segment** (R3 FRESH). After a failed sync the
+//! page cache may show bytes that the disk never had. So the scan reads from the
+//! disk. The resume then writes and syncs all records above the durable mark
+//! again, before anything is replayed.
+//!
+//! **Open needs no free byte.** If there is no room for a new segment, the resume
+//! deletes files that hold nothing. If there is still no room, it syncs the newest
+//! segment in place, and the shard starts between two segments.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{OpenError, means_full};
+use crate::fs::{Disk, DiskFile, OpenMode, unlink_if_there};
+use crate::recovery::segment_builder::{PIECE_BYTES, SegmentCopy};
+use crate::recovery::segment_scan::make_durable;
+use crate::recovery::shard_scan::{Folder, Survey};
+use crate::segment::frame::FrameKind;
+use crate::segment::frame_reader::{Frame, FrameReader};
+use crate::segment::header::{
+    Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, spare_path, unfinished_path,
+};
+use crate::segment::writer::{SegmentMeta, cut_tail};
+
+/// A shard that can be replayed and appended to.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) start: Start,
+    pub(crate) next_sequence: u64,
+    /// Oldest first. The new segment is the last.
+    pub(crate) segments: Vec<SegmentMeta>,
+    /// The number of copied records.
+    pub(crate) copied: u64,
+    /// The numbers of the recycled segments that are left.
+    pub(crate) spares: Vec<u64>,
+}
+
+/// Where the shard's next commit goes.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// Into the segment that the open made.
+    Segment {
+        header: SegmentHeader,
+        /// Durable up to `position`, and so is its name.
+        file: Box<dyn DiskFile>,
+        position: u64,
+    },
+    /// Into a segment that does not exist yet, because there was no room for one.
+    Between {
+        /// The identity with the highest number that was used.
+        last: SegmentIdentity,
+        /// The predecessor for the next segment's header.
+        predecessor: Predecessor,
+    },
+}
+
+/// Why there is no new segment.
+enum Failure {
+    /// There is no room for it. It has no name yet.
+    NoRoom(OpenError),
+    Other(OpenError),
+}
+
+impl Failure {
+    /// The failure of a step before the segment has its name.
+    fn of(error: OpenError) -> Self {
+        match &error {
+            OpenError::Io { source, .. } if means_full(source) => Self::NoRoom(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// Where the new segment continues the log.
+struct Joint {
+    predecessor: Predecessor,
+    /// The segments that stay. The last one's end and next sequence are those of
+    /// the joint.
+    kept: Vec<SegmentMeta>,
+    /// The segment in which the copy begins, as an index into the scan's segments,
+    /// and the offset.
+    copy_from: Option<(usize, u64)>,
+}
+
+/// Resumes a shard: writes the new segment and deletes the files that it
+/// supersedes. If there is no room for it, resumes without a new segment.
+pub(crate) fn settle(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+) -> Result<Settled, OpenError> {
+    let settled = find_start(disk, folder, survey)?;
+    cut_last_tail(disk, folder, survey);
+    Ok(settled)
+}
+
+fn find_start(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settled, OpenError> {
+    let joint = find_joint(disk, folder, survey)?;
+    match begin_segment(disk, folder, survey, &joint, survey.spares.clone()) {
+        Err(Failure::NoRoom(_)) => {}
+        Err(Failure::Other(error)) => return Err(error),
+        Ok(settled) => return Ok(settled),
+    }
+    make_room(disk, folder, survey)?;
+    match begin_segment(disk, folder, survey, &joint, Vec::new()) {
+        Err(Failure::NoRoom(error)) => settle_in_place(disk, folder, survey, error),
+        Err(Failure::Other(error)) => Err(error),
+        Ok(settled) => Ok(settled),
+    }
+}
+
+/// Writes the new segment and deletes the files that it supersedes.
+fn begin_segment(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    joint: &Joint,
+    spares: Vec<u64>,
+) -> Result<Settled, Failure> {
+    let number = survey.highest_number + 1;
+    let first_sequence = match joint.copy_from {
+        Some(_) => joint.predecessor.next_sequence,
+        None => survey.next_sequence,
+    };
+    let header = SegmentHeader {
+        identity: folder.identity.with_number(number),
+        first_sequence,
+        predecessor: joint.predecessor,
+    };
+    let mut copy = SegmentCopy::create(disk, folder, &header).map_err(Failure::of)?;
+    let filled = fill(&mut copy, disk, folder, survey, joint, first_sequence);
+    let (copied, next_sequence) = filled.map_err(Failure::of)?;
+    let (file, position) = copy.publish(disk, folder).map_err(Failure::of)?;
+    // From here on there is no fallback: the new name may be on the disk or not.
+    sync_dir(disk, folder).map_err(Failure::Other)?;
+    remove_superseded(disk, folder, survey, joint).map_err(Failure::Other)?;
+    let mut segments = joint.kept.clone();
+    segments.push(SegmentMeta {
+        number,
+        first_sequence,
+        next_sequence: None,
+        end: 0,
+        durable: true,
+    });
+    let start = Start::Segment { header, file, position };
+    Ok(Settled { start, next_sequence, segments, copied, spares })
+}
+
+/// Copies the records above the durable mark. Returns their number and the next
+/// sequence.
+fn fill(
+    copy: &mut SegmentCopy,
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    joint: &Joint,
+    first_sequence: u64,
+) -> Result<(u64, u64), OpenError> {
+    let (mut copied, mut next_sequence) = (0, first_sequence);
+    for (index, link) in survey.links.iter().enumerate() {
+        let Some((from, offset)) = joint.copy_from.filter(|(from, _)| index >= *from) else {
+            continue;
+        };
+        let offset = if index == from { offset } else { SEGMENT_HEADER_BYTES as u64 };
+        let base = link.header.first_sequence;
+        each_frame(disk, folder, &survey.segments[index], offset, |frame| {
+            copied += copy_frame(copy, frame, base, first_sequence)?;
+            if frame.header.kind.moves_on() {
+                next_sequence = base + frame.header.next();
+            }
+            Ok(true)
+        })?;
+    }
+    // The seal may claim durability before the sync: until then the file has a
+    // temporary name, and no reader opens it. The seal must not name a sequence
+    // past the last record: a last segment without records may begin after
+    // sequences whose appends were refused.
+    copy.seal(next_sequence)?;
+    Ok((copied, next_sequence))
+}
+
+/// Resumes a shard without a write, after [`make_room`] has synced the segments'
+/// names. Syncs the newest segment in place and reads it again: the bytes read
+/// then are the log.
+fn settle_in_place(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    no_room: OpenError,
+) -> Result<Settled, OpenError> {
+    let number = survey.highest_number;
+    remove(disk, &unfinished_path(&folder.dir, number + 1))?;
+    let (Some(link), Some(last)) = (survey.links.last(), survey.segments.last()) else {
+        return Err(no_room);
+    };
+    make_durable(disk, folder, &link.header)?;
+    each_frame(disk, folder, last, SEGMENT_HEADER_BYTES as u64, |_| Ok(true))?;
+    let next_sequence = last.next_sequence.unwrap_or(last.first_sequence);
+    let predecessor = Predecessor { number: last.number, end: last.end, next_sequence };
+    Ok(Settled {
+        start: Start::Between { last: folder.identity.with_number(number), predecessor },
+        next_sequence: survey.next_sequence,
+        segments: survey.segments.clone(),
+        copied: 0,
+        spares: Vec::new(),
+    })
+}
+
+/// Deletes the files that cannot hold records, and syncs the names of the others.
+/// Superseded segments stay until a new segment is durable.
+fn make_room(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
+    let is_unfinished = |path: &&PathBuf| path.extension().is_some_and(|it| it == "tmp");
+    let unfinished = survey.superfluous.iter().filter(is_unfinished);
+    unfinished.chain(&survey.unused).try_for_each(|path| remove(disk, path))?;
+    remove(disk, &unfinished_path(&folder.dir, survey.highest_number + 1))?;
+    remove_spares(disk, folder, survey)?;
+    // Some file systems free the space only at this sync. And an open that was
+    // killed may have left a segment's name in the cache only.
+    sync_dir(disk, folder)
+}
+
+/// Deletes the recycled segments.
+pub(crate) fn remove_spares(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+) -> Result<(), OpenError> {
+    let mut paths = survey.spares.iter().map(|number| spare_path(&folder.dir, *number));
+    paths.try_for_each(|path| remove(disk, &path))
+}
+
+fn sync_dir(disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
+    disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
+}
+
+/// Resumes a shard that needs no new segment: it is read-only, and all its records
+/// are durable. Syncs the directory, then deletes superseded files.
+pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
+    sync_dir(disk, folder)?;
+    survey.superfluous.iter().try_for_each(|path| remove(disk, path))?;
+    cut_last_tail(disk, folder, survey);
+    Ok(())
+}
+
+/// Cuts the zeros off the newest segment that the last process left. Touches no
+/// frame. Ignores errors: the tail is harmless.
+fn cut_last_tail(disk: &dyn Disk, folder: &Folder, survey: &Survey) {
+    let Some((number, end)) = survey.tail else { return };
+    // The segment may have been superseded and deleted.
+    if let Ok(mut file) = disk.open(&folder.path(number), OpenMode::Write) {
+        cut_tail(file.as_mut(), end);
+    }
+}
+
+/// Deletes the files that the new, durable segment replaces. If this fails, the
+/// next open finds the files superfluous.
+fn remove_superseded(
+    disk: &dyn Disk,
+    folder: &Folder,
+    survey: &Survey,
+    joint: &Joint,
+) -> Result<(), OpenError> {
+    for path in &survey.superfluous {
+        remove(disk, path)?;
+    }
+    for meta in &survey.segments {
+        if !joint.kept.iter().any(|kept| kept.number == meta.number) {
+            remove(disk, &folder.path(meta.number))?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    unlink_if_there(disk, path).map_err(OpenError::io("removing", path))
+}
+
+/// Finds the last place below which everything is durable. Segments without a
+/// record below it do not stay.
+fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint, OpenError> {
+    // Truncated records need no copy, even if no mark covers them. Nor do records
+    // that the scan has synced in place.
+    let durable = survey.durable_below.max(folder.purged_below).max(survey.settled_below);
+    let mut kept = survey.segments.clone();
+    let mut copy_from = None;
+    for (index, link) in survey.links.iter().enumerate() {
+        let meta = &survey.segments[index];
+        if meta.next_sequence > Some(durable) {
+            let (offset, next) =
+                first_frame_above(disk, folder, link.header.first_sequence, meta, durable)?;
+            kept.truncate(index + 1);
+            kept[index].end = offset;
+            kept[index].next_sequence = Some(next);
+            copy_from = Some((index, offset));
+            break;
+        }
+    }
+    let mut predecessor = Predecessor::default();
+    while let Some(last) = kept.last() {
+        let next_sequence = last.next_sequence.unwrap_or(last.first_sequence);
+        if next_sequence > last.first_sequence {
+            predecessor = Predecessor { number: last.number, end: last.end, next_sequence };
+            break;
+        }
+        predecessor.next_sequence = last.first_sequence;
+        kept.pop();
+    }
+    Ok(Joint { predecessor, kept, copy_from })
+}
+
+/// The offset of the first frame that reaches past `durable`, and the next
+/// sequence before it.
+fn first_frame_above(
+    disk: &dyn Disk,
+    folder: &Folder,
+    base: u64,
+    meta: &SegmentMeta,
+    durable: u64,
+) -> Result<(u64, u64), OpenError> {
+    let mut next = meta.first_sequence;
+    // The end of the last record, not of a seal after it: the seal may never have
+    // been synced, and the next open may not find it.
+    let mut place = SEGMENT_HEADER_BYTES as u64;
+    each_frame(disk, folder, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
+        if !frame.header.kind.moves_on() {
+            return Ok(true);
+        }
+        if base + frame.header.next() > durable {
+            return Ok(false);
+        }
+        place = frame.end();
+        next = base + frame.header.next();
+        Ok(true)
+    })?;
+    Ok((place, next))
+}
+
+/// Copies a frame with records or a gap. Returns the number of records. The copy's
+/// mark claims no more than `durable`.
+fn copy_frame(copy: &mut SegmentCopy, frame: &Frame, base: u64, durable: u64) -> io::Result<u64> {
+    match frame.header.kind {
+        FrameKind::Records => copy.frame(frame, base + u64::from(frame.header.first), durable)?,
+        FrameKind::Gap => copy.gap(base + frame.header.next(), durable)?,
+        FrameKind::Seal | FrameKind::Skippable(_) => return Ok(0),
+    }
+    Ok(u64::from(frame.header.records))
+}
+
+/// Calls `take` for each frame of a scanned segment, until it returns `false`.
+fn each_frame(
+    disk: &dyn Disk,
+    folder: &Folder,
+    meta: &SegmentMeta,
+    from: u64,
+    mut take: impl FnMut(&Frame) -> io::Result<bool>,
+) -> Result<(), OpenError> {
+    let path = folder.path(meta.number);
+    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    let seed = folder.seed(meta.number);
+    let mut frames = FrameReader::new(file, seed, from, meta.end, PIECE_BYTES);
+    while frames.at() < meta.end {
+        let frame = frames.next().map_err(OpenError::io("reading", &path))?;
+        let frame = frame.map_err(|stop| {
+            let changed = io::Error::other(format!("it changed since it was scanned: {stop:?}"));
+            OpenError::io("reading", &path)(changed)
+        })?;
+        if !take(&frame).map_err(OpenError::io("copying from", &path))? {
+            break;
+        }
+    }
+    Ok(())
+}

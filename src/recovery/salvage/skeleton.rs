@@ -1,0 +1,202 @@
+//! The skeleton of a corrupted shard: its segments in order, and the holes where
+//! segments are missing or have no header.
+//!
+//! It follows predecessors like the segment chain, but continues past a broken
+//! place. It does not decide what is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use crate::error::OpenError;
+use crate::fs::{Disk, DiskFile, OpenMode};
+use crate::recovery::segment_builder::PIECE_BYTES;
+use crate::recovery::shard_scan::{Folder, read_header, search_file};
+use crate::segment::frame::FrameHeader;
+use crate::segment::frame_reader::{FrameReader, is_consistent};
+use crate::segment::header::{
+    FoundHeader, NUMBER_MAX, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
+};
+
+/// One part of the skeleton.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// A segment with its header.
+    Segment(SegmentHeader),
+    /// A segment that is missing, or that has no valid header.
+    Hole(Hole),
+}
+
+impl Part {
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Segment(header) => header.identity.number,
+            Self::Hole(hole) => hole.number,
+        }
+    }
+}
+
+/// The place of a segment that is missing, or that has no valid header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hole {
+    pub(crate) number: u64,
+    /// The segment's end according to its successor, if it has one.
+    pub(crate) expected: Option<Predecessor>,
+    /// The segment's first sequence, if its remains reveal it.
+    pub(crate) first_sequence: Option<u64>,
+    /// Whether the file exists, and its header may never have reached the disk.
+    pub(crate) may_be_torn: bool,
+}
+
+impl Hole {
+    fn new(number: u64, expected: Option<Predecessor>, may_be_torn: bool) -> Self {
+        Self { number, expected, first_sequence: None, may_be_torn }
+    }
+}
+
+/// The skeleton of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Spine {
+    /// Oldest first.
+    pub(crate) parts: Vec<Part>,
+    /// Segments that are not part of it: their number is higher than any writer
+    /// uses, or they have no usable header and no successor names them.
+    pub(crate) set_aside: Vec<u64>,
+}
+
+impl Spine {
+    pub(crate) fn read(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
+        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+        let mut numbers: BTreeSet<u64> =
+            names.iter().filter_map(|name| segment_number(name)).collect();
+        if folder.is_given_up() {
+            return Ok(Self::default());
+        }
+        let mut set_aside: Vec<_> = numbers.split_off(&NUMBER_MAX).into_iter().collect();
+        let (headers, headerless) = read_headers(disk, folder, &numbers)?;
+        let mut parts = walk(folder, &headers, &headerless);
+        let newest = headers.last_key_value().map_or(0, |(number, _)| *number);
+        for number in numbers.range(newest + 1..) {
+            // Otherwise the segment never held anything durable.
+            if !headerless.contains(number) || search_file(disk, folder, *number)?.mark > Some(0) {
+                parts.push(Part::Hole(Hole::new(*number, None, false)));
+            }
+        }
+        if parts.is_empty() {
+            let number = numbers.last().copied().unwrap_or(1);
+            parts.push(Part::Hole(Hole::new(number, None, false)));
+        }
+        if let Some(Part::Hole(first)) = parts.first_mut() {
+            // A shard always has a segment, so its header once was durable.
+            first.may_be_torn = false;
+        }
+        let oldest = parts.first().map_or(0, Part::number);
+        for number in numbers.range(oldest..).take_while(|number| **number < newest) {
+            let is_part = parts.iter().any(|part| part.number() == *number);
+            let remains = || search_file(disk, folder, *number);
+            // An open would delete these segments, but they may hold lost records.
+            if !is_part && !headers.contains_key(number) && remains()?.bytes > 0 {
+                set_aside.push(*number);
+            }
+        }
+        for part in &mut parts {
+            if let Part::Hole(hole) = part {
+                hole.first_sequence = first_sequence(disk, folder, hole)?;
+            }
+        }
+        Ok(Self { parts, set_aside })
+    }
+}
+
+/// The valid headers by segment number, and the segments without any header.
+fn read_headers(
+    disk: &dyn Disk,
+    folder: &Folder,
+    numbers: &BTreeSet<u64>,
+) -> Result<(BTreeMap<u64, SegmentHeader>, BTreeSet<u64>), OpenError> {
+    let (mut headers, mut headerless) = (BTreeMap::new(), BTreeSet::new());
+    for number in numbers {
+        let identity = folder.identity.with_number(*number);
+        let file = || folder.path(*number);
+        let what = |version| format!("its format is version {version}");
+        // A segment with an unreadable header is in neither set: it may hold anything.
+        let Some(bytes) = read_header(disk, folder, *number)? else { continue };
+        match SegmentHeader::parse(&bytes, &identity) {
+            FoundHeader::Header(header) if header.predecessor.number < *number => {
+                headers.insert(*number, header);
+            }
+            FoundHeader::Newer(version) => {
+                return Err(OpenError::NewerFormat { file: file(), what: what(version) });
+            }
+            FoundHeader::Older(version) => {
+                return Err(OpenError::OlderFormat { file: file(), what: what(version) });
+            }
+            FoundHeader::Bad
+                if search_file(disk, folder, *number)?.unreadable.first().is_some() => {}
+            FoundHeader::Blank | FoundHeader::Bad => drop(headerless.insert(*number)),
+            FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
+        }
+    }
+    Ok((headers, headerless))
+}
+
+/// Walks from the newest segment back. If a predecessor is missing, continues with
+/// the next older segment. Even if that one was superseded, its records up to its
+/// first corrupted place were the log's.
+fn walk(
+    folder: &Folder,
+    headers: &BTreeMap<u64, SegmentHeader>,
+    headerless: &BTreeSet<u64>,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut at = headers.last_key_value();
+    while let Some((_, header)) = at {
+        parts.push(Part::Segment(*header));
+        let expected = header.predecessor;
+        // Segments below the truncation mark may be deleted already.
+        if expected.number == 0 || expected.next_sequence <= folder.purged_below {
+            break;
+        }
+        at = headers.get_key_value(&expected.number).or_else(|| {
+            let may_be_torn = headerless.contains(&expected.number);
+            parts.push(Part::Hole(Hole::new(expected.number, Some(expected), may_be_torn)));
+            headers.range(..expected.number).next_back()
+        });
+    }
+    parts.reverse();
+    parts
+}
+
+/// The first sequence of a segment without its header. A shard's first segment
+/// begins at 0. For others, the successor names the segment's end and the sequence
+/// that followed there; the frame that ends there is relative to the beginning.
+fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Option<u64>, OpenError> {
+    let path = folder.path(hole.number);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(OpenError::io("opening", &path))?,
+    };
+    file.drop_cache();
+    if hole.number == 1 {
+        return Ok(Some(0));
+    }
+    let Some(expected) = hole.expected else { return Ok(None) };
+    let last = last_frame(file, folder.seed(hole.number), expected.end);
+    let last = last.map_err(OpenError::io("reading", &path))?;
+    Ok(last.and_then(|header| expected.next_sequence.checked_sub(header.next())))
+}
+
+/// The header of the valid frame that ends at `end`.
+fn last_frame(file: Box<dyn DiskFile>, seed: u32, end: u64) -> io::Result<Option<FrameHeader>> {
+    let bytes = file.len()?;
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let mut frames = FrameReader::new(file, seed, start, end.min(bytes), PIECE_BYTES);
+    let mut last = None;
+    loop {
+        let frame = match frames.next()? {
+            Ok(frame) => Some(frame),
+            Err(_) => frames.find()?,
+        };
+        let Some(frame) = frame else { return Ok(last) };
+        last = (frame.end() == end && is_consistent(&frame)).then_some(frame.header);
+    }
+}

@@ -1,0 +1,199 @@
+//! The segment chain: which of a shard's files are the log.
+//!
+//! The chain begins at the newest segment with a header. Each header names the
+//! segment's predecessor. This module reads headers and the remains of segments
+//! without one; it does not know what a chained segment holds. It changes nothing.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::error::{Damage, OpenError};
+use crate::fs::Disk;
+use crate::recovery::diagnosis;
+use crate::recovery::shard_scan::{Folder, absolute, read_header, search_file};
+use crate::segment::header::{
+    FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, segment_number,
+    spare_number,
+};
+
+/// A segment of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) header: SegmentHeader,
+}
+
+/// A shard's files, sorted into the log and the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// The log's segments, oldest first.
+    pub(crate) links: Vec<Link>,
+    /// The highest number of any segment file.
+    pub(crate) highest_number: u64,
+    /// Files that are not part of the log: superseded by an earlier open,
+    /// prepared and never used, or torn.
+    pub(crate) superfluous: Vec<PathBuf>,
+    /// The files of `superfluous` that were prepared and never used. They are
+    /// empty.
+    pub(crate) unused: Vec<PathBuf>,
+    /// The numbers of the recycled segments.
+    pub(crate) spares: Vec<u64>,
+    /// Bytes in the segments that were left out because a header is missing.
+    pub(crate) discarded_bytes: u64,
+    /// The highest durable mark in the segments that were left out.
+    pub(crate) discarded_mark: u64,
+    /// The highest sequence after a frame in the segments that were left out.
+    pub(crate) discarded_next: u64,
+    /// The first unreadable bytes in the segments that were left out, and the
+    /// number of their segment.
+    pub(crate) discarded_unreadable: Option<(u64, Range<u64>)>,
+    /// The corruption that leaves the chain undecided.
+    pub(crate) damage: Option<Damage>,
+}
+
+impl Chain {
+    pub(crate) fn read(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
+        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+        let mut numbers: BTreeSet<u64> =
+            names.iter().filter_map(|name| segment_number(name)).collect();
+        let mut chain =
+            Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
+        let unfinished = names.iter().filter(|name| is_unfinished(name));
+        chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
+        chain.spares = names.iter().filter_map(|name| spare_number(name)).collect();
+        if folder.is_given_up() {
+            chain.superfluous.extend(numbers.iter().map(|number| folder.path(*number)));
+            return Ok(chain);
+        }
+        if chain.highest_number >= NUMBER_MAX {
+            chain.damage = Some(diagnosis::last_number(folder, chain.highest_number));
+            return Ok(chain);
+        }
+        while let Some(newest) = numbers.pop_last() {
+            match chain.follow(disk, folder, newest, &numbers)? {
+                Attempt::Whole | Attempt::Damaged => {
+                    chain.add_superseded(folder, &numbers);
+                    return Ok(chain);
+                }
+                // Leave out the segments from `torn` on, and try the older ones.
+                Attempt::Torn(torn) => {
+                    drop(numbers.split_off(&torn));
+                }
+            }
+        }
+        chain.damage = Some(diagnosis::no_segment(folder));
+        Ok(chain)
+    }
+
+    /// Follows the predecessors from the segment `newest`.
+    fn follow(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Folder,
+        newest: u64,
+        older: &BTreeSet<u64>,
+    ) -> Result<Attempt, OpenError> {
+        let mut links: Vec<Link> = Vec::new();
+        let mut number = newest;
+        loop {
+            let identity = folder.identity.with_number(number);
+            let Some(bytes) = read_header(disk, folder, number)? else {
+                self.damage = Some(diagnosis::unreadable_header(folder, number));
+                return Ok(Attempt::Damaged);
+            };
+            let header = match SegmentHeader::parse(&bytes, &identity) {
+                FoundHeader::Header(header) => header,
+                FoundHeader::Newer(version) => {
+                    let what = format!("its format is version {version}");
+                    return Err(OpenError::NewerFormat { file: folder.path(number), what });
+                }
+                FoundHeader::Older(version) => {
+                    let what = format!("its format is version {version}");
+                    return Err(OpenError::OlderFormat { file: folder.path(number), what });
+                }
+                FoundHeader::Foreign(found) => {
+                    self.damage = Some(diagnosis::foreign(folder, number, &found));
+                    return Ok(Attempt::Damaged);
+                }
+                FoundHeader::Blank => return self.leave_out(disk, folder, number, 0, &links),
+                FoundHeader::Bad => {
+                    return self.leave_out(disk, folder, number, SEGMENT_HEADER_BYTES, &links);
+                }
+            };
+            let predecessor = header.predecessor;
+            links.push(Link { header });
+            // Segments below the truncation mark may be deleted already.
+            if predecessor.number == 0 || predecessor.next_sequence <= folder.purged_below {
+                break;
+            }
+            if predecessor.number >= number || !older.contains(&predecessor.number) {
+                self.damage = Some(diagnosis::missing(folder, &header));
+                return Ok(Attempt::Damaged);
+            }
+            number = predecessor.number;
+        }
+        links.reverse();
+        self.links = links;
+        Ok(Attempt::Whole)
+    }
+
+    /// Leaves out a segment without a header, and all later ones: their writes
+    /// never completed. It is corruption instead if something in them was durable.
+    fn leave_out(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Folder,
+        number: u64,
+        torn_bytes_min: usize,
+        later: &[Link],
+    ) -> Result<Attempt, OpenError> {
+        let remains = search_file(disk, folder, number)?;
+        self.superfluous.push(folder.path(number));
+        if torn_bytes_min == 0 && remains.torn_bytes(0) == 0 {
+            self.unused.push(folder.path(number));
+        }
+        self.discarded_bytes += remains.torn_bytes(torn_bytes_min);
+        // The first sequence is unknown without the header. But marks are relative
+        // to it, so a positive mark proves that a record of this segment was durable.
+        if let Some(mark) = remains.mark.filter(|mark| *mark > 0) {
+            self.damage = Some(diagnosis::headerless(folder, number, mark.unsigned_abs()));
+            return Ok(Attempt::Damaged);
+        }
+        // A blank header needs no such check: nothing is ever written behind zeros.
+        if torn_bytes_min > 0
+            && let Some(range) = remains.unreadable.first()
+        {
+            self.damage = Some(diagnosis::unreadable_without_header(folder, number, &range));
+            return Ok(Attempt::Damaged);
+        }
+        for link in later {
+            let base = link.header.first_sequence;
+            let remains = search_file(disk, folder, link.header.identity.number)?;
+            self.superfluous.push(folder.path(link.header.identity.number));
+            self.discarded_bytes += remains.torn_bytes(SEGMENT_HEADER_BYTES);
+            let mark = remains.mark.map_or(0, |mark| absolute(base, mark));
+            self.discarded_mark = self.discarded_mark.max(mark);
+            let next = remains.next.map_or(0, |next| base + next);
+            self.discarded_next = self.discarded_next.max(next);
+            let range = remains.unreadable.first();
+            let range = range.map(|range| (link.header.identity.number, range));
+            self.discarded_unreadable = self.discarded_unreadable.take().or(range);
+        }
+        Ok(Attempt::Torn(number))
+    }
+
+    /// Counts segments below the newest that no successor names as superfluous: a
+    /// later segment superseded them.
+    fn add_superseded(&mut self, folder: &Folder, older: &BTreeSet<u64>) {
+        let is_link =
+            |number: &u64| self.links.iter().any(|link| link.header.identity.number == *number);
+        let superseded: Vec<_> = older.iter().filter(|number| !is_link(number)).collect();
+        self.superfluous.extend(superseded.into_iter().map(|number| folder.path(*number)));
+    }
+}
+
+enum Attempt {
+    Whole,
+    Damaged,
+    Torn(u64),
+}

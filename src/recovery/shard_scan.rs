@@ -1,0 +1,395 @@
+//! The shard scan: reads a shard's directory and decides what it holds.
+//!
+//! It combines the segment scans, and asks the verdict what the end means. It
+//! changes no file, but may sync segments. It does not know how to go on.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Damage, OpenError, RESTORE};
+use crate::fs::{Disk, OpenMode, Unreadable, means_unreadable, read_around};
+use crate::layout::truncation_mark::GIVEN_UP;
+use crate::recovery::diagnosis;
+use crate::recovery::segment_chain::{Chain, Link};
+use crate::recovery::segment_scan::{Reading, Step, steps};
+use crate::recovery::verdict::{Beyond, Facts, Verdict, judge};
+use crate::segment::frame::FRAME_HEADER_BYTES;
+use crate::segment::frame_reader::Stop;
+use crate::segment::frame_scan::{Remains, search_remains};
+use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
+use crate::segment::writer::SegmentMeta;
+use crate::space::recycle::Spares;
+use crate::util::parallel::on_threads;
+use crate::util::sync::Arc;
+
+/// Bytes to read per thread, at least. For fewer, a thread costs more than it
+/// saves.
+const THREAD_BYTES: u64 = 8 << 20;
+
+/// A shard's directory, and the shard that it should hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    /// The file system to reach the directory's files. For a shard that takes
+    /// appends it holds an open descriptor of the directory.
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    /// The shard's identity. Its segment number means nothing.
+    pub(crate) identity: SegmentIdentity,
+    /// Truncation removed the records below this sequence.
+    pub(crate) purged_below: u64,
+    /// The shard's recycled segments. Only the shards of an open log keep any.
+    pub(crate) spares: Spares,
+}
+
+impl Folder {
+    /// A lower bound of the shard's next sequence.
+    fn least_next(&self) -> u64 {
+        if self.is_given_up() { 0 } else { self.purged_below }
+    }
+
+    pub(crate) fn path(&self, number: u64) -> PathBuf {
+        segment_path(&self.dir, number)
+    }
+
+    /// Whether the shard was truncated as a whole. Only a shard of an earlier
+    /// generation can be. Its segments are deleted, or about to be.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.purged_below == GIVEN_UP
+    }
+
+    pub(crate) fn seed(&self, number: u64) -> u32 {
+        self.identity.with_number(number).seed()
+    }
+}
+
+/// What a shard's directory holds.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// The segments that hold the log, oldest first, up to its end.
+    pub(crate) links: Vec<Link>,
+    /// Their ends and sequences, for replay.
+    pub(crate) segments: Vec<SegmentMeta>,
+    /// The sequence after the last record.
+    pub(crate) next_sequence: u64,
+    /// The highest durable mark of any frame.
+    pub(crate) durable_below: u64,
+    pub(crate) records: u64,
+    /// The sequences that earlier repairs lost.
+    pub(crate) gap_sequences: u64,
+    /// The bytes of headers and frames that hold the log.
+    pub(crate) bytes: u64,
+    pub(crate) torn_bytes: u64,
+    /// The records in the torn tail, as far as its frame headers can be read.
+    pub(crate) torn_records: u64,
+    pub(crate) damage: Option<Damage>,
+    /// Whether the corruption is in the newest segment. A writer may have appended
+    /// there during the scan.
+    pub(crate) damaged_at_the_end: bool,
+    /// The highest number of any segment file, used or not.
+    pub(crate) highest_number: u64,
+    /// Files that are not part of the log. They may be deleted once the next
+    /// segment is durable.
+    pub(crate) superfluous: Vec<PathBuf>,
+    /// The files of `superfluous` that were prepared and never used.
+    pub(crate) unused: Vec<PathBuf>,
+    /// The numbers of the recycled segments.
+    pub(crate) spares: Vec<u64>,
+    /// The scan synced the log below this sequence in place, then read it.
+    pub(crate) settled_below: u64,
+    /// The newest segment, if bytes follow its last frame that are no torn write:
+    /// its number, and the offset at which the frame ends.
+    pub(crate) tail: Option<(u64, u64)>,
+}
+
+/// What a scan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To read the log. The scan syncs nothing.
+    Look,
+    /// To append to the log. The scan syncs segments that no durable mark covers
+    /// before it reads them, except the newest.
+    GoOn,
+}
+
+impl Survey {
+    /// Drops findings after the log's end that a writer's later append explains.
+    pub(crate) fn forget_concurrent_appends(&mut self) {
+        (self.damage, self.torn_bytes, self.torn_records) = (None, 0, 0);
+    }
+}
+
+/// Scans a shard's directory on at most `threads` threads. Reads from the disk,
+/// not from the cache. Corruption is no error: [`Survey::damage`] reports it.
+pub(crate) fn survey(
+    disk: &dyn Disk,
+    folder: &Folder,
+    threads: usize,
+    purpose: Purpose,
+) -> Result<Survey, OpenError> {
+    let chain = Chain::read(disk, folder)?;
+    let mut surveyor = Surveyor { disk, folder, purpose, survey: Survey::default(), broken: None };
+    surveyor.survey.highest_number = chain.highest_number;
+    surveyor.survey.superfluous = chain.superfluous.clone();
+    surveyor.survey.unused = chain.unused.clone();
+    surveyor.survey.spares = chain.spares.clone();
+    let steps = steps(&chain.links);
+    let ends = steps.iter().map(|step| step.link.header.predecessor.end);
+    let worth = ends.fold(0, u64::saturating_add) / THREAD_BYTES;
+    let threads = threads.min(usize::try_from(worth).unwrap_or(usize::MAX)).max(1);
+    let readings = match purpose {
+        Purpose::Look => on_threads(threads, &steps, |step| Reading::read(disk, folder, step))?,
+        Purpose::GoOn => read_durable(disk, folder, &steps, threads)?,
+    };
+    for (step, reading) in steps.iter().zip(readings) {
+        surveyor.add(step, &reading)?;
+    }
+    surveyor.judge(&chain)
+}
+
+/// Reads the newest segment first, because its frames have the highest durable
+/// mark. Then reads the others. Segments that reach above the mark are synced
+/// before: a process that died may have left them in the cache only.
+fn read_durable(
+    disk: &dyn Disk,
+    folder: &Folder,
+    steps: &[Step<'_>],
+    threads: usize,
+) -> Result<Vec<Reading>, OpenError> {
+    let Some((newest, older)) = steps.split_last() else { return Ok(Vec::new()) };
+    let newest = Reading::read(disk, folder, newest)?;
+    let durable = newest.durable_below.max(folder.purged_below);
+    let mut readings = on_threads(threads, older, |step| {
+        if step.next_sequence().is_some_and(|next| next <= durable) {
+            Reading::read(disk, folder, step)
+        } else {
+            Reading::read_durable(disk, folder, step)
+        }
+    })?;
+    readings.push(newest);
+    Ok(readings)
+}
+
+struct Surveyor<'a> {
+    disk: &'a dyn Disk,
+    folder: &'a Folder,
+    purpose: Purpose,
+    survey: Survey,
+    broken: Option<Broken>,
+}
+
+/// The first place where reading stopped before the expected end.
+struct Broken {
+    stop: Stop,
+    number: u64,
+    offset: u64,
+    /// The segment's end according to its successor.
+    successor_end: Option<u64>,
+    agrees: bool,
+    /// The file's length.
+    file_end: u64,
+    /// The bytes after the place that belong to frames.
+    remains: u64,
+    /// The highest durable mark from here on, as a sequence.
+    mark: u64,
+    /// The highest sequence after a frame from here on.
+    next: u64,
+    /// The first unreadable bytes from here on, and the number of their segment.
+    unreadable: Option<(u64, Range<u64>)>,
+}
+
+impl Surveyor<'_> {
+    /// Adds the next segment. After the first broken place, segments count only
+    /// for the durable marks of their frames.
+    fn add(&mut self, step: &Step<'_>, read: &Reading) -> Result<(), OpenError> {
+        if self.broken.is_some() {
+            return self.read_past_the_break(step, SEGMENT_HEADER_BYTES as u64, read.bytes);
+        }
+        let number = step.link.header.identity.number;
+        self.survey.next_sequence = read.next_sequence;
+        self.survey.settled_below = match (self.purpose, step.successor) {
+            (Purpose::Look, _) => 0,
+            (Purpose::GoOn, Some(_)) => read.next_sequence,
+            (Purpose::GoOn, None) => step.link.header.predecessor.next_sequence,
+        };
+        self.survey.durable_below = self.survey.durable_below.max(read.durable_below);
+        self.survey.records += read.records;
+        self.survey.gap_sequences += read.gap_sequences;
+        self.survey.links.push(step.link.clone());
+        self.survey.bytes += read.at;
+        self.survey.segments.push(SegmentMeta {
+            number,
+            first_sequence: step.from,
+            next_sequence: Some(read.next_sequence),
+            end: read.records_end,
+            durable: true,
+        });
+        // The sequence decides, not the offset: a seal may follow the last record,
+        // and may never have been synced.
+        let predecessor = step.successor.map(|link| link.header.predecessor);
+        let agrees = predecessor.is_some_and(|it| it.next_sequence == read.next_sequence);
+        // Only the newest segment was read past its last record, where a seal may be.
+        let is_read_whole =
+            step.successor.is_none() && matches!(read.stop, Stop::End | Stop::Blank);
+        if is_read_whole && read.bytes > read.at {
+            self.survey.tail = Some((number, read.at));
+        }
+        if agrees && !matches!(read.stop, Stop::UnknownKind(_)) {
+            return Ok(());
+        }
+        self.broken = Some(Broken {
+            stop: read.stop,
+            number,
+            offset: read.at,
+            successor_end: predecessor.map(|it| it.end),
+            agrees,
+            file_end: read.bytes,
+            remains: 0,
+            mark: 0,
+            next: 0,
+            unreadable: None,
+        });
+        self.read_past_the_break(step, read.at, read.bytes)
+    }
+
+    /// Searches the bytes after the broken place for frames with durable marks.
+    fn read_past_the_break(
+        &mut self,
+        step: &Step<'_>,
+        from: u64,
+        end: u64,
+    ) -> Result<(), OpenError> {
+        let number = step.link.header.identity.number;
+        let path = self.folder.path(number);
+        let io = |doing| OpenError::io(doing, &path);
+        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        let remains = search_remains(file.as_ref(), self.folder.seed(number), from, end)
+            .map_err(io("reading"))?;
+        let base = step.link.header.first_sequence;
+        let is_bad = self
+            .broken
+            .as_ref()
+            .is_some_and(|broken| broken.number == number && matches!(broken.stop, Stop::Bad(_)));
+        self.survey.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
+        if let Some(broken) = &mut self.broken {
+            broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
+            broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
+            // Bytes past the end that the successor names are not the log's.
+            let range = remains.unreadable.within(&(from..step.end(end)));
+            broken.unreadable = broken.unreadable.take().or(range.map(|range| (number, range)));
+            if number == broken.number {
+                broken.remains = remains.torn_bytes(0);
+            } else {
+                self.survey.superfluous.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(self, chain: &Chain) -> Result<Survey, OpenError> {
+        let Self { folder, mut survey, broken, .. } = self;
+        survey.torn_bytes += chain.discarded_bytes;
+        if let Some(damage) = &chain.damage {
+            survey.damage = Some(damage.clone());
+            return Ok(survey);
+        }
+        let here = survey.next_sequence;
+        let Some(broken) = broken else {
+            // Only a shard without segments gets here.
+            survey.next_sequence = here.max(folder.least_next());
+            return Ok(survey);
+        };
+        let mark = broken.mark.max(survey.durable_below).max(chain.discarded_mark);
+        let unreadable = broken.unreadable.as_ref().or(chain.discarded_unreadable.as_ref());
+        let facts = Facts {
+            stop: broken.stop,
+            has_successor: broken.successor_end.is_some(),
+            agrees: broken.agrees,
+            durable_beyond: match unreadable {
+                _ if mark > here => Beyond::Yes,
+                Some(_) => Beyond::Unreadable,
+                None => Beyond::No,
+            },
+        };
+        let path = folder.path(broken.number);
+        match judge(facts) {
+            Verdict::GoOn => {}
+            Verdict::End | Verdict::TornTail => {
+                survey.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
+            }
+            Verdict::Damage => {
+                let damage = damage(folder, &path, &broken, here, mark);
+                survey.damage = Some(match unreadable.filter(|_| mark <= here) {
+                    Some((number, range)) => diagnosis::unreadable(damage, folder, *number, range),
+                    None => damage,
+                });
+                survey.damaged_at_the_end = broken.successor_end.is_none();
+            }
+            Verdict::Newer => {
+                let what = format!("{} at byte {}", broken.stop, broken.offset);
+                return Err(OpenError::NewerFormat { file: path, what });
+            }
+        }
+        survey.next_sequence = here.max(folder.least_next());
+        Ok(survey)
+    }
+}
+
+fn damage(folder: &Folder, path: &Path, broken: &Broken, here: u64, mark: u64) -> Damage {
+    let is_blank = matches!(broken.stop, Stop::End | Stop::Blank) && broken.remains == 0;
+    let damage = Damage {
+        generation: folder.identity.generation,
+        shard: folder.identity.shard,
+        file: path.to_path_buf(),
+        offset: broken.offset,
+        first_sequence: here,
+        durable_below: mark,
+        what: broken.stop.to_string(),
+        advice: RESTORE.into(),
+    };
+    match broken.successor_end {
+        Some(end) if broken.offset < end && (broken.file_end < end || is_blank) => {
+            diagnosis::cut_short(damage, broken.file_end, end)
+        }
+        _ => damage,
+    }
+}
+
+/// Turns a mark relative to a segment's first sequence into a sequence.
+pub(crate) fn absolute(base: u64, mark: i64) -> u64 {
+    base.saturating_add_signed(mark)
+}
+
+/// Searches a segment without a usable header for frames.
+pub(crate) fn search_file(
+    disk: &dyn Disk,
+    folder: &Folder,
+    number: u64,
+) -> Result<Remains, OpenError> {
+    let path = folder.path(number);
+    let io = |doing| OpenError::io(doing, &path);
+    let file = disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+    file.drop_cache();
+    let bytes = file.len().map_err(io("reading the size of"))?;
+    search_remains(file.as_ref(), folder.seed(number), 0, bytes).map_err(io("reading"))
+}
+
+/// The bytes of a segment's header, or fewer if the file is shorter. `None` if the
+/// disk cannot read them, or cannot open the file.
+pub(crate) fn read_header(
+    disk: &dyn Disk,
+    folder: &Folder,
+    number: u64,
+) -> Result<Option<Vec<u8>>, OpenError> {
+    let path = folder.path(number);
+    let open = || disk.open(&path, OpenMode::Read);
+    let once_more = |error| if means_unreadable(&error) { open() } else { Err(error) };
+    let file = match open().or_else(once_more) {
+        Err(error) if means_unreadable(&error) => return Ok(None),
+        opened => opened.map_err(OpenError::io("opening", &path))?,
+    };
+    file.drop_cache();
+    let (mut bytes, mut unreadable) = (vec![0; SEGMENT_HEADER_BYTES], Unreadable::default());
+    let read = read_around(file.as_ref(), &mut bytes, 0, &mut unreadable);
+    bytes.truncate(read.map_err(OpenError::io("reading", &path))?);
+    Ok(unreadable.first().is_none().then_some(bytes))
+}

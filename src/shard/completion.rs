@@ -1,0 +1,310 @@
+//! The result of an append: a position, and later the answer.
+//!
+//! A completion is a shard and a ticket, borrowed from the log. It owns nothing that the
+//! writer would have to free. So dropping it costs nothing, and the record is written
+//! nevertheless.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::commit::committer::Patience;
+use crate::commit::progress::Answer;
+use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
+use crate::shard::shard::WalShard;
+use crate::util::sync::now;
+use crate::wait::waiter::Enrolled;
+
+/// The outcome of one append: wait for it, await it, or drop it.
+///
+/// It resolves to the record's [`Position`] once the condition of the log's
+/// [`crate::Durability`] holds for the record and all before it in its shard. It always
+/// resolves: a shutdown, a panic of the writer and a failed disk resolve it too. It answers
+/// once. After that, `wait` and `poll` return the same answer.
+///
+/// As a future it needs no runtime. The first poll that finds no answer allocates one small
+/// node. Waiting allocates nothing, except for the first wait of a thread. The thread that
+/// wakes the waiters allocates one list of tasks per commit. If each commit is synced, the
+/// list holds threads too.
+///
+/// The thread that has committed the record calls the waker: the shard's thread, or a caller
+/// of [`crate::ShardedWal::append_wait`]. A panic of the waker is contained. The waker may
+/// wait for a thread that was answered with it. It must not wait for another task, for
+/// further work of the same shard, or for a lock that a caller holds during `append` or
+/// `append_wait`. A call of the log that would wait there fails with
+/// [`Cause::WouldDeadlock`].
+#[derive(Debug)]
+#[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
+pub struct Completion<'log> {
+    state: State<'log>,
+    enrolled: Option<Enrolled>,
+}
+
+#[derive(Debug)]
+enum State<'log> {
+    Queued { shard: &'log WalShard, ticket: u64 },
+    Answered(Result<Position, AppendError>),
+}
+
+impl<'log> Completion<'log> {
+    pub(crate) fn queued(shard: &'log WalShard, ticket: u64) -> Self {
+        Self { state: State::Queued { shard, ticket }, enrolled: None }
+    }
+
+    pub(crate) fn refused(cause: Cause) -> Self {
+        Self::answered(Err(AppendError::NotWritten { position: None, cause }))
+    }
+
+    pub(crate) fn answered(answer: Result<Position, AppendError>) -> Self {
+        Self { state: State::Answered(answer), enrolled: None }
+    }
+
+    /// The record's position, known once it is queued. `None` if it was refused before.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match &self.state {
+            State::Queued { shard, ticket } => Some(shard.position(*ticket)),
+            State::Answered(Ok(position)) => Some(*position),
+            State::Answered(Err(error)) => error.position(),
+        }
+    }
+
+    /// Whether the record was refused before it was queued.
+    pub(crate) fn was_refused(&self) -> bool {
+        matches!(&self.state, State::Answered(Err(error)) if error.was_refused())
+    }
+
+    /// Commits the record inline if the commit lock is free. For a caller that has queued it
+    /// without a wake-up and is about to wait.
+    pub(crate) fn lend_a_hand(&self, patience: Patience) {
+        if let State::Queued { shard, ticket } = &self.state {
+            shard.lane().lend_a_hand(*ticket, patience);
+        }
+    }
+
+    /// Whether the record is answered. Does not block.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.state {
+            State::Queued { shard, ticket } => shard.lane().progress.answer(*ticket).is_some(),
+            State::Answered(_) => true,
+        }
+    }
+
+    /// Blocks until the record is answered.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. A thread that commits must not wait: it gets `Indeterminate` with
+    /// [`Cause::WouldDeadlock`] for a record without an answer. The record is still written.
+    pub fn wait(mut self) -> Result<Position, AppendError> {
+        self.wait_for_ever()
+    }
+
+    fn wait_for_ever(&mut self) -> Result<Position, AppendError> {
+        loop {
+            if let Some(answer) = self.wait_until(None) {
+                return answer;
+            }
+        }
+    }
+
+    /// Blocks until the record is answered, for at most `timeout`. `None` means that there is
+    /// no answer yet, and the completion can be waited for again. On a thread that commits it
+    /// does not block.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<Position, AppendError>> {
+        self.wait_until(Some(now().checked_add(timeout)))
+    }
+
+    /// Blocks without limit for `None`, and for `Some(None)`, a deadline that the clock cannot
+    /// represent.
+    fn wait_until(
+        &mut self,
+        timeout: Option<Option<Instant>>,
+    ) -> Option<Result<Position, AppendError>> {
+        let State::Queued { shard, ticket } = self.state else { return self.answered_already() };
+        let progress = &shard.lane().progress;
+        let answer = match (progress.answer(ticket), shard.cannot_wait()) {
+            (Some(answer), _) => answer,
+            // No thread of a forked child will ever answer.
+            (None, Some(cause @ Cause::Forked { .. })) => Answer::Indeterminate(cause),
+            (None, Some(_)) if timeout.is_some() => return None,
+            (None, Some(cause)) => Answer::Indeterminate(cause),
+            (None, None) => progress.wait(ticket, timeout.flatten())?,
+        };
+        Some(self.answer_with(shard.outcome(ticket, answer)))
+    }
+
+    /// C1 ONCE: keeps the answer for later calls.
+    fn answer_with(
+        &mut self,
+        answer: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
+        self.state = State::Answered(answer.clone());
+        answer
+    }
+
+    fn answered_already(&self) -> Option<Result<Position, AppendError>> {
+        match &self.state {
+            State::Queued { .. } => None,
+            State::Answered(answer) => Some(answer.clone()),
+        }
+    }
+}
+
+impl Future for Completion<'_> {
+    type Output = Result<Position, AppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let State::Queued { shard, ticket } = this.state else {
+            return this.answered_already().map_or(Poll::Pending, Poll::Ready);
+        };
+        let answer = match shard.forked() {
+            Some(cause) => {
+                let answer = shard.lane().progress.answer(ticket);
+                Some(answer.unwrap_or(Answer::Indeterminate(cause)))
+            }
+            None => shard.lane().progress.poll(ticket, context, &mut this.enrolled),
+        };
+        let Some(answer) = answer else { return Poll::Pending };
+        Poll::Ready(this.answer_with(shard.outcome(ticket, answer)))
+    }
+}
+
+/// The outcome of a batch. It resolves once each shard's part has an answer.
+#[derive(Debug)]
+#[must_use = "a batch that is not waited for may still fail; drop it on purpose if that is meant"]
+pub struct BatchCompletion<'log> {
+    parts: Vec<Part<'log>>,
+    failed: Vec<FailedPart>,
+    /// Parts before this one are answered.
+    answered: usize,
+}
+
+/// The part of a batch in one shard. Its last record answers for all of it.
+#[derive(Debug)]
+pub(crate) struct Part<'log> {
+    pub(crate) shard: usize,
+    pub(crate) last: Completion<'log>,
+    pub(crate) records: Vec<usize>,
+}
+
+impl<'log> BatchCompletion<'log> {
+    pub(crate) fn new(parts: Vec<Part<'log>>) -> Self {
+        Self { parts, failed: Vec::new(), answered: 0 }
+    }
+
+    /// Whether each part is answered. Does not block.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.parts.iter().all(|part| part.last.is_done())
+    }
+
+    /// Blocks until each part is answered.
+    ///
+    /// # Errors
+    /// [`BatchError`] names the parts that failed. The other parts were acknowledged.
+    pub fn wait(mut self) -> Result<(), BatchError> {
+        // `poll` has recorded the answers before `answered`.
+        for part in &mut self.parts[self.answered..] {
+            let answer = part.last.wait_for_ever();
+            note(&mut self.failed, part, answer);
+        }
+        result(self.failed)
+    }
+}
+
+fn note(failed: &mut Vec<FailedPart>, part: &mut Part<'_>, answer: Result<Position, AppendError>) {
+    if let Err(error) = answer {
+        let records = std::mem::take(&mut part.records);
+        let error = error.of_run(records.len());
+        failed.push(FailedPart { shard: part.shard, records, error });
+    }
+}
+
+fn result(failed: Vec<FailedPart>) -> Result<(), BatchError> {
+    if failed.is_empty() { Ok(()) } else { Err(BatchError { failed }) }
+}
+
+impl Future for BatchCompletion<'_> {
+    type Output = Result<(), BatchError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        while let Some(part) = this.parts.get_mut(this.answered) {
+            match Pin::new(&mut part.last).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(answer) => note(&mut this.failed, part, answer),
+            }
+            this.answered += 1;
+        }
+        Poll::Ready(result(this.failed.clone()))
+    }
+}
+
+/// The outcome of a flush. It resolves once every record that was appended before it, in
+/// every shard, is on stable storage. This holds in every durability mode.
+#[derive(Debug)]
+#[must_use = "a flush says nothing until it is waited for"]
+pub struct Barrier<'log> {
+    shards: Vec<(&'log WalShard, u64)>,
+    /// Shards before this one are synced.
+    passed: usize,
+    enrolled: Option<Enrolled>,
+}
+
+impl<'log> Barrier<'log> {
+    pub(crate) fn new(shards: Vec<(&'log WalShard, u64)>) -> Self {
+        Self { shards, passed: 0, enrolled: None }
+    }
+
+    /// Blocks until all those records are on stable storage.
+    ///
+    /// # Errors
+    /// `Indeterminate`, at the first shard that failed: records that were not synced there may
+    /// or may not be on the disk. A refused append is reported by its own completion, not here.
+    pub fn wait(self) -> Result<(), AppendError> {
+        for (shard, end) in self.shards {
+            let progress = &shard.lane().progress;
+            let synced = match (progress.synced_answer(end), shard.cannot_wait()) {
+                (Some(answer), _) => answer,
+                (None, Some(cause)) => Err(cause),
+                (None, None) => progress.wait_synced(end),
+            };
+            synced.map_err(|cause| barrier_error(shard, cause))?;
+        }
+        Ok(())
+    }
+}
+
+fn barrier_error(shard: &WalShard, cause: Cause) -> AppendError {
+    let position = shard.position(shard.lane().progress.synced());
+    AppendError::Indeterminate { position, cause }
+}
+
+impl Future for Barrier<'_> {
+    type Output = Result<(), AppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        while let Some((shard, end)) = this.shards.get(this.passed) {
+            let progress = &shard.lane().progress;
+            let synced = match shard.forked() {
+                Some(cause) => progress.synced_answer(*end).or(Some(Err(cause))),
+                None => progress.poll_synced(*end, context, &mut this.enrolled),
+            };
+            match synced {
+                None => return Poll::Pending,
+                Some(Err(cause)) => return Poll::Ready(Err(barrier_error(shard, cause))),
+                Some(Ok(())) => {}
+            }
+            this.passed += 1;
+            this.enrolled = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,341 @@
+//! The housekeeping threads: work that depends on time, or would stall a writer.
+//!
+//! A log has four of them, so that none waits for the work of another:
+//!
+//! - The **time keeper** requests the syncs of `Durability::Interval` and the seals of
+//!   idle shards. It makes no call to the file system.
+//! - The **preparer** makes the next segments and checks the free space.
+//! - The **watcher** checks that shard directories and segments are still in place.
+//! - The **sealer** syncs full segments and cuts their tails.
+//!
+//! Crossbeam channels connect them to the writers. These threads know segments and
+//! committers. They do not know records.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::commit::committer::Lane;
+use crate::error::means_full;
+use crate::layout::dir_lock::Lock;
+use crate::recovery::Folder;
+use crate::segment::writer::{
+    Catalogue, Prepared, SealMark, Sealed, SegmentSource, ZERO_WINDOW_BYTES, prepare,
+};
+use crate::shard::sealer::{SealLane, SealLanes, Sealer, sealer};
+use crate::space::free_space::Space;
+use crate::util::catch_panic::contain;
+use crate::util::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crate::util::sync::{Arc, JoinHandle, now, spawn};
+
+/// How long a shard must be idle before it is sealed.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
+/// How often the free space is checked: with a configured threshold, and without one.
+const LOOK_EACH: Duration = Duration::from_millis(100);
+const LOOK_EACH_FOR_FIGURES: Duration = Duration::from_secs(1);
+/// How often the shard directories and active segments are checked. The watcher notices
+/// a removed one within a second.
+const CHECK_NAMES_EACH: Duration = Duration::from_millis(500);
+
+/// A request for a segment, and the channel for the answer.
+struct Chore {
+    /// The shard's directory.
+    folder: Folder,
+    number: u64,
+    zeros: u64,
+    /// Taken by the answer. A chore that is dropped without one answers with an error,
+    /// so that no writer waits forever.
+    hand_to: Option<Sender<io::Result<Prepared>>>,
+}
+
+impl Chore {
+    /// Sends the answer. The channel holds one, and a writer has one request at a time.
+    /// If the writer has ended, the next open finds the file blank.
+    fn answer(&mut self, prepared: io::Result<Prepared>) {
+        if let Some(hand_to) = self.hand_to.take() {
+            drop(hand_to.try_send(prepared));
+        }
+    }
+}
+
+impl Drop for Chore {
+    fn drop(&mut self) {
+        self.answer(Err(io::Error::other(
+            "the preparer thread has ended; close the log and open it again",
+        )));
+    }
+}
+
+/// The threads' ends of their channels, before the threads start.
+pub(crate) struct Housekeeping {
+    chores: Sender<Chore>,
+    inbox: Receiver<Chore>,
+    seal_lanes: SealLanes,
+    sealer: Sealer,
+    /// Carries no message. The time keeper ends once every sender is dropped.
+    alive: Sender<()>,
+    ended: Receiver<()>,
+    /// Carries no message. The watcher ends once every sender is dropped.
+    watched: Sender<()>,
+    unwatched: Receiver<()>,
+}
+
+impl Housekeeping {
+    pub(crate) fn new() -> Self {
+        let ((chores, inbox), (alive, ended)) = (unbounded(), unbounded());
+        let ((watched, unwatched), (seal_lanes, sealer)) = (unbounded(), sealer());
+        Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched }
+    }
+
+    /// Makes the segment source of a shard. The threads end once every source is
+    /// dropped.
+    pub(crate) fn source(&self, shard: usize, folder: Folder) -> Box<dyn SegmentSource> {
+        let (hand_to, prepared) = bounded(1);
+        Box::new(Housekept {
+            chores: self.chores.clone(),
+            hand_to,
+            prepared,
+            seals: self.seal_lanes.lane(shard, folder.spares.clone()),
+            _alive: (self.alive.clone(), self.watched.clone()),
+            folder,
+        })
+    }
+
+    /// Starts the threads. They run until every source is dropped, and hold the
+    /// directory's lock until then. The returned thread ends last.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub(crate) fn start(
+        self,
+        space: Arc<Space>,
+        lock: Lock,
+        shards: Vec<(Folder, Arc<Lane>, Catalogue)>,
+        interval: Option<Duration>,
+    ) -> io::Result<JoinHandle<()>> {
+        let Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched } = self;
+        drop((chores, seal_lanes, alive, watched));
+        let lanes: Vec<_> = shards.iter().map(|(_, lane, _)| lane.clone()).collect();
+        let sealed = lanes.clone();
+        let sealer = spawn("shardwal-sealer".into(), move || sealer.serve(&sealed))?;
+        let kept = |(folder, lane, catalogue)| Kept { folder, lane, catalogue };
+        let shards: Vec<_> = shards.into_iter().map(kept).collect();
+        let watched = shards.clone();
+        let watcher = spawn("shardwal-watcher".into(), move || watch(&unwatched, &watched))?;
+        let preparer = Preparer { inbox, space, shards };
+        let preparer = spawn("shardwal-preparer".into(), move || preparer.serve())?;
+        let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
+        let since = now();
+        let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
+        let lanes = lanes.into_iter().map(idle).collect();
+        let keeper = Keeper { ended, sync: interval.is_some(), tick, lanes };
+        spawn("shardwal-housekeeping".into(), move || {
+            keeper.serve();
+            // The threads have no result, and catch their own panics.
+            drop((preparer.join(), sealer.join(), watcher.join()));
+            drop(lock);
+        })
+    }
+}
+
+/// The thread that makes segments and checks the free space.
+struct Preparer {
+    inbox: Receiver<Chore>,
+    space: Arc<Space>,
+    shards: Vec<Kept>,
+}
+
+/// Checks each shard's names until the sources are dropped. A file system that panics
+/// must not stop the checks of other shards.
+fn watch(ended: &Receiver<()>, shards: &[Kept]) {
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_deadline(now() + CHECK_NAMES_EACH) {
+        for shard in shards {
+            contain(|| shard.check_names());
+        }
+    }
+}
+
+/// The parts of a shard that a housekeeping thread uses.
+#[derive(Clone)]
+struct Kept {
+    folder: Folder,
+    lane: Arc<Lane>,
+    catalogue: Catalogue,
+}
+
+impl Kept {
+    /// The number of the active segment, if there is one.
+    fn active_segment(&self) -> Option<u64> {
+        let catalogue = self.catalogue.lock();
+        let last = catalogue.last().filter(|meta| meta.next_sequence.is_none());
+        last.map(|meta| meta.number)
+    }
+
+    /// Fails a shard whose directory or active segment was removed: its bytes are lost
+    /// once the last descriptor is closed.
+    fn check_names(&self) {
+        if self.lane.is_condemned() {
+            return;
+        }
+        let Folder { disk, dir, .. } = &self.folder;
+        let active = self.active_segment();
+        let is_gone = |path: &Path| match disk.links(path) {
+            Ok(links) => links == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        let path = [Some(dir.clone()), active.map(|number| self.folder.path(number))];
+        let gone = path.into_iter().flatten().find(|path| is_gone(path));
+        // A segment that is no longer active may have been truncated in the meantime.
+        if let Some(path) = gone.filter(|path| path == dir || self.active_segment() == active) {
+            let what = format!(
+                "{} was removed or renamed while the log was open; put it back, or open a new log",
+                path.display()
+            );
+            self.lane.condemn(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+    }
+}
+
+impl Preparer {
+    fn serve(self) {
+        let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
+        let mut next_look = now() + look_each;
+        loop {
+            match self.inbox.recv_deadline(next_look) {
+                Ok(chore) => self.prepare(chore),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = now();
+            if now >= next_look {
+                self.look();
+                next_look = now + look_each;
+            }
+        }
+    }
+
+    /// Checks the free space; [`Space`] keeps the result. A file system that fails or
+    /// panics must not stop the syncs of other shards.
+    fn look(&self) {
+        contain(|| {
+            drop(self.space.look());
+            self.give_up_spares(self.shards.iter().any(|shard| shard.lane.progress.is_disk_full()));
+        });
+    }
+
+    /// If free space is low, deletes recycled segments: the room is for records.
+    fn give_up_spares(&self, full: bool) {
+        self.shards.iter().for_each(|shard| shard.folder.spares.give_up_if_scarce(full));
+    }
+
+    fn prepare(&self, mut chore: Chore) {
+        // The zeros may exceed everything written since the last check.
+        self.look();
+        // If other shards wait, a segment gets its first zeros only. Its writer adds
+        // the rest.
+        let zeros =
+            if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
+        let zeros = self.space.spare(zeros);
+        let Folder { disk, dir, spares, .. } = &chore.folder;
+        // A file system that panics must not stop the requests of other shards.
+        let prepared = contain(|| {
+            let spare = spares.take(chore.number);
+            spare.map_or_else(|| prepare(disk.as_ref(), dir, chore.number, zeros), Ok)
+        });
+        if matches!(&prepared, Some(Err(error)) if means_full(error)) {
+            contain(|| self.give_up_spares(true));
+        }
+        chore.answer(prepared.unwrap_or_else(|| {
+            Err(io::Error::other(
+                "the file system panicked while it made a segment; open the log again",
+            ))
+        }));
+    }
+}
+
+/// The time keeper. It makes no call to the file system.
+struct Keeper {
+    ended: Receiver<()>,
+    sync: bool,
+    tick: Duration,
+    lanes: Vec<(Arc<Lane>, Idle)>,
+}
+
+/// Since when a shard has synced nothing new.
+struct Idle {
+    synced: u64,
+    since: Instant,
+    /// Whether a seal has been requested since.
+    sealed: bool,
+}
+
+impl Keeper {
+    fn serve(mut self) {
+        let mut next_tick = now() + self.tick;
+        while let Err(RecvTimeoutError::Timeout) = self.ended.recv_deadline(next_tick) {
+            let now = now();
+            if now >= next_tick {
+                self.tick(now);
+                next_tick = now + self.tick;
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for (lane, idle) in &mut self.lanes {
+            let progress = &lane.progress;
+            if self.sync && progress.synced() < progress.acknowledged() {
+                lane.mailbox.request_sync();
+            }
+            let synced = progress.synced();
+            if synced != idle.synced {
+                *idle = Idle { synced, since: now, sealed: false };
+            } else if !idle.sealed && now - idle.since >= SEAL_AFTER {
+                lane.mailbox.request_seal();
+                idle.sealed = true;
+            }
+        }
+    }
+}
+
+/// A writer's end of the channels.
+struct Housekept {
+    folder: Folder,
+    chores: Sender<Chore>,
+    hand_to: Sender<io::Result<Prepared>>,
+    prepared: Receiver<io::Result<Prepared>>,
+    seals: SealLane,
+    _alive: (Sender<()>, Sender<()>),
+}
+
+impl SegmentSource for Housekept {
+    fn request(&mut self, number: u64, zeros: u64) {
+        let (folder, hand_to) = (self.folder.clone(), Some(self.hand_to.clone()));
+        // A chore that cannot be sent answers in its `drop`.
+        drop(self.chores.send(Chore { folder, number, zeros, hand_to }));
+    }
+
+    fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {
+        if wait { self.prepared.recv().ok() } else { self.prepared.try_recv().ok() }
+    }
+
+    fn has_spare(&self) -> bool {
+        self.folder.spares.is_any()
+    }
+
+    fn is_room_low(&self) -> bool {
+        self.folder.spares.is_room_low()
+    }
+
+    fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {
+        self.seals.seal(sealed, wait)
+    }
+
+    fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>> {
+        self.seals.sealed(wait)
+    }
+
+    fn abandon(&mut self) {
+        self.seals.abandon();
+    }
+}

@@ -1,0 +1,177 @@
+//! The sealer: the thread that syncs full segments and cuts their tails, so that no
+//! writer waits for either.
+//!
+//! It takes each shard's segments in order. It knows files and marks. It does not know
+//! records. After a failed sync it leaves all later segments of that shard as they are.
+
+use std::io;
+
+use crate::commit::committer::Lane;
+use crate::segment::writer::{SEALED_SEGMENTS_MAX, SealMark, Sealed};
+use crate::space::recycle::{SpareHold, Spares};
+use crate::util::catch_panic::contain;
+use crate::util::sync::channel::{Receiver, Sender, bounded, unbounded};
+use crate::util::sync::{Arc, AtomicBool, Ordering};
+
+/// A full segment, and the channel for the answer.
+struct Chore {
+    /// `None` once it was synced and cut, or returned.
+    sealed: Option<Sealed>,
+    mark: Option<SealMark>,
+    shard: usize,
+    /// The flag of the shard's [`SealLane`].
+    has_failed: Arc<AtomicBool>,
+    /// While this exists, the shard recycles no truncated file. Else the cut of a tail
+    /// could hit the next segment.
+    _hold: SpareHold,
+    /// Taken by the answer. A chore that is dropped without one answers with an error,
+    /// so that no writer waits forever.
+    tell: Option<Sender<io::Result<SealMark>>>,
+}
+
+impl Chore {
+    /// W2 STICKY: syncs no segment of a shard that has failed.
+    fn settle(&mut self) -> io::Result<()> {
+        // ORDERING: Relaxed on both; this thread itself has stored what it must see.
+        if self.has_failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other(
+                "the sync of an earlier segment of the shard failed; open the log again",
+            ));
+        }
+        // A file system that panics must not stop the sealing of other shards.
+        let settled = contain(|| self.sealed.take().map_or(Ok(()), |mut sealed| sealed.settle()));
+        let settled = settled.unwrap_or_else(|| {
+            Err(io::Error::other(
+                "the file system panicked during the sync of a segment; open the log again",
+            ))
+        });
+        if settled.is_err() {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        settled
+    }
+
+    fn answer(&mut self, settled: io::Result<()>) {
+        // No writer waits for a segment that only has its tail cut.
+        if let (Some(tell), Some(mark)) = (self.tell.take(), self.mark) {
+            // A writer that has ended needs no answer.
+            drop(tell.send(settled.map(|()| mark)));
+        }
+    }
+
+    fn give_back(mut self) -> Option<Sealed> {
+        self.tell = None;
+        self.sealed.take()
+    }
+}
+
+impl Drop for Chore {
+    fn drop(&mut self) {
+        self.answer(Err(io::Error::other(
+            "the sealer thread has ended; close the log and open it again",
+        )));
+    }
+}
+
+/// The sealer's end of the channel of full segments.
+pub(crate) struct Sealer {
+    inbox: Receiver<Chore>,
+}
+
+/// Makes the writers' ends.
+pub(crate) struct SealLanes {
+    chores: Sender<Chore>,
+}
+
+/// One writer's end.
+pub(crate) struct SealLane {
+    shard: usize,
+    spares: Spares,
+    chores: Sender<Chore>,
+    /// Whether the shard has failed. The sealer sets it after a failed sync, and the
+    /// writer sets it when it fails. The sealer reads it before it syncs a segment.
+    /// Relaxed.
+    has_failed: Arc<AtomicBool>,
+    tell: Sender<io::Result<SealMark>>,
+    told: Receiver<io::Result<SealMark>>,
+}
+
+/// A sealer, and the factory of the writers' ends.
+pub(crate) fn sealer() -> (SealLanes, Sealer) {
+    // The sealer works on one more.
+    let (chores, inbox) = bounded(SEALED_SEGMENTS_MAX - 1);
+    (SealLanes { chores }, Sealer { inbox })
+}
+
+impl SealLanes {
+    /// The end of the channel for one shard's writer.
+    pub(crate) fn lane(&self, shard: usize, spares: Spares) -> SealLane {
+        let (tell, told) = unbounded();
+        let has_failed = Arc::new(AtomicBool::new(false));
+        SealLane { shard, spares, chores: self.chores.clone(), has_failed, tell, told }
+    }
+}
+
+impl SealLane {
+    /// Hands a segment over. If too many segments wait, blocks if `wait` is true, and
+    /// else returns the segment.
+    pub(crate) fn seal(&self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {
+        let chore = Chore {
+            mark: sealed.mark,
+            sealed: Some(sealed),
+            shard: self.shard,
+            has_failed: self.has_failed.clone(),
+            _hold: self.spares.hold(),
+            tell: Some(self.tell.clone()),
+        };
+        if wait {
+            // A chore that cannot be sent answers in its `drop`.
+            drop(self.chores.send(chore));
+            return Ok(());
+        }
+        match self.chores.try_send(chore) {
+            Ok(()) => Ok(()),
+            Err(refused) => refused.into_inner().give_back().map_or(Ok(()), Err),
+        }
+    }
+
+    /// The answer for the oldest segment that was handed over with a mark. `None` if
+    /// there is no answer yet and `wait` is false. Blocks if `wait` is true.
+    pub(crate) fn sealed(&self, wait: bool) -> Option<io::Result<SealMark>> {
+        if wait { self.told.recv().ok() } else { self.told.try_recv().ok() }
+    }
+
+    /// W2 STICKY: the shard has failed. Its waiting segments are left as they are.
+    pub(crate) fn abandon(&self) {
+        // ORDERING: Relaxed; a hint. The sealer may have begun the next segment
+        // already.
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Sealer {
+    /// Syncs and cuts segments until every writer has ended. `lanes` are the shards'
+    /// committers, in shard order.
+    pub(crate) fn serve(self, lanes: &[Arc<Lane>]) {
+        while let Ok(mut chore) = self.inbox.recv() {
+            let is_waited_for = chore.mark.is_some();
+            let settled = chore.settle();
+            let failed = settled.as_ref().err().map(copy_of);
+            chore.answer(settled);
+            let Some(lane) = lanes.get(chore.shard).filter(|_| is_waited_for) else { continue };
+            match failed {
+                // An idle writer then writes a seal with the mark.
+                None => lane.mailbox.request_seal(),
+                // A busy writer then acknowledges no further record.
+                Some(error) => lane.condemn(error),
+            }
+        }
+    }
+}
+
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}

@@ -1,0 +1,227 @@
+//! Truncation: removes the records that a checkpoint covers.
+//!
+//! It first stores the truncation mark durably, then deletes segments or recycles
+//! them. After a crash in between, the next open deletes the files. Knows marks and
+//! whole segments; it does not know frames.
+
+use std::io;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{TruncateError, means_full};
+use crate::fs::unlink_if_there;
+use crate::layout::truncation_mark::{self, GIVEN_UP, PurgeMark, StoreError};
+use crate::recovery::Folder;
+use crate::recovery::replay::ShardPlan;
+use crate::segment::writer::SegmentMeta;
+use crate::shard::shard::WalShard;
+use crate::util::sync::Mutex;
+
+/// What a truncation removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct TruncateReport {
+    /// The number of segments that were deleted or recycled.
+    pub segments: u64,
+    /// The bytes of headers and frames in these segments.
+    pub bytes: u64,
+}
+
+/// A shard's truncation mark. `None` after a failed sync of the mark: the disk may
+/// hold the old or the new one, and a second sync proves nothing.
+pub(crate) type Purge = Mutex<Option<PurgeMark>>;
+
+/// A shard of an earlier generation. It takes no appends; it can be replayed and
+/// truncated.
+#[derive(Debug)]
+pub(crate) struct OldShard {
+    pub(crate) folder: Folder,
+    pub(crate) segments: Mutex<Vec<SegmentMeta>>,
+    /// The sequence after the last record, truncated or not.
+    pub(crate) next_sequence: u64,
+    pub(crate) purge: Purge,
+    /// Records below this sequence are not replayed.
+    pub(crate) purged_below: Mutex<u64>,
+}
+
+impl OldShard {
+    fn is_empty(&self) -> bool {
+        *self.purged_below.lock() == GIVEN_UP && self.segments.lock().is_empty()
+    }
+
+    /// The replay plan of all its remaining records.
+    pub(crate) fn plan(&self) -> ShardPlan {
+        ShardPlan {
+            folder: self.folder.clone(),
+            segments: self.segments.lock().clone(),
+            from: *self.purged_below.lock(),
+            to: self.next_sequence,
+        }
+    }
+}
+
+/// Whether a generation was truncated as a whole and all its segments are deleted.
+pub(crate) fn is_empty(old: &[OldShard], generation: u32) -> bool {
+    let first = old.partition_point(|shard| shard.folder.identity.generation < generation);
+    let mut shards = old[first..]
+        .iter()
+        .take_while(|shard| shard.folder.identity.generation == generation)
+        .peekable();
+    shards.peek().is_some() && shards.all(OldShard::is_empty)
+}
+
+/// One shard to truncate, of any generation.
+struct Target<'a> {
+    folder: &'a Folder,
+    purge: &'a Purge,
+    purged_below: &'a Mutex<u64>,
+    segments: &'a Mutex<Vec<SegmentMeta>>,
+    below: u64,
+    /// The next sequence of a shard of an earlier generation, otherwise `u64::MAX`.
+    end: u64,
+    /// The open shard, in the current generation.
+    current: Option<&'a WalShard>,
+}
+
+/// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_place`]
+/// has accepted.
+pub(crate) fn truncate(
+    old: &[OldShard],
+    current: &[WalShard],
+    checkpoint: &Checkpoint,
+) -> Result<TruncateReport, TruncateError> {
+    let below =
+        |folder: &Folder| checkpoint.below(folder.identity.generation, folder.identity.shard);
+    // A later generation stays, even if it is empty: checkpoints of earlier
+    // generations must stay valid.
+    let is_covered =
+        |shard: &&OldShard| shard.folder.identity.generation <= checkpoint.generation();
+    let old = old.iter().filter(is_covered).map(|shard| Target {
+        folder: &shard.folder,
+        purge: &shard.purge,
+        purged_below: &shard.purged_below,
+        segments: &shard.segments,
+        below: match below(&shard.folder) {
+            // The shard gets no more records, so all its segments are deleted. The
+            // mark must say that no segment is missing.
+            below if below >= shard.next_sequence => GIVEN_UP,
+            below => below,
+        },
+        end: shard.next_sequence,
+        current: None,
+    });
+    let current = current.iter().map(|shard| Target {
+        folder: shard.folder(),
+        purge: shard.purge(),
+        purged_below: shard.purged_below(),
+        segments: shard.catalogue(),
+        below: below(shard.folder()),
+        end: u64::MAX,
+        current: Some(shard),
+    });
+    let mut report = TruncateReport::default();
+    for target in old.chain(current) {
+        target.mark_and_delete(&mut report)?;
+    }
+    Ok(report)
+}
+
+impl Target<'_> {
+    fn mark_and_delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
+        let dir = &self.folder.dir;
+        let mut purge = self.purge.lock();
+        let last = purge.ok_or_else(|| {
+            let failed = io::Error::other("an earlier mark could not be synced; reopen the log");
+            TruncateError::io("truncating", dir)(failed)
+        })?;
+        // A shard that is truncated as a whole gets two marks: the first keeps the
+        // sequence at which it ended, to check later checkpoints against.
+        for below in [self.end.min(self.below), self.below] {
+            let last = purge.unwrap_or(last);
+            if below > last.below {
+                let stored = self.store(last, below);
+                *purge = match &stored {
+                    Ok(mark) => Some(*mark),
+                    Err(StoreError::Unchanged(_)) => Some(last),
+                    Err(StoreError::Unknown(_)) => None,
+                };
+                stored.map_err(|error| {
+                    let (StoreError::Unchanged(error) | StoreError::Unknown(error)) = error;
+                    TruncateError::io("writing the truncation mark of", dir)(error)
+                })?;
+                *self.purged_below.lock() = below;
+            }
+        }
+        self.delete(report)
+    }
+
+    /// Stores the next mark. If there is no room, deletes recycled segments and
+    /// tries again: btrfs without room for metadata allows only deletions.
+    fn store(&self, last: PurgeMark, below: u64) -> Result<PurgeMark, StoreError> {
+        let Folder { disk, dir, identity, spares, .. } = self.folder;
+        let disk = disk.as_ref();
+        match truncation_mark::store(disk, dir, identity, last, below) {
+            Err(StoreError::Unchanged(error)) if means_full(&error) => {
+                spares.give_up_if_scarce(true);
+                disk.sync_dir(dir).map_err(StoreError::Unchanged)?;
+                truncation_mark::store(disk, dir, identity, last, below)
+            }
+            stored => stored,
+        }
+    }
+
+    /// Deletes or recycles the segments below the mark, oldest first. This includes
+    /// segments that an earlier truncation could not delete.
+    fn delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
+        let (disk, dir) = (self.folder.disk.as_ref(), &self.folder.dir);
+        // A quota, for example, does not show in the file system's free bytes.
+        let is_full = self.current.is_some_and(|shard| shard.lane().progress.is_disk_full());
+        self.folder.spares.give_up_if_scarce(is_full);
+        let mut deleted = 0;
+        loop {
+            let oldest = self.deletable().or_else(|| self.deletable_after_sync());
+            let Some(oldest) = oldest else { break };
+            let path = self.folder.path(oldest.number);
+            if is_full || !self.folder.spares.keep(&path, &oldest) {
+                unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
+            }
+            self.segments.lock().remove(0);
+            deleted += 1;
+            report.bytes += oldest.end;
+        }
+        report.segments += deleted;
+        if deleted > 0 {
+            disk.sync_dir(dir).map_err(TruncateError::io("syncing", dir))?;
+        }
+        Ok(())
+    }
+
+    /// The oldest segment, if it lies below the mark and its successor is durable.
+    /// Recovery needs the successor's header to begin at.
+    fn deletable(&self) -> Option<SegmentMeta> {
+        let segments = self.segments.lock();
+        let oldest = segments.first()?;
+        let is_succeeded = match segments.get(1) {
+            Some(successor) => successor.durable,
+            // A shard that takes appends keeps one segment, even between two.
+            None => self.current.is_none(),
+        };
+        (self.covers(oldest) && is_succeeded).then_some(*oldest)
+    }
+
+    fn covers(&self, segment: &SegmentMeta) -> bool {
+        segment.next_sequence.is_some_and(|next| next <= self.below)
+    }
+
+    /// Requests a sync of the successor, then returns the oldest segment if it can
+    /// be deleted. Blocks until the sync is done. A failed shard syncs nothing
+    /// more; then the next open deletes the segment.
+    fn deletable_after_sync(&self) -> Option<SegmentMeta> {
+        let lane = self.current?.lane();
+        if !self.segments.lock().first().is_some_and(|oldest| self.covers(oldest)) {
+            return None;
+        }
+        let end = lane.mailbox.request_sync();
+        lane.progress.wait_synced(end).ok()?;
+        self.deletable()
+    }
+}

@@ -1,0 +1,228 @@
+//! The free space of the log's file system, and its two thresholds.
+//!
+//! Below the low threshold the log reports it. Below the minimum it refuses appends,
+//! until there is enough space again. This file knows bytes. It does not know segments,
+//! nor the callers that it refuses.
+//!
+//! Open, the preparer thread and every truncation check the free space. **An append
+//! never does**: it reads the result of the last check. So some commits may land
+//! between two checks, and queued records are still written. That is at most one queue
+//! per shard, and the segments that are being made. The minimum should be larger than
+//! that. A file system that is full anyway refuses by itself.
+
+use std::path::PathBuf;
+
+use crate::config::Config;
+use crate::error::{Cause, OpenError, Refused};
+use crate::fs::Disk;
+use crate::payload::Payload;
+use crate::stats::{DiskSpace, DiskState, SpaceGauges};
+use crate::trace;
+use crate::util::sync::{Arc, AtomicU64, Mutex, Ordering};
+
+/// The free space is unknown.
+const UNKNOWN: u64 = u64::MAX;
+/// Free space must exceed a threshold by this fraction (one part in 16) before the log
+/// counts it as above again. So a few bytes to and fro do not switch the log on and
+/// off.
+const RETURN_PART: u64 = 16;
+
+/// The thresholds in free bytes; 0 means never.
+#[derive(Clone, Copy, Debug)]
+struct Watermarks {
+    soft: u64,
+    hard: u64,
+}
+
+impl Watermarks {
+    /// The state for `free` bytes, after a check that found the state `before`.
+    fn state(self, free: u64, before: DiskState) -> DiskState {
+        let below = |mark, was_below| free < if was_below { return_at(mark) } else { mark };
+        if below(self.hard, before == DiskState::Refusing) {
+            DiskState::Refusing
+        } else if below(self.soft, before != DiskState::Ok) {
+            DiskState::Low
+        } else {
+            DiskState::Ok
+        }
+    }
+}
+
+fn return_at(mark: u64) -> u64 {
+    mark.saturating_add(mark / RETURN_PART)
+}
+
+/// The free space of one log's file system.
+#[derive(Debug)]
+pub(crate) struct Space {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    marks: Watermarks,
+    gauges: SpaceGauges,
+    /// Free bytes at the last check, or `UNKNOWN`. The checking thread stores it, any
+    /// thread reads it (Relaxed).
+    free: AtomicU64,
+    /// A [`DiskState`] as a number. The checking thread stores it, any thread reads it
+    /// (Relaxed). Each append reads it, so it is stored only when it changes.
+    state: AtomicU64,
+    /// Held during a check, so that no result overwrites a later one.
+    looking: Mutex<()>,
+}
+
+impl Space {
+    /// Checks the free space for the first time. Without a threshold, a file system
+    /// that does not report free space is accepted.
+    ///
+    /// # Errors
+    /// A threshold is set, and the file system fails or does not report free space.
+    pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
+        let marks = Watermarks { soft: config.disk_soft_bytes, hard: config.disk_hard_bytes };
+        let space = Self {
+            disk: config.disk.clone(),
+            dir: config.dir.clone(),
+            marks,
+            gauges: SpaceGauges::new(&config.dir.display().to_string()),
+            free: AtomicU64::new(UNKNOWN),
+            state: AtomicU64::new(DiskState::Ok as u64),
+            looking: Mutex::new(()),
+        };
+        let found = space.look();
+        if space.is_watched() {
+            let asking = "asking for the free space of the file system of";
+            found.map_err(OpenError::io(asking, &space.dir))?.ok_or_else(|| {
+                let setting = if marks.hard > 0 { "disk_hard_bytes" } else { "disk_soft_bytes" };
+                let problem =
+                    "is set, but the file system does not report its free space; set it to 0"
+                        .into();
+                OpenError::InvalidConfig { setting, problem }
+            })?;
+        }
+        Ok(space)
+    }
+
+    /// Whether a threshold is set.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.marks.soft > 0 || self.marks.hard > 0
+    }
+
+    /// Asks the file system for its free bytes. If there is no answer, the last state
+    /// holds.
+    pub(crate) fn look(&self) -> std::io::Result<Option<u64>> {
+        let _one_at_a_time = self.looking.lock();
+        let found = self.disk.free_bytes(&self.dir)?;
+        if let Some(free) = found {
+            let before = self.state();
+            let state = self.marks.state(free, before);
+            // ORDERING: Relaxed on both; the numbers publish nothing else. A reader may
+            // see a free space and a state of two checks, and both were right a moment
+            // ago.
+            self.free.store(free.min(UNKNOWN - 1), Ordering::Relaxed);
+            if state != before {
+                self.state.store(state as u64, Ordering::Relaxed);
+                trace::disk_space(free, state);
+            }
+            self.gauges.found(free, state);
+        }
+        Ok(found)
+    }
+
+    /// Returns the payload if appends are accepted.
+    ///
+    /// # Errors
+    /// Free space is below the minimum. The error holds the payload.
+    pub(crate) fn admit<'p>(&self, payload: Payload<'p>) -> Result<Payload<'p>, Refused> {
+        match self.refusal() {
+            None => Ok(payload),
+            Some(cause) => Err(Refused { payload: payload.into_bytes(), cause }),
+        }
+    }
+
+    /// Why appends are refused now, if they are. Costs an append one load.
+    pub(crate) fn refusal(&self) -> Option<Cause> {
+        (self.state() == DiskState::Refusing).then(|| self.cause())
+    }
+
+    #[cold]
+    fn cause(&self) -> Cause {
+        let disk_hard_bytes = self.marks.hard;
+        Cause::BelowWatermark {
+            free_bytes: self.found().free_bytes.unwrap_or(0),
+            disk_hard_bytes,
+            required_bytes: return_at(disk_hard_bytes),
+        }
+    }
+
+    /// Returns `zeros`, or 0 if that number of bytes would bring free space below the
+    /// minimum. Zeros ahead only save time, and the minimum is reserved for records.
+    pub(crate) fn spare(&self, zeros: u64) -> u64 {
+        // ORDERING: Relaxed; see `look`.
+        let left = self.free.load(Ordering::Relaxed).saturating_sub(zeros);
+        if left < self.marks.hard { 0 } else { zeros }
+    }
+
+    /// Whether the last check found fewer than `free_bytes_min` bytes, or less than a
+    /// threshold. Then no file is kept that could be deleted.
+    pub(crate) fn is_scarce(&self, free_bytes_min: u64) -> bool {
+        // ORDERING: Relaxed; see `look`.
+        self.state() != DiskState::Ok || self.free.load(Ordering::Relaxed) < free_bytes_min
+    }
+
+    /// The result of the last check.
+    pub(crate) fn found(&self) -> DiskSpace {
+        // ORDERING: Relaxed; see `look`.
+        let free = self.free.load(Ordering::Relaxed);
+        DiskSpace { free_bytes: (free != UNKNOWN).then_some(free), state: self.state() }
+    }
+
+    fn state(&self) -> DiskState {
+        // ORDERING: Relaxed; a hint that may be some moments old, and orders nothing.
+        match self.state.load(Ordering::Relaxed) {
+            0 => DiskState::Ok,
+            1 => DiskState::Low,
+            _ => DiskState::Refusing,
+        }
+    }
+}
+
+const _: () = assert!(DiskState::Ok as u64 == 0 && DiskState::Low as u64 == 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_passed_upwards_a_little_later_than_downwards() {
+        use DiskState::{Low, Ok, Refusing};
+        let marks = Watermarks { soft: 3200, hard: 1600 };
+        let walk = [
+            (3200, Ok),
+            (3199, Low),
+            (3399, Low),
+            (3400, Ok),
+            (1600, Low),
+            (1599, Refusing),
+            (1600, Refusing),
+            (1699, Refusing),
+            (1700, Low),
+            (1600, Low),
+            (0, Refusing),
+            (u64::MAX, Ok),
+        ];
+        walk.into_iter().fold(Ok, |before, (free, expected)| {
+            assert_eq!(marks.state(free, before), expected, "{free} after {before:?}");
+            expected
+        });
+    }
+
+    #[test]
+    fn a_mark_of_zero_is_none() {
+        for (soft, hard, at_zero) in [
+            (0, 0, DiskState::Ok),
+            (1, 0, DiskState::Low),
+            (0, 1, DiskState::Refusing),
+            (u64::MAX, u64::MAX, DiskState::Refusing),
+        ] {
+            assert_eq!(Watermarks { soft, hard }.state(0, DiskState::Ok), at_zero);
+        }
+    }
+}

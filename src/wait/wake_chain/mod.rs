@@ -1,0 +1,193 @@
+//! Threads that park, and the chain in which many of them are woken.
+//!
+//! A thread that has to wake many others wakes only a few, and each of those wakes the
+//! next. This file does not know what the threads wait for. A thread may be unparked
+//! spuriously, and checks its own condition.
+//!
+//! A stopped thread delays no other thread, wherever it stopped. No lock is taken here,
+//! and the drop of the chain unparks every thread on it that is not known to run.
+
+use std::ptr;
+use std::time::Instant;
+
+use crate::util::sync::{Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, Parker, Weak, cores};
+use crate::wait::waiter::{Tasks, Waiter};
+
+/// The thread runs, or has ended: no wake-up is needed.
+const UP: *mut Links = ptr::null_mut();
+/// The thread is parked, or is about to park unless it was let go.
+const DOWN: *mut Links = ptr::without_provenance_mut(1);
+/// Another thread has unparked it, outside a chain.
+const ROUSED: *mut Links = ptr::without_provenance_mut(2);
+const _: () = assert!(align_of::<Links>() > 2, "no chain's address is one of the three");
+
+/// The park state of a thread.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    parker: Parker,
+    /// Q4 WAKE: one of the three values above, or the chain in which it was unparked. Then
+    /// it owns a reference to that chain ([`Weak::into_raw`]). The thread itself stores
+    /// `DOWN` and `UP`. A thread that unparks it replaces `DOWN`.
+    state: AtomicPtr<Links>,
+}
+
+impl Sleep {
+    pub(crate) fn of_this_thread() -> Self {
+        Self { parker: Parker::for_this_thread(), state: AtomicPtr::new(UP) }
+    }
+
+    /// Unparks the thread. Returns whether it was parked and no other thread has unparked
+    /// it. If it is only about to park, it sees the caller's earlier writes and does not park.
+    pub(crate) fn rouse(&self, chain: Option<&Arc<Links>>) -> bool {
+        let roused = chain.map_or(ROUSED, |links| Weak::into_raw(Arc::downgrade(links)).cast_mut());
+        let mut found = DOWN;
+        loop {
+            let state = if found == DOWN { roused } else { found };
+            // ORDERING: Release pairs with the Acquire of either swap in `lie_down`. So
+            // does an exchange that changes nothing: it has a place in their order, and
+            // a swap that comes after it has seen it.
+            match self.state.compare_exchange(found, state, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => found = now,
+            }
+        }
+        if found != DOWN {
+            drop(adopt(roused));
+        }
+        // An earlier unparking thread may have been stopped before this line.
+        if found != UP {
+            self.parker.unpark();
+        }
+        found == DOWN
+    }
+
+    /// Parks while `is_due` holds, until it is unparked or the deadline passes, or
+    /// spuriously. Then it wakes the next thread of the chain in which it was unparked.
+    pub(crate) fn lie_down(&self, is_due: impl FnOnce() -> bool, deadline: Option<Instant>) {
+        // ORDERING: Acquire pairs with the Release in `rouse`: `is_due` sees the writes
+        // of a thread that found this one `UP`.
+        let was = self.state.swap(DOWN, Ordering::Acquire);
+        debug_assert_eq!(was, UP, "it was left so");
+        if is_due() {
+            self.parker.park(deadline);
+        }
+        // ORDERING: Acquire pairs with the Release in `rouse`: the chain is complete.
+        let roused = self.state.swap(UP, Ordering::Acquire);
+        if let Some(links) = adopt(roused).and_then(|chain| chain.upgrade()) {
+            links.wake_next();
+        }
+    }
+}
+
+/// Takes over the reference to a chain that a state owned, if it was one.
+fn adopt(state: *mut Links) -> Option<Weak<Links>> {
+    let is_chain = ![UP, DOWN, ROUSED].contains(&state);
+    // SAFETY: any other value came from `Weak::into_raw`. The thread that took it out of
+    // the state, or failed to put it in, is its only holder.
+    is_chain.then(|| unsafe { Weak::from_raw(state) })
+}
+
+/// Threads taken off a list, of which the first are woken and wake the next. Dropping
+/// the chain wakes every thread that is left. That includes one that a woken thread is
+/// about to wake, so that no thread depends on one that is slow to run.
+#[must_use = "dropping it wakes every thread on it"]
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// The number of waiters that were woken or put into the chain.
+    many: u64,
+    links: Option<Arc<Links>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Links {
+    links: Vec<Link>,
+    /// C3 ANSWER: the next to be woken. The thread that raises it wakes that one.
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Link {
+    waiter: Arc<Waiter>,
+    /// Set by the thread that has woken it, read as the chain is dropped.
+    woken: AtomicBool,
+}
+
+impl Link {
+    fn new(waiter: Arc<Waiter>) -> Self {
+        waiter.let_go();
+        Self { waiter, woken: AtomicBool::new(false) }
+    }
+
+    /// Unparks it. Returns whether it was parked and no other thread has unparked it.
+    fn wake(&self, chain: Option<&Arc<Links>>) -> bool {
+        let slept = self.waiter.sleep().is_some_and(|sleep| sleep.rouse(chain));
+        // ORDERING: Release pairs with the Acquire in `is_woken`.
+        self.woken.store(true, Ordering::Release);
+        slept
+    }
+
+    fn is_woken(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `wake`.
+        self.woken.load(Ordering::Acquire)
+    }
+}
+
+impl Chain {
+    /// Takes threads from a list, and wakes as many as there are cores. With tasks, it
+    /// wakes every thread and then the tasks: a waker is the caller's code, and may block
+    /// on a thread that a chain would wake later.
+    pub(crate) fn begin(threads: Vec<Arc<Waiter>>, tasks: Tasks) -> Self {
+        let many = threads.len() as u64 + tasks.many();
+        if threads.len() <= cores() || tasks.many() > 0 {
+            threads.into_iter().for_each(Waiter::wake);
+            drop(tasks);
+            return Self { many, links: None };
+        }
+        let links = threads.into_iter().map(Link::new).collect();
+        let links = Arc::new(Links { links, next: AtomicUsize::new(0) });
+        for _ in 0..cores() {
+            links.wake_next();
+        }
+        Self { many, links: Some(links) }
+    }
+
+    /// The number of waiters that were taken off the list.
+    pub(crate) fn many(&self) -> u64 {
+        self.many
+    }
+
+    /// Wakes every thread that is left.
+    pub(crate) fn wake_rest(&mut self) {
+        let Some(links) = self.links.take() else { return };
+        while links.wake_next() {}
+        // A thread that raised `next` may have been stopped before it woke its link. A
+        // second wake-up does no harm.
+        for link in links.links.iter().filter(|link| !link.is_woken()) {
+            link.wake(None);
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        self.wake_rest();
+    }
+}
+
+impl Links {
+    /// Wakes the next parked thread. Returns whether there was one.
+    fn wake_next(self: &Arc<Self>) -> bool {
+        loop {
+            // ORDERING: Relaxed; it gives each index to one thread, and the link at that
+            // index came with the reference.
+            let place = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(link) = self.links.get(place) else { return false };
+            if link.wake(Some(self)) {
+                return true;
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
