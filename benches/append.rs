@@ -27,7 +27,7 @@ fn main() {
     let sixteen = Load { in_flight: 16, until: Until::Records(1 << 14), ..waits };
     by_durability(&mut criterion, "append/sync, 16 in flight", Durability::Sync, &sixteen);
     let not_waiting = Load { in_flight: 0, until: Until::Records(1 << 17), ..waits };
-    by_durability(&mut criterion, "append/os, not waiting", Durability::Os, &not_waiting);
+    by_durability(&mut criterion, "append/os, not waiting", Durability::Buffered, &not_waiting);
     criterion.final_summary();
 }
 

@@ -102,8 +102,8 @@ struct Aligned {
 }
 
 impl Aligned {
-    fn new(commit_bytes: usize) -> Self {
-        let bytes = vec![b'x'; commit_bytes + 4 * BLOCK_BYTES];
+    fn new(max_commit_bytes: usize) -> Self {
+        let bytes = vec![b'x'; max_commit_bytes + 4 * BLOCK_BYTES];
         let from = bytes.as_ptr().align_offset(BLOCK_BYTES);
         Self { bytes, from }
     }

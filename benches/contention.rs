@@ -25,8 +25,10 @@ fn main() {
             group.bench_function(format!("shardwal, {shards} shards"), |bencher| {
                 bencher.iter_custom(|iterations| {
                     let dir = scratch();
-                    let config = Config::new(dir.path().join("log")).durability(Durability::Os);
-                    let log = open(config.shards(shards).disk(Arc::new(NullDisk::default())));
+                    let config =
+                        Config::new(dir.path().join("log")).durability(Durability::Buffered);
+                    let log =
+                        open(config.shards(shards).file_system(Arc::new(NullDisk::default())));
                     drive(&log, &load.times(iterations)).cpu
                 });
             });

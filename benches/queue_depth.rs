@@ -18,12 +18,12 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("queue depth, {shards} shards"));
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Elements(LOAD.records()));
-        for queue_records in QUEUE_RECORDS {
-            group.bench_function(format!("{queue_records} records"), |bencher| {
+        for queue_capacity in QUEUE_RECORDS {
+            group.bench_function(format!("{queue_capacity} records"), |bencher| {
                 bencher.iter_custom(|iterations| {
                     let dir = scratch();
                     let config = Config::new(dir.path().join("log"));
-                    let log = open(config.shards(shards).queue_records(queue_records));
+                    let log = open(config.shards(shards).queue_capacity(queue_capacity));
                     drive(&log, &LOAD.times(iterations)).elapsed
                 });
             });

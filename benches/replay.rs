@@ -12,7 +12,8 @@ fn main() {
     let bytes: u64 = if is_quick() { 64 << 20 } else { 1 << 30 };
     let records = bytes / RECORD_BYTES as u64;
     let dir = scratch();
-    let log = fill(open(Config::new(dir.path().join("log")).durability(Durability::Os)), records);
+    let log =
+        fill(open(Config::new(dir.path().join("log")).durability(Durability::Buffered)), records);
     let mut group = criterion.benchmark_group(format!("replay of {} MiB", bytes >> 20));
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(records));

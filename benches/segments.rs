@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
 use shardwal::{Config, ShardedWal};
 
 #[path = "../tests/support/passed_on.rs"]
@@ -30,26 +30,26 @@ struct Without {
 }
 
 #[derive(Debug)]
-struct CachedFile(Box<dyn DiskFile>);
+struct CachedFile(Box<dyn FileHandle>);
 
-impl Disk for Without {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        let file = RealDisk.open(path, mode)?;
+impl FileSystem for Without {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
+        let file = OsFileSystem.open(path, mode)?;
         Ok(if self.direct { Box::new(CachedFile(file)) } else { file })
     }
-    passed_on!(self => RealDisk);
+    passed_on!(self => OsFileSystem);
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
+        OsFileSystem.rename(from, to)
     }
     fn copy_on_write(&self, path: &Path) -> bool {
-        self.zeros || RealDisk.copy_on_write(path)
+        self.zeros || OsFileSystem.copy_on_write(path)
     }
     fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        RealDisk.free_bytes(path)
+        OsFileSystem.free_bytes(path)
     }
 }
 
-impl DiskFile for CachedFile {
+impl FileHandle for CachedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(bytes, offset)
     }
@@ -155,11 +155,11 @@ fn drive(log: &ShardedWal, load: &Load, variant: &Variant) -> Vec<u64> {
 fn run(dir: &Path, load: &Load, variant: &Variant) -> Figures {
     let dir = dir.join("segments");
     let config = Config::new(&dir)
-        .disk(Arc::new(variant.without))
+        .file_system(Arc::new(variant.without))
         .shards(load.shards)
         .segment_bytes(variant.segment_bytes)
-        .spare_segments(variant.spares.max(variant.ready))
-        .ready_segments(variant.ready);
+        .recycled_segments_max(variant.spares.max(variant.ready))
+        .preallocated_segments(variant.ready);
     let log = ShardedWal::open(config).expect("a new log opens");
     if variant.ready > 0 {
         // Fill the log until it uses the preallocated segment.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{SamplingMode, Throughput};
 use shardwal::Config;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use std::sync::Arc;
 use support::{Load, Outcome, Until, criterion, drive, open};
 
@@ -38,10 +38,10 @@ fn main() {
 }
 
 fn run(shards: usize, load: &Load) -> Outcome {
-    let disk = SimDisk::with_dir("/log");
-    disk.set_sync_latency(Duration::from_millis(1));
-    let config = Config::new("/log").shards(shards).commit_records(COMMIT_RECORDS);
-    drive(&open(config.disk(Arc::new(disk))), load)
+    let fs = SimFileSystem::with_dir("/log");
+    fs.set_sync_latency(Duration::from_millis(1));
+    let config = Config::new("/log").shards(shards).max_commit_records(COMMIT_RECORDS);
+    drive(&open(config.file_system(Arc::new(fs))), load)
 }
 
 /// Reports the required ratio, from medians of three runs. Criterion compares a benchmark only with

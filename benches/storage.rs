@@ -56,7 +56,7 @@ fn main() {
 }
 
 fn compare(recording: &Recording, arguments: &Arguments) {
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         let mut rates = vec![Vec::new(); 4];
         for _ in 0..arguments.rounds {
             let rate = |shards| run::<ShardedWal>(recording, arguments, durability, shards);
@@ -77,7 +77,7 @@ fn compare(recording: &Recording, arguments: &Arguments) {
 
 fn open<L: SeriesLog>(dir: &Path, durability: Durability, shards: usize) -> Storage<L> {
     let config = Config::new(dir.join("db")).durability(durability).shards(shards);
-    Storage::open_on(StorageOptions::new(config)).expect("the storage opens")
+    Storage::open_in(StorageOptions::new(config)).expect("the storage opens")
 }
 
 /// The stream's requests by handle, so that only the storage is measured.
@@ -132,7 +132,7 @@ fn run<L: SeriesLog>(
 
 fn replay(recording: &Recording, samples: u64) {
     let dir = tempfile::tempdir().expect("a scratch directory");
-    let storage = open::<ShardedWal>(dir.path(), Durability::Os, 4);
+    let storage = open::<ShardedWal>(dir.path(), Durability::Buffered, 4);
     let prepared = prepare(&storage, recording);
     let mut repetition = 0;
     while storage.samples() < samples {
@@ -146,7 +146,7 @@ fn replay(recording: &Recording, samples: u64) {
     drop((storage, prepared));
     let before = resident_bytes("VmRSS");
     let began = Instant::now();
-    let storage = open::<ShardedWal>(dir.path(), Durability::Os, 4);
+    let storage = open::<ShardedWal>(dir.path(), Durability::Buffered, 4);
     let seconds = began.elapsed().as_secs_f64();
     let (held, log) = (storage.samples(), storage.log().recovery());
     let bytes: u64 = log.shards.iter().map(|shard| shard.bytes).sum();

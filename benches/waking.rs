@@ -31,7 +31,7 @@ const CHAINS: u32 = 2;
 /// The most that the kernel wakes at once.
 const EVERYBODY: u32 = i32::MAX as u32;
 /// Number of times that the committing thread yields to the threads it has just answered.
-const GATHERING_TURNS: u32 = 3;
+const GATHER_YIELDS_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -148,7 +148,7 @@ impl Race {
         while began.elapsed() < duration {
             let from = self.answered.load(Ordering::SeqCst);
             let mut turns = 0;
-            while turns < GATHERING_TURNS && self.taken.load(Ordering::SeqCst) - from < last {
+            while turns < GATHER_YIELDS_MAX && self.taken.load(Ordering::SeqCst) - from < last {
                 std::thread::yield_now();
                 turns += 1;
             }
@@ -201,7 +201,7 @@ impl Figures {
 
 fn run(way: Way, threads: usize, file: &File, duration: Duration) -> io::Result<Figures> {
     let (started, cpu) = (Instant::now(), cpu_us());
-    let (sender, mailbox) = std::sync::mpsc::channel();
+    let (sender, queue) = std::sync::mpsc::channel();
     let race = std::sync::OnceLock::<Race>::new();
     let (mut latencies, commits) = std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..threads)
@@ -219,7 +219,7 @@ fn run(way: Way, threads: usize, file: &File, duration: Duration) -> io::Result<
                 })
             })
             .collect();
-        let mut places: Vec<_> = mailbox.iter().take(threads).collect();
+        let mut places: Vec<_> = queue.iter().take(threads).collect();
         places.sort_by_key(|(place, _)| *place);
         let place = |(_, thread)| CachePadded::new(Place { thread, target: AtomicU64::new(0) });
         let race = race.get_or_init(|| Race {

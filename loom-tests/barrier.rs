@@ -9,17 +9,17 @@ use super::rig::{
     CRAMPED, FIRST, Rig, Shape, UNSYNCED, after_power_loss, answer, append, assert_survived, finish,
 };
 use super::{TaskThread, check};
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::fs::sim::{Call, Fault, FaultKind};
 
 const EIO: i32 = 5;
 
-fn poll_synced(lane: &Lane, below: u64) -> bool {
+fn poll_synced(committer: &Committer, below: u64) -> bool {
     let task = TaskThread::new();
     let waker = Waker::from(task.clone());
-    let (mut context, mut enrolled) = (Context::from_waker(&waker), None);
-    task.run(|| lane.progress.poll_synced(below, &mut context, &mut enrolled)).is_ok()
+    let (mut context, mut registration) = (Context::from_waker(&waker), None);
+    task.run(|| committer.progress.poll_synced(below, &mut context, &mut registration)).is_ok()
 }
 
 /// C2 DURABLE: what this thread appended before the flush is on the disk after it. A
@@ -27,17 +27,17 @@ fn poll_synced(lane: &Lane, below: u64) -> bool {
 #[test]
 fn a_barrier_races_append() {
     check("a_barrier_races_append", 2, || {
-        let (disk, lane, writer) = Rig::new(UNSYNCED).with_first(1).start();
-        let other = lane.clone();
+        let (fs, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
+        let other = committer.clone();
         let other = thread::spawn(move || {
             let ticket = append(&other, 2).expect("it is open");
             assert!(matches!(answer(&other, ticket), Answer::Acknowledged), "C3 ANSWER");
         });
-        let below = lane.mailbox.request_sync();
-        lane.progress.wait_synced(below).expect("no fault is planned");
+        let below = committer.queue.request_sync();
+        committer.progress.wait_synced(below).expect("no fault is planned");
         other.join().expect("it was answered");
-        assert_survived(&after_power_loss(&disk), 1, FIRST);
-        finish(&lane, writer);
+        assert_survived(&after_power_loss(&fs), 1, FIRST);
+        finish(&committer, writer);
     });
 }
 
@@ -46,15 +46,15 @@ fn a_barrier_races_append() {
 #[test]
 fn a_barrier_reaches_back_over_segments() {
     check("a_barrier_reaches_back_over_segments", 2, || {
-        let (disk, lane, writer) =
+        let (fs, committer, writer) =
             Rig::new(Shape { segment_bytes: CRAMPED, ..UNSYNCED }).with_first(1).start();
-        let other = lane.clone();
+        let other = committer.clone();
         let other = thread::spawn(move || append(&other, 2).expect("it is open"));
-        let below = lane.mailbox.request_sync();
-        assert!(poll_synced(&lane, below), "no fault is planned");
-        assert_survived(&after_power_loss(&disk), 1, FIRST);
+        let below = committer.queue.request_sync();
+        assert!(poll_synced(&committer, below), "no fault is planned");
+        assert_survived(&after_power_loss(&fs), 1, FIRST);
         other.join().expect("it returned");
-        finish(&lane, writer);
+        finish(&committer, writer);
     });
 }
 
@@ -64,21 +64,21 @@ fn a_barrier_reaches_back_over_segments() {
 #[test]
 fn a_barrier_whose_sync_fails_is_told_so() {
     check("a_barrier_whose_sync_fails_is_told_so", 2, || {
-        let (disk, lane, writer) = Rig::new(UNSYNCED).start();
-        disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
-        let other = lane.clone();
+        let (fs, committer, writer) = Rig::new(UNSYNCED).start();
+        fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        let other = committer.clone();
         let other = thread::spawn(move || {
-            let below = other.mailbox.request_sync();
+            let below = other.queue.request_sync();
             let synced = other.progress.wait_synced(below);
             assert_eq!(synced.is_ok(), below == 0, "C2 DURABLE: nothing was ever synced");
         });
-        let ticket = append(&lane, 1).expect("only its own sync can fail the shard");
-        let below = lane.mailbox.request_sync();
-        lane.progress.wait_synced(below).expect_err("the one sync failed");
-        let answer = lane.progress.answer(ticket);
+        let ticket = append(&committer, 1).expect("only its own sync can fail the shard");
+        let below = committer.queue.request_sync();
+        committer.progress.wait_synced(below).expect_err("the one sync failed");
+        let answer = committer.progress.answer(ticket);
         assert!(matches!(answer, Some(Answer::Acknowledged)), "C1 ONCE: {answer:?}");
         other.join().expect("it was answered");
         writer.join().expect("no panic").expect_err("W2 STICKY: the shard has failed");
-        assert_eq!(disk.calls(Call::Sync), 1, "W2 STICKY: never synced again");
+        assert_eq!(fs.calls(Call::Sync), 1, "W2 STICKY: never synced again");
     });
 }

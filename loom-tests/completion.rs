@@ -26,8 +26,8 @@ fn wait(progress: &Progress, ticket: u64) -> Answer {
 fn poll_until_answered(progress: &Progress, ticket: u64) -> Answer {
     let task = TaskThread::new();
     let waker = Waker::from(task.clone());
-    let (mut context, mut enrolled) = (Context::from_waker(&waker), None);
-    task.run(|| progress.poll(ticket, &mut context, &mut enrolled))
+    let (mut context, mut registration) = (Context::from_waker(&waker), None);
+    task.run(|| progress.poll(ticket, &mut context, &mut registration))
 }
 
 fn no_room() -> Cause {
@@ -96,13 +96,13 @@ fn a_later_waker_is_woken() {
         let resolving = progress.clone();
         let resolving = thread::spawn(move || acknowledge(&resolving, 1));
         let (first, second) = (TaskThread::new(), TaskThread::new());
-        let mut enrolled = None;
+        let mut registration = None;
         let waker = Waker::from(first);
-        let early = progress.poll(0, &mut Context::from_waker(&waker), &mut enrolled);
+        let early = progress.poll(0, &mut Context::from_waker(&waker), &mut registration);
         if early.is_none() {
             let waker = Waker::from(second.clone());
             let mut context = Context::from_waker(&waker);
-            let answer = second.run(|| progress.poll(0, &mut context, &mut enrolled));
+            let answer = second.run(|| progress.poll(0, &mut context, &mut registration));
             assert!(matches!(answer, Answer::Acknowledged));
         }
         resolving.join().expect("it has resolved");
@@ -118,10 +118,10 @@ fn an_abandoned_wait_harms_nobody() {
         let (abandoning, waiting) = (progress.clone(), progress.clone());
         thread::spawn(move || {
             let waker = Waker::from(TaskThread::new());
-            let mut enrolled = None;
+            let mut registration = None;
             let mut context = Context::from_waker(&waker);
-            drop(abandoning.poll(0, &mut context, &mut enrolled));
-            drop(enrolled);
+            drop(abandoning.poll(0, &mut context, &mut registration));
+            drop(registration);
         });
         let waiting = thread::spawn(move || {
             drop(waiting.wait(0, Some(next_but_one_look())));
@@ -223,8 +223,8 @@ fn a_waker_may_wait_for_whom_the_same_failure_answers() {
         let progress = progress();
         let (task, barrier) = (TaskThread::new(), progress.clone());
         let waker = Waker::from(Waits::on(task.clone()));
-        let mut enrolled = None;
-        let polled = progress.poll(0, &mut Context::from_waker(&waker), &mut enrolled);
+        let mut registration = None;
+        let polled = progress.poll(0, &mut Context::from_waker(&waker), &mut registration);
         assert!(polled.is_none(), "nothing is answered yet");
         thread::spawn(move || {
             barrier.wait_synced(1).expect_err("nothing was synced");

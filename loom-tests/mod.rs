@@ -1,7 +1,7 @@
 //! The models: races that loom runs in every order, weak memory included.
 //!
 //! `cargo loom` runs them all. `cargo loom -- --nocapture` prints the number of executions
-//! of each. They are compiled as unit tests of the crate, so they drive the mailbox, the
+//! of each. They are compiled as unit tests of the crate, so they drive the queue, the
 //! waiters, the progress and **the writer loop as shipped**. The writer runs over the
 //! simulated disk. Capacities are 1 or 2, so that slots are reused after a push or two.
 //!
@@ -12,19 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use crate::queue::queue::{Mailbox, Receiver, Work};
+use crate::queue::queue::{Queue, Receiver, Work};
 use crate::util::sync::{Arc, Parker, now};
 
 mod barrier;
+mod commit_lock;
 mod completion;
 mod condemned;
-mod lending;
-mod mailbox;
-mod mailbox_end;
+mod inline_commit;
+mod queue;
+mod queue_end;
 mod rig;
 mod sealing;
 mod state_machine;
-mod token;
 mod waiters;
 mod writer;
 mod writer_failure;
@@ -59,9 +59,9 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'stati
 }
 
 /// Waits for work as the owner of the receiver, and begins it.
-fn wait<T>(mailbox: &Mailbox<T>, receiver: &mut Receiver<T>) -> Work {
+fn wait<T>(queue: &Queue<T>, receiver: &mut Receiver<T>) -> Work {
     let begin = |work: Option<Work>| work.inspect(|work| receiver.begin(*work));
-    mailbox.wait_for_work(begin).expect("there was no deadline")
+    queue.wait_for_work(begin).expect("there was no deadline")
 }
 
 /// The waker of a task that runs on a thread of its own.

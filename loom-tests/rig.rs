@@ -7,15 +7,15 @@ use std::sync::Once;
 
 use loom::thread::{self, JoinHandle};
 
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::commit::state_machine::{Driven, StateMachine};
 use crate::commit::writer::{CommitPolicy, Writer};
 use crate::error::Cause;
-use crate::fs::sim::SimDisk;
-use crate::fs::{Disk, OpenMode};
+use crate::fs::sim::SimFileSystem;
+use crate::fs::{FileSystem, OpenMode};
 use crate::queue::entry::Entry;
-use crate::queue::queue::{Mailbox, PushError};
+use crate::queue::queue::{PushError, Queue};
 use crate::segment::frame::next_record;
 use crate::segment::frame_reader::FrameReader;
 use crate::segment::header::{FoundHeader, segment_path};
@@ -24,8 +24,8 @@ use crate::segment::writer::prepare;
 use crate::segment::writer::{
     Prepared, SealMark, Sealed, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter,
 };
-use crate::shard::sealer::{SealLane, Sealer, sealer};
-use crate::space::recycle::Spares;
+use crate::shard::sealer::{SealQueue, Sealer, sealer};
+use crate::space::recycle::Recycler;
 use crate::util::sync::{Arc, Mutex};
 
 const DIR: &str = "/shard";
@@ -45,8 +45,8 @@ fn identity(number: u64) -> SegmentIdentity {
 /// Prepares the next segment on request. Syncs a full segment between the writer's first
 /// and second question about it, and requests a seal then, as the sealer does.
 struct OnTheSpot {
-    disk: SimDisk,
-    mailbox: Arc<Mailbox<Entry>>,
+    fs: SimFileSystem,
+    queue: Arc<Queue<Entry>>,
     prepared: Option<io::Result<Prepared>>,
     sealed: VecDeque<Sealed>,
     /// Whether the writer has asked about the oldest full segment and got no answer yet.
@@ -55,7 +55,7 @@ struct OnTheSpot {
 
 impl SegmentSource for OnTheSpot {
     fn request(&mut self, number: u64, zeros: u64) {
-        self.prepared = Some(prepare(&self.disk, Path::new(DIR), number, zeros));
+        self.prepared = Some(prepare(&self.fs, Path::new(DIR), number, zeros));
     }
 
     fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
@@ -70,7 +70,7 @@ impl SegmentSource for OnTheSpot {
     fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>> {
         if !wait && !self.was_asked && !self.sealed.is_empty() {
             self.was_asked = true;
-            self.mailbox.request_seal();
+            self.queue.request_seal();
             return None;
         }
         self.was_asked = false;
@@ -82,14 +82,14 @@ impl SegmentSource for OnTheSpot {
 
 /// Prepares the next segment on request, and passes full segments to the sealer.
 struct ToTheSealer {
-    disk: SimDisk,
+    fs: SimFileSystem,
     prepared: Option<io::Result<Prepared>>,
-    seals: SealLane,
+    seals: SealQueue,
 }
 
 impl SegmentSource for ToTheSealer {
     fn request(&mut self, number: u64, zeros: u64) {
-        self.prepared = Some(prepare(&self.disk, Path::new(DIR), number, zeros));
+        self.prepared = Some(prepare(&self.fs, Path::new(DIR), number, zeros));
     }
 
     fn take(&mut self, _wait: bool) -> Option<io::Result<Prepared>> {
@@ -111,8 +111,8 @@ impl SegmentSource for ToTheSealer {
 
 /// One shard whose writer has not started.
 pub(super) struct Rig {
-    pub(super) disk: SimDisk,
-    pub(super) lane: Arc<Lane>,
+    pub(super) fs: SimFileSystem,
+    pub(super) committer: Arc<Committer>,
     pub(super) writer: Writer,
 }
 
@@ -124,16 +124,21 @@ pub(super) struct Shape {
     /// Bytes in the queue; each record counts as one.
     pub(super) queue_bytes: u64,
     /// Records in a commit.
-    pub(super) commit_records: u64,
+    pub(super) max_commit_records: u64,
     /// Whether each commit is synced.
     pub(super) sync: bool,
     pub(super) segment_bytes: u64,
 }
 
 /// `Durability::Sync`, one segment, room in the queue for two callers.
-pub(super) const SYNCED: Shape =
-    Shape { queue: 2, queue_bytes: u64::MAX, commit_records: 2, sync: true, segment_bytes: ROOMY };
-/// `Durability::Os`, the rest as in [`SYNCED`].
+pub(super) const SYNCED: Shape = Shape {
+    queue: 2,
+    queue_bytes: u64::MAX,
+    max_commit_records: 2,
+    sync: true,
+    segment_bytes: ROOMY,
+};
+/// `Durability::Buffered`, the rest as in [`SYNCED`].
 pub(super) const UNSYNCED: Shape = Shape { sync: false, ..SYNCED };
 
 impl Rig {
@@ -144,17 +149,21 @@ impl Rig {
 
     /// A fresh shard whose writer drives a state machine.
     pub(super) fn driving(shape: Shape, machine: Option<Box<dyn StateMachine>>) -> Self {
-        Self::with_source(shape, machine, |disk, mailbox| {
+        Self::with_source(shape, machine, |fs, queue| {
             let (prepared, sealed) = (None, VecDeque::new());
-            Box::new(OnTheSpot { disk, mailbox, prepared, sealed, was_asked: false })
+            Box::new(OnTheSpot { fs, queue, prepared, sealed, was_asked: false })
         })
     }
 
     /// A fresh shard whose full segments go to the sealer as shipped.
     pub(super) fn sealing(shape: Shape) -> (Self, Sealer) {
-        let (lanes, sealer) = sealer();
-        let rig = Self::with_source(shape, None, |disk, _| {
-            Box::new(ToTheSealer { disk, prepared: None, seals: lanes.lane(0, Spares::default()) })
+        let (committers, sealer) = sealer();
+        let rig = Self::with_source(shape, None, |fs, _| {
+            Box::new(ToTheSealer {
+                fs,
+                prepared: None,
+                seals: committers.committer(0, Recycler::default()),
+            })
         });
         (rig, sealer)
     }
@@ -162,17 +171,17 @@ impl Rig {
     fn with_source(
         shape: Shape,
         machine: Option<Box<dyn StateMachine>>,
-        source: impl FnOnce(SimDisk, Arc<Mailbox<Entry>>) -> Box<dyn SegmentSource>,
+        source: impl FnOnce(SimFileSystem, Arc<Queue<Entry>>) -> Box<dyn SegmentSource>,
     ) -> Self {
-        let disk = SimDisk::with_dir(DIR);
+        let fs = SimFileSystem::with_dir(DIR);
         let header = SegmentHeader {
             identity: identity(1),
             first_sequence: BASE,
             predecessor: Predecessor::default(),
         };
         let path = segment_path(Path::new(DIR), 1);
-        disk.write_file(&path, &header.encode());
-        let file = disk.open(&path, OpenMode::Write).expect("it was just made");
+        fs.write_file(&path, &header.encode());
+        let file = fs.open(&path, OpenMode::Write).expect("it was just made");
         let meta = SegmentMeta {
             number: 1,
             first_sequence: BASE,
@@ -180,8 +189,8 @@ impl Rig {
             end: 0,
             durable: true,
         };
-        let (lane, receiver) = Lane::new(shape.queue, shape.queue_bytes, shape.sync);
-        let source = source(disk.clone(), lane.mailbox.clone());
+        let (committer, receiver) = Committer::new(shape.queue, shape.queue_bytes, shape.sync);
+        let source = source(fs.clone(), committer.queue.clone());
         let segments = SegmentWriter::new(
             SegmentPolicy {
                 segment_bytes: shape.segment_bytes,
@@ -197,39 +206,39 @@ impl Rig {
             Arc::new(Mutex::new(vec![meta])),
         );
         let policy = CommitPolicy {
-            records_max: shape.commit_records,
+            records_max: shape.max_commit_records,
             bytes_max: 1 << 16,
             sync: shape.sync,
         };
         let machine = machine.map(Driven::new);
         // Nothing is acknowledged or marked above `BASE` at first.
-        let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
+        let queue = (committer.queue.clone(), committer.progress.clone(), receiver);
         let writer = Writer::new(queue, segments, policy, Arc::new(()), BASE, machine);
-        Self { disk, lane, writer }
+        Self { fs, committer, writer }
     }
 
     /// Queues a record, which gets ticket 0, before the writer starts. Other models explore how
     /// pushes race.
     pub(super) fn with_first(self, key: u64) -> Self {
-        assert_eq!(append(&self.lane, key), Ok(FIRST), "the queue was empty");
+        assert_eq!(append(&self.committer, key), Ok(FIRST), "the queue was empty");
         self
     }
 
     /// Starts the writer. A panic ends it, and is reported as the shard's error.
-    pub(super) fn start(self) -> (SimDisk, Arc<Lane>, JoinHandle<Result<(), Cause>>) {
+    pub(super) fn start(self) -> (SimFileSystem, Arc<Committer>, JoinHandle<Result<(), Cause>>) {
         silence_planned_panics();
-        let Self { disk, lane, writer } = self;
-        let serving = lane.clone();
+        let Self { fs, committer, writer } = self;
+        let serving = committer.clone();
         let writer = thread::spawn(move || serving.serve(writer));
-        (disk, lane, writer)
+        (fs, committer, writer)
     }
 }
 
 /// Closes the queue and waits for the writer, in one order only. Other models explore how a
 /// close races.
-pub(super) fn finish(lane: &Lane, writer: JoinHandle<Result<(), Cause>>) {
+pub(super) fn finish(committer: &Committer, writer: JoinHandle<Result<(), Cause>>) {
     loom::stop_exploring();
-    lane.mailbox.close();
+    committer.queue.close();
     drop(writer.join());
 }
 
@@ -247,18 +256,18 @@ fn silence_planned_panics() {
 }
 
 /// Queues one record. `Err` if the shard refuses it.
-pub(super) fn append(lane: &Lane, key: u64) -> Result<u64, PushError> {
-    lane.mailbox.push(1, 1, None, |_, entry| fill(entry, key))
+pub(super) fn append(committer: &Committer, key: u64) -> Result<u64, PushError> {
+    committer.queue.push(1, 1, None, |_, entry| fill(entry, key))
 }
 
 /// Queues one record and commits inline. `Err` if the shard refuses it.
-pub(super) fn append_lending(lane: &Lane, key: u64) -> Result<u64, PushError> {
-    lane.try_push_and_lend(1, |_, entry| fill(entry, key))
+pub(super) fn append_inline(committer: &Committer, key: u64) -> Result<u64, PushError> {
+    committer.push_and_commit_inline(1, |_, entry| fill(entry, key))
 }
 
 /// Queues one record where there is room, and wakes nobody.
-pub(super) fn append_quietly(lane: &Lane, key: u64) -> Result<u64, PushError> {
-    lane.mailbox.try_push_quietly(1, 1, |_, entry| fill(entry, key))
+pub(super) fn append_quietly(committer: &Committer, key: u64) -> Result<u64, PushError> {
+    committer.queue.try_push_no_wake(1, 1, |_, entry| fill(entry, key))
 }
 
 /// A record whose payload repeats its key.
@@ -268,19 +277,19 @@ fn fill(entry: &mut Entry, key: u64) {
 }
 
 /// Waits for the answer to a ticket. Loom reports a deadlock if it never comes.
-pub(super) fn answer(lane: &Lane, ticket: u64) -> Answer {
-    lane.progress.wait(ticket, None).expect("there was no deadline")
+pub(super) fn answer(committer: &Committer, ticket: u64) -> Answer {
+    committer.progress.wait(ticket, None).expect("there was no deadline")
 }
 
 /// Cuts the power so that only synced bytes survive, and reads the log: the key and
 /// sequence of each record.
-pub(super) fn after_power_loss(disk: &SimDisk) -> Vec<(u64, u64)> {
-    gapless(read(&disk.crash(&mut || false)))
+pub(super) fn after_power_loss(fs: &SimFileSystem) -> Vec<(u64, u64)> {
+    gapless(read(&fs.crash(&mut || false)))
 }
 
 /// Cuts the power so that all bytes survive, and reads the log.
-pub(super) fn after_lucky_power_loss(disk: &SimDisk) -> Vec<(u64, u64)> {
-    gapless(read(&disk.crash(&mut || true)))
+pub(super) fn after_lucky_power_loss(fs: &SimFileSystem) -> Vec<(u64, u64)> {
+    gapless(read(&fs.crash(&mut || true)))
 }
 
 fn gapless(records: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
@@ -291,11 +300,11 @@ fn gapless(records: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 
 /// Reads all records, segment by segment, up to the first incomplete frame. Checks each
 /// record against its key.
-pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
+pub(super) fn read(fs: &SimFileSystem) -> Vec<(u64, u64)> {
     let mut records = Vec::new();
     for number in 1.. {
         let path = segment_path(Path::new(DIR), number);
-        let Some(bytes) = disk.read_file(&path) else { break };
+        let Some(bytes) = fs.read_file(&path) else { break };
         let FoundHeader::Header(header) = SegmentHeader::parse(&bytes, &identity(number)) else {
             break;
         };
@@ -303,7 +312,7 @@ pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
         if number > 1 && header.predecessor.next_sequence != next {
             break;
         }
-        let file = disk.open(&path, OpenMode::Read).expect("it was just read");
+        let file = fs.open(&path, OpenMode::Read).expect("it was just read");
         let (at, end) = (SEGMENT_HEADER_BYTES as u64, bytes.len() as u64);
         let mut frames = FrameReader::new(file, header.identity.seed(), at, end, 4096);
         while let Ok(frame) = frames.next().expect("no fault is left on the disk") {
@@ -320,15 +329,20 @@ pub(super) fn read(disk: &SimDisk) -> Vec<(u64, u64)> {
 }
 
 /// Waits for a record, which must be acknowledged.
-pub(super) fn assert_acknowledged(lane: &Lane, ticket: u64) {
-    let answer = answer(lane, ticket);
+pub(super) fn assert_acknowledged(committer: &Committer, ticket: u64) {
+    let answer = answer(committer, ticket);
     assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
 }
 
 /// Waits for a record. If it is acknowledged, cuts the power and requires the record.
-pub(super) fn wait_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64, ticket: u64) {
-    if let Answer::Acknowledged = answer(lane, ticket) {
-        assert_survived(&after_power_loss(disk), key, ticket);
+pub(super) fn wait_and_lose_power(
+    committer: &Committer,
+    fs: &SimFileSystem,
+    key: u64,
+    ticket: u64,
+) {
+    if let Answer::Acknowledged = answer(committer, ticket) {
+        assert_survived(&after_power_loss(fs), key, ticket);
     }
 }
 

@@ -8,31 +8,31 @@ use super::rig::{
     CRAMPED, FIRST, Rig, Shape, UNSYNCED, after_power_loss, answer, append, assert_acknowledged,
     assert_survived, finish,
 };
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::error::Cause;
-use crate::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use crate::util::sync::Arc;
 
 /// Each commit holds one record and fills its segment.
-const FILLING: Shape = Shape { segment_bytes: CRAMPED, commit_records: 1, ..UNSYNCED };
+const FILLING: Shape = Shape { segment_bytes: CRAMPED, max_commit_records: 1, ..UNSYNCED };
 const EIO: i32 = 5;
 
 /// What two records and a sealer come to: the disk, the lane, the writer's thread and
 /// the sealer's.
-type Sealing = (SimDisk, Arc<Lane>, JoinHandle<Result<(), Cause>>, JoinHandle<()>);
+type Sealing = (SimFileSystem, Arc<Committer>, JoinHandle<Result<(), Cause>>, JoinHandle<()>);
 
 /// Starts a shard in which two records are queued: the segment of the first is full
 /// when the second is committed.
 fn start(fault: Option<Fault>) -> Sealing {
     let (rig, sealer) = Rig::sealing(FILLING);
     let rig = rig.with_first(1);
-    append(&rig.lane, 2).expect("there is room for two");
-    fault.into_iter().for_each(|fault| rig.disk.fail(fault));
-    let lanes = [rig.lane.clone()];
-    let sealer = thread::spawn(move || sealer.serve(&lanes));
-    let (disk, lane, writer) = rig.start();
-    (disk, lane, writer, sealer)
+    append(&rig.committer, 2).expect("there is room for two");
+    fault.into_iter().for_each(|fault| rig.fs.fail(fault));
+    let committers = [rig.committer.clone()];
+    let sealer = thread::spawn(move || sealer.serve(&committers));
+    let (fs, committer, writer) = rig.start();
+    (fs, committer, writer, sealer)
 }
 
 /// C2 DURABLE, Q4 WAKE: a sync is asked for while a full segment is on its way to the
@@ -41,13 +41,13 @@ fn start(fault: Option<Fault>) -> Sealing {
 #[test]
 fn a_sync_races_the_sealer() {
     check("a_sync_races_the_sealer", 2, || {
-        let (disk, lane, writer, sealer) = start(None);
-        let below = lane.mailbox.request_sync();
-        lane.progress.wait_synced(below).expect("no fault is planned");
-        let records = after_power_loss(&disk);
+        let (fs, committer, writer, sealer) = start(None);
+        let below = committer.queue.request_sync();
+        committer.progress.wait_synced(below).expect("no fault is planned");
+        let records = after_power_loss(&fs);
         assert_survived(&records, 1, FIRST);
         assert_survived(&records, 2, FIRST + 1);
-        finish(&lane, writer);
+        finish(&committer, writer);
         sealer.join().expect("it ends once the writer has gone");
     });
 }
@@ -59,13 +59,13 @@ fn a_sync_races_the_sealer() {
 fn a_failed_sync_beside_the_sealer_answers_everybody() {
     check("a_failed_sync_beside_the_sealer_answers_everybody", 2, || {
         let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
-        let (_disk, lane, writer, sealer) = start(Some(fault));
-        let below = lane.mailbox.request_sync();
-        lane.progress.wait_synced(below).expect_err("C2 DURABLE: one sync of two failed");
-        assert_acknowledged(&lane, FIRST);
-        drop(answer(&lane, FIRST + 1));
-        if let Ok(ticket) = append(&lane, 3) {
-            let answer = answer(&lane, ticket);
+        let (_disk, committer, writer, sealer) = start(Some(fault));
+        let below = committer.queue.request_sync();
+        committer.progress.wait_synced(below).expect_err("C2 DURABLE: one sync of two failed");
+        assert_acknowledged(&committer, FIRST);
+        drop(answer(&committer, FIRST + 1));
+        if let Ok(ticket) = append(&committer, 3) {
+            let answer = answer(&committer, ticket);
             assert!(!matches!(answer, Answer::Acknowledged), "W2 STICKY: {answer:?}");
         }
         writer.join().expect("no panic").expect_err("W2 STICKY: the shard has failed");

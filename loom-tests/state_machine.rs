@@ -8,7 +8,7 @@ use super::{check, wait};
 use crate::commit::progress::Answer;
 use crate::commit::state_machine::StateMachine;
 use crate::fs::sim::{Call, Fault, FaultKind};
-use crate::queue::queue::{Mailbox, Work};
+use crate::queue::queue::{Queue, Work};
 use crate::util::sync::Arc;
 
 /// The applied keys, and whether each was fresh. There is no lock, so that loom reports a
@@ -61,16 +61,16 @@ fn an_answer_shows_what_was_applied() {
         let state = Arc::new(Applied::default());
         let machine = Keys { stored: Vec::new(), applied: state.clone() };
         let rig = Rig::driving(SYNCED, Some(Box::new(machine))).with_first(1);
-        let (_, lane, writer) = rig.start();
-        let (beside, seen) = (lane.clone(), state.clone());
+        let (_, committer, writer) = rig.start();
+        let (beside, seen) = (committer.clone(), state.clone());
         let beside = thread::spawn(move || {
             assert!(matches!(answer(&beside, FIRST), Answer::Acknowledged));
             assert_eq!(applied(&seen), [(1, true)], "S2 APPLY");
         });
-        assert!(matches!(answer(&lane, FIRST), Answer::Acknowledged));
+        assert!(matches!(answer(&committer, FIRST), Answer::Acknowledged));
         assert_eq!(applied(&state), [(1, true)], "S2 APPLY");
         beside.join().expect("it was answered");
-        finish(&lane, writer);
+        finish(&committer, writer);
     });
 }
 
@@ -82,16 +82,16 @@ fn what_found_no_room_is_not_applied() {
         let state = Arc::new(Applied::default());
         let machine = Keys { stored: Vec::new(), applied: state.clone() };
         let rig = Rig::driving(SYNCED, Some(Box::new(machine))).with_first(1);
-        rig.disk.fail(Fault::new(Call::Write, 1, FaultKind::Error(28)));
-        let (_, lane, writer) = rig.start();
-        let beside = lane.clone();
+        rig.fs.fail(Fault::new(Call::Write, 1, FaultKind::Error(28)));
+        let (_, committer, writer) = rig.start();
+        let beside = committer.clone();
         let beside = thread::spawn(move || {
             let ticket = append(&beside, 2).expect("it is open");
             matches!(answer(&beside, ticket), Answer::Acknowledged)
         });
-        let first = matches!(answer(&lane, FIRST), Answer::Acknowledged);
+        let first = matches!(answer(&committer, FIRST), Answer::Acknowledged);
         let told = [first, beside.join().expect("it was answered")];
-        finish(&lane, writer);
+        finish(&committer, writer);
         let expected: Vec<_> =
             told.into_iter().zip([(1, true), (2, true)]).filter(|(is, _)| *is).collect();
         let expected: Vec<_> = expected.into_iter().map(|(_, applied)| applied).collect();
@@ -104,13 +104,13 @@ fn what_found_no_room_is_not_applied() {
 #[test]
 fn a_mark_request_races_push() {
     check("a_mark_request_races_push", 3, || {
-        let (mailbox, mut receiver) = Mailbox::new(1, u64::MAX);
-        let (asking, pushing) = (mailbox.clone(), mailbox.clone());
+        let (queue, mut receiver) = Queue::new(1, u64::MAX);
+        let (asking, pushing) = (queue.clone(), queue.clone());
         let asked = thread::spawn(move || asking.request_mark());
         let pushed = thread::spawn(move || pushing.try_push(1, 0, |_, slot| *slot = 7_u64));
         let (mut marks, mut values) = (0, Vec::new());
         while marks + values.len() < 2 {
-            match wait(&mailbox, &mut receiver) {
+            match wait(&queue, &mut receiver) {
                 Work::Mark => marks += 1,
                 Work::Values => receiver.drain(|value| {
                     values.push(*value.value);

@@ -197,9 +197,9 @@ fn a_waker_may_wait_for_a_thread_that_is_woken_with_it() {
     check("a_waker_may_wait_for_a_thread_that_is_woken_with_it", 3, || {
         let counter = Counter::new();
         let (task, waiting) = (TaskThread::new(), counter.clone());
-        let (waker, mut enrolled) = (Waker::from(Waits::on(task.clone())), None);
+        let (waker, mut registration) = (Waker::from(Waits::on(task.clone())), None);
         let mut context = Context::from_waker(&waker);
-        let polled = counter.waiters.poll(1, &mut context, &mut enrolled, || None::<()>);
+        let polled = counter.waiters.poll(1, &mut context, &mut registration, || None::<()>);
         assert!(polled.is_none(), "it waits");
         thread::spawn(move || {
             waiting.wait(1);
@@ -216,13 +216,13 @@ fn a_future_that_ends_races_its_wake() {
     check("a_future_that_ends_races_its_wake", 3, || {
         let counter = Counter::new();
         let task = TaskThread::new();
-        let (waker, mut enrolled) = (Waker::from(task.clone()), None);
+        let (waker, mut registration) = (Waker::from(task.clone()), None);
         let mut context = Context::from_waker(&waker);
-        let polled = counter.waiters.poll(1, &mut context, &mut enrolled, || None::<()>);
+        let polled = counter.waiters.poll(1, &mut context, &mut registration, || None::<()>);
         assert!(polled.is_none(), "it waits");
         let waking = counter.clone();
         let waking = thread::spawn(move || waking.waiters.wake_everyone());
-        drop(enrolled);
+        drop(registration);
         drop(waker);
         waking.join().expect("it returned");
         assert_eq!(Arc::strong_count(&task), 1, "the task was dropped");

@@ -8,17 +8,21 @@ use super::rig::{
     CRAMPED, FIRST, Rig, SYNCED, Shape, after_power_loss, answer, append, assert_survived, finish,
     wait_and_lose_power,
 };
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
-use crate::fs::sim::SimDisk;
+use crate::fs::sim::SimFileSystem;
 use crate::util::sync::Arc;
 
 /// Starts another caller, on a thread of its own.
-fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHandle<()> {
-    let (lane, disk) = (lane.clone(), disk.clone());
+fn append_and_lose_power(
+    committer: &Arc<Committer>,
+    fs: &SimFileSystem,
+    key: u64,
+) -> JoinHandle<()> {
+    let (committer, fs) = (committer.clone(), fs.clone());
     thread::spawn(move || {
-        if let Ok(ticket) = append(&lane, key) {
-            wait_and_lose_power(&lane, &disk, key, ticket);
+        if let Ok(ticket) = append(&committer, key) {
+            wait_and_lose_power(&committer, &fs, key, ticket);
         }
     })
 }
@@ -27,11 +31,11 @@ fn append_and_lose_power(lane: &Arc<Lane>, disk: &SimDisk, key: u64) -> JoinHand
 #[test]
 fn what_is_acknowledged_survives_a_power_loss() {
     check("what_is_acknowledged_survives_a_power_loss", 2, || {
-        let (disk, lane, writer) = Rig::new(SYNCED).with_first(1).start();
-        let other = append_and_lose_power(&lane, &disk, 2);
-        wait_and_lose_power(&lane, &disk, 1, FIRST);
+        let (fs, committer, writer) = Rig::new(SYNCED).with_first(1).start();
+        let other = append_and_lose_power(&committer, &fs, 2);
+        wait_and_lose_power(&committer, &fs, 1, FIRST);
         other.join().expect("it was answered");
-        finish(&lane, writer);
+        finish(&committer, writer);
     });
 }
 
@@ -41,11 +45,11 @@ fn what_is_acknowledged_survives_a_power_loss() {
 fn a_roll_races_append() {
     let shape = Shape { segment_bytes: CRAMPED, ..SYNCED };
     check("a_roll_races_append", 2, move || {
-        let (disk, lane, writer) = Rig::new(shape).with_first(1).start();
-        let other = append_and_lose_power(&lane, &disk, 2);
-        wait_and_lose_power(&lane, &disk, 1, FIRST);
+        let (fs, committer, writer) = Rig::new(shape).with_first(1).start();
+        let other = append_and_lose_power(&committer, &fs, 2);
+        wait_and_lose_power(&committer, &fs, 1, FIRST);
         other.join().expect("it was answered");
-        finish(&lane, writer);
+        finish(&committer, writer);
     });
 }
 
@@ -54,8 +58,8 @@ fn a_roll_races_append() {
 #[test]
 fn close_races_append() {
     check("close_races_append", 2, || {
-        let (disk, lane, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
-        let appending = lane.clone();
+        let (fs, committer, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
+        let appending = committer.clone();
         let appending = thread::spawn(move || {
             let tickets: Vec<_> = [1, 2].map(|key| append(&appending, key)).into();
             for ticket in tickets.iter().flatten() {
@@ -64,10 +68,10 @@ fn close_races_append() {
             }
             tickets.into_iter().flatten().collect::<Vec<_>>()
         });
-        lane.mailbox.close();
+        committer.queue.close();
         writer.join().expect("no panic").expect("it ended in order");
         let acknowledged = appending.join().expect("it returned");
-        let records = after_power_loss(&disk);
+        let records = after_power_loss(&fs);
         assert_eq!(records.len(), acknowledged.len(), "W1 PREFIX: {records:?}");
         for (key, ticket) in (1..).zip(acknowledged) {
             assert_survived(&records, key, ticket);
@@ -80,16 +84,16 @@ fn close_races_append() {
 #[test]
 fn what_nobody_waits_for_is_written() {
     check("what_nobody_waits_for_is_written", 2, || {
-        let (disk, lane, writer) = Rig::new(SYNCED).with_first(1).start();
-        let closing = lane.clone();
+        let (fs, committer, writer) = Rig::new(SYNCED).with_first(1).start();
+        let closing = committer.clone();
         let closing = thread::spawn(move || {
             let ticket = append(&closing, 2).expect("it is open");
-            closing.mailbox.close();
+            closing.queue.close();
             ticket
         });
         writer.join().expect("no panic").expect("it ended in order");
         let other = closing.join().expect("it returned");
-        let records = after_power_loss(&disk);
+        let records = after_power_loss(&fs);
         assert_survived(&records, 1, FIRST);
         assert_survived(&records, 2, other);
     });
@@ -101,15 +105,15 @@ fn what_nobody_waits_for_is_written() {
 fn a_batch_over_two_shards() {
     check("a_batch_over_two_shards", 2, || {
         let shards = [Rig::new(SYNCED).start(), Rig::new(SYNCED).start()];
-        let parts = shards.each_ref().map(|(_, lane, _)| append(lane, 1));
-        for ((disk, lane, _), part) in shards.iter().zip(parts) {
+        let parts = shards.each_ref().map(|(_, committer, _)| append(committer, 1));
+        for ((fs, committer, _), part) in shards.iter().zip(parts) {
             let ticket = part.expect("it is open");
-            assert!(matches!(answer(lane, ticket), Answer::Acknowledged), "C3 ANSWER");
-            assert_survived(&after_power_loss(disk), 1, ticket);
+            assert!(matches!(answer(committer, ticket), Answer::Acknowledged), "C3 ANSWER");
+            assert_survived(&after_power_loss(fs), 1, ticket);
         }
         let [(_, one, ended), (_, other, also)] = shards;
         finish(&one, ended);
-        other.mailbox.close();
+        other.queue.close();
         drop(also.join());
     });
 }

@@ -11,13 +11,13 @@ use super::rig::{
     BASE, FIRST, Rig, SYNCED, Shape, after_lucky_power_loss, after_power_loss, answer, append,
     assert_survived, read,
 };
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::error::Cause;
 use crate::fs::sim::{Call, Fault, FaultKind};
 use crate::queue::queue::PushError;
 use crate::util::sync::Arc;
-use crate::wait::waiter::Enrolled;
+use crate::wait::waiter::Registration;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -26,11 +26,11 @@ const ENOSPC: i32 = 28;
 /// was not queued.
 type Told = Option<(u64, u64, Answer)>;
 
-fn append_and_wait(lane: &Lane, key: u64) -> Told {
-    match append(lane, key) {
-        Ok(ticket) => wait(lane, key, ticket),
+fn append_and_wait(committer: &Committer, key: u64) -> Told {
+    match append(committer, key) {
+        Ok(ticket) => wait(committer, key, ticket),
         Err(PushError::Closed) => {
-            let failure = lane.progress.failure();
+            let failure = committer.progress.failure();
             assert!(
                 failure.is_some(),
                 "only a failed writer closes, and it stores the cause first"
@@ -41,8 +41,8 @@ fn append_and_wait(lane: &Lane, key: u64) -> Told {
     }
 }
 
-fn wait(lane: &Lane, key: u64, ticket: u64) -> Told {
-    Some((key, ticket, answer(lane, ticket)))
+fn wait(committer: &Committer, key: u64, ticket: u64) -> Told {
+    Some((key, ticket, answer(committer, ticket)))
 }
 
 /// Compares an answer with the log on the disk, without luck and with all bytes surviving.
@@ -60,20 +60,20 @@ fn assert_true(told: &Told, unlucky: &[(u64, u64)], lucky: &[(u64, u64)]) {
 /// Two callers meet one permanent fault. Checks how it all ended.
 fn two_callers_meet(fault: Fault) {
     let rig = Rig::new(SYNCED).with_first(1);
-    rig.disk.fail(fault.clone());
-    let (disk, lane, writer) = rig.start();
-    let other = lane.clone();
+    rig.fs.fail(fault.clone());
+    let (fs, committer, writer) = rig.start();
+    let other = committer.clone();
     let other = thread::spawn(move || append_and_wait(&other, 2));
-    let mut told = vec![wait(&lane, 1, FIRST)];
+    let mut told = vec![wait(&committer, 1, FIRST)];
     told.push(other.join().expect("it was answered"));
     // One more record, so that a fault at the second commit is certainly met.
     loom::stop_exploring();
-    told.push(append_and_wait(&lane, 3));
+    told.push(append_and_wait(&committer, 3));
     let ended = writer.join().expect("the panic was caught");
     assert!(ended.is_err(), "W2 STICKY: the shard has failed");
-    assert_eq!(append(&lane, 4), Err(PushError::Closed), "W2 STICKY: it takes no more");
-    assert_eq!(disk.calls(fault.call), fault.nth, "W2 STICKY: that was the last such call");
-    let (unlucky, lucky) = (after_power_loss(&disk), after_lucky_power_loss(&disk));
+    assert_eq!(append(&committer, 4), Err(PushError::Closed), "W2 STICKY: it takes no more");
+    assert_eq!(fs.calls(fault.call), fault.nth, "W2 STICKY: that was the last such call");
+    let (unlucky, lucky) = (after_power_loss(&fs), after_lucky_power_loss(&fs));
     for told in &told {
         assert_true(told, &unlucky, &lucky);
     }
@@ -113,13 +113,13 @@ fn a_panic_of_the_writer_leaves_nobody_waiting() {
 fn a_full_disk_refuses_and_goes_on() {
     check("a_full_disk_refuses_and_goes_on", 2, || {
         let rig = Rig::new(SYNCED).with_first(1);
-        rig.disk.fail(Fault::new(Call::Write, 1, FaultKind::Error(ENOSPC)));
-        let (disk, lane, writer) = rig.start();
-        let other = lane.clone();
+        rig.fs.fail(Fault::new(Call::Write, 1, FaultKind::Error(ENOSPC)));
+        let (fs, committer, writer) = rig.start();
+        let other = committer.clone();
         let other = thread::spawn(move || append_and_wait(&other, 2));
-        let told = [wait(&lane, 1, FIRST), other.join().expect("it was answered")];
+        let told = [wait(&committer, 1, FIRST), other.join().expect("it was answered")];
         loom::stop_exploring();
-        lane.mailbox.close();
+        committer.queue.close();
         writer.join().expect("no panic").expect("a full disk is no failure of the shard");
         let refused = told
             .iter()
@@ -127,7 +127,7 @@ fn a_full_disk_refuses_and_goes_on() {
             .filter(|(_, _, answer)| matches!(answer, Answer::NotWritten(Cause::DiskFull(_))));
         assert!((1..=2).contains(&refused.count()), "the first commit met it");
         // A refused record's sequence stays unused, which is the only hole allowed.
-        let (unlucky, lucky) = (read(&disk.crash(&mut || false)), read(&disk.crash(&mut || true)));
+        let (unlucky, lucky) = (read(&fs.crash(&mut || false)), read(&fs.crash(&mut || true)));
         told.iter().for_each(|told| assert_true(told, &unlucky, &lucky));
     });
 }
@@ -138,11 +138,11 @@ fn a_full_disk_refuses_and_goes_on() {
 fn a_parked_producer_is_told_why_the_shard_failed() {
     check("a_parked_producer_is_told_why_the_shard_failed", 2, || {
         let rig = Rig::new(Shape { queue: 1, ..SYNCED }).with_first(1);
-        rig.disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
-        let (_, lane, writer) = rig.start();
-        let parked = lane.clone();
+        rig.fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        let (_, committer, writer) = rig.start();
+        let parked = committer.clone();
         let parked = thread::spawn(move || append_and_wait(&parked, 2));
-        if let Some((_, _, answer)) = append_and_wait(&lane, 3) {
+        if let Some((_, _, answer)) = append_and_wait(&committer, 3) {
             assert!(!matches!(answer, Answer::Acknowledged), "C2 DURABLE");
         }
         drop(parked.join().expect("it was let go"));
@@ -166,11 +166,13 @@ impl Wake for Panicking {
 
 /// Registers a task whose waker panics. The result keeps its node alive: loom must not see
 /// an address reused in some executions and not in others.
-fn enrol_panicking(poll: impl FnOnce(&mut Context<'_>, &mut Option<Enrolled>)) -> Option<Enrolled> {
+fn enrol_panicking(
+    poll: impl FnOnce(&mut Context<'_>, &mut Option<Registration>),
+) -> Option<Registration> {
     let waker = Waker::from(Arc::new(Panicking(AtomicU64::new(0))));
-    let mut enrolled = None;
-    poll(&mut Context::from_waker(&waker), &mut enrolled);
-    enrolled
+    let mut registration = None;
+    poll(&mut Context::from_waker(&waker), &mut registration);
+    registration
 }
 
 /// C3 ANSWER, Q4 WAKE: a caller's waker panics on the writer's thread, on the list of a
@@ -179,21 +181,25 @@ fn enrol_panicking(poll: impl FnOnce(&mut Context<'_>, &mut Option<Enrolled>)) -
 fn a_waker_that_panics_harms_nobody_else() {
     check("a_waker_that_panics_harms_nobody_else", 2, || {
         let rig = Rig::new(SYNCED).with_first(1);
-        let progress = &rig.lane.progress;
-        let enrolled = [
-            enrol_panicking(|context, enrolled| drop(progress.poll_synced(1, context, enrolled))),
-            enrol_panicking(|context, enrolled| drop(progress.poll(FIRST, context, enrolled))),
+        let progress = &rig.committer.progress;
+        let registration = [
+            enrol_panicking(|context, registration| {
+                drop(progress.poll_synced(1, context, registration))
+            }),
+            enrol_panicking(|context, registration| {
+                drop(progress.poll(FIRST, context, registration))
+            }),
         ];
-        let (_disk, lane, writer) = rig.start();
-        let other = lane.clone();
+        let (_disk, committer, writer) = rig.start();
+        let other = committer.clone();
         let other = thread::spawn(move || append_and_wait(&other, 2));
-        let told = [wait(&lane, 1, FIRST), other.join().expect("it was answered")];
+        let told = [wait(&committer, 1, FIRST), other.join().expect("it was answered")];
         loom::stop_exploring();
         for (_, _, answer) in told.iter().flatten() {
             assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         }
-        lane.mailbox.close();
+        committer.queue.close();
         writer.join().expect("no panic").expect("a caller's panic is not the shard's");
-        drop(enrolled);
+        drop(registration);
     });
 }

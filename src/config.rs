@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::OpenError;
-use crate::fs::{Disk, RealDisk};
+use crate::fs::{FileSystem, OsFileSystem};
 use crate::util::human_duration;
 
 /// When the log acknowledges an append, and what the record then survives.
@@ -37,7 +37,8 @@ pub enum Durability {
     /// later. The record survives a crash of the process. A power loss may lose
     /// every record since the last sync; [`crate::ShardedWal::flush`] and a close
     /// sync.
-    Os,
+    #[cfg_attr(feature = "serde", serde(alias = "os"))]
+    Buffered,
 }
 
 impl fmt::Display for Durability {
@@ -45,7 +46,7 @@ impl fmt::Display for Durability {
         match self {
             Self::Sync => f.write_str("sync"),
             Self::Interval(interval) => write!(f, "interval:{}", human_duration::print(*interval)),
-            Self::Os => f.write_str("os"),
+            Self::Buffered => f.write_str("buffered"),
         }
     }
 }
@@ -56,11 +57,12 @@ impl FromStr for Durability {
     fn from_str(text: &str) -> Result<Self, OpenError> {
         let interval = match text {
             "sync" => return Ok(Self::Sync),
-            "os" => return Ok(Self::Os),
+            "buffered" | "os" => return Ok(Self::Buffered),
             _ => text.strip_prefix("interval:"),
         };
-        let unknown =
-            || format!("`{text}` is unknown; use sync, os or an interval, such as interval:10ms");
+        let unknown = || {
+            format!("`{text}` is unknown; use sync, buffered or an interval, such as interval:10ms")
+        };
         interval
             .ok_or_else(unknown)
             .and_then(human_duration::parse)
@@ -74,8 +76,8 @@ impl FromStr for Durability {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum OnDamage {
-    /// The open fails with [`OpenError::Damaged`] and changes nothing. The error
+pub enum OnCorruption {
+    /// The open fails with [`OpenError::Corrupted`] and changes nothing. The error
     /// says which records are lost. A copy of the log may still have them.
     #[default]
     Refuse,
@@ -102,36 +104,36 @@ pub struct Config {
     /// Whether the log keeps its number of shards, and must exist.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) keep_shards: bool,
-    #[cfg_attr(feature = "serde", serde(default = "default_queue_records"))]
-    pub(crate) queue_records: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_queue_capacity"))]
+    pub(crate) queue_capacity: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_queue_bytes"))]
     pub(crate) queue_bytes: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_segment_bytes"))]
     pub(crate) segment_bytes: u64,
-    #[cfg_attr(feature = "serde", serde(default = "default_spare_segments"))]
-    pub(crate) spare_segments: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_recycled_segments_max"))]
+    pub(crate) recycled_segments_max: usize,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) ready_segments: usize,
-    #[cfg_attr(feature = "serde", serde(default = "default_commit_records"))]
-    pub(crate) commit_records: usize,
-    #[cfg_attr(feature = "serde", serde(default = "default_commit_bytes"))]
-    pub(crate) commit_bytes: usize,
+    pub(crate) preallocated_segments: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_max_commit_records"))]
+    pub(crate) max_commit_records: usize,
+    #[cfg_attr(feature = "serde", serde(default = "default_max_commit_bytes"))]
+    pub(crate) max_commit_bytes: usize,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(crate) durability: Durability,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) on_damage: OnDamage,
+    pub(crate) on_corruption: OnCorruption,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) disk_soft_bytes: u64,
+    pub(crate) free_space_low_bytes: u64,
     #[cfg_attr(feature = "serde", serde(default))]
-    pub(crate) disk_hard_bytes: u64,
-    #[cfg_attr(feature = "serde", serde(skip, default = "default_disk"))]
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) free_space_min_bytes: u64,
+    #[cfg_attr(feature = "serde", serde(skip, default = "default_file_system"))]
+    pub(crate) fs: Arc<dyn FileSystem>,
 }
 
 /// The maximum number of shards of a log.
 pub const SHARDS_MAX: usize = 1024;
-/// The maximum of [`Config::queue_records`].
-pub const QUEUE_RECORDS_MAX: usize = 1 << 20;
+/// The maximum of [`Config::queue_capacity`].
+pub const QUEUE_CAPACITY_MAX: usize = 1 << 20;
 /// The maximum payload bytes of one record, and of the part of a batch that goes
 /// to one shard: 64 MiB. A larger append fails with
 /// [`Cause::TooLarge`](crate::Cause::TooLarge).
@@ -139,7 +141,7 @@ pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The maximum number of records in the part of a batch that goes to one shard.
 /// A larger batch fails with [`Cause::TooLarge`](crate::Cause::TooLarge).
 pub const BATCH_RECORDS_MAX: usize = 65_535;
-const SPARES_MAX: u64 = 1024;
+const RECYCLED_SEGMENTS_MAX: u64 = 1024;
 /// Larger than any disk.
 const DISK_BYTES_MAX: u64 = 1 << 60;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
@@ -151,7 +153,7 @@ fn default_shards() -> usize {
     2
 }
 
-fn default_queue_records() -> usize {
+fn default_queue_capacity() -> usize {
     8192
 }
 
@@ -163,20 +165,20 @@ fn default_segment_bytes() -> u64 {
     64 << 20
 }
 
-fn default_spare_segments() -> usize {
+fn default_recycled_segments_max() -> usize {
     2
 }
 
-fn default_commit_records() -> usize {
+fn default_max_commit_records() -> usize {
     8192
 }
 
-fn default_commit_bytes() -> usize {
+fn default_max_commit_bytes() -> usize {
     4 << 20
 }
 
-fn default_disk() -> Arc<dyn Disk> {
-    Arc::new(RealDisk)
+fn default_file_system() -> Arc<dyn FileSystem> {
+    Arc::new(OsFileSystem)
 }
 
 impl Config {
@@ -186,18 +188,18 @@ impl Config {
     /// | setting | default |
     /// |---|---|
     /// | [`shards`](Config::shards) | 2 |
-    /// | [`queue_records`](Config::queue_records) | 8,192 |
+    /// | [`queue_capacity`](Config::queue_capacity) | 8,192 |
     /// | [`queue_bytes`](Config::queue_bytes) | 16 MiB |
     /// | [`segment_bytes`](Config::segment_bytes) | 64 MiB |
-    /// | [`spare_segments`](Config::spare_segments) | 2 |
-    /// | [`ready_segments`](Config::ready_segments) | 0 |
-    /// | [`commit_records`](Config::commit_records) | 8,192 |
-    /// | [`commit_bytes`](Config::commit_bytes) | 4 MiB |
+    /// | [`recycled_segments_max`](Config::recycled_segments_max) | 2 |
+    /// | [`preallocated_segments`](Config::preallocated_segments) | 0 |
+    /// | [`max_commit_records`](Config::max_commit_records) | 8,192 |
+    /// | [`max_commit_bytes`](Config::max_commit_bytes) | 4 MiB |
     /// | [`durability`](Config::durability) | [`Durability::Sync`] |
-    /// | [`on_damage`](Config::on_damage) | [`OnDamage::Refuse`] |
-    /// | [`disk_soft_bytes`](Config::disk_soft_bytes) | 0: off |
-    /// | [`disk_hard_bytes`](Config::disk_hard_bytes) | 0: off |
-    /// | [`disk`](Config::disk) | the operating system's |
+    /// | [`on_corruption`](Config::on_corruption) | [`OnCorruption::Refuse`] |
+    /// | [`free_space_low_bytes`](Config::free_space_low_bytes) | 0: off |
+    /// | [`free_space_min_bytes`](Config::free_space_min_bytes) | 0: off |
+    /// | [`fs`](Config::fs) | the operating system's |
     ///
     /// `shardwal tune` (feature `cli`) measures a disk and recommends values.
     pub fn new(dir: impl AsRef<Path>) -> Self {
@@ -205,18 +207,18 @@ impl Config {
             dir: dir.as_ref().to_path_buf(),
             shards: default_shards(),
             keep_shards: false,
-            queue_records: default_queue_records(),
+            queue_capacity: default_queue_capacity(),
             queue_bytes: default_queue_bytes(),
             segment_bytes: default_segment_bytes(),
-            spare_segments: default_spare_segments(),
-            ready_segments: 0,
-            commit_records: default_commit_records(),
-            commit_bytes: default_commit_bytes(),
+            recycled_segments_max: default_recycled_segments_max(),
+            preallocated_segments: 0,
+            max_commit_records: default_max_commit_records(),
+            max_commit_bytes: default_max_commit_bytes(),
             durability: Durability::default(),
-            on_damage: OnDamage::default(),
-            disk_soft_bytes: 0,
-            disk_hard_bytes: 0,
-            disk: default_disk(),
+            on_corruption: OnCorruption::default(),
+            free_space_low_bytes: 0,
+            free_space_min_bytes: 0,
+            fs: default_file_system(),
         }
     }
 
@@ -257,8 +259,8 @@ impl Config {
     /// to one shard must fit in the queue, otherwise it fails with
     /// [`Cause::TooLarge`](crate::Cause::TooLarge).
     #[must_use]
-    pub fn queue_records(mut self, records: usize) -> Self {
-        self.queue_records = records;
+    pub fn queue_capacity(mut self, records: usize) -> Self {
+        self.queue_capacity = records;
         self
     }
 
@@ -292,19 +294,19 @@ impl Config {
     /// deleting them. The shard overwrites them later, and need not fill new
     /// files with zeros. Each one occupies [`Config::segment_bytes`] bytes, also
     /// after a close. The shard keeps none if the free space is below a limit
-    /// ([`Config::disk_soft_bytes`], [`Config::disk_hard_bytes`]) or less than one
+    /// ([`Config::free_space_low_bytes`], [`Config::free_space_min_bytes`]) or less than one
     /// segment per shard.
     ///
     /// Only [`Durability::Sync`] recycles segments, and not on a copy-on-write
     /// file system such as btrfs.
     #[must_use]
-    pub fn spare_segments(mut self, segments: usize) -> Self {
-        self.spare_segments = segments;
+    pub fn recycled_segments_max(mut self, segments: usize) -> Self {
+        self.recycled_segments_max = segments;
         self
     }
 
     /// Segments per shard to preallocate before the open returns: 0 (the default)
-    /// to [`Config::spare_segments`].
+    /// to [`Config::recycled_segments_max`].
     ///
     /// The open takes longer: it writes the missing files, full of zeros. In
     /// return the first appends run at full speed. With 0 the first segment grows
@@ -313,16 +315,16 @@ impl Config {
     /// The open makes fewer, without an error, if the disk has too little space. The
     /// setting has no effect if the log does not recycle segments.
     #[must_use]
-    pub fn ready_segments(mut self, segments: usize) -> Self {
-        self.ready_segments = segments;
+    pub fn preallocated_segments(mut self, segments: usize) -> Self {
+        self.preallocated_segments = segments;
         self
     }
 
     /// The number of records at which the writer closes a commit: at least 1. The
     /// default is 8,192. The last batch of a commit may exceed it.
     #[must_use]
-    pub fn commit_records(mut self, records: usize) -> Self {
-        self.commit_records = records;
+    pub fn max_commit_records(mut self, records: usize) -> Self {
+        self.max_commit_records = records;
         self
     }
 
@@ -330,10 +332,10 @@ impl Config {
     /// The default is 4 MiB. The last batch of a commit may exceed it.
     ///
     /// The modes without a sync per commit ([`Durability::Interval`] and
-    /// [`Durability::Os`]) use at most 128 KiB.
+    /// [`Durability::Buffered`]) use at most 128 KiB.
     #[must_use]
-    pub fn commit_bytes(mut self, bytes: usize) -> Self {
-        self.commit_bytes = bytes;
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.max_commit_bytes = bytes;
         self
     }
 
@@ -345,23 +347,23 @@ impl Config {
     }
 
     /// What the open does if durable records cannot be read. The default is
-    /// [`OnDamage::Refuse`].
+    /// [`OnCorruption::Refuse`].
     #[must_use]
-    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
-        self.on_damage = on_damage;
+    pub fn on_corruption(mut self, on_corruption: OnCorruption) -> Self {
+        self.on_corruption = on_corruption;
         self
     }
 
     /// The free space at which the log warns, in bytes: up to 2^60. The default, 0,
     /// turns the warning off. If set, it must be at least
-    /// [`Config::disk_hard_bytes`].
+    /// [`Config::free_space_min_bytes`].
     ///
-    /// With fewer free bytes on the log's file system, [`crate::WalStats::disk`]
-    /// and the metrics report [`crate::DiskState::Low`]. The log keeps no recycled
+    /// With fewer free bytes on the log's file system, [`crate::WalStats::fs`]
+    /// and the metrics report [`crate::FreeSpaceState::Low`]. The log keeps no recycled
     /// segments then. Alert an operator on it. Appends go on.
     #[must_use]
-    pub fn disk_soft_bytes(mut self, bytes: u64) -> Self {
-        self.disk_soft_bytes = bytes;
+    pub fn free_space_low_bytes(mut self, bytes: u64) -> Self {
+        self.free_space_low_bytes = bytes;
         self
     }
 
@@ -369,7 +371,7 @@ impl Config {
     /// default, 0, turns this off: then appends fail when the disk is full.
     ///
     /// With fewer free bytes on the log's file system, appends fail with
-    /// [`crate::Cause::BelowWatermark`]. They work again once a sixteenth more is
+    /// [`crate::Cause::BelowFreeSpaceMin`]. They work again once a sixteenth more is
     /// free. Truncation and close still work.
     ///
     /// The log checks the free space ten times a second and before it prepares a
@@ -379,15 +381,15 @@ impl Config {
     /// truncation. Segments are not filled with zeros ahead if the zeros would take
     /// this reserve.
     #[must_use]
-    pub fn disk_hard_bytes(mut self, bytes: u64) -> Self {
-        self.disk_hard_bytes = bytes;
+    pub fn free_space_min_bytes(mut self, bytes: u64) -> Self {
+        self.free_space_min_bytes = bytes;
         self
     }
 
     /// The file system to use. The default is the operating system's.
     #[must_use]
-    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
-        self.disk = disk;
+    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.fs = fs;
         self
     }
 
@@ -401,23 +403,34 @@ impl Config {
             Err(OpenError::InvalidConfig { setting, problem })
         };
         within("shards", self.shards as u64, 1, SHARDS_MAX as u64)?;
-        within("queue_records", self.queue_records as u64, 1, QUEUE_RECORDS_MAX as u64)?;
+        within("queue_capacity", self.queue_capacity as u64, 1, QUEUE_CAPACITY_MAX as u64)?;
         within("queue_bytes", self.queue_bytes as u64, 1, u64::MAX >> 1)?;
         within("segment_bytes", self.segment_bytes, *SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())?;
-        within("spare_segments", self.spare_segments as u64, 0, SPARES_MAX)?;
-        within("ready_segments", self.ready_segments as u64, 0, self.spare_segments as u64)?;
-        within("commit_records", self.commit_records as u64, 1, u64::MAX)?;
-        within("commit_bytes", self.commit_bytes as u64, 1, 256 << 20)?;
+        within(
+            "recycled_segments_max",
+            self.recycled_segments_max as u64,
+            0,
+            RECYCLED_SEGMENTS_MAX,
+        )?;
+        within(
+            "preallocated_segments",
+            self.preallocated_segments as u64,
+            0,
+            self.recycled_segments_max as u64,
+        )?;
+        within("max_commit_records", self.max_commit_records as u64, 1, u64::MAX)?;
+        within("max_commit_bytes", self.max_commit_bytes as u64, 1, 256 << 20)?;
         if let Durability::Interval(interval) = self.durability {
             let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
             within("durability: interval in microseconds", micros, 100, 3_600_000_000)?;
         }
-        within("disk_soft_bytes", self.disk_soft_bytes, 0, DISK_BYTES_MAX)?;
-        within("disk_hard_bytes", self.disk_hard_bytes, 0, DISK_BYTES_MAX)?;
-        let (soft, hard) = (self.disk_soft_bytes, self.disk_hard_bytes);
+        within("free_space_low_bytes", self.free_space_low_bytes, 0, DISK_BYTES_MAX)?;
+        within("free_space_min_bytes", self.free_space_min_bytes, 0, DISK_BYTES_MAX)?;
+        let (soft, hard) = (self.free_space_low_bytes, self.free_space_min_bytes);
         if (1..hard).contains(&soft) {
-            let problem = format!("is {soft}; it must be 0, or at least disk_hard_bytes, {hard}");
-            return Err(OpenError::InvalidConfig { setting: "disk_soft_bytes", problem });
+            let problem =
+                format!("is {soft}; it must be 0, or at least free_space_min_bytes, {hard}");
+            return Err(OpenError::InvalidConfig { setting: "free_space_low_bytes", problem });
         }
         Ok(())
     }

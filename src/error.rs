@@ -18,27 +18,27 @@ pub use crate::position::Position;
 /// Why an append was refused or failed.
 ///
 /// `QueueFull`, `SegmentNotReady`, `DiskFull`, `OutOfResources` and
-/// `BelowWatermark` are temporary: the log is intact, and appends work again
+/// `BelowFreeSpaceMin` are temporary: the log is intact, and appends work again
 /// without a reopen. `Poisoned` and `WriterPanicked` last until the log is
 /// reopened. The others are errors of the caller.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Cause {
     /// The shard's queue is full, in records or in bytes. Wait, or shed load.
-    /// [`crate::Config::queue_records`] and [`crate::Config::queue_bytes`] set
+    /// [`crate::Config::queue_capacity`] and [`crate::Config::queue_bytes`] set
     /// the limits.
     QueueFull,
     /// The shard's queue is full because the shard waits for its next segment:
     /// segments fill faster than the disk prepares them. Wait, or shed load.
     /// Recycled segments need less preparation: see
-    /// [`crate::Config::spare_segments`].
+    /// [`crate::Config::recycled_segments_max`].
     SegmentNotReady,
     /// A record, or the part of a batch that goes to one shard, is too large.
     /// Nothing was queued, and a retry fails again. Split it.
     ///
     /// The payloads may have [`crate::BATCH_BYTES_MAX`] bytes, a constant. A part
     /// may have [`crate::BATCH_RECORDS_MAX`] records, and no more than the queue
-    /// holds ([`crate::Config::queue_records`]).
+    /// holds ([`crate::Config::queue_capacity`]).
     TooLarge {
         /// What is limited: records or payload bytes, of a record or of a batch.
         limit: &'static str,
@@ -56,14 +56,14 @@ pub enum Cause {
     /// later; no reopen is needed.
     OutOfResources(Arc<io::Error>),
     /// The log's file system has fewer free bytes than
-    /// [`crate::Config::disk_hard_bytes`]. Nothing was queued. Appends work again
+    /// [`crate::Config::free_space_min_bytes`]. Nothing was queued. Appends work again
     /// as soon as there is room, without a reopen: truncate the log, or free
     /// space elsewhere.
-    BelowWatermark {
+    BelowFreeSpaceMin {
         /// Free bytes at the last check. The log checks ten times a second.
         free_bytes: u64,
         /// The configured limit, in bytes.
-        disk_hard_bytes: u64,
+        free_space_min_bytes: u64,
         /// Free bytes at which the log accepts appends again: the limit plus a
         /// sixteenth.
         required_bytes: u64,
@@ -77,7 +77,7 @@ pub enum Cause {
     /// The reopen trusts only what it reads back from the disk.
     Poisoned(Arc<io::Error>),
     /// The shard's writer panicked. That is a defect of shardwal or of the
-    /// [`Disk`](crate::fs::Disk) in use. The shard refuses all later appends.
+    /// [`FileSystem`](crate::fs::FileSystem) in use. The shard refuses all later appends.
     /// Reopen the log, and report the panic.
     WriterPanicked,
     /// The call would wait for a commit on a thread that is committing, and that
@@ -119,9 +119,9 @@ impl fmt::Display for Cause {
                 f,
                 "the system is out of file descriptors or memory ({error}); try again later"
             ),
-            Self::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => write!(
+            Self::BelowFreeSpaceMin { free_bytes, free_space_min_bytes, required_bytes } => write!(
                 f,
-                "{free_bytes} bytes are free on the disk, below disk_hard_bytes ({disk_hard_bytes}); truncate the log or free space, up to {required_bytes} bytes"
+                "{free_bytes} bytes are free on the disk, below free_space_min_bytes ({free_space_min_bytes}); truncate the log or free space, up to {required_bytes} bytes"
             ),
             Self::Poisoned(error) => write!(
                 f,
@@ -248,20 +248,20 @@ impl Error for AppendError {
 /// An append that was refused before it was queued. The record is not in the log
 /// and never will be. The payload comes back to the caller.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct TryAppendError {
     /// The payload, unchanged.
     pub payload: Bytes,
     /// Why the append was refused.
     pub cause: Cause,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for TryAppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused: {}", self.cause)
     }
 }
 
-impl Error for Refused {
+impl Error for TryAppendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.io()
     }
@@ -274,12 +274,12 @@ impl Error for Refused {
 #[derive(Clone, Debug)]
 pub struct BatchError {
     /// The parts that failed, in shard order. There is at least one.
-    pub failed: Vec<FailedPart>,
+    pub failed: Vec<FailedShard>,
 }
 
 /// One shard's part of a batch that failed.
 #[derive(Clone, Debug)]
-pub struct FailedPart {
+pub struct FailedShard {
     /// The shard.
     pub shard: usize,
     /// The part's records, as indices into the batch that the caller passed.
@@ -307,11 +307,11 @@ impl Error for BatchError {
 
 /// Corruption: durable data that cannot be read. The log was not changed.
 ///
-/// [`Damage::file`] and [`Damage::offset`] say where, [`Damage::advice`] says what
+/// [`Corruption::file`] and [`Corruption::offset`] say where, [`Corruption::advice`] says what
 /// to do. [`crate::Repair`] can rewrite the shard without the lost records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Damage {
+pub struct Corruption {
     /// The generation of the corrupted shard.
     pub generation: u32,
     /// The corrupted shard.
@@ -334,7 +334,7 @@ pub struct Damage {
 /// The advice if all that is known is that bytes have changed.
 pub(crate) const RESTORE: &str = "restore the file from a copy";
 
-impl fmt::Display for Damage {
+impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { generation, shard, offset, first_sequence, durable_below, .. } = self;
         let Self { file, what, advice, .. } = self;
@@ -377,9 +377,9 @@ pub enum OpenError {
     },
     /// Durable records cannot be read. The log was not changed.
     ///
-    /// Follow [`Damage::advice`]. If there is no copy to restore from, use
-    /// [`crate::Repair`] or [`OnDamage::Quarantine`](crate::OnDamage::Quarantine).
-    Damaged(Box<Damage>),
+    /// Follow [`Corruption::advice`]. If there is no copy to restore from, use
+    /// [`crate::Repair`] or [`OnCorruption::Quarantine`](crate::OnCorruption::Quarantine).
+    Corrupted(Box<Corruption>),
     /// The manifest or a shard's truncation mark is missing, cannot be read, or
     /// is older than the log. The log was not changed. Restore the file from a
     /// copy: [`crate::Repair`] does not replace it.
@@ -451,8 +451,8 @@ impl fmt::Display for OpenError {
                 }
                 f.write_str("; close it there first")
             }
-            Self::Damaged(damage) => {
-                write!(f, "the log is corrupted, and was not changed: {damage}")
+            Self::Corrupted(corruption) => {
+                write!(f, "the log is corrupted, and was not changed: {corruption}")
             }
             Self::Manifest { file, what } => {
                 write!(f, "{}: {what}; the log was not changed; {RESTORE}", file.display())

@@ -63,20 +63,21 @@ pub use backup::{Backup, BackupError, BackupReport};
 pub use checkpoint::{Checkpoint, CheckpointError, LogId};
 pub use commit::state_machine::StateMachine;
 pub use config::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, OnDamage, QUEUE_RECORDS_MAX, SHARDS_MAX,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Config, Durability, OnCorruption, QUEUE_CAPACITY_MAX,
+    SHARDS_MAX,
 };
 pub use error::{
-    AppendError, BatchError, Cause, CloseError, Damage, FailedPart, OpenError, Position, Refused,
-    ReplayError, TruncateError,
+    AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, OpenError, Position,
+    ReplayError, TruncateError, TryAppendError,
 };
 pub use open::log_reader::LogReader;
 pub use payload::Payload;
 pub use recovery::repair::Repair;
 pub use recovery::replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
-pub use recovery::{Lost, RecoveryReport, RepairReport, ShardRecovery};
-pub use shard::completion::{Barrier, BatchCompletion, Completion};
+pub use recovery::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
+pub use shard::completion::{BatchCompletion, Completion, Flush};
 pub use shard::truncate::TruncateReport;
-pub use stats::{DiskSpace, DiskState, Latency, RecordsPerCommit, ShardStats, WalStats};
+pub use stats::{FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, ShardStats, WalStats};
 pub use wal::{AppendFuture, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.

@@ -13,7 +13,7 @@ mod imp {
     use crate::error::Cause;
     use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::header::SegmentIdentity;
-    use crate::stats::DiskState;
+    use crate::stats::FreeSpaceState;
 
     /// The span of an open. It ends when it is dropped.
     pub(crate) fn opening(dir: &Path) -> tracing::span::EnteredSpan {
@@ -75,9 +75,9 @@ mod imp {
     }
 
     /// The file system's free space has passed a threshold.
-    pub(crate) fn disk_space(free_bytes: u64, state: DiskState) {
+    pub(crate) fn disk_space(free_bytes: u64, state: FreeSpaceState) {
         match state {
-            DiskState::Ok => tracing::info!(free_bytes, %state, "the disk has room again"),
+            FreeSpaceState::Ok => tracing::info!(free_bytes, %state, "the disk has room again"),
             _ => tracing::warn!(free_bytes, %state, "the disk is short of room"),
         }
     }
@@ -90,7 +90,7 @@ mod imp {
     use crate::error::Cause;
     use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::header::SegmentIdentity;
-    use crate::stats::DiskState;
+    use crate::stats::FreeSpaceState;
 
     /// The placeholder of a span.
     pub(crate) struct NoSpan;
@@ -113,5 +113,5 @@ mod imp {
 
     pub(crate) fn without_room(_last: &SegmentIdentity) {}
 
-    pub(crate) fn disk_space(_free_bytes: u64, _state: DiskState) {}
+    pub(crate) fn disk_space(_free_bytes: u64, _state: FreeSpaceState) {}
 }

@@ -11,13 +11,13 @@ use bytes::Bytes;
 #[cfg(feature = "timeseries")]
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::{Checkpoint, LogId};
-use crate::commit::committer::Patience;
+use crate::commit::committer::SpinPolicy;
 use crate::commit::committing::Committing;
 use crate::commit::state_machine::StateMachine;
 use crate::config::{BATCH_RECORDS_MAX, Config, Durability};
 use crate::error::{
-    AppendError, BatchError, Cause, CloseError, OpenError, Position, Refused, ReplayError,
-    TruncateError,
+    AppendError, BatchError, Cause, CloseError, OpenError, Position, ReplayError, TruncateError,
+    TryAppendError,
 };
 use crate::layout::dir_lock::Lock;
 use crate::layout::generation::Generations;
@@ -29,13 +29,13 @@ use crate::recovery::RecoveryReport;
 use crate::recovery::replay::{
     Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from,
 };
-use crate::shard::completion::{Barrier, BatchCompletion, Completion, Part};
+use crate::shard::completion::{BatchCompletion, Completion, Flush, Part};
 use crate::shard::shard::{Wake, WalShard};
 use crate::shard::truncate::{OldShard, TruncateReport, is_empty, truncate};
-use crate::space::free_space::Space;
+use crate::space::free_space::FreeSpaceMonitor;
 use crate::stats::WalStats;
 use crate::util::sync::{Arc, JoinHandle, Mutex, now};
-use crate::wait::waiter::Enrolled;
+use crate::wait::waiter::Registration;
 
 /// A sharded write-ahead log in one directory.
 ///
@@ -44,7 +44,7 @@ use crate::wait::waiter::Enrolled;
 /// but reports no error.
 #[derive(Debug)]
 pub struct ShardedWal {
-    space: Arc<Space>,
+    space: Arc<FreeSpaceMonitor>,
     shards: Vec<WalShard>,
     old: Vec<OldShard>,
     generations: Generations,
@@ -77,7 +77,7 @@ impl ShardedWal {
     ///
     /// # Errors
     /// As for [`ShardedWal::open`].
-    pub fn open_with(
+    pub fn open_with_state_machine(
         config: Config,
         mut machine: impl FnMut(usize) -> Box<dyn StateMachine>,
     ) -> Result<Self, OpenError> {
@@ -115,12 +115,12 @@ impl ShardedWal {
     /// The identity of this log, which never changes.
     #[must_use]
     pub fn id(&self) -> LogId {
-        LogId(self.shards[0].folder().identity.log)
+        LogId(self.shards[0].shard_dir().identity.log)
     }
 
     /// The error if the calling thread must not wait for the log.
-    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
-        self.shards[0].cannot_wait()
+    pub(crate) fn would_deadlock(&self) -> Option<Cause> {
+        self.shards[0].would_deadlock()
     }
 
     /// The shard of a key. It stays the same within a generation.
@@ -170,19 +170,19 @@ impl ShardedWal {
     ) -> Result<Position, AppendError> {
         let shard = self.shard(key);
         let admitted = shard.admit(&self.space, payload.into());
-        let appended = admitted.and_then(|payload| shard.append_lending(key, payload));
+        let appended = admitted.and_then(|payload| shard.append_inline(key, payload));
         appended.unwrap_or_else(|refused| Completion::refused(refused.cause)).wait()
     }
 
     /// Appends a record, or returns its payload at once. Never blocks.
     ///
     /// # Errors
-    /// [`Refused`], with the cause and the payload.
+    /// [`TryAppendError`], with the cause and the payload.
     pub fn try_append<'p>(
         &self,
         key: u64,
         payload: impl Into<Payload<'p>>,
-    ) -> Result<Completion<'_>, Refused> {
+    ) -> Result<Completion<'_>, TryAppendError> {
         let shard = self.shard(key);
         shard.try_append(key, shard.admit(&self.space, payload.into())?)
     }
@@ -190,13 +190,13 @@ impl ShardedWal {
     /// Appends a record. Blocks while the queue is full, for at most `timeout`.
     ///
     /// # Errors
-    /// [`Refused`], with the cause and the payload.
+    /// [`TryAppendError`], with the cause and the payload.
     pub fn append_timeout<'p>(
         &self,
         key: u64,
         payload: impl Into<Payload<'p>>,
         timeout: Duration,
-    ) -> Result<Completion<'_>, Refused> {
+    ) -> Result<Completion<'_>, TryAppendError> {
         let deadline = now().checked_add(timeout);
         let shard = self.shard(key);
         shard.append(key, shard.admit(&self.space, payload.into())?, deadline)
@@ -207,7 +207,7 @@ impl ShardedWal {
     pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
         let payload = Some(payload.into().into());
         let (space, shard) = (&*self.space, self.shard(key));
-        AppendFuture { space, shard, key, payload, enrolled: None }
+        AppendFuture { space, shard, key, payload, registration: None }
     }
 
     /// Appends many records. Each shard's part is one batch: after a crash, either all or none
@@ -216,7 +216,7 @@ impl ShardedWal {
     ///
     /// The whole batch is refused before anything is queued if one part exceeds a limit:
     /// [`crate::BATCH_RECORDS_MAX`], [`crate::BATCH_BYTES_MAX`], or the capacity of the queue.
-    /// The same holds below [`crate::Config::disk_hard_bytes`] of free space.
+    /// The same holds below [`crate::Config::free_space_min_bytes`] of free space.
     pub fn append_batch(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
@@ -235,16 +235,16 @@ impl ShardedWal {
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> Result<(), BatchError> {
-        let parts = self.append_parts(records, self.cannot_wait(), |is_last| {
+        let parts = self.append_parts(records, self.would_deadlock(), |is_last| {
             // Syncs run side by side, on a thread each. Writes without a sync are short.
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
-        let lend = |patience| parts.iter().for_each(|part| part.last.lend_a_hand(patience));
+        let lend = |patience| parts.iter().for_each(|part| part.last.commit_inline(patience));
         if !self.syncs_each_commit && parts.len() > 1 {
             // First only shards whose commit lock is free: two callers then use two shards.
-            lend(Patience::None);
+            lend(SpinPolicy::None);
         }
-        lend(Patience::Little);
+        lend(SpinPolicy::Little);
         BatchCompletion::new(parts).wait()
     }
 
@@ -302,12 +302,12 @@ impl ShardedWal {
 
     /// Flushes all shards. The result resolves once every record that was appended before
     /// this call is on stable storage, in every durability mode.
-    pub fn flush(&self) -> Barrier<'_> {
+    pub fn flush(&self) -> Flush<'_> {
         let flush = |shard| {
             let shard: &WalShard = shard;
-            (shard, shard.lane().mailbox.request_sync())
+            (shard, shard.committer().queue.request_sync())
         };
-        Barrier::new(self.shards.iter().map(flush).collect())
+        Flush::new(self.shards.iter().map(flush).collect())
     }
 
     /// Calls `callback` with every record: those in the log when it was opened, and those
@@ -358,7 +358,7 @@ impl ShardedWal {
     /// A thread that commits must not replay: the callback runs on other threads too, and
     /// may wait there for the commit.
     fn check_caller<E>(&self) -> Result<(), ReplayError<E>> {
-        self.cannot_wait().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
+        self.would_deadlock().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
     }
 
     /// One plan per shard, grouped by generation, oldest first.
@@ -366,19 +366,19 @@ impl ShardedWal {
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
         let first = self.generations.first();
         let old = self.old.iter().map(OldShard::plan);
-        let old = old.filter(|plan| plan.folder.identity.generation >= first);
+        let old = old.filter(|plan| plan.shard_dir.identity.generation >= first);
         let current = self.shards.iter().map(|shard| ShardPlan {
-            folder: shard.folder().clone(),
-            from: *shard.purged_below().lock(),
+            shard_dir: shard.shard_dir().clone(),
+            from: *shard.truncated_below().lock(),
             // The synced mark rises a moment before the acknowledged one. A caller that has
             // waited for a flush must find the records that it covers.
             to: shard.acknowledged_below().max(shard.durable_below()),
             segments: shard.catalogue().lock().clone(),
         });
         for plan in old.chain(current) {
-            let generation = plan.folder.identity.generation;
+            let generation = plan.shard_dir.identity.generation;
             match generations.last_mut() {
-                Some(plans) if plans[0].folder.identity.generation == generation => {
+                Some(plans) if plans[0].shard_dir.identity.generation == generation => {
                     plans.push(plan)
                 }
                 _ => generations.push(vec![plan]),
@@ -401,16 +401,16 @@ impl ShardedWal {
     /// segments of the shard. Does not block. A shard that has failed or closed does not call
     /// it, because its state machine is dropped.
     pub fn mark(&self) {
-        self.shards.iter().for_each(|shard| shard.lane().mailbox.request_mark());
+        self.shards.iter().for_each(|shard| shard.committer().queue.request_mark());
     }
 
     /// The checkpoint of stable storage. Every record below it is durable, in every mode, and
     /// no sequence below it can be lost and given to another record. In the modes
-    /// [`crate::Durability::Interval`] and [`crate::Durability::Os`] it is behind the
+    /// [`crate::Durability::Interval`] and [`crate::Durability::Buffered`] it is behind the
     /// acknowledged records. [`ShardedWal::flush`] brings it up to them.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
-        let generation = self.shards[0].folder().identity.generation;
+        let generation = self.shards[0].shard_dir().identity.generation;
         let below = self.shards.iter().map(WalShard::durable_below);
         Checkpoint::new(generation, below).of_log(self.id())
     }
@@ -426,7 +426,7 @@ impl ShardedWal {
         &self,
         checkpoint: &Checkpoint,
     ) -> Result<TruncateReport, TruncateError> {
-        if let Some(cause) = self.cannot_wait() {
+        if let Some(cause) = self.would_deadlock() {
             return Err(TruncateError::NotHere(cause));
         }
         let lock = self.lock.lock();
@@ -434,7 +434,7 @@ impl ShardedWal {
             return Err(TruncateError::Closed);
         }
         let reach = reach(self.id(), &self.plans());
-        reach.check_place(checkpoint).map_err(TruncateError::Checkpoint)?;
+        reach.check_position(checkpoint).map_err(TruncateError::Checkpoint)?;
         let truncated = truncate(&self.old, &self.shards, checkpoint);
         if truncated.is_ok() {
             self.generations.retire(|number| is_empty(&self.old, number));
@@ -448,7 +448,7 @@ impl ShardedWal {
     /// The counters of the shards since open. Takes no lock that an append could meet.
     #[must_use]
     pub fn stats(&self) -> WalStats {
-        let depth = |shard: &WalShard| shard.lane().mailbox.depth();
+        let depth = |shard: &WalShard| shard.committer().queue.depth();
         let shards = self.shards.iter().map(|shard| (shard.recorder(), depth(shard)));
         WalStats::of(shards, self.space.found())
     }
@@ -536,23 +536,23 @@ impl RefusedBatch {
 #[derive(Debug)]
 #[must_use = "nothing is appended until it is polled"]
 pub struct AppendFuture<'log> {
-    space: &'log Space,
+    space: &'log FreeSpaceMonitor,
     shard: &'log WalShard,
     key: u64,
     /// `None` once the record is queued or refused.
     payload: Option<Payload<'static>>,
-    enrolled: Option<Enrolled>,
+    registration: Option<Registration>,
 }
 
 impl<'log> Future for AppendFuture<'log> {
-    type Output = Result<Completion<'log>, Refused>;
+    type Output = Result<Completion<'log>, TryAppendError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(payload) = this.payload.take() {
             this.payload = Some(this.shard.admit(this.space, payload)?);
         }
-        match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.enrolled) {
+        match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.registration) {
             Some(appended) => Poll::Ready(appended),
             None => Poll::Pending,
         }

@@ -47,7 +47,7 @@ fn append(log: &ShardedWal, payload: &Bytes) {
 fn appending_allocates_nothing_per_record_in_the_steady_state() {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let payload = Bytes::from_static(&[7; 256]);
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         let dir = scratch.path().join(format!("{durability:?}"));
         let config = Config::new(dir).shards(2).durability(durability);
         let log = ShardedWal::open(config).unwrap();

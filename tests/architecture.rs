@@ -199,7 +199,7 @@ fn every_test_named_in_durability_md_exists() {
     for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("held by")) {
         assert!(row.ends_with("held by |"), "the last column of {row} is the test");
     }
-    for section in ["## The promise", "## Damage"] {
+    for section in ["## The promise", "## Corruption"] {
         let rows = page.split(section).nth(1).and_then(|text| text.split("\n## ").next());
         let rows = rows.expect("the section is there").lines();
         for row in rows.filter(|line| line.starts_with("| ") && !line.starts_with("| case")) {

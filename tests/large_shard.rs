@@ -24,7 +24,7 @@ fn payload(number: u64) -> Bytes {
 }
 
 fn config(dir: &Path) -> Config {
-    Config::new(dir).shards(1).segment_bytes(SEGMENT_BYTES).durability(Durability::Os)
+    Config::new(dir).shards(1).segment_bytes(SEGMENT_BYTES).durability(Durability::Buffered)
 }
 
 /// A closed log of one shard, and its segments with records, oldest first.
@@ -79,7 +79,7 @@ fn every_record_of_a_shard_with_many_segments_is_read() {
     let shard = &reader.report().shards[0];
     assert_eq!((shard.records, shard.next_sequence), (RECORDS, RECORDS));
     assert_eq!((shard.segments, shard.torn_bytes), (segments.len() as u64, 0));
-    assert!(shard.damage.is_none());
+    assert!(shard.corruption.is_none());
     assert_eq!(replayed(&reader), RECORDS);
 }
 
@@ -88,21 +88,21 @@ fn a_shard_with_many_segments_ends_at_its_first_corruption() {
     let (scratch, segments) = large_shard();
     let place = SEGMENT_BYTES / 2;
     // Another thread finds the later corruption, and may find it first.
-    for damaged in [segments.len() - 2, segments.len() / 2] {
-        let file = OpenOptions::new().read(true).write(true).open(&segments[damaged]).unwrap();
+    for corrupted in [segments.len() - 2, segments.len() / 2] {
+        let file = OpenOptions::new().read(true).write(true).open(&segments[corrupted]).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, place).unwrap();
         file.write_all_at(&[!byte[0]], place).unwrap();
         file.sync_all().unwrap();
         let reader = LogReader::open(scratch.path().join("log")).unwrap();
         let shard = &reader.report().shards[0];
-        let damage = shard.damage.as_ref().expect("a record that was durable is gone");
-        assert_eq!(damage.file, segments[damaged]);
-        assert!(damage.offset <= place);
-        let durable = damage.first_sequence;
+        let corruption = shard.corruption.as_ref().expect("a record that was durable is gone");
+        assert_eq!(corruption.file, segments[corrupted]);
+        assert!(corruption.offset <= place);
+        let durable = corruption.first_sequence;
         assert!(durable > 0 && durable < RECORDS);
         assert_eq!((shard.records, shard.next_sequence), (durable, durable));
-        assert_eq!(damage.durable_below, RECORDS, "the later segments confirm it");
+        assert_eq!(corruption.durable_below, RECORDS, "the later segments confirm it");
         assert_eq!(replayed(&reader), durable);
     }
 }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use codec_rig::{Catalogue, labels_of, sample};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::timeseries::codec::{
     BatchDecoder, BatchEncoder, BatchSink, DecodeFault, SeriesSample,
 };
@@ -200,11 +200,12 @@ fn refused_series_keep_no_memory_and_no_series_slots() {
         samples: vec![Sample::new(1, 1.0)],
     };
     let open = |limit: &str| {
-        let disk = SimDisk::new();
-        disk.set_capacity(Some(1 << 40));
-        let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(1);
-        let config = config.durability(Durability::Os);
-        let config = if limit == "watermark" { config.disk_hard_bytes(1 << 50) } else { config };
+        let fs = SimFileSystem::new();
+        fs.set_capacity(Some(1 << 40));
+        let config = Config::new("/db").file_system(Arc::new(fs.clone())).shards(1);
+        let config = config.durability(Durability::Buffered);
+        let config =
+            if limit == "watermark" { config.free_space_min_bytes(1 << 50) } else { config };
         let options = StorageOptions::new(config).series_max(1000);
         let options = if limit == "samples" { options.samples_max(1) } else { options };
         let storage = Storage::open(options).unwrap();
@@ -213,21 +214,21 @@ fn refused_series_keep_no_memory_and_no_series_slots() {
         }
         if limit == "room" {
             let full = Fault::new(Call::Write, 1, FaultKind::Error(28));
-            disk.fail(Fault { sticky: true, path_contains: Some("/db/log".into()), ..full });
+            fs.fail(Fault { sticky: true, path_contains: Some("/db/log".into()), ..full });
         }
         if limit == "closed" {
             storage.close().unwrap();
         }
-        (disk, storage)
+        (fs, storage)
     };
     for limit in ["samples", "watermark", "closed", "room"] {
-        let (disk, storage) = open(limit);
+        let (fs, storage) = open(limit);
         let kept = kept_of_refused(&storage, if limit == "room" { 20_000 } else { 300_000 });
         println!("{limit}: {kept} bytes");
         assert!(kept < 64 << 10, "{limit}: {kept} bytes are kept");
         assert_eq!(storage.series_count(), usize::from(limit != "watermark"), "{limit}");
         if limit == "room" {
-            disk.clear_faults();
+            fs.clear_faults();
             let labels = Labels::new([("__name__", "new")]).unwrap();
             storage.write(&TimeSeries { labels, ..up.clone() }).expect("there is a place");
         }

@@ -112,7 +112,7 @@ fn sixteen_in_flight(run: Duration) -> Figure {
 
 fn not_waiting(run: Duration) -> Figure {
     let load = load(run, THREADS, 0);
-    let mut contenders = each_shard_count(load, Durability::Os);
+    let mut contenders = each_shard_count(load, Durability::Buffered);
     contenders.push(contender("one mutex, one write per record", move || {
         baseline(load, |dir| OneMutex::new(&dir.join("log"), false))
     }));
@@ -198,7 +198,10 @@ fn cpu(run: Duration) -> Figure {
         ours(name, move || {
             let load = Load { allocate, ..load(run, threads, 256) };
             let adapt = |config: Config| {
-                config.shards(shards).durability(Durability::Os).disk(Arc::new(NullDisk::default()))
+                config
+                    .shards(shards)
+                    .durability(Durability::Buffered)
+                    .file_system(Arc::new(NullDisk::default()))
             };
             shardwal(&load, adapt).cpu_micros_each()
         })
@@ -226,9 +229,9 @@ fn wake_ups(run: Duration) -> Figure {
         let name =
             format!("shardwal, syncs of {micros} us, {shards} shards, {in_flight} in flight");
         ours(name, move || {
-            let disk = NullDisk { sync_latency: Duration::from_micros(micros) };
-            let disk = Arc::new(disk);
-            let adapt = |config: Config| config.shards(shards).disk(disk.clone());
+            let fs = NullDisk { sync_latency: Duration::from_micros(micros) };
+            let fs = Arc::new(fs);
+            let adapt = |config: Config| config.shards(shards).file_system(fs.clone());
             shardwal(&load(run, THREADS, in_flight), adapt).cpu_micros_each()
         })
     };
@@ -254,7 +257,7 @@ fn replay() -> Figure {
 
 fn replay_once() -> f64 {
     let dir = scratch();
-    let config = Config::new(dir.path().join("log")).durability(Durability::Os);
+    let config = Config::new(dir.path().join("log")).durability(Durability::Buffered);
     let log = open(config);
     let records = REPLAYED_BYTES / RECORD_BYTES as u64;
     let mut source = Source::new(1, false);

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
 
 #[path = "../../tests/support/passed_on.rs"]
 mod passed_on;
@@ -25,23 +25,23 @@ fn is_segment(path: &Path) -> bool {
     name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-impl Disk for NullDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        let real = RealDisk.open(path, mode)?;
+impl FileSystem for NullDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
+        let real = OsFileSystem.open(path, mode)?;
         if mode == OpenMode::Read || !is_segment(path) {
             return Ok(real);
         }
         Ok(Box::new(NullFile { len: 0, sync_latency: self.sync_latency }))
     }
 
-    passed_on!(self => RealDisk);
+    passed_on!(self => OsFileSystem);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
+        OsFileSystem.rename(from, to)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
-        RealDisk.copy_on_write(path)
+        OsFileSystem.copy_on_write(path)
     }
 }
 
@@ -51,7 +51,7 @@ struct NullFile {
     sync_latency: Duration,
 }
 
-impl DiskFile for NullFile {
+impl FileHandle for NullFile {
     fn read_at(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<usize> {
         Err(io::Error::other("nothing was kept"))
     }

@@ -73,12 +73,12 @@ pub(crate) struct Arguments {
     /// Report the disk as low below this number of free bytes; a server then truncates its log; 0
     /// for never [default: 0; for a server four times the minimum]
     #[arg(long, value_name = "BYTES")]
-    pub(crate) disk_soft_bytes: Option<u64>,
+    pub(crate) free_space_low_bytes: Option<u64>,
 
     /// Refuse writes below this number of free bytes; 0 for never; a server needs them for a
     /// snapshot [default: 0; for a server 64 MiB]
     #[arg(long, value_name = "BYTES")]
-    pub(crate) disk_hard_bytes: Option<u64>,
+    pub(crate) free_space_min_bytes: Option<u64>,
 
     /// Directory for the log, which is kept; without --listen it must be new or empty [default: a
     /// temporary directory beside this program, removed on success]
@@ -109,21 +109,22 @@ impl Arguments {
         Config::new(directory)
             .shards(self.shards.get())
             .durability(self.durability)
-            .disk_soft_bytes(self.disk_soft_bytes.unwrap_or(0))
-            .disk_hard_bytes(self.disk_hard_bytes.unwrap_or(0))
+            .free_space_low_bytes(self.free_space_low_bytes.unwrap_or(0))
+            .free_space_min_bytes(self.free_space_min_bytes.unwrap_or(0))
     }
 
     /// The configuration of a server's log in `directory`.
     pub(crate) fn server_config(&self, directory: &Path) -> Config {
         let hard = self.server_hard_bytes();
-        let soft =
-            self.disk_soft_bytes.unwrap_or(hard.saturating_mul(4).min(SOFT_BYTES_MAX).max(hard));
-        self.config(directory).disk_soft_bytes(soft).disk_hard_bytes(hard)
+        let soft = self
+            .free_space_low_bytes
+            .unwrap_or(hard.saturating_mul(4).min(SOFT_BYTES_MAX).max(hard));
+        self.config(directory).free_space_low_bytes(soft).free_space_min_bytes(hard)
     }
 
     /// The minimum of free space of a server's log. Snapshots may use that space.
     pub(crate) fn server_hard_bytes(&self) -> u64 {
-        self.disk_hard_bytes.unwrap_or(SERVER_HARD_BYTES)
+        self.free_space_min_bytes.unwrap_or(SERVER_HARD_BYTES)
     }
 
     /// Adds the arguments of a child that ingests into `directory` to `command`.
@@ -134,8 +135,8 @@ impl Arguments {
             .args(["--threads", &self.threads.to_string()])
             .args(["--durability", &self.durability.to_string()])
             .args(["--repeat", &self.repeat.to_string()])
-            .args(["--disk-soft-bytes", &self.disk_soft_bytes.unwrap_or(0).to_string()])
-            .args(["--disk-hard-bytes", &self.disk_hard_bytes.unwrap_or(0).to_string()])
+            .args(["--disk-soft-bytes", &self.free_space_low_bytes.unwrap_or(0).to_string()])
+            .args(["--disk-hard-bytes", &self.free_space_min_bytes.unwrap_or(0).to_string()])
             .arg("--dir")
             .arg(directory)
             .arg("--stream")

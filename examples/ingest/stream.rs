@@ -65,19 +65,19 @@ pub(crate) enum StreamError {
     /// The file cannot be read.
     Unreadable(io::Error),
     /// A request is corrupt.
-    Damaged {
+    Corrupted {
         /// The request, counted from 0.
         request: usize,
         /// The offset of the request in the file, including its length.
         offset: usize,
         /// What is wrong with it.
-        damage: Damage,
+        corruption: Corruption,
     },
 }
 
 /// What is wrong with a request.
 #[derive(Debug)]
-pub(crate) enum Damage {
+pub(crate) enum Corruption {
     /// The file ends within the request.
     Truncated,
     /// The request claims to decompress to this number of bytes, which exceeds the limit.
@@ -92,16 +92,16 @@ impl fmt::Display for StreamError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(_) => write!(formatter, "the recording cannot be read"),
-            Self::Damaged { request, offset, damage } => {
+            Self::Corrupted { request, offset, corruption } => {
                 write!(formatter, "request {request} at byte {offset} ")?;
-                match damage {
-                    Damage::Truncated => write!(formatter, "is cut off by the end of the file"),
-                    Damage::TooLarge(bytes) => write!(
+                match corruption {
+                    Corruption::Truncated => write!(formatter, "is cut off by the end of the file"),
+                    Corruption::TooLarge(bytes) => write!(
                         formatter,
                         "claims to hold {bytes} bytes; at most {REQUEST_BYTES_MAX} are allowed"
                     ),
-                    Damage::Snappy(_) => write!(formatter, "is not a snappy block"),
-                    Damage::Protobuf(_) => write!(formatter, "is not a WriteRequest"),
+                    Corruption::Snappy(_) => write!(formatter, "is not a snappy block"),
+                    Corruption::Protobuf(_) => write!(formatter, "is not a WriteRequest"),
                 }
             }
         }
@@ -112,10 +112,10 @@ impl std::error::Error for StreamError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unreadable(error) => Some(error),
-            Self::Damaged { damage, .. } => match damage {
-                Damage::Truncated | Damage::TooLarge(_) => None,
-                Damage::Snappy(error) => Some(error),
-                Damage::Protobuf(error) => Some(error),
+            Self::Corrupted { corruption, .. } => match corruption {
+                Corruption::Truncated | Corruption::TooLarge(_) => None,
+                Corruption::Snappy(error) => Some(error),
+                Corruption::Protobuf(error) => Some(error),
             },
         }
     }
@@ -137,13 +137,13 @@ pub(crate) fn decode(recording: &[u8]) -> Result<Vec<Request>, StreamError> {
     let mut requests = Vec::new();
     let mut rest = recording;
     while !rest.is_empty() {
-        let damaged = |damage| StreamError::Damaged {
+        let corrupted = |corruption| StreamError::Corrupted {
             request: requests.len(),
             offset: recording.len() - rest.len(),
-            damage,
+            corruption,
         };
-        let (body, after) = split_body(rest).ok_or_else(|| damaged(Damage::Truncated))?;
-        let request = decode_body(body).map_err(damaged)?;
+        let (body, after) = split_body(rest).ok_or_else(|| corrupted(Corruption::Truncated))?;
+        let request = decode_body(body).map_err(corrupted)?;
         requests.push(request);
         rest = after;
     }
@@ -156,13 +156,13 @@ fn split_body(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
-fn decode_body(body: &[u8]) -> Result<Request, Damage> {
-    let bytes = snap::raw::decompress_len(body).map_err(Damage::Snappy)?;
+fn decode_body(body: &[u8]) -> Result<Request, Corruption> {
+    let bytes = snap::raw::decompress_len(body).map_err(Corruption::Snappy)?;
     if bytes > REQUEST_BYTES_MAX {
-        return Err(Damage::TooLarge(bytes));
+        return Err(Corruption::TooLarge(bytes));
     }
-    let message = snap::raw::Decoder::new().decompress_vec(body).map_err(Damage::Snappy)?;
-    let request = wire::WriteRequest::decode(message.as_slice()).map_err(Damage::Protobuf)?;
+    let message = snap::raw::Decoder::new().decompress_vec(body).map_err(Corruption::Snappy)?;
+    let request = wire::WriteRequest::decode(message.as_slice()).map_err(Corruption::Protobuf)?;
     Ok(request.into())
 }
 

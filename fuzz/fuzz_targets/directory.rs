@@ -177,8 +177,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(changes) = Vec::<Change>::arbitrary_take_rest(Unstructured::new(data)) else { return };
     let mut files = GOLDEN.clone();
     changes.iter().take(16).for_each(|change| apply(&mut files, change));
-    let disk = disk_of(&files);
-    let found = read(&disk);
+    let fs = disk_of(&files);
+    let found = read(&fs);
     let forged = changes.iter().any(|change| matches!(change, Change::Seal { .. }));
     if let Ok(rows) = &found
         && !forged
@@ -186,6 +186,6 @@ fuzz_target!(|data: &[u8]| {
         check(rows);
     }
     if is_written(data) {
-        write(&disk, &found);
+        write(&fs, &found);
     }
 });

@@ -21,9 +21,9 @@ fuzz_target!(|data: &[u8]| {
         seal_frames(&mut segment);
     }
     let only = VICTIM.iter().filter(|(name, _)| !name.ends_with("0000000002.wal"));
-    let disk = disk_of(&only.cloned().collect::<Vec<_>>());
-    disk.write_file(&path, &segment);
-    let found = read(&disk);
+    let fs = disk_of(&only.cloned().collect::<Vec<_>>());
+    fs.write_file(&path, &segment);
+    let found = read(&fs);
     if let Ok(rows) = &found {
         let told = told(&segment);
         assert!(rows.len() <= told.len(), "more is read than the frames say");
@@ -32,6 +32,6 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     if is_written(data) {
-        write(&disk, &found);
+        write(&fs, &found);
     }
 });

@@ -28,16 +28,16 @@ fn sealed(text: &[u8]) -> Vec<u8> {
 
 fuzz_target!(|data: &[u8]| {
     let Some((how, text)) = data.split_first() else { return };
-    let disk = disk_of(if how & 2 != 0 { &VICTIM[..] } else { &[] });
+    let fs = disk_of(if how & 2 != 0 { &VICTIM[..] } else { &[] });
     let manifest = if how & 1 != 0 { sealed(text) } else { text.to_vec() };
     let is_the_victims = VICTIM.iter().any(|(_, bytes)| *bytes == manifest);
-    disk.write_file("/log/MANIFEST", &manifest);
-    let found = read(&disk);
+    fs.write_file("/log/MANIFEST", &manifest);
+    let found = read(&fs);
     if how & 2 != 0 && is_the_victims {
         let victims = look(&disk_of(&VICTIM)).expect("the victim is whole").0;
         assert_eq!(found.as_ref().ok(), Some(&victims), "a manifest that is right is read");
     }
     if is_written(data) {
-        write(&disk, &found);
+        write(&fs, &found);
     }
 });

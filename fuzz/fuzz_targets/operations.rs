@@ -78,7 +78,7 @@ fn life(input: &mut Unstructured<'_>) -> Result<Life> {
 fn history(mut input: Unstructured<'_>) -> Result<(Durability, Vec<Life>)> {
     // Too long for a sync by the timer, which is the worst case.
     let hour = Duration::from_secs(3600);
-    let modes = [Durability::Sync, Durability::Sync, Durability::Os, Durability::Interval(hour)];
+    let modes = [Durability::Sync, Durability::Sync, Durability::Buffered, Durability::Interval(hour)];
     let mode = *input.choose(&modes)?;
     let mut lives = Vec::new();
     while lives.is_empty() || (lives.len() < LIVES_MAX && !input.is_empty()) {

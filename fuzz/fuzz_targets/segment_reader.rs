@@ -34,25 +34,25 @@ fn segment(bytes: &[u8], how: u8, number: u64) -> Vec<u8> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let disk = disk_of(&VICTIM);
+    let fs = disk_of(&VICTIM);
     for number in [1, 2] {
-        disk.remove_file(segment_path(1, 0, number));
+        fs.remove_file(segment_path(1, 0, number));
     }
     let (mut rest, mut all) = (data, Vec::new());
     for number in 1..=4 {
         let [low, high, how, bytes @ ..] = rest else { break };
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(bytes.len());
         let segment = segment(&bytes[..length], *how, number);
-        disk.write_file(segment_path(1, 0, number), &segment);
+        fs.write_file(segment_path(1, 0, number), &segment);
         all.extend(told(&segment));
         rest = &bytes[length..];
     }
-    let found = read(&disk);
+    let found = read(&fs);
     for (_, _, sequence, key, payload) in found.iter().flatten() {
         let row = (*sequence, *key, payload.clone());
         assert!(all.contains(&row), "{row:?} stands in no segment");
     }
     if is_written(data) {
-        write(&disk, &found);
+        write(&fs, &found);
     }
 });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use raw::{FRAME_BYTES, HEADER_BYTES, Row, config, crc, frames, int, long};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{OpenError, ShardedWal};
 
 pub type Files = Vec<(PathBuf, Vec<u8>)>;
@@ -19,9 +19,9 @@ pub type Files = Vec<(PathBuf, Vec<u8>)>;
 /// A closed log of one shard: a segment of records and batches, one that went
 /// on from it.
 pub static VICTIM: LazyLock<Files> = LazyLock::new(|| {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     for keys in [0..4_u64, 4..6] {
-        let log = ShardedWal::open(config(&disk, 1)).expect("a log opens");
+        let log = ShardedWal::open(config(&fs, 1)).expect("a log opens");
         for key in keys {
             let batch = (0..key % 3).map(|i| (key, vec![7; i as usize]));
             log.append(key, vec![7; 20]).wait().expect("it is appended");
@@ -29,7 +29,7 @@ pub static VICTIM: LazyLock<Files> = LazyLock::new(|| {
         }
         log.close().expect("it closes");
     }
-    raw::files(&disk)
+    raw::files(&fs)
 });
 
 pub fn victim_file(path: &str) -> &'static [u8] {
@@ -97,10 +97,10 @@ fn record(body: &[u8], at: usize) -> Option<(u64, Vec<u8>, usize)> {
 
 /// Reads the log, and says what is in it: rows that rise strictly in each
 /// shard. Changes nothing.
-pub fn read(disk: &SimDisk) -> Result<Vec<Row>, OpenError> {
-    let before = raw::files(disk);
-    let read = raw::read(disk);
-    assert_eq!(raw::files(disk), before, "a reader changes nothing");
+pub fn read(fs: &SimFileSystem) -> Result<Vec<Row>, OpenError> {
+    let before = raw::files(fs);
+    let read = raw::read(fs);
+    assert_eq!(raw::files(fs), before, "a reader changes nothing");
     let (rows, _report) = read?;
     let mut last = BTreeMap::new();
     for (generation, shard, sequence, ..) in &rows {
@@ -113,13 +113,13 @@ pub fn read(disk: &SimDisk) -> Result<Vec<Row>, OpenError> {
 
 /// Opens the log for writing, appends, and opens it again. What was found by
 /// reading is there, or it is refused and left as it is.
-pub fn write(disk: &SimDisk, read: &Result<Vec<Row>, OpenError>) {
-    let before = raw::files(disk);
-    let log = match ShardedWal::open(config(disk, 1)) {
+pub fn write(fs: &SimFileSystem, read: &Result<Vec<Row>, OpenError>) {
+    let before = raw::files(fs);
+    let log = match ShardedWal::open(config(fs, 1)) {
         Ok(log) => log,
         Err(OpenError::Io { .. }) => return,
         Err(_) => {
-            let mut after = raw::files(disk);
+            let mut after = raw::files(fs);
             let is_lock = |path: &Path| path.ends_with("LOCK");
             after.retain(|(path, _)| !is_lock(path));
             let is_kept = |(path, _): &&(PathBuf, Vec<u8>)| !is_lock(path);
@@ -137,7 +137,7 @@ pub fn write(disk: &SimDisk, read: &Result<Vec<Row>, OpenError>) {
         Err(OpenError::NotALog { .. }) => 0,
         Err(error) => panic!("a reader says {error}, and it opens"),
     };
-    let rows = self::read(disk).expect("a log that was closed is readable");
+    let rows = self::read(fs).expect("a log that was closed is readable");
     assert_eq!(rows.len(), expected + usize::from(appended));
     let before = read.as_deref().unwrap_or(&[]);
     assert_eq!(&rows[..expected], before, "an open keeps what was read");

@@ -22,7 +22,7 @@ use std::time::Instant;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
-mod disk;
+mod fs;
 mod producer;
 mod scenarios;
 mod scene;

@@ -148,7 +148,7 @@ impl Book {
         let payload = self.ledger.next(key, self.length);
         let index = self.ledger.len(key) - 1;
         let completion = match below(5) {
-            4 => return self.append_lending(log, key, index, payload),
+            4 => return self.append_inline(log, key, index, payload),
             0 => log.try_append(key, payload.clone()),
             1 => log.append_timeout(key, payload.clone(), A_WHILE),
             2 => block_on(log.append_async(key, payload.clone())),
@@ -173,7 +173,7 @@ impl Book {
     }
 
     /// Appends one record with `append_wait`, which commits it inline if the shard is idle.
-    fn append_lending(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
+    fn append_inline(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
         let answer = log.append_wait(key, &payload[..]);
         match &answer {
             Ok(position) => self.places.push((*position, key, payload)),

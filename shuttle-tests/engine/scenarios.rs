@@ -7,7 +7,7 @@ use shardwal::Durability;
 use shardwal::fs::sim::{Call, Fault, FaultKind};
 use shuttle::thread::{self, JoinHandle};
 
-use crate::disk::choose;
+use crate::fs::choose;
 use crate::producer::{Book, Weather};
 use crate::scene::{Scene, below, close, coin, lose_power, saw, verify};
 use crate::support::{EIO, ENOSPC, Found};
@@ -35,7 +35,7 @@ pub(crate) fn a_roll_beside_appends_loses_nothing() {
 /// thread requests the syncs.
 pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
     let interval = Durability::Interval(Duration::from_millis(10));
-    let mode = if coin() { interval } else { Durability::Os };
+    let mode = if coin() { interval } else { Durability::Buffered };
     let scene = Scene::with(|config| config.durability(mode));
     let first = append(&scene, Book::new(&scene.log, 2, Weather::Fair).unsynced(), 1);
     later(100);
@@ -90,8 +90,8 @@ pub(crate) fn close_beside_appends_answers_everybody() {
     let closed = closers.map(|closer| closer.join().expect("it ends"));
     assert_eq!(closed, [true; 2], "Q3 CLOSE: nothing has failed");
     books.iter_mut().for_each(Book::closed_in_order);
-    let disk = &scene.disk;
-    let after = if coin() { disk.crash(&mut || false) } else { disk.kill() };
+    let fs = &scene.fs;
+    let after = if coin() { fs.crash(&mut || false) } else { fs.kill() };
     verify(&after, &mut books);
 }
 
@@ -99,12 +99,12 @@ pub(crate) fn close_beside_appends_answers_everybody() {
 /// waits for.
 pub(crate) fn the_last_owner_to_drop_the_log_finishes_what_is_queued() {
     let scene = Scene::new();
-    let disk = scene.disk.clone();
+    let fs = scene.fs.clone();
     let owners = producers(&scene, 2, Weather::Fair, |scene, book| append(scene, book, 3));
     drop(scene);
     let mut books = join(owners);
     books.iter_mut().for_each(Book::closed_in_order);
-    verify(&disk.crash(&mut || false), &mut books);
+    verify(&fs.crash(&mut || false), &mut books);
 }
 
 /// A random call fails in a random way. If it is a call of one shard, the other one goes on.
@@ -123,7 +123,7 @@ pub(crate) fn a_disk_that_fails_poisons_its_shard_and_everybody_is_answered() {
     let path_contains = one_shard.then(|| "shard-0000".to_owned());
     let nth = 1 + below(6);
     let may_refuse = matches!(kind, FaultKind::Error(ENOSPC) | FaultKind::Short);
-    scene.disk.fail(Fault { call, path_contains, nth, sticky: coin(), kind });
+    scene.fs.fail(Fault { call, path_contains, nth, sticky: coin(), kind });
     let run = move |scene: &Scene, book: Book| {
         let book = if may_refuse { book.patient() } else { book };
         act(scene, book.of_length(some_length()), 3)
@@ -133,7 +133,7 @@ pub(crate) fn a_disk_that_fails_poisons_its_shard_and_everybody_is_answered() {
         saw("a fault beside a bystander");
         books.push(append(&scene, Book::in_shard_1(&scene.log, 2), 1));
     }
-    scene.disk.clear_faults();
+    scene.fs.clear_faults();
     end(scene, &mut books);
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn power_loss_beside_appends_keeps_what_was_acknowledged() {
     let scene = Scene::new();
     let death = start(&scene, |scene| {
         later(150);
-        lose_power(&scene.disk)
+        lose_power(&scene.fs)
     });
     let run = |scene: &Scene, book: Book| act(scene, book.of_length(some_length()), 3);
     let mut books = join(producers(&scene, 2, Weather::Foul, run));

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, LogReader, ReplayOptions, ShardedWal};
 use shuttle::rand::{RngCore, thread_rng};
 
-use crate::disk::with_choices;
+use crate::fs::with_choices;
 use crate::producer::Book;
 use crate::support::{DIR, Found, Random, replayed};
 
@@ -44,12 +44,16 @@ pub(crate) fn coin() -> bool {
 }
 
 /// A log of two shards with the smallest segments, whose queues hold two records each.
-pub(crate) fn config(disk: &SimDisk) -> Config {
-    Config::new(DIR).disk(with_choices(disk)).shards(SHARDS).queue_records(2).segment_bytes(4096)
+pub(crate) fn config(fs: &SimFileSystem) -> Config {
+    Config::new(DIR)
+        .file_system(with_choices(fs))
+        .shards(SHARDS)
+        .queue_capacity(2)
+        .segment_bytes(4096)
 }
 
 pub(crate) struct Scene {
-    pub(crate) disk: SimDisk,
+    pub(crate) fs: SimFileSystem,
     pub(crate) log: ShardedWal,
 }
 
@@ -60,20 +64,20 @@ impl Scene {
     }
 
     pub(crate) fn with(change: impl Fn(Config) -> Config) -> Arc<Self> {
-        let disk = SimDisk::with_dir("/");
+        let fs = SimFileSystem::with_dir("/");
         // Zeros ahead are most of the bytes, and not the subject here.
         let zeros_ahead = below(8) == 0;
-        disk.set_copy_on_write(!zeros_ahead);
+        fs.set_copy_on_write(!zeros_ahead);
         if zeros_ahead {
             saw("zeros ahead");
         }
-        let log = ShardedWal::open(change(config(&disk))).expect("a new log opens");
-        Arc::new(Self { disk, log })
+        let log = ShardedWal::open(change(config(&fs))).expect("a new log opens");
+        Arc::new(Self { fs, log })
     }
 
     /// Ends the log in a random way, and checks that every acknowledged record is left.
     pub(crate) fn end(self, books: &mut [Book]) {
-        let Self { disk, log } = self;
+        let Self { fs, log } = self;
         let stats = log.stats().total;
         if stats.rolls > 0 {
             saw("a segment was rolled");
@@ -81,12 +85,12 @@ impl Scene {
         let after = match below(3) {
             0 => {
                 books.iter_mut().for_each(Book::lose_power);
-                lose_power(&disk)
+                lose_power(&fs)
             }
-            1 => disk.kill(),
+            1 => fs.kill(),
             _ => {
                 close(&log, books);
-                disk.crash(&mut || false)
+                fs.crash(&mut || false)
             }
         };
         // Ends the log's threads, on a disk that takes no more calls.
@@ -96,9 +100,9 @@ impl Scene {
 }
 
 /// Cuts the power. Bytes that were not synced survive at random.
-pub(crate) fn lose_power(disk: &SimDisk) -> SimDisk {
+pub(crate) fn lose_power(fs: &SimFileSystem) -> SimFileSystem {
     let mut random = Random::new(thread_rng().next_u64());
-    disk.crash(&mut || random.coin())
+    fs.crash(&mut || random.coin())
 }
 
 /// Closes the log, which must succeed unless a shard had failed.
@@ -114,22 +118,22 @@ pub(crate) fn close(log: &ShardedWal, books: &mut [Book]) {
 }
 
 /// Compares the records on the disk with what the producers know.
-pub(crate) fn verify(disk: &SimDisk, books: &mut [Book]) {
-    let found = read(disk);
+pub(crate) fn verify(fs: &SimFileSystem, books: &mut [Book]) {
+    let found = read(fs);
     let known: usize = books.iter_mut().map(|book| book.check(&found)).sum();
     assert_eq!(known, found.records.len(), "some of {found:?} was never appended");
     if below(REOPENED_ONE_IN) == 0 {
-        let log = ShardedWal::open(config(disk)).expect("what can be read opens");
+        let log = ShardedWal::open(config(fs)).expect("what can be read opens");
         assert_eq!(replayed(&log), found, "R1 REPLAY: an open changed what is in the log");
         let append = log.append(0, "one more");
         append.wait().expect("a log that was opened again takes records");
     }
 }
 
-fn read(disk: &SimDisk) -> Found {
-    let reader = LogReader::open_on(Arc::new(disk.copy()), DIR).expect("the log is readable");
-    let damage = reader.report().damage().next();
-    assert!(damage.is_none(), "R2 EXHAUSTIVE: {damage:?}");
+fn read(fs: &SimFileSystem) -> Found {
+    let reader = LogReader::open_in(Arc::new(fs.copy()), DIR).expect("the log is readable");
+    let corruption = reader.report().corruption().next();
+    assert!(corruption.is_none(), "R2 EXHAUSTIVE: {corruption:?}");
     let records = std::sync::Mutex::new(Vec::new());
     let report = reader.replay(ReplayOptions::default(), |record| {
         let record = (record.position(), record.key(), record.to_bytes());

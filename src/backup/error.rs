@@ -60,7 +60,7 @@ impl BackupError {
     /// Whether another attempt may succeed.
     pub(super) fn may_pass(&self) -> bool {
         let is_of_the_log =
-            matches!(self, Self::Log(OpenError::Damaged(_) | OpenError::Manifest { .. }));
+            matches!(self, Self::Log(OpenError::Corrupted(_) | OpenError::Manifest { .. }));
         is_of_the_log || self.is_gone()
     }
 }

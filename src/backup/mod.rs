@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::error::OpenError;
-use crate::fs::{Disk, RealDisk};
+use crate::fs::{FileSystem, OsFileSystem};
 use crate::layout::manifest::Manifest;
 use crate::open::log_reader::LogReader;
 use crate::recovery::inspect::find_manifest;
@@ -39,7 +39,7 @@ const ATTEMPTS_MAX: u32 = 16;
 /// To restore a backup, move or copy it to the log's path, and open it.
 #[derive(Clone, Debug)]
 pub struct Backup {
-    disk: Arc<dyn Disk>,
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     sharing: bool,
 }
@@ -80,19 +80,19 @@ impl fmt::Display for BackupReport {
 impl Backup {
     /// A backup of the log in `dir`. Does nothing until [`Backup::run`].
     pub fn new(dir: impl AsRef<Path>) -> Self {
-        Self { disk: Arc::new(RealDisk), dir: dir.as_ref().to_path_buf(), sharing: true }
+        Self { fs: Arc::new(OsFileSystem), dir: dir.as_ref().to_path_buf(), sharing: true }
     }
 
     /// The file system to use. The default is the operating system's.
     #[must_use]
-    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
-        self.disk = disk;
+    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.fs = fs;
         self
     }
 
     /// Whether full segments may share blocks or files with the log. The default is
     /// `true`. It works if both are on one file system, is fast, and takes no room.
-    /// But then one defect of the disk damages both the log and the copy.
+    /// But then one defect of the disk corruptions both the log and the copy.
     #[must_use]
     pub fn sharing(mut self, sharing: bool) -> Self {
         self.sharing = sharing;
@@ -109,20 +109,20 @@ impl Backup {
     /// See [`BackupError`]. After an error the backup deletes the unfinished copy,
     /// if it can.
     pub fn run(&self, to: impl AsRef<Path>) -> Result<BackupReport, BackupError> {
-        let (disk, to) = (self.disk.as_ref(), to.as_ref());
-        check_target(disk, &self.dir, to)?;
+        let (fs, to) = (self.fs.as_ref(), to.as_ref());
+        check_target(fs, &self.dir, to)?;
         // Refuse a corrupted log: the copy would end before the corruption and hide it.
-        refuse_damage(&LogReader::open_on(self.disk.clone(), &self.dir)?)?;
+        refuse_corruption(&LogReader::open_in(self.fs.clone(), &self.dir)?)?;
         let mut name = to.file_name().unwrap_or_default().to_os_string();
         name.push(UNFINISHED);
         let unfinished = to.with_file_name(name);
-        create(disk, &unfinished)?;
+        create(fs, &unfinished)?;
         let done = self.fill(&unfinished).and_then(|report| {
-            publish(disk, &unfinished, to)?;
+            publish(fs, &unfinished, to)?;
             Ok(report)
         });
         if done.is_err() {
-            drop(remove_tree(disk, &unfinished));
+            drop(remove_tree(fs, &unfinished));
         }
         done
     }
@@ -138,18 +138,18 @@ impl Backup {
             if !failed.may_pass() || attempts >= ATTEMPTS_MAX {
                 return Err(failed);
             }
-            empty(self.disk.as_ref(), to)?;
+            empty(self.fs.as_ref(), to)?;
             attempts += 1;
         }
     }
 
     fn try_fill(&self, to: &Path) -> Result<BackupReport, BackupError> {
-        let disk = self.disk.as_ref();
-        let manifest = find_manifest(disk, &self.dir)?
+        let fs = self.fs.as_ref();
+        let manifest = find_manifest(fs, &self.dir)?
             .ok_or_else(|| OpenError::NotALog { dir: self.dir.clone() })?;
         let mut copied = Copied { sharing: self.sharing, ..Copied::default() };
         for generation in &manifest.generations {
-            create(disk, &generation.dir(to))?;
+            create(fs, &generation.dir(to))?;
             for shard in 0..generation.shards {
                 let identity = SegmentIdentity {
                     log: manifest.log,
@@ -159,14 +159,13 @@ impl Backup {
                 };
                 let from = generation.shard_dir(&self.dir, shard);
                 let target = generation.shard_dir(to, shard);
-                create(disk, &target)?;
-                ShardCopy { disk: &self.disk, from: &from, to: &target, identity }
-                    .run(&mut copied)?;
-                sync_dir(disk, &target)?;
+                create(fs, &target)?;
+                ShardCopy { fs: &self.fs, from: &from, to: &target, identity }.run(&mut copied)?;
+                sync_dir(fs, &target)?;
             }
-            sync_dir(disk, &generation.dir(to))?;
+            sync_dir(fs, &generation.dir(to))?;
         }
-        manifest.store(disk, to)?;
+        manifest.store(fs, to)?;
         self.read_back(to, &manifest, &copied)
     }
 
@@ -177,8 +176,8 @@ impl Backup {
         manifest: &Manifest,
         copied: &Copied,
     ) -> Result<BackupReport, BackupError> {
-        let reader = LogReader::open_on(self.disk.clone(), to)?;
-        refuse_damage(&reader)?;
+        let reader = LogReader::open_in(self.fs.clone(), to)?;
+        refuse_corruption(&reader)?;
         Ok(BackupReport {
             log: LogId::from(manifest.log),
             checkpoint: reader.checkpoint(),
@@ -191,15 +190,17 @@ impl Backup {
     }
 }
 
-fn refuse_damage(reader: &LogReader) -> Result<(), BackupError> {
-    match reader.report().damage().next() {
-        Some(damage) => Err(BackupError::Log(OpenError::Damaged(Box::new(damage.clone())))),
+fn refuse_corruption(reader: &LogReader) -> Result<(), BackupError> {
+    match reader.report().corruption().next() {
+        Some(corruption) => {
+            Err(BackupError::Log(OpenError::Corrupted(Box::new(corruption.clone()))))
+        }
         None => Ok(()),
     }
 }
 
 /// Refuses a target that exists, or that lies in the log's directory.
-fn check_target(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<(), BackupError> {
+fn check_target(fs: &dyn FileSystem, dir: &Path, to: &Path) -> Result<(), BackupError> {
     let absolute =
         |path: &Path| std::path::absolute(path).map_err(BackupError::io("finding", path));
     if absolute(to)?.starts_with(absolute(dir)?) {
@@ -207,48 +208,48 @@ fn check_target(disk: &dyn Disk, dir: &Path, to: &Path) -> Result<(), BackupErro
     }
     let is_there =
         |error: Option<io::Error>| error.is_none_or(|it| it.kind() != io::ErrorKind::NotFound);
-    if is_there(disk.list(to).err()) || to.file_name().is_none() {
+    if is_there(fs.list(to).err()) || to.file_name().is_none() {
         return Err(BackupError::Exists { path: to.to_path_buf() });
     }
     Ok(())
 }
 
-fn create(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
-    disk.create_dir(dir).map_err(|error| match error.kind() {
+fn create(fs: &dyn FileSystem, dir: &Path) -> Result<(), BackupError> {
+    fs.create_dir(dir).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => BackupError::Exists { path: dir.to_path_buf() },
         _ => BackupError::io("creating the directory", dir)(error),
     })
 }
 
-fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
-    disk.sync_dir(dir).map_err(BackupError::io("syncing", dir))
+fn sync_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), BackupError> {
+    fs.sync_dir(dir).map_err(BackupError::io("syncing", dir))
 }
 
 /// Gives the copy its name durably. Never replaces a directory that was created
 /// meanwhile.
-fn publish(disk: &dyn Disk, unfinished: &Path, to: &Path) -> Result<(), BackupError> {
-    disk.rename_new(unfinished, to).map_err(|error| match error.kind() {
+fn publish(fs: &dyn FileSystem, unfinished: &Path, to: &Path) -> Result<(), BackupError> {
+    fs.rename_new(unfinished, to).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
             BackupError::Exists { path: to.to_path_buf() }
         }
         _ => BackupError::io("renaming", unfinished)(error),
     })?;
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(disk, parent.unwrap_or(Path::new(".")))
+    sync_dir(fs, parent.unwrap_or(Path::new(".")))
 }
 
 /// Deletes everything in the unfinished copy.
-fn empty(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
-    for name in disk.list(dir).map_err(BackupError::io("listing", dir))? {
+fn empty(fs: &dyn FileSystem, dir: &Path) -> Result<(), BackupError> {
+    for name in fs.list(dir).map_err(BackupError::io("listing", dir))? {
         let path = dir.join(name);
-        if disk.unlink(&path).is_err() {
-            remove_tree(disk, &path)?;
+        if fs.unlink(&path).is_err() {
+            remove_tree(fs, &path)?;
         }
     }
     Ok(())
 }
 
-fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
-    empty(disk, dir)?;
-    disk.remove_dir(dir).map_err(BackupError::io("removing", dir))
+fn remove_tree(fs: &dyn FileSystem, dir: &Path) -> Result<(), BackupError> {
+    empty(fs, dir)?;
+    fs.remove_dir(dir).map_err(BackupError::io("removing", dir))
 }

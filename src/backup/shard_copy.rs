@@ -11,12 +11,12 @@ use std::path::Path;
 
 use super::error::BackupError;
 use crate::error::OpenError;
-use crate::fs::{Disk, OpenMode, read_full, unlink_if_there, write_full};
+use crate::fs::{FileSystem, OpenMode, read_full, unlink_if_there, write_full};
 use crate::layout::truncation_mark;
-use crate::recovery::{Chain, Folder};
+use crate::recovery::{SegmentChain, ShardDir};
 use crate::segment::frame_reader::FrameReader;
 use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
-use crate::space::recycle::Spares;
+use crate::space::recycle::Recycler;
 use crate::util::sync::Arc;
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub(super) struct Copied {
 }
 
 pub(super) struct ShardCopy<'a> {
-    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) fs: &'a Arc<dyn FileSystem>,
     pub(super) from: &'a Path,
     pub(super) to: &'a Path,
     pub(super) identity: SegmentIdentity,
@@ -56,17 +56,17 @@ impl ShardCopy<'_> {
     /// Copies the shard's current segments. `full` has the numbers of segments that
     /// were copied before and have a successor.
     fn look(&self, full: &mut BTreeSet<u64>, copied: &mut Copied) -> Result<(), BackupError> {
-        let mark = truncation_mark::load(self.disk.as_ref(), self.from, &self.identity)?;
-        let folder = Folder {
-            disk: self.disk.clone(),
+        let mark = truncation_mark::load(self.fs.as_ref(), self.from, &self.identity)?;
+        let shard_dir = ShardDir {
+            fs: self.fs.clone(),
             dir: self.from.to_path_buf(),
             identity: self.identity,
-            purged_below: mark.below,
-            spares: Spares::default(),
+            truncated_below: mark.below,
+            recycler: Recycler::default(),
         };
-        let chain = Chain::read(self.disk.as_ref(), &folder)?;
-        if let Some(damage) = chain.damage {
-            return Err(BackupError::Log(OpenError::Damaged(Box::new(damage))));
+        let chain = SegmentChain::read(self.fs.as_ref(), &shard_dir)?;
+        if let Some(corruption) = chain.corruption {
+            return Err(BackupError::Log(OpenError::Corrupted(Box::new(corruption))));
         }
         let numbers: Vec<_> = chain.links.iter().map(|link| link.header.identity.number).collect();
         // These were truncated meanwhile. The copy's mark covers them.
@@ -86,13 +86,13 @@ impl ShardCopy<'_> {
                 None => self.copy_newest(number, copied)?,
             }
         }
-        truncation_mark::create_copy(self.disk.as_ref(), self.to, &self.identity, mark)
+        truncation_mark::create_copy(self.fs.as_ref(), self.to, &self.identity, mark)
             .map_err(BackupError::io("writing the truncation mark in", self.to))
     }
 
     fn remove(&self, number: u64) -> Result<(), BackupError> {
         let path = segment_path(self.to, number);
-        unlink_if_there(self.disk.as_ref(), &path).map_err(BackupError::io("removing", &path))
+        unlink_if_there(self.fs.as_ref(), &path).map_err(BackupError::io("removing", &path))
     }
 
     /// Copies a segment that has a successor. `end` is the end that the successor
@@ -101,16 +101,14 @@ impl ShardCopy<'_> {
         self.remove(number)?;
         let (from, to) = (segment_path(self.from, number), segment_path(self.to, number));
         if copied.sharing {
-            let shared = match self.disk.clone_file(&from, &to) {
+            let shared = match self.fs.clone_file(&from, &to) {
                 Ok(()) => Some(&mut copied.cloned),
-                Err(_) => self.disk.link(&from, &to).is_ok().then_some(&mut copied.linked),
+                Err(_) => self.fs.link(&from, &to).is_ok().then_some(&mut copied.linked),
             };
             if let Some(number) = shared {
                 *number += 1;
-                let mut file = self
-                    .disk
-                    .open(&to, OpenMode::Write)
-                    .map_err(BackupError::io("opening", &to))?;
+                let mut file =
+                    self.fs.open(&to, OpenMode::Write).map_err(BackupError::io("opening", &to))?;
                 file.sync_data().map_err(BackupError::io("syncing", &to))?;
                 return self.check_is_there(&from);
             }
@@ -122,14 +120,14 @@ impl ShardCopy<'_> {
     fn copy_newest(&self, number: u64, copied: &mut Copied) -> Result<(), BackupError> {
         self.remove(number)?;
         let (from, to) = (segment_path(self.from, number), segment_path(self.to, number));
-        let reading = || BackupError::io("reading", &from);
-        let file = self.disk.open(&from, OpenMode::Read).map_err(reading())?;
+        let segment_scan = || BackupError::io("reading", &from);
+        let file = self.fs.open(&from, OpenMode::Read).map_err(segment_scan())?;
         file.drop_cache();
-        let length = file.len().map_err(reading())?;
+        let length = file.len().map_err(segment_scan())?;
         let seed = self.identity.with_number(number).seed();
         let start = SEGMENT_HEADER_BYTES as u64;
         let mut frames = FrameReader::new(file, seed, start, length, PIECE_BYTES);
-        while frames.next().map_err(reading())?.is_ok() {}
+        while frames.next().map_err(segment_scan())?.is_ok() {}
         let end = frames.at();
         self.copy_bytes(&from, &to, end, copied)
     }
@@ -141,15 +139,16 @@ impl ShardCopy<'_> {
         end: u64,
         copied: &mut Copied,
     ) -> Result<(), BackupError> {
-        let (reading, writing) =
+        let (segment_scan, writing) =
             (|| BackupError::io("reading", from), || BackupError::io("writing", to));
-        let source = self.disk.open(from, OpenMode::Read).map_err(reading())?;
+        let source = self.fs.open(from, OpenMode::Read).map_err(segment_scan())?;
         source.drop_cache();
-        let mut target = self.disk.open(to, OpenMode::CreateNew).map_err(writing())?;
+        let mut target = self.fs.open(to, OpenMode::CreateNew).map_err(writing())?;
         let (mut at, mut piece) = (0, vec![0; PIECE_BYTES]);
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
-            let read = read_full(source.as_ref(), &mut piece[..wanted], at).map_err(reading())?;
+            let read =
+                read_full(source.as_ref(), &mut piece[..wanted], at).map_err(segment_scan())?;
             if read == 0 {
                 break;
             }
@@ -165,6 +164,6 @@ impl ShardCopy<'_> {
     /// Checks that a segment still has its name. A segment that was truncated during
     /// the copy may have been recycled, and its file now holds another segment.
     fn check_is_there(&self, path: &Path) -> Result<(), BackupError> {
-        self.disk.open(path, OpenMode::Read).map(drop).map_err(BackupError::io("opening", path))
+        self.fs.open(path, OpenMode::Read).map(drop).map_err(BackupError::io("opening", path))
     }
 }

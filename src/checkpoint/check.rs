@@ -31,7 +31,7 @@ impl ShardReach {
 impl Reach {
     /// Checks that the checkpoint lies in this log. Its records may be truncated.
     /// Any checkpoint of a generation that the log has retired passes.
-    pub(crate) fn check_place(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    pub(crate) fn check_position(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let log = self.log;
         match checkpoint.log() {
             None => return Err(CheckpointError::NamesNoLog { log }),
@@ -63,7 +63,7 @@ impl Reach {
 
     /// Checks that the log still has every record from the checkpoint on.
     pub(crate) fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        self.check_place(checkpoint)?;
+        self.check_position(checkpoint)?;
         let (first, _) = self.generations();
         if checkpoint.generation() < first {
             let sequence = checkpoint.sequences().first().copied().unwrap_or(0);

@@ -3,7 +3,7 @@
 //! One thread at a time holds the lock and uses the value. A thread that finds it
 //! held goes away, or tries again for a while. The thread that releases it **must
 //! then check** for work, because a thread that went away left its work to the
-//! holder ([`Token::put_back`]). This file does not know what the value is.
+//! holder ([`CommitLock::unlock`]). This file does not know what the value is.
 //!
 //! Invariants:
 //!
@@ -18,85 +18,85 @@ use crossbeam_utils::CachePadded;
 use crate::util::sync::{AtomicU64, Ordering, UnsafeCell, fence, yield_now};
 
 /// Bit of the word: a thread holds the lock.
-const TAKEN: u64 = 1;
-/// Bit of the word: the value is gone for good. `TAKEN` stays set with it.
-const ENDED: u64 = 2;
+const LOCKED: u64 = 1;
+/// Bit of the word: the value is gone for good. `LOCKED` stays set with it.
+const POISONED: u64 = 2;
 /// Added to the word by each thread that tries repeatedly.
-const ASKING: u64 = 4;
+const SPINNER: u64 = 4;
 
 /// The lock, and the value that it protects.
-pub(crate) struct Token<T>(CachePadded<Turn<T>>);
+pub(crate) struct CommitLock<T>(CachePadded<Inner<T>>);
 
 /// Both fields change with each holder, on one cache line.
-struct Turn<T> {
-    /// Q5 TURN: `TAKEN`, `ENDED` and the number of threads that try repeatedly. A
-    /// thread that sets `TAKEN` (Acquire) has the value until it clears it (Release).
+struct Inner<T> {
+    /// Q5 TURN: `LOCKED`, `POISONED` and the number of threads that try repeatedly. A
+    /// thread that sets `LOCKED` (Acquire) has the value until it clears it (Release).
     word: AtomicU64,
-    /// `None` before [`Token::bring`], and after the value is gone. Only the thread that
-    /// has set `TAKEN` touches it.
+    /// `None` before [`CommitLock::bring`], and after the value is gone. Only the thread that
+    /// has set `LOCKED` touches it.
     value: UnsafeCell<Option<T>>,
 }
 
-impl<T> fmt::Debug for Token<T> {
+impl<T> fmt::Debug for CommitLock<T> {
     /// Leaves the value out: its holder may be changing it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("word", &self.0.word).finish_non_exhaustive()
     }
 }
 
-// SAFETY: only the thread that has set `TAKEN` touches the value, one at a time.
-unsafe impl<T: Send> Sync for Token<T> {}
+// SAFETY: only the thread that has set `LOCKED` touches the value, one at a time.
+unsafe impl<T: Send> Sync for CommitLock<T> {}
 
 /// The result of an attempt to take the lock.
 pub(crate) enum Attempt<'a, T> {
     /// The caller holds the lock.
-    Taken(Taken<'a, T>),
+    CommitGuard(CommitGuard<'a, T>),
     /// Another thread holds it, and checks for work once it releases it. Or the value
     /// is gone.
     Busy,
 }
 
-/// The lock's guard, with the value. [`Taken::put_back`] releases the lock. If the guard
+/// The lock's guard, with the value. [`CommitGuard::unlock`] releases the lock. If the guard
 /// is dropped instead, by return or by panic, it drops the value too, and poisons the
 /// lock: no thread takes it again.
-pub(crate) struct Taken<'a, T> {
-    token: &'a Token<T>,
+pub(crate) struct CommitGuard<'a, T> {
+    token: &'a CommitLock<T>,
     /// `None` once it is put back.
     value: Option<T>,
 }
 
-impl<T> Token<T> {
-    /// A lock without its value, which counts as held until [`Token::bring`].
+impl<T> CommitLock<T> {
+    /// A lock without its value, which counts as held until [`CommitLock::bring`].
     pub(crate) fn new() -> Self {
-        let (word, value) = (AtomicU64::new(TAKEN), UnsafeCell::new(None));
-        Self(CachePadded::new(Turn { word, value }))
+        let (word, value) = (AtomicU64::new(LOCKED), UnsafeCell::new(None));
+        Self(CachePadded::new(Inner { word, value }))
     }
 
     /// Supplies the value, once. The caller becomes the first holder.
-    pub(crate) fn bring(&self, value: T) -> Taken<'_, T> {
-        Taken { token: self, value: Some(value) }
+    pub(crate) fn init(&self, value: T) -> CommitGuard<'_, T> {
+        CommitGuard { token: self, value: Some(value) }
     }
 
     /// Takes the lock if it is free. Never blocks. If the result is `Busy`, the holder sees
     /// everything that this thread did before, once it releases the lock.
-    pub(crate) fn try_take(&self) -> Attempt<'_, T> {
-        // ORDERING: SeqCst fence, pairs with the one in `put_back`: either this
+    pub(crate) fn try_lock(&self) -> Attempt<'_, T> {
+        // ORDERING: SeqCst fence, pairs with the one in `unlock`: either this
         // thread finds the lock free, or its holder finds what this thread did.
         fence(Ordering::SeqCst);
-        self.take_if_free()
+        self.try_lock_unfenced()
     }
 
     /// Takes the lock if it is free. If the result is `Busy`, the holder may not see what
     /// this thread did before, so this thread must not have left it any work.
-    pub(crate) fn take_if_free(&self) -> Attempt<'_, T> {
+    pub(crate) fn try_lock_unfenced(&self) -> Attempt<'_, T> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let mut word = self.0.word.load(Ordering::Relaxed);
         loop {
-            if word & TAKEN != 0 {
+            if word & LOCKED != 0 {
                 return Attempt::Busy;
             }
-            match self.exchange(word, word | TAKEN) {
-                Ok(()) => return Attempt::Taken(self.value()),
+            match self.exchange(word, word | LOCKED) {
+                Ok(()) => return Attempt::CommitGuard(self.value()),
                 Err(now) => word = now,
             }
         }
@@ -104,20 +104,20 @@ impl<T> Token<T> {
 
     /// Takes the lock if it is free, and tries up to `times` more, with a yield in between.
     /// Stops early once `done` returns `true`.
-    pub(crate) fn ask(&self, times: u32, done: impl Fn() -> bool) -> Attempt<'_, T> {
-        let mut attempt = self.try_take();
+    pub(crate) fn try_lock_spinning(&self, times: u32, done: impl Fn() -> bool) -> Attempt<'_, T> {
+        let mut attempt = self.try_lock();
         if times == 0 || !matches!(attempt, Attempt::Busy) {
             return attempt;
         }
         // ORDERING: Relaxed on this and the next; only the word matters, and its
         // changes have one order.
-        self.0.word.fetch_add(ASKING, Ordering::Relaxed);
+        self.0.word.fetch_add(SPINNER, Ordering::Relaxed);
         for _ in 0..times {
             let word = self.0.word.load(Ordering::Relaxed);
-            if word & TAKEN == 0 && self.exchange(word, (word | TAKEN) - ASKING).is_ok() {
-                return Attempt::Taken(self.value());
+            if word & LOCKED == 0 && self.exchange(word, (word | LOCKED) - SPINNER).is_ok() {
+                return Attempt::CommitGuard(self.value());
             }
-            if word & ENDED != 0 || done() {
+            if word & POISONED != 0 || done() {
                 break;
             }
             // The holder may need this core to make progress.
@@ -126,60 +126,60 @@ impl<T> Token<T> {
         // ORDERING: Relaxed; if the lock is held, its release comes later in the word's
         // order and counts one thread less. If it is free, the thread that released it
         // has left the check to the threads that were trying.
-        if self.0.word.fetch_sub(ASKING, Ordering::Relaxed) & TAKEN == 0 {
-            attempt = self.try_take();
+        if self.0.word.fetch_sub(SPINNER, Ordering::Relaxed) & LOCKED == 0 {
+            attempt = self.try_lock();
         }
         attempt
     }
 
     /// Whether the value is gone, because a guard was dropped.
-    pub(crate) fn has_ended(&self) -> bool {
-        // ORDERING: Acquire pairs with the Release in `Taken`'s drop.
-        self.0.word.load(Ordering::Acquire) & ENDED != 0
+    pub(crate) fn is_poisoned(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `CommitGuard`'s drop.
+        self.0.word.load(Ordering::Acquire) & POISONED != 0
     }
 
     /// Whether a thread tries repeatedly now. A hint.
-    pub(crate) fn is_asked_for(&self) -> bool {
+    pub(crate) fn is_contended(&self) -> bool {
         // ORDERING: Relaxed; a hint.
-        self.0.word.load(Ordering::Relaxed) >= ASKING
+        self.0.word.load(Ordering::Relaxed) >= SPINNER
     }
 
     fn exchange(&self, word: u64, with: u64) -> Result<(), u64> {
-        // ORDERING: Acquire pairs with the Release in `put_back`: changes to the value
+        // ORDERING: Acquire pairs with the Release in `unlock`: changes to the value
         // are visible to its next holder.
         self.0.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
     }
 
-    fn value(&self) -> Taken<'_, T> {
+    fn value(&self) -> CommitGuard<'_, T> {
         let value = self.0.value.with_mut(|cell| {
-            // SAFETY: this thread has set `TAKEN`, and no other thread touches the value
+            // SAFETY: this thread has set `LOCKED`, and no other thread touches the value
             // until it is cleared.
             unsafe { (*cell).take() }
         });
-        Taken { token: self, value }
+        CommitGuard { token: self, value }
     }
 }
 
-impl<T> Taken<'_, T> {
+impl<T> CommitGuard<'_, T> {
     /// Releases the lock. If it returns `true`, the caller must check for work and have it
     /// done, because threads that found the lock held rely on that. It returns `false` if a
     /// thread tries repeatedly: that thread will check.
     #[must_use = "the caller must check for work if this is true"]
-    pub(crate) fn put_back(mut self) -> bool {
+    pub(crate) fn unlock(mut self) -> bool {
         let value = self.value.take();
         self.token.0.value.with_mut(|cell| {
-            // SAFETY: this thread has set `TAKEN` and clears it only below.
+            // SAFETY: this thread has set `LOCKED` and clears it only below.
             unsafe { *cell = value };
         });
         // ORDERING: Release pairs with the Acquire in `exchange`.
-        let word = self.token.0.word.fetch_and(!TAKEN, Ordering::Release);
-        // ORDERING: SeqCst fence, pairs with the one in `try_take`.
+        let word = self.token.0.word.fetch_and(!LOCKED, Ordering::Release);
+        // ORDERING: SeqCst fence, pairs with the one in `try_lock`.
         fence(Ordering::SeqCst);
-        word < ASKING
+        word < SPINNER
     }
 }
 
-impl<T> Deref for Taken<'_, T> {
+impl<T> Deref for CommitGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -187,30 +187,30 @@ impl<T> Deref for Taken<'_, T> {
     }
 }
 
-impl<T> DerefMut for Taken<'_, T> {
+impl<T> DerefMut for CommitGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.value.as_mut().expect("it is taken until it is put back")
     }
 }
 
-impl<T> Drop for Taken<'_, T> {
+impl<T> Drop for CommitGuard<'_, T> {
     /// Poisons the lock after the value is dropped, so that a thread that sees the lock
     /// poisoned also sees the effects of that drop. The caller must wake the threads that
     /// wait for the lock's work.
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
-            let _ending = Ending(self.token);
+            let _ending = PoisonOnDrop(self.token);
             drop(value);
         }
     }
 }
 
 /// Poisons the lock when dropped, even if the value's own drop panics.
-struct Ending<'a, T>(&'a Token<T>);
+struct PoisonOnDrop<'a, T>(&'a CommitLock<T>);
 
-impl<T> Drop for Ending<'_, T> {
+impl<T> Drop for PoisonOnDrop<'_, T> {
     fn drop(&mut self) {
-        // ORDERING: Release pairs with the Acquire in `has_ended`.
-        self.0.0.word.fetch_or(ENDED, Ordering::Release);
+        // ORDERING: Release pairs with the Acquire in `is_poisoned`.
+        self.0.0.word.fetch_or(POISONED, Ordering::Release);
     }
 }

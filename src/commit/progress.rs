@@ -24,8 +24,8 @@ use crate::commit::refusals::Refusals;
 use crate::error::Cause;
 use crate::util::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wait::wait_list::WaitList;
-use crate::wait::waiter::{Enrolled, Tasks};
-use crate::wait::wake_chain::Chain;
+use crate::wait::waiter::{Registration, Tasks};
+use crate::wait::wake_chain::WakeChain;
 
 /// The answer to one ticket.
 #[derive(Clone, Debug)]
@@ -48,13 +48,13 @@ struct Failure {
 
 /// A number that only rises, and the list of its waiters.
 #[derive(Debug)]
-struct Watermark {
+struct FreeSpaceLimit {
     /// Only the writer stores (Release). Any thread loads (Acquire).
     reached: CachePadded<AtomicU64>,
     waiters: WaitList,
 }
 
-impl Watermark {
+impl FreeSpaceLimit {
     fn new() -> Self {
         Self { reached: CachePadded::new(AtomicU64::new(0)), waiters: WaitList::new() }
     }
@@ -77,9 +77,9 @@ impl Watermark {
 pub(crate) struct Progress {
     /// C2 DURABLE: tickets below are answered. The writer raises it after the
     /// mode's condition held, or after it has recorded a refusal.
-    acknowledged: Watermark,
+    acknowledged: FreeSpaceLimit,
     /// C2 DURABLE: tickets below are on stable storage or refused.
-    synced: Watermark,
+    synced: FreeSpaceLimit,
     /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered tickets
     /// from here on will not be acknowledged. Stored once, after `failure`, as the
     /// failed writer is dropped.
@@ -107,8 +107,8 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Self {
         Self {
-            acknowledged: Watermark::new(),
-            synced: Watermark::new(),
+            acknowledged: FreeSpaceLimit::new(),
+            synced: FreeSpaceLimit::new(),
             failed_from: AtomicU64::new(u64::MAX),
             failure: Mutex::new(None),
             refused_below: AtomicU64::new(0),
@@ -153,10 +153,10 @@ impl Progress {
         &self,
         ticket: u64,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Enrolled>,
+        registration: &mut Option<Registration>,
     ) -> Option<Answer> {
         let waiters = &self.acknowledged.waiters;
-        waiters.poll(ticket + 1, context, enrolled, || self.answer(ticket))
+        waiters.poll(ticket + 1, context, registration, || self.answer(ticket))
     }
 
     /// Blocks until every record below `end` is on stable storage or refused.
@@ -174,9 +174,9 @@ impl Progress {
         &self,
         end: u64,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Enrolled>,
+        registration: &mut Option<Registration>,
     ) -> Option<Result<(), Cause>> {
-        self.synced.waiters.poll(end, context, enrolled, || self.synced_answer(end))
+        self.synced.waiters.poll(end, context, registration, || self.synced_answer(end))
     }
 
     /// `Ok` if every record below `end` is on stable storage or refused, the cause if the
@@ -224,7 +224,7 @@ impl Progress {
 
     /// Searches the refusals for a ticket that the mark covers, if it may be among them.
     fn refused<R>(&self, ticket: u64, look: impl Fn(&Refusals) -> Option<R>) -> Option<R> {
-        // ORDERING: Relaxed; `Watermark::load` has synchronised with the raise
+        // ORDERING: Relaxed; `FreeSpaceLimit::load` has synchronised with the raise
         // that came after this was stored.
         if ticket >= self.refused_below.load(Ordering::Relaxed) {
             return None;
@@ -261,7 +261,7 @@ impl Progress {
 
     /// C3 ANSWER: wakes the waiters whose tickets are answered. Some threads may be left in
     /// the chain, to be woken as it is dropped.
-    pub(crate) fn wake_some_answered(&self) -> Chain {
+    pub(crate) fn wake_some_answered(&self) -> WakeChain {
         self.acknowledged.waiters.wake_some(|| self.answered())
     }
 
@@ -311,12 +311,12 @@ impl Progress {
 
     /// Stores the error that ends the shard, for the writer to take. Only the first call
     /// counts.
-    pub(crate) fn condemn(&self, error: io::Error) {
+    pub(crate) fn request_fail(&self, error: io::Error) {
         self.condemned.lock().get_or_insert(error);
     }
 
-    /// Takes the error of [`Progress::condemn`]. Only the writer calls it, once.
-    pub(crate) fn take_condemnation(&self) -> Option<io::Error> {
+    /// Takes the error of [`Progress::request_fail`]. Only the writer calls it, once.
+    pub(crate) fn take_fail_request(&self) -> Option<io::Error> {
         self.condemned.lock().take()
     }
 

@@ -82,9 +82,9 @@ fn no_room(what: &'static str) -> Cause {
 mod tests {
     use super::*;
 
-    fn refused(many: usize) -> Refusals {
+    fn refused(count: usize) -> Refusals {
         let mut refusals = Refusals::default();
-        for at in 0..many as u64 {
+        for at in 0..count as u64 {
             refusals.add(3 * at + 1, 3 * at + 2, no_room("planned"));
             refusals.add(3 * at + 2, 3 * at + 3, no_room("joins the range"));
         }

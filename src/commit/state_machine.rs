@@ -15,9 +15,9 @@
 
 use crate::config::BATCH_BYTES_MAX;
 use crate::segment::frame::{Encoder, Place, record_bytes};
-use crate::util::catch_panic::Foreign;
+use crate::util::catch_panic::CallerCode;
 
-/// Follows the records of one shard. See [`crate::ShardedWal::open_with`].
+/// Follows the records of one shard. See [`crate::ShardedWal::open_with_state_machine`].
 ///
 /// The shard's writer thread calls each method, or a caller that commits inline
 /// ([`crate::ShardedWal::append_wait`]), one at a time. No method should block, because
@@ -57,7 +57,7 @@ pub trait StateMachine: Send {
 
 /// A writer's state machine, and its encoded records of the current batch.
 pub(crate) struct Driven {
-    machine: Foreign<Box<dyn StateMachine>>,
+    machine: CallerCode<Box<dyn StateMachine>>,
     /// S1 FRESH: whether the next record must not depend on earlier ones.
     fresh: bool,
     stored: Vec<u8>,
@@ -69,7 +69,7 @@ pub(crate) struct Driven {
 impl Driven {
     pub(crate) fn new(machine: Box<dyn StateMachine>) -> Self {
         let (stored, records) = (Vec::new(), Vec::new());
-        let machine = Foreign::new(machine);
+        let machine = CallerCode::new(machine);
         Self { machine, fresh: true, stored, records, body_bytes: 0 }
     }
 

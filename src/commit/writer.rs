@@ -19,7 +19,7 @@ use crate::commit::progress::Progress;
 use crate::commit::state_machine::Driven;
 use crate::error::Cause;
 use crate::queue::entry::Entry;
-use crate::queue::queue::{Mailbox, PushError, Received, Receiver, Work};
+use crate::queue::queue::{PushError, Queue, Received, Receiver, Work};
 use crate::segment::frame::Encoder;
 use crate::segment::writer::{SegmentWriter, Wait, WriteError};
 use crate::stats::{CommitSample, Observer};
@@ -44,7 +44,7 @@ pub(crate) struct CommitPolicy {
 
 /// Commits the records of one shard to its segments.
 pub(crate) struct Writer {
-    mailbox: Arc<Mailbox<Entry>>,
+    queue: Arc<Queue<Entry>>,
     progress: Arc<Progress>,
     receiver: Receiver<Entry>,
     segments: SegmentWriter,
@@ -67,11 +67,11 @@ pub(crate) struct Writer {
     sync_is_due: bool,
     last_commit_records: u64,
     /// Whether the writer was closed or has failed. If not, its drop is that of a panic.
-    has_ended: bool,
+    is_poisoned: bool,
 }
 
 /// The queue, the progress that its callers wait for, and the queue's receiver.
-pub(crate) type Queue = (Arc<Mailbox<Entry>>, Arc<Progress>, Receiver<Entry>);
+pub(crate) type QueueEnds = (Arc<Queue<Entry>>, Arc<Progress>, Receiver<Entry>);
 
 /// Whether the writer can go on after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Writer {
     /// A writer that gives ticket 0 the sequence `base`. Every record below `base` must be
     /// durable, and a frame must say so.
     pub(crate) fn new(
-        (mailbox, progress, receiver): Queue,
+        (queue, progress, receiver): QueueEnds,
         segments: SegmentWriter,
         policy: CommitPolicy,
         observer: Arc<dyn Observer>,
@@ -94,7 +94,7 @@ impl Writer {
         machine: Option<Driven>,
     ) -> Self {
         Self {
-            mailbox,
+            queue,
             progress,
             receiver,
             segments,
@@ -108,7 +108,7 @@ impl Writer {
             marked: base,
             sync_is_due: false,
             last_commit_records: 0,
-            has_ended: false,
+            is_poisoned: false,
         }
     }
 
@@ -121,16 +121,16 @@ impl Writer {
         self.receiver.try_push(bytes, fill)
     }
 
-    /// Whether there is a value to commit that the mailbox does not show.
-    pub(crate) fn has_own(&self) -> bool {
-        self.receiver.has_own()
+    /// Whether there is a value to commit that the queue does not show.
+    pub(crate) fn has_bypassed(&self) -> bool {
+        self.receiver.has_bypassed()
     }
 
-    /// Does the work that the mailbox reported.
+    /// Does the work that the queue reported.
     pub(crate) fn step(&mut self, work: Work) -> Flow {
         self.receiver.begin(work);
         let done = match work {
-            Work::Stop => self.check_condemned(),
+            Work::Stop => self.check_fail_request(),
             Work::Values => self.commit(),
             Work::Sync => self.sync_unless_sealing(),
             Work::Seal => self.seal(),
@@ -139,7 +139,7 @@ impl Writer {
         };
         match done {
             Ok(()) if work != Work::Closed => return Flow::GoesOn,
-            Ok(()) => self.has_ended = true,
+            Ok(()) => self.is_poisoned = true,
             Err(cause) => self.fail(cause),
         }
         Flow::Ended
@@ -157,7 +157,7 @@ impl Writer {
             return self.refuse_all(error);
         }
         let first = self.receiver.head();
-        let depth = self.mailbox.depth();
+        let depth = self.queue.depth();
         let bytes = self.drain_and_encode();
         // The write is timed if one of its records is sampled.
         let began = (!self.stamps.is_empty()).then(|| self.observer.now());
@@ -178,7 +178,7 @@ impl Writer {
         if self.policy.sync {
             self.sync()?;
         }
-        self.check_condemned()?;
+        self.check_fail_request()?;
         // S2 APPLY: a record is applied before its caller is answered.
         self.machine.iter_mut().for_each(Driven::apply);
         self.progress.acknowledge(head);
@@ -201,7 +201,7 @@ impl Writer {
             let first = *base + ticket;
             match machine {
                 Some(machine) => {
-                    entry.each_record(|key, payload| machine.store(key, payload));
+                    entry.for_each_record(|key, payload| machine.store(key, payload));
                     machine.encode_batch(encoder, &place, durable, first + u64::from(tickets));
                 }
                 None => encoder.batch(&place, durable, first, tickets as usize, entry.body()),
@@ -251,7 +251,7 @@ impl Writer {
                 let Self { receiver, machine, .. } = self;
                 receiver.drain_present(|received| {
                     if let Some(machine) = machine {
-                        received.value.each_record(|key, payload| machine.refuse(key, payload));
+                        received.value.for_each_record(|key, payload| machine.refuse(key, payload));
                     }
                     received.value.let_go();
                 });
@@ -289,7 +289,7 @@ impl Writer {
             self.segments.sync().map_err(|error| self.poison(error))?;
             self.observer.synced(self.observer.now().saturating_sub(began));
         }
-        self.check_condemned()?;
+        self.check_fail_request()?;
         self.sync_is_due = false;
         self.durable = self.segments.next_sequence();
         self.progress.mark_synced(self.receiver.head());
@@ -317,7 +317,7 @@ impl Writer {
             return self.sync();
         }
         if let Some(mark) = sealed {
-            self.check_condemned()?;
+            self.check_fail_request()?;
             self.durable = mark.next_sequence;
             self.progress.mark_synced(mark.reach - self.base);
         }
@@ -387,11 +387,11 @@ impl Writer {
 
     /// C2 DURABLE: fails if another thread has ended the shard, for example because its
     /// directory is gone. Called before any record is acknowledged.
-    fn check_condemned(&self) -> Result<(), Cause> {
-        if !self.mailbox.is_stop_requested() {
+    fn check_fail_request(&self) -> Result<(), Cause> {
+        if !self.queue.is_stop_requested() {
             return Ok(());
         }
-        let error = self.progress.take_condemnation();
+        let error = self.progress.take_fail_request();
         Err(self.poison(error.unwrap_or_else(|| io::Error::other("the shard was stopped"))))
     }
 
@@ -405,12 +405,12 @@ impl Writer {
     /// C3 ANSWER: ends the shard. A record that was received and not acknowledged may be
     /// in the log. A queued record is not in the log, and no more can be queued.
     fn fail(&mut self, cause: Cause) {
-        self.has_ended = true;
+        self.is_poisoned = true;
         self.segments.abandon();
         // Store the cause before the queue closes, so that a refused caller finds it. A
         // record queued in between is answered `NotWritten`.
         self.progress.fail(self.receiver.head(), cause);
-        self.mailbox.close();
+        self.queue.close();
     }
 
     fn sequence(&self, ticket: u64) -> u64 {
@@ -421,7 +421,7 @@ impl Writer {
 impl Drop for Writer {
     /// C3 ANSWER: a writer that has not ended is dropped by a panic, and fails then.
     fn drop(&mut self) {
-        if !self.has_ended {
+        if !self.is_poisoned {
             self.fail(Cause::WriterPanicked);
         }
     }

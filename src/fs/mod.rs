@@ -1,6 +1,6 @@
 //! The only access to the file system.
 //!
-//! Every read and write of shardwal passes through [`Disk`] and [`DiskFile`]. So a test
+//! Every read and write of shardwal passes through [`FileSystem`] and [`FileHandle`]. So a test
 //! can replace the machine: it can lose power between two calls, fail the n-th sync, or
 //! run out of space. This layer knows paths and bytes. It does not know segments or
 //! frames.
@@ -21,10 +21,10 @@ mod unreadable;
 
 pub(crate) use fork::{Origin, host_name, pid_namespace};
 pub use mounts::{DurabilityWarning, NotDurable};
-pub use os::RealDisk;
+pub use os::OsFileSystem;
 pub(crate) use unreadable::{Unreadable, means_unreadable, read_around};
 
-/// How [`Disk::open`] opens a file.
+/// How [`FileSystem::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// Open an existing file, for reading only.
@@ -38,14 +38,14 @@ pub enum OpenMode {
 /// A file system. Calls may come from any thread.
 ///
 /// Implement it to keep the log elsewhere than in the operating system's files, or to
-/// inject faults. [`crate::Config`] uses [`RealDisk`] by default.
-pub trait Disk: fmt::Debug + Send + Sync {
+/// inject faults. [`crate::Config`] uses [`OsFileSystem`] by default.
+pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Opens a file.
     ///
     /// # Errors
     /// What the file system returns; `AlreadyExists` for [`OpenMode::CreateNew`] on a
     /// name that is taken.
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>>;
 
     /// Opens a directory. Paths passed to the result must be below `path`, and are
     /// resolved from the open directory. So a rename or a mount cannot redirect them to
@@ -54,13 +54,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `NotFound` if there is no such directory, else what the system returns.
-    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
         let _ = path;
         Ok(None)
     }
 
     /// Creates one directory. Its parent must exist. The new name is durable only after
-    /// [`Disk::sync_dir`] of the parent.
+    /// [`FileSystem::sync_dir`] of the parent.
     ///
     /// # Errors
     /// `AlreadyExists` if the name is taken, else what the system returns.
@@ -80,7 +80,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Renames a file, and atomically replaces the target. Durable only after
-    /// [`Disk::sync_dir`].
+    /// [`FileSystem::sync_dir`].
     ///
     /// # Errors
     /// What the system returns. The names are then unchanged.
@@ -113,7 +113,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     }
 
     /// Adds a second name to a file (a hard link), on the same file system. The name
-    /// must be free. Durable only after [`Disk::sync_dir`].
+    /// must be free. Durable only after [`FileSystem::sync_dir`].
     ///
     /// # Errors
     /// What the system returns; `Unsupported`, the default, if it has no hard links.
@@ -133,13 +133,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Removes a file's name. Durable only after [`Disk::sync_dir`].
+    /// Removes a file's name. Durable only after [`FileSystem::sync_dir`].
     ///
     /// # Errors
     /// `NotFound` if there is no such file, else what the system returns.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes an empty directory. Durable only after [`Disk::sync_dir`].
+    /// Removes an empty directory. Durable only after [`FileSystem::sync_dir`].
     ///
     /// # Errors
     /// What the system returns, for instance if the directory is not empty.
@@ -151,7 +151,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `WouldBlock` if the lock is held.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>>;
 
     /// Whether the file system of `path` writes every block to a new location, so that
     /// zeros written ahead gain nothing (btrfs, ZFS, bcachefs).
@@ -180,7 +180,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// An open file, with one owner at a time. Reads and writes name their offset.
-pub trait DiskFile: fmt::Debug + Send {
+pub trait FileHandle: fmt::Debug + Send {
     /// Reads at `offset`. Returns the number of bytes read, 0 at the end of the file.
     /// Blocks.
     ///
@@ -196,20 +196,20 @@ pub trait DiskFile: fmt::Debug + Send {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
     /// Switches direct I/O on for this file, and returns the block size of
-    /// [`DiskFile::write_direct`], a power of two. `None`, the default: there is no
+    /// [`FileHandle::write_direct`], a power of two. `None`, the default: there is no
     /// direct I/O, and the caller must not use it.
     ///
     /// Call this once, before the file holds data that matters. Make the first direct
     /// write one that may fail: some file systems refuse it only then.
-    fn direct_block_bytes(&mut self) -> Option<usize> {
+    fn direct_io_alignment(&mut self) -> Option<usize> {
         None
     }
 
-    /// Writes at `offset` past the system's cache, if [`DiskFile::direct_block_bytes`]
+    /// Writes at `offset` past the system's cache, if [`FileHandle::direct_io_alignment`]
     /// returned a block size. Returns the number of bytes written. Later buffered reads
-    /// must see the bytes. They are durable once [`DiskFile::sync_data`] returns `Ok`.
+    /// must see the bytes. They are durable once [`FileHandle::sync_data`] returns `Ok`.
     /// Offset, length and memory address must be multiples of the block size. The
-    /// default calls [`DiskFile::write_at`].
+    /// default calls [`FileHandle::write_at`].
     ///
     /// # Errors
     /// What the system returns. After `Interrupted` the caller may try again.
@@ -235,7 +235,7 @@ pub trait DiskFile: fmt::Debug + Send {
     ///
     /// # Errors
     /// What the system returns.
-    fn has_other_names(&self) -> io::Result<bool> {
+    fn is_hard_linked(&self) -> io::Result<bool> {
         Ok(false)
     }
 
@@ -265,10 +265,10 @@ pub trait DiskFile: fmt::Debug + Send {
     fn drop_cache(&self);
 }
 
-/// Opens the directory `path` of `disk`. The result resolves paths below `path` from
-/// the open directory. Returns `disk` itself if it has no open directories.
-pub(crate) fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> io::Result<Arc<dyn Disk>> {
-    Ok(disk.open_dir(path)?.unwrap_or_else(|| disk.clone()))
+/// Opens the directory `path` of `fs`. The result resolves paths below `path` from
+/// the open directory. Returns `fs` itself if it has no open directories.
+pub(crate) fn open_dir(fs: &Arc<dyn FileSystem>, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
+    Ok(fs.open_dir(path)?.unwrap_or_else(|| fs.clone()))
 }
 
 /// The number of consecutive interruptions of one read or write that are retried. No
@@ -277,7 +277,7 @@ const INTERRUPTIONS_MAX: u32 = 1000;
 
 /// Fills `bytes` from `offset`, or stops at the end of the file. Returns the number of
 /// bytes read. Continues after interrupted and short reads.
-pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_full(file: &dyn FileHandle, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
     let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
         match file.read_at(&mut bytes[done..], offset + done as u64) {
@@ -293,13 +293,13 @@ pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> i
 /// Writes all of `bytes` at `offset`. Continues after interrupted and short writes.
 /// Returns `WriteZero` if the file takes no bytes. After an error any part of the bytes
 /// may be written.
-pub(crate) fn write_full(file: &mut dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub(crate) fn write_full(file: &mut dyn FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
     write_counted(file, bytes, offset, &mut false)
 }
 
 /// Writes like [`write_full`]. Sets `touched` once any of the bytes are written.
 pub(crate) fn write_counted(
-    file: &mut dyn DiskFile,
+    file: &mut dyn FileHandle,
     bytes: &[u8],
     offset: u64,
     touched: &mut bool,
@@ -322,7 +322,7 @@ pub(crate) fn write_counted(
 /// Writes like [`write_full`], with direct I/O in blocks of `block` bytes. Writes a
 /// partly written block again.
 pub(crate) fn write_direct_full(
-    file: &mut dyn DiskFile,
+    file: &mut dyn FileHandle,
     bytes: &[u8],
     offset: u64,
     block: usize,
@@ -341,9 +341,9 @@ pub(crate) fn write_direct_full(
     Ok(())
 }
 
-/// Removes a file's name, if it exists. Durable only after [`Disk::sync_dir`].
-pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.unlink(path) {
+/// Removes a file's name, if it exists. Durable only after [`FileSystem::sync_dir`].
+pub(crate) fn unlink_if_there(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    match fs.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

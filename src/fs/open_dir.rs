@@ -1,13 +1,13 @@
 //! An open directory of the operating system.
 //!
-//! It is a [`Disk`] that resolves paths from a descriptor. So a rename, a mount or a
+//! It is a [`FileSystem`] that resolves paths from a descriptor. So a rename, a mount or a
 //! change of the working directory does not lead it to another directory's files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, OpenMode};
+use super::{FileHandle, FileSystem, OpenMode};
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::rename_new;
@@ -47,7 +47,7 @@ mod linux {
     use super::super::DurabilityWarning;
     use super::super::journal::prove_names;
     use super::super::mounts::warnings;
-    use super::super::os::{RealFile, available, is_copy_on_write};
+    use super::super::os::{OsFile, available, is_copy_on_write};
     use super::*;
 
     const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -71,17 +71,17 @@ mod linux {
         }
     }
 
-    impl Disk for OpenDir {
-        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+    impl FileSystem for OpenDir {
+        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
             let flags = match mode {
                 OpenMode::Read => OFlags::RDONLY,
                 OpenMode::Write => OFlags::RDWR,
                 OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             };
-            Ok(RealFile::boxed(self.file(path, flags)?))
+            Ok(OsFile::boxed(self.file(path, flags)?))
         }
 
-        fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
             let fd = self.directory(path)?;
             Ok(Some(Arc::new(Self { path: path.to_path_buf(), fd: fd.into() })))
         }
@@ -144,8 +144,8 @@ mod linux {
             Ok(sys::unlinkat(&self.fd, self.name(path)?, AtFlags::REMOVEDIR)?)
         }
 
-        fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            RealFile::locked(self.file(path, OFlags::RDWR | OFlags::CREATE)?)
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+            OsFile::locked(self.file(path, OFlags::RDWR | OFlags::CREATE)?)
         }
 
         fn copy_on_write(&self, path: &Path) -> bool {
@@ -183,14 +183,14 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
-    use super::super::RealDisk;
+    use super::super::OsFileSystem;
     use super::*;
 
     impl OpenDir {
         pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
             let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let absolute = std::path::absolute(opened)?;
-            RealDisk.list(&absolute)?;
+            OsFileSystem.list(&absolute)?;
             Ok(Self { path: path.to_path_buf(), absolute })
         }
 
@@ -199,41 +199,41 @@ mod elsewhere {
         }
     }
 
-    impl Disk for OpenDir {
-        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-            RealDisk.open(&self.resolve(path)?, mode)
+    impl FileSystem for OpenDir {
+        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
+            OsFileSystem.open(&self.resolve(path)?, mode)
         }
-        fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+        fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
             let absolute = self.resolve(path)?;
-            RealDisk.list(&absolute)?;
+            OsFileSystem.list(&absolute)?;
             Ok(Some(Arc::new(Self { path: path.to_path_buf(), absolute })))
         }
         fn create_dir(&self, path: &Path) -> io::Result<()> {
-            RealDisk.create_dir(&self.resolve(path)?)
+            OsFileSystem.create_dir(&self.resolve(path)?)
         }
         fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-            RealDisk.list(&self.resolve(path)?)
+            OsFileSystem.list(&self.resolve(path)?)
         }
         fn sync_dir(&self, path: &Path) -> io::Result<()> {
-            RealDisk.sync_dir(&self.resolve(path)?)
+            OsFileSystem.sync_dir(&self.resolve(path)?)
         }
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            RealDisk.rename(&self.resolve(from)?, &self.resolve(to)?)
+            OsFileSystem.rename(&self.resolve(from)?, &self.resolve(to)?)
         }
         fn links(&self, path: &Path) -> io::Result<u64> {
-            RealDisk.links(&self.resolve(path)?)
+            OsFileSystem.links(&self.resolve(path)?)
         }
         fn unlink(&self, path: &Path) -> io::Result<()> {
-            RealDisk.unlink(&self.resolve(path)?)
+            OsFileSystem.unlink(&self.resolve(path)?)
         }
         fn remove_dir(&self, path: &Path) -> io::Result<()> {
-            RealDisk.remove_dir(&self.resolve(path)?)
+            OsFileSystem.remove_dir(&self.resolve(path)?)
         }
-        fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            RealDisk.lock(&self.resolve(path)?)
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+            OsFileSystem.lock(&self.resolve(path)?)
         }
         fn copy_on_write(&self, path: &Path) -> bool {
-            self.resolve(path).is_ok_and(|path| RealDisk.copy_on_write(&path))
+            self.resolve(path).is_ok_and(|path| OsFileSystem.copy_on_write(&path))
         }
     }
 }

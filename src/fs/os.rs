@@ -14,7 +14,7 @@ use super::DurabilityWarning;
 use super::journal::Direct;
 use super::journal::{self, Journal};
 use super::open_dir::OpenDir;
-use super::{Disk, DiskFile, OpenMode, Origin};
+use super::{FileHandle, FileSystem, OpenMode, Origin};
 
 /// The errors of a read that mean lost bytes, not a failed call. They are the general
 /// I/O error, a wrong checksum of the file system or of the device, and a medium error.
@@ -43,10 +43,10 @@ pub(super) const UNREADABLE_ERRORS: &[i32] = &[23, 1117, 1393];
 /// counts as copy-on-write, and free space is unknown. On Windows directories cannot be
 /// synced.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RealDisk;
+pub struct OsFileSystem;
 
-impl Disk for RealDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for OsFileSystem {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         let mut options = OpenOptions::new();
         options.read(true);
         match mode {
@@ -54,10 +54,10 @@ impl Disk for RealDisk {
             OpenMode::Write => drop(options.write(true)),
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
-        Ok(RealFile::boxed(options.open(path)?))
+        Ok(OsFile::boxed(options.open(path)?))
     }
 
-    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
         Ok(Some(Arc::new(OpenDir::open(path)?)))
     }
 
@@ -123,10 +123,10 @@ impl Disk for RealDisk {
         fs::remove_dir(path)
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        RealFile::locked(file)
+        OsFile::locked(file)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
@@ -193,7 +193,7 @@ fn open_direct(file: &File) -> io::Result<File> {
 
 /// An open file of the operating system.
 #[derive(Debug)]
-pub(super) struct RealFile {
+pub(super) struct OsFile {
     file: File,
     /// A second descriptor of this file, with `O_DIRECT`.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no such way"))]
@@ -203,14 +203,14 @@ pub(super) struct RealFile {
     locked_by: Option<Origin>,
 }
 
-impl RealFile {
-    pub(super) fn boxed(file: File) -> Box<dyn DiskFile> {
+impl OsFile {
+    pub(super) fn boxed(file: File) -> Box<dyn FileHandle> {
         Box::new(Self { file, direct: None, journal: Journal::new(), locked_by: None })
     }
 
     /// Takes the lock without blocking. `File::try_lock` is flock(2) on Unix. That lock
     /// belongs to the open file, so a second open in this process conflicts too.
-    pub(super) fn locked(file: File) -> io::Result<Box<dyn DiskFile>> {
+    pub(super) fn locked(file: File) -> io::Result<Box<dyn FileHandle>> {
         file.try_lock().map_err(io::Error::from)?;
         Ok(Box::new(Self {
             file,
@@ -221,7 +221,7 @@ impl RealFile {
     }
 }
 
-impl Drop for RealFile {
+impl Drop for OsFile {
     /// Unlocks the file. A close alone would release the lock only after every process
     /// that was forked in the meantime has closed its copy, or called `exec`. A forked
     /// child must not unlock: the open file, and so the lock, is shared with its
@@ -234,7 +234,7 @@ impl Drop for RealFile {
     }
 }
 
-impl DiskFile for RealFile {
+impl FileHandle for OsFile {
     #[cfg(unix)]
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         std::os::unix::fs::FileExt::read_at(&self.file, bytes, offset)
@@ -258,7 +258,7 @@ impl DiskFile for RealFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn direct_block_bytes(&mut self) -> Option<usize> {
+    fn direct_io_alignment(&mut self) -> Option<usize> {
         let stated = match journal::direct_alignment(&self.file) {
             Direct::None => return None,
             Direct::Aligned(alignment) => alignment,
@@ -282,7 +282,7 @@ impl DiskFile for RealFile {
     }
 
     #[cfg(unix)]
-    fn has_other_names(&self) -> io::Result<bool> {
+    fn is_hard_linked(&self) -> io::Result<bool> {
         Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) > 1)
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use super::os::UNREADABLE_ERRORS;
-use super::{DiskFile, read_full};
+use super::{FileHandle, read_full};
 
 /// The system reads files in pages of at least this size. A smaller read after an error
 /// would not find out more.
@@ -60,7 +60,7 @@ pub(crate) fn means_unreadable(error: &io::Error) -> bool {
 /// Reads like [`read_full`], but continues behind blocks that cannot be read. Adds them
 /// to `unreadable`, and puts zeros into `bytes` in their place.
 pub(crate) fn read_around(
-    file: &dyn DiskFile,
+    file: &dyn FileHandle,
     bytes: &mut [u8],
     offset: u64,
     unreadable: &mut Unreadable,
@@ -100,23 +100,23 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::fs::sim::{Call, Fault, FaultKind, SimDisk};
-    use crate::fs::{Disk, OpenMode};
+    use crate::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+    use crate::fs::{FileSystem, OpenMode};
 
-    fn disk_with(unreadable: &[(u64, u64)]) -> SimDisk {
-        let disk = SimDisk::new();
+    fn disk_with(unreadable: &[(u64, u64)]) -> SimFileSystem {
+        let fs = SimFileSystem::new();
         let bytes: Vec<u8> = (0..40_000_u32).map(|at| at.to_le_bytes()[0] | 1).collect();
-        disk.write_file("/file", &bytes);
+        fs.write_file("/file", &bytes);
         for (from, to) in unreadable {
-            disk.make_unreadable("/file", *from..*to);
+            fs.make_unreadable("/file", *from..*to);
         }
-        disk
+        fs
     }
 
     #[test]
     fn everything_but_the_pages_that_cannot_be_read_is_read() {
-        let disk = disk_with(&[(4096, 4097), (8192, 12_288), (20_000, 20_001), (39_999, 40_000)]);
-        let file = disk.open(Path::new("/file"), OpenMode::Read).unwrap();
+        let fs = disk_with(&[(4096, 4097), (8192, 12_288), (20_000, 20_001), (39_999, 40_000)]);
+        let file = fs.open(Path::new("/file"), OpenMode::Read).unwrap();
         let (mut bytes, mut unreadable) = (vec![9; 50_000], Unreadable::default());
         let read = read_around(file.as_ref(), &mut bytes, 10, &mut unreadable).unwrap();
         assert_eq!(unreadable.ranges, [4096..12_288, 16_384..20_480, 36_864..40_000]);
@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn an_error_of_the_call_stays_one() {
         for errno in [4, 12, 24] {
-            let disk = disk_with(&[(0, 1)]);
-            disk.fail(Fault { sticky: true, ..Fault::new(Call::Read, 2, FaultKind::Error(errno)) });
-            let file = disk.open(Path::new("/file"), OpenMode::Read).unwrap();
+            let fs = disk_with(&[(0, 1)]);
+            fs.fail(Fault { sticky: true, ..Fault::new(Call::Read, 2, FaultKind::Error(errno)) });
+            let file = fs.open(Path::new("/file"), OpenMode::Read).unwrap();
             let read = read_around(file.as_ref(), &mut [0; 5000], 0, &mut Unreadable::default());
             assert_eq!(read.unwrap_err().raw_os_error(), Some(errno));
         }

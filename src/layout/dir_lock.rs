@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::OpenError;
 use crate::fs::{
-    Disk, DiskFile, OpenMode, host_name, open_dir, pid_namespace, read_full, write_full,
+    FileHandle, FileSystem, OpenMode, host_name, open_dir, pid_namespace, read_full, write_full,
 };
 use crate::util::sync::{Arc, Mutex};
 
@@ -14,47 +14,50 @@ const LOCK: &str = "LOCK";
 
 /// Creates a directory and its missing parents. [`sync_the_way_to`] syncs their
 /// names later, before the manifest is written.
-pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn create_dirs(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
-    match disk.list(dir) {
+    match fs.list(dir) {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(OpenError::io("opening the directory", dir)(error)),
     }
     let parent = dir.parent().unwrap_or(Path::new(""));
-    create_dirs(disk, parent)?;
-    create_dir(disk, dir)
+    create_dirs(fs, parent)?;
+    create_dir(fs, dir)
 }
 
-pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    disk.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
+pub(crate) fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
+    fs.create_dir(dir).map_err(OpenError::io("creating the directory", dir))
 }
 
 /// Opens a log's directory. The returned file system reaches all files through the
 /// directory's descriptor, even if the directory is moved.
-pub(crate) fn open_log_dir(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Arc<dyn Disk>, OpenError> {
-    open_dir(disk, dir).map_err(OpenError::io("opening the directory", dir))
+pub(crate) fn open_log_dir(
+    fs: &Arc<dyn FileSystem>,
+    dir: &Path,
+) -> Result<Arc<dyn FileSystem>, OpenError> {
+    open_dir(fs, dir).map_err(OpenError::io("opening the directory", dir))
 }
 
 /// The lock on a log's directory. It is held until the last clone is dropped. The
 /// log has one clone, which `close` drops last. The housekeeping thread has the
 /// other: it ends after all writers, also if the log was dropped without a close.
-pub(crate) type Lock = Arc<Mutex<Box<dyn DiskFile>>>;
+pub(crate) type Lock = Arc<Mutex<Box<dyn FileHandle>>>;
 
 /// Takes the exclusive lock on a directory. Does not wait: fails with
 /// [`OpenError::Locked`] if another open has it.
-pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
+pub(crate) fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>, OpenError> {
     let path = dir.join(LOCK);
-    match disk.lock(&path) {
+    match fs.lock(&path) {
         Ok(mut file) => {
             // For the message of the next opener only: the lock holds without.
             drop(write_full(file.as_mut(), LockHolder::here().encode().as_bytes(), 0));
             Ok(file)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let LockHolder { pid, host, pid_namespace } = LockHolder::read(disk, &path);
+            let LockHolder { pid, host, pid_namespace } = LockHolder::read(fs, &path);
             Err(OpenError::Locked { dir: dir.to_path_buf(), pid, host, pid_namespace })
         }
         Err(error) => Err(OpenError::io("locking", &path)(error)),
@@ -94,9 +97,9 @@ impl LockHolder {
         Self { pid, host, pid_namespace }
     }
 
-    fn read(disk: &dyn Disk, path: &Path) -> Self {
+    fn read(fs: &dyn FileSystem, path: &Path) -> Self {
         let mut bytes = [0; Self::BYTES_MAX];
-        let read = disk
+        let read = fs
             .open(path, OpenMode::Read)
             .and_then(|file| read_full(file.as_ref(), &mut bytes, 0))
             .unwrap_or(0);
@@ -110,10 +113,10 @@ impl LockHolder {
 /// Skips a directory that this program cannot have created, because it cannot
 /// be synced: one without read permission, on a read-only file system, or on one
 /// that syncs no directories (the roots of squashfs, erofs and autofs).
-pub(crate) fn sync_the_way_to(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn sync_the_way_to(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        match disk.sync_dir(parent) {
+        match fs.sync_dir(parent) {
             Err(error) if !cannot_be_ours(&error) => {
                 return Err(OpenError::io("syncing", parent)(error));
             }

@@ -9,10 +9,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
-use crate::fs::{Disk, unlink_if_there};
+use crate::fs::{FileSystem, unlink_if_there};
 use crate::layout::manifest::{Manifest, generation_dir, generation_number, shard_number};
-use crate::layout::truncation_mark::{self, GIVEN_UP};
-use crate::segment::header::{SegmentIdentity, is_unfinished, segment_number, spare_number};
+use crate::layout::truncation_mark::{self, ALL_TRUNCATED};
+use crate::segment::header::{SegmentIdentity, is_unfinished, recycled_number, segment_number};
 use crate::util::sync::{Arc, Mutex};
 
 /// The manifest without the generations that can be retired. `None` if there is
@@ -32,14 +32,14 @@ pub(crate) fn without_retired(
 /// The generations of an open log, as its manifest names them.
 #[derive(Debug)]
 pub(crate) struct Generations {
-    disk: Arc<dyn Disk>,
+    fs: Arc<dyn FileSystem>,
     log: PathBuf,
     manifest: Mutex<Manifest>,
 }
 
 impl Generations {
-    pub(crate) fn new(disk: Arc<dyn Disk>, log: &Path, manifest: Manifest) -> Self {
-        Self { disk, log: log.to_path_buf(), manifest: Mutex::new(manifest) }
+    pub(crate) fn new(fs: Arc<dyn FileSystem>, log: &Path, manifest: Manifest) -> Self {
+        Self { fs, log: log.to_path_buf(), manifest: Mutex::new(manifest) }
     }
 
     /// The number of the oldest generation.
@@ -54,7 +54,7 @@ impl Generations {
         let mut manifest = self.manifest.lock();
         let Some(without) = without_retired(&manifest, is_empty) else { return };
         // After an error the disk may have either manifest. Keep the directories.
-        if without.store(self.disk.as_ref(), &self.log).is_ok() {
+        if without.store(self.fs.as_ref(), &self.log).is_ok() {
             *manifest = without;
             drop(manifest);
             drop(self.sweep());
@@ -65,18 +65,18 @@ impl Generations {
     /// directory with records that no truncation mark covers: this log did not
     /// leave it. The next open tries again to delete what could not be deleted.
     pub(crate) fn sweep(&self) -> Result<(), OpenError> {
-        let (disk, log) = (self.disk.as_ref(), &self.log);
+        let (fs, log) = (self.fs.as_ref(), &self.log);
         let id = self.manifest.lock().log;
         let first = self.first();
-        let names = disk.list(log).map_err(OpenError::io("listing", log))?;
+        let names = fs.list(log).map_err(OpenError::io("listing", log))?;
         let numbers = names.iter().filter_map(|name| generation_number(name));
         let mut is_changed = false;
         for generation in numbers.filter(|number| *number < first) {
             let dir = generation_dir(log, generation);
-            is_changed |= remove_generation(disk, &dir, id, generation)?;
+            is_changed |= remove_generation(fs, &dir, id, generation)?;
         }
         if is_changed {
-            disk.sync_dir(log).map_err(OpenError::io("syncing", log))?;
+            fs.sync_dir(log).map_err(OpenError::io("syncing", log))?;
         }
         Ok(())
     }
@@ -84,55 +84,55 @@ impl Generations {
 
 /// Deletes a generation's directory if each shard was truncated as a whole.
 fn remove_generation(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     log: [u8; 16],
     generation: u32,
 ) -> Result<bool, OpenError> {
-    for name in disk.list(dir).map_err(OpenError::io("listing", dir))? {
+    for name in fs.list(dir).map_err(OpenError::io("listing", dir))? {
         let Some(shard) = shard_number(&name) else { return Ok(false) };
         let identity = SegmentIdentity { log, generation, shard, number: 0 };
-        if !remove_shard(disk, &dir.join(name), &identity)? {
+        if !remove_shard(fs, &dir.join(name), &identity)? {
             return Ok(false);
         }
     }
-    disk.remove_dir(dir).map_err(OpenError::io("removing", dir))?;
+    fs.remove_dir(dir).map_err(OpenError::io("removing", dir))?;
     Ok(true)
 }
 
 /// Deletes a shard's directory if its mark says that the shard was truncated as a
 /// whole, or if only marks are left. The marks are deleted last.
 fn remove_shard(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
 ) -> Result<bool, OpenError> {
-    let names = disk.list(dir).map_err(OpenError::io("listing", dir))?;
+    let names = fs.list(dir).map_err(OpenError::io("listing", dir))?;
     let (marks, others): (Vec<_>, Vec<_>) =
         names.iter().partition(|name| truncation_mark::is_mark(name));
-    let is_ours =
-        |name: &str| segment_number(name).or(spare_number(name)).is_some() || is_unfinished(name);
+    let is_ours = |name: &str| {
+        segment_number(name).or(recycled_number(name)).is_some() || is_unfinished(name)
+    };
     if !others.iter().all(|name| is_ours(name)) {
         return Ok(false);
     }
-    let is_given_up =
-        || truncation_mark::load(disk, dir, identity).is_ok_and(|mark| mark.below == GIVEN_UP);
+    let is_all_truncated =
+        || truncation_mark::load(fs, dir, identity).is_ok_and(|mark| mark.below == ALL_TRUNCATED);
     // Without segments an earlier removal was interrupted. Then some of the marks
     // may be missing, so they are not checked.
-    if !others.is_empty() && !is_given_up() {
+    if !others.is_empty() && !is_all_truncated() {
         return Ok(false);
     }
     if !others.is_empty() {
-        remove_files(disk, dir, &others)?;
-        disk.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
+        remove_files(fs, dir, &others)?;
+        fs.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
     }
-    remove_files(disk, dir, &marks)?;
-    disk.remove_dir(dir).map_err(OpenError::io("removing", dir))?;
+    remove_files(fs, dir, &marks)?;
+    fs.remove_dir(dir).map_err(OpenError::io("removing", dir))?;
     Ok(true)
 }
 
-fn remove_files(disk: &dyn Disk, dir: &Path, names: &[&String]) -> Result<(), OpenError> {
+fn remove_files(fs: &dyn FileSystem, dir: &Path, names: &[&String]) -> Result<(), OpenError> {
     let mut paths = names.iter().map(|name| dir.join(name));
-    paths
-        .try_for_each(|path| unlink_if_there(disk, &path).map_err(OpenError::io("removing", &path)))
+    paths.try_for_each(|path| unlink_if_there(fs, &path).map_err(OpenError::io("removing", &path)))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::LogId;
 use crate::error::OpenError;
-use crate::fs::{Disk, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
+use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
 use crate::layout::router::ROUTER;
 use crate::segment::header::FORMAT_VERSION;
 
@@ -93,9 +93,9 @@ impl Manifest {
 
     /// Reads the log's manifest from the disk, not from the cache. `None` if there
     /// is none.
-    pub(crate) fn load(disk: &dyn Disk, log: &Path) -> Result<Option<Self>, OpenError> {
+    pub(crate) fn load(fs: &dyn FileSystem, log: &Path) -> Result<Option<Self>, OpenError> {
         let path = log.join(FILE);
-        let file = match disk.open(&path, OpenMode::Read) {
+        let file = match fs.open(&path, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::io("opening", &path)(error)),
@@ -125,7 +125,7 @@ impl Manifest {
     }
 
     /// Replaces the log's manifest durably, by a temporary file and a rename.
-    pub(crate) fn store(&self, disk: &dyn Disk, log: &Path) -> Result<(), OpenError> {
+    pub(crate) fn store(&self, fs: &dyn FileSystem, log: &Path) -> Result<(), OpenError> {
         let unfinished = log.join(UNFINISHED);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
         let text = self.encode();
@@ -133,18 +133,18 @@ impl Manifest {
             let many = io::Error::other("it names too many generations; truncate the log");
             return Err(doing("writing")(many));
         }
-        unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
-        let mut file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+        unlink_if_there(fs, &unfinished).map_err(doing("removing"))?;
+        let mut file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let written = write_full(file.as_mut(), text.as_bytes(), 0);
         if written.is_err() {
             // Free the room that the partial file takes.
-            drop(disk.unlink(&unfinished));
+            drop(fs.unlink(&unfinished));
         }
         written.map_err(doing("writing"))?;
         file.sync_data().map_err(doing("syncing"))?;
         drop(file);
-        disk.rename(&unfinished, &log.join(FILE)).map_err(doing("renaming"))?;
-        disk.sync_dir(log).map_err(OpenError::io("syncing", log))
+        fs.rename(&unfinished, &log.join(FILE)).map_err(doing("renaming"))?;
+        fs.sync_dir(log).map_err(OpenError::io("syncing", log))
     }
 
     fn encode(&self) -> String {
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_numbered_only_if_the_log_spells_its_name_so() {
+    fn a_directory_is_numbered_only_if_the_log_spells_its_name_so() {
         for number in [0, 1, 99_999, 100_000, u32::MAX] {
             assert_eq!(generation_number(&generation_name(number)), Some(number));
             assert_eq!(shard_number(&shard_name(number)), Some(number));

@@ -7,14 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, LogId};
-use crate::error::{Damage, OpenError, ReplayError};
-use crate::fs::{Disk, OpenMode, RealDisk, open_dir};
+use crate::error::{Corruption, OpenError, ReplayError};
+use crate::fs::{FileSystem, OpenMode, OsFileSystem, open_dir};
 use crate::recovery::inspect::{
-    Found, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
+    Inspected, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
     shards_of,
 };
 use crate::recovery::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, start_from};
-use crate::recovery::{Purpose, RecoveryReport};
+use crate::recovery::{RecoveryReport, ScanPurpose};
 use crate::segment::frame_reader::{FrameReader, is_consistent};
 use crate::segment::header::SegmentIdentity;
 use crate::util::parallel::{in_parallel, threads_each};
@@ -44,31 +44,31 @@ impl LogReader {
     /// [`OpenError::NewerFormat`] or [`OpenError::OlderFormat`] for a log of
     /// another version. [`OpenError::Io`] for an error of the system.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(RealDisk), dir)
+        Self::open_in(Arc::new(OsFileSystem), dir)
     }
 
-    /// Reads and checks the log in `dir` of the file system `disk`. Otherwise like
+    /// Reads and checks the log in `dir` of the file system `fs`. Otherwise like
     /// [`LogReader::open`].
     ///
     /// # Errors
     /// As for [`LogReader::open`].
-    pub fn open_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub fn open_in(fs: Arc<dyn FileSystem>, dir: impl AsRef<Path>) -> Result<Self, OpenError> {
         let dir = dir.as_ref();
-        let disk = match open_dir(&disk, dir) {
+        let fs = match open_dir(&fs, dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(OpenError::NotALog { dir: dir.to_path_buf() });
             }
             opened => opened.map_err(OpenError::io("opening the directory", dir))?,
         };
-        let load = || find_manifest(disk.as_ref(), dir);
+        let load = || find_manifest(fs.as_ref(), dir);
         let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
         let mut manifest = load()?.ok_or_else(not_a_log)?;
         let found = loop {
             let shards = shards_of(dir, &manifest);
             let threads = threads_each(shards.len());
-            let found = in_parallel(&shards, |(dir, identity)| look(&disk, dir, identity, threads));
+            let found = in_parallel(&shards, |(dir, identity)| look(&fs, dir, identity, threads));
             let latest = found.and_then(|found| {
-                check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found).map(|()| found)
+                check_manifest_is_latest(fs.as_ref(), dir, &manifest, &found).map(|()| found)
             });
             let failed = match latest {
                 Ok(found) => break found,
@@ -84,19 +84,19 @@ impl LogReader {
         };
         let report = RecoveryReport {
             shards: reports(&found),
-            durability_warnings: durability_warnings(disk.as_ref(), dir),
+            durability_warnings: durability_warnings(fs.as_ref(), dir),
             ..RecoveryReport::default()
         };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
         for found in found {
-            let number = found.folder.identity.generation;
+            let number = found.shard_dir.identity.generation;
             let at = manifest.generations.partition_point(|known| known.number < number);
             plans[at].push(ShardPlan {
-                from: found.folder.purged_below,
+                from: found.shard_dir.truncated_below,
                 to: found.end(),
-                folder: found.folder,
-                segments: found.survey.segments,
+                shard_dir: found.shard_dir,
+                segments: found.scan.segments,
             });
         }
         Ok(Self { id: LogId(manifest.log), plans, report })
@@ -113,7 +113,7 @@ impl LogReader {
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let current = self.plans.last().map_or(&[][..], Vec::as_slice);
-        let generation = current.first().map_or(0, |plan| plan.folder.identity.generation);
+        let generation = current.first().map_or(0, |plan| plan.shard_dir.identity.generation);
         Checkpoint::new(generation, current.iter().map(|plan| plan.to)).of_log(self.id)
     }
 
@@ -176,31 +176,31 @@ const LOOKS: usize = 16;
 /// found there. The next scan lists the directory again: the file is then truncated
 /// by a mark, or really missing.
 fn look(
-    disk: &Arc<dyn Disk>,
+    fs: &Arc<dyn FileSystem>,
     dir: &Path,
     identity: &SegmentIdentity,
     threads: usize,
-) -> Result<Found, OpenError> {
+) -> Result<Inspected, OpenError> {
     let mut last = None;
     for _ in 1..LOOKS {
-        let mut found = match read_shard(disk, dir, identity, threads, Purpose::Look) {
+        let mut found = match read_shard(fs, dir, identity, threads, ScanPurpose::Inspect) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 continue;
             }
             looked => looked?,
         };
-        let Some(damage) = &found.survey.damage else { return Ok(found) };
-        let place = Some(Place::of(disk.as_ref(), damage)?);
+        let Some(corruption) = &found.scan.corruption else { return Ok(found) };
+        let place = Some(Place::of(fs.as_ref(), corruption)?);
         if place == last {
             return Ok(found);
         }
-        if has_frame_now(disk.as_ref(), &found)? {
-            found.survey.forget_concurrent_appends();
+        if has_frame_now(fs.as_ref(), &found)? {
+            found.scan.forget_concurrent_appends();
             return Ok(found);
         }
         last = place;
     }
-    read_shard(disk, dir, identity, threads, Purpose::Look)
+    read_shard(fs, dir, identity, threads, ScanPurpose::Inspect)
 }
 
 /// The place at which a scan found corruption.
@@ -214,10 +214,10 @@ enum Place {
 }
 
 impl Place {
-    fn of(disk: &dyn Disk, damage: &Damage) -> Result<Self, OpenError> {
-        let file = damage.file.clone();
-        match disk.open(&file, OpenMode::Read) {
-            Ok(_) => Ok(Self::Within(file, damage.offset)),
+    fn of(fs: &dyn FileSystem, corruption: &Corruption) -> Result<Self, OpenError> {
+        let file = corruption.file.clone();
+        match fs.open(&file, OpenMode::Read) {
+            Ok(_) => Ok(Self::Within(file, corruption.offset)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Gone(file)),
             Err(error) => Err(OpenError::io("opening", &file)(error)),
         }
@@ -226,24 +226,24 @@ impl Place {
 
 /// Whether the frame that was missing at the end is there now. This saves a second
 /// scan of a long shard, which the writer would overtake as well.
-fn has_frame_now(disk: &dyn Disk, found: &Found) -> Result<bool, OpenError> {
-    let survey = &found.survey;
-    let (Some(damage), Some(link)) = (&survey.damage, survey.links.last()) else {
+fn has_frame_now(fs: &dyn FileSystem, found: &Inspected) -> Result<bool, OpenError> {
+    let scan = &found.scan;
+    let (Some(corruption), Some(link)) = (&scan.corruption, scan.links.last()) else {
         return Ok(false);
     };
-    if !survey.damaged_at_the_end {
+    if !scan.is_corrupted_at_end {
         return Ok(false);
     }
-    let file = match disk.open(&damage.file, OpenMode::Read) {
+    let file = match fs.open(&corruption.file, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened.map_err(OpenError::io("opening", &damage.file))?,
+        opened => opened.map_err(OpenError::io("opening", &corruption.file))?,
     };
-    let end = file.len().map_err(OpenError::io("reading the size of", &damage.file))?;
-    let seed = found.folder.seed(link.header.identity.number);
-    let mut frames = FrameReader::new(file, seed, damage.offset, end, 1 << 16);
-    let frame = frames.next().map_err(OpenError::io("reading", &damage.file))?;
+    let end = file.len().map_err(OpenError::io("reading the size of", &corruption.file))?;
+    let seed = found.shard_dir.seed(link.header.identity.number);
+    let mut frames = FrameReader::new(file, seed, corruption.offset, end, 1 << 16);
+    let frame = frames.next().map_err(OpenError::io("reading", &corruption.file))?;
     Ok(frame.is_ok_and(|frame| {
         let first = link.header.first_sequence + u64::from(frame.header.first);
-        first >= damage.first_sequence && is_consistent(&frame)
+        first >= corruption.first_sequence && is_consistent(&frame)
     }))
 }

@@ -7,34 +7,34 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::state_machine::{Driven, StateMachine};
 use crate::commit::writer::{CACHED_COMMIT_BYTES_MAX, CommitPolicy, Writer};
-use crate::config::{Config, Durability, OnDamage};
+use crate::config::{Config, Durability, OnCorruption};
 use crate::error::OpenError;
-use crate::fs::Disk;
+use crate::fs::FileSystem;
 use crate::layout::dir_lock::{
     Lock, create_dir, create_dirs, open_log_dir, sync_the_way_to, take_lock,
 };
 use crate::layout::generation::{Generations, without_retired};
 use crate::layout::manifest::{Generation, Manifest};
 use crate::layout::orphans;
-use crate::layout::truncation_mark::{self, PurgeMark};
+use crate::layout::truncation_mark::{self, TruncationMark};
 use crate::recovery::inspect::{
-    Found, check_manifest_is_latest, durability_warnings, find_manifest, open_shard_dir,
+    Inspected, check_manifest_is_latest, durability_warnings, find_manifest, open_shard_dir,
     read_shards, reports,
 };
-use crate::recovery::repair::{QUARANTINE, refuse_damage, repair};
+use crate::recovery::repair::{QUARANTINE, refuse_corruption, repair};
 use crate::recovery::{
-    Folder, Purpose, RecoveryReport, Settled, Start, Survey, remove_spares, settle, tidy,
+    RecoveryReport, Resumed, ScanPurpose, ShardDir, ShardScan, Start, remove_recycled, resume, tidy,
 };
 use crate::segment::header::SegmentIdentity;
 use crate::segment::writer::{CACHE_WINDOW_BYTES, SegmentPolicy, SegmentWriter, ZERO_WINDOW_BYTES};
 use crate::shard::housekeeping::Housekeeping;
 use crate::shard::shard::WalShard;
 use crate::shard::truncate::{OldShard, is_empty};
-use crate::space::free_space::Space;
-use crate::space::recycle::{Spares, SparesPolicy};
+use crate::space::free_space::FreeSpaceMonitor;
+use crate::space::recycle::{RecyclePolicy, Recycler};
 use crate::stats::Recorder;
 use crate::trace;
 use crate::util::parallel::in_parallel;
@@ -45,7 +45,7 @@ pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateM
 
 /// The parts of an open log, for [`crate::ShardedWal`].
 pub(crate) struct Opened {
-    pub(crate) space: Arc<Space>,
+    pub(crate) space: Arc<FreeSpaceMonitor>,
     pub(crate) shards: Vec<WalShard>,
     pub(crate) old: Vec<OldShard>,
     pub(crate) generations: Generations,
@@ -58,29 +58,29 @@ pub(crate) struct Opened {
 pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, OpenError> {
     config.validate()?;
     let _span = trace::opening(&config.dir);
-    let outside = config.disk.clone();
+    let outside = config.fs.clone();
     if config.keep_shards && find_manifest(outside.as_ref(), &config.dir)?.is_none() {
         return Err(OpenError::NotALog { dir: config.dir });
     }
     create_dirs(outside.as_ref(), &config.dir)?;
     // From here on the path serves for messages only. Files are reached through
     // the directory's descriptor.
-    let config = Config { disk: open_log_dir(&outside, &config.dir)?, ..config };
-    let (disk, dir) = (&config.disk, &config.dir);
-    let lock = Arc::new(Mutex::new(take_lock(disk.as_ref(), dir)?));
-    let space = Arc::new(Space::open(&config)?);
-    let manifest = load_manifest(disk.as_ref(), outside.as_ref(), dir)?;
-    let mut found = read_shards(disk, dir, &manifest, Purpose::GoOn)?;
-    if config.on_damage == OnDamage::Refuse {
-        refuse_damage(&found)?;
+    let config = Config { fs: open_log_dir(&outside, &config.dir)?, ..config };
+    let (fs, dir) = (&config.fs, &config.dir);
+    let lock = Arc::new(Mutex::new(take_lock(fs.as_ref(), dir)?));
+    let space = Arc::new(FreeSpaceMonitor::open(&config)?);
+    let manifest = load_manifest(fs.as_ref(), outside.as_ref(), dir)?;
+    let mut found = read_shards(fs, dir, &manifest, ScanPurpose::Resume)?;
+    if config.on_corruption == OnCorruption::Refuse {
+        refuse_corruption(&found)?;
     }
-    check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
+    check_manifest_is_latest(fs.as_ref(), dir, &manifest, &found)?;
     // From here on the disk is written to.
-    let repair = repair((disk, dir), (disk.as_ref(), &dir.join(QUARANTINE)), &mut found)?;
+    let repair = repair((fs, dir), (fs.as_ref(), &dir.join(QUARANTINE)), &mut found)?;
     let report = RecoveryReport {
         shards: reports(&found),
         repair,
-        durability_warnings: durability_warnings(disk.as_ref(), dir),
+        durability_warnings: durability_warnings(fs.as_ref(), dir),
     };
     let kept = manifest.current().filter(|_| config.keep_shards);
     let shards = kept.map_or(config.shards, |generation| generation.shards as usize);
@@ -90,24 +90,24 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
 
 fn start(
     config: &Config,
-    space: Arc<Space>,
+    space: Arc<FreeSpaceMonitor>,
     mut manifest: Manifest,
-    found: Vec<Found>,
+    found: Vec<Inspected>,
     mut report: RecoveryReport,
     lock: Lock,
     machines: Machines<'_>,
 ) -> Result<Opened, OpenError> {
-    let disk = &config.disk;
+    let fs = &config.fs;
     let shards = u32::try_from(config.shards).expect("the config bounds the shards");
     let goes_on = manifest.current().filter(|generation| generation.shards == shards);
-    let is_current = |found: &Found| {
-        goes_on.is_some_and(|generation| generation.number == found.folder.identity.generation)
+    let is_current = |found: &Inspected| {
+        goes_on.is_some_and(|generation| generation.number == found.shard_dir.identity.generation)
     };
     // A process that was killed may have left the manifest's name in the cache
     // only. Without this sync a power loss could take the manifest, and with it
     // all records that are appended from now on.
-    disk.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
-    let settled = in_parallel(&found, |found| settle_found(found, is_current(found)))?;
+    fs.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
+    let settled = in_parallel(&found, |found| resume_found(found, is_current(found)))?;
     for (shard, (_, settled)) in report.shards.iter_mut().zip(&settled) {
         if let Some(settled) = settled {
             shard.copied_records = settled.copied;
@@ -115,13 +115,13 @@ fn start(
         }
     }
     let (mut old, mut current) = (Vec::new(), Vec::new());
-    for (found, (purge, settled)) in found.into_iter().zip(settled) {
-        let found = Found { purge, ..found };
+    for (found, (mark, settled)) in found.into_iter().zip(settled) {
+        let found = Inspected { mark, ..found };
         match settled {
             Some(settled) if is_current(&found) => {
-                let Found { mut folder, purge, .. } = found;
-                folder.spares = open_spares(config, &space, &folder, &settled.spares)?;
-                current.push((folder, purge, settled));
+                let Inspected { mut shard_dir, mark, .. } = found;
+                shard_dir.recycler = open_recycler(config, &space, &shard_dir, &settled.recycler)?;
+                current.push((shard_dir, mark, settled));
             }
             settled => old.push(old_shard(found, settled)),
         }
@@ -130,18 +130,18 @@ fn start(
     if goes_on.is_none() {
         manifest = without_retired(&manifest, is_empty).unwrap_or(manifest);
         current = create_generation(config, &mut manifest, shards)?;
-        for (folder, ..) in &mut current {
-            folder.spares = open_spares(config, &space, folder, &[])?;
+        for (shard_dir, ..) in &mut current {
+            shard_dir.recycler = open_recycler(config, &space, shard_dir, &[])?;
         }
     }
-    let generations = Generations::new(disk.clone(), &config.dir, manifest);
+    let generations = Generations::new(fs.clone(), &config.dir, manifest);
     generations.retire(is_empty);
     // Generations that an earlier process could not delete. They do no harm, so
     // an error does not matter.
     drop(generations.sweep());
-    let folders: Vec<_> = current.iter().map(|(folder, ..)| folder.clone()).collect();
-    in_parallel(&folders, |folder| {
-        folder.spares.make_ready(config.ready_segments);
+    let shard_dirs: Vec<_> = current.iter().map(|(shard_dir, ..)| shard_dir.clone()).collect();
+    in_parallel(&shard_dirs, |shard_dir| {
+        shard_dir.recycler.preallocate(config.preallocated_segments);
         Ok::<_, OpenError>(())
     })?;
     let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
@@ -151,51 +151,51 @@ fn start(
 
 /// Resumes a scanned shard. A shard of an earlier generation, which takes no
 /// appends, is resumed only if it is not settled already.
-fn settle_found(
-    found: &Found,
+fn resume_found(
+    found: &Inspected,
     is_current: bool,
-) -> Result<(PurgeMark, Option<Settled>), OpenError> {
-    let Folder { disk, dir, identity, .. } = &found.folder;
-    let disk = disk.as_ref();
-    let purge = truncation_mark::settle(disk, dir, identity, found.purge)?;
+) -> Result<(TruncationMark, Option<Resumed>), OpenError> {
+    let ShardDir { fs, dir, identity, .. } = &found.shard_dir;
+    let fs = fs.as_ref();
+    let mark = truncation_mark::settle(fs, dir, identity, found.mark)?;
     if !is_current {
-        remove_spares(disk, &found.folder, &found.survey)?;
+        remove_recycled(fs, &found.shard_dir, &found.scan)?;
     }
-    if is_current || !found.is_settled() {
-        let settled = settle(disk, &found.folder, &found.survey)?;
-        return Ok((purge, Some(settled)));
+    if is_current || !found.is_resumable() {
+        let settled = resume(fs, &found.shard_dir, &found.scan)?;
+        return Ok((mark, Some(settled)));
     }
-    tidy(disk, &found.folder, &found.survey)?;
-    Ok((purge, None))
+    tidy(fs, &found.shard_dir, &found.scan)?;
+    Ok((mark, None))
 }
 
 /// Opens a shard's recycled segments. Keeps none if recycling gains nothing.
-fn open_spares(
+fn open_recycler(
     config: &Config,
-    space: &Arc<Space>,
-    folder: &Folder,
+    space: &Arc<FreeSpaceMonitor>,
+    shard_dir: &ShardDir,
     found: &[u64],
-) -> Result<Spares, OpenError> {
-    let policy = SparesPolicy {
-        spares_max: if has_zeros_ahead(config) { config.spare_segments } else { 0 },
+) -> Result<Recycler, OpenError> {
+    let policy = RecyclePolicy {
+        recycled_max: if has_zeros_ahead(config) { config.recycled_segments_max } else { 0 },
         segment_bytes: config.segment_bytes,
         // One segment per shard must stay free. Otherwise one shard could keep
         // the space that another shard needs.
         free_bytes_min: config.segment_bytes.saturating_mul(config.shards as u64),
     };
-    let (disk, dir) = (&folder.disk, &folder.dir);
-    Spares::open(disk, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
+    let (fs, dir) = (&shard_dir.fs, &shard_dir.dir);
+    Recycler::open(fs, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
 }
 
 /// Whether segments are filled with zeros ahead. Only `Sync` mode syncs often
 /// enough for the cost of a file's growth to matter.
 fn has_zeros_ahead(config: &Config) -> bool {
-    config.durability == Durability::Sync && !config.disk.copy_on_write(&config.dir)
+    config.durability == Durability::Sync && !config.fs.copy_on_write(&config.dir)
 }
 
-fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
+fn old_shard(found: Inspected, settled: Option<Resumed>) -> OldShard {
     let (next_sequence, segments) = match settled {
-        None => (found.end(), found.survey.segments),
+        None => (found.end(), found.scan.segments),
         Some(mut settled) => {
             if let (Start::Segment { position, .. }, Some(last)) =
                 (&settled.start, settled.segments.last_mut())
@@ -207,26 +207,30 @@ fn old_shard(found: Found, settled: Option<Settled>) -> OldShard {
         }
     };
     OldShard {
-        purged_below: Mutex::new(found.purge.below),
-        folder: found.folder,
+        truncated_below: Mutex::new(found.mark.below),
+        shard_dir: found.shard_dir,
         segments: Mutex::new(segments),
         next_sequence,
-        purge: Mutex::new(Some(found.purge)),
+        mark: Mutex::new(Some(found.mark)),
     }
 }
 
 /// Loads the manifest, or creates one in a directory that holds no log.
-fn load_manifest(disk: &dyn Disk, outside: &dyn Disk, dir: &Path) -> Result<Manifest, OpenError> {
-    if let Some(manifest) = find_manifest(disk, dir)? {
+fn load_manifest(
+    fs: &dyn FileSystem,
+    outside: &dyn FileSystem,
+    dir: &Path,
+) -> Result<Manifest, OpenError> {
+    if let Some(manifest) = find_manifest(fs, dir)? {
         return Ok(manifest);
     }
     sync_the_way_to(outside, dir)?;
     let manifest = Manifest::new();
-    manifest.store(disk, dir)?;
+    manifest.store(fs, dir)?;
     Ok(manifest)
 }
 
-type Fresh = (Folder, PurgeMark, Settled);
+type Fresh = (ShardDir, TruncationMark, Resumed);
 
 /// Creates the next generation: its shard directories and their first segments,
 /// then its line in the manifest. The generation exists once the manifest names
@@ -236,51 +240,52 @@ fn create_generation(
     manifest: &mut Manifest,
     shards: u32,
 ) -> Result<Vec<Fresh>, OpenError> {
-    let (disk, log) = (config.disk.as_ref(), config.dir.as_path());
+    let (fs, log) = (config.fs.as_ref(), config.dir.as_path());
     let number = manifest.current().map_or(1, |generation| generation.number + 1);
     let generation = Generation { number, shards };
     let dir = generation.dir(log);
-    orphans::remove(disk, &dir)?;
-    create_dir(disk, &dir)?;
+    orphans::remove(fs, &dir)?;
+    create_dir(fs, &dir)?;
     let id = manifest.log;
     let shard_numbers: Vec<_> = (0..shards).collect();
     let fresh = in_parallel(&shard_numbers, |shard| {
         let identity = SegmentIdentity { log: id, generation: number, shard: *shard, number: 0 };
-        create_shard(&config.disk, generation.shard_dir(log, *shard), identity)
+        create_shard(&config.fs, generation.shard_dir(log, *shard), identity)
     });
     if fresh.is_err() {
         // The log is unchanged. The next attempt deletes what stays here.
-        drop(orphans::remove(disk, &dir));
+        drop(orphans::remove(fs, &dir));
     }
     let fresh = fresh?;
-    disk.sync_dir(&dir).map_err(OpenError::io("syncing", &dir))?;
-    disk.sync_dir(log).map_err(OpenError::io("syncing", log))?;
+    fs.sync_dir(&dir).map_err(OpenError::io("syncing", &dir))?;
+    fs.sync_dir(log).map_err(OpenError::io("syncing", log))?;
     manifest.generations.push(generation);
-    manifest.store(disk, log)?;
+    manifest.store(fs, log)?;
     Ok(fresh)
 }
 
 fn create_shard(
-    log: &Arc<dyn Disk>,
+    log: &Arc<dyn FileSystem>,
     dir: PathBuf,
     identity: SegmentIdentity,
 ) -> Result<Fresh, OpenError> {
     create_dir(log.as_ref(), &dir)?;
-    let disk = open_shard_dir(log, &dir)?;
-    let folder = Folder { disk, dir, identity, purged_below: 0, spares: Spares::default() };
-    let (disk, dir) = (folder.disk.as_ref(), &folder.dir);
-    let purge = truncation_mark::create(disk, dir, &identity)
+    let fs = open_shard_dir(log, &dir)?;
+    let shard_dir =
+        ShardDir { fs, dir, identity, truncated_below: 0, recycler: Recycler::default() };
+    let (fs, dir) = (shard_dir.fs.as_ref(), &shard_dir.dir);
+    let mark = truncation_mark::create(fs, dir, &identity)
         .map_err(OpenError::io("creating the truncation mark of", dir))?;
     // `settle` also syncs the directory.
-    let settled = settle(disk, &folder, &Survey::default())?;
-    Ok((folder, purge, settled))
+    let settled = resume(fs, &shard_dir, &ShardScan::default())?;
+    Ok((shard_dir, mark, settled))
 }
 
 /// A shard that is complete except for its writer thread.
 struct Ready {
-    folder: Folder,
-    purge: PurgeMark,
-    lane: Arc<Lane>,
+    shard_dir: ShardDir,
+    mark: TruncationMark,
+    committer: Arc<Committer>,
     recorder: Arc<Recorder>,
     catalogue: crate::segment::writer::Catalogue,
     base: u64,
@@ -289,19 +294,19 @@ struct Ready {
 
 fn start_shards(
     config: &Config,
-    space: &Arc<Space>,
+    space: &Arc<FreeSpaceMonitor>,
     current: Vec<Fresh>,
     lock: &Lock,
     machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
     let housekeeping = Housekeeping::new();
-    let make_ready = |(shard, fresh)| make_ready(config, fresh, &housekeeping, machines(shard));
-    let ready: Vec<_> = current.into_iter().enumerate().map(make_ready).collect();
+    let preallocate = |(shard, fresh)| preallocate(config, fresh, &housekeeping, machines(shard));
+    let ready: Vec<_> = current.into_iter().enumerate().map(preallocate).collect();
     let interval = match config.durability {
         Durability::Interval(interval) => Some(interval),
-        Durability::Sync | Durability::Os => None,
+        Durability::Sync | Durability::Buffered => None,
     };
-    let kept = |it: &Ready| (it.folder.clone(), it.lane.clone(), it.catalogue.clone());
+    let kept = |it: &Ready| (it.shard_dir.clone(), it.committer.clone(), it.catalogue.clone());
     let kept = ready.iter().map(kept).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
@@ -309,14 +314,14 @@ fn start_shards(
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {
-        let Ready { folder, purge, lane, recorder, catalogue, base, writer } = ready;
-        let name = format!("shardwal-{}", folder.identity.shard);
-        let serving = lane.clone();
+        let Ready { shard_dir, mark, committer, recorder, catalogue, base, writer } = ready;
+        let name = format!("shardwal-{}", shard_dir.identity.shard);
+        let serving = committer.clone();
         // If a thread cannot be started, the drop of the writers and shards made
         // so far ends them cleanly.
         let writer = spawn(name, move || serving.serve(writer))
             .map_err(started("starting a writer thread of"))?;
-        shards.push(WalShard::new(folder, base, lane, recorder, catalogue, purge, writer));
+        shards.push(WalShard::new(shard_dir, base, committer, recorder, catalogue, mark, writer));
     }
     Ok((shards, housekeeping))
 }
@@ -327,16 +332,17 @@ fn sync_tick(interval: Duration) -> Duration {
     interval / 2
 }
 
-fn make_ready(
+fn preallocate(
     config: &Config,
     fresh: Fresh,
     housekeeping: &Housekeeping,
     machine: Option<Box<dyn StateMachine>>,
 ) -> Ready {
-    let (folder, purge, settled) = fresh;
+    let (shard_dir, mark, settled) = fresh;
     let sync = config.durability == Durability::Sync;
-    let (lane, receiver) = Lane::new(config.queue_records, config.queue_bytes as u64, sync);
-    let shard = folder.identity.shard as usize;
+    let (committer, receiver) =
+        Committer::new(config.queue_capacity, config.queue_bytes as u64, sync);
+    let shard = shard_dir.identity.shard as usize;
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
     let catalogue = Arc::new(Mutex::new(settled.segments));
@@ -351,10 +357,10 @@ fn make_ready(
         segment_bytes: config.segment_bytes,
         zeros_ahead,
         window_bytes,
-        header_last: config.disk.copy_on_write(&config.dir),
+        header_last: config.fs.copy_on_write(&config.dir),
     };
     let base = settled.next_sequence;
-    let source = housekeeping.source(shard, folder.clone());
+    let source = housekeeping.source(shard, shard_dir.clone());
     let segments = match settled.start {
         Start::Segment { header, file, position } => {
             let catalogue = catalogue.clone();
@@ -365,14 +371,14 @@ fn make_ready(
             SegmentWriter::between(policy, last, predecessor, base, source, catalogue.clone())
         }
     };
-    let cached = config.commit_bytes.min(CACHED_COMMIT_BYTES_MAX);
+    let cached = config.max_commit_bytes.min(CACHED_COMMIT_BYTES_MAX);
     let policy = CommitPolicy {
-        records_max: config.commit_records as u64,
-        bytes_max: if sync { config.commit_bytes } else { cached },
+        records_max: config.max_commit_records as u64,
+        bytes_max: if sync { config.max_commit_bytes } else { cached },
         sync,
     };
     let machine = machine.map(Driven::new);
-    let queue = (lane.mailbox.clone(), lane.progress.clone(), receiver);
+    let queue = (committer.queue.clone(), committer.progress.clone(), receiver);
     let writer = Writer::new(queue, segments, policy, recorder.clone(), base, machine);
-    Ready { folder, purge, lane, recorder, catalogue, base, writer }
+    Ready { shard_dir, mark, committer, recorder, catalogue, base, writer }
 }

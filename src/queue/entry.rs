@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::config::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::payload::Payload;
 use crate::segment::frame::{next_record, put_record_head, record_bytes};
-use crate::util::catch_panic::contain;
+use crate::util::catch_panic::catch_panic;
 
 /// Largest payload, in bytes, that is copied into the slot's buffer. The buffer stays, so
 /// this also bounds the memory that a queue keeps per slot. Larger payloads are moved.
@@ -63,7 +63,7 @@ impl Entry {
     }
 
     /// Calls `look` with the key and payload of each record.
-    pub(crate) fn each_record(&self, mut look: impl FnMut(u64, &[u8])) {
+    pub(crate) fn for_each_record(&self, mut look: impl FnMut(u64, &[u8])) {
         let (body, large) = match self.body() {
             [copied, []] => (copied, None),
             [[], batch] => (batch, None),
@@ -84,7 +84,7 @@ impl Entry {
     /// because another caller's record may come next.
     pub(crate) fn let_go(&mut self) {
         if let Some(moved) = self.moved.take() {
-            contain(move || drop(moved));
+            catch_panic(move || drop(moved));
         }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
 
     fn records(entry: &Entry) -> Vec<(u64, usize)> {
         let mut found = Vec::new();
-        entry.each_record(|key, payload| found.push((key, payload.len())));
+        entry.for_each_record(|key, payload| found.push((key, payload.len())));
         found
     }
 

@@ -1,7 +1,7 @@
 //! The queue of a shard: an MPSC variant of Vyukov's bounded queue, with parking.
 //!
 //! Each push claims the next *tickets* with one compare-exchange. Tickets are dense
-//! and start at 0. The first ticket of a push also selects its slot ([`Slots`]).
+//! and start at 0. The first ticket of a push also selects its slot ([`Ring`]).
 //! A push may claim several tickets: one value then carries them all, and the
 //! receiver gets it whole. The queue does not know files or records. It knows
 //! values, the number of their tickets and their size in bytes.
@@ -13,7 +13,7 @@
 //! holes. And a full ring cannot delay a request.
 //!
 //! There is one [`Receiver`]. Threads may hand it to each other. Any thread may call
-//! [`Mailbox::look`] to see whether the receiver has work.
+//! [`Queue::look`] to see whether the receiver has work.
 //!
 //! Invariants:
 //!
@@ -27,10 +27,10 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::queue::ring::{Held, Slots};
+use crate::queue::ring::{Held, Ring};
 use crate::util::sync::{Arc, AtomicBool, AtomicU64, Ordering, fence, yield_now};
 use crate::wait::wait_list::WaitList;
-use crate::wait::waiter::Enrolled;
+use crate::wait::waiter::Registration;
 
 /// `close` sets this bit in `tail`. At 10^9 tickets per second, the tickets would
 /// reach it after 292 years.
@@ -60,7 +60,7 @@ pub(crate) struct Received<'a, T> {
 
 /// The shared part: producers push, any thread may close it or make a request.
 #[derive(Debug)]
-pub(crate) struct Mailbox<T> {
+pub(crate) struct Queue<T> {
     /// The fields that producers change with each push, on a cache line of their own.
     claims: CachePadded<Claims>,
     /// Q1 BOUND: every ticket below this has left its slot. Only the receiver stores
@@ -80,7 +80,7 @@ pub(crate) struct Mailbox<T> {
     /// The receiver must stop, even if values or requests are left.
     stop: AtomicBool,
     bytes_max: u64,
-    slots: Slots<T>,
+    ring: Ring<T>,
     /// Q4 WAKE: producers that wait for room.
     room: WaitList,
     /// Q4 WAKE: threads that wait for work.
@@ -97,11 +97,11 @@ struct Claims {
     bytes: AtomicU64,
 }
 
-impl<T: Default> Mailbox<T> {
+impl<T: Default> Queue<T> {
     /// Makes a queue for `capacity` tickets (a power of two) and about `bytes_max`
     /// bytes, and its one receiver.
     pub(crate) fn new(capacity: usize, bytes_max: u64) -> (Arc<Self>, Receiver<T>) {
-        let mailbox = Arc::new(Self {
+        let queue = Arc::new(Self {
             claims: CachePadded::new(Claims { tail: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             received: CachePadded::new(AtomicU64::new(0)),
             sync_below: AtomicU64::new(0),
@@ -111,20 +111,20 @@ impl<T: Default> Mailbox<T> {
             mark: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             bytes_max,
-            slots: Slots::new(capacity),
+            ring: Ring::new(capacity),
             room: WaitList::new(),
             work: WaitList::new(),
         });
         let receiver =
-            Receiver { mailbox: mailbox.clone(), head: 0, own: Held::default(), has_own: false };
-        (mailbox, receiver)
+            Receiver { queue: queue.clone(), head: 0, own: Held::default(), has_bypassed: false };
+        (queue, receiver)
     }
 }
 
-impl<T> Mailbox<T> {
+impl<T> Queue<T> {
     /// The number of tickets that the ring can hold.
     pub(crate) fn capacity(&self) -> u64 {
-        self.slots.capacity()
+        self.ring.capacity()
     }
 
     /// The next ticket. Every append that this thread has made is below it.
@@ -152,15 +152,15 @@ impl<T> Mailbox<T> {
         bytes: u32,
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
-        let pushed = self.try_push_quietly(count, bytes, fill);
+        let pushed = self.try_push_no_wake(count, bytes, fill);
         // Also without room: see `push`.
         self.wake_receiver();
         pushed
     }
 
-    /// Pushes as [`Mailbox::try_push`] does, but wakes no thread. The caller either
-    /// makes sure that a receiver runs, or calls [`Mailbox::wake_receiver`].
-    pub(crate) fn try_push_quietly(
+    /// Pushes as [`Queue::try_push`] does, but wakes no thread. The caller either
+    /// makes sure that a receiver runs, or calls [`Queue::wake_receiver`].
+    pub(crate) fn try_push_no_wake(
         &self,
         count: u32,
         bytes: u32,
@@ -195,11 +195,11 @@ impl<T> Mailbox<T> {
         &self,
         bytes: u32,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Enrolled>,
+        registration: &mut Option<Registration>,
         fill: impl FnOnce(u64, &mut T),
     ) -> Option<Result<u64, PushError>> {
         let claim = || self.claim_unless_full(1, bytes);
-        let claimed = self.room.poll(0, context, enrolled, claim);
+        let claimed = self.room.poll(0, context, registration, claim);
         let pushed =
             claimed.map(|claimed| claimed.inspect(|&first| self.publish(first, 1, bytes, fill)));
         self.wake_receiver();
@@ -238,7 +238,7 @@ impl<T> Mailbox<T> {
             // ORDERING: Acquire pairs with the receiver's Release in `free`:
             // it has taken the values out of the slots claimed here.
             let received = self.received.load(Ordering::Acquire);
-            if tail + count > received + self.capacity() || self.is_heavy(bytes) {
+            if tail + count > received + self.capacity() || self.exceeds_byte_limit(bytes) {
                 return Err(PushError::Full);
             }
             // ORDERING: Relaxed; the claim publishes nothing, `published`
@@ -255,7 +255,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    fn is_heavy(&self, bytes: u64) -> bool {
+    fn exceeds_byte_limit(&self, bytes: u64) -> bool {
         // ORDERING: Relaxed; a limit that each racing caller may exceed by one
         // push. A caller that parks on it has fenced, and so has the receiver
         // that subtracts (Q4 WAKE).
@@ -264,13 +264,13 @@ impl<T> Mailbox<T> {
     }
 
     fn publish(&self, first: u64, tickets: u32, bytes: u32, fill: impl FnOnce(u64, &mut T)) {
-        self.weigh(bytes);
+        self.add_bytes(bytes);
         // SAFETY: `claim` gave `first` to this thread alone, and had seen that the
         // ring has room for it.
-        unsafe { self.slots.put(first, |held| held.fill(first, tickets, bytes, fill)) };
+        unsafe { self.ring.put(first, |held| held.fill(first, tickets, bytes, fill)) };
     }
 
-    fn weigh(&self, bytes: u32) {
+    fn add_bytes(&self, bytes: u32) {
         // ORDERING: Relaxed; the Release of `put` comes after it, so that the
         // receiver never subtracts bytes that are not yet added.
         self.claims.bytes.fetch_add(bytes.into(), Ordering::Relaxed);
@@ -310,7 +310,7 @@ impl<T> Mailbox<T> {
         self.work.wake_everyone();
     }
 
-    /// Whether [`Mailbox::request_stop`] was called.
+    /// Whether [`Queue::request_stop`] was called.
     pub(crate) fn is_stop_requested(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `request_stop`.
         self.stop.load(Ordering::Acquire)
@@ -355,7 +355,7 @@ impl<T> Mailbox<T> {
         }
         let tail = self.claims.tail.load(Ordering::Relaxed);
         // Check `tail` first: the slot of an unclaimed ticket is in no cache.
-        if tail & !CLOSED != head && self.slots.is_published(head) {
+        if tail & !CLOSED != head && self.ring.is_published(head) {
             return Some(Work::Values);
         }
         if tail == head | CLOSED {
@@ -368,7 +368,7 @@ impl<T> Mailbox<T> {
     /// Q4 WAKE: whether half of the ring is free. Producers that wait for room are woken
     /// only then, so that one wake-up serves many tickets. If half is not free, a claimed
     /// value is still to be received, and its receiver checks again.
-    fn has_much_room(&self, head: u64) -> bool {
+    fn is_half_free(&self, head: u64) -> bool {
         // ORDERING: Relaxed; bytes added since belong to later claims, whose receiver
         // checks again.
         let bytes = self.claims.bytes.load(Ordering::Relaxed);
@@ -377,7 +377,7 @@ impl<T> Mailbox<T> {
 
     /// Parks until `begin` returns a result. `begin` gets the work that there is, if any.
     /// It returns `None` despite work if another thread is doing it. That thread calls
-    /// [`Mailbox::wake_receiver`] if it leaves some work behind.
+    /// [`Queue::wake_receiver`] if it leaves some work behind.
     pub(crate) fn wait_for_work<R>(
         &self,
         mut begin: impl FnMut(Option<Work>) -> Option<R>,
@@ -417,13 +417,13 @@ pub(crate) enum Work {
 /// The one consumer.
 #[derive(Debug)]
 pub(crate) struct Receiver<T> {
-    mailbox: Arc<Mailbox<T>>,
+    queue: Arc<Queue<T>>,
     /// The next ticket to receive.
     head: u64,
     /// A value that the owner pushed past the ring, with the ticket `head`. It is
-    /// valid while `has_own`, and its memory is reused as a slot's is.
+    /// valid while `has_bypassed`, and its memory is reused as a slot's is.
     own: Held<T>,
-    has_own: bool,
+    has_bypassed: bool,
 }
 
 impl<T> Receiver<T> {
@@ -432,14 +432,14 @@ impl<T> Receiver<T> {
         self.head
     }
 
-    /// Clears a request that [`Mailbox::look`] returned, because it is about to be done.
+    /// Clears a request that [`Queue::look`] returned, because it is about to be done.
     pub(crate) fn begin(&mut self, work: Work) {
-        let mailbox = &self.mailbox;
+        let queue = &self.queue;
         match work {
             // ORDERING: Relaxed on all; a request that comes now is the next one.
-            Work::Seal => mailbox.seal.store(false, Ordering::Relaxed),
-            Work::Mark => mailbox.mark.store(false, Ordering::Relaxed),
-            Work::Sync => mailbox.synced_below.store(self.head, Ordering::Relaxed),
+            Work::Seal => queue.seal.store(false, Ordering::Relaxed),
+            Work::Mark => queue.mark.store(false, Ordering::Relaxed),
+            Work::Sync => queue.synced_below.store(self.head, Ordering::Relaxed),
             Work::Values => self.set_sync_goal(),
             Work::Stop | Work::Closed => {}
         }
@@ -447,15 +447,15 @@ impl<T> Receiver<T> {
 
     /// Remembers a sync request that waits for values, until it is done.
     fn set_sync_goal(&self) {
-        let mailbox = &self.mailbox;
+        let queue = &self.queue;
         // ORDERING: Relaxed on all; the receiver's own, and a request that is
         // missed now is found with the next values.
-        let synced_below = mailbox.synced_below.load(Ordering::Relaxed);
-        let goal = mailbox.sync_goal.load(Ordering::Relaxed);
-        let sync_below = mailbox.sync_below.load(Ordering::Relaxed);
+        let synced_below = queue.synced_below.load(Ordering::Relaxed);
+        let goal = queue.sync_goal.load(Ordering::Relaxed);
+        let sync_below = queue.sync_below.load(Ordering::Relaxed);
         // An unchanged store would take the cache line from the producers.
         if goal <= synced_below && goal != sync_below {
-            mailbox.sync_goal.store(sync_below, Ordering::Relaxed);
+            queue.sync_goal.store(sync_below, Ordering::Relaxed);
         }
     }
 
@@ -466,20 +466,20 @@ impl<T> Receiver<T> {
         bytes: u32,
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
-        let ticket = self.mailbox.claim(1, bytes)?;
+        let ticket = self.queue.claim(1, bytes)?;
         if ticket == self.head {
-            self.mailbox.weigh(bytes);
+            self.queue.add_bytes(bytes);
             self.own.fill(ticket, 1, bytes, fill);
-            self.has_own = true;
+            self.has_bypassed = true;
         } else {
-            self.mailbox.publish(ticket, 1, bytes, fill);
+            self.queue.publish(ticket, 1, bytes, fill);
         }
         Ok(ticket)
     }
 
-    /// Whether there is a value that bypassed the ring. [`Mailbox::look`] does not show it.
-    pub(crate) fn has_own(&self) -> bool {
-        self.has_own
+    /// Whether there is a value that bypassed the ring. [`Queue::look`] does not show it.
+    pub(crate) fn has_bypassed(&self) -> bool {
+        self.has_bypassed
     }
 
     /// Receives values in ticket order, until `take` returns `false` or the ring is
@@ -487,7 +487,7 @@ impl<T> Receiver<T> {
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
         let (mut values, mut bytes) = (0_u32, 0);
         loop {
-            let Self { mailbox, head, own, has_own } = &mut *self;
+            let Self { queue, head, own, has_bypassed } = &mut *self;
             let ticket = *head;
             let mut receive = |held: &mut Held<T>| {
                 let Held { tickets, bytes: weight, value } = held;
@@ -497,12 +497,12 @@ impl<T> Receiver<T> {
                 bytes += u64::from(weight);
                 take(Received { ticket, tickets, bytes: weight, value })
             };
-            let was_own = std::mem::take(has_own);
+            let was_own = std::mem::take(has_bypassed);
             let goes_on = if was_own {
                 Some(receive(own))
             } else {
                 // SAFETY: this is the receiver, and `free` comes later.
-                unsafe { mailbox.slots.take(ticket, receive) }
+                unsafe { queue.ring.take(ticket, receive) }
             };
             let Some(goes_on) = goes_on else { break };
             // Free slots every so often, without a wake-up each.
@@ -510,20 +510,20 @@ impl<T> Receiver<T> {
             if values.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
             }
-            if !goes_on || was_own && self.mailbox.tail() == self.head {
+            if !goes_on || was_own && self.queue.tail() == self.head {
                 break;
             }
         }
         self.free(bytes);
-        if self.mailbox.has_much_room(self.head) {
-            self.mailbox.room.wake_everyone();
+        if self.queue.is_half_free(self.head) {
+            self.queue.room.wake_everyone();
         }
     }
 
     /// Receives the values that are claimed by now, and no later ones. Otherwise fast
     /// producers could keep the caller here forever.
     pub(crate) fn drain_present(&mut self, mut take: impl FnMut(Received<'_, T>)) {
-        let end = self.mailbox.tail();
+        let end = self.queue.tail();
         if self.head == end {
             return;
         }
@@ -535,18 +535,18 @@ impl<T> Receiver<T> {
     }
 
     fn free(&self, bytes: u64) {
-        // ORDERING: Relaxed; see `is_heavy`.
-        self.mailbox.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // ORDERING: Relaxed; see `exceeds_byte_limit`.
+        self.queue.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire in `claim`: the receiver no longer
         // uses the slots that it hands on.
-        self.mailbox.received.store(self.head, Ordering::Release);
+        self.queue.received.store(self.head, Ordering::Release);
     }
 }
 
 impl<T> Drop for Receiver<T> {
     /// Closes the queue: nothing would receive its values.
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.queue.close();
     }
 }
 
@@ -557,11 +557,11 @@ mod tests {
     /// Q2 ORDER: a value that the owner pushes to itself comes after the queued values.
     #[test]
     fn what_a_receiver_pushes_passes_by_nothing() {
-        let (mailbox, mut receiver) = Mailbox::<u64>::new(8, u64::MAX);
+        let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
         let fill = |ticket, value: &mut u64| *value = 10 * (ticket + 1);
-        mailbox.try_push(1, 1, fill).expect("there is room");
+        queue.try_push(1, 1, fill).expect("there is room");
         receiver.try_push(1, fill).expect("there is room");
-        assert!(!receiver.has_own(), "the value is in its slot");
+        assert!(!receiver.has_bypassed(), "the value is in its slot");
         let mut received = Vec::new();
         let mut drain = |receiver: &mut Receiver<u64>| {
             receiver.drain(|Received { ticket, value, .. }| {
@@ -571,28 +571,28 @@ mod tests {
         };
         drain(&mut receiver);
         receiver.try_push(1, fill).expect("there is room");
-        assert!(receiver.has_own(), "nothing was before it");
-        mailbox.try_push(1, 1, fill).expect("there is room");
+        assert!(receiver.has_bypassed(), "nothing was before it");
+        queue.try_push(1, 1, fill).expect("there is room");
         drain(&mut receiver);
         drain(&mut receiver);
         assert_eq!(received, [(0, 10), (1, 20), (2, 30), (3, 40)]);
-        assert_eq!((mailbox.depth(), mailbox.look()), (0, None));
+        assert_eq!((queue.depth(), queue.look()), (0, None));
     }
 
     /// Q4 WAKE: sync requests come faster than the values below them are received, and
     /// the ring is never empty. Each request is still done.
     #[test]
     fn a_sync_request_is_not_put_off_by_later_ones() {
-        let (mailbox, mut receiver) = Mailbox::<u64>::new(8, u64::MAX);
-        let push = || mailbox.try_push(1, 0, |_, _| {}).expect("there is room");
+        let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
+        let push = || queue.try_push(1, 0, |_, _| {}).expect("there is room");
         for _ in 0..3 {
             push();
         }
         let mut syncs = 0;
         for _ in 0..100 {
             push();
-            mailbox.request_sync();
-            let work = mailbox.look().expect("the ring is not empty");
+            queue.request_sync();
+            let work = queue.look().expect("the ring is not empty");
             receiver.begin(work);
             match work {
                 Work::Sync => {
@@ -609,8 +609,8 @@ mod tests {
     /// pushes another value for each one that is received.
     #[test]
     fn what_comes_while_the_ring_is_drained_is_left_for_later() {
-        let (mailbox, mut receiver) = Mailbox::<u64>::new(256, u64::MAX);
-        let push = || mailbox.try_push(1, 0, |_, _| {}).is_ok();
+        let (queue, mut receiver) = Queue::<u64>::new(256, u64::MAX);
+        let push = || queue.try_push(1, 0, |_, _| {}).is_ok();
         assert!((0..256).all(|_| push()), "there is room");
         let mut received = 0;
         receiver.drain_present(|_| {

@@ -8,7 +8,7 @@ use crate::util::sync::{AtomicU64, Ordering, UnsafeCell};
 
 /// A ring of slots, one per ticket that is claimed and not received.
 #[derive(Debug)]
-pub(crate) struct Slots<T>(Box<[Slot<T>]>);
+pub(crate) struct Ring<T>(Box<[Slot<T>]>);
 
 #[derive(Debug)]
 #[repr(align(64))]
@@ -45,9 +45,9 @@ impl<T> Held<T> {
 // SAFETY: one thread at a time touches a slot's value: the producer that claimed its
 // ticket, then, after `published`, the one receiver. The two `unsafe` functions
 // require their callers to be those.
-unsafe impl<T: Send> Sync for Slots<T> {}
+unsafe impl<T: Send> Sync for Ring<T> {}
 
-impl<T: Default> Slots<T> {
+impl<T: Default> Ring<T> {
     /// A ring for `capacity` tickets, which must be a power of two.
     pub(crate) fn new(capacity: usize) -> Self {
         assert!(capacity.is_power_of_two(), "a slot is found by masking its ticket");
@@ -57,7 +57,7 @@ impl<T: Default> Slots<T> {
     }
 }
 
-impl<T> Slots<T> {
+impl<T> Ring<T> {
     /// The number of tickets that can be claimed and not received.
     pub(crate) fn capacity(&self) -> u64 {
         self.0.len() as u64
@@ -69,7 +69,7 @@ impl<T> Slots<T> {
     /// # Safety
     ///
     /// The calling thread has claimed the ticket, once. It has seen (Acquire) that the
-    /// receiver has freed every ticket up to [`Slots::capacity`] below it.
+    /// receiver has freed every ticket up to [`Ring::capacity`] below it.
     pub(crate) unsafe fn put(&self, ticket: u64, fill: impl FnOnce(&mut Held<T>)) {
         let slot = self.slot(ticket);
         slot.held.with_mut(|held| {

@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
-use crate::error::{Damage, RESTORE};
+use crate::error::{Corruption, RESTORE};
 use crate::layout::manifest::Generation;
-use crate::recovery::shard_scan::Folder;
+use crate::recovery::shard_scan::ShardDir;
 use crate::segment::header::{SegmentHeader, SegmentIdentity, segment_path};
 
 /// The successor names a segment that does not exist.
-pub(crate) fn missing(folder: &Folder, successor: &SegmentHeader) -> Damage {
+pub(crate) fn missing(shard_dir: &ShardDir, successor: &SegmentHeader) -> Corruption {
     let number = successor.predecessor.number;
     let what = "the segment is missing, and its successor names it".into();
     let below = successor.predecessor.next_sequence;
@@ -19,12 +19,12 @@ pub(crate) fn missing(folder: &Folder, successor: &SegmentHeader) -> Damage {
         "put it back from a copy of the log; or, if the log was truncated to sequence {below} or \
          beyond, put the shard's latest purge files back"
     );
-    Damage { durable_below: successor.first_sequence, what, advice, ..of(folder, number) }
+    Corruption { durable_below: successor.first_sequence, what, advice, ..of(shard_dir, number) }
 }
 
 /// A segment's file holds another intact segment.
-pub(crate) fn foreign(folder: &Folder, number: u64, found: &SegmentIdentity) -> Damage {
-    let own = &folder.identity;
+pub(crate) fn foreign(shard_dir: &ShardDir, number: u64, found: &SegmentIdentity) -> Corruption {
+    let own = &shard_dir.identity;
     let SegmentIdentity { generation, shard, .. } = *found;
     let (what, home) = if found.log != own.log {
         let id: String = found.log.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -43,67 +43,67 @@ pub(crate) fn foreign(folder: &Folder, number: u64, found: &SegmentIdentity) -> 
     };
     let advice =
         format!("move it {home}; then put the shard's own segment {number} back, if it had one");
-    Damage { what, advice, ..of(folder, number) }
+    Corruption { what, advice, ..of(shard_dir, number) }
 }
 
 /// A segment holds durable records, but has no header.
-pub(crate) fn headerless(folder: &Folder, number: u64, mark: u64) -> Damage {
+pub(crate) fn headerless(shard_dir: &ShardDir, number: u64, mark: u64) -> Corruption {
     let what = "the segment's header cannot be read, and records in it were durable".into();
-    Damage { durable_below: mark, what, ..of(folder, number) }
+    Corruption { durable_below: mark, what, ..of(shard_dir, number) }
 }
 
 /// The disk cannot read a header. The segment may be any one, or never used.
-pub(crate) fn unreadable_header(folder: &Folder, number: u64) -> Damage {
+pub(crate) fn unreadable_header(shard_dir: &ShardDir, number: u64) -> Corruption {
     let what = "the disk cannot read the segment's header".into();
-    Damage { what, durable_below: folder.purged_below, ..of(folder, number) }
+    Corruption { what, durable_below: shard_dir.truncated_below, ..of(shard_dir, number) }
 }
 
 /// A segment has no valid header, and the disk cannot read bytes that could prove
 /// whether it held durable records.
 pub(crate) fn unreadable_without_header(
-    folder: &Folder,
+    shard_dir: &ShardDir,
     number: u64,
     range: &Range<u64>,
-) -> Damage {
+) -> Corruption {
     let Range { start, end } = range;
     let what = format!("the disk cannot read bytes {start}..{end}, and the segment has no header");
-    Damage { what, durable_below: folder.purged_below, ..of(folder, number) }
+    Corruption { what, durable_below: shard_dir.truncated_below, ..of(shard_dir, number) }
 }
 
 /// No frame proves that records after the place were durable, but the disk cannot
 /// read all the bytes there.
 pub(crate) fn unreadable(
-    damage: Damage,
-    folder: &Folder,
+    corruption: Corruption,
+    shard_dir: &ShardDir,
     number: u64,
     range: &Range<u64>,
-) -> Damage {
+) -> Corruption {
     let Range { start, end } = range;
-    let (file, mut what) = (folder.path(number), damage.what.clone());
+    let (file, mut what) = (shard_dir.path(number), corruption.what.clone());
     let unreadable = format!("the disk cannot read bytes {start}..{end}");
-    if what != unreadable || file != damage.file {
+    if what != unreadable || file != corruption.file {
         what = format!("{unreadable} of {}, and before them {what}", file.display());
     }
-    let durable_below = damage.durable_below.max(damage.first_sequence);
-    Damage { what, durable_below, ..damage }
+    let durable_below = corruption.durable_below.max(corruption.first_sequence);
+    Corruption { what, durable_below, ..corruption }
 }
 
 /// A shard has no segment. Every shard should have one.
-pub(crate) fn no_segment(folder: &Folder) -> Damage {
+pub(crate) fn no_segment(shard_dir: &ShardDir) -> Corruption {
     let what = "the shard has no segment with a header".into();
     let advice = "put the shard's directory back from a copy of the log".into();
-    Damage { what, advice, ..of(folder, 1) }
+    Corruption { what, advice, ..of(shard_dir, 1) }
 }
 
 /// A segment has a number that is higher than any writer uses.
-pub(crate) fn last_number(folder: &Folder, number: u64) -> Damage {
+pub(crate) fn last_number(shard_dir: &ShardDir, number: u64) -> Corruption {
     let what = "no segment can follow one with this number".into();
-    Damage { what, advice: "move it away".into(), ..of(folder, number) }
+    Corruption { what, advice: "move it away".into(), ..of(shard_dir, number) }
 }
 
 /// A segment ends before the end that its successor names.
-pub(crate) fn cut_short(damage: Damage, file_end: u64, end: u64) -> Damage {
-    let how = match file_end.saturating_sub(damage.offset) {
+pub(crate) fn cut_short(corruption: Corruption, file_end: u64, end: u64) -> Corruption {
+    let how = match file_end.saturating_sub(corruption.offset) {
         zeros if file_end >= end => format!("its last {zeros} bytes are zeros"),
         _ => format!("it has {file_end} bytes"),
     };
@@ -112,17 +112,17 @@ pub(crate) fn cut_short(damage: Damage, file_end: u64, end: u64) -> Damage {
          byte {end}; they end"
     );
     let advice = "put its latest copy back".into();
-    Damage { what, advice, ..damage }
+    Corruption { what, advice, ..corruption }
 }
 
 /// Corruption at the beginning of a segment.
-fn of(folder: &Folder, number: u64) -> Damage {
-    Damage {
-        generation: folder.identity.generation,
-        shard: folder.identity.shard,
-        file: folder.path(number),
+fn of(shard_dir: &ShardDir, number: u64) -> Corruption {
+    Corruption {
+        generation: shard_dir.identity.generation,
+        shard: shard_dir.identity.shard,
+        file: shard_dir.path(number),
         offset: 0,
-        first_sequence: folder.purged_below,
+        first_sequence: shard_dir.truncated_below,
         durable_below: 0,
         what: String::new(),
         advice: RESTORE.into(),

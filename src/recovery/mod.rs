@@ -23,8 +23,8 @@ mod segment_scan;
 mod shard_scan;
 mod verdict;
 
-pub use report::{Lost, RecoveryReport, RepairReport, ShardRecovery};
-pub(crate) use resume::{Settled, Start, remove_spares, settle, tidy};
+pub use report::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
+pub(crate) use resume::{Resumed, Start, remove_recycled, resume, tidy};
 pub(crate) use salvage::Salvage;
-pub(crate) use segment_chain::Chain;
-pub(crate) use shard_scan::{Folder, Purpose, Survey, survey};
+pub(crate) use segment_chain::SegmentChain;
+pub(crate) use shard_scan::{ScanPurpose, ShardDir, ShardScan, scan_shard};

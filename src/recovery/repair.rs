@@ -10,22 +10,24 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
-use crate::fs::{Disk, OpenMode, RealDisk, Unreadable, open_dir, read_around, write_full};
+use crate::fs::{
+    FileSystem, OpenMode, OsFileSystem, Unreadable, open_dir, read_around, write_full,
+};
 use crate::layout::dir_lock::{create_dirs, sync_the_way_to, take_lock};
 use crate::recovery::inspect::{
-    Found, check_manifest_is_latest, find_manifest, read_shard, read_shards,
+    Inspected, check_manifest_is_latest, find_manifest, read_shard, read_shards,
 };
-use crate::recovery::{Purpose, RepairReport, Salvage};
+use crate::recovery::{RepairReport, Salvage, ScanPurpose};
 use crate::trace;
 use crate::util::sync::Arc;
 
 /// The directory, within the log's, for the copies of an open under
-/// [`crate::OnDamage::Quarantine`].
+/// [`crate::OnCorruption::Quarantine`].
 pub(crate) const QUARANTINE: &str = "quarantine";
 const REPORT: &str = "report.txt";
 const COPY_BYTES: usize = 1 << 20;
 
-/// Repairs a log that an open refuses with [`OpenError::Damaged`], so that it opens
+/// Repairs a log that an open refuses with [`OpenError::Corrupted`], so that it opens
 /// again without the lost records.
 ///
 /// First try to restore the log from a copy: that loses nothing.
@@ -33,12 +35,12 @@ const COPY_BYTES: usize = 1 << 20;
 /// A repair keeps each record with a valid checksum whose position the log itself
 /// confirms. It loses the others, and [`RepairReport::lost`] lists their ranges.
 /// Before it rewrites a segment, it copies the old one to quarantine. From then on
-/// the log reports the loss in [`crate::ShardRecovery::gap_sequences`].
+/// the log reports the loss in [`crate::ShardRecovery::lost_sequences`].
 ///
 /// A repair does not replace a missing or unreadable manifest or truncation mark.
 #[derive(Clone, Debug)]
 pub struct Repair {
-    disk: Arc<dyn Disk>,
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
 }
 
@@ -46,13 +48,13 @@ impl Repair {
     /// A repair of the log in `dir`. Does nothing until [`Repair::plan`] or
     /// [`Repair::run`].
     pub fn new(dir: impl AsRef<Path>) -> Self {
-        Self { disk: Arc::new(RealDisk), dir: dir.as_ref().to_path_buf() }
+        Self { fs: Arc::new(OsFileSystem), dir: dir.as_ref().to_path_buf() }
     }
 
     /// The file system to use. The default is the operating system's.
     #[must_use]
-    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
-        self.disk = disk;
+    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.fs = fs;
         self
     }
 
@@ -78,17 +80,17 @@ impl Repair {
     /// [`OpenError::Locked`] if the log is open. Otherwise as for [`Repair::plan`].
     /// After an error the log is not more corrupted than before.
     pub fn run(&self, quarantine: impl AsRef<Path>) -> Result<RepairReport, OpenError> {
-        let disk = self.open_dir()?;
+        let fs = self.open_dir()?;
         // Read the log first: without a log, not even a lock file is created.
-        read(&disk, &self.dir)?;
-        let _lock = take_lock(disk.as_ref(), &self.dir)?;
-        let mut found = read(&disk, &self.dir)?;
-        let quarantine = (self.disk.as_ref(), quarantine.as_ref());
-        repair((&disk, &self.dir), quarantine, &mut found).map(Option::unwrap_or_default)
+        read(&fs, &self.dir)?;
+        let _lock = take_lock(fs.as_ref(), &self.dir)?;
+        let mut found = read(&fs, &self.dir)?;
+        let quarantine = (self.fs.as_ref(), quarantine.as_ref());
+        repair((&fs, &self.dir), quarantine, &mut found).map(Option::unwrap_or_default)
     }
 
-    fn open_dir(&self) -> Result<Arc<dyn Disk>, OpenError> {
-        match open_dir(&self.disk, &self.dir) {
+    fn open_dir(&self) -> Result<Arc<dyn FileSystem>, OpenError> {
+        match open_dir(&self.fs, &self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(OpenError::NotALog { dir: self.dir.clone() })
             }
@@ -97,11 +99,11 @@ impl Repair {
     }
 }
 
-fn read(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<Found>, OpenError> {
-    let manifest = find_manifest(disk.as_ref(), dir)?;
+fn read(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Vec<Inspected>, OpenError> {
+    let manifest = find_manifest(fs.as_ref(), dir)?;
     let manifest = manifest.ok_or_else(|| OpenError::NotALog { dir: dir.to_path_buf() })?;
-    let found = read_shards(disk, dir, &manifest, Purpose::Look)?;
-    check_manifest_is_latest(disk.as_ref(), dir, &manifest, &found)?;
+    let found = read_shards(fs, dir, &manifest, ScanPurpose::Inspect)?;
+    check_manifest_is_latest(fs.as_ref(), dir, &manifest, &found)?;
     Ok(found)
 }
 
@@ -109,20 +111,20 @@ fn read(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<Found>, OpenError> {
 /// shard is corrupted. The log and the quarantine are each a path, with the file
 /// system to reach it.
 pub(crate) fn repair(
-    (log, dir): (&Arc<dyn Disk>, &Path),
-    (disk, quarantine): (&dyn Disk, &Path),
-    found: &mut [Found],
+    (log, dir): (&Arc<dyn FileSystem>, &Path),
+    (fs, quarantine): (&dyn FileSystem, &Path),
+    found: &mut [Inspected],
 ) -> Result<Option<RepairReport>, OpenError> {
     let plan = Plan::of(found)?;
     if plan.shards.is_empty() {
         return Ok(None);
     }
     let mut report = plan.report;
-    let folder = new_folder(disk, quarantine)?;
+    let shard_dir = new_directory(fs, quarantine)?;
     let mut notes = String::new();
     for file in &report.files {
-        let copied = folder.join(file.strip_prefix(dir).unwrap_or(file));
-        let unreadable = copy((log.as_ref(), file), (disk, &copied))?;
+        let copied = shard_dir.join(file.strip_prefix(dir).unwrap_or(file));
+        let unreadable = copy((log.as_ref(), file), (fs, &copied))?;
         for Range { start, end } in unreadable.ranges() {
             // Writing to a String cannot fail.
             let _ok = writeln!(
@@ -132,23 +134,23 @@ pub(crate) fn repair(
             );
         }
     }
-    report.quarantine = Some(folder.clone());
-    store(disk, &folder.join(REPORT), format!("{report}{notes}").as_bytes())?;
-    sync_the_way_to(disk, &folder.join(REPORT))?;
+    report.quarantine = Some(shard_dir.clone());
+    store(fs, &shard_dir.join(REPORT), format!("{report}{notes}").as_bytes())?;
+    sync_the_way_to(fs, &shard_dir.join(REPORT))?;
     for (index, salvage) in plan.shards {
-        let shard = &found[index].folder;
-        salvage.write(shard.disk.as_ref(), shard)?;
-        found[index] = read_shard(&shard.disk, &shard.dir, &shard.identity, 1, Purpose::GoOn)?;
-        refuse_damage(&found[index..=index])?;
+        let shard = &found[index].shard_dir;
+        salvage.write(shard.fs.as_ref(), shard)?;
+        found[index] = read_shard(&shard.fs, &shard.dir, &shard.identity, 1, ScanPurpose::Resume)?;
+        refuse_corruption(&found[index..=index])?;
     }
     trace::repaired(&report);
     Ok(Some(report))
 }
 
 /// Fails with the first corruption that a scan found.
-pub(crate) fn refuse_damage(found: &[Found]) -> Result<(), OpenError> {
-    match found.iter().find_map(|found| found.survey.damage.clone()) {
-        Some(damage) => Err(OpenError::Damaged(Box::new(damage))),
+pub(crate) fn refuse_corruption(found: &[Inspected]) -> Result<(), OpenError> {
+    match found.iter().find_map(|found| found.scan.corruption.clone()) {
+        Some(corruption) => Err(OpenError::Corrupted(Box::new(corruption))),
         None => Ok(()),
     }
 }
@@ -161,14 +163,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(found: &[Found]) -> Result<Self, OpenError> {
+    fn of(found: &[Inspected]) -> Result<Self, OpenError> {
         let mut plan = Self { shards: Vec::new(), report: RepairReport::default() };
         for (index, found) in found.iter().enumerate() {
-            if found.survey.damage.is_none() {
+            if found.scan.corruption.is_none() {
                 continue;
             }
-            let mut salvage = Salvage::plan(found.folder.disk.as_ref(), &found.folder)?;
-            let files = salvage.numbers().map(|number| found.folder.path(number));
+            let mut salvage = Salvage::plan(found.shard_dir.fs.as_ref(), &found.shard_dir)?;
+            let files = salvage.numbers().map(|number| found.shard_dir.path(number));
             plan.report.files.extend(files);
             plan.report.lost.append(&mut salvage.lost);
             plan.shards.push((index, salvage));
@@ -179,14 +181,14 @@ impl Plan {
 
 /// Creates a new directory in quarantine. Each repair has its own, so that no
 /// repair replaces the copies of another.
-fn new_folder(disk: &dyn Disk, quarantine: &Path) -> Result<PathBuf, OpenError> {
-    create_dirs(disk, quarantine)?;
+fn new_directory(fs: &dyn FileSystem, quarantine: &Path) -> Result<PathBuf, OpenError> {
+    create_dirs(fs, quarantine)?;
     for number in 1_u64.. {
-        let folder = quarantine.join(format!("{number:04}"));
-        match disk.create_dir(&folder) {
-            Ok(()) => return Ok(folder),
+        let shard_dir = quarantine.join(format!("{number:04}"));
+        match fs.create_dir(&shard_dir) {
+            Ok(()) => return Ok(shard_dir),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(OpenError::io("creating the directory", &folder)(error)),
+            Err(error) => return Err(OpenError::io("creating the directory", &shard_dir)(error)),
         }
     }
     unreachable!("a directory has fewer names than there are numbers")
@@ -196,8 +198,8 @@ fn new_folder(disk: &dyn Disk, quarantine: &Path) -> Result<PathBuf, OpenError> 
 /// if the file is missing. Returns the ranges that cannot be read: the copy has
 /// zeros there.
 fn copy(
-    (log, from): (&dyn Disk, &Path),
-    (disk, to): (&dyn Disk, &Path),
+    (log, from): (&dyn FileSystem, &Path),
+    (fs, to): (&dyn FileSystem, &Path),
 ) -> Result<Unreadable, OpenError> {
     let mut unreadable = Unreadable::default();
     let file = match log.open(from, OpenMode::Read) {
@@ -205,9 +207,9 @@ fn copy(
         opened => opened.map_err(OpenError::io("opening", from))?,
     };
     file.drop_cache();
-    create_dirs(disk, to.parent().unwrap_or(to))?;
+    create_dirs(fs, to.parent().unwrap_or(to))?;
     let writing = || OpenError::io("writing", to);
-    let mut copy = disk.open(to, OpenMode::CreateNew).map_err(writing())?;
+    let mut copy = fs.open(to, OpenMode::CreateNew).map_err(writing())?;
     let (mut at, mut piece) = (0, vec![0; COPY_BYTES]);
     loop {
         let read = read_around(file.as_ref(), &mut piece, at, &mut unreadable);
@@ -219,12 +221,12 @@ fn copy(
         at += read as u64;
     }
     copy.sync_data().map_err(writing())?;
-    sync_the_way_to(disk, to)?;
+    sync_the_way_to(fs, to)?;
     Ok(unreadable)
 }
 
-fn store(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
-    let mut file = disk.open(path, OpenMode::CreateNew).map_err(OpenError::io("creating", path))?;
+fn store(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
+    let mut file = fs.open(path, OpenMode::CreateNew).map_err(OpenError::io("creating", path))?;
     let written = write_full(file.as_mut(), bytes, 0).and_then(|()| file.sync_data());
     written.map_err(OpenError::io("writing", path))
 }

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
-use crate::error::{Damage, OpenError, Position, RESTORE, ReplayError};
+use crate::error::{Corruption, OpenError, Position, RESTORE, ReplayError};
 use crate::fs::{OpenMode, Unreadable, read_around};
-use crate::recovery::Folder;
+use crate::recovery::ShardDir;
 use crate::segment::frame::{FrameKind, next_record};
 use crate::segment::frame_reader::{Frame, FrameReader, Stop};
 use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
@@ -137,7 +137,7 @@ pub struct ReplayReport {
 /// The part of a replay that reads one shard.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardPlan {
-    pub(crate) folder: Folder,
+    pub(crate) shard_dir: ShardDir,
     pub(crate) segments: Vec<SegmentMeta>,
     /// The callback gets the records of `from..to`.
     pub(crate) from: u64,
@@ -147,7 +147,7 @@ pub(crate) struct ShardPlan {
 impl ShardPlan {
     /// The range of the shard. Valid before a checkpoint limits the plan.
     fn reach(&self) -> ShardReach {
-        let SegmentIdentity { generation, shard, .. } = self.folder.identity;
+        let SegmentIdentity { generation, shard, .. } = self.shard_dir.identity;
         ShardReach { generation, shard, first: self.from.min(self.to), end: self.to }
     }
 
@@ -174,7 +174,7 @@ pub(crate) fn start_from<E>(
 ) -> Result<(), ReplayError<E>> {
     reach(log, generations).check_kept(checkpoint).map_err(ReplayError::Checkpoint)?;
     for plan in generations.iter_mut().flatten() {
-        let identity = &plan.folder.identity;
+        let identity = &plan.shard_dir.identity;
         plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
     }
     Ok(())
@@ -218,9 +218,9 @@ fn segment_bytes(plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError>
     if meta.next_sequence.is_some() {
         return Ok(meta.end);
     }
-    let path = plan.folder.path(meta.number);
+    let path = plan.shard_dir.path(meta.number);
     let file =
-        plan.folder.disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+        plan.shard_dir.fs.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
     file.len().map_err(OpenError::io("reading the size of", &path))
 }
 
@@ -303,18 +303,18 @@ impl<E: Send> Shared<'_, E> {
         meta: &SegmentMeta,
         chunk_bytes: usize,
     ) -> Result<(), ReplayError<E>> {
-        let path = plan.folder.path(meta.number);
+        let path = plan.shard_dir.path(meta.number);
         let log = |doing| {
             let to = OpenError::io(doing, &path);
             |error| ReplayError::Log(to(error))
         };
-        let file = plan.folder.disk.open(&path, OpenMode::Read).map_err(log("opening"))?;
+        let file = plan.shard_dir.fs.open(&path, OpenMode::Read).map_err(log("opening"))?;
         let end = match meta.next_sequence {
             Some(_) => meta.end,
             None => file.len().map_err(log("reading the size of"))?,
         };
         let base = self.first_sequence(plan, meta, file.as_ref())?;
-        let seed = plan.folder.seed(meta.number);
+        let seed = plan.shard_dir.seed(meta.number);
         let start = SEGMENT_HEADER_BYTES as u64;
         let mut frames = FrameReader::new(file, seed, start, end, chunk_bytes);
         let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
@@ -358,7 +358,7 @@ impl<E: Send> Shared<'_, E> {
     /// the read may have been recycled, and its file now holds another segment. That
     /// is reported as a missing file, not as corruption.
     fn check_is_there(plan: &ShardPlan, path: &std::path::Path) -> Result<(), ReplayError<E>> {
-        let opened = plan.folder.disk.open(path, OpenMode::Read).map(drop);
+        let opened = plan.shard_dir.fs.open(path, OpenMode::Read).map(drop);
         opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
     }
 
@@ -366,9 +366,9 @@ impl<E: Send> Shared<'_, E> {
         &self,
         plan: &ShardPlan,
         meta: &SegmentMeta,
-        file: &dyn crate::fs::DiskFile,
+        file: &dyn crate::fs::FileHandle,
     ) -> Result<u64, ReplayError<E>> {
-        let path = plan.folder.path(meta.number);
+        let path = plan.shard_dir.path(meta.number);
         let (mut bytes, mut unreadable) = ([0; SEGMENT_HEADER_BYTES], Unreadable::default());
         read_around(file, &mut bytes, 0, &mut unreadable)
             .map_err(|error| ReplayError::Log(OpenError::io("reading", &path)(error)))?;
@@ -377,7 +377,7 @@ impl<E: Send> Shared<'_, E> {
             let needed = next.unwrap_or(plan.to);
             return Err(changed(plan, &path, 0, meta.first_sequence, needed, stop));
         }
-        let identity = plan.folder.identity.with_number(meta.number);
+        let identity = plan.shard_dir.identity.with_number(meta.number);
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) => Ok(header.first_sequence),
             _ => {
@@ -401,15 +401,15 @@ impl<E: Send> Shared<'_, E> {
         for sequence in first..first + u64::from(frame.header.records) {
             let Some((key, range)) = next_record(&frame.body, &mut at) else {
                 let stop = Stop::Bad("a frame contradicts itself");
-                let path = plan.folder.dir.clone();
+                let path = plan.shard_dir.dir.clone();
                 return Err(changed(plan, &path, frame.offset, sequence, plan.to, stop));
             };
             if sequence < plan.from || sequence >= plan.to {
                 continue;
             }
             let position = Position {
-                generation: plan.folder.identity.generation,
-                shard: plan.folder.identity.shard,
+                generation: plan.shard_dir.identity.generation,
+                shard: plan.shard_dir.identity.shard,
                 sequence,
             };
             let payload = &frame.body[range];
@@ -439,9 +439,9 @@ fn changed<E>(
     durable_below: u64,
     stop: Stop,
 ) -> ReplayError<E> {
-    ReplayError::Log(OpenError::Damaged(Box::new(Damage {
-        generation: plan.folder.identity.generation,
-        shard: plan.folder.identity.shard,
+    ReplayError::Log(OpenError::Corrupted(Box::new(Corruption {
+        generation: plan.shard_dir.identity.generation,
+        shard: plan.shard_dir.identity.shard,
         file: PathBuf::from(path),
         offset,
         first_sequence,

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::error::Damage;
+use crate::error::Corruption;
 use crate::fs::DurabilityWarning;
-use crate::recovery::Survey;
+use crate::recovery::ShardScan;
 
 /// What an open, or a [`LogReader`](crate::LogReader), found in the log.
 ///
@@ -17,7 +17,7 @@ use crate::recovery::Survey;
 pub struct RecoveryReport {
     /// Each shard of each generation, oldest generation first.
     pub shards: Vec<ShardRecovery>,
-    /// What the open repaired, under [`crate::OnDamage::Quarantine`]. `shards`
+    /// What the open repaired, under [`crate::OnCorruption::Quarantine`]. `shards`
     /// describes the log after the repair.
     pub repair: Option<RepairReport>,
     /// Reasons why a sync may succeed on this file system without making data
@@ -36,14 +36,14 @@ pub struct RepairReport {
     /// that existed to `quarantine`, under their path relative to the log.
     pub files: Vec<PathBuf>,
     /// The lost ranges, shard by shard, in sequence order.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<LostRange>,
 }
 
 /// A lost range: records that could not be read. The log continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Lost {
+pub struct LostRange {
     /// The generation.
     pub generation: u32,
     /// The shard.
@@ -62,7 +62,7 @@ pub struct Lost {
     pub what: String,
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for LostRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { generation, shard, offset, first_sequence, next_sequence, what, .. } = self;
         let file = self.file.display();
@@ -89,11 +89,11 @@ impl fmt::Display for RepairReport {
         }
         let (rewritten, lost) = (self.files.len(), self.lost_sequences());
         match &self.quarantine {
-            Some(folder) => {
+            Some(shard_dir) => {
                 writeln!(
                     f,
                     "{rewritten} segments rewritten, {lost} sequences lost; copies of the old segments are in {}",
-                    folder.display()
+                    shard_dir.display()
                 )
             }
             None => writeln!(f, "{rewritten} segments to rewrite, {lost} sequences to lose"),
@@ -115,13 +115,13 @@ pub struct ShardRecovery {
     /// The records that were read intact.
     pub records: u64,
     /// The sequences that earlier repairs lost. Some may never have been written.
-    pub gap_sequences: u64,
+    pub lost_sequences: u64,
     /// The bytes of headers and frames in these segments.
     pub bytes: u64,
     /// Truncation removed the records below this sequence. `u64::MAX` for a shard
     /// of an earlier generation that was truncated as a whole;
     /// `next_sequence` is then `u64::MAX` too.
-    pub purged_below: u64,
+    pub truncated_below: u64,
     /// The sequence after the last record.
     pub next_sequence: u64,
     /// A frame proves that all records below this sequence were durable.
@@ -137,27 +137,27 @@ pub struct ShardRecovery {
     /// removed it, the mark that holds may be an older one, and truncated records are back.
     pub mark_file_missing: bool,
     /// Corruption of durable records. Only a [`LogReader`](crate::LogReader)
-    /// reports it; an open fails with [`Damaged`](crate::OpenError::Damaged).
-    pub damage: Option<Damage>,
+    /// reports it; an open fails with [`Corrupted`](crate::OpenError::Corrupted).
+    pub corruption: Option<Corruption>,
 }
 
 impl ShardRecovery {
-    pub(crate) fn of(generation: u32, shard: u32, purged_below: u64, survey: &Survey) -> Self {
+    pub(crate) fn of(generation: u32, shard: u32, truncated_below: u64, scan: &ShardScan) -> Self {
         Self {
             generation,
             shard,
-            segments: survey.segments.len() as u64,
-            records: survey.records,
-            gap_sequences: survey.gap_sequences,
-            bytes: survey.bytes,
-            purged_below,
-            next_sequence: survey.next_sequence,
-            durable_below: survey.durable_below,
-            torn_bytes: survey.torn_bytes,
-            torn_records: survey.torn_records,
+            segments: scan.segments.len() as u64,
+            records: scan.records,
+            lost_sequences: scan.lost_sequences,
+            bytes: scan.bytes,
+            truncated_below,
+            next_sequence: scan.next_sequence,
+            durable_below: scan.durable_below,
+            torn_bytes: scan.torn_bytes,
+            torn_records: scan.torn_records,
             copied_records: 0,
             mark_file_missing: false,
-            damage: survey.damage.clone(),
+            corruption: scan.corruption.clone(),
         }
     }
 }
@@ -177,8 +177,8 @@ impl RecoveryReport {
     }
 
     /// The corruption of each corrupted shard.
-    pub fn damage(&self) -> impl Iterator<Item = &Damage> {
-        self.shards.iter().filter_map(|shard| shard.damage.as_ref())
+    pub fn corruption(&self) -> impl Iterator<Item = &Corruption> {
+        self.shards.iter().filter_map(|shard| shard.corruption.as_ref())
     }
 }
 
@@ -206,13 +206,13 @@ impl fmt::Display for RecoveryReport {
                 shard.segments,
                 shard.records,
                 shard.bytes,
-                shard.purged_below,
+                shard.truncated_below,
                 shard.next_sequence,
                 shard.torn_bytes,
                 shard.copied_records,
             )?;
-            if shard.gap_sequences > 0 {
-                let gone = shard.gap_sequences;
+            if shard.lost_sequences > 0 {
+                let gone = shard.lost_sequences;
                 writeln!(f, "{:>10} {gone} sequences were lost in a repair", "")?;
             }
             if shard.mark_file_missing {
@@ -223,8 +223,8 @@ impl fmt::Display for RecoveryReport {
                     ""
                 )?;
             }
-            if let Some(damage) = &shard.damage {
-                writeln!(f, "{:>10} corruption: {damage}", "")?;
+            if let Some(corruption) = &shard.corruption {
+                writeln!(f, "{:>10} corruption: {corruption}", "")?;
             }
         }
         for warning in &self.durability_warnings {

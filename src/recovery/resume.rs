@@ -18,20 +18,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, means_full};
-use crate::fs::{Disk, DiskFile, OpenMode, unlink_if_there};
-use crate::recovery::segment_builder::{PIECE_BYTES, SegmentCopy};
+use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there};
+use crate::recovery::segment_builder::{PIECE_BYTES, SegmentBuilder};
 use crate::recovery::segment_scan::make_durable;
-use crate::recovery::shard_scan::{Folder, Survey};
+use crate::recovery::shard_scan::{ShardDir, ShardScan};
 use crate::segment::frame::FrameKind;
 use crate::segment::frame_reader::{Frame, FrameReader};
 use crate::segment::header::{
-    Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, spare_path, unfinished_path,
+    Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, recycled_path,
+    unfinished_path,
 };
 use crate::segment::writer::{SegmentMeta, cut_tail};
 
 /// A shard that can be replayed and appended to.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct Resumed {
     pub(crate) start: Start,
     pub(crate) next_sequence: u64,
     /// Oldest first. The new segment is the last.
@@ -39,7 +40,7 @@ pub(crate) struct Settled {
     /// The number of copied records.
     pub(crate) copied: u64,
     /// The numbers of the recycled segments that are left.
-    pub(crate) spares: Vec<u64>,
+    pub(crate) recycler: Vec<u64>,
 }
 
 /// Where the shard's next commit goes.
@@ -49,7 +50,7 @@ pub(crate) enum Start {
     Segment {
         header: SegmentHeader,
         /// Durable up to `position`, and so is its name.
-        file: Box<dyn DiskFile>,
+        file: Box<dyn FileHandle>,
         position: u64,
     },
     /// Into a segment that does not exist yet, because there was no room for one.
@@ -91,26 +92,30 @@ struct Joint {
 
 /// Resumes a shard: writes the new segment and deletes the files that it
 /// supersedes. If there is no room for it, resumes without a new segment.
-pub(crate) fn settle(
-    disk: &dyn Disk,
-    folder: &Folder,
-    survey: &Survey,
-) -> Result<Settled, OpenError> {
-    let settled = find_start(disk, folder, survey)?;
-    cut_last_tail(disk, folder, survey);
+pub(crate) fn resume(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
+) -> Result<Resumed, OpenError> {
+    let settled = find_start(fs, shard_dir, scan)?;
+    cut_last_tail(fs, shard_dir, scan);
     Ok(settled)
 }
 
-fn find_start(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settled, OpenError> {
-    let joint = find_joint(disk, folder, survey)?;
-    match begin_segment(disk, folder, survey, &joint, survey.spares.clone()) {
+fn find_start(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
+) -> Result<Resumed, OpenError> {
+    let joint = find_joint(fs, shard_dir, scan)?;
+    match begin_segment(fs, shard_dir, scan, &joint, scan.recycler.clone()) {
         Err(Failure::NoRoom(_)) => {}
         Err(Failure::Other(error)) => return Err(error),
         Ok(settled) => return Ok(settled),
     }
-    make_room(disk, folder, survey)?;
-    match begin_segment(disk, folder, survey, &joint, Vec::new()) {
-        Err(Failure::NoRoom(error)) => settle_in_place(disk, folder, survey, error),
+    make_room(fs, shard_dir, scan)?;
+    match begin_segment(fs, shard_dir, scan, &joint, Vec::new()) {
+        Err(Failure::NoRoom(error)) => resume_in_place(fs, shard_dir, scan, error),
         Err(Failure::Other(error)) => Err(error),
         Ok(settled) => Ok(settled),
     }
@@ -118,29 +123,29 @@ fn find_start(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Settl
 
 /// Writes the new segment and deletes the files that it supersedes.
 fn begin_segment(
-    disk: &dyn Disk,
-    folder: &Folder,
-    survey: &Survey,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
     joint: &Joint,
-    spares: Vec<u64>,
-) -> Result<Settled, Failure> {
-    let number = survey.highest_number + 1;
+    recycler: Vec<u64>,
+) -> Result<Resumed, Failure> {
+    let number = scan.highest_number + 1;
     let first_sequence = match joint.copy_from {
         Some(_) => joint.predecessor.next_sequence,
-        None => survey.next_sequence,
+        None => scan.next_sequence,
     };
     let header = SegmentHeader {
-        identity: folder.identity.with_number(number),
+        identity: shard_dir.identity.with_number(number),
         first_sequence,
         predecessor: joint.predecessor,
     };
-    let mut copy = SegmentCopy::create(disk, folder, &header).map_err(Failure::of)?;
-    let filled = fill(&mut copy, disk, folder, survey, joint, first_sequence);
+    let mut copy = SegmentBuilder::create(fs, shard_dir, &header).map_err(Failure::of)?;
+    let filled = fill(&mut copy, fs, shard_dir, scan, joint, first_sequence);
     let (copied, next_sequence) = filled.map_err(Failure::of)?;
-    let (file, position) = copy.publish(disk, folder).map_err(Failure::of)?;
+    let (file, position) = copy.publish(fs, shard_dir).map_err(Failure::of)?;
     // From here on there is no fallback: the new name may be on the disk or not.
-    sync_dir(disk, folder).map_err(Failure::Other)?;
-    remove_superseded(disk, folder, survey, joint).map_err(Failure::Other)?;
+    sync_dir(fs, shard_dir).map_err(Failure::Other)?;
+    remove_superseded(fs, shard_dir, scan, joint).map_err(Failure::Other)?;
     let mut segments = joint.kept.clone();
     segments.push(SegmentMeta {
         number,
@@ -150,27 +155,27 @@ fn begin_segment(
         durable: true,
     });
     let start = Start::Segment { header, file, position };
-    Ok(Settled { start, next_sequence, segments, copied, spares })
+    Ok(Resumed { start, next_sequence, segments, copied, recycler })
 }
 
 /// Copies the records above the durable mark. Returns their number and the next
 /// sequence.
 fn fill(
-    copy: &mut SegmentCopy,
-    disk: &dyn Disk,
-    folder: &Folder,
-    survey: &Survey,
+    copy: &mut SegmentBuilder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
     joint: &Joint,
     first_sequence: u64,
 ) -> Result<(u64, u64), OpenError> {
     let (mut copied, mut next_sequence) = (0, first_sequence);
-    for (index, link) in survey.links.iter().enumerate() {
+    for (index, link) in scan.links.iter().enumerate() {
         let Some((from, offset)) = joint.copy_from.filter(|(from, _)| index >= *from) else {
             continue;
         };
         let offset = if index == from { offset } else { SEGMENT_HEADER_BYTES as u64 };
         let base = link.header.first_sequence;
-        each_frame(disk, folder, &survey.segments[index], offset, |frame| {
+        for_each_frame(fs, shard_dir, &scan.segments[index], offset, |frame| {
             copied += copy_frame(copy, frame, base, first_sequence)?;
             if frame.header.kind.moves_on() {
                 next_sequence = base + frame.header.next();
@@ -189,72 +194,76 @@ fn fill(
 /// Resumes a shard without a write, after [`make_room`] has synced the segments'
 /// names. Syncs the newest segment in place and reads it again: the bytes read
 /// then are the log.
-fn settle_in_place(
-    disk: &dyn Disk,
-    folder: &Folder,
-    survey: &Survey,
+fn resume_in_place(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
     no_room: OpenError,
-) -> Result<Settled, OpenError> {
-    let number = survey.highest_number;
-    remove(disk, &unfinished_path(&folder.dir, number + 1))?;
-    let (Some(link), Some(last)) = (survey.links.last(), survey.segments.last()) else {
+) -> Result<Resumed, OpenError> {
+    let number = scan.highest_number;
+    remove(fs, &unfinished_path(&shard_dir.dir, number + 1))?;
+    let (Some(link), Some(last)) = (scan.links.last(), scan.segments.last()) else {
         return Err(no_room);
     };
-    make_durable(disk, folder, &link.header)?;
-    each_frame(disk, folder, last, SEGMENT_HEADER_BYTES as u64, |_| Ok(true))?;
+    make_durable(fs, shard_dir, &link.header)?;
+    for_each_frame(fs, shard_dir, last, SEGMENT_HEADER_BYTES as u64, |_| Ok(true))?;
     let next_sequence = last.next_sequence.unwrap_or(last.first_sequence);
     let predecessor = Predecessor { number: last.number, end: last.end, next_sequence };
-    Ok(Settled {
-        start: Start::Between { last: folder.identity.with_number(number), predecessor },
-        next_sequence: survey.next_sequence,
-        segments: survey.segments.clone(),
+    Ok(Resumed {
+        start: Start::Between { last: shard_dir.identity.with_number(number), predecessor },
+        next_sequence: scan.next_sequence,
+        segments: scan.segments.clone(),
         copied: 0,
-        spares: Vec::new(),
+        recycler: Vec::new(),
     })
 }
 
 /// Deletes the files that cannot hold records, and syncs the names of the others.
 /// Superseded segments stay until a new segment is durable.
-fn make_room(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
+fn make_room(fs: &dyn FileSystem, shard_dir: &ShardDir, scan: &ShardScan) -> Result<(), OpenError> {
     let is_unfinished = |path: &&PathBuf| path.extension().is_some_and(|it| it == "tmp");
-    let unfinished = survey.superfluous.iter().filter(is_unfinished);
-    unfinished.chain(&survey.unused).try_for_each(|path| remove(disk, path))?;
-    remove(disk, &unfinished_path(&folder.dir, survey.highest_number + 1))?;
-    remove_spares(disk, folder, survey)?;
+    let unfinished = scan.superfluous.iter().filter(is_unfinished);
+    unfinished.chain(&scan.unused).try_for_each(|path| remove(fs, path))?;
+    remove(fs, &unfinished_path(&shard_dir.dir, scan.highest_number + 1))?;
+    remove_recycled(fs, shard_dir, scan)?;
     // Some file systems free the space only at this sync. And an open that was
     // killed may have left a segment's name in the cache only.
-    sync_dir(disk, folder)
+    sync_dir(fs, shard_dir)
 }
 
 /// Deletes the recycled segments.
-pub(crate) fn remove_spares(
-    disk: &dyn Disk,
-    folder: &Folder,
-    survey: &Survey,
+pub(crate) fn remove_recycled(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
 ) -> Result<(), OpenError> {
-    let mut paths = survey.spares.iter().map(|number| spare_path(&folder.dir, *number));
-    paths.try_for_each(|path| remove(disk, &path))
+    let mut paths = scan.recycler.iter().map(|number| recycled_path(&shard_dir.dir, *number));
+    paths.try_for_each(|path| remove(fs, &path))
 }
 
-fn sync_dir(disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
-    disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
+fn sync_dir(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<(), OpenError> {
+    fs.sync_dir(&shard_dir.dir).map_err(OpenError::io("syncing", &shard_dir.dir))
 }
 
 /// Resumes a shard that needs no new segment: it is read-only, and all its records
 /// are durable. Syncs the directory, then deletes superseded files.
-pub(crate) fn tidy(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<(), OpenError> {
-    sync_dir(disk, folder)?;
-    survey.superfluous.iter().try_for_each(|path| remove(disk, path))?;
-    cut_last_tail(disk, folder, survey);
+pub(crate) fn tidy(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
+) -> Result<(), OpenError> {
+    sync_dir(fs, shard_dir)?;
+    scan.superfluous.iter().try_for_each(|path| remove(fs, path))?;
+    cut_last_tail(fs, shard_dir, scan);
     Ok(())
 }
 
 /// Cuts the zeros off the newest segment that the last process left. Touches no
 /// frame. Ignores errors: the tail is harmless.
-fn cut_last_tail(disk: &dyn Disk, folder: &Folder, survey: &Survey) {
-    let Some((number, end)) = survey.tail else { return };
+fn cut_last_tail(fs: &dyn FileSystem, shard_dir: &ShardDir, scan: &ShardScan) {
+    let Some((number, end)) = scan.tail else { return };
     // The segment may have been superseded and deleted.
-    if let Ok(mut file) = disk.open(&folder.path(number), OpenMode::Write) {
+    if let Ok(mut file) = fs.open(&shard_dir.path(number), OpenMode::Write) {
         cut_tail(file.as_mut(), end);
     }
 }
@@ -262,39 +271,43 @@ fn cut_last_tail(disk: &dyn Disk, folder: &Folder, survey: &Survey) {
 /// Deletes the files that the new, durable segment replaces. If this fails, the
 /// next open finds the files superfluous.
 fn remove_superseded(
-    disk: &dyn Disk,
-    folder: &Folder,
-    survey: &Survey,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
     joint: &Joint,
 ) -> Result<(), OpenError> {
-    for path in &survey.superfluous {
-        remove(disk, path)?;
+    for path in &scan.superfluous {
+        remove(fs, path)?;
     }
-    for meta in &survey.segments {
+    for meta in &scan.segments {
         if !joint.kept.iter().any(|kept| kept.number == meta.number) {
-            remove(disk, &folder.path(meta.number))?;
+            remove(fs, &shard_dir.path(meta.number))?;
         }
     }
     Ok(())
 }
 
-fn remove(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
-    unlink_if_there(disk, path).map_err(OpenError::io("removing", path))
+fn remove(fs: &dyn FileSystem, path: &Path) -> Result<(), OpenError> {
+    unlink_if_there(fs, path).map_err(OpenError::io("removing", path))
 }
 
 /// Finds the last place below which everything is durable. Segments without a
 /// record below it do not stay.
-fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint, OpenError> {
+fn find_joint(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    scan: &ShardScan,
+) -> Result<Joint, OpenError> {
     // Truncated records need no copy, even if no mark covers them. Nor do records
     // that the scan has synced in place.
-    let durable = survey.durable_below.max(folder.purged_below).max(survey.settled_below);
-    let mut kept = survey.segments.clone();
+    let durable = scan.durable_below.max(shard_dir.truncated_below).max(scan.synced_below);
+    let mut kept = scan.segments.clone();
     let mut copy_from = None;
-    for (index, link) in survey.links.iter().enumerate() {
-        let meta = &survey.segments[index];
+    for (index, link) in scan.links.iter().enumerate() {
+        let meta = &scan.segments[index];
         if meta.next_sequence > Some(durable) {
             let (offset, next) =
-                first_frame_above(disk, folder, link.header.first_sequence, meta, durable)?;
+                first_frame_above(fs, shard_dir, link.header.first_sequence, meta, durable)?;
             kept.truncate(index + 1);
             kept[index].end = offset;
             kept[index].next_sequence = Some(next);
@@ -318,8 +331,8 @@ fn find_joint(disk: &dyn Disk, folder: &Folder, survey: &Survey) -> Result<Joint
 /// The offset of the first frame that reaches past `durable`, and the next
 /// sequence before it.
 fn first_frame_above(
-    disk: &dyn Disk,
-    folder: &Folder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     base: u64,
     meta: &SegmentMeta,
     durable: u64,
@@ -328,7 +341,7 @@ fn first_frame_above(
     // The end of the last record, not of a seal after it: the seal may never have
     // been synced, and the next open may not find it.
     let mut place = SEGMENT_HEADER_BYTES as u64;
-    each_frame(disk, folder, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
+    for_each_frame(fs, shard_dir, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
         if !frame.header.kind.moves_on() {
             return Ok(true);
         }
@@ -344,7 +357,12 @@ fn first_frame_above(
 
 /// Copies a frame with records or a gap. Returns the number of records. The copy's
 /// mark claims no more than `durable`.
-fn copy_frame(copy: &mut SegmentCopy, frame: &Frame, base: u64, durable: u64) -> io::Result<u64> {
+fn copy_frame(
+    copy: &mut SegmentBuilder,
+    frame: &Frame,
+    base: u64,
+    durable: u64,
+) -> io::Result<u64> {
     match frame.header.kind {
         FrameKind::Records => copy.frame(frame, base + u64::from(frame.header.first), durable)?,
         FrameKind::Gap => copy.gap(base + frame.header.next(), durable)?,
@@ -354,16 +372,16 @@ fn copy_frame(copy: &mut SegmentCopy, frame: &Frame, base: u64, durable: u64) ->
 }
 
 /// Calls `take` for each frame of a scanned segment, until it returns `false`.
-fn each_frame(
-    disk: &dyn Disk,
-    folder: &Folder,
+fn for_each_frame(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     meta: &SegmentMeta,
     from: u64,
     mut take: impl FnMut(&Frame) -> io::Result<bool>,
 ) -> Result<(), OpenError> {
-    let path = folder.path(meta.number);
-    let file = disk.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
-    let seed = folder.seed(meta.number);
+    let path = shard_dir.path(meta.number);
+    let file = fs.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
+    let seed = shard_dir.seed(meta.number);
     let mut frames = FrameReader::new(file, seed, from, meta.end, PIECE_BYTES);
     while frames.at() < meta.end {
         let frame = frames.next().map_err(OpenError::io("reading", &path))?;

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
-use crate::fs::{Disk, DiskFile, OpenMode, unlink_if_there, write_full};
-use crate::recovery::shard_scan::Folder;
+use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there, write_full};
+use crate::recovery::shard_scan::ShardDir;
 use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::segment::frame_reader::Frame;
 use crate::segment::header::{SegmentHeader, unfinished_path};
@@ -18,27 +18,27 @@ use crate::segment::header::{SegmentHeader, unfinished_path};
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
 /// A segment that recovery builds.
-pub(crate) struct SegmentCopy {
+pub(crate) struct SegmentBuilder {
     unfinished: PathBuf,
     number: u64,
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     place: Place,
     encoder: Encoder,
     position: u64,
 }
 
-impl SegmentCopy {
+impl SegmentBuilder {
     /// Begins the segment with this header. Deletes the file of an earlier attempt.
     pub(crate) fn create(
-        disk: &dyn Disk,
-        folder: &Folder,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
         header: &SegmentHeader,
     ) -> Result<Self, OpenError> {
         let number = header.identity.number;
-        let unfinished = unfinished_path(&folder.dir, number);
+        let unfinished = unfinished_path(&shard_dir.dir, number);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
-        unlink_if_there(disk, &unfinished).map_err(doing("removing"))?;
-        let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+        unlink_if_there(fs, &unfinished).map_err(doing("removing"))?;
+        let file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let mut encoder = Encoder::default();
         encoder.begin(&header.encode(), 1);
         let (seed, first_sequence) = (header.identity.seed(), header.first_sequence);
@@ -73,26 +73,30 @@ impl SegmentCopy {
     /// the file and its length. The caller syncs the directory.
     pub(crate) fn publish(
         self,
-        disk: &dyn Disk,
-        folder: &Folder,
-    ) -> Result<(Box<dyn DiskFile>, u64), OpenError> {
-        self.publish_by(folder, |from, to| disk.rename_new(from, to))
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
+    ) -> Result<(Box<dyn FileHandle>, u64), OpenError> {
+        self.publish_by(shard_dir, |from, to| fs.rename_new(from, to))
     }
 
     /// Syncs the file and renames it over the segment that it repairs. The caller
     /// syncs the directory.
-    pub(crate) fn replace(self, disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
-        self.publish_by(folder, |from, to| disk.rename(from, to)).map(drop)
+    pub(crate) fn replace(
+        self,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
+    ) -> Result<(), OpenError> {
+        self.publish_by(shard_dir, |from, to| fs.rename(from, to)).map(drop)
     }
 
     fn publish_by(
         mut self,
-        folder: &Folder,
+        shard_dir: &ShardDir,
         rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
-    ) -> Result<(Box<dyn DiskFile>, u64), OpenError> {
+    ) -> Result<(Box<dyn FileHandle>, u64), OpenError> {
         let durable = self.write().and_then(|()| self.file.sync_data());
         durable.map_err(OpenError::io("writing", &self.unfinished))?;
-        let renamed = rename(&self.unfinished, &folder.path(self.number));
+        let renamed = rename(&self.unfinished, &shard_dir.path(self.number));
         renamed.map_err(OpenError::io("renaming", &self.unfinished))?;
         Ok((self.file, self.position))
     }

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::error::{Damage, OpenError};
-use crate::fs::Disk;
+use crate::error::{Corruption, OpenError};
+use crate::fs::FileSystem;
 use crate::recovery::diagnosis;
-use crate::recovery::shard_scan::{Folder, absolute, read_header, search_file};
+use crate::recovery::shard_scan::{ShardDir, absolute, read_header, search_file};
 use crate::segment::header::{
-    FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, segment_number,
-    spare_number,
+    FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, recycled_number,
+    segment_number,
 };
 
 /// A segment of the log.
@@ -25,7 +25,7 @@ pub(crate) struct Link {
 
 /// A shard's files, sorted into the log and the rest.
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
+pub(crate) struct SegmentChain {
     /// The log's segments, oldest first.
     pub(crate) links: Vec<Link>,
     /// The highest number of any segment file.
@@ -37,7 +37,7 @@ pub(crate) struct Chain {
     /// empty.
     pub(crate) unused: Vec<PathBuf>,
     /// The numbers of the recycled segments.
-    pub(crate) spares: Vec<u64>,
+    pub(crate) recycler: Vec<u64>,
     /// Bytes in the segments that were left out because a header is missing.
     pub(crate) discarded_bytes: u64,
     /// The highest durable mark in the segments that were left out.
@@ -48,31 +48,31 @@ pub(crate) struct Chain {
     /// number of their segment.
     pub(crate) discarded_unreadable: Option<(u64, Range<u64>)>,
     /// The corruption that leaves the chain undecided.
-    pub(crate) damage: Option<Damage>,
+    pub(crate) corruption: Option<Corruption>,
 }
 
-impl Chain {
-    pub(crate) fn read(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
-        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+impl SegmentChain {
+    pub(crate) fn read(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<Self, OpenError> {
+        let names = fs.list(&shard_dir.dir).map_err(OpenError::io("listing", &shard_dir.dir))?;
         let mut numbers: BTreeSet<u64> =
             names.iter().filter_map(|name| segment_number(name)).collect();
         let mut chain =
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
         let unfinished = names.iter().filter(|name| is_unfinished(name));
-        chain.superfluous.extend(unfinished.map(|name| folder.dir.join(name)));
-        chain.spares = names.iter().filter_map(|name| spare_number(name)).collect();
-        if folder.is_given_up() {
-            chain.superfluous.extend(numbers.iter().map(|number| folder.path(*number)));
+        chain.superfluous.extend(unfinished.map(|name| shard_dir.dir.join(name)));
+        chain.recycler = names.iter().filter_map(|name| recycled_number(name)).collect();
+        if shard_dir.is_all_truncated() {
+            chain.superfluous.extend(numbers.iter().map(|number| shard_dir.path(*number)));
             return Ok(chain);
         }
         if chain.highest_number >= NUMBER_MAX {
-            chain.damage = Some(diagnosis::last_number(folder, chain.highest_number));
+            chain.corruption = Some(diagnosis::last_number(shard_dir, chain.highest_number));
             return Ok(chain);
         }
         while let Some(newest) = numbers.pop_last() {
-            match chain.follow(disk, folder, newest, &numbers)? {
-                Attempt::Whole | Attempt::Damaged => {
-                    chain.add_superseded(folder, &numbers);
+            match chain.follow(fs, shard_dir, newest, &numbers)? {
+                Attempt::Whole | Attempt::Corrupted => {
+                    chain.add_superseded(shard_dir, &numbers);
                     return Ok(chain);
                 }
                 // Leave out the segments from `torn` on, and try the older ones.
@@ -81,54 +81,54 @@ impl Chain {
                 }
             }
         }
-        chain.damage = Some(diagnosis::no_segment(folder));
+        chain.corruption = Some(diagnosis::no_segment(shard_dir));
         Ok(chain)
     }
 
     /// Follows the predecessors from the segment `newest`.
     fn follow(
         &mut self,
-        disk: &dyn Disk,
-        folder: &Folder,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
         newest: u64,
         older: &BTreeSet<u64>,
     ) -> Result<Attempt, OpenError> {
         let mut links: Vec<Link> = Vec::new();
         let mut number = newest;
         loop {
-            let identity = folder.identity.with_number(number);
-            let Some(bytes) = read_header(disk, folder, number)? else {
-                self.damage = Some(diagnosis::unreadable_header(folder, number));
-                return Ok(Attempt::Damaged);
+            let identity = shard_dir.identity.with_number(number);
+            let Some(bytes) = read_header(fs, shard_dir, number)? else {
+                self.corruption = Some(diagnosis::unreadable_header(shard_dir, number));
+                return Ok(Attempt::Corrupted);
             };
             let header = match SegmentHeader::parse(&bytes, &identity) {
                 FoundHeader::Header(header) => header,
                 FoundHeader::Newer(version) => {
                     let what = format!("its format is version {version}");
-                    return Err(OpenError::NewerFormat { file: folder.path(number), what });
+                    return Err(OpenError::NewerFormat { file: shard_dir.path(number), what });
                 }
                 FoundHeader::Older(version) => {
                     let what = format!("its format is version {version}");
-                    return Err(OpenError::OlderFormat { file: folder.path(number), what });
+                    return Err(OpenError::OlderFormat { file: shard_dir.path(number), what });
                 }
-                FoundHeader::Foreign(found) => {
-                    self.damage = Some(diagnosis::foreign(folder, number, &found));
-                    return Ok(Attempt::Damaged);
+                FoundHeader::CallerCode(found) => {
+                    self.corruption = Some(diagnosis::foreign(shard_dir, number, &found));
+                    return Ok(Attempt::Corrupted);
                 }
-                FoundHeader::Blank => return self.leave_out(disk, folder, number, 0, &links),
+                FoundHeader::Blank => return self.leave_out(fs, shard_dir, number, 0, &links),
                 FoundHeader::Bad => {
-                    return self.leave_out(disk, folder, number, SEGMENT_HEADER_BYTES, &links);
+                    return self.leave_out(fs, shard_dir, number, SEGMENT_HEADER_BYTES, &links);
                 }
             };
             let predecessor = header.predecessor;
             links.push(Link { header });
             // Segments below the truncation mark may be deleted already.
-            if predecessor.number == 0 || predecessor.next_sequence <= folder.purged_below {
+            if predecessor.number == 0 || predecessor.next_sequence <= shard_dir.truncated_below {
                 break;
             }
             if predecessor.number >= number || !older.contains(&predecessor.number) {
-                self.damage = Some(diagnosis::missing(folder, &header));
-                return Ok(Attempt::Damaged);
+                self.corruption = Some(diagnosis::missing(shard_dir, &header));
+                return Ok(Attempt::Corrupted);
             }
             number = predecessor.number;
         }
@@ -141,35 +141,35 @@ impl Chain {
     /// never completed. It is corruption instead if something in them was durable.
     fn leave_out(
         &mut self,
-        disk: &dyn Disk,
-        folder: &Folder,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
         number: u64,
         torn_bytes_min: usize,
         later: &[Link],
     ) -> Result<Attempt, OpenError> {
-        let remains = search_file(disk, folder, number)?;
-        self.superfluous.push(folder.path(number));
+        let remains = search_file(fs, shard_dir, number)?;
+        self.superfluous.push(shard_dir.path(number));
         if torn_bytes_min == 0 && remains.torn_bytes(0) == 0 {
-            self.unused.push(folder.path(number));
+            self.unused.push(shard_dir.path(number));
         }
         self.discarded_bytes += remains.torn_bytes(torn_bytes_min);
         // The first sequence is unknown without the header. But marks are relative
         // to it, so a positive mark proves that a record of this segment was durable.
         if let Some(mark) = remains.mark.filter(|mark| *mark > 0) {
-            self.damage = Some(diagnosis::headerless(folder, number, mark.unsigned_abs()));
-            return Ok(Attempt::Damaged);
+            self.corruption = Some(diagnosis::headerless(shard_dir, number, mark.unsigned_abs()));
+            return Ok(Attempt::Corrupted);
         }
         // A blank header needs no such check: nothing is ever written behind zeros.
         if torn_bytes_min > 0
             && let Some(range) = remains.unreadable.first()
         {
-            self.damage = Some(diagnosis::unreadable_without_header(folder, number, &range));
-            return Ok(Attempt::Damaged);
+            self.corruption = Some(diagnosis::unreadable_without_header(shard_dir, number, &range));
+            return Ok(Attempt::Corrupted);
         }
         for link in later {
             let base = link.header.first_sequence;
-            let remains = search_file(disk, folder, link.header.identity.number)?;
-            self.superfluous.push(folder.path(link.header.identity.number));
+            let remains = search_file(fs, shard_dir, link.header.identity.number)?;
+            self.superfluous.push(shard_dir.path(link.header.identity.number));
             self.discarded_bytes += remains.torn_bytes(SEGMENT_HEADER_BYTES);
             let mark = remains.mark.map_or(0, |mark| absolute(base, mark));
             self.discarded_mark = self.discarded_mark.max(mark);
@@ -184,16 +184,16 @@ impl Chain {
 
     /// Counts segments below the newest that no successor names as superfluous: a
     /// later segment superseded them.
-    fn add_superseded(&mut self, folder: &Folder, older: &BTreeSet<u64>) {
+    fn add_superseded(&mut self, shard_dir: &ShardDir, older: &BTreeSet<u64>) {
         let is_link =
             |number: &u64| self.links.iter().any(|link| link.header.identity.number == *number);
         let superseded: Vec<_> = older.iter().filter(|number| !is_link(number)).collect();
-        self.superfluous.extend(superseded.into_iter().map(|number| folder.path(*number)));
+        self.superfluous.extend(superseded.into_iter().map(|number| shard_dir.path(*number)));
     }
 }
 
 enum Attempt {
     Whole,
-    Damaged,
+    Corrupted,
     Torn(u64),
 }

@@ -7,9 +7,9 @@
 use std::io;
 
 use crate::error::OpenError;
-use crate::fs::{Disk, OpenMode};
+use crate::fs::{FileSystem, OpenMode};
 use crate::recovery::segment_chain::Link;
-use crate::recovery::shard_scan::{Folder, absolute, read_header};
+use crate::recovery::shard_scan::{ShardDir, absolute, read_header};
 use crate::segment::frame::FrameKind;
 use crate::segment::frame_reader::{FrameReader, Stop, is_consistent};
 use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -46,16 +46,16 @@ pub(crate) fn steps(links: &[Link]) -> Vec<Step<'_>> {
 /// Syncs a segment and checks that its header is unchanged. A failed sync is never
 /// retried: after it, nothing is known about the bytes on the disk.
 pub(crate) fn make_durable(
-    disk: &dyn Disk,
-    folder: &Folder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     header: &SegmentHeader,
 ) -> Result<(), OpenError> {
     let number = header.identity.number;
-    let path = folder.path(number);
-    let mut file = disk.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
+    let path = shard_dir.path(number);
+    let mut file = fs.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
     file.sync_data().map_err(OpenError::io("syncing", &path))?;
     drop(file);
-    let found = read_header(disk, folder, number)?;
+    let found = read_header(fs, shard_dir, number)?;
     let found = found.map(|bytes| SegmentHeader::parse(&bytes, &header.identity));
     if found == Some(FoundHeader::Header(*header)) {
         return Ok(());
@@ -66,7 +66,7 @@ pub(crate) fn make_durable(
 
 /// What a segment holds. It counts only if the segments before it were read up to
 /// the end that this segment's header names.
-pub(crate) struct Reading {
+pub(crate) struct SegmentScan {
     /// Why reading stopped.
     pub(crate) stop: Stop,
     /// The offset at which reading stopped.
@@ -78,7 +78,7 @@ pub(crate) struct Reading {
     pub(crate) next_sequence: u64,
     pub(crate) durable_below: u64,
     pub(crate) records: u64,
-    pub(crate) gap_sequences: u64,
+    pub(crate) lost_sequences: u64,
 }
 
 impl Step<'_> {
@@ -88,33 +88,33 @@ impl Step<'_> {
     }
 }
 
-impl Reading {
+impl SegmentScan {
     /// Syncs the segment, then reads it. After a successful sync and a dropped
     /// cache, a read returns the bytes on the disk.
     pub(crate) fn read_durable(
-        disk: &dyn Disk,
-        folder: &Folder,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
         step: &Step<'_>,
     ) -> Result<Self, OpenError> {
-        make_durable(disk, folder, &step.link.header)?;
-        Self::read(disk, folder, step)
+        make_durable(fs, shard_dir, &step.link.header)?;
+        Self::read(fs, shard_dir, step)
     }
 
     pub(crate) fn read(
-        disk: &dyn Disk,
-        folder: &Folder,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
         step: &Step<'_>,
     ) -> Result<Self, OpenError> {
         let number = step.link.header.identity.number;
-        let path = folder.path(number);
+        let path = shard_dir.path(number);
         let io = |doing| OpenError::io(doing, &path);
-        let file = disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        let file = fs.open(&path, OpenMode::Read).map_err(io("opening"))?;
         file.drop_cache();
         let bytes = file.len().map_err(io("reading the size of"))?;
         let end = step.end(bytes);
         let start = SEGMENT_HEADER_BYTES as u64;
-        let mut frames = FrameReader::new(file, folder.seed(number), start, end, CHUNK_BYTES);
-        let mut reading = Self {
+        let mut frames = FrameReader::new(file, shard_dir.seed(number), start, end, CHUNK_BYTES);
+        let mut segment_scan = Self {
             stop: Stop::End,
             at: start,
             records_end: start,
@@ -122,19 +122,20 @@ impl Reading {
             next_sequence: step.from,
             durable_below: 0,
             records: 0,
-            gap_sequences: 0,
+            lost_sequences: 0,
         };
-        let read = reading.read_frames(&mut frames, folder, step.link.header.first_sequence);
-        reading.stop = read.map_err(io("reading"))?;
-        reading.at = frames.at();
-        Ok(reading)
+        let read =
+            segment_scan.read_frames(&mut frames, shard_dir, step.link.header.first_sequence);
+        segment_scan.stop = read.map_err(io("reading"))?;
+        segment_scan.at = frames.at();
+        Ok(segment_scan)
     }
 
     /// Reads frames up to the first that does not follow. Returns why it stopped.
     fn read_frames(
         &mut self,
         frames: &mut FrameReader,
-        folder: &Folder,
+        shard_dir: &ShardDir,
         base: u64,
     ) -> io::Result<Stop> {
         loop {
@@ -149,8 +150,8 @@ impl Reading {
             }
             if frame.header.kind.moves_on() {
                 if frame.header.kind == FrameKind::Gap {
-                    let from = self.next_sequence.max(folder.purged_below);
-                    self.gap_sequences += first.saturating_sub(from);
+                    let from = self.next_sequence.max(shard_dir.truncated_below);
+                    self.lost_sequences += first.saturating_sub(from);
                 }
                 self.next_sequence = base + frame.header.next();
                 self.records += u64::from(frame.header.records);

@@ -6,19 +6,19 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Damage, OpenError, RESTORE};
-use crate::fs::{Disk, OpenMode, Unreadable, means_unreadable, read_around};
-use crate::layout::truncation_mark::GIVEN_UP;
+use crate::error::{Corruption, OpenError, RESTORE};
+use crate::fs::{FileSystem, OpenMode, Unreadable, means_unreadable, read_around};
+use crate::layout::truncation_mark::ALL_TRUNCATED;
 use crate::recovery::diagnosis;
-use crate::recovery::segment_chain::{Chain, Link};
-use crate::recovery::segment_scan::{Reading, Step, steps};
+use crate::recovery::segment_chain::{Link, SegmentChain};
+use crate::recovery::segment_scan::{SegmentScan, Step, steps};
 use crate::recovery::verdict::{Beyond, Facts, Verdict, judge};
 use crate::segment::frame::FRAME_HEADER_BYTES;
 use crate::segment::frame_reader::Stop;
 use crate::segment::frame_scan::{Remains, search_remains};
 use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
 use crate::segment::writer::SegmentMeta;
-use crate::space::recycle::Spares;
+use crate::space::recycle::Recycler;
 use crate::util::parallel::on_threads;
 use crate::util::sync::Arc;
 
@@ -28,23 +28,23 @@ const THREAD_BYTES: u64 = 8 << 20;
 
 /// A shard's directory, and the shard that it should hold.
 #[derive(Clone, Debug)]
-pub(crate) struct Folder {
+pub(crate) struct ShardDir {
     /// The file system to reach the directory's files. For a shard that takes
     /// appends it holds an open descriptor of the directory.
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) dir: PathBuf,
     /// The shard's identity. Its segment number means nothing.
     pub(crate) identity: SegmentIdentity,
     /// Truncation removed the records below this sequence.
-    pub(crate) purged_below: u64,
+    pub(crate) truncated_below: u64,
     /// The shard's recycled segments. Only the shards of an open log keep any.
-    pub(crate) spares: Spares,
+    pub(crate) recycler: Recycler,
 }
 
-impl Folder {
+impl ShardDir {
     /// A lower bound of the shard's next sequence.
     fn least_next(&self) -> u64 {
-        if self.is_given_up() { 0 } else { self.purged_below }
+        if self.is_all_truncated() { 0 } else { self.truncated_below }
     }
 
     pub(crate) fn path(&self, number: u64) -> PathBuf {
@@ -53,8 +53,8 @@ impl Folder {
 
     /// Whether the shard was truncated as a whole. Only a shard of an earlier
     /// generation can be. Its segments are deleted, or about to be.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.purged_below == GIVEN_UP
+    pub(crate) fn is_all_truncated(&self) -> bool {
+        self.truncated_below == ALL_TRUNCATED
     }
 
     pub(crate) fn seed(&self, number: u64) -> u32 {
@@ -64,7 +64,7 @@ impl Folder {
 
 /// What a shard's directory holds.
 #[derive(Debug, Default)]
-pub(crate) struct Survey {
+pub(crate) struct ShardScan {
     /// The segments that hold the log, oldest first, up to its end.
     pub(crate) links: Vec<Link>,
     /// Their ends and sequences, for replay.
@@ -75,16 +75,16 @@ pub(crate) struct Survey {
     pub(crate) durable_below: u64,
     pub(crate) records: u64,
     /// The sequences that earlier repairs lost.
-    pub(crate) gap_sequences: u64,
+    pub(crate) lost_sequences: u64,
     /// The bytes of headers and frames that hold the log.
     pub(crate) bytes: u64,
     pub(crate) torn_bytes: u64,
     /// The records in the torn tail, as far as its frame headers can be read.
     pub(crate) torn_records: u64,
-    pub(crate) damage: Option<Damage>,
+    pub(crate) corruption: Option<Corruption>,
     /// Whether the corruption is in the newest segment. A writer may have appended
     /// there during the scan.
-    pub(crate) damaged_at_the_end: bool,
+    pub(crate) is_corrupted_at_end: bool,
     /// The highest number of any segment file, used or not.
     pub(crate) highest_number: u64,
     /// Files that are not part of the log. They may be deleted once the next
@@ -93,9 +93,9 @@ pub(crate) struct Survey {
     /// The files of `superfluous` that were prepared and never used.
     pub(crate) unused: Vec<PathBuf>,
     /// The numbers of the recycled segments.
-    pub(crate) spares: Vec<u64>,
+    pub(crate) recycler: Vec<u64>,
     /// The scan synced the log below this sequence in place, then read it.
-    pub(crate) settled_below: u64,
+    pub(crate) synced_below: u64,
     /// The newest segment, if bytes follow its last frame that are no torn write:
     /// its number, and the offset at which the frame ends.
     pub(crate) tail: Option<(u64, u64)>,
@@ -103,45 +103,48 @@ pub(crate) struct Survey {
 
 /// What a scan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum ScanPurpose {
     /// To read the log. The scan syncs nothing.
-    Look,
+    Inspect,
     /// To append to the log. The scan syncs segments that no durable mark covers
     /// before it reads them, except the newest.
-    GoOn,
+    Resume,
 }
 
-impl Survey {
+impl ShardScan {
     /// Drops findings after the log's end that a writer's later append explains.
     pub(crate) fn forget_concurrent_appends(&mut self) {
-        (self.damage, self.torn_bytes, self.torn_records) = (None, 0, 0);
+        (self.corruption, self.torn_bytes, self.torn_records) = (None, 0, 0);
     }
 }
 
 /// Scans a shard's directory on at most `threads` threads. Reads from the disk,
-/// not from the cache. Corruption is no error: [`Survey::damage`] reports it.
-pub(crate) fn survey(
-    disk: &dyn Disk,
-    folder: &Folder,
+/// not from the cache. Corruption is no error: [`ShardScan::corruption`] reports it.
+pub(crate) fn scan_shard(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     threads: usize,
-    purpose: Purpose,
-) -> Result<Survey, OpenError> {
-    let chain = Chain::read(disk, folder)?;
-    let mut surveyor = Surveyor { disk, folder, purpose, survey: Survey::default(), broken: None };
-    surveyor.survey.highest_number = chain.highest_number;
-    surveyor.survey.superfluous = chain.superfluous.clone();
-    surveyor.survey.unused = chain.unused.clone();
-    surveyor.survey.spares = chain.spares.clone();
+    purpose: ScanPurpose,
+) -> Result<ShardScan, OpenError> {
+    let chain = SegmentChain::read(fs, shard_dir)?;
+    let mut surveyor =
+        ShardScanner { fs, shard_dir, purpose, scan: ShardScan::default(), broken: None };
+    surveyor.scan.highest_number = chain.highest_number;
+    surveyor.scan.superfluous = chain.superfluous.clone();
+    surveyor.scan.unused = chain.unused.clone();
+    surveyor.scan.recycler = chain.recycler.clone();
     let steps = steps(&chain.links);
     let ends = steps.iter().map(|step| step.link.header.predecessor.end);
     let worth = ends.fold(0, u64::saturating_add) / THREAD_BYTES;
     let threads = threads.min(usize::try_from(worth).unwrap_or(usize::MAX)).max(1);
-    let readings = match purpose {
-        Purpose::Look => on_threads(threads, &steps, |step| Reading::read(disk, folder, step))?,
-        Purpose::GoOn => read_durable(disk, folder, &steps, threads)?,
+    let scans = match purpose {
+        ScanPurpose::Inspect => {
+            on_threads(threads, &steps, |step| SegmentScan::read(fs, shard_dir, step))?
+        }
+        ScanPurpose::Resume => read_durable(fs, shard_dir, &steps, threads)?,
     };
-    for (step, reading) in steps.iter().zip(readings) {
-        surveyor.add(step, &reading)?;
+    for (step, segment_scan) in steps.iter().zip(scans) {
+        surveyor.add(step, &segment_scan)?;
     }
     surveyor.judge(&chain)
 }
@@ -150,30 +153,30 @@ pub(crate) fn survey(
 /// mark. Then reads the others. Segments that reach above the mark are synced
 /// before: a process that died may have left them in the cache only.
 fn read_durable(
-    disk: &dyn Disk,
-    folder: &Folder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     steps: &[Step<'_>],
     threads: usize,
-) -> Result<Vec<Reading>, OpenError> {
+) -> Result<Vec<SegmentScan>, OpenError> {
     let Some((newest, older)) = steps.split_last() else { return Ok(Vec::new()) };
-    let newest = Reading::read(disk, folder, newest)?;
-    let durable = newest.durable_below.max(folder.purged_below);
-    let mut readings = on_threads(threads, older, |step| {
+    let newest = SegmentScan::read(fs, shard_dir, newest)?;
+    let durable = newest.durable_below.max(shard_dir.truncated_below);
+    let mut scans = on_threads(threads, older, |step| {
         if step.next_sequence().is_some_and(|next| next <= durable) {
-            Reading::read(disk, folder, step)
+            SegmentScan::read(fs, shard_dir, step)
         } else {
-            Reading::read_durable(disk, folder, step)
+            SegmentScan::read_durable(fs, shard_dir, step)
         }
     })?;
-    readings.push(newest);
-    Ok(readings)
+    scans.push(newest);
+    Ok(scans)
 }
 
-struct Surveyor<'a> {
-    disk: &'a dyn Disk,
-    folder: &'a Folder,
-    purpose: Purpose,
-    survey: Survey,
+struct ShardScanner<'a> {
+    fs: &'a dyn FileSystem,
+    shard_dir: &'a ShardDir,
+    purpose: ScanPurpose,
+    scan: ShardScan,
     broken: Option<Broken>,
 }
 
@@ -197,26 +200,26 @@ struct Broken {
     unreadable: Option<(u64, Range<u64>)>,
 }
 
-impl Surveyor<'_> {
+impl ShardScanner<'_> {
     /// Adds the next segment. After the first broken place, segments count only
     /// for the durable marks of their frames.
-    fn add(&mut self, step: &Step<'_>, read: &Reading) -> Result<(), OpenError> {
+    fn add(&mut self, step: &Step<'_>, read: &SegmentScan) -> Result<(), OpenError> {
         if self.broken.is_some() {
             return self.read_past_the_break(step, SEGMENT_HEADER_BYTES as u64, read.bytes);
         }
         let number = step.link.header.identity.number;
-        self.survey.next_sequence = read.next_sequence;
-        self.survey.settled_below = match (self.purpose, step.successor) {
-            (Purpose::Look, _) => 0,
-            (Purpose::GoOn, Some(_)) => read.next_sequence,
-            (Purpose::GoOn, None) => step.link.header.predecessor.next_sequence,
+        self.scan.next_sequence = read.next_sequence;
+        self.scan.synced_below = match (self.purpose, step.successor) {
+            (ScanPurpose::Inspect, _) => 0,
+            (ScanPurpose::Resume, Some(_)) => read.next_sequence,
+            (ScanPurpose::Resume, None) => step.link.header.predecessor.next_sequence,
         };
-        self.survey.durable_below = self.survey.durable_below.max(read.durable_below);
-        self.survey.records += read.records;
-        self.survey.gap_sequences += read.gap_sequences;
-        self.survey.links.push(step.link.clone());
-        self.survey.bytes += read.at;
-        self.survey.segments.push(SegmentMeta {
+        self.scan.durable_below = self.scan.durable_below.max(read.durable_below);
+        self.scan.records += read.records;
+        self.scan.lost_sequences += read.lost_sequences;
+        self.scan.links.push(step.link.clone());
+        self.scan.bytes += read.at;
+        self.scan.segments.push(SegmentMeta {
             number,
             first_sequence: step.from,
             next_sequence: Some(read.next_sequence),
@@ -231,7 +234,7 @@ impl Surveyor<'_> {
         let is_read_whole =
             step.successor.is_none() && matches!(read.stop, Stop::End | Stop::Blank);
         if is_read_whole && read.bytes > read.at {
-            self.survey.tail = Some((number, read.at));
+            self.scan.tail = Some((number, read.at));
         }
         if agrees && !matches!(read.stop, Stop::UnknownKind(_)) {
             return Ok(());
@@ -259,17 +262,17 @@ impl Surveyor<'_> {
         end: u64,
     ) -> Result<(), OpenError> {
         let number = step.link.header.identity.number;
-        let path = self.folder.path(number);
+        let path = self.shard_dir.path(number);
         let io = |doing| OpenError::io(doing, &path);
-        let file = self.disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
-        let remains = search_remains(file.as_ref(), self.folder.seed(number), from, end)
+        let file = self.fs.open(&path, OpenMode::Read).map_err(io("opening"))?;
+        let remains = search_remains(file.as_ref(), self.shard_dir.seed(number), from, end)
             .map_err(io("reading"))?;
         let base = step.link.header.first_sequence;
         let is_bad = self
             .broken
             .as_ref()
             .is_some_and(|broken| broken.number == number && matches!(broken.stop, Stop::Bad(_)));
-        self.survey.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
+        self.scan.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
         if let Some(broken) = &mut self.broken {
             broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
             broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
@@ -279,26 +282,26 @@ impl Surveyor<'_> {
             if number == broken.number {
                 broken.remains = remains.torn_bytes(0);
             } else {
-                self.survey.superfluous.push(path);
+                self.scan.superfluous.push(path);
             }
         }
         Ok(())
     }
 
-    fn judge(self, chain: &Chain) -> Result<Survey, OpenError> {
-        let Self { folder, mut survey, broken, .. } = self;
-        survey.torn_bytes += chain.discarded_bytes;
-        if let Some(damage) = &chain.damage {
-            survey.damage = Some(damage.clone());
-            return Ok(survey);
+    fn judge(self, chain: &SegmentChain) -> Result<ShardScan, OpenError> {
+        let Self { shard_dir, mut scan, broken, .. } = self;
+        scan.torn_bytes += chain.discarded_bytes;
+        if let Some(corruption) = &chain.corruption {
+            scan.corruption = Some(corruption.clone());
+            return Ok(scan);
         }
-        let here = survey.next_sequence;
+        let here = scan.next_sequence;
         let Some(broken) = broken else {
             // Only a shard without segments gets here.
-            survey.next_sequence = here.max(folder.least_next());
-            return Ok(survey);
+            scan.next_sequence = here.max(shard_dir.least_next());
+            return Ok(scan);
         };
-        let mark = broken.mark.max(survey.durable_below).max(chain.discarded_mark);
+        let mark = broken.mark.max(scan.durable_below).max(chain.discarded_mark);
         let unreadable = broken.unreadable.as_ref().or(chain.discarded_unreadable.as_ref());
         let facts = Facts {
             stop: broken.stop,
@@ -310,35 +313,43 @@ impl Surveyor<'_> {
                 None => Beyond::No,
             },
         };
-        let path = folder.path(broken.number);
+        let path = shard_dir.path(broken.number);
         match judge(facts) {
             Verdict::GoOn => {}
             Verdict::End | Verdict::TornTail => {
-                survey.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
+                scan.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
             }
-            Verdict::Damage => {
-                let damage = damage(folder, &path, &broken, here, mark);
-                survey.damage = Some(match unreadable.filter(|_| mark <= here) {
-                    Some((number, range)) => diagnosis::unreadable(damage, folder, *number, range),
-                    None => damage,
+            Verdict::Corruption => {
+                let corruption = corruption(shard_dir, &path, &broken, here, mark);
+                scan.corruption = Some(match unreadable.filter(|_| mark <= here) {
+                    Some((number, range)) => {
+                        diagnosis::unreadable(corruption, shard_dir, *number, range)
+                    }
+                    None => corruption,
                 });
-                survey.damaged_at_the_end = broken.successor_end.is_none();
+                scan.is_corrupted_at_end = broken.successor_end.is_none();
             }
             Verdict::Newer => {
                 let what = format!("{} at byte {}", broken.stop, broken.offset);
                 return Err(OpenError::NewerFormat { file: path, what });
             }
         }
-        survey.next_sequence = here.max(folder.least_next());
-        Ok(survey)
+        scan.next_sequence = here.max(shard_dir.least_next());
+        Ok(scan)
     }
 }
 
-fn damage(folder: &Folder, path: &Path, broken: &Broken, here: u64, mark: u64) -> Damage {
+fn corruption(
+    shard_dir: &ShardDir,
+    path: &Path,
+    broken: &Broken,
+    here: u64,
+    mark: u64,
+) -> Corruption {
     let is_blank = matches!(broken.stop, Stop::End | Stop::Blank) && broken.remains == 0;
-    let damage = Damage {
-        generation: folder.identity.generation,
-        shard: folder.identity.shard,
+    let corruption = Corruption {
+        generation: shard_dir.identity.generation,
+        shard: shard_dir.identity.shard,
         file: path.to_path_buf(),
         offset: broken.offset,
         first_sequence: here,
@@ -348,9 +359,9 @@ fn damage(folder: &Folder, path: &Path, broken: &Broken, here: u64, mark: u64) -
     };
     match broken.successor_end {
         Some(end) if broken.offset < end && (broken.file_end < end || is_blank) => {
-            diagnosis::cut_short(damage, broken.file_end, end)
+            diagnosis::cut_short(corruption, broken.file_end, end)
         }
-        _ => damage,
+        _ => corruption,
     }
 }
 
@@ -361,27 +372,27 @@ pub(crate) fn absolute(base: u64, mark: i64) -> u64 {
 
 /// Searches a segment without a usable header for frames.
 pub(crate) fn search_file(
-    disk: &dyn Disk,
-    folder: &Folder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     number: u64,
 ) -> Result<Remains, OpenError> {
-    let path = folder.path(number);
+    let path = shard_dir.path(number);
     let io = |doing| OpenError::io(doing, &path);
-    let file = disk.open(&path, OpenMode::Read).map_err(io("opening"))?;
+    let file = fs.open(&path, OpenMode::Read).map_err(io("opening"))?;
     file.drop_cache();
     let bytes = file.len().map_err(io("reading the size of"))?;
-    search_remains(file.as_ref(), folder.seed(number), 0, bytes).map_err(io("reading"))
+    search_remains(file.as_ref(), shard_dir.seed(number), 0, bytes).map_err(io("reading"))
 }
 
 /// The bytes of a segment's header, or fewer if the file is shorter. `None` if the
 /// disk cannot read them, or cannot open the file.
 pub(crate) fn read_header(
-    disk: &dyn Disk,
-    folder: &Folder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     number: u64,
 ) -> Result<Option<Vec<u8>>, OpenError> {
-    let path = folder.path(number);
-    let open = || disk.open(&path, OpenMode::Read);
+    let path = shard_dir.path(number);
+    let open = || fs.open(&path, OpenMode::Read);
     let once_more = |error| if means_unreadable(&error) { open() } else { Err(error) };
     let file = match open().or_else(once_more) {
         Err(error) if means_unreadable(&error) => return Ok(None),

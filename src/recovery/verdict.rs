@@ -43,7 +43,7 @@ pub(crate) enum Verdict {
     /// Cut it off and count it.
     TornTail,
     /// Durable records cannot be read. Refuse to open.
-    Damage,
+    Corruption,
     /// A later version wrote this. Refuse to open.
     Newer,
 }
@@ -54,19 +54,19 @@ pub(crate) enum Verdict {
 /// |---|---|---|---|---|---|
 /// | A | unknown kind | any | any | newer | a frame from a later version |
 /// | B | any | agrees | any | go on | no record is missing, at most a seal |
-/// | C | any | any | yes | damage | bytes that were on the disk have changed or are missing |
+/// | C | any | any | yes | corruption | bytes that were on the disk have changed or are missing |
 /// | D | end or blank | none | no, unreadable | end | the last write completed, or never began |
-/// | E | any | any | unreadable | damage | an unreadable block may hold durable records |
+/// | E | any | any | unreadable | corruption | an unreadable block may hold durable records |
 /// | F | bad | none | no | torn tail | part of the last write is missing |
 /// | G | any | disagrees | no | torn tail | an unsynced segment is incomplete |
 pub(crate) fn judge(facts: Facts) -> Verdict {
     match (facts.stop, facts.durable_beyond) {
         (Stop::UnknownKind(_), _) => Verdict::Newer,
         _ if facts.has_successor && facts.agrees => Verdict::GoOn,
-        (_, Beyond::Yes) => Verdict::Damage,
+        (_, Beyond::Yes) => Verdict::Corruption,
         // The writer fills a segment with zeros ahead, so zeros are the log's end.
         (Stop::End | Stop::Blank, _) if !facts.has_successor => Verdict::End,
-        (Stop::Unreadable { .. }, _) | (_, Beyond::Unreadable) => Verdict::Damage,
+        (Stop::Unreadable { .. }, _) | (_, Beyond::Unreadable) => Verdict::Corruption,
         (_, Beyond::No) => Verdict::TornTail,
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         match verdict {
             "newer: refuse" => Verdict::Newer,
             "go on" => Verdict::GoOn,
-            "damage: refuse" => Verdict::Damage,
+            "corruption: refuse" => Verdict::Corruption,
             "the log ends" => Verdict::End,
             "torn tail: cut, and count" => Verdict::TornTail,
             _ => panic!("FORMAT.md says {verdict:?}"),

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 /// A growable buffer whose bytes begin at a multiple of `block`.
 #[derive(Debug, Default)]
-pub(crate) struct AlignedBytes {
+pub(crate) struct AlignedBuf {
     memory: Vec<u8>,
     /// Index in `memory` of the first byte.
     from: usize,
@@ -14,7 +14,7 @@ pub(crate) struct AlignedBytes {
     block: usize,
 }
 
-impl AlignedBytes {
+impl AlignedBuf {
     /// A buffer of `bytes` zeros, aligned to `block`.
     pub(crate) fn zeros(bytes: usize, block: usize) -> Self {
         let mut zeros = Self::default();
@@ -59,7 +59,7 @@ impl AlignedBytes {
     }
 }
 
-impl Deref for AlignedBytes {
+impl Deref for AlignedBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -67,7 +67,7 @@ impl Deref for AlignedBytes {
     }
 }
 
-impl DerefMut for AlignedBytes {
+impl DerefMut for AlignedBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.from..]
     }
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn bytes_stay_what_they_are_wherever_their_memory_grows_to() {
         for block in [1, 512, 4096] {
-            let mut bytes = AlignedBytes::default();
+            let mut bytes = AlignedBuf::default();
             for length in [0, 1, 511, 512, 4097, 70_000, 300, 1 << 20, 2] {
                 bytes.clear(block);
                 let mut expected = Vec::new();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_comes_back_as_zeros() {
-        let mut bytes = AlignedBytes::zeros(100, 64);
+        let mut bytes = AlignedBuf::zeros(100, 64);
         bytes.fill(7);
         bytes.resize(10);
         bytes.resize(100);

@@ -9,7 +9,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::fs::{DiskFile, Unreadable, read_around};
+use crate::fs::{FileHandle, Unreadable, read_around};
 use crate::segment::frame::{
     FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, FrameKind, next_record,
 };
@@ -64,7 +64,7 @@ impl Frame {
 /// Reads the frames of one segment file.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     seed: u32,
     /// Offset at which reading ends.
     end: u64,
@@ -83,7 +83,7 @@ impl FrameReader {
     /// Reads frames from `at` to `end`, in chunks of about `chunk_bytes` bytes. `end`
     /// is at most the file's length.
     pub(crate) fn new(
-        file: Box<dyn DiskFile>,
+        file: Box<dyn FileHandle>,
         seed: u32,
         at: u64,
         end: u64,

@@ -10,7 +10,7 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use crate::fs::{DiskFile, Unreadable, read_around};
+use crate::fs::{FileHandle, Unreadable, read_around};
 use crate::segment::frame::{FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameHeader};
 
 /// Bytes per read, without the rest of a header that begins in them.
@@ -45,7 +45,7 @@ impl Remains {
 /// Searches for frame headers at every offset from `from` to `end`. Each header
 /// validates by itself, so the work is linear in the length, whatever the bytes are.
 pub(crate) fn search_remains(
-    file: &dyn DiskFile,
+    file: &dyn FileHandle,
     seed: u32,
     from: u64,
     end: u64,
@@ -69,7 +69,7 @@ pub(crate) fn search_remains(
 /// The range of the first frame at or behind `from` that ends before `end`, according
 /// to its header.
 pub(crate) fn find_header(
-    file: &dyn DiskFile,
+    file: &dyn FileHandle,
     seed: u32,
     from: u64,
     end: u64,
@@ -88,7 +88,7 @@ pub(crate) fn find_header(
 /// that is not zero, in ascending order, until `found` breaks. Adds ranges that cannot
 /// be read to `unreadable` and skips them.
 fn search<R>(
-    file: &dyn DiskFile,
+    file: &dyn FileHandle,
     seed: u32,
     from: u64,
     end: u64,
@@ -143,8 +143,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::fs::sim::SimDisk;
-    use crate::fs::{Disk, OpenMode};
+    use crate::fs::sim::SimFileSystem;
+    use crate::fs::{FileSystem, OpenMode};
     use crate::segment::frame::{Encoder, Found, Place};
 
     const SEED: u32 = 7;
@@ -206,9 +206,9 @@ mod tests {
         };
         for round in 0..12 {
             let bytes = hostile(&mut random, [2, 6, 256][round % 3]);
-            let disk = SimDisk::new();
-            disk.write_file("/file", &bytes);
-            let file = disk.open(Path::new("/file"), OpenMode::Read).unwrap();
+            let fs = SimFileSystem::new();
+            fs.write_file("/file", &bytes);
+            let file = fs.open(Path::new("/file"), OpenMode::Read).unwrap();
             let (from, end) = (random(300), bytes.len() - random(3) * 30_000);
             let (mut found, mut last) = (Vec::new(), None);
             let mut unreadable = Unreadable::default();

@@ -75,7 +75,7 @@ pub(crate) enum FoundHeader {
     /// A format version below the first.
     Older(u32),
     /// The whole header of another segment: the file was copied or renamed.
-    Foreign(SegmentIdentity),
+    CallerCode(SegmentIdentity),
     Bad,
 }
 
@@ -125,7 +125,7 @@ impl SegmentHeader {
         let identity =
             SegmentIdentity { log, generation: int(12), shard: int(16), number: long(40) };
         if identity != *expected {
-            return FoundHeader::Foreign(identity);
+            return FoundHeader::CallerCode(identity);
         }
         // The limit is far above any real log, and far below a sum that overflows.
         if [long(48), long(64), long(72)].iter().any(|number| *number > NUMBER_MAX) {
@@ -151,7 +151,7 @@ pub(crate) fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
 
 /// The path of a recycled segment: a file kept for a later one. Its number has no
 /// meaning.
-pub(crate) fn spare_path(dir: &Path, number: u64) -> PathBuf {
+pub(crate) fn recycled_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.{SPARE_EXTENSION}"))
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
 }
 
 /// The number of the recycled segment with this file name; `None` for any other name.
-pub(crate) fn spare_number(name: &str) -> Option<u64> {
+pub(crate) fn recycled_number(name: &str) -> Option<u64> {
     numbered(name, SPARE_EXTENSION)
 }
 

@@ -9,12 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::commit::committer::Patience;
+use crate::commit::committer::SpinPolicy;
 use crate::commit::progress::Answer;
-use crate::error::{AppendError, BatchError, Cause, FailedPart, Position};
+use crate::error::{AppendError, BatchError, Cause, FailedShard, Position};
 use crate::shard::shard::WalShard;
 use crate::util::sync::now;
-use crate::wait::waiter::Enrolled;
+use crate::wait::waiter::Registration;
 
 /// The outcome of one append: wait for it, await it, or drop it.
 ///
@@ -38,7 +38,7 @@ use crate::wait::waiter::Enrolled;
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {
     state: State<'log>,
-    enrolled: Option<Enrolled>,
+    registration: Option<Registration>,
 }
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ enum State<'log> {
 
 impl<'log> Completion<'log> {
     pub(crate) fn queued(shard: &'log WalShard, ticket: u64) -> Self {
-        Self { state: State::Queued { shard, ticket }, enrolled: None }
+        Self { state: State::Queued { shard, ticket }, registration: None }
     }
 
     pub(crate) fn refused(cause: Cause) -> Self {
@@ -57,7 +57,7 @@ impl<'log> Completion<'log> {
     }
 
     pub(crate) fn answered(answer: Result<Position, AppendError>) -> Self {
-        Self { state: State::Answered(answer), enrolled: None }
+        Self { state: State::Answered(answer), registration: None }
     }
 
     /// The record's position, known once it is queued. `None` if it was refused before.
@@ -77,9 +77,9 @@ impl<'log> Completion<'log> {
 
     /// Commits the record inline if the commit lock is free. For a caller that has queued it
     /// without a wake-up and is about to wait.
-    pub(crate) fn lend_a_hand(&self, patience: Patience) {
+    pub(crate) fn commit_inline(&self, patience: SpinPolicy) {
         if let State::Queued { shard, ticket } = &self.state {
-            shard.lane().lend_a_hand(*ticket, patience);
+            shard.committer().commit_inline(*ticket, patience);
         }
     }
 
@@ -87,7 +87,7 @@ impl<'log> Completion<'log> {
     #[must_use]
     pub fn is_done(&self) -> bool {
         match &self.state {
-            State::Queued { shard, ticket } => shard.lane().progress.answer(*ticket).is_some(),
+            State::Queued { shard, ticket } => shard.committer().progress.answer(*ticket).is_some(),
             State::Answered(_) => true,
         }
     }
@@ -126,8 +126,8 @@ impl<'log> Completion<'log> {
         timeout: Option<Option<Instant>>,
     ) -> Option<Result<Position, AppendError>> {
         let State::Queued { shard, ticket } = self.state else { return self.answered_already() };
-        let progress = &shard.lane().progress;
-        let answer = match (progress.answer(ticket), shard.cannot_wait()) {
+        let progress = &shard.committer().progress;
+        let answer = match (progress.answer(ticket), shard.would_deadlock()) {
             (Some(answer), _) => answer,
             // No thread of a forked child will ever answer.
             (None, Some(cause @ Cause::Forked { .. })) => Answer::Indeterminate(cause),
@@ -165,10 +165,10 @@ impl Future for Completion<'_> {
         };
         let answer = match shard.forked() {
             Some(cause) => {
-                let answer = shard.lane().progress.answer(ticket);
+                let answer = shard.committer().progress.answer(ticket);
                 Some(answer.unwrap_or(Answer::Indeterminate(cause)))
             }
-            None => shard.lane().progress.poll(ticket, context, &mut this.enrolled),
+            None => shard.committer().progress.poll(ticket, context, &mut this.registration),
         };
         let Some(answer) = answer else { return Poll::Pending };
         Poll::Ready(this.answer_with(shard.outcome(ticket, answer)))
@@ -180,7 +180,7 @@ impl Future for Completion<'_> {
 #[must_use = "a batch that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct BatchCompletion<'log> {
     parts: Vec<Part<'log>>,
-    failed: Vec<FailedPart>,
+    failed: Vec<FailedShard>,
     /// Parts before this one are answered.
     answered: usize,
 }
@@ -218,15 +218,15 @@ impl<'log> BatchCompletion<'log> {
     }
 }
 
-fn note(failed: &mut Vec<FailedPart>, part: &mut Part<'_>, answer: Result<Position, AppendError>) {
+fn note(failed: &mut Vec<FailedShard>, part: &mut Part<'_>, answer: Result<Position, AppendError>) {
     if let Err(error) = answer {
         let records = std::mem::take(&mut part.records);
         let error = error.of_run(records.len());
-        failed.push(FailedPart { shard: part.shard, records, error });
+        failed.push(FailedShard { shard: part.shard, records, error });
     }
 }
 
-fn result(failed: Vec<FailedPart>) -> Result<(), BatchError> {
+fn result(failed: Vec<FailedShard>) -> Result<(), BatchError> {
     if failed.is_empty() { Ok(()) } else { Err(BatchError { failed }) }
 }
 
@@ -250,16 +250,16 @@ impl Future for BatchCompletion<'_> {
 /// every shard, is on stable storage. This holds in every durability mode.
 #[derive(Debug)]
 #[must_use = "a flush says nothing until it is waited for"]
-pub struct Barrier<'log> {
+pub struct Flush<'log> {
     shards: Vec<(&'log WalShard, u64)>,
     /// Shards before this one are synced.
     passed: usize,
-    enrolled: Option<Enrolled>,
+    registration: Option<Registration>,
 }
 
-impl<'log> Barrier<'log> {
+impl<'log> Flush<'log> {
     pub(crate) fn new(shards: Vec<(&'log WalShard, u64)>) -> Self {
-        Self { shards, passed: 0, enrolled: None }
+        Self { shards, passed: 0, registration: None }
     }
 
     /// Blocks until all those records are on stable storage.
@@ -269,8 +269,8 @@ impl<'log> Barrier<'log> {
     /// or may not be on the disk. A refused append is reported by its own completion, not here.
     pub fn wait(self) -> Result<(), AppendError> {
         for (shard, end) in self.shards {
-            let progress = &shard.lane().progress;
-            let synced = match (progress.synced_answer(end), shard.cannot_wait()) {
+            let progress = &shard.committer().progress;
+            let synced = match (progress.synced_answer(end), shard.would_deadlock()) {
                 (Some(answer), _) => answer,
                 (None, Some(cause)) => Err(cause),
                 (None, None) => progress.wait_synced(end),
@@ -282,20 +282,20 @@ impl<'log> Barrier<'log> {
 }
 
 fn barrier_error(shard: &WalShard, cause: Cause) -> AppendError {
-    let position = shard.position(shard.lane().progress.synced());
+    let position = shard.position(shard.committer().progress.synced());
     AppendError::Indeterminate { position, cause }
 }
 
-impl Future for Barrier<'_> {
+impl Future for Flush<'_> {
     type Output = Result<(), AppendError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         while let Some((shard, end)) = this.shards.get(this.passed) {
-            let progress = &shard.lane().progress;
+            let progress = &shard.committer().progress;
             let synced = match shard.forked() {
                 Some(cause) => progress.synced_answer(*end).or(Some(Err(cause))),
-                None => progress.poll_synced(*end, context, &mut this.enrolled),
+                None => progress.poll_synced(*end, context, &mut this.registration),
             };
             match synced {
                 None => return Poll::Pending,
@@ -303,7 +303,7 @@ impl Future for Barrier<'_> {
                 Some(Ok(())) => {}
             }
             this.passed += 1;
-            this.enrolled = None;
+            this.registration = None;
         }
         Poll::Ready(Ok(()))
     }

@@ -15,32 +15,32 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::error::means_full;
 use crate::layout::dir_lock::Lock;
-use crate::recovery::Folder;
+use crate::recovery::ShardDir;
 use crate::segment::writer::{
     Catalogue, Prepared, SealMark, Sealed, SegmentSource, ZERO_WINDOW_BYTES, prepare,
 };
-use crate::shard::sealer::{SealLane, SealLanes, Sealer, sealer};
-use crate::space::free_space::Space;
-use crate::util::catch_panic::contain;
+use crate::shard::sealer::{SealQueue, SealQueues, Sealer, sealer};
+use crate::space::free_space::FreeSpaceMonitor;
+use crate::util::catch_panic::catch_panic;
 use crate::util::sync::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::util::sync::{Arc, JoinHandle, now, spawn};
 
 /// How long a shard must be idle before it is sealed.
-const SEAL_AFTER: Duration = Duration::from_secs(1);
+const SEAL_IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often the free space is checked: with a configured threshold, and without one.
-const LOOK_EACH: Duration = Duration::from_millis(100);
-const LOOK_EACH_FOR_FIGURES: Duration = Duration::from_secs(1);
+const FREE_SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const FREE_SPACE_STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the shard directories and active segments are checked. The watcher notices
 /// a removed one within a second.
-const CHECK_NAMES_EACH: Duration = Duration::from_millis(500);
+const NAME_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A request for a segment, and the channel for the answer.
 struct Chore {
     /// The shard's directory.
-    folder: Folder,
+    shard_dir: ShardDir,
     number: u64,
     zeros: u64,
     /// Taken by the answer. A chore that is dropped without one answers with an error,
@@ -70,7 +70,7 @@ impl Drop for Chore {
 pub(crate) struct Housekeeping {
     chores: Sender<Chore>,
     inbox: Receiver<Chore>,
-    seal_lanes: SealLanes,
+    seal_queues: SealQueues,
     sealer: Sealer,
     /// Carries no message. The time keeper ends once every sender is dropped.
     alive: Sender<()>,
@@ -83,21 +83,21 @@ pub(crate) struct Housekeeping {
 impl Housekeeping {
     pub(crate) fn new() -> Self {
         let ((chores, inbox), (alive, ended)) = (unbounded(), unbounded());
-        let ((watched, unwatched), (seal_lanes, sealer)) = (unbounded(), sealer());
-        Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched }
+        let ((watched, unwatched), (seal_queues, sealer)) = (unbounded(), sealer());
+        Self { chores, inbox, seal_queues, sealer, alive, ended, watched, unwatched }
     }
 
     /// Makes the segment source of a shard. The threads end once every source is
     /// dropped.
-    pub(crate) fn source(&self, shard: usize, folder: Folder) -> Box<dyn SegmentSource> {
+    pub(crate) fn source(&self, shard: usize, shard_dir: ShardDir) -> Box<dyn SegmentSource> {
         let (hand_to, prepared) = bounded(1);
         Box::new(Housekept {
             chores: self.chores.clone(),
             hand_to,
             prepared,
-            seals: self.seal_lanes.lane(shard, folder.spares.clone()),
+            seals: self.seal_queues.committer(shard, shard_dir.recycler.clone()),
             _alive: (self.alive.clone(), self.watched.clone()),
-            folder,
+            shard_dir,
         })
     }
 
@@ -108,27 +108,27 @@ impl Housekeeping {
     /// A thread could not be started.
     pub(crate) fn start(
         self,
-        space: Arc<Space>,
+        space: Arc<FreeSpaceMonitor>,
         lock: Lock,
-        shards: Vec<(Folder, Arc<Lane>, Catalogue)>,
+        shards: Vec<(ShardDir, Arc<Committer>, Catalogue)>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
-        let Self { chores, inbox, seal_lanes, sealer, alive, ended, watched, unwatched } = self;
-        drop((chores, seal_lanes, alive, watched));
-        let lanes: Vec<_> = shards.iter().map(|(_, lane, _)| lane.clone()).collect();
-        let sealed = lanes.clone();
+        let Self { chores, inbox, seal_queues, sealer, alive, ended, watched, unwatched } = self;
+        drop((chores, seal_queues, alive, watched));
+        let committers: Vec<_> = shards.iter().map(|(_, committer, _)| committer.clone()).collect();
+        let sealed = committers.clone();
         let sealer = spawn("shardwal-sealer".into(), move || sealer.serve(&sealed))?;
-        let kept = |(folder, lane, catalogue)| Kept { folder, lane, catalogue };
+        let kept = |(shard_dir, committer, catalogue)| Kept { shard_dir, committer, catalogue };
         let shards: Vec<_> = shards.into_iter().map(kept).collect();
         let watched = shards.clone();
         let watcher = spawn("shardwal-watcher".into(), move || watch(&unwatched, &watched))?;
         let preparer = Preparer { inbox, space, shards };
         let preparer = spawn("shardwal-preparer".into(), move || preparer.serve())?;
-        let tick = interval.unwrap_or(SEAL_AFTER).min(SEAL_AFTER);
+        let tick = interval.unwrap_or(SEAL_IDLE_AFTER).min(SEAL_IDLE_AFTER);
         let since = now();
-        let idle = |lane| (lane, Idle { synced: 0, since, sealed: true });
-        let lanes = lanes.into_iter().map(idle).collect();
-        let keeper = Keeper { ended, sync: interval.is_some(), tick, lanes };
+        let idle = |committer| (committer, Idle { synced: 0, since, sealed: true });
+        let committers = committers.into_iter().map(idle).collect();
+        let keeper = Keeper { ended, sync: interval.is_some(), tick, committers };
         spawn("shardwal-housekeeping".into(), move || {
             keeper.serve();
             // The threads have no result, and catch their own panics.
@@ -141,16 +141,16 @@ impl Housekeeping {
 /// The thread that makes segments and checks the free space.
 struct Preparer {
     inbox: Receiver<Chore>,
-    space: Arc<Space>,
+    space: Arc<FreeSpaceMonitor>,
     shards: Vec<Kept>,
 }
 
 /// Checks each shard's names until the sources are dropped. A file system that panics
 /// must not stop the checks of other shards.
 fn watch(ended: &Receiver<()>, shards: &[Kept]) {
-    while let Err(RecvTimeoutError::Timeout) = ended.recv_deadline(now() + CHECK_NAMES_EACH) {
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_deadline(now() + NAME_CHECK_INTERVAL) {
         for shard in shards {
-            contain(|| shard.check_names());
+            catch_panic(|| shard.check_names());
         }
     }
 }
@@ -158,8 +158,8 @@ fn watch(ended: &Receiver<()>, shards: &[Kept]) {
 /// The parts of a shard that a housekeeping thread uses.
 #[derive(Clone)]
 struct Kept {
-    folder: Folder,
-    lane: Arc<Lane>,
+    shard_dir: ShardDir,
+    committer: Arc<Committer>,
     catalogue: Catalogue,
 }
 
@@ -174,16 +174,16 @@ impl Kept {
     /// Fails a shard whose directory or active segment was removed: its bytes are lost
     /// once the last descriptor is closed.
     fn check_names(&self) {
-        if self.lane.is_condemned() {
+        if self.committer.is_fail_requested() {
             return;
         }
-        let Folder { disk, dir, .. } = &self.folder;
+        let ShardDir { fs, dir, .. } = &self.shard_dir;
         let active = self.active_segment();
-        let is_gone = |path: &Path| match disk.links(path) {
+        let is_gone = |path: &Path| match fs.links(path) {
             Ok(links) => links == 0,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        let path = [Some(dir.clone()), active.map(|number| self.folder.path(number))];
+        let path = [Some(dir.clone()), active.map(|number| self.shard_dir.path(number))];
         let gone = path.into_iter().flatten().find(|path| is_gone(path));
         // A segment that is no longer active may have been truncated in the meantime.
         if let Some(path) = gone.filter(|path| path == dir || self.active_segment() == active) {
@@ -191,14 +191,18 @@ impl Kept {
                 "{} was removed or renamed while the log was open; put it back, or open a new log",
                 path.display()
             );
-            self.lane.condemn(io::Error::new(io::ErrorKind::NotFound, what));
+            self.committer.request_fail(io::Error::new(io::ErrorKind::NotFound, what));
         }
     }
 }
 
 impl Preparer {
     fn serve(self) {
-        let look_each = if self.space.is_watched() { LOOK_EACH } else { LOOK_EACH_FOR_FIGURES };
+        let look_each = if self.space.is_watched() {
+            FREE_SPACE_CHECK_INTERVAL
+        } else {
+            FREE_SPACE_STATS_INTERVAL
+        };
         let mut next_look = now() + look_each;
         loop {
             match self.inbox.recv_deadline(next_look) {
@@ -214,18 +218,20 @@ impl Preparer {
         }
     }
 
-    /// Checks the free space; [`Space`] keeps the result. A file system that fails or
+    /// Checks the free space; [`FreeSpaceMonitor`] keeps the result. A file system that fails or
     /// panics must not stop the syncs of other shards.
     fn look(&self) {
-        contain(|| {
+        catch_panic(|| {
             drop(self.space.look());
-            self.give_up_spares(self.shards.iter().any(|shard| shard.lane.progress.is_disk_full()));
+            self.delete_recycled(
+                self.shards.iter().any(|shard| shard.committer.progress.is_disk_full()),
+            );
         });
     }
 
     /// If free space is low, deletes recycled segments: the room is for records.
-    fn give_up_spares(&self, full: bool) {
-        self.shards.iter().for_each(|shard| shard.folder.spares.give_up_if_scarce(full));
+    fn delete_recycled(&self, full: bool) {
+        self.shards.iter().for_each(|shard| shard.shard_dir.recycler.delete_if_scarce(full));
     }
 
     fn prepare(&self, mut chore: Chore) {
@@ -236,14 +242,14 @@ impl Preparer {
         let zeros =
             if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
         let zeros = self.space.spare(zeros);
-        let Folder { disk, dir, spares, .. } = &chore.folder;
+        let ShardDir { fs, dir, recycler, .. } = &chore.shard_dir;
         // A file system that panics must not stop the requests of other shards.
-        let prepared = contain(|| {
-            let spare = spares.take(chore.number);
-            spare.map_or_else(|| prepare(disk.as_ref(), dir, chore.number, zeros), Ok)
+        let prepared = catch_panic(|| {
+            let spare = recycler.take(chore.number);
+            spare.map_or_else(|| prepare(fs.as_ref(), dir, chore.number, zeros), Ok)
         });
         if matches!(&prepared, Some(Err(error)) if means_full(error)) {
-            contain(|| self.give_up_spares(true));
+            catch_panic(|| self.delete_recycled(true));
         }
         chore.answer(prepared.unwrap_or_else(|| {
             Err(io::Error::other(
@@ -258,7 +264,7 @@ struct Keeper {
     ended: Receiver<()>,
     sync: bool,
     tick: Duration,
-    lanes: Vec<(Arc<Lane>, Idle)>,
+    committers: Vec<(Arc<Committer>, Idle)>,
 }
 
 /// Since when a shard has synced nothing new.
@@ -282,16 +288,16 @@ impl Keeper {
     }
 
     fn tick(&mut self, now: Instant) {
-        for (lane, idle) in &mut self.lanes {
-            let progress = &lane.progress;
+        for (committer, idle) in &mut self.committers {
+            let progress = &committer.progress;
             if self.sync && progress.synced() < progress.acknowledged() {
-                lane.mailbox.request_sync();
+                committer.queue.request_sync();
             }
             let synced = progress.synced();
             if synced != idle.synced {
                 *idle = Idle { synced, since: now, sealed: false };
-            } else if !idle.sealed && now - idle.since >= SEAL_AFTER {
-                lane.mailbox.request_seal();
+            } else if !idle.sealed && now - idle.since >= SEAL_IDLE_AFTER {
+                committer.queue.request_seal();
                 idle.sealed = true;
             }
         }
@@ -300,31 +306,31 @@ impl Keeper {
 
 /// A writer's end of the channels.
 struct Housekept {
-    folder: Folder,
+    shard_dir: ShardDir,
     chores: Sender<Chore>,
     hand_to: Sender<io::Result<Prepared>>,
     prepared: Receiver<io::Result<Prepared>>,
-    seals: SealLane,
+    seals: SealQueue,
     _alive: (Sender<()>, Sender<()>),
 }
 
 impl SegmentSource for Housekept {
     fn request(&mut self, number: u64, zeros: u64) {
-        let (folder, hand_to) = (self.folder.clone(), Some(self.hand_to.clone()));
+        let (shard_dir, hand_to) = (self.shard_dir.clone(), Some(self.hand_to.clone()));
         // A chore that cannot be sent answers in its `drop`.
-        drop(self.chores.send(Chore { folder, number, zeros, hand_to }));
+        drop(self.chores.send(Chore { shard_dir, number, zeros, hand_to }));
     }
 
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {
         if wait { self.prepared.recv().ok() } else { self.prepared.try_recv().ok() }
     }
 
-    fn has_spare(&self) -> bool {
-        self.folder.spares.is_any()
+    fn has_recycled(&self) -> bool {
+        self.shard_dir.recycler.has_any()
     }
 
     fn is_room_low(&self) -> bool {
-        self.folder.spares.is_room_low()
+        self.shard_dir.recycler.is_room_low()
     }
 
     fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {

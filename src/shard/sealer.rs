@@ -6,10 +6,10 @@
 
 use std::io;
 
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::segment::writer::{SEALED_SEGMENTS_MAX, SealMark, Sealed};
-use crate::space::recycle::{SpareHold, Spares};
-use crate::util::catch_panic::contain;
+use crate::space::recycle::{RecycleHold, Recycler};
+use crate::util::catch_panic::catch_panic;
 use crate::util::sync::channel::{Receiver, Sender, bounded, unbounded};
 use crate::util::sync::{Arc, AtomicBool, Ordering};
 
@@ -19,11 +19,11 @@ struct Chore {
     sealed: Option<Sealed>,
     mark: Option<SealMark>,
     shard: usize,
-    /// The flag of the shard's [`SealLane`].
+    /// The flag of the shard's [`SealQueue`].
     has_failed: Arc<AtomicBool>,
     /// While this exists, the shard recycles no truncated file. Else the cut of a tail
     /// could hit the next segment.
-    _hold: SpareHold,
+    _hold: RecycleHold,
     /// Taken by the answer. A chore that is dropped without one answers with an error,
     /// so that no writer waits forever.
     tell: Option<Sender<io::Result<SealMark>>>,
@@ -39,7 +39,8 @@ impl Chore {
             ));
         }
         // A file system that panics must not stop the sealing of other shards.
-        let settled = contain(|| self.sealed.take().map_or(Ok(()), |mut sealed| sealed.settle()));
+        let settled =
+            catch_panic(|| self.sealed.take().map_or(Ok(()), |mut sealed| sealed.settle()));
         let settled = settled.unwrap_or_else(|| {
             Err(io::Error::other(
                 "the file system panicked during the sync of a segment; open the log again",
@@ -79,14 +80,14 @@ pub(crate) struct Sealer {
 }
 
 /// Makes the writers' ends.
-pub(crate) struct SealLanes {
+pub(crate) struct SealQueues {
     chores: Sender<Chore>,
 }
 
 /// One writer's end.
-pub(crate) struct SealLane {
+pub(crate) struct SealQueue {
     shard: usize,
-    spares: Spares,
+    recycler: Recycler,
     chores: Sender<Chore>,
     /// Whether the shard has failed. The sealer sets it after a failed sync, and the
     /// writer sets it when it fails. The sealer reads it before it syncs a segment.
@@ -97,22 +98,22 @@ pub(crate) struct SealLane {
 }
 
 /// A sealer, and the factory of the writers' ends.
-pub(crate) fn sealer() -> (SealLanes, Sealer) {
+pub(crate) fn sealer() -> (SealQueues, Sealer) {
     // The sealer works on one more.
     let (chores, inbox) = bounded(SEALED_SEGMENTS_MAX - 1);
-    (SealLanes { chores }, Sealer { inbox })
+    (SealQueues { chores }, Sealer { inbox })
 }
 
-impl SealLanes {
+impl SealQueues {
     /// The end of the channel for one shard's writer.
-    pub(crate) fn lane(&self, shard: usize, spares: Spares) -> SealLane {
+    pub(crate) fn committer(&self, shard: usize, recycler: Recycler) -> SealQueue {
         let (tell, told) = unbounded();
         let has_failed = Arc::new(AtomicBool::new(false));
-        SealLane { shard, spares, chores: self.chores.clone(), has_failed, tell, told }
+        SealQueue { shard, recycler, chores: self.chores.clone(), has_failed, tell, told }
     }
 }
 
-impl SealLane {
+impl SealQueue {
     /// Hands a segment over. If too many segments wait, blocks if `wait` is true, and
     /// else returns the segment.
     pub(crate) fn seal(&self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {
@@ -121,7 +122,7 @@ impl SealLane {
             sealed: Some(sealed),
             shard: self.shard,
             has_failed: self.has_failed.clone(),
-            _hold: self.spares.hold(),
+            _hold: self.recycler.hold(),
             tell: Some(self.tell.clone()),
         };
         if wait {
@@ -150,20 +151,22 @@ impl SealLane {
 }
 
 impl Sealer {
-    /// Syncs and cuts segments until every writer has ended. `lanes` are the shards'
+    /// Syncs and cuts segments until every writer has ended. `committers` are the shards'
     /// committers, in shard order.
-    pub(crate) fn serve(self, lanes: &[Arc<Lane>]) {
+    pub(crate) fn serve(self, committers: &[Arc<Committer>]) {
         while let Ok(mut chore) = self.inbox.recv() {
             let is_waited_for = chore.mark.is_some();
             let settled = chore.settle();
             let failed = settled.as_ref().err().map(copy_of);
             chore.answer(settled);
-            let Some(lane) = lanes.get(chore.shard).filter(|_| is_waited_for) else { continue };
+            let Some(committer) = committers.get(chore.shard).filter(|_| is_waited_for) else {
+                continue;
+            };
             match failed {
                 // An idle writer then writes a seal with the mark.
-                None => lane.mailbox.request_seal(),
+                None => committer.queue.request_seal(),
                 // A busy writer then acknowledges no further record.
-                Some(error) => lane.condemn(error),
+                Some(error) => committer.request_fail(error),
             }
         }
     }

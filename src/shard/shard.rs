@@ -6,22 +6,22 @@ use std::fmt;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use crate::commit::committer::Lane;
+use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
-use crate::error::{AppendError, Cause, Position, Refused};
-use crate::layout::truncation_mark::PurgeMark;
+use crate::error::{AppendError, Cause, Position, TryAppendError};
+use crate::layout::truncation_mark::TruncationMark;
 use crate::payload::Payload;
 use crate::queue::entry::{BatchBody, Entry};
 use crate::queue::queue::PushError;
-use crate::recovery::Folder;
+use crate::recovery::ShardDir;
 use crate::segment::header::SegmentIdentity;
 use crate::segment::writer::Catalogue;
 use crate::shard::completion::Completion;
-use crate::shard::truncate::Purge;
-use crate::space::free_space::Space;
+use crate::shard::truncate::SharedMark;
+use crate::space::free_space::FreeSpaceMonitor;
 use crate::stats::{Observer, Recorder};
 use crate::util::sync::{Arc, JoinHandle, Mutex, now};
-use crate::wait::waiter::Enrolled;
+use crate::wait::waiter::Registration;
 
 /// One record in this many is timed. A power of two.
 const SAMPLED_EACH: u64 = 8;
@@ -32,16 +32,16 @@ type Writer = JoinHandle<Result<(), Cause>>;
 
 /// One shard of the log: one queue, one writer thread, one shard directory.
 pub(crate) struct WalShard {
-    folder: Folder,
+    shard_dir: ShardDir,
     /// The sequence of ticket 0.
     base: u64,
-    lane: Arc<Lane>,
+    committer: Arc<Committer>,
     recorder: Arc<Recorder>,
     catalogue: Catalogue,
     /// Held during a truncation.
-    purge: Purge,
+    mark: SharedMark,
     /// Sequences below this are not replayed. Truncation stores it, replay reads it.
-    purged_below: Mutex<u64>,
+    truncated_below: Mutex<u64>,
     /// `None` once the shard is closed.
     writer: Mutex<Option<Writer>>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct WalShard {
 impl fmt::Debug for WalShard {
     /// Names the shard only. The slots of its queue would appear in every completion.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentIdentity { generation, shard, .. } = self.folder.identity;
+        let SegmentIdentity { generation, shard, .. } = self.shard_dir.identity;
         let mut shown = f.debug_struct("WalShard");
         shown.field("generation", &generation).field("shard", &shard).finish_non_exhaustive()
     }
@@ -57,37 +57,37 @@ impl fmt::Debug for WalShard {
 
 impl WalShard {
     pub(crate) fn new(
-        folder: Folder,
+        shard_dir: ShardDir,
         base: u64,
-        lane: Arc<Lane>,
+        committer: Arc<Committer>,
         recorder: Arc<Recorder>,
         catalogue: Catalogue,
-        purge: PurgeMark,
+        mark: TruncationMark,
         writer: Writer,
     ) -> Self {
-        let purged_below = Mutex::new(purge.below);
-        let (purge, writer) = (Mutex::new(Some(purge)), Mutex::new(Some(writer)));
-        Self { folder, base, lane, recorder, catalogue, purge, purged_below, writer }
+        let truncated_below = Mutex::new(mark.below);
+        let (mark, writer) = (Mutex::new(Some(mark)), Mutex::new(Some(writer)));
+        Self { shard_dir, base, committer, recorder, catalogue, mark, truncated_below, writer }
     }
 
-    pub(crate) fn lane(&self) -> &Lane {
-        &self.lane
+    pub(crate) fn committer(&self) -> &Committer {
+        &self.committer
     }
 
-    pub(crate) fn folder(&self) -> &Folder {
-        &self.folder
+    pub(crate) fn shard_dir(&self) -> &ShardDir {
+        &self.shard_dir
     }
 
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    pub(crate) fn purge(&self) -> &Purge {
-        &self.purge
+    pub(crate) fn mark(&self) -> &SharedMark {
+        &self.mark
     }
 
-    pub(crate) fn purged_below(&self) -> &Mutex<u64> {
-        &self.purged_below
+    pub(crate) fn truncated_below(&self) -> &Mutex<u64> {
+        &self.truncated_below
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {
@@ -97,20 +97,20 @@ impl WalShard {
     /// The sequence after the last acknowledged record. Sequences refused at the end do not
     /// count: no frame holds them, and the next open may give them to other records.
     pub(crate) fn acknowledged_below(&self) -> u64 {
-        let progress = &self.lane.progress;
+        let progress = &self.committer.progress;
         self.base + progress.records_end(progress.acknowledged())
     }
 
     /// The sequence after the last record on stable storage. Sequences refused at the end do
     /// not count.
     pub(crate) fn durable_below(&self) -> u64 {
-        let progress = &self.lane.progress;
+        let progress = &self.committer.progress;
         self.base + progress.synced_records_end()
     }
 
     /// The position of a ticket's record.
     pub(crate) fn position(&self, ticket: u64) -> Position {
-        let identity = &self.folder.identity;
+        let identity = &self.shard_dir.identity;
         Position {
             generation: identity.generation,
             shard: identity.shard,
@@ -134,12 +134,12 @@ impl WalShard {
     /// shard comes before a lack of room, because no free room would help.
     pub(crate) fn admit<'p>(
         &self,
-        space: &Space,
+        space: &FreeSpaceMonitor,
         payload: Payload<'p>,
-    ) -> Result<Payload<'p>, Refused> {
-        space.admit(payload).map_err(|Refused { payload, cause }| {
+    ) -> Result<Payload<'p>, TryAppendError> {
+        space.admit(payload).map_err(|TryAppendError { payload, cause }| {
             let cause = self.end().unwrap_or(cause);
-            Refused { payload, cause }
+            TryAppendError { payload, cause }
         })
     }
 
@@ -149,11 +149,11 @@ impl WalShard {
         key: u64,
         payload: Payload<'_>,
         deadline: Option<Instant>,
-    ) -> Result<Completion<'_>, Refused> {
+    ) -> Result<Completion<'_>, TryAppendError> {
         let mut parts = self.parts(key, payload)?;
         let pushed = match parts.try_push() {
             Err(PushError::Full) if deadline.is_none_or(|deadline| deadline > now()) => {
-                if let Some(cause) = self.cannot_wait() {
+                if let Some(cause) = self.would_deadlock() {
                     return parts.refused(cause);
                 }
                 parts.push(deadline)
@@ -168,24 +168,24 @@ impl WalShard {
         &self,
         key: u64,
         payload: Payload<'_>,
-    ) -> Result<Completion<'_>, Refused> {
+    ) -> Result<Completion<'_>, TryAppendError> {
         let mut parts = self.parts(key, payload)?;
         let pushed = parts.try_push();
         parts.completion(pushed)
     }
 
     /// Appends a record and commits it inline if the shard is idle. For a caller that waits next.
-    pub(crate) fn append_lending(
+    pub(crate) fn append_inline(
         &self,
         key: u64,
         payload: Payload<'_>,
-    ) -> Result<Completion<'_>, Refused> {
+    ) -> Result<Completion<'_>, TryAppendError> {
         let mut parts = self.parts(key, payload)?;
-        if let Some(cause) = self.cannot_wait() {
+        if let Some(cause) = self.would_deadlock() {
             return parts.refused(cause);
         }
         let weight = parts.weight();
-        let pushed = match self.lane.try_push_and_lend(weight, parts.fill()) {
+        let pushed = match self.committer.push_and_commit_inline(weight, parts.fill()) {
             Err(PushError::Full) => parts.push(None),
             decided => decided,
         };
@@ -199,15 +199,15 @@ impl WalShard {
         key: u64,
         payload: &mut Option<Payload<'static>>,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Enrolled>,
-    ) -> Option<Result<Completion<'_>, Refused>> {
+        registration: &mut Option<Registration>,
+    ) -> Option<Result<Completion<'_>, TryAppendError>> {
         let given = payload.take().expect("an append future is not polled after it resolved");
         let mut parts = match self.parts(key, given) {
             Ok(parts) => parts,
             Err(refused) => return Some(Err(refused)),
         };
         let weight = parts.weight();
-        match self.lane.mailbox.poll_push(weight, context, enrolled, parts.fill()) {
+        match self.committer.queue.poll_push(weight, context, registration, parts.fill()) {
             Some(pushed) => Some(parts.completion(pushed)),
             None => {
                 *payload = Some(parts.payload);
@@ -223,7 +223,7 @@ impl WalShard {
         match self.push_part(part) {
             Ok(last) => {
                 if wake == Wake::Writer {
-                    self.lane.mailbox.wake_receiver();
+                    self.committer.queue.wake_receiver();
                 }
                 Completion::queued(self, last)
             }
@@ -241,11 +241,11 @@ impl WalShard {
         let mut fill = |first: u64, entry: &mut Entry| {
             entry.hold_batch(std::mem::take(&mut body), self.stamp(first, count));
         };
-        let mailbox = &self.lane.mailbox;
-        let pushed = match mailbox.try_push_quietly(count, bytes, &mut fill) {
-            Err(PushError::Full) => match self.cannot_wait() {
+        let queue = &self.committer.queue;
+        let pushed = match queue.try_push_no_wake(count, bytes, &mut fill) {
+            Err(PushError::Full) => match self.would_deadlock() {
                 Some(cause) => return Err(cause),
-                None => self.time_blocked(|| mailbox.push(count, bytes, None, fill)),
+                None => self.time_blocked(|| queue.push(count, bytes, None, fill)),
             },
             decided => decided,
         };
@@ -263,7 +263,7 @@ impl WalShard {
 
     /// The cause to refuse a batch's part if it exceeds a limit.
     pub(crate) fn check_part(&self, part: &BatchBody) -> Option<Cause> {
-        let max = self.lane.mailbox.capacity().min(crate::config::BATCH_RECORDS_MAX as u64);
+        let max = self.committer.queue.capacity().min(crate::config::BATCH_RECORDS_MAX as u64);
         let found = part.records;
         if found > max {
             return Some(Cause::TooLarge { limit: "records of a batch in one shard", found, max });
@@ -272,10 +272,10 @@ impl WalShard {
     }
 
     /// Checks a record before it is queued, and returns it if it is refused.
-    fn parts<'p>(&self, key: u64, payload: Payload<'p>) -> Result<Parts<'_, 'p>, Refused> {
+    fn parts<'p>(&self, key: u64, payload: Payload<'p>) -> Result<Parts<'_, 'p>, TryAppendError> {
         let too_large = too_large("payload bytes of a record", payload.len() as u64);
         match too_large.or_else(|| self.check_state()) {
-            Some(cause) => Err(Refused { payload: payload.into_bytes(), cause }),
+            Some(cause) => Err(TryAppendError { payload: payload.into_bytes(), cause }),
             None => Ok(Parts { shard: self, key, payload }),
         }
     }
@@ -286,8 +286,8 @@ impl WalShard {
         if let Some(cause) = self.forked() {
             return Some(cause);
         }
-        let progress = &self.lane.progress;
-        if progress.is_disk_full() && self.lane.mailbox.depth() > 0 {
+        let progress = &self.committer.progress;
+        if progress.is_disk_full() && self.committer.queue.depth() > 0 {
             return progress.failure().or_else(|| progress.last_refusal());
         }
         None
@@ -295,11 +295,11 @@ impl WalShard {
 
     /// The cause to refuse every append, if the shard is closed or has failed.
     pub(crate) fn end(&self) -> Option<Cause> {
-        self.lane.mailbox.is_closed().then(|| self.refusal(PushError::Closed))
+        self.committer.queue.is_closed().then(|| self.refusal(PushError::Closed))
     }
 
     fn refusal(&self, error: PushError) -> Cause {
-        let progress = &self.lane.progress;
+        let progress = &self.committer.progress;
         match error {
             PushError::Full if progress.is_segment_late() => Cause::SegmentNotReady,
             PushError::Full => Cause::QueueFull,
@@ -315,17 +315,17 @@ impl WalShard {
 
     /// Refuses every later append.
     pub(crate) fn close_queue(&self) {
-        self.lane.mailbox.close();
+        self.committer.queue.close();
     }
 
     /// The error for a call in a forked child.
     pub(crate) fn forked(&self) -> Option<Cause> {
-        self.lane.forked()
+        self.committer.forked()
     }
 
     /// The error if the calling thread must not wait for a commit.
-    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
-        self.lane.cannot_wait()
+    pub(crate) fn would_deadlock(&self) -> Option<Cause> {
+        self.committer.would_deadlock()
     }
 
     /// Refuses every later append, and lets the writer finish without waiting for it.
@@ -346,7 +346,7 @@ impl WalShard {
     }
 
     fn ended(&self) -> Result<(), Cause> {
-        self.lane.progress.failure().map_or(Ok(()), Err)
+        self.committer.progress.failure().map_or(Ok(()), Err)
     }
 }
 
@@ -401,16 +401,19 @@ impl<'log> Parts<'log, '_> {
 
     fn try_push(&mut self) -> Result<u64, PushError> {
         let weight = self.weight();
-        self.shard.lane.mailbox.try_push(1, weight, self.fill())
+        self.shard.committer.queue.try_push(1, weight, self.fill())
     }
 
     #[cold]
     fn push(&mut self, deadline: Option<Instant>) -> Result<u64, PushError> {
         let (weight, shard) = (self.weight(), self.shard);
-        shard.time_blocked(|| shard.lane.mailbox.push(1, weight, deadline, self.fill()))
+        shard.time_blocked(|| shard.committer.queue.push(1, weight, deadline, self.fill()))
     }
 
-    fn completion(self, pushed: Result<u64, PushError>) -> Result<Completion<'log>, Refused> {
+    fn completion(
+        self,
+        pushed: Result<u64, PushError>,
+    ) -> Result<Completion<'log>, TryAppendError> {
         match pushed {
             Ok(ticket) => Ok(Completion::queued(self.shard, ticket)),
             Err(error) => {
@@ -420,7 +423,7 @@ impl<'log> Parts<'log, '_> {
         }
     }
 
-    fn refused(self, cause: Cause) -> Result<Completion<'log>, Refused> {
-        Err(Refused { payload: self.payload.into_bytes(), cause })
+    fn refused(self, cause: Cause) -> Result<Completion<'log>, TryAppendError> {
+        Err(TryAppendError { payload: self.payload.into_bytes(), cause })
     }
 }

@@ -9,8 +9,8 @@ use std::io;
 use crate::checkpoint::Checkpoint;
 use crate::error::{TruncateError, means_full};
 use crate::fs::unlink_if_there;
-use crate::layout::truncation_mark::{self, GIVEN_UP, PurgeMark, StoreError};
-use crate::recovery::Folder;
+use crate::layout::truncation_mark::{self, ALL_TRUNCATED, StoreError, TruncationMark};
+use crate::recovery::ShardDir;
 use crate::recovery::replay::ShardPlan;
 use crate::segment::writer::SegmentMeta;
 use crate::shard::shard::WalShard;
@@ -28,32 +28,32 @@ pub struct TruncateReport {
 
 /// A shard's truncation mark. `None` after a failed sync of the mark: the disk may
 /// hold the old or the new one, and a second sync proves nothing.
-pub(crate) type Purge = Mutex<Option<PurgeMark>>;
+pub(crate) type SharedMark = Mutex<Option<TruncationMark>>;
 
 /// A shard of an earlier generation. It takes no appends; it can be replayed and
 /// truncated.
 #[derive(Debug)]
 pub(crate) struct OldShard {
-    pub(crate) folder: Folder,
+    pub(crate) shard_dir: ShardDir,
     pub(crate) segments: Mutex<Vec<SegmentMeta>>,
     /// The sequence after the last record, truncated or not.
     pub(crate) next_sequence: u64,
-    pub(crate) purge: Purge,
+    pub(crate) mark: SharedMark,
     /// Records below this sequence are not replayed.
-    pub(crate) purged_below: Mutex<u64>,
+    pub(crate) truncated_below: Mutex<u64>,
 }
 
 impl OldShard {
     fn is_empty(&self) -> bool {
-        *self.purged_below.lock() == GIVEN_UP && self.segments.lock().is_empty()
+        *self.truncated_below.lock() == ALL_TRUNCATED && self.segments.lock().is_empty()
     }
 
     /// The replay plan of all its remaining records.
     pub(crate) fn plan(&self) -> ShardPlan {
         ShardPlan {
-            folder: self.folder.clone(),
+            shard_dir: self.shard_dir.clone(),
             segments: self.segments.lock().clone(),
-            from: *self.purged_below.lock(),
+            from: *self.truncated_below.lock(),
             to: self.next_sequence,
         }
     }
@@ -61,19 +61,19 @@ impl OldShard {
 
 /// Whether a generation was truncated as a whole and all its segments are deleted.
 pub(crate) fn is_empty(old: &[OldShard], generation: u32) -> bool {
-    let first = old.partition_point(|shard| shard.folder.identity.generation < generation);
+    let first = old.partition_point(|shard| shard.shard_dir.identity.generation < generation);
     let mut shards = old[first..]
         .iter()
-        .take_while(|shard| shard.folder.identity.generation == generation)
+        .take_while(|shard| shard.shard_dir.identity.generation == generation)
         .peekable();
     shards.peek().is_some() && shards.all(OldShard::is_empty)
 }
 
 /// One shard to truncate, of any generation.
 struct Target<'a> {
-    folder: &'a Folder,
-    purge: &'a Purge,
-    purged_below: &'a Mutex<u64>,
+    shard_dir: &'a ShardDir,
+    mark: &'a SharedMark,
+    truncated_below: &'a Mutex<u64>,
     segments: &'a Mutex<Vec<SegmentMeta>>,
     below: u64,
     /// The next sequence of a shard of an earlier generation, otherwise `u64::MAX`.
@@ -82,39 +82,40 @@ struct Target<'a> {
     current: Option<&'a WalShard>,
 }
 
-/// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_place`]
+/// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_position`]
 /// has accepted.
 pub(crate) fn truncate(
     old: &[OldShard],
     current: &[WalShard],
     checkpoint: &Checkpoint,
 ) -> Result<TruncateReport, TruncateError> {
-    let below =
-        |folder: &Folder| checkpoint.below(folder.identity.generation, folder.identity.shard);
+    let below = |shard_dir: &ShardDir| {
+        checkpoint.below(shard_dir.identity.generation, shard_dir.identity.shard)
+    };
     // A later generation stays, even if it is empty: checkpoints of earlier
     // generations must stay valid.
     let is_covered =
-        |shard: &&OldShard| shard.folder.identity.generation <= checkpoint.generation();
+        |shard: &&OldShard| shard.shard_dir.identity.generation <= checkpoint.generation();
     let old = old.iter().filter(is_covered).map(|shard| Target {
-        folder: &shard.folder,
-        purge: &shard.purge,
-        purged_below: &shard.purged_below,
+        shard_dir: &shard.shard_dir,
+        mark: &shard.mark,
+        truncated_below: &shard.truncated_below,
         segments: &shard.segments,
-        below: match below(&shard.folder) {
+        below: match below(&shard.shard_dir) {
             // The shard gets no more records, so all its segments are deleted. The
             // mark must say that no segment is missing.
-            below if below >= shard.next_sequence => GIVEN_UP,
+            below if below >= shard.next_sequence => ALL_TRUNCATED,
             below => below,
         },
         end: shard.next_sequence,
         current: None,
     });
     let current = current.iter().map(|shard| Target {
-        folder: shard.folder(),
-        purge: shard.purge(),
-        purged_below: shard.purged_below(),
+        shard_dir: shard.shard_dir(),
+        mark: shard.mark(),
+        truncated_below: shard.truncated_below(),
         segments: shard.catalogue(),
-        below: below(shard.folder()),
+        below: below(shard.shard_dir()),
         end: u64::MAX,
         current: Some(shard),
     });
@@ -127,19 +128,19 @@ pub(crate) fn truncate(
 
 impl Target<'_> {
     fn mark_and_delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
-        let dir = &self.folder.dir;
-        let mut purge = self.purge.lock();
-        let last = purge.ok_or_else(|| {
+        let dir = &self.shard_dir.dir;
+        let mut mark = self.mark.lock();
+        let last = mark.ok_or_else(|| {
             let failed = io::Error::other("an earlier mark could not be synced; reopen the log");
             TruncateError::io("truncating", dir)(failed)
         })?;
         // A shard that is truncated as a whole gets two marks: the first keeps the
         // sequence at which it ended, to check later checkpoints against.
         for below in [self.end.min(self.below), self.below] {
-            let last = purge.unwrap_or(last);
+            let last = mark.unwrap_or(last);
             if below > last.below {
                 let stored = self.store(last, below);
-                *purge = match &stored {
+                *mark = match &stored {
                     Ok(mark) => Some(*mark),
                     Err(StoreError::Unchanged(_)) => Some(last),
                     Err(StoreError::Unknown(_)) => None,
@@ -148,7 +149,7 @@ impl Target<'_> {
                     let (StoreError::Unchanged(error) | StoreError::Unknown(error)) = error;
                     TruncateError::io("writing the truncation mark of", dir)(error)
                 })?;
-                *self.purged_below.lock() = below;
+                *self.truncated_below.lock() = below;
             }
         }
         self.delete(report)
@@ -156,14 +157,14 @@ impl Target<'_> {
 
     /// Stores the next mark. If there is no room, deletes recycled segments and
     /// tries again: btrfs without room for metadata allows only deletions.
-    fn store(&self, last: PurgeMark, below: u64) -> Result<PurgeMark, StoreError> {
-        let Folder { disk, dir, identity, spares, .. } = self.folder;
-        let disk = disk.as_ref();
-        match truncation_mark::store(disk, dir, identity, last, below) {
+    fn store(&self, last: TruncationMark, below: u64) -> Result<TruncationMark, StoreError> {
+        let ShardDir { fs, dir, identity, recycler, .. } = self.shard_dir;
+        let fs = fs.as_ref();
+        match truncation_mark::store(fs, dir, identity, last, below) {
             Err(StoreError::Unchanged(error)) if means_full(&error) => {
-                spares.give_up_if_scarce(true);
-                disk.sync_dir(dir).map_err(StoreError::Unchanged)?;
-                truncation_mark::store(disk, dir, identity, last, below)
+                recycler.delete_if_scarce(true);
+                fs.sync_dir(dir).map_err(StoreError::Unchanged)?;
+                truncation_mark::store(fs, dir, identity, last, below)
             }
             stored => stored,
         }
@@ -172,17 +173,17 @@ impl Target<'_> {
     /// Deletes or recycles the segments below the mark, oldest first. This includes
     /// segments that an earlier truncation could not delete.
     fn delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
-        let (disk, dir) = (self.folder.disk.as_ref(), &self.folder.dir);
+        let (fs, dir) = (self.shard_dir.fs.as_ref(), &self.shard_dir.dir);
         // A quota, for example, does not show in the file system's free bytes.
-        let is_full = self.current.is_some_and(|shard| shard.lane().progress.is_disk_full());
-        self.folder.spares.give_up_if_scarce(is_full);
+        let is_full = self.current.is_some_and(|shard| shard.committer().progress.is_disk_full());
+        self.shard_dir.recycler.delete_if_scarce(is_full);
         let mut deleted = 0;
         loop {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
-            let path = self.folder.path(oldest.number);
-            if is_full || !self.folder.spares.keep(&path, &oldest) {
-                unlink_if_there(disk, &path).map_err(TruncateError::io("deleting", &path))?;
+            let path = self.shard_dir.path(oldest.number);
+            if is_full || !self.shard_dir.recycler.keep(&path, &oldest) {
+                unlink_if_there(fs, &path).map_err(TruncateError::io("deleting", &path))?;
             }
             self.segments.lock().remove(0);
             deleted += 1;
@@ -190,7 +191,7 @@ impl Target<'_> {
         }
         report.segments += deleted;
         if deleted > 0 {
-            disk.sync_dir(dir).map_err(TruncateError::io("syncing", dir))?;
+            fs.sync_dir(dir).map_err(TruncateError::io("syncing", dir))?;
         }
         Ok(())
     }
@@ -216,12 +217,12 @@ impl Target<'_> {
     /// be deleted. Blocks until the sync is done. A failed shard syncs nothing
     /// more; then the next open deletes the segment.
     fn deletable_after_sync(&self) -> Option<SegmentMeta> {
-        let lane = self.current?.lane();
+        let committer = self.current?.committer();
         if !self.segments.lock().first().is_some_and(|oldest| self.covers(oldest)) {
             return None;
         }
-        let end = lane.mailbox.request_sync();
-        lane.progress.wait_synced(end).ok()?;
+        let end = committer.queue.request_sync();
+        committer.progress.wait_synced(end).ok()?;
         self.deletable()
     }
 }

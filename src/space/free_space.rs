@@ -13,10 +13,10 @@
 use std::path::PathBuf;
 
 use crate::config::Config;
-use crate::error::{Cause, OpenError, Refused};
-use crate::fs::Disk;
+use crate::error::{Cause, OpenError, TryAppendError};
+use crate::fs::FileSystem;
 use crate::payload::Payload;
-use crate::stats::{DiskSpace, DiskState, SpaceGauges};
+use crate::stats::{FreeSpace, FreeSpaceState, SpaceGauges};
 use crate::trace;
 use crate::util::sync::{Arc, AtomicU64, Mutex, Ordering};
 
@@ -29,21 +29,21 @@ const RETURN_PART: u64 = 16;
 
 /// The thresholds in free bytes; 0 means never.
 #[derive(Clone, Copy, Debug)]
-struct Watermarks {
+struct FreeSpaceLimits {
     soft: u64,
     hard: u64,
 }
 
-impl Watermarks {
+impl FreeSpaceLimits {
     /// The state for `free` bytes, after a check that found the state `before`.
-    fn state(self, free: u64, before: DiskState) -> DiskState {
+    fn state(self, free: u64, before: FreeSpaceState) -> FreeSpaceState {
         let below = |mark, was_below| free < if was_below { return_at(mark) } else { mark };
-        if below(self.hard, before == DiskState::Refusing) {
-            DiskState::Refusing
-        } else if below(self.soft, before != DiskState::Ok) {
-            DiskState::Low
+        if below(self.hard, before == FreeSpaceState::Refusing) {
+            FreeSpaceState::Refusing
+        } else if below(self.soft, before != FreeSpaceState::Ok) {
+            FreeSpaceState::Low
         } else {
-            DiskState::Ok
+            FreeSpaceState::Ok
         }
     }
 }
@@ -54,43 +54,47 @@ fn return_at(mark: u64) -> u64 {
 
 /// The free space of one log's file system.
 #[derive(Debug)]
-pub(crate) struct Space {
-    disk: Arc<dyn Disk>,
+pub(crate) struct FreeSpaceMonitor {
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
-    marks: Watermarks,
+    marks: FreeSpaceLimits,
     gauges: SpaceGauges,
     /// Free bytes at the last check, or `UNKNOWN`. The checking thread stores it, any
     /// thread reads it (Relaxed).
     free: AtomicU64,
-    /// A [`DiskState`] as a number. The checking thread stores it, any thread reads it
+    /// A [`FreeSpaceState`] as a number. The checking thread stores it, any thread reads it
     /// (Relaxed). Each append reads it, so it is stored only when it changes.
     state: AtomicU64,
     /// Held during a check, so that no result overwrites a later one.
     looking: Mutex<()>,
 }
 
-impl Space {
+impl FreeSpaceMonitor {
     /// Checks the free space for the first time. Without a threshold, a file system
     /// that does not report free space is accepted.
     ///
     /// # Errors
     /// A threshold is set, and the file system fails or does not report free space.
     pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
-        let marks = Watermarks { soft: config.disk_soft_bytes, hard: config.disk_hard_bytes };
+        let marks = FreeSpaceLimits {
+            soft: config.free_space_low_bytes,
+            hard: config.free_space_min_bytes,
+        };
         let space = Self {
-            disk: config.disk.clone(),
+            fs: config.fs.clone(),
             dir: config.dir.clone(),
             marks,
             gauges: SpaceGauges::new(&config.dir.display().to_string()),
             free: AtomicU64::new(UNKNOWN),
-            state: AtomicU64::new(DiskState::Ok as u64),
+            state: AtomicU64::new(FreeSpaceState::Ok as u64),
             looking: Mutex::new(()),
         };
         let found = space.look();
         if space.is_watched() {
             let asking = "asking for the free space of the file system of";
             found.map_err(OpenError::io(asking, &space.dir))?.ok_or_else(|| {
-                let setting = if marks.hard > 0 { "disk_hard_bytes" } else { "disk_soft_bytes" };
+                let setting =
+                    if marks.hard > 0 { "free_space_min_bytes" } else { "free_space_low_bytes" };
                 let problem =
                     "is set, but the file system does not report its free space; set it to 0"
                         .into();
@@ -109,7 +113,7 @@ impl Space {
     /// holds.
     pub(crate) fn look(&self) -> std::io::Result<Option<u64>> {
         let _one_at_a_time = self.looking.lock();
-        let found = self.disk.free_bytes(&self.dir)?;
+        let found = self.fs.free_bytes(&self.dir)?;
         if let Some(free) = found {
             let before = self.state();
             let state = self.marks.state(free, before);
@@ -130,25 +134,25 @@ impl Space {
     ///
     /// # Errors
     /// Free space is below the minimum. The error holds the payload.
-    pub(crate) fn admit<'p>(&self, payload: Payload<'p>) -> Result<Payload<'p>, Refused> {
+    pub(crate) fn admit<'p>(&self, payload: Payload<'p>) -> Result<Payload<'p>, TryAppendError> {
         match self.refusal() {
             None => Ok(payload),
-            Some(cause) => Err(Refused { payload: payload.into_bytes(), cause }),
+            Some(cause) => Err(TryAppendError { payload: payload.into_bytes(), cause }),
         }
     }
 
     /// Why appends are refused now, if they are. Costs an append one load.
     pub(crate) fn refusal(&self) -> Option<Cause> {
-        (self.state() == DiskState::Refusing).then(|| self.cause())
+        (self.state() == FreeSpaceState::Refusing).then(|| self.cause())
     }
 
     #[cold]
     fn cause(&self) -> Cause {
-        let disk_hard_bytes = self.marks.hard;
-        Cause::BelowWatermark {
+        let free_space_min_bytes = self.marks.hard;
+        Cause::BelowFreeSpaceMin {
             free_bytes: self.found().free_bytes.unwrap_or(0),
-            disk_hard_bytes,
-            required_bytes: return_at(disk_hard_bytes),
+            free_space_min_bytes,
+            required_bytes: return_at(free_space_min_bytes),
         }
     }
 
@@ -164,27 +168,27 @@ impl Space {
     /// threshold. Then no file is kept that could be deleted.
     pub(crate) fn is_scarce(&self, free_bytes_min: u64) -> bool {
         // ORDERING: Relaxed; see `look`.
-        self.state() != DiskState::Ok || self.free.load(Ordering::Relaxed) < free_bytes_min
+        self.state() != FreeSpaceState::Ok || self.free.load(Ordering::Relaxed) < free_bytes_min
     }
 
     /// The result of the last check.
-    pub(crate) fn found(&self) -> DiskSpace {
+    pub(crate) fn found(&self) -> FreeSpace {
         // ORDERING: Relaxed; see `look`.
         let free = self.free.load(Ordering::Relaxed);
-        DiskSpace { free_bytes: (free != UNKNOWN).then_some(free), state: self.state() }
+        FreeSpace { free_bytes: (free != UNKNOWN).then_some(free), state: self.state() }
     }
 
-    fn state(&self) -> DiskState {
+    fn state(&self) -> FreeSpaceState {
         // ORDERING: Relaxed; a hint that may be some moments old, and orders nothing.
         match self.state.load(Ordering::Relaxed) {
-            0 => DiskState::Ok,
-            1 => DiskState::Low,
-            _ => DiskState::Refusing,
+            0 => FreeSpaceState::Ok,
+            1 => FreeSpaceState::Low,
+            _ => FreeSpaceState::Refusing,
         }
     }
 }
 
-const _: () = assert!(DiskState::Ok as u64 == 0 && DiskState::Low as u64 == 1);
+const _: () = assert!(FreeSpaceState::Ok as u64 == 0 && FreeSpaceState::Low as u64 == 1);
 
 #[cfg(test)]
 mod tests {
@@ -192,8 +196,8 @@ mod tests {
 
     #[test]
     fn a_mark_is_passed_upwards_a_little_later_than_downwards() {
-        use DiskState::{Low, Ok, Refusing};
-        let marks = Watermarks { soft: 3200, hard: 1600 };
+        use FreeSpaceState::{Low, Ok, Refusing};
+        let marks = FreeSpaceLimits { soft: 3200, hard: 1600 };
         let walk = [
             (3200, Ok),
             (3199, Low),
@@ -217,12 +221,12 @@ mod tests {
     #[test]
     fn a_mark_of_zero_is_none() {
         for (soft, hard, at_zero) in [
-            (0, 0, DiskState::Ok),
-            (1, 0, DiskState::Low),
-            (0, 1, DiskState::Refusing),
-            (u64::MAX, u64::MAX, DiskState::Refusing),
+            (0, 0, FreeSpaceState::Ok),
+            (1, 0, FreeSpaceState::Low),
+            (0, 1, FreeSpaceState::Refusing),
+            (u64::MAX, u64::MAX, FreeSpaceState::Refusing),
         ] {
-            assert_eq!(Watermarks { soft, hard }.state(0, DiskState::Ok), at_zero);
+            assert_eq!(FreeSpaceLimits { soft, hard }.state(0, FreeSpaceState::Ok), at_zero);
         }
     }
 }

@@ -14,17 +14,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fs::{Disk, OpenMode, unlink_if_there};
-use crate::segment::header::spare_path;
+use crate::fs::{FileSystem, OpenMode, unlink_if_there};
+use crate::segment::header::recycled_path;
 use crate::segment::writer::{Prepared, SegmentMeta, fill, lengths, recycle};
-use crate::space::free_space::Space;
+use crate::space::free_space::FreeSpaceMonitor;
 use crate::util::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// How many files are kept, and of which size.
 #[derive(Clone, Debug)]
-pub(crate) struct SparesPolicy {
+pub(crate) struct RecyclePolicy {
     /// Maximum number of files per shard.
-    pub(crate) spares_max: usize,
+    pub(crate) recycled_max: usize,
     /// Size of a segment in bytes.
     pub(crate) segment_bytes: u64,
     /// If the file system has fewer free bytes, no file is kept.
@@ -33,24 +33,24 @@ pub(crate) struct SparesPolicy {
 
 /// The recycled segments of one shard. A clone shares them. The default keeps none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spares {
+pub(crate) struct Recycler {
     pool: Option<Arc<Pool>>,
 }
 
 #[derive(Debug)]
 struct Pool {
-    disk: Arc<dyn Disk>,
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
-    policy: SparesPolicy,
-    space: Arc<Space>,
+    policy: RecyclePolicy,
+    space: Arc<FreeSpaceMonitor>,
     kept: Mutex<Kept>,
-    /// Number of full segments that the sealer has not cut yet; see [`Spares::hold`].
-    /// The writer adds (Relaxed), [`SpareHold`] subtracts (Release), a truncation reads
+    /// Number of full segments that the sealer has not cut yet; see [`Recycler::hold`].
+    /// The writer adds (Relaxed), [`RecycleHold`] subtracts (Release), a truncation reads
     /// (Acquire).
     held: AtomicU64,
     /// Whether a file is kept: a hint for the writer, which must not take the lock.
     /// Each thread that changes `kept` stores it while it holds the lock (Relaxed).
-    is_any: AtomicBool,
+    has_any: AtomicBool,
 }
 
 /// The lock is held during a rename, so that two threads never choose one name. Renames
@@ -63,31 +63,31 @@ struct Kept {
     next: u64,
 }
 
-impl Spares {
+impl Recycler {
     /// The recycled segments of a shard whose directory holds the numbers `found`.
     /// Keeps as many as the policy allows, and deletes the others.
     pub(crate) fn open(
-        disk: &Arc<dyn Disk>,
+        fs: &Arc<dyn FileSystem>,
         dir: &Path,
-        policy: SparesPolicy,
-        space: Arc<Space>,
+        policy: RecyclePolicy,
+        space: Arc<FreeSpaceMonitor>,
         found: &[u64],
     ) -> io::Result<Self> {
-        let (kept, others) = found.split_at(found.len().min(policy.spares_max));
+        let (kept, others) = found.split_at(found.len().min(policy.recycled_max));
         others
             .iter()
-            .try_for_each(|number| unlink_if_there(disk.as_ref(), &spare_path(dir, *number)))?;
+            .try_for_each(|number| unlink_if_there(fs.as_ref(), &recycled_path(dir, *number)))?;
         let kept = Kept {
-            names: kept.iter().map(|number| spare_path(dir, *number)).collect(),
+            names: kept.iter().map(|number| recycled_path(dir, *number)).collect(),
             next: found.iter().max().map_or(1, |last| last + 1),
         };
         let pool = Pool {
-            disk: disk.clone(),
+            fs: fs.clone(),
             dir: dir.to_path_buf(),
             policy,
             space,
             held: AtomicU64::new(0),
-            is_any: AtomicBool::new(!kept.names.is_empty()),
+            has_any: AtomicBool::new(!kept.names.is_empty()),
             kept: Mutex::new(kept),
         };
         Ok(Self { pool: Some(Arc::new(pool)) })
@@ -95,17 +95,17 @@ impl Spares {
 
     /// Makes files until `ready` are kept, or free space gets low. Blocks for the
     /// writes and syncs. Ignores errors, because the files only save time.
-    pub(crate) fn make_ready(&self, ready: usize) {
+    pub(crate) fn preallocate(&self, ready: usize) {
         let Some(pool) = &self.pool else { return };
         let mut kept = pool.kept.lock();
-        while kept.names.len() < ready.min(pool.policy.spares_max) && !pool.is_scarce() {
+        while kept.names.len() < ready.min(pool.policy.recycled_max) && !pool.is_scarce() {
             let path = kept.next_name(&pool.dir);
             let made = pool
-                .disk
+                .fs
                 .open(&path, OpenMode::CreateNew)
                 .and_then(|mut file| fill(file.as_mut(), pool.policy.segment_bytes));
             if made.is_err() {
-                drop(pool.disk.unlink(&path));
+                drop(pool.fs.unlink(&path));
                 return;
             }
             kept.names.push_back(path);
@@ -115,19 +115,19 @@ impl Spares {
 
     /// Keeps truncated files from being recycled until the result is dropped. The file
     /// of a full segment must not become another segment before its tail is cut.
-    pub(crate) fn hold(&self) -> SpareHold {
+    pub(crate) fn hold(&self) -> RecycleHold {
         if let Some(pool) = &self.pool {
             // ORDERING: Relaxed; the writer takes the catalogue's lock after this, and
             // a truncation learns from the catalogue that the segment is full.
             pool.held.fetch_add(1, Ordering::Relaxed);
         }
-        SpareHold { pool: self.pool.clone() }
+        RecycleHold { pool: self.pool.clone() }
     }
 
     /// Whether a recycled segment is available. A hint.
-    pub(crate) fn is_any(&self) -> bool {
+    pub(crate) fn has_any(&self) -> bool {
         // ORDERING: Relaxed; a hint.
-        self.pool.as_ref().is_some_and(|pool| pool.is_any.load(Ordering::Relaxed))
+        self.pool.as_ref().is_some_and(|pool| pool.has_any.load(Ordering::Relaxed))
     }
 
     /// Whether free space was below a configured threshold at the last check.
@@ -139,16 +139,16 @@ impl Spares {
     /// an unlink. If this returns false, the caller must delete the file.
     pub(crate) fn keep(&self, path: &Path, segment: &SegmentMeta) -> bool {
         let Some(pool) = &self.pool else { return false };
-        let SparesPolicy { spares_max, segment_bytes, .. } = pool.policy;
-        // ORDERING: Acquire pairs with the Release in `SpareHold::drop`: the tail is cut.
+        let RecyclePolicy { recycled_max, segment_bytes, .. } = pool.policy;
+        // ORDERING: Acquire pairs with the Release in `RecycleHold::drop`: the tail is cut.
         let is_held = pool.held.load(Ordering::Acquire) > 0;
         let is_full = lengths(segment_bytes).contains(&segment.end) && !is_held;
         let mut kept = pool.kept.lock();
-        if !is_full || kept.names.len() >= spares_max || pool.is_scarce() {
+        if !is_full || kept.names.len() >= recycled_max || pool.is_scarce() {
             return false;
         }
         let name = kept.next_name(&pool.dir);
-        let renamed = pool.disk.rename_new(path, &name).is_ok();
+        let renamed = pool.fs.rename_new(path, &name).is_ok();
         if renamed {
             kept.names.push_back(name);
             pool.tell(&kept);
@@ -162,36 +162,35 @@ impl Spares {
         let pool = self.pool.as_ref()?;
         loop {
             let spare = pool.pop()?;
-            match recycle(pool.disk.as_ref(), &spare, &pool.dir, number, pool.policy.segment_bytes)
-            {
+            match recycle(pool.fs.as_ref(), &spare, &pool.dir, number, pool.policy.segment_bytes) {
                 Ok(Some(prepared)) => return Some(prepared),
                 // If the old name stays, the next open finds it. If the file has the
                 // segment's name, the new file replaces it.
-                Ok(None) | Err(_) => drop(pool.disk.unlink(&spare)),
+                Ok(None) | Err(_) => drop(pool.fs.unlink(&spare)),
             }
         }
     }
 
     /// Deletes all files if free space is low, or if `full` is true.
-    pub(crate) fn give_up_if_scarce(&self, full: bool) {
+    pub(crate) fn delete_if_scarce(&self, full: bool) {
         let Some(pool) = &self.pool else { return };
         if full || pool.is_scarce_by_the_last_look() {
             let names: Vec<_> = std::iter::from_fn(|| pool.pop()).collect();
-            names.iter().for_each(|name| drop(pool.disk.unlink(name)));
+            names.iter().for_each(|name| drop(pool.fs.unlink(name)));
         }
     }
 }
 
-/// A full segment whose tail is not cut yet. See [`Spares::hold`].
+/// A full segment whose tail is not cut yet. See [`Recycler::hold`].
 #[derive(Debug)]
-pub(crate) struct SpareHold {
+pub(crate) struct RecycleHold {
     pool: Option<Arc<Pool>>,
 }
 
-impl Drop for SpareHold {
+impl Drop for RecycleHold {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            // ORDERING: Release pairs with the Acquire in `Spares::keep`.
+            // ORDERING: Release pairs with the Acquire in `Recycler::keep`.
             pool.held.fetch_sub(1, Ordering::Release);
         }
     }
@@ -207,7 +206,7 @@ impl Pool {
 
     fn tell(&self, kept: &Kept) {
         // ORDERING: Relaxed; a hint.
-        self.is_any.store(!kept.names.is_empty(), Ordering::Relaxed);
+        self.has_any.store(!kept.names.is_empty(), Ordering::Relaxed);
     }
 
     /// Asks the file system. If that fails, the last result holds.
@@ -224,6 +223,6 @@ impl Pool {
 impl Kept {
     fn next_name(&mut self, dir: &Path) -> PathBuf {
         self.next += 1;
-        spare_path(dir, self.next - 1)
+        recycled_path(dir, self.next - 1)
     }
 }

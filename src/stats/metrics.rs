@@ -1,15 +1,15 @@
 //! The log's numbers, exported through the `metrics` facade.
 //!
-//! This file alone knows the `metrics` feature. Without it, [`Facade`] and its methods
+//! This file alone knows the `metrics` feature. Without it, [`Metrics`] and its methods
 //! are empty. The library never installs a recorder. The handles go to the recorder
 //! that is current when the log is opened. If there is none, the numbers are dropped.
 
 #[cfg(not(feature = "metrics"))]
-pub(super) use off::Facade;
+pub(super) use off::Metrics;
 #[cfg(not(feature = "metrics"))]
 pub(crate) use off::SpaceGauges;
 #[cfg(feature = "metrics")]
-pub(super) use on::Facade;
+pub(super) use on::Metrics;
 #[cfg(feature = "metrics")]
 pub(crate) use on::SpaceGauges;
 
@@ -17,11 +17,11 @@ pub(crate) use on::SpaceGauges;
 mod on {
     use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
-    use crate::stats::{CommitSample, DiskState};
+    use crate::stats::{CommitSample, FreeSpaceState};
 
     /// One shard's handles. They are registered once, and used once per commit.
     #[derive(Debug)]
-    pub(in crate::stats) struct Facade {
+    pub(in crate::stats) struct Metrics {
         records: Counter,
         bytes: Counter,
         commits: Counter,
@@ -32,14 +32,14 @@ mod on {
         blocked: Counter,
         queue_depth: Gauge,
         poisoned: Gauge,
-        commit_records: Histogram,
+        max_commit_records: Histogram,
         queue_wait: Histogram,
         write: Histogram,
         sync: Histogram,
         acknowledged: Histogram,
     }
 
-    impl Facade {
+    impl Metrics {
         pub(in crate::stats) fn new(log_name: &str, shard: usize) -> Self {
             let series = Series(vec![
                 Label::new("log", log_name.to_owned()),
@@ -59,7 +59,7 @@ mod on {
                 blocked: counter("shardwal_blocked_nanoseconds_total", Unit::Nanoseconds, "Time that callers spent blocked on a full queue, summed over the callers."),
                 queue_depth: gauge("shardwal_queue_depth", "Records found in the queue at the last commit's drain."),
                 poisoned: gauge("shardwal_poisoned", "1 once a failed sync has ended the shard, else 0."),
-                commit_records: series.histogram("shardwal_commit_records", Unit::Count, "Records in a commit."),
+                max_commit_records: series.histogram("shardwal_commit_records", Unit::Count, "Records in a commit."),
                 queue_wait: seconds("shardwal_queue_wait_seconds", "From append to drain, of sampled records."),
                 write: seconds("shardwal_write_seconds", "The write of a commit."),
                 sync: seconds("shardwal_sync_seconds", "A data sync."),
@@ -86,7 +86,7 @@ mod on {
             self.bytes.increment(sample.bytes);
             self.commits.increment(1);
             self.queue_depth.set(sample.queue_depth as f64);
-            self.commit_records.record(sample.records as f64);
+            self.max_commit_records.record(sample.records as f64);
             sample.write_nanos.iter().for_each(|nanos| self.write.record(seconds(*nanos)));
         }
 
@@ -123,16 +123,16 @@ mod on {
             #[rustfmt::skip]
             let gauges = Self {
                 free: gauge("shardwal_disk_free_bytes", Unit::Bytes, "Bytes free on the log's file system."),
-                low: gauge("shardwal_disk_low", Unit::Count, "1 while less is free than disk_soft_bytes or disk_hard_bytes, else 0."),
-                refusing: gauge("shardwal_disk_refusing", Unit::Count, "1 while appends are refused because less is free than disk_hard_bytes, else 0."),
+                low: gauge("shardwal_disk_low", Unit::Count, "1 while less is free than free_space_low_bytes or free_space_min_bytes, else 0."),
+                refusing: gauge("shardwal_disk_refusing", Unit::Count, "1 while appends are refused because less is free than free_space_min_bytes, else 0."),
             };
             gauges
         }
 
-        pub(crate) fn found(&self, free_bytes: u64, state: DiskState) {
+        pub(crate) fn found(&self, free_bytes: u64, state: FreeSpaceState) {
             self.free.set(free_bytes as f64);
-            self.low.set(f64::from(u8::from(state != DiskState::Ok)));
-            self.refusing.set(f64::from(u8::from(state == DiskState::Refusing)));
+            self.low.set(f64::from(u8::from(state != FreeSpaceState::Ok)));
+            self.refusing.set(f64::from(u8::from(state == FreeSpaceState::Refusing)));
         }
     }
 
@@ -166,13 +166,13 @@ mod on {
 
 #[cfg(not(feature = "metrics"))]
 mod off {
-    use crate::stats::{CommitSample, DiskState};
+    use crate::stats::{CommitSample, FreeSpaceState};
 
     /// The empty facade, for builds without the `metrics` feature.
     #[derive(Debug)]
-    pub(in crate::stats) struct Facade;
+    pub(in crate::stats) struct Metrics;
 
-    impl Facade {
+    impl Metrics {
         pub(in crate::stats) fn new(_log_name: &str, _shard: usize) -> Self {
             Self
         }
@@ -194,7 +194,7 @@ mod off {
         pub(crate) fn new(_log_name: &str) -> Self {
             Self
         }
-        pub(crate) fn found(&self, _free_bytes: u64, _state: DiskState) {}
+        pub(crate) fn found(&self, _free_bytes: u64, _state: FreeSpaceState) {}
     }
 }
 

@@ -45,18 +45,18 @@ pub struct WalStats {
     /// Each shard, in the order of the shard numbers.
     pub shards: Vec<ShardStats>,
     /// The free space of the log's file system, at the last check.
-    pub disk: DiskSpace,
+    pub free_space: FreeSpace,
 }
 
 /// The free space of the log's file system at the last check, some moments ago.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct DiskSpace {
+pub struct FreeSpace {
     /// Free bytes; `None` if the file system does not report them.
     pub free_bytes: Option<u64>,
     /// How that relates to the thresholds of the config.
-    pub state: DiskState,
+    pub state: FreeSpaceState,
 }
 
 /// How the free space relates to the thresholds of the config.
@@ -64,18 +64,18 @@ pub struct DiskSpace {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum DiskState {
+pub enum FreeSpaceState {
     /// There is enough space, or it is unknown.
     #[default]
     Ok,
-    /// Fewer bytes than [`crate::Config::disk_soft_bytes`] are free.
+    /// Fewer bytes than [`crate::Config::free_space_low_bytes`] are free.
     Low,
-    /// Fewer bytes than [`crate::Config::disk_hard_bytes`] are free. The log refuses
+    /// Fewer bytes than [`crate::Config::free_space_min_bytes`] are free. The log refuses
     /// appends.
     Refusing,
 }
 
-impl fmt::Display for DiskState {
+impl fmt::Display for FreeSpaceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ok => "ok",
@@ -90,7 +90,7 @@ impl WalStats {
     /// order, and the free space.
     pub(crate) fn of<'a>(
         shards: impl IntoIterator<Item = (&'a Recorder, u64)>,
-        disk: DiskSpace,
+        free_space: FreeSpace,
     ) -> Self {
         let mut total = Tally::empty();
         let shards = shards
@@ -101,7 +101,7 @@ impl WalStats {
                 tally.into_stats()
             })
             .collect();
-        Self { total: total.into_stats(), shards, disk }
+        Self { total: total.into_stats(), shards, free_space }
     }
 
     /// Number of poisoned shards: a sync failed there, and they refuse appends until

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use super::distribution::{Distribution, Stage};
-use super::metrics::Facade;
+use super::metrics::Metrics;
 use super::{CommitSample, Observer, ShardStats};
 
 /// The counters and histograms of one shard, about 46 KiB. Made when the shard is
@@ -23,7 +23,7 @@ pub(crate) struct Recorder {
     made: Instant,
     /// Exports the numbers to the `metrics` facade. Its handles never change. The
     /// installed recorder decides how they are shared.
-    facade: Facade,
+    facade: Metrics,
     /// On its own cache lines, so that a commit does not invalidate `made` in the
     /// caches of appending threads.
     by_writer: CachePadded<ByWriter>,
@@ -58,7 +58,7 @@ impl Recorder {
     pub(crate) fn new(log_name: &str, shard: usize) -> Self {
         Self {
             made: Instant::now(),
-            facade: Facade::new(log_name, shard),
+            facade: Metrics::new(log_name, shard),
             by_writer: CachePadded::new(ByWriter {
                 records: WriterCounter::default(),
                 bytes: WriterCounter::default(),
@@ -261,7 +261,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{DiskSpace, WalStats};
+    use crate::stats::{FreeSpace, WalStats};
 
     fn commit(records: u64, write_nanos: u64) -> CommitSample {
         CommitSample {
@@ -321,7 +321,7 @@ mod tests {
         slow.committed(commit(21, 1_000_000));
         slow.poisoned();
 
-        let stats = WalStats::of([(&fast, 3), (&slow, 4)], DiskSpace::default());
+        let stats = WalStats::of([(&fast, 3), (&slow, 4)], FreeSpace::default());
         assert_eq!(stats.shards, [fast.tally(3).into_stats(), slow.tally(4).into_stats()]);
         assert_eq!(stats.poisoned_shards(), 1);
 
@@ -337,6 +337,6 @@ mod tests {
 
     #[test]
     fn a_log_without_shards_has_empty_stats() {
-        assert_eq!(WalStats::of([], DiskSpace::default()), WalStats::default());
+        assert_eq!(WalStats::of([], FreeSpace::default()), WalStats::default());
     }
 }

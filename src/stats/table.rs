@@ -27,8 +27,8 @@ impl fmt::Display for WalStats {
             write_shard(f, &number.to_string(), shard, usize::from(shard.poisoned))?;
         }
         write_shard(f, "total", &self.total, self.poisoned_shards())?;
-        if let Some(free) = self.disk.free_bytes {
-            writeln!(f, "disk  {} free, {}", size(free), self.disk.state)?;
+        if let Some(free) = self.free_space.free_bytes {
+            writeln!(f, "disk  {} free, {}", size(free), self.free_space.state)?;
         }
 
         writeln!(
@@ -117,7 +117,7 @@ fn scaled(number: u64, step: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{CommitSample, DiskSpace, DiskState, Observer, Recorder};
+    use crate::stats::{CommitSample, FreeSpace, FreeSpaceState, Observer, Recorder};
 
     #[test]
     fn numbers_are_shown_in_a_unit_that_fits() {
@@ -140,8 +140,8 @@ mod tests {
         recorders[0].acknowledged(1_500_000);
         recorders[0].blocked(2_000_000);
         recorders[1].poisoned();
-        let disk = DiskSpace { free_bytes: Some(3 << 29), state: DiskState::Low };
-        let stats = WalStats::of(recorders.iter().map(|recorder| (recorder, 8)), disk);
+        let free_space = FreeSpace { free_bytes: Some(3 << 29), state: FreeSpaceState::Low };
+        let stats = WalStats::of(recorders.iter().map(|recorder| (recorder, 8)), free_space);
         let expected = "\
 shard       records      bytes    commits  records      syncs  rolls    queue/max  blocked  refused  state
                                            /commit

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, LogId};
 use crate::commit::state_machine::StateMachine;
 use crate::config::Config;
 use crate::error::{
-    AppendError, Cause, CloseError, OpenError, Position, Refused, ReplayError, TruncateError,
+    AppendError, Cause, CloseError, OpenError, Position, ReplayError, TruncateError, TryAppendError,
 };
 use crate::recovery::replay::{Record, ReplayOptions};
 use crate::shard::completion::Completion;
@@ -44,15 +44,15 @@ pub trait SeriesLog: Sized + Send + Sync {
     /// Appends, or returns the batch at once. Never blocks.
     ///
     /// # Errors
-    /// [`Refused`], with the cause and the batch.
-    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, Refused>;
+    /// [`TryAppendError`], with the cause and the batch.
+    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, TryAppendError>;
 
     /// Requests a snapshot: calls each shard's state machine with its position.
     fn mark(&self);
 
     /// Why the calling thread must not wait for the log, if so: see [`Cause::WouldDeadlock`] and
     /// [`Cause::Forked`].
-    fn cannot_wait(&self) -> Option<Cause> {
+    fn would_deadlock(&self) -> Option<Cause> {
         None
     }
 
@@ -108,7 +108,7 @@ pub trait SeriesLog: Sized + Send + Sync {
 
 impl SeriesLog for ShardedWal {
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
-        Self::open_with(config, machines)
+        Self::open_with_state_machine(config, machines)
     }
 
     fn append(&self, key: u64, batch: Bytes) -> Completion<'_> {
@@ -119,7 +119,7 @@ impl SeriesLog for ShardedWal {
         self.append_wait(key, batch)
     }
 
-    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, Refused> {
+    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, TryAppendError> {
         self.try_append(key, batch)
     }
 
@@ -127,8 +127,8 @@ impl SeriesLog for ShardedWal {
         self.mark();
     }
 
-    fn cannot_wait(&self) -> Option<Cause> {
-        self.cannot_wait()
+    fn would_deadlock(&self) -> Option<Cause> {
+        self.would_deadlock()
     }
 
     fn id(&self) -> LogId {
@@ -149,7 +149,7 @@ impl SeriesLog for ShardedWal {
 
     fn has_gap(&self, generation: u32, shard: u32) -> bool {
         self.recovery().shards.iter().any(|found| {
-            (found.generation, found.shard) == (generation, shard) && found.gap_sequences > 0
+            (found.generation, found.shard) == (generation, shard) && found.lost_sequences > 0
         })
     }
 

@@ -20,9 +20,9 @@ use crate::checkpoint::{Checkpoint, CheckpointError, LogId, Reach, ShardReach};
 use crate::commit::state_machine::StateMachine;
 use crate::config::{BATCH_BYTES_MAX, Config, Durability};
 use crate::error::{
-    AppendError, Cause, CloseError, OpenError, Position, Refused, TruncateError, means_full,
+    AppendError, Cause, CloseError, OpenError, Position, TruncateError, TryAppendError, means_full,
 };
-use crate::fs::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
+use crate::fs::{FileHandle, FileSystem, OpenMode, read_full, unlink_if_there, write_full};
 use crate::layout::dir_lock::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
 use crate::recovery::replay::ReplayOptions;
 use crate::shard::completion::Completion;
@@ -40,19 +40,19 @@ const GENERATION: u32 = 1;
 /// thread that could sync later. It ignores the limits on free disk space.
 #[derive(Debug)]
 pub struct SingleMutexLog {
-    disk: Arc<dyn Disk>,
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     sync: bool,
     state: Mutex<State>,
     /// Holds the lock on the directory. `close` releases it.
-    lock: Mutex<Option<Box<dyn DiskFile>>>,
+    lock: Mutex<Option<Box<dyn FileHandle>>>,
 }
 
 struct State {
     /// `None` once the log is closed.
     machine: Option<Box<dyn StateMachine>>,
     fresh: bool,
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     /// The sequence of the first record in the file, and of the next record.
     first: u64,
     next: u64,
@@ -161,7 +161,7 @@ struct Records<'a> {
 }
 
 struct At<'a> {
-    file: &'a dyn DiskFile,
+    file: &'a dyn FileHandle,
     offset: u64,
 }
 
@@ -175,7 +175,7 @@ impl Read for At<'_> {
 
 impl<'a> Records<'a> {
     /// Starts after the header. `None` if the file does not have a valid one.
-    fn begin(file: &'a dyn DiskFile) -> io::Result<Option<Self>> {
+    fn begin(file: &'a dyn FileHandle) -> io::Result<Option<Self>> {
         let mut header = [0; HEADER_BYTES];
         if read_full(file, &mut header, 0)? < header.len() || header != head(first(&header)) {
             return Ok(None);
@@ -226,13 +226,13 @@ fn head(first: u64) -> [u8; HEADER_BYTES] {
 /// Writes a new file with the records from `first` on, and renames it into place, durably. Returns
 /// its state: its end and the next sequence.
 fn rewrite(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
-    old: Option<&dyn DiskFile>,
+    old: Option<&dyn FileHandle>,
     first: Option<u64>,
 ) -> io::Result<State> {
     let unfinished = dir.join("records.unfinished");
-    unlink_if_there(disk, &unfinished)?;
+    unlink_if_there(fs, &unfinished)?;
     let mut records = old.map(Records::begin).transpose()?.flatten();
     if old.is_some() && records.is_none() {
         // The file was renamed into place when whole, so this is corruption.
@@ -243,7 +243,7 @@ fn rewrite(
     }
     let begins = records.as_ref().map_or(0, |records| records.next);
     let first = first.unwrap_or(begins);
-    let mut file = disk.open(&unfinished, OpenMode::CreateNew)?;
+    let mut file = fs.open(&unfinished, OpenMode::CreateNew)?;
     let (mut next, mut end, mut buffer) = (first, 0, head(first).to_vec());
     while let Some((sequence, bytes)) = records.as_mut().map_or(Ok(None), Records::next)? {
         if sequence < first {
@@ -261,8 +261,8 @@ fn rewrite(
     write_full(file.as_mut(), &buffer, end)?;
     end += buffer.len() as u64;
     file.sync_data()?;
-    disk.rename(&unfinished, &dir.join("records"))?;
-    disk.sync_dir(dir)?;
+    fs.rename(&unfinished, &dir.join("records"))?;
+    fs.sync_dir(dir)?;
     Ok(State { machine: None, fresh: true, file, first, next, end, buffer, failed: None })
 }
 
@@ -270,31 +270,33 @@ impl SeriesLog for SingleMutexLog {
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         config.validate()?;
         let dir = config.dir.clone();
-        create_dirs(config.disk.as_ref(), &dir)?;
-        sync_the_way_to(config.disk.as_ref(), &dir)?;
-        let disk = open_log_dir(&config.disk, &dir)?;
-        let lock = Mutex::new(Some(take_lock(disk.as_ref(), &dir)?));
+        create_dirs(config.fs.as_ref(), &dir)?;
+        sync_the_way_to(config.fs.as_ref(), &dir)?;
+        let fs = open_log_dir(&config.fs, &dir)?;
+        let lock = Mutex::new(Some(take_lock(fs.as_ref(), &dir)?));
         let path = dir.join("records");
-        let old = match disk.open(&path, OpenMode::Read) {
+        let old = match fs.open(&path, OpenMode::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened.map_err(OpenError::io("opening", &path))?),
         };
         // Replay what is on the disk, not what is only in the page cache.
         old.iter().for_each(|file| file.drop_cache());
-        let state = rewrite(disk.as_ref(), &dir, old.as_deref(), None);
+        let state = rewrite(fs.as_ref(), &dir, old.as_deref(), None);
         let mut state = state.map_err(OpenError::io("rewriting", &path))?;
         state.machine = Some(machines(0));
-        let sync = config.durability != Durability::Os;
-        Ok(Self { disk, dir, sync, state: Mutex::new(state), lock })
+        let sync = config.durability != Durability::Buffered;
+        Ok(Self { fs, dir, sync, state: Mutex::new(state), lock })
     }
 
     fn append(&self, key: u64, batch: Bytes) -> Completion<'_> {
         Completion::answered(self.state.lock().append(self.sync, key, &batch))
     }
 
-    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, Refused> {
+    fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, TryAppendError> {
         match self.state.lock().append(self.sync, key, &batch) {
-            Err(AppendError::NotWritten { cause, .. }) => Err(Refused { payload: batch, cause }),
+            Err(AppendError::NotWritten { cause, .. }) => {
+                Err(TryAppendError { payload: batch, cause })
+            }
             answer => Ok(Completion::answered(answer)),
         }
     }
@@ -355,12 +357,12 @@ impl SeriesLog for SingleMutexLog {
 
     fn truncate_before(&self, checkpoint: &Checkpoint) -> Result<(), TruncateError> {
         let mut state = self.state.lock();
-        self.reach(&state).check_place(checkpoint).map_err(TruncateError::Checkpoint)?;
+        self.reach(&state).check_position(checkpoint).map_err(TruncateError::Checkpoint)?;
         let below = below(checkpoint);
         if state.failed.is_some() || state.machine.is_none() {
             return Err(TruncateError::Closed);
         }
-        let new = rewrite(self.disk.as_ref(), &self.dir, Some(state.file.as_ref()), Some(below));
+        let new = rewrite(self.fs.as_ref(), &self.dir, Some(state.file.as_ref()), Some(below));
         match new {
             Ok(new) => {
                 let machine = state.machine.take();

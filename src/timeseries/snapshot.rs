@@ -19,7 +19,7 @@ use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::config::SHARDS_MAX;
-use crate::fs::{Disk, DiskFile, OpenMode, read_full, unlink_if_there, write_full};
+use crate::fs::{FileHandle, FileSystem, OpenMode, read_full, unlink_if_there, write_full};
 
 const NAME: &str = "snapshot";
 const UNFINISHED_NAME: &str = "snapshot.unfinished";
@@ -52,16 +52,16 @@ pub struct SnapshotReport {
 }
 
 /// Removes an unfinished snapshot. It takes space that the log may need.
-pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+pub(crate) fn remove_unfinished(fs: &dyn FileSystem, dir: &Path) -> Result<(), StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
-    unlink_if_there(disk, &unfinished).map_err(StorageError::io("removing", &unfinished))
+    unlink_if_there(fs, &unfinished).map_err(StorageError::io("removing", &unfinished))
 }
 
 /// Writes a snapshot of the shards at `marks`. When this returns `Ok`, the snapshot is durable and
 /// has replaced the one before. After an error, either the new or the old snapshot is in place,
 /// whole.
 pub(crate) fn write(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     log: LogId,
     generation: u32,
@@ -69,28 +69,28 @@ pub(crate) fn write(
 ) -> Result<SnapshotReport, StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     let doing = |what: &'static str| StorageError::io(what, &unfinished);
-    remove_unfinished(disk, dir)?;
-    let file = disk.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+    remove_unfinished(fs, dir)?;
+    let file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
     let written = Writer::new(file).write(log, generation, marks);
     if written.is_err() {
         // The file may have exhausted the space. If the unlink fails, `open` removes it.
-        drop(disk.unlink(&unfinished));
+        drop(fs.unlink(&unfinished));
     }
     let report = written.map_err(doing("writing"))?;
-    let named = disk.rename(&unfinished, &path(dir)).and_then(|()| disk.sync_dir(dir));
+    let named = fs.rename(&unfinished, &path(dir)).and_then(|()| fs.sync_dir(dir));
     named.map_err(doing("renaming"))?;
     Ok(report)
 }
 
 struct Writer {
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     position: u64,
     blocks: u64,
     report: SnapshotReport,
 }
 
 impl Writer {
-    fn new(file: Box<dyn DiskFile>) -> Self {
+    fn new(file: Box<dyn FileHandle>) -> Self {
         Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
     }
 
@@ -173,13 +173,13 @@ fn checksum(number: u64, bytes: &[u8]) -> u32 {
 /// compares that position with the log before any batch is read. It receives `None` if there is no
 /// snapshot.
 pub(crate) fn load(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     check: &dyn Fn(Option<&Checkpoint>) -> Result<(), StorageError>,
     memories: &Memories,
 ) -> Result<Option<Checkpoint>, StorageError> {
     let path = path(dir);
-    let file = match disk.open(&path, OpenMode::Read) {
+    let file = match fs.open(&path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return check(None).map(|()| None),
         opened => opened.map_err(StorageError::io("opening", &path))?,
     };
@@ -189,11 +189,11 @@ pub(crate) fn load(
     let mut magic = MAGIC;
     reader.exactly(&mut magic)?;
     if magic != MAGIC {
-        return Err(reader.damaged("it does not begin with a header of this version"));
+        return Err(reader.corrupted("it does not begin with a header of this version"));
     }
     let place = reader.block()?;
     let place = checkpoint(&place);
-    let checkpoint = place.ok_or_else(|| reader.damaged("its position is malformed"))?;
+    let checkpoint = place.ok_or_else(|| reader.corrupted("its position is malformed"))?;
     check(Some(&checkpoint))?;
     let mut restorer = Restorer::new(memories);
     loop {
@@ -202,10 +202,10 @@ pub(crate) fn load(
             break;
         }
         let restored = restorer.restore(&batch);
-        restored.map_err(|_| reader.damaged("a block is not a batch of samples"))?;
+        restored.map_err(|_| reader.corrupted("a block is not a batch of samples"))?;
     }
     if reader.position != reader.length {
-        return Err(reader.damaged("bytes follow its last block"));
+        return Err(reader.corrupted("bytes follow its last block"));
     }
     Ok(Some(checkpoint))
 }
@@ -224,7 +224,7 @@ fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
 
 struct Reader {
     path: PathBuf,
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     length: u64,
     position: u64,
     blocks: u64,
@@ -238,12 +238,12 @@ impl Reader {
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         let left = self.length - self.position;
         if length > BLOCK_BYTES_MAX || length as u64 > left {
-            return Err(self.damaged("a block's length is out of range"));
+            return Err(self.corrupted("a block's length is out of range"));
         }
         let mut bytes = vec![0; length];
         self.exactly(&mut bytes)?;
         if checksum(self.blocks, &bytes) != u32::from_le_bytes(crc) {
-            return Err(self.damaged("a block does not match its checksum"));
+            return Err(self.corrupted("a block does not match its checksum"));
         }
         self.blocks += 1;
         Ok(bytes)
@@ -253,15 +253,15 @@ impl Reader {
         let read = read_full(self.file.as_ref(), bytes, self.position)
             .map_err(StorageError::io("reading", &self.path))?;
         if read < bytes.len() {
-            return Err(self.damaged("the file ends too early"));
+            return Err(self.corrupted("the file ends too early"));
         }
         self.position += read as u64;
         Ok(())
     }
 
-    fn damaged(&self, what: &'static str) -> StorageError {
+    fn corrupted(&self, what: &'static str) -> StorageError {
         let path = self.path.clone();
-        StorageError::DamagedSnapshot { path, offset: self.position, what }
+        StorageError::CorruptedSnapshot { path, offset: self.position, what }
     }
 }
 

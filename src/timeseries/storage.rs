@@ -19,7 +19,7 @@ use super::{Labels, Matcher, Sample, TimeSeries};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{CloseError, Position};
-use crate::fs::{Disk, DiskFile};
+use crate::fs::{FileHandle, FileSystem};
 use crate::layout::dir_lock::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
 use crate::recovery::replay::ReplayOptions;
 use crate::util::sync::channel::{Receiver, bounded};
@@ -85,7 +85,7 @@ impl StorageOptions {
 #[derive(Debug)]
 pub struct Storage<L: SeriesLog = ShardedWal> {
     log: L,
-    disk: Arc<dyn Disk>,
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     memories: Memories,
     /// Written only by the threads of `open`.
@@ -94,7 +94,7 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     /// `close`.
     marks: Mutex<Vec<Receiver<Mark>>>,
     /// Holds the lock on the directory and its snapshots. `close` releases it.
-    lock: Mutex<Option<Box<dyn DiskFile>>>,
+    lock: Mutex<Option<Box<dyn FileHandle>>>,
 }
 
 impl Storage {
@@ -104,7 +104,7 @@ impl Storage {
     /// # Errors
     /// See [`StorageError`].
     pub fn open(options: StorageOptions) -> Result<Self, StorageError> {
-        Self::open_on(options)
+        Self::open_in(options)
     }
 }
 
@@ -113,19 +113,19 @@ impl<L: SeriesLog> Storage<L> {
     ///
     /// # Errors
     /// See [`StorageError`].
-    pub fn open_on(options: StorageOptions) -> Result<Self, StorageError> {
+    pub fn open_in(options: StorageOptions) -> Result<Self, StorageError> {
         let StorageOptions { mut log, replay, series_max, samples_max } = options;
         let mut dir = log.dir.clone();
         if dir.as_os_str().is_empty() {
             dir.push(".");
         }
-        create_dirs(log.disk.as_ref(), &dir).map_err(StorageError::Log)?;
-        sync_the_way_to(log.disk.as_ref(), &dir).map_err(StorageError::Log)?;
-        let disk = open_log_dir(&log.disk, &dir).map_err(StorageError::Log)?;
-        let lock = take_lock(disk.as_ref(), &dir).map_err(StorageError::Log)?;
-        snapshot::remove_unfinished(disk.as_ref(), &dir)?;
+        create_dirs(log.fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        sync_the_way_to(log.fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        let fs = open_log_dir(&log.fs, &dir).map_err(StorageError::Log)?;
+        let lock = take_lock(fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        snapshot::remove_unfinished(fs.as_ref(), &dir)?;
         log.dir = dir.join("log");
-        log.disk = disk.clone();
+        log.fs = fs.clone();
         let (mut shards, mut marks) = (Vec::new(), Vec::new());
         let budget = Budget::new(samples_max);
         let log = L::open(log, &mut |_| {
@@ -140,7 +140,7 @@ impl<L: SeriesLog> Storage<L> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let storage = Self {
             log,
-            disk,
+            fs,
             dir,
             memories: Memories::new(shards, id, series_max, budget),
             lost_batches: AtomicU64::new(0),
@@ -152,12 +152,12 @@ impl<L: SeriesLog> Storage<L> {
     }
 
     fn restore(&self, options: ReplayOptions) -> Result<(), StorageError> {
-        let (disk, path) = (self.disk.as_ref(), snapshot::path(&self.dir));
+        let (fs, path) = (self.fs.as_ref(), snapshot::path(&self.dir));
         let check = |checkpoint: Option<&Checkpoint>| {
             let unfit = |error| StorageError::unfit_snapshot(&path, error);
             self.log.check(checkpoint).map_err(unfit)
         };
-        let checkpoint = snapshot::load(disk, &self.dir, &check, &self.memories)?;
+        let checkpoint = snapshot::load(fs, &self.dir, &check, &self.memories)?;
         // One restorer per shard of each generation. Only one replay thread uses each of them.
         let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
         let restore = |position: Position, batch: &[u8]| {
@@ -329,7 +329,7 @@ impl<L: SeriesLog> Storage<L> {
     /// See [`StorageError`]. No samples are lost. The new snapshot is in place after
     /// [`StorageError::Truncate`], and may be after an `Io` error from its renaming.
     pub fn snapshot(&self) -> Result<SnapshotReport, StorageError> {
-        if let Some(cause) = self.log.cannot_wait() {
+        if let Some(cause) = self.log.would_deadlock() {
             return Err(StorageError::NotHere(cause));
         }
         let receivers = self.marks.lock();
@@ -342,7 +342,7 @@ impl<L: SeriesLog> Storage<L> {
         // again, and replay would skip the new record.
         self.log.flush().map_err(StorageError::Flush)?;
         let (generation, id) = (self.log.generation(), self.log.id());
-        let report = snapshot::write(self.disk.as_ref(), &self.dir, id, generation, &marks)?;
+        let report = snapshot::write(self.fs.as_ref(), &self.dir, id, generation, &marks)?;
         let checkpoint = Checkpoint::new(generation, marks.iter().map(|mark| mark.next)).of_log(id);
         self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;
         Ok(report)
@@ -354,7 +354,7 @@ impl<L: SeriesLog> Storage<L> {
     /// # Errors
     /// The error of the first shard that did not close cleanly.
     pub fn close(&self) -> Result<(), CloseError> {
-        if self.log.cannot_wait().is_some() {
+        if self.log.would_deadlock().is_some() {
             // A running snapshot may be waiting for this thread.
             return self.log.close();
         }

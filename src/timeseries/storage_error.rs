@@ -23,7 +23,7 @@ pub enum StorageError {
         error: DecodeError,
     },
     /// The snapshot file is corrupt.
-    DamagedSnapshot {
+    CorruptedSnapshot {
         /// The snapshot file.
         path: PathBuf,
         /// Byte offset of the corruption.
@@ -109,7 +109,7 @@ impl fmt::Display for StorageError {
             Self::Batch { position, error } => {
                 write!(f, "the record at {position} is not a batch of samples: {error}")
             }
-            Self::DamagedSnapshot { path, offset, what } => write!(
+            Self::CorruptedSnapshot { path, offset, what } => write!(
                 f,
                 "the snapshot {} is corrupt at byte {offset}: {what}; restore it from a copy",
                 path.display()

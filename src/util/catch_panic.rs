@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs the closure. Returns `None` if it panics.
-pub(crate) fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn catch_panic<R>(run: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(run)).map_err(end).ok()
 }
 
@@ -19,15 +19,15 @@ fn end(panic: Box<dyn Any + Send>) {
 
 /// A value of a caller's type. A panic of its `Drop` is contained, even during the unwinding
 /// of an earlier panic.
-pub(crate) struct Foreign<T>(Option<T>);
+pub(crate) struct CallerCode<T>(Option<T>);
 
-impl<T> Foreign<T> {
+impl<T> CallerCode<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Some(value))
     }
 }
 
-impl<T> Deref for Foreign<T> {
+impl<T> Deref for CallerCode<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -35,15 +35,15 @@ impl<T> Deref for Foreign<T> {
     }
 }
 
-impl<T> DerefMut for Foreign<T> {
+impl<T> DerefMut for CallerCode<T> {
     fn deref_mut(&mut self) -> &mut T {
         self.0.as_mut().expect("it is there until this is dropped")
     }
 }
 
-impl<T> Drop for Foreign<T> {
+impl<T> Drop for CallerCode<T> {
     fn drop(&mut self) {
         let value = self.0.take();
-        contain(move || drop(value));
+        catch_panic(move || drop(value));
     }
 }

@@ -8,11 +8,11 @@ use std::cell::RefCell;
 use std::ptr;
 use std::task::Waker;
 
-use crate::util::catch_panic::contain;
+use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, per_thread,
 };
-use crate::wait::wake_chain::Sleep;
+use crate::wait::wake_chain::ParkState;
 
 /// Waiters that a thread keeps for reuse, one per list on which a wait timed out. A
 /// thread that has timed out on more lists than this leaves a new waiter behind with
@@ -24,7 +24,7 @@ const KEPT_MAX: usize = 16;
 pub(crate) struct Waiter {
     /// True while the waiter is on a list. The waiter sets it before the push. The
     /// thread that takes it off the list clears it, then wakes it.
-    enrolled: AtomicBool,
+    registration: AtomicBool,
     /// The address of the list that it is on, while it is registered.
     list: AtomicUsize,
     /// The number at which to wake it. Written before the push.
@@ -36,7 +36,7 @@ pub(crate) struct Waiter {
 
 #[derive(Debug)]
 enum Sleeper {
-    Thread(Sleep),
+    Thread(ParkState),
     Task(Task),
 }
 
@@ -67,7 +67,7 @@ impl Task {
 impl Waiter {
     fn new(sleeper: Sleeper) -> Arc<Self> {
         Arc::new(Self {
-            enrolled: AtomicBool::new(false),
+            registration: AtomicBool::new(false),
             list: AtomicUsize::new(0),
             target: AtomicU64::new(0),
             older: AtomicPtr::new(ptr::null_mut()),
@@ -81,7 +81,7 @@ impl Waiter {
     }
 
     /// The thread's sleep state, or `None` for a task.
-    pub(crate) fn sleep(&self) -> Option<&Sleep> {
+    pub(crate) fn park_state(&self) -> Option<&ParkState> {
         match &self.sleeper {
             Sleeper::Thread(sleep) => Some(sleep),
             Sleeper::Task(_) => None,
@@ -91,7 +91,7 @@ impl Waiter {
     /// Prepares the waiter for a push. Only the waiter itself calls it.
     pub(crate) fn begin(&self, list: usize, target: u64) {
         // ORDERING: Relaxed; the push publishes all three.
-        self.enrolled.store(true, Ordering::Relaxed);
+        self.registration.store(true, Ordering::Relaxed);
         self.list.store(list, Ordering::Relaxed);
         self.target.store(target, Ordering::Relaxed);
     }
@@ -102,17 +102,17 @@ impl Waiter {
         self.target.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_enrolled(&self) -> bool {
+    pub(crate) fn is_registered(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `let_go`; what the
         // waker published before it is then visible to the predicate.
-        self.enrolled.load(Ordering::Acquire)
+        self.registration.load(Ordering::Acquire)
     }
 
     /// Whether an earlier wait that timed out left it on this list, with a target that
     /// also serves this wait.
-    pub(crate) fn stands_on(&self, list: usize, target: u64) -> bool {
+    pub(crate) fn is_waiting_on(&self, list: usize, target: u64) -> bool {
         // ORDERING: Relaxed on both; only the waiter's own thread stores them.
-        self.is_enrolled()
+        self.is_registered()
             && self.list.load(Ordering::Relaxed) == list
             && self.target.load(Ordering::Relaxed) <= target
     }
@@ -120,8 +120,8 @@ impl Waiter {
     /// Marks it as off its list. For the thread that took it off. From now on it may
     /// register on another list, and may be woken spuriously.
     pub(crate) fn let_go(&self) {
-        // ORDERING: Release pairs with the Acquire in `is_enrolled`.
-        self.enrolled.store(false, Ordering::Release);
+        // ORDERING: Release pairs with the Acquire in `is_registered`.
+        self.registration.store(false, Ordering::Release);
     }
 
     /// Wakes it. For the thread that took it off its list. A panic of a task's waker, or of
@@ -130,14 +130,14 @@ impl Waiter {
         self.let_go();
         match &self.sleeper {
             Sleeper::Thread(sleep) => {
-                sleep.rouse(None);
+                sleep.unpark(None);
             }
             Sleeper::Task(task) => {
                 let Some(waker) = task.take() else { return };
                 // Each separately, and by reference: if `wake` panicked, unwinding would
                 // drop the waker, and a second panic would abort the process.
-                contain(|| waker.wake_by_ref());
-                contain(move || drop(waker));
+                catch_panic(|| waker.wake_by_ref());
+                catch_panic(move || drop(waker));
             }
         }
     }
@@ -148,7 +148,7 @@ impl Waiter {
         if let Sleeper::Task(task) = &self.sleeper
             && let Some(waker) = task.take()
         {
-            contain(move || drop(waker));
+            catch_panic(move || drop(waker));
         }
     }
 }
@@ -156,25 +156,25 @@ impl Waiter {
 /// A future's registration on a list, between two polls. Dropping it drops the waker.
 /// The waiter itself stays on the list.
 #[derive(Debug)]
-pub(crate) struct Enrolled(Arc<Waiter>);
+pub(crate) struct Registration(Arc<Waiter>);
 
-impl Enrolled {
+impl Registration {
     pub(crate) fn of(waiter: Arc<Waiter>) -> Self {
         Self(waiter)
     }
 
     /// Whether the list will wake this task.
-    pub(crate) fn stands_for(&self, waker: &Waker) -> bool {
+    pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
         let is_same = |task: &Task| task.address == Task::address(waker);
         // Check in this order: a registered waiter holds its waker, so no other task
         // can have that address.
-        self.0.is_enrolled() && matches!(&self.0.sleeper, Sleeper::Task(task) if is_same(task))
+        self.0.is_registered() && matches!(&self.0.sleeper, Sleeper::Task(task) if is_same(task))
     }
 }
 
-impl Drop for Enrolled {
+impl Drop for Registration {
     fn drop(&mut self) {
-        if self.0.is_enrolled() {
+        if self.0.is_registered() {
             self.0.forget_task();
         }
     }
@@ -191,7 +191,7 @@ impl Tasks {
         self.0.push(waiter);
     }
 
-    pub(crate) fn many(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.len() as u64
     }
 }
@@ -208,11 +208,11 @@ pub(crate) fn waiter_of_this_thread(list: usize, target: u64) -> Arc<Waiter> {
     per_thread! {
         static KEPT: RefCell<Vec<Arc<Waiter>>> = const { RefCell::new(Vec::new()) };
     }
-    let make = || Waiter::new(Sleeper::Thread(Sleep::of_this_thread()));
+    let make = || Waiter::new(Sleeper::Thread(ParkState::of_this_thread()));
     KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        let stands = kept.iter().find(|waiter| waiter.stands_on(list, target));
-        let fit = stands.or_else(|| kept.iter().find(|waiter| !waiter.is_enrolled()));
+        let stands = kept.iter().find(|waiter| waiter.is_waiting_on(list, target));
+        let fit = stands.or_else(|| kept.iter().find(|waiter| !waiter.is_registered()));
         if let Some(waiter) = fit {
             return waiter.clone();
         }

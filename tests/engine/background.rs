@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardwal::fs::sim::SimDisk;
-use shardwal::fs::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::{Config, Durability};
 
 use super::support::gate::Gate;
@@ -32,15 +32,15 @@ enum Late {
 
 #[derive(Debug)]
 struct LateDisk {
-    disk: SimDisk,
+    fs: SimFileSystem,
     late: Late,
     gate: Gate,
 }
 
 impl LateDisk {
-    fn new(disk: &SimDisk, late: Late) -> (Arc<Self>, Gate) {
+    fn new(fs: &SimFileSystem, late: Late) -> (Arc<Self>, Gate) {
         let gate = Gate::default();
-        (Arc::new(Self { disk: disk.clone(), late, gate: gate.clone() }), gate)
+        (Arc::new(Self { fs: fs.clone(), late, gate: gate.clone() }), gate)
     }
 
     fn pass(&self, late: Late) -> io::Result<()> {
@@ -48,12 +48,12 @@ impl LateDisk {
     }
 }
 
-impl Disk for LateDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for LateDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         if mode == OpenMode::CreateNew {
             self.pass(Late::Creations)?;
         }
-        let file = self.disk.open(path, mode)?;
+        let file = self.fs.open(path, mode)?;
         let path = path.to_string_lossy();
         let is_late = match self.late {
             Late::Cuts => true,
@@ -64,27 +64,27 @@ impl Disk for LateDisk {
         Ok(Box::new(LateFile { file, late }))
     }
 
-    passed_on!(self => self.disk);
+    passed_on!(self => self.fs);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.fs.rename(from, to)
     }
 
     fn links(&self, path: &Path) -> io::Result<u64> {
         if path.extension().is_some_and(|it| it == "wal") {
             self.pass(Late::Looks)?;
         }
-        self.disk.links(path)
+        self.fs.links(path)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
-        self.disk.copy_on_write(path)
+        self.fs.copy_on_write(path)
     }
 }
 
 #[derive(Debug)]
 struct LateFile {
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     late: Option<(Late, Gate)>,
 }
 
@@ -97,7 +97,7 @@ impl LateFile {
     }
 }
 
-impl DiskFile for LateFile {
+impl FileHandle for LateFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(bytes, offset)
     }
@@ -129,9 +129,9 @@ impl DiskFile for LateFile {
 /// The cut removed acknowledged records of the later segment.
 #[test]
 fn a_late_tail_cut_does_not_touch_a_later_segment() {
-    let sim = SimDisk::new();
-    let (disk, gate) = LateDisk::new(&sim, Late::Cuts);
-    let log = open(config(&sim).disk(disk).segment_bytes(16 << 10));
+    let sim = SimFileSystem::new();
+    let (fs, gate) = LateDisk::new(&sim, Late::Cuts);
+    let log = open(config(&sim).file_system(fs).segment_bytes(16 << 10));
     let mut ledger = Ledger::default();
     gate.shut();
     let mut random = super::support::Random::new(7);
@@ -150,17 +150,17 @@ fn a_late_tail_cut_does_not_touch_a_later_segment() {
     std::thread::sleep(Duration::from_millis(300));
     let after = sim.copy().crash(&mut || true);
     drop(log);
-    let log = open(Config::new(DIR).disk(Arc::new(after)).shards(1));
+    let log = open(Config::new(DIR).file_system(Arc::new(after)).shards(1));
     ledger.check(&replayed(&log));
 }
 
 #[test]
 fn an_append_does_not_wait_for_full_segments_of_another_shard() {
     must_end("an append to the other shard", || {
-        let sim = SimDisk::new();
-        let (disk, gate) = LateDisk::new(&sim, Late::SyncsOfShard0);
+        let sim = SimFileSystem::new();
+        let (fs, gate) = LateDisk::new(&sim, Late::SyncsOfShard0);
         let interval = Durability::Interval(Duration::from_millis(20));
-        let config = Config::new(DIR).disk(disk).shards(2).segment_bytes(16 << 10);
+        let config = Config::new(DIR).file_system(fs).shards(2).segment_bytes(16 << 10);
         let log = open(config.durability(interval));
         let [slow, quick] =
             [0, 1].map(|shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap());
@@ -185,9 +185,9 @@ fn an_append_does_not_wait_for_full_segments_of_another_shard() {
 
 #[test]
 fn a_segment_truncated_during_a_name_check_is_not_reported_missing() {
-    let sim = SimDisk::new();
-    let (disk, gate) = LateDisk::new(&sim, Late::Looks);
-    let log = open(config(&sim).disk(disk).segment_bytes(16 << 10));
+    let sim = SimFileSystem::new();
+    let (fs, gate) = LateDisk::new(&sim, Late::Looks);
+    let log = open(config(&sim).file_system(fs).segment_bytes(16 << 10));
     let append = || log.append_wait(1, vec![1; 2000]).map(drop).unwrap();
     (0..6).for_each(|_| append());
     std::thread::sleep(Duration::from_millis(200));
@@ -203,9 +203,9 @@ fn a_segment_truncated_during_a_name_check_is_not_reported_missing() {
 
 #[test]
 fn a_removed_log_is_noticed_while_a_segment_is_created() {
-    let sim = SimDisk::new();
-    let (disk, gate) = LateDisk::new(&sim, Late::Creations);
-    let log = open(config(&sim).disk(disk).segment_bytes(1 << 20));
+    let sim = SimFileSystem::new();
+    let (fs, gate) = LateDisk::new(&sim, Late::Creations);
+    let log = open(config(&sim).file_system(fs).segment_bytes(1 << 20));
     gate.shut();
     log.append_wait(1, vec![1; 600 << 10]).unwrap();
     gate.wait_for_writer();

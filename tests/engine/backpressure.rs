@@ -13,33 +13,33 @@ use std::time::{Duration, Instant};
 use crate::support::gate::Gate;
 use crate::support::{append_all, config, must_end, open, payload, replayed};
 use futures_executor::block_on;
-use shardwal::fs::sim::SimDisk;
-use shardwal::{Cause, Config, Refused, ShardedWal};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::{Cause, Config, ShardedWal, TryAppendError};
 
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A log whose writer is blocked at the gate with one record. Its queue of four is
 /// full: payloads 0 to 4 of key 1.
 struct FullQueue {
-    disk: SimDisk,
+    fs: SimFileSystem,
     gate: Gate,
     log: ShardedWal,
 }
 
 impl FullQueue {
     fn new() -> Self {
-        Self::of(|config| config.queue_records(4), 4)
+        Self::of(|config| config.queue_capacity(4), 4)
     }
 
     fn of(settings: impl Fn(Config) -> Config, depth: u64) -> Self {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = open(settings(config(&disk)).disk(gate.before(&disk)));
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = open(settings(config(&fs)).file_system(gate.before(&fs)));
         gate.shut();
         drop(log.append(1, payload(1, 0, 10)));
         gate.wait_for_writer();
         // The writer has taken the first record. The others stay in the queue.
         (1..=depth).for_each(|index| drop(log.append(1, payload(1, index, 10))));
-        Self { disk, gate, log }
+        Self { fs, gate, log }
     }
 
     /// Blocks until the thread has found the queue full and waits.
@@ -54,7 +54,7 @@ impl FullQueue {
     fn assert_holds(self, indices: impl Iterator<Item = u64>) {
         self.gate.open();
         self.log.close().expect("a sound disk");
-        let log = open(config(&self.disk));
+        let log = open(config(&self.fs));
         assert_eq!(replayed(&log).of(1), indices.collect::<Vec<_>>());
     }
 }
@@ -67,7 +67,7 @@ impl Drop for FullQueue {
     }
 }
 
-fn assert_full(refused: Refused, index: u64) {
+fn assert_full(refused: TryAppendError, index: u64) {
     assert!(matches!(refused.cause, Cause::QueueFull), "{refused}");
     assert_eq!(refused.payload, payload(1, index, 10), "the payload comes back");
 }
@@ -92,8 +92,8 @@ fn a_queue_over_its_byte_limit_is_full() {
 #[test]
 fn a_record_larger_than_the_queue_is_queued_alone() {
     must_end("a record larger than the queue", || {
-        let disk = SimDisk::new();
-        let log = open(config(&disk).queue_bytes(100));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs).queue_bytes(100));
         append_all(&log, 1, 0..3, 500);
         assert_eq!(replayed(&log).of(1), [0, 1, 2]);
     });

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use crate::support::ledger::Ledger;
 use crate::support::passed_on::passed_on;
 use crate::support::{DIR, config, open, replayed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::fs::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::{
     Backup, BackupError, BackupReport, Config, Durability, OpenError, Position, ShardedWal,
 };
@@ -27,7 +27,7 @@ type Act = Box<dyn FnOnce() + Send>;
 /// The file system of the backup: at the n-th read of the log, the writer acts.
 #[derive(Clone)]
 struct Busy {
-    disk: SimDisk,
+    fs: SimFileSystem,
     looks_and_act: Arc<Mutex<(u32, Option<Act>)>>,
 }
 
@@ -50,35 +50,35 @@ impl Busy {
     }
 }
 
-impl Disk for Busy {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for Busy {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         self.look(path);
-        self.disk.open(path, mode)
+        self.fs.open(path, mode)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.look(path);
-        self.disk.list(path)
+        self.fs.list(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.fs.rename(from, to)
     }
 
     fn copy_on_write(&self, path: &Path) -> bool {
-        self.disk.copy_on_write(path)
+        self.fs.copy_on_write(path)
     }
 
-    passed_on!(self => self.disk; create_dir (), sync_dir (), unlink (), remove_dir (),
-        lock Box<dyn DiskFile>);
+    passed_on!(self => self.fs; create_dir (), sync_dir (), unlink (), remove_dir (),
+        lock Box<dyn FileHandle>);
 }
 
-fn backup(disk: impl Disk + 'static) -> Result<BackupReport, BackupError> {
-    Backup::new(DIR).disk(Arc::new(disk)).run(COPY)
+fn backup(fs: impl FileSystem + 'static) -> Result<BackupReport, BackupError> {
+    Backup::new(DIR).file_system(Arc::new(fs)).run(COPY)
 }
 
-fn in_copy(disk: &SimDisk) -> Config {
-    Config::new(COPY).disk(Arc::new(disk.clone())).segment_bytes(4096).keep_shards()
+fn in_copy(fs: &SimFileSystem) -> Config {
+    Config::new(COPY).file_system(Arc::new(fs.clone())).segment_bytes(4096).keep_shards()
 }
 
 type Records = BTreeMap<Position, (u64, Bytes)>;
@@ -89,12 +89,12 @@ fn records(log: &ShardedWal) -> Records {
 }
 
 /// A log of two shards and two generations, partly truncated.
-fn lived(disk: &SimDisk) -> ShardedWal {
+fn lived(fs: &SimFileSystem) -> ShardedWal {
     let mut ledger = Ledger::default();
-    let log = open(config(disk).shards(1));
+    let log = open(config(fs).shards(1));
     (0..12).for_each(|key| ledger.append(&log, key, 1000).unwrap());
     drop(log);
-    let log = open(config(disk).shards(2));
+    let log = open(config(fs).shards(2));
     (0..6).for_each(|key| ledger.append(&log, key, 1000).unwrap());
     log
 }
@@ -115,8 +115,8 @@ enum Meanwhile {
 }
 
 impl Meanwhile {
-    fn act(self, disk: &SimDisk, slot: &Arc<Mutex<Option<ShardedWal>>>) -> Act {
-        let (disk, slot) = (disk.clone(), slot.clone());
+    fn act(self, fs: &SimFileSystem, slot: &Arc<Mutex<Option<ShardedWal>>>) -> Act {
+        let (fs, slot) = (fs.clone(), slot.clone());
         Box::new(move || {
             let mut slot = slot.lock().unwrap();
             let log = slot.take().expect("the log is open");
@@ -137,7 +137,7 @@ impl Meanwhile {
                 }
                 Self::Reshard => {
                     drop(log);
-                    let log = open(config(&disk).shards(3));
+                    let log = open(config(&fs).shards(3));
                     append(&log, 0..10);
                     log.truncate_before(&log.checkpoint()).unwrap();
                     append(&log, 0..3);
@@ -152,18 +152,18 @@ impl Meanwhile {
 fn a_backup_beside_a_writer_is_whole_and_has_every_earlier_record() {
     for meanwhile in [Meanwhile::Append, Meanwhile::Roll, Meanwhile::Truncate, Meanwhile::Reshard] {
         for look in 1.. {
-            let disk = SimDisk::new();
-            let log = lived(&disk);
+            let fs = SimFileSystem::new();
+            let log = lived(&fs);
             let before = records(&log);
             let slot = Arc::new(Mutex::new(Some(log)));
-            let act = meanwhile.act(&disk, &slot);
+            let act = meanwhile.act(&fs, &slot);
             let looks_and_act = Arc::new(Mutex::new((look, Some(act))));
-            let busy = Busy { disk: disk.clone(), looks_and_act: looks_and_act.clone() };
+            let busy = Busy { fs: fs.clone(), looks_and_act: looks_and_act.clone() };
             let report =
                 backup(busy).unwrap_or_else(|error| panic!("{meanwhile:?} {look}: {error}"));
             let done = looks_and_act.lock().unwrap().1.is_some();
             let log = slot.lock().unwrap().take().expect("it was put back");
-            check_copy(&disk, &log, &before, &report);
+            check_copy(&fs, &log, &before, &report);
             if done {
                 break;
             }
@@ -173,8 +173,8 @@ fn a_backup_beside_a_writer_is_whole_and_has_every_earlier_record() {
 
 /// The copy has every earlier record that was not truncated since, and no record that
 /// the log does not have.
-fn check_copy(disk: &SimDisk, log: &ShardedWal, before: &Records, report: &BackupReport) {
-    let (now, after) = (records(log), disk.crash(&mut || false));
+fn check_copy(fs: &SimFileSystem, log: &ShardedWal, before: &Records, report: &BackupReport) {
+    let (now, after) = (records(log), fs.crash(&mut || false));
     assert_eq!(report.log, log.id());
     let copy = open(in_copy(&after));
     assert_eq!((copy.id(), copy.checkpoint()), (log.id(), report.checkpoint.clone()));
@@ -196,17 +196,17 @@ fn check_copy(disk: &SimDisk, log: &ShardedWal, before: &Records, report: &Backu
 
 #[test]
 fn a_backup_keeps_truncation_marks_and_generations() {
-    let disk = SimDisk::new();
-    let log = lived(&disk);
+    let fs = SimFileSystem::new();
+    let log = lived(&fs);
     let old = log.checkpoint();
     append(&log, 0..9);
     log.truncate_before(&old).unwrap();
-    let report = backup(disk.clone()).unwrap();
+    let report = backup(fs.clone()).unwrap();
     assert_eq!((report.cloned, report.linked, report.attempts), (0, 0, 1));
     assert!(report.copied > 0 && report.copied_bytes > 9 * 900, "{report}");
     assert_eq!(report.checkpoint, log.checkpoint());
     let now = records(&log);
-    let copy = open(in_copy(&disk));
+    let copy = open(in_copy(&fs));
     assert_eq!((copy.shards(), records(&copy)), (2, now));
     let none = |_: &shardwal::Record<'_>| Ok::<_, std::convert::Infallible>(());
     for log in [&log, &copy] {
@@ -216,20 +216,20 @@ fn a_backup_keeps_truncation_marks_and_generations() {
         assert_eq!(left.unwrap().records, 9);
     }
     // The copy has no lock, no recycled segments and no unfinished files.
-    let names = disk.list(Path::new(COPY)).unwrap();
+    let names = fs.list(Path::new(COPY)).unwrap();
     assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
 }
 
 #[test]
 fn a_power_loss_at_any_call_leaves_a_whole_backup_or_none() {
     for n in 1.. {
-        let disk = SimDisk::new();
-        let log = lived(&disk);
+        let fs = SimFileSystem::new();
+        let log = lived(&fs);
         let before = records(&log);
-        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
-        let report = backup(disk.clone());
-        let fired = disk.fired() > 0;
-        let afters = [disk.kill(), disk.crash(&mut || false), disk.crash(&mut || true)];
+        fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let report = backup(fs.clone());
+        let fired = fs.fired() > 0;
+        let afters = [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || true)];
         drop(log);
         for after in afters {
             assert_eq!(records(&open(config(&after).shards(2))), before);
@@ -247,20 +247,20 @@ fn a_power_loss_at_any_call_leaves_a_whole_backup_or_none() {
 #[test]
 fn a_call_that_fails_fails_the_backup_and_leaves_nothing_behind() {
     for n in 1.. {
-        let disk = SimDisk::new();
-        let log = lived(&disk);
+        let fs = SimFileSystem::new();
+        let log = lived(&fs);
         let before = records(&log);
         let fault = Fault::new(Call::Any, n, FaultKind::Error(crate::support::ENOSPC));
-        disk.fail(Fault { path_contains: Some("copy.unfinished".into()), ..fault });
-        let report = backup(disk.clone());
-        let fired = disk.fired() > 0;
+        fs.fail(Fault { path_contains: Some("copy.unfinished".into()), ..fault });
+        let report = backup(fs.clone());
+        let fired = fs.fired() > 0;
         assert_eq!(records(&log), before);
         if !fired {
             report.unwrap();
             return;
         }
         if report.is_err() {
-            let is_there = |path| disk.list(Path::new(path)).is_ok();
+            let is_there = |path| fs.list(Path::new(path)).is_ok();
             assert!(!is_there(COPY) && !is_there(UNFINISHED), "call {n}");
         }
     }
@@ -268,42 +268,43 @@ fn a_call_that_fails_fails_the_backup_and_leaves_nothing_behind() {
 
 #[test]
 fn a_backup_to_an_existing_name_or_into_the_log_or_of_no_log_is_refused() {
-    let disk = SimDisk::new();
-    let refused = backup(disk.clone());
+    let fs = SimFileSystem::new();
+    let refused = backup(fs.clone());
     assert!(matches!(refused, Err(BackupError::Log(OpenError::NotALog { .. }))), "{refused:?}");
-    assert!(disk.list(Path::new(UNFINISHED)).is_err());
-    let log = lived(&disk);
-    backup(disk.clone()).unwrap();
-    let refused = backup(disk.clone());
+    assert!(fs.list(Path::new(UNFINISHED)).is_err());
+    let log = lived(&fs);
+    backup(fs.clone()).unwrap();
+    let refused = backup(fs.clone());
     assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
-    let inside = Backup::new(DIR).disk(Arc::new(disk.clone())).run(Path::new(DIR).join("copy"));
+    let inside =
+        Backup::new(DIR).file_system(Arc::new(fs.clone())).run(Path::new(DIR).join("copy"));
     assert!(matches!(inside, Err(BackupError::Inside { .. })), "{inside:?}");
-    disk.create_dir(Path::new("/other.unfinished")).unwrap();
-    let other = Backup::new(DIR).disk(Arc::new(disk)).run("/other");
+    fs.create_dir(Path::new("/other.unfinished")).unwrap();
+    let other = Backup::new(DIR).file_system(Arc::new(fs)).run("/other");
     assert!(matches!(other, Err(BackupError::Exists { .. })), "{other:?}");
     log.close().unwrap();
 }
 
 #[test]
 fn a_corrupt_log_is_not_backed_up() {
-    let disk = SimDisk::new();
-    let log = lived(&disk);
+    let fs = SimFileSystem::new();
+    let log = lived(&fs);
     log.close().unwrap();
     let oldest = format!("{DIR}/generation-00001/shard-0000/0000000001.wal");
-    let mut bytes = disk.read_file(&oldest).expect("it is there");
+    let mut bytes = fs.read_file(&oldest).expect("it is there");
     bytes[1000] ^= 1;
-    disk.write_file(&oldest, &bytes);
-    let refused = backup(disk.clone());
-    assert!(matches!(refused, Err(BackupError::Log(OpenError::Damaged(_)))), "{refused:?}");
-    assert!(disk.list(Path::new(COPY)).is_err() && disk.list(Path::new(UNFINISHED)).is_err());
+    fs.write_file(&oldest, &bytes);
+    let refused = backup(fs.clone());
+    assert!(matches!(refused, Err(BackupError::Log(OpenError::Corrupted(_)))), "{refused:?}");
+    assert!(fs.list(Path::new(COPY)).is_err() && fs.list(Path::new(UNFINISHED)).is_err());
 }
 
 /// Bit rot in the newest segment, and in a header that only truncation marks refer to.
 /// A copy would end before it and look complete.
 #[test]
 fn a_log_corrupt_in_any_part_is_not_backed_up() {
-    let (sim, mut ledger) = (SimDisk::new(), Ledger::unsynced());
-    let log = open(config(&sim).durability(Durability::Os));
+    let (sim, mut ledger) = (SimFileSystem::new(), Ledger::unsynced());
+    let log = open(config(&sim).durability(Durability::Buffered));
     while log.stats().total.rolls < 6 {
         ledger.append(&log, 1, 900).unwrap();
     }
@@ -322,7 +323,7 @@ fn a_log_corrupt_in_any_part_is_not_backed_up() {
         let Some(byte_of_it) = bytes.get_mut(byte) else { continue };
         *byte_of_it ^= 1;
         sim.write_file(&path, &bytes);
-        match Backup::new(DIR).disk(Arc::new(sim.clone())).run("/copy") {
+        match Backup::new(DIR).file_system(Arc::new(sim.clone())).run("/copy") {
             Ok(report) => assert_eq!(report.checkpoint, durable, "{} {byte}", path.display()),
             Err(error) => {
                 refused += 1;

@@ -18,7 +18,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{EIO, Random, config, fault_at, open, payload, replayed, seed};
 use bytes::Bytes;
 use futures_executor::block_on;
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{BATCH_BYTES_MAX, Cause, Durability, ShardedWal};
 
 /// Larger than the target size of a frame, and over two segments.
@@ -31,21 +31,21 @@ fn batches(log: &ShardedWal, ledger: &mut Ledger) {
 #[test]
 fn after_a_power_loss_each_part_of_a_batch_is_whole_or_absent() {
     let mut random = Random::new(seed());
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         for n in 1.. {
-            let disk = SimDisk::new();
-            let config = |disk: &SimDisk| config(disk).shards(2).durability(durability);
-            let log = open(config(&disk));
-            disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+            let fs = SimFileSystem::new();
+            let config = |fs: &SimFileSystem| config(fs).shards(2).durability(durability);
+            let log = open(config(&fs));
+            fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
             let syncs = durability == Durability::Sync;
             let mut ledger = if syncs { Ledger::default() } else { Ledger::unsynced() };
             batches(&log, &mut ledger);
-            let fired = disk.fired() > 0;
-            ledger.clone().check(&replayed(&open(config(&disk.kill()))));
+            let fired = fs.fired() > 0;
+            ledger.clone().check(&replayed(&open(config(&fs.kill()))));
             drop(log);
             ledger.lose_power();
             for _ in 0..10 {
-                let after = disk.crash(&mut || random.coin());
+                let after = fs.crash(&mut || random.coin());
                 ledger.clone().check(&replayed(&open(config(&after))));
             }
             if !fired {
@@ -57,8 +57,8 @@ fn after_a_power_loss_each_part_of_a_batch_is_whole_or_absent() {
 
 #[test]
 fn a_batch_with_an_oversized_part_queues_nothing() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(2).queue_records(4));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(2).queue_capacity(4));
     let small = (0..).find(|key| log.shard_of(*key) == 0).unwrap();
     let large = (0..).find(|key| log.shard_of(*key) == 1).unwrap();
     let records = [small, large, large, large, large, large];
@@ -83,7 +83,7 @@ fn a_batch_with_an_oversized_part_queues_nothing() {
 
 #[test]
 fn an_empty_batch_is_acknowledged_at_once() {
-    let log = open(config(&SimDisk::new()));
+    let log = open(config(&SimFileSystem::new()));
     let batch = log.append_batch([] as [(u64, &[u8]); 0]);
     assert!(batch.is_done());
     batch.wait().unwrap();
@@ -92,8 +92,8 @@ fn an_empty_batch_is_acknowledged_at_once() {
 
 #[test]
 fn a_batch_can_be_awaited() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(3));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(3));
     let batch = |index| (0..12).map(move |key| (key, payload(key, index, 30)));
     block_on(async {
         let first = log.append_batch(batch(0));
@@ -107,10 +107,10 @@ fn a_batch_can_be_awaited() {
 
 #[test]
 fn parts_not_named_by_the_error_are_acknowledged() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(2));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(2));
     let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
-    disk.fail(Fault { path_contains: Some("shard-0001".into()), ..fault });
+    fs.fail(Fault { path_contains: Some("shard-0001".into()), ..fault });
     let keys: Vec<u64> = (0..10).collect();
     let batch: Vec<_> = keys.iter().map(|key| (*key, payload(*key, 0, 10))).collect();
     let error = block_on(log.append_batch(batch)).unwrap_err();
@@ -118,7 +118,7 @@ fn parts_not_named_by_the_error_are_acknowledged() {
     assert_eq!(error.failed.len(), 1);
     assert_eq!((error.failed[0].shard, &error.failed[0].records), (1, &of_shard_1));
     assert!(!error.failed[0].error.is_not_written());
-    let after = disk.crash(&mut || false);
+    let after = fs.crash(&mut || false);
     drop(log);
     let found = replayed(&open(config(&after).shards(2)));
     let acknowledged = keys.iter().filter(|key| !of_shard_1.contains(&(**key as usize)));
@@ -128,9 +128,9 @@ fn parts_not_named_by_the_error_are_acknowledged() {
 /// C1 ONCE: every later poll of a batch returns its first answer.
 #[test]
 fn a_failed_batch_reports_its_error_at_every_poll() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
-    disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
+    fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
     let mut batch = log.append_batch([(1, "a"), (1, "b")]);
     let first = block_on(&mut batch).unwrap_err();
     let again = block_on(&mut batch).unwrap_err();
@@ -146,12 +146,12 @@ fn a_failed_batch_reports_its_error_at_every_poll() {
 /// once, with its own position.
 #[test]
 fn a_batch_polled_then_waited_for_reports_each_part_once() {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let log = open(config(&disk).shards(2).segment_bytes(1 << 20).disk(gate.before(&disk)));
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let log = open(config(&fs).shards(2).segment_bytes(1 << 20).file_system(gate.before(&fs)));
     let key_of = |shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap();
     let (a, b) = (key_of(0), key_of(1));
     log.append(b, "before").wait().unwrap();
-    disk.fail(fault_at("shard-0000", Call::Write, FaultKind::Error(EIO)));
+    fs.fail(fault_at("shard-0000", Call::Write, FaultKind::Error(EIO)));
     gate.shut();
     let mut batch = log.append_batch([(a, "a1"), (a, "a2"), (a, "a3"), (b, "b1")]);
     // The first part has failed once its shard refuses appends.
@@ -172,10 +172,10 @@ fn a_batch_polled_then_waited_for_reports_each_part_once() {
 #[test]
 fn a_completed_answer_does_not_change() {
     for fails in [false, true] {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
         if fails {
-            disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+            fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         }
         let mut one = log.append(1, "a");
         let mut flush = log.flush();

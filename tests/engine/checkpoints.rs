@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, config, open, replayed};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{
     Checkpoint, CheckpointError, LogReader, Position, ReplayError, ReplayOptions, ShardedWal,
     TruncateError,
 };
 
 /// A log of two shards with this many records.
-fn log_of(disk: &SimDisk, records: u64) -> (ShardedWal, Ledger) {
-    let log = open(config(disk).shards(2));
+fn log_of(fs: &SimFileSystem, records: u64) -> (ShardedWal, Ledger) {
+    let log = open(config(fs).shards(2));
     let mut ledger = Ledger::default();
     (0..records).for_each(|key| ledger.append(&log, key, 100).expect("a sound disk"));
     (log, ledger)
@@ -32,8 +32,8 @@ fn replay_from(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, Checkpo
     }
 }
 
-fn read_from(disk: &SimDisk, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
-    let reader = LogReader::open_on(Arc::new(disk.clone()), DIR).expect("a whole log");
+fn read_from(fs: &SimFileSystem, checkpoint: &Checkpoint) -> Result<u64, CheckpointError> {
+    let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).expect("a whole log");
     let each = |_: &shardwal::Record<'_>| Ok::<_, Infallible>(());
     match reader.replay_from(checkpoint, ReplayOptions::default(), each) {
         Ok(report) => Ok(report.records),
@@ -52,19 +52,19 @@ fn truncate(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, Checkpoint
 
 /// The files that a truncation changes first. Segments are left out: they may change by
 /// themselves, because an idle segment is sealed and the next one is prepared.
-fn files(disk: &SimDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
-    let mut files = disk.files();
+fn files(fs: &SimFileSystem) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut files = fs.files();
     files.retain(|path| path.to_string_lossy().contains("/purge") || path.ends_with("MANIFEST"));
-    files.into_iter().map(|path| (path.clone(), disk.read_file(&path))).collect()
+    files.into_iter().map(|path| (path.clone(), fs.read_file(&path))).collect()
 }
 
 #[test]
 fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing() {
-    let disk = SimDisk::new();
-    let (log, mut ledger) = log_of(&disk, 40);
+    let fs = SimFileSystem::new();
+    let (log, mut ledger) = log_of(&fs, 40);
     let (id, own) = (log.id(), log.checkpoint());
     let ends = own.sequences().to_vec();
-    let other = open(config(&SimDisk::new()).shards(2)).id();
+    let other = open(config(&SimFileSystem::new()).shards(2)).id();
     let of = |generation, below: &[u64]| Checkpoint::new(generation, below.to_vec()).of_log(id);
     let no_such = |generation| CheckpointError::NoSuchGeneration { generation, first: 1, last: 1 };
     let wrong = |named| CheckpointError::WrongShardCount { generation: 1, named, shards: 2 };
@@ -85,15 +85,15 @@ fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing()
         (of(1, &[ends[0], ends[1] + 1]), beyond(1, ends[1] + 1, ends[1])),
         (of(1, &[u64::MAX, 0]), beyond(0, u64::MAX, ends[0])),
     ];
-    let before = files(&disk);
+    let before = files(&fs);
     for (checkpoint, error) in cases {
         assert_eq!(truncate(&log, &checkpoint), Err(error.clone()), "{checkpoint}");
         assert_eq!(replay_from(&log, &checkpoint), Err(error.clone()), "{checkpoint}");
-        assert_eq!(read_from(&disk, &checkpoint), Err(error), "{checkpoint}");
+        assert_eq!(read_from(&fs, &checkpoint), Err(error), "{checkpoint}");
     }
-    assert_eq!(files(&disk), before);
+    assert_eq!(files(&fs), before);
     ledger.check(&replayed(&log));
-    assert_eq!((replay_from(&log, &own), read_from(&disk, &own)), (Ok(0), Ok(0)));
+    assert_eq!((replay_from(&log, &own), read_from(&fs, &own)), (Ok(0), Ok(0)));
     assert_eq!(replay_from(&log, &of(1, &[0, 0])), Ok(40));
 }
 
@@ -101,8 +101,8 @@ fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing()
 /// first kept record.
 #[test]
 fn a_replay_from_a_truncated_position_is_refused_with_the_first_kept_position() {
-    let disk = SimDisk::new();
-    let (log, mut ledger) = log_of(&disk, 40);
+    let fs = SimFileSystem::new();
+    let (log, mut ledger) = log_of(&fs, 40);
     let first = log.checkpoint();
     (0..40).for_each(|key| ledger.append(&log, key, 100).unwrap());
     let second = log.checkpoint();
@@ -114,7 +114,7 @@ fn a_replay_from_a_truncated_position_is_refused_with_the_first_kept_position() 
     };
     let truncated = CheckpointError::Truncated { named: at(&first), first_kept: at(&second) };
     assert_eq!(replay_from(&log, &first), Err(truncated.clone()));
-    assert_eq!(read_from(&disk, &first), Err(truncated));
+    assert_eq!(read_from(&fs, &first), Err(truncated));
     // A second truncation at this position is no error: there is nothing left to do.
     assert_eq!(truncate(&log, &first), Ok(0));
     ledger.append(&log, 0, 100).unwrap();
@@ -124,12 +124,12 @@ fn a_replay_from_a_truncated_position_is_refused_with_the_first_kept_position() 
 /// Otherwise later appends would count as covered by the checkpoint.
 #[test]
 fn a_checkpoint_beyond_the_end_of_a_restored_older_copy_is_refused() {
-    let disk = SimDisk::new();
-    let (log, mut ledger) = log_of(&disk, 10);
+    let fs = SimFileSystem::new();
+    let (log, mut ledger) = log_of(&fs, 10);
     log.close().unwrap();
-    let older = disk.copy();
+    let older = fs.copy();
     drop(log);
-    let log = open(config(&disk).shards(2));
+    let log = open(config(&fs).shards(2));
     (0..10).for_each(|key| ledger.append(&log, key, 100).unwrap());
     let checkpoint = log.checkpoint();
     let log = open(config(&older).shards(2));
@@ -152,25 +152,25 @@ fn a_checkpoint_beyond_the_end_of_a_restored_older_copy_is_refused() {
 /// truncate with it repeatedly, and replay from it afterwards.
 #[test]
 fn a_checkpoint_of_an_earlier_shard_count_stays_valid_after_it_truncates() {
-    let disk = SimDisk::new();
-    let (log, mut ledger) = log_of(&disk, 40);
+    let fs = SimFileSystem::new();
+    let (log, mut ledger) = log_of(&fs, 40);
     let end = log.checkpoint();
     ledger.give_up(&replayed(&log));
     drop(log);
     // Twice: a generation without appends changes nothing.
-    drop(open(config(&disk).shards(1)));
-    let log = open(config(&disk).shards(3));
+    drop(open(config(&fs).shards(1)));
+    let log = open(config(&fs).shards(3));
     assert_eq!(replay_from(&log, &end), Ok(0));
     (0..8).for_each(|key| ledger.append(&log, key, 100).unwrap());
     assert_eq!(replay_from(&log, &end), Ok(8));
     drop(log);
     for _ in 0..3 {
-        let log = open(config(&disk).shards(3));
+        let log = open(config(&fs).shards(3));
         log.truncate_before(&end).unwrap();
-        assert_eq!((replay_from(&log, &end), read_from(&disk, &end)), (Ok(8), Ok(8)));
+        assert_eq!((replay_from(&log, &end), read_from(&fs, &end)), (Ok(8), Ok(8)));
         ledger.check(&replayed(&log));
     }
-    let log = open(config(&disk).shards(2));
+    let log = open(config(&fs).shards(2));
     assert_eq!(replay_from(&log, &end), Ok(8));
 }
 
@@ -178,15 +178,15 @@ fn a_checkpoint_of_an_earlier_shard_count_stays_valid_after_it_truncates() {
 /// may keep more than the checkpoint says.
 #[test]
 fn records_of_an_older_generation_below_a_checkpoint_may_be_missing() {
-    let disk = SimDisk::new();
-    let (log, _) = log_of(&disk, 40);
+    let fs = SimFileSystem::new();
+    let (log, _) = log_of(&fs, 40);
     let first = log.checkpoint();
     drop(log);
-    let log = open(config(&disk).shards(3));
+    let log = open(config(&fs).shards(3));
     let second = log.checkpoint();
     log.truncate_before(&second).unwrap();
     drop(log);
-    let log = open(config(&disk).shards(3));
+    let log = open(config(&fs).shards(3));
     assert_eq!(replay_from(&log, &second), Ok(0));
     // There is no record between the two.
     assert_eq!(replay_from(&log, &first), Ok(0));
@@ -202,7 +202,7 @@ fn records_of_an_older_generation_below_a_checkpoint_may_be_missing() {
 
 #[test]
 fn a_checkpoint_round_trips_as_text() {
-    let log = open(config(&SimDisk::new()).shards(2));
+    let log = open(config(&SimFileSystem::new()).shards(2));
     let own = log.checkpoint();
     assert_eq!(own.log(), Some(log.id()));
     let text = own.to_string();

@@ -13,14 +13,14 @@ use std::thread;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{AppendError, Cause, OpenError, ShardedWal, TruncateError};
 
 #[test]
 fn two_concurrent_closes_return_equal_results() {
     must_end("closing twice", || {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = open(config(&disk).disk(gate.before(&disk)));
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = open(config(&fs).file_system(gate.before(&fs)));
         gate.shut();
         drop(log.append(1, "in flight"));
         gate.wait_for_writer();
@@ -43,8 +43,8 @@ fn two_concurrent_closes_return_equal_results() {
 }
 
 /// A log whose writer is blocked at the gate with record 0 of key 1.
-fn held_up(disk: &SimDisk, gate: &Gate) -> ShardedWal {
-    let log = open(config(disk).queue_records(4).disk(gate.before(disk)));
+fn held_up(fs: &SimFileSystem, gate: &Gate) -> ShardedWal {
+    let log = open(config(fs).queue_capacity(4).file_system(gate.before(fs)));
     gate.shut();
     drop(log.append(1, payload(1, 0, 10)));
     gate.wait_for_writer();
@@ -54,8 +54,8 @@ fn held_up(disk: &SimDisk, gate: &Gate) -> ShardedWal {
 #[test]
 fn close_writes_queued_records_and_resolves_every_completion() {
     must_end("close", || {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = held_up(&disk, &gate);
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = held_up(&fs, &gate);
         let queued: Vec<_> = (1..5).map(|index| log.append(1, payload(1, index, 10))).collect();
         thread::scope(|scope| {
             let closing = scope.spawn(|| log.close());
@@ -66,15 +66,15 @@ fn close_writes_queued_records_and_resolves_every_completion() {
         queued.into_iter().for_each(|completion| {
             completion.wait().unwrap();
         });
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         assert_eq!(replayed(&open(config(&after))).of(1), [0, 1, 2, 3, 4]);
     });
 }
 
 #[test]
 fn a_closed_log_refuses_appends_and_still_answers() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(2));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(2));
     let checkpoint = log.checkpoint();
     log.append(1, payload(1, 0, 10)).wait().unwrap();
     log.close().unwrap();
@@ -96,8 +96,8 @@ fn a_closed_log_refuses_appends_and_still_answers() {
 #[test]
 fn closing_the_log_wakes_producers_that_wait_for_room() {
     must_end("producers of a closed log", || {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = held_up(&disk, &gate);
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = held_up(&fs, &gate);
         (1..5).for_each(|index| drop(log.append(1, payload(1, index, 10))));
         thread::scope(|scope| {
             let blocked: Vec<_> =
@@ -112,28 +112,28 @@ fn closing_the_log_wakes_producers_that_wait_for_room() {
             closing.join().unwrap().unwrap();
         });
         drop(log);
-        let found = replayed(&open(config(&disk)));
+        let found = replayed(&open(config(&fs)));
         assert_eq!((found.of(1), found.of(2)), (vec![0, 1, 2, 3, 4], vec![]));
     });
 }
 
 #[test]
 fn dropping_the_log_writes_queued_records() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     (0..500).for_each(|index| drop(log.append(1, payload(1, index, 50))));
     drop(log);
-    let after = disk.crash(&mut || false);
+    let after = fs.crash(&mut || false);
     assert!(replayed(&open(config(&after))).of(1).into_iter().eq(0..500));
 }
 
 #[test]
 fn a_failed_close_returns_its_error_every_time() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(2));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(2));
     let mut ledger = Ledger::default();
     let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
-    disk.fail(Fault { path_contains: Some("shard-0001".into()), ..fault });
+    fs.fail(Fault { path_contains: Some("shard-0001".into()), ..fault });
     let key = (0..).find(|key| log.shard_of(*key) == 1).unwrap();
     ledger.append(&log, key, 10).unwrap_err();
     for _ in 0..2 {
@@ -167,29 +167,29 @@ mod the_lock {
 
     #[test]
     fn keeps_a_second_opener_out_until_the_log_is_closed() {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
-        assert_locked(ShardedWal::open(config(&disk)));
-        assert_locked(ShardedWal::open(config(&disk).shards(3)));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
+        assert_locked(ShardedWal::open(config(&fs)));
+        assert_locked(ShardedWal::open(config(&fs).shards(3)));
         log.close().unwrap();
-        let again = open(config(&disk));
-        assert_locked(ShardedWal::open(config(&disk)));
+        let again = open(config(&fs));
+        assert_locked(ShardedWal::open(config(&fs)));
         drop(log);
-        assert_locked(ShardedWal::open(config(&disk)));
+        assert_locked(ShardedWal::open(config(&fs)));
         drop(again);
-        open(config(&disk));
+        open(config(&fs));
     }
 
     #[test]
     fn is_released_by_a_failed_open_and_by_a_failed_log() {
-        let disk = SimDisk::new();
-        disk.fail(Fault::new(Call::Rename, 2, FaultKind::Error(EIO)));
-        assert!(matches!(ShardedWal::open(config(&disk)), Err(OpenError::Io { .. })));
-        let log = open(config(&disk));
-        disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        let fs = SimFileSystem::new();
+        fs.fail(Fault::new(Call::Rename, 2, FaultKind::Error(EIO)));
+        assert!(matches!(ShardedWal::open(config(&fs)), Err(OpenError::Io { .. })));
+        let log = open(config(&fs));
+        fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         log.append(1, "x").wait().unwrap_err();
-        assert_locked(ShardedWal::open(config(&disk)));
+        assert_locked(ShardedWal::open(config(&fs)));
         log.close().unwrap_err();
-        open(config(&disk));
+        open(config(&fs));
     }
 }

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Cause, Durability, OpenError, ShardedWal};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -63,8 +63,8 @@ fn ended_on(ended: &Receiver<Option<String>>) -> String {
 fn a_task_that_drops_the_log_on_the_writer_thread_ends_and_loses_nothing() {
     must_end("a log that its own thread drops", || {
         for (shards, closes) in [(1, false), (3, false), (1, true)] {
-            let (disk, gate) = (SimDisk::new(), Gate::default());
-            let log = open(config(&disk).shards(shards).disk(gate.before(&disk)));
+            let (fs, gate) = (SimFileSystem::new(), Gate::default());
+            let log = open(config(&fs).shards(shards).file_system(gate.before(&fs)));
             gate.shut();
             let again = gate.clone();
             let ended = Task::begin(async move {
@@ -80,11 +80,11 @@ fn a_task_that_drops_the_log_on_the_writer_thread_ends_and_loses_nothing() {
             let ended = ended_on(&ended);
             assert!(ended.starts_with("shardwal-"), "on {ended}");
             gate.wait_for_writer();
-            let early = ShardedWal::open(config(&disk).shards(shards));
+            let early = ShardedWal::open(config(&fs).shards(shards));
             assert!(matches!(early, Err(OpenError::Locked { .. })), "{early:?}");
             gate.open();
             let log = loop {
-                match ShardedWal::open(config(&disk).shards(shards)) {
+                match ShardedWal::open(config(&fs).shards(shards)) {
                     Ok(log) => break log,
                     Err(OpenError::Locked { .. }) => thread::yield_now(),
                     Err(error) => panic!("{error}"),
@@ -98,7 +98,7 @@ fn a_task_that_drops_the_log_on_the_writer_thread_ends_and_loses_nothing() {
 /// A log of two shards, and a caller of `append_wait` named `CALLER`. It holds the
 /// commit lock of key 1's shard and is blocked at the gate with the last record.
 struct InlineCommit {
-    disk: SimDisk,
+    fs: SimFileSystem,
     gate: Gate,
     log: Arc<ShardedWal>,
     caller: JoinHandle<bool>,
@@ -110,17 +110,17 @@ const CALLER: &str = "a caller that commits inline";
 
 impl InlineCommit {
     fn new(durability: Durability) -> Self {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let config = config(&disk).shards(2).queue_records(4).durability(durability);
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let config = config(&fs).shards(2).queue_capacity(4).durability(durability);
         // In a mode without a sync per commit, the gate is in the state machine
         // instead.
         let log = match durability {
             // The state machine waits at a gate as it applies an acknowledged record.
-            Durability::Os => ShardedWal::open_with(config, |_| {
+            Durability::Buffered => ShardedWal::open_with_state_machine(config, |_| {
                 let gate = gate.clone();
                 telling(|_| {}, move || gate.pass().unwrap())
             }),
-            _ => ShardedWal::open(config.disk(gate.before(&disk))),
+            _ => ShardedWal::open(config.file_system(gate.before(&fs))),
         };
         let log = Arc::new(log.unwrap());
         for appended in 1.. {
@@ -130,7 +130,7 @@ impl InlineCommit {
             let caller = thread::Builder::new().name(CALLER.into()).spawn(append).unwrap();
             gate.wait_for_writer();
             if gate.came_last() == Some(caller.thread().id()) {
-                return Self { disk, gate, log, caller, appended };
+                return Self { fs, gate, log, caller, appended };
             }
             // The shard's thread was not parked yet.
             gate.open();
@@ -144,7 +144,7 @@ impl InlineCommit {
 #[test]
 fn a_task_that_closes_the_log_during_an_inline_commit_ends_and_loses_nothing() {
     must_end("a log that is closed during an inline commit", || {
-        for durability in [Durability::Sync, Durability::Os] {
+        for durability in [Durability::Sync, Durability::Buffered] {
             let inline = InlineCommit::new(durability);
             let InlineCommit { log, mut appended, .. } = inline;
             let its_log = log.clone();
@@ -170,7 +170,7 @@ fn a_task_that_closes_the_log_during_an_inline_commit_ends_and_loses_nothing() {
             let refused = log.try_append(1, "late").unwrap_err();
             assert!(matches!(refused.cause, Cause::Closed), "{refused}");
             log.close().unwrap();
-            let after = inline.disk.crash(&mut || false);
+            let after = inline.fs.crash(&mut || false);
             let found = replayed(&open(config(&after).shards(2)));
             assert!(found.of(1).into_iter().eq(0..appended), "{found:?}");
         }
@@ -180,8 +180,8 @@ fn a_task_that_closes_the_log_during_an_inline_commit_ends_and_loses_nothing() {
 /// The caller has released the commit lock by then.
 #[test]
 fn a_caller_waits_for_close_after_an_inline_commit() {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let log = open(config(&disk).disk(gate.before(&disk)));
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let log = open(config(&fs).file_system(gate.before(&fs)));
     loop {
         log.append_wait(1, "inline").unwrap();
         if gate.came_last() == Some(thread::current().id()) {
@@ -190,7 +190,7 @@ fn a_caller_waits_for_close_after_an_inline_commit() {
     }
     log.close().unwrap();
     // Nobody has the log open any more.
-    open(config(&disk));
+    open(config(&fs));
 }
 
 /// C3 ANSWER: the writer ends during an inline commit, and that caller answers every
@@ -217,8 +217,8 @@ fn a_task_that_closes_a_failed_log_during_an_inline_commit_ends() {
 #[test]
 fn a_task_that_closes_a_closing_log_ends() {
     must_end("a closing log that is closed again", || {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = open(config(&fs).queue_capacity(4).file_system(gate.before(&fs)));
         let log = Arc::new(log);
         gate.shut();
         drop(log.append(1, payload(1, 0, 10)));
@@ -240,7 +240,7 @@ fn a_task_that_closes_a_closing_log_ends() {
             closing.join().unwrap().unwrap();
         });
         ended_on(&ended);
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         assert_eq!(replayed(&open(config(&after))).of(1), [0, 1, 2, 3, 4]);
     });
 }

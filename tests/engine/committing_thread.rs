@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
 use crate::support::{config, must_end_within, open};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{
     AppendError, Cause, Config, Durability, ReplayError, ReplayOptions, ShardedWal, TruncateError,
 };
@@ -67,16 +67,16 @@ struct Stalled {
 }
 
 fn stalled(durability: Durability) -> Stalled {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let config = config(&disk).segment_bytes(1 << 20).queue_records(2).durability(durability);
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let config = config(&fs).segment_bytes(1 << 20).queue_capacity(2).durability(durability);
     let log = match durability {
         // No commit is synced in this mode, so the state machine waits at the gate.
-        Durability::Os => ShardedWal::open_with(config, |_| {
+        Durability::Buffered => ShardedWal::open_with_state_machine(config, |_| {
             let gate = gate.clone();
             telling(|_| {}, move || gate.pass().unwrap())
         })
         .unwrap(),
-        _ => open(config.disk(gate.before(&disk))),
+        _ => open(config.file_system(gate.before(&fs))),
     };
     Stalled { log: Arc::new(log), gate }
 }
@@ -154,7 +154,7 @@ fn a_blocking_call_in_a_payloads_drop_is_refused() {
 /// mode.
 #[test]
 fn a_blocking_call_in_a_waker_is_refused() {
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         must_end_within(LIMIT, "a blocking call in a waker", move || {
             let Stalled { log, gate } = stalled(durability);
             let (results, hear) = channel();
@@ -192,8 +192,10 @@ fn a_state_machine_that_waits_for_its_own_record_is_refused() {
             results.send((early.is_none(), own.wait().unwrap_err())).unwrap();
         };
         let machine = Mutex::new(Some(telling(|_| {}, applies)));
-        let config = config(&SimDisk::new()).segment_bytes(1 << 20);
-        let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
+        let config = config(&SimFileSystem::new()).segment_bytes(1 << 20);
+        let log = ShardedWal::open_with_state_machine(config, |_| {
+            machine.lock().unwrap().take().unwrap()
+        });
         let log = Arc::new(log.unwrap());
         *slot.lock().unwrap() = Some(log.clone());
         log.append(1, "first").wait().unwrap();
@@ -243,8 +245,10 @@ fn two_logs_whose_writers_append_to_each_other_do_not_deadlock() {
 /// The thread may block again after its commit.
 #[test]
 fn a_caller_may_block_again_after_an_inline_commit() {
-    for durability in [Durability::Sync, Durability::Os] {
-        let log = open(Config::new("/wal").disk(Arc::new(SimDisk::new())).durability(durability));
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let log = open(
+            Config::new("/wal").file_system(Arc::new(SimFileSystem::new())).durability(durability),
+        );
         for _ in 0..100 {
             log.append_wait(1, "committed here").unwrap();
             log.append(1, "committed there").wait().unwrap();

@@ -5,11 +5,11 @@
 
 use crate::support::ledger::Ledger;
 use crate::support::{self, EIO, config, fault_at, must_end, open, replayed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Durability, LogReader};
 
-fn lose_all(disk: &SimDisk) -> SimDisk {
-    disk.crash(&mut || false)
+fn lose_all(fs: &SimFileSystem) -> SimFileSystem {
+    fs.crash(&mut || false)
 }
 
 /// The manifest was only in the cache, and the next open relied on it.
@@ -17,14 +17,14 @@ fn lose_all(disk: &SimDisk) -> SimDisk {
 fn an_unsynced_manifest_is_not_trusted() {
     for kind in [FaultKind::PowerCut, FaultKind::Error(EIO)] {
         for nth in 1..=5 {
-            let disk = SimDisk::with_dir(support::DIR);
-            disk.fail(Fault::new(Call::SyncDir, nth, kind));
-            drop(shardwal::ShardedWal::open(config(&disk)));
-            let disk = disk.kill();
+            let fs = SimFileSystem::with_dir(support::DIR);
+            fs.fail(Fault::new(Call::SyncDir, nth, kind));
+            drop(shardwal::ShardedWal::open(config(&fs)));
+            let fs = fs.kill();
             let mut ledger = Ledger::default();
-            let log = open(config(&disk));
+            let log = open(config(&fs));
             ledger.append(&log, 1, 10).expect("a sound disk");
-            let after = lose_all(&disk);
+            let after = lose_all(&fs);
             drop(log);
             ledger.check(&replayed(&open(config(&after))));
         }
@@ -35,15 +35,15 @@ fn an_unsynced_manifest_is_not_trusted() {
 /// recovery reported corruption.
 #[test]
 fn a_truncation_without_syncs_leaves_a_log_that_opens() {
-    let disk = SimDisk::new();
-    let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
+    let fs = SimFileSystem::new();
+    let config = |fs: &SimFileSystem| config(fs).durability(Durability::Buffered);
     let mut ledger = Ledger::unsynced();
-    let log = open(config(&disk));
+    let log = open(config(&fs));
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
     log.truncate_before(&checkpoint).expect("a sound disk");
     ledger.give_up(&found.below(&checkpoint));
-    let after = lose_all(&disk);
+    let after = lose_all(&fs);
     drop(log);
     ledger.lose_power();
     ledger.check(&replayed(&open(config(&after))));
@@ -53,16 +53,16 @@ fn a_truncation_without_syncs_leaves_a_log_that_opens() {
 #[test]
 fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
     for nth in 1..=3 {
-        let disk = SimDisk::new();
-        disk.fail(Fault { nth, ..fault_at("0000000002.wal", Call::Sync, FaultKind::Error(EIO)) });
+        let fs = SimFileSystem::new();
+        fs.fail(Fault { nth, ..fault_at("0000000002.wal", Call::Sync, FaultKind::Error(EIO)) });
         let mut ledger = Ledger::default();
-        let log = open(config(&disk));
+        let log = open(config(&fs));
         (0..20).for_each(|_| drop(ledger.append(&log, 1, 1000)));
         let (found, checkpoint) = (replayed(&log), log.checkpoint());
         ledger.perhaps_give_up(&found.below(&checkpoint));
         drop(log.truncate_before(&checkpoint));
         drop(log);
-        ledger.check(&replayed(&open(config(&disk))));
+        ledger.check(&replayed(&open(config(&fs))));
     }
 }
 
@@ -70,22 +70,22 @@ fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
 /// After a power loss the mark was gone and the segments were missing.
 #[test]
 fn an_unsynced_truncation_mark_is_not_acted_on() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = open(config(&disk));
+    let log = open(config(&fs));
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     ledger.perhaps_give_up(&replayed(&log));
-    disk.fail(fault_at("shard-0000", Call::SyncDir, FaultKind::PowerCut));
+    fs.fail(fault_at("shard-0000", Call::SyncDir, FaultKind::PowerCut));
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
-    let disk = disk.kill();
+    let fs = fs.kill();
     drop(log);
-    let log = open(config(&disk));
+    let log = open(config(&fs));
     ledger.check(&replayed(&log));
     ledger.append(&log, 1, 10).expect("a sound disk");
     // `crash` asks about names before sectors: removals survive, the mark does not.
-    for names in 0..=disk.unsynced() {
+    for names in 0..=fs.unsynced() {
         let mut asked = 0;
-        let after = disk.crash(&mut || {
+        let after = fs.crash(&mut || {
             asked += 1;
             asked <= names
         });
@@ -97,22 +97,22 @@ fn an_unsynced_truncation_mark_is_not_acted_on() {
 /// predecessor that was deleted.
 #[test]
 fn an_old_generation_may_be_deleted_in_any_order() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = open(config(&disk));
+    let log = open(config(&fs));
     (0..15).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     log.close().expect("a sound disk");
-    let log = open(config(&disk).shards(2));
+    let log = open(config(&fs).shards(2));
     ledger.check(&replayed(&log));
     ledger.perhaps_give_up(&replayed(&log));
     // Two marks are made durable before the segments are deleted.
     let fault = fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut);
-    disk.fail(shardwal::fs::sim::Fault { nth: 3, ..fault });
+    fs.fail(shardwal::fs::sim::Fault { nth: 3, ..fault });
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
     drop(log);
-    for lost in 0..disk.unsynced() {
+    for lost in 0..fs.unsynced() {
         let mut asked = 0;
-        let after = disk.crash(&mut || {
+        let after = fs.crash(&mut || {
             asked += 1;
             asked - 1 != lost
         });
@@ -124,26 +124,26 @@ fn an_old_generation_may_be_deleted_in_any_order() {
 /// never written to. No crash was needed.
 #[test]
 fn a_resharded_log_opens_after_a_truncation() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = open(config(&disk));
+    let log = open(config(&fs));
     (0..3).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     log.close().expect("a sound disk");
-    let log = open(config(&disk).shards(2));
+    let log = open(config(&fs).shards(2));
     ledger.append(&log, 1, 10).expect("a sound disk");
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
     log.truncate_before(&checkpoint).expect("a sound disk");
     ledger.give_up(&found.below(&checkpoint));
     log.close().expect("a sound disk");
-    ledger.check(&replayed(&open(config(&disk).shards(2))));
+    ledger.check(&replayed(&open(config(&fs).shards(2))));
 }
 
 /// A reader reported corruption in frames that were written while it read.
 #[test]
 fn a_reader_beside_a_writer_reports_no_corruption() {
     must_end("a reader beside a writer", || {
-        let disk = SimDisk::new();
-        let log = open(config(&disk).segment_bytes(1 << 20));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs).segment_bytes(1 << 20));
         std::thread::scope(|scope| {
             let (read, done) = std::sync::mpsc::channel::<()>();
             let log = &log;
@@ -154,9 +154,9 @@ fn a_reader_beside_a_writer_reports_no_corruption() {
                 }
             });
             for _ in 0..200 {
-                let reader = LogReader::open_on(std::sync::Arc::new(disk.clone()), support::DIR);
+                let reader = LogReader::open_in(std::sync::Arc::new(fs.clone()), support::DIR);
                 let reader = reader.expect("a log");
-                assert_eq!(reader.report().damage().next(), None);
+                assert_eq!(reader.report().corruption().next(), None);
             }
             drop(read);
         });

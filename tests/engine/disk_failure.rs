@@ -10,7 +10,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     EINTR, EIO, ENOSPC, assert_poisoned, config, fault_at, must_end, open, replayed,
 };
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{AppendError, Cause, ShardedWal};
 
 /// The first key of a shard.
@@ -39,8 +39,8 @@ mod failed {
     /// All that promise 4 says about a failed fdatasync.
     #[test]
     fn a_failed_sync_poisons_its_shard_with_the_first_cause_and_no_other() {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = open(config(&disk).shards(2).disk(gate.before(&disk)));
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = open(config(&fs).shards(2).file_system(gate.before(&fs)));
         let (bad, good) = (key_in(&log, 0), key_in(&log, 1));
         let mut ledger = Ledger::default();
         ledger.append(&log, bad, 10).unwrap();
@@ -48,7 +48,7 @@ mod failed {
         let synced = log.append(bad, ledger.next(bad, 10));
         gate.wait_for_writer();
         let queued = log.append(bad, ledger.next(bad, 10));
-        disk.fail(fault_at("shard-0000", Call::Sync, FaultKind::Error(EIO)));
+        fs.fail(fault_at("shard-0000", Call::Sync, FaultKind::Error(EIO)));
         gate.open();
         let error = ledger.wait(bad, 1, synced).unwrap_err();
         assert!(matches!(error, AppendError::Indeterminate { .. }), "{error}");
@@ -58,7 +58,7 @@ mod failed {
         assert_poisoned(error.cause(), EIO);
 
         wait_until_closed(&log, bad);
-        let syncs = disk.calls(Call::Sync);
+        let syncs = fs.calls(Call::Sync);
         for _ in 0..3 {
             let refused = log.try_append(bad, "back").unwrap_err();
             assert_poisoned(&refused.cause, EIO);
@@ -71,7 +71,7 @@ mod failed {
         assert_eq!(error.shard, 0);
         // The two syncs are of the append above, and of the other shard's close with
         // its seal.
-        assert_eq!(disk.calls(Call::Sync) - syncs, 2, "the failed file is not synced again");
+        assert_eq!(fs.calls(Call::Sync) - syncs, 2, "the failed file is not synced again");
         ledger.check(&replayed(&log));
     }
 
@@ -80,23 +80,23 @@ mod failed {
     #[test]
     fn reopening_trusts_only_what_is_on_the_disk() {
         // So large that no other file is synced in the meantime.
-        let config = |disk: &SimDisk| config(disk).segment_bytes(1 << 20);
+        let config = |fs: &SimFileSystem| config(fs).segment_bytes(1 << 20);
         for (killed, call) in [(false, Call::Sync), (true, Call::Sync), (false, Call::Write)] {
-            let disk = SimDisk::new();
-            let log = open(config(&disk));
+            let fs = SimFileSystem::new();
+            let log = open(config(&fs));
             let mut ledger = Ledger::default();
             (0..3).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
-            disk.fail(fault_at(".wal", call, FaultKind::Error(EIO)));
+            fs.fail(fault_at(".wal", call, FaultKind::Error(EIO)));
             let error = ledger.append(&log, 1, 1000).unwrap_err();
             assert_poisoned(error.cause(), EIO);
-            let disk = if killed { disk.kill() } else { disk };
+            let fs = if killed { fs.kill() } else { fs };
             drop(log);
-            let log = open(config(&disk));
+            let log = open(config(&fs));
             let found = replayed(&log);
             ledger.check(&found);
             assert_eq!(found.of(1), [0, 1, 2]);
             ledger.append(&log, 1, 1000).unwrap();
-            let after = disk.crash(&mut || false);
+            let after = fs.crash(&mut || false);
             drop(log);
             ledger.check(&replayed(&open(config(&after))));
         }
@@ -104,15 +104,15 @@ mod failed {
 
     #[test]
     fn a_failed_write_poisons_its_shard() {
-        let disk = SimDisk::new();
-        let log = open(config(&disk).shards(2));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs).shards(2));
         let (bad, good) = (key_in(&log, 0), key_in(&log, 1));
-        disk.fail(fault_at("shard-0000", Call::Write, FaultKind::Error(EIO)));
+        fs.fail(fault_at("shard-0000", Call::Write, FaultKind::Error(EIO)));
         let error = log.append(bad, "x").wait().unwrap_err();
         assert!(matches!(error, AppendError::Indeterminate { .. }), "{error}");
         assert_poisoned(error.cause(), EIO);
         log.append(good, "x").wait().unwrap();
-        assert_eq!(disk.fired(), 1);
+        assert_eq!(fs.fired(), 1);
     }
 
     #[test]
@@ -123,17 +123,17 @@ mod failed {
             (Call::Read, FaultKind::Error(EINTR)),
             (Call::Read, FaultKind::Short),
         ] {
-            let disk = SimDisk::new();
-            let log = open(config(&disk));
+            let fs = SimFileSystem::new();
+            let log = open(config(&fs));
             let mut ledger = Ledger::default();
             for nth in [1, 3, 4] {
-                disk.fail(Fault::new(call, nth, kind));
+                fs.fail(Fault::new(call, nth, kind));
             }
             (0..6).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
             ledger.check(&replayed(&log));
             drop(log);
-            ledger.check(&replayed(&open(config(&disk))));
-            assert_eq!(disk.fired(), 3, "{call:?} {kind:?}");
+            ledger.check(&replayed(&open(config(&fs))));
+            assert_eq!(fs.fired(), 3, "{call:?} {kind:?}");
         }
     }
 }
@@ -144,12 +144,12 @@ mod panicking {
     #[test]
     fn a_writer_panic_poisons_its_shard_and_no_caller_hangs() {
         must_end("the callers of a writer that panics", || {
-            let (disk, gate) = (SimDisk::new(), Gate::default());
-            let config = |disk: &SimDisk| config(disk).shards(2).queue_records(2);
-            let log = open(config(&disk).disk(gate.before(&disk)));
+            let (fs, gate) = (SimFileSystem::new(), Gate::default());
+            let config = |fs: &SimFileSystem| config(fs).shards(2).queue_capacity(2);
+            let log = open(config(&fs).file_system(gate.before(&fs)));
             let (bad, good) = (key_in(&log, 0), key_in(&log, 1));
             gate.shut();
-            disk.fail(fault_at("shard-0000", Call::Sync, FaultKind::Panic));
+            fs.fail(fault_at("shard-0000", Call::Sync, FaultKind::Panic));
             let in_flight = log.append(bad, "in flight");
             gate.wait_for_writer();
             std::thread::scope(|scope| {
@@ -173,7 +173,7 @@ mod panicking {
                 let error = log.close().unwrap_err();
                 assert!(matches!(error.cause, Cause::WriterPanicked), "{error}");
             }
-            open(config(&disk));
+            open(config(&fs));
         });
     }
 }
@@ -184,14 +184,14 @@ mod interrupted {
     #[test]
     fn endless_interruptions_end_in_an_error() {
         must_end("an append that is interrupted for ever", || {
-            let disk = SimDisk::new();
-            let log = open(config(&disk));
+            let fs = SimFileSystem::new();
+            let log = open(config(&fs));
             let fault = Fault::new(Call::Write, 1, FaultKind::Error(EINTR));
-            disk.fail(Fault { sticky: true, ..fault });
+            fs.fail(Fault { sticky: true, ..fault });
             let error = log.append(1, "x").wait().unwrap_err();
             assert!(error.is_not_written(), "{error}");
             assert!(matches!(error.cause(), Cause::OutOfResources(_)), "{error}");
-            disk.clear_faults();
+            fs.clear_faults();
             log.append(1, "x").wait().expect("it is interrupted no more");
         });
     }
@@ -205,11 +205,11 @@ mod preparing_the_next_segment {
         let kinds = [FaultKind::Panic, FaultKind::Error(EIO), FaultKind::Error(ENOSPC)];
         let calls = [Call::Open, Call::Write, Call::Sync];
         for (call, kind) in calls.into_iter().flat_map(|call| kinds.map(|kind| (call, kind))) {
-            let disk = SimDisk::new();
-            let log = open(config(&disk));
+            let fs = SimFileSystem::new();
+            let log = open(config(&fs));
             let mut ledger = Ledger::default();
-            disk.fail(fault_at("0000000002.wal", call, kind));
-            while disk.fired() == 0 {
+            fs.fail(fault_at("0000000002.wal", call, kind));
+            while fs.fired() == 0 {
                 ledger
                     .append(&log, 1, 900)
                     .unwrap_or_else(|error| panic!("{call:?} {kind:?}: {error}"));
@@ -218,7 +218,7 @@ mod preparing_the_next_segment {
             (0..12).for_each(|_| ledger.append(&log, 1, 900).unwrap());
             ledger.check(&replayed(&log));
             drop(log);
-            ledger.check(&replayed(&open(config(&disk))));
+            ledger.check(&replayed(&open(config(&fs))));
         }
     }
 
@@ -226,15 +226,15 @@ mod preparing_the_next_segment {
     /// old.
     #[test]
     fn a_past_failure_does_not_poison_the_shard() {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
         let mut ledger = Ledger::default();
         let fault = Fault::new(Call::Open, 1, FaultKind::Error(EIO));
-        disk.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
+        fs.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
         ledger.append(&log, 1, 2500).unwrap();
         ledger.append(&log, 1, 6000).unwrap();
         ledger.append(&log, 1, 10).unwrap();
-        assert_eq!(disk.fired(), 1);
+        assert_eq!(fs.fired(), 1);
         ledger.check(&replayed(&log));
     }
 }

@@ -5,12 +5,17 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     EIO, ENOSPC, Random, append_all, assert_poisoned, config, fault_at, open, replayed, seed,
 };
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{AppendError, Cause, ReplayOptions, ShardedWal};
 
 /// Appends records of a key until one finds no room; returns its error.
-fn fill_the_disk(disk: &SimDisk, log: &ShardedWal, ledger: &mut Ledger, key: u64) -> AppendError {
-    disk.set_capacity(Some(0));
+fn fill_the_disk(
+    fs: &SimFileSystem,
+    log: &ShardedWal,
+    ledger: &mut Ledger,
+    key: u64,
+) -> AppendError {
+    fs.set_capacity(Some(0));
     loop {
         if let Err(error) = ledger.append(log, key, 3000) {
             assert!(error.is_not_written(), "{error}");
@@ -27,14 +32,14 @@ fn a_refused_record_never_appears_and_appends_work_again_once_there_is_room() {
     let mut random = Random::new(seed());
     for pages in 0..24 {
         for late in [None, Some(Call::SetLen), Some(Call::Sync)] {
-            let disk = SimDisk::new();
-            let log = open(config(&disk));
+            let fs = SimFileSystem::new();
+            let log = open(config(&fs));
             let mut ledger = Ledger::default();
             ledger.append(&log, 1, 100).unwrap();
             for lap in 1..=3 {
-                disk.set_capacity(Some((3 + pages * lap) * 4096));
+                fs.set_capacity(Some((3 + pages * lap) * 4096));
                 if let Some(call) = late {
-                    disk.fail(Fault::new(call, 1, FaultKind::WriteBack));
+                    fs.fail(Fault::new(call, 1, FaultKind::WriteBack));
                 }
                 for _ in 0..4 {
                     if let Err(error) = ledger.append(&log, 1, 1500) {
@@ -42,11 +47,11 @@ fn a_refused_record_never_appears_and_appends_work_again_once_there_is_room() {
                         assert!(matches!(error.cause(), Cause::DiskFull(_)), "{error}");
                     }
                 }
-                disk.set_capacity(None);
+                fs.set_capacity(None);
                 ledger.append(&log, 1, 1500).expect("there is room again");
                 ledger.check(&replayed(&log));
             }
-            let afters = [disk.crash(&mut || random.coin()), disk.crash(&mut || false)];
+            let afters = [fs.crash(&mut || random.coin()), fs.crash(&mut || false)];
             drop(log);
             for after in afters {
                 ledger.clone().check(&replayed(&open(config(&after))));
@@ -61,11 +66,11 @@ fn quota_and_file_size_limits_count_as_disk_full_and_other_errors_do_not() {
     const EDQUOT: i32 = 122;
     const EROFS: i32 = 30;
     for (errno, is_full) in [(ENOSPC, true), (EFBIG, true), (EDQUOT, true), (EROFS, false)] {
-        let disk = SimDisk::new();
+        let fs = SimFileSystem::new();
         // Without zeros ahead, the first write is that of the record.
-        disk.set_copy_on_write(true);
-        let log = open(config(&disk));
-        disk.fail(fault_at(".wal", Call::Write, FaultKind::Error(errno)));
+        fs.set_copy_on_write(true);
+        let log = open(config(&fs));
+        fs.fail(fault_at(".wal", Call::Write, FaultKind::Error(errno)));
         let error = log.append(1, "x").wait().unwrap_err();
         assert_eq!(matches!(error.cause(), Cause::DiskFull(_)), is_full, "{error}");
         assert_eq!(error.is_not_written(), is_full, "{error}");
@@ -76,44 +81,44 @@ fn quota_and_file_size_limits_count_as_disk_full_and_other_errors_do_not() {
 #[test]
 fn a_commit_that_cannot_be_cut_off_is_not_reported_as_not_written() {
     for call in [Call::SetLen, Call::Sync] {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
         let mut ledger = Ledger::default();
         ledger.append(&log, 1, 100).unwrap();
-        disk.fail(fault_at(".wal", call, FaultKind::Error(EIO)));
-        disk.set_capacity(Some(0));
+        fs.fail(fault_at(".wal", call, FaultKind::Error(EIO)));
+        fs.set_capacity(Some(0));
         let error = ledger.append(&log, 1, 9000).unwrap_err();
         assert!(matches!(error, AppendError::Indeterminate { .. }), "{error}");
         assert_poisoned(error.cause(), EIO);
-        disk.set_capacity(None);
+        fs.set_capacity(None);
         drop(log);
-        ledger.check(&replayed(&open(config(&disk))));
+        ledger.check(&replayed(&open(config(&fs))));
     }
 }
 
 #[test]
 fn the_log_replays_while_the_disk_is_full() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     let mut ledger = Ledger::default();
-    fill_the_disk(&disk, &log, &mut ledger, 7);
+    fill_the_disk(&fs, &log, &mut ledger, 7);
     ledger.check(&replayed(&log));
     ledger.append(&log, 7, 3000).unwrap_err();
     ledger.check(&replayed(&log));
-    disk.set_capacity(None);
+    fs.set_capacity(None);
     ledger.append(&log, 7, 3000).unwrap();
     ledger.check(&replayed(&log));
 }
 
 #[test]
 fn a_checkpoint_of_a_full_disk_skips_no_record_appended_after_reopening() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     let mut ledger = Ledger::default();
-    fill_the_disk(&disk, &log, &mut ledger, 7);
+    fill_the_disk(&fs, &log, &mut ledger, 7);
     let checkpoint = log.checkpoint();
     let known = ledger.len(7);
-    let after = disk.crash(&mut || true);
+    let after = fs.crash(&mut || true);
     drop(log);
     after.set_capacity(None);
 
@@ -133,18 +138,18 @@ fn a_checkpoint_of_a_full_disk_skips_no_record_appended_after_reopening() {
 /// record. So a mark must not cover refused sequences.
 #[test]
 fn after_a_flush_over_refused_records_a_torn_write_is_no_corruption() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).segment_bytes(1 << 20));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).segment_bytes(1 << 20));
     let mut ledger = Ledger::default();
-    fill_the_disk(&disk, &log, &mut ledger, 7);
+    fill_the_disk(&fs, &log, &mut ledger, 7);
     log.flush().wait().unwrap();
-    disk.set_capacity(None);
-    disk.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
+    fs.set_capacity(None);
+    fs.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
     ledger.append(&log, 7, 3000).unwrap_err();
     drop(log);
     let mut random = Random::new(seed());
     for _ in 0..60 {
-        let after = disk.crash(&mut || random.coin());
+        let after = fs.crash(&mut || random.coin());
         let log = open(config(&after));
         ledger.clone().check(&replayed(&log));
     }
@@ -152,13 +157,13 @@ fn after_a_flush_over_refused_records_a_torn_write_is_no_corruption() {
 
 #[test]
 fn close_seals_the_log_after_a_refused_append() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     let mut ledger = Ledger::default();
-    fill_the_disk(&disk, &log, &mut ledger, 7);
-    disk.set_capacity(None);
+    fill_the_disk(&fs, &log, &mut ledger, 7);
+    fs.set_capacity(None);
     log.close().unwrap();
-    let log = open(config(&disk));
+    let log = open(config(&fs));
     let shard = &log.recovery().shards[0];
     assert_eq!(shard.durable_below, shard.next_sequence);
     assert_eq!(shard.copied_records, 0);

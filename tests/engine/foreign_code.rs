@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::support::gate::Gate;
 use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{AppendError, Cause, Durability, ShardedWal, StateMachine};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ fn a_panic_whose_payload_panics_on_drop_reaches_no_caller() {
     must_end("a panic whose payload panics on drop", || {
         for inline in [false, true] {
             let applied_by = Arc::new(Mutex::new(None));
-            let log = ShardedWal::open_with(config(&SimDisk::new()), |_| {
+            let log = ShardedWal::open_with_state_machine(config(&SimFileSystem::new()), |_| {
                 let applied_by = applied_by.clone();
                 let stores = |key| {
                     if key == PANICS_AT {
@@ -94,8 +94,8 @@ static FRAGILE: RawWakerVTable = RawWakerVTable::new(
 fn a_panic_in_a_wakers_drop_reaches_no_caller() {
     must_end("a waker that panics on drop", || {
         for forgets in [false, true] {
-            let (disk, gate) = (SimDisk::new(), Gate::default());
-            let log = Arc::new(open(config(&disk).disk(gate.before(&disk))));
+            let (fs, gate) = (SimFileSystem::new(), Gate::default());
+            let log = Arc::new(open(config(&fs).file_system(gate.before(&fs))));
             gate.shut();
             let mut completion = log.append(1, "x");
             gate.wait_for_writer();
@@ -144,10 +144,10 @@ impl Drop for FragileOwner {
 fn a_panic_in_a_payloads_drop_reaches_no_caller() {
     must_end("a payload that panics on drop", || {
         let fragile = || Bytes::from_owner(FragileOwner(vec![7; 2000]));
-        for durability in [Durability::Sync, Durability::Os] {
-            let (disk, gate) = (SimDisk::new(), Gate::default());
-            let config = config(&disk).segment_bytes(1 << 20).durability(durability);
-            let log = open(config.disk(gate.before(&disk)));
+        for durability in [Durability::Sync, Durability::Buffered] {
+            let (fs, gate) = (SimFileSystem::new(), Gate::default());
+            let config = config(&fs).segment_bytes(1 << 20).durability(durability);
+            let log = open(config.file_system(gate.before(&fs)));
             for _ in 0..20 {
                 log.append(1, fragile()).wait().unwrap();
                 log.append_wait(1, fragile()).unwrap();
@@ -192,8 +192,9 @@ impl Drop for FragileMachine {
 #[test]
 fn a_state_machine_that_panics_twice_poisons_only_its_shard() {
     for ends in [true, false] {
-        let config = config(&SimDisk::new()).shards(2);
-        let log = ShardedWal::open_with(config, |_| Box::new(FragileMachine)).unwrap();
+        let config = config(&SimFileSystem::new()).shards(2);
+        let log =
+            ShardedWal::open_with_state_machine(config, |_| Box::new(FragileMachine)).unwrap();
         let other = (0..).find(|key| log.shard_of(*key) != log.shard_of(PANICS_AT)).unwrap();
         if ends {
             let error = log.append(PANICS_AT, "x").wait().unwrap_err();
@@ -213,8 +214,8 @@ impl Wake for Idle {
 /// A dropped future, such as one under a timeout, leaves neither waker nor task behind.
 #[test]
 fn dropped_futures_leave_no_waker_behind() {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let log = open(config(&disk).queue_records(4).disk(gate.before(&disk)));
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let log = open(config(&fs).queue_capacity(4).file_system(gate.before(&fs)));
     gate.shut();
     let first = log.append(1, payload(1, 0, 10));
     gate.wait_for_writer();
@@ -298,8 +299,9 @@ fn leave_a_record_over(flushes: bool) {
         },
     );
     let machine = Mutex::new(Some(machine));
-    let config = config(&SimDisk::new()).durability(Durability::Os);
-    let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
+    let config = config(&SimFileSystem::new()).durability(Durability::Buffered);
+    let log =
+        ShardedWal::open_with_state_machine(config, |_| machine.lock().unwrap().take().unwrap());
     let log = Arc::new(log.unwrap());
     let inline_caller = inline_caller(&log, &steps, &on);
     let waits = Arc::new(Waits { other: AtomicBool::new(false), in_vain: AtomicBool::new(false) });

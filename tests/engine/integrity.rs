@@ -18,7 +18,7 @@ fn sixty_four_threads_on_sixteen_shards_lose_double_and_swap_nothing() {
         // Small queues and segments, so that full rings and rolls are common.
         Config::new(scratch.path().join("log"))
             .shards(16)
-            .queue_records(32)
+            .queue_capacity(32)
             .segment_bytes(16 << 10)
             .durability(Durability::Sync)
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed, try_replayed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Cause, Config, Durability, LogReader, OpenError, ShardedWal};
 
 /// How the log comes to a full disk.
@@ -22,7 +22,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         for copy_on_write in [false, true] {
             for closes in [false, true] {
                 for records in [0, 1, 12] {
@@ -34,26 +34,26 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn two_shards(disk: &SimDisk, case: Case) -> Config {
-    config(disk).shards(2).durability(case.durability)
+fn two_shards(fs: &SimFileSystem, case: Case) -> Config {
+    config(fs).shards(2).durability(case.durability)
 }
 
 /// A disk without a free byte, and a log on it that is not open.
-fn filled(case: Case) -> (SimDisk, Ledger) {
-    let disk = SimDisk::new();
-    disk.set_copy_on_write(case.copy_on_write);
+fn filled(case: Case) -> (SimFileSystem, Ledger) {
+    let fs = SimFileSystem::new();
+    fs.set_copy_on_write(case.copy_on_write);
     let is_synced = case.durability == Durability::Sync;
     let mut ledger = if is_synced { Ledger::default() } else { Ledger::unsynced() };
-    let log = open(two_shards(&disk, case));
+    let log = open(two_shards(&fs, case));
     for index in 0..case.records {
         ledger.append(&log, index % 4, 1000).expect("there is room");
     }
-    disk.set_capacity(Some(0));
+    fs.set_capacity(Some(0));
     while ledger.append(&log, 1, 1000).is_ok() || ledger.append(&log, 2, 1000).is_ok() {}
     if case.closes {
         log.close().expect("close needs no room");
     }
-    let after = disk.kill();
+    let after = fs.kill();
     drop(log);
     (after, ledger)
 }
@@ -77,23 +77,23 @@ fn assert_refused(log: &ShardedWal, ledger: &mut Ledger) {
 fn a_log_opened_on_a_full_disk_replays_and_accepts_appends_once_there_is_room() {
     let mut random = Random::new(seed());
     for case in cases() {
-        let (disk, mut ledger) = filled(case);
-        let log = open(two_shards(&disk, case));
+        let (fs, mut ledger) = filled(case);
+        let log = open(two_shards(&fs, case));
         check(&log, &mut ledger);
         let copied: u64 = log.recovery().shards.iter().map(|shard| shard.copied_records).sum();
         assert_eq!(copied, 0, "{case:?}");
         assert_refused(&log, &mut ledger);
         check(&log, &mut ledger);
-        let free = disk.copy();
-        for disk in [&free, &disk] {
-            disk.set_capacity(None);
+        let free = fs.copy();
+        for fs in [&free, &fs] {
+            fs.set_capacity(None);
         }
         for key in 0..4 {
             ledger.append(&log, key, 1000).expect("there is room again");
         }
         log.flush().wait().expect("nothing fails");
         check(&log, &mut ledger);
-        let after = disk.crash(&mut || random.coin());
+        let after = fs.crash(&mut || random.coin());
         drop(log);
         check(&open(two_shards(&after, case)), &mut ledger);
     }
@@ -102,10 +102,10 @@ fn a_log_opened_on_a_full_disk_replays_and_accepts_appends_once_there_is_room() 
 #[test]
 fn records_replayed_on_a_full_disk_are_durable() {
     for case in cases() {
-        let (disk, mut ledger) = filled(case);
-        let log = open(two_shards(&disk, case));
+        let (fs, mut ledger) = filled(case);
+        let log = open(two_shards(&fs, case));
         check(&log, &mut ledger);
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         drop(log);
         // One open without room, then one with room.
         let log = open(two_shards(&after, case));
@@ -120,31 +120,31 @@ fn records_replayed_on_a_full_disk_are_durable() {
 #[test]
 fn a_log_on_a_full_disk_verifies_closes_and_frees_room_by_truncation() {
     for case in cases() {
-        let (disk, mut ledger) = filled(case);
-        let log = open(two_shards(&disk, case));
+        let (fs, mut ledger) = filled(case);
+        let log = open(two_shards(&fs, case));
         check(&log, &mut ledger);
-        let reader = LogReader::open_on(Arc::new(disk.clone()), DIR).expect("it reads");
-        assert!(reader.report().shards.iter().all(|shard| shard.damage.is_none()), "{case:?}");
+        let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).expect("it reads");
+        assert!(reader.report().shards.iter().all(|shard| shard.corruption.is_none()), "{case:?}");
         let checkpoint = log.checkpoint();
         ledger.give_up(&replayed(&log).below(&checkpoint));
         log.truncate_before(&checkpoint).expect("truncation needs no room");
         check(&log, &mut ledger);
         log.close().expect("close needs no room");
         drop(log);
-        let log = open(two_shards(&disk, case));
+        let log = open(two_shards(&fs, case));
         check(&log, &mut ledger);
-        disk.set_capacity(None);
+        fs.set_capacity(None);
         ledger.append(&log, 1, 1000).expect("there is room again");
         ledger.append(&log, 2, 1000).expect("there is room again");
         log.close().expect("nothing fails");
         drop(log);
-        check(&open(two_shards(&disk, case)), &mut ledger);
+        check(&open(two_shards(&fs, case)), &mut ledger);
     }
 }
 
 /// Opens without room, truncates, gets room, appends.
-fn come_back(disk: &SimDisk, case: Case, ledger: &mut Ledger) {
-    let Ok(log) = ShardedWal::open(two_shards(disk, case)) else { return };
+fn come_back(fs: &SimFileSystem, case: Case, ledger: &mut Ledger) {
+    let Ok(log) = ShardedWal::open(two_shards(fs, case)) else { return };
     let Ok(found) = try_replayed(&log) else { return };
     ledger.flushed();
     ledger.check(&found);
@@ -154,7 +154,7 @@ fn come_back(disk: &SimDisk, case: Case, ledger: &mut Ledger) {
         Ok(_) => ledger.give_up(&below),
         Err(_) => ledger.perhaps_give_up(&below),
     }
-    disk.set_capacity(None);
+    fs.set_capacity(None);
     for key in 0..4 {
         ledger.append(&log, key, 1000).ok();
     }
@@ -168,13 +168,13 @@ fn a_power_loss_at_any_call_of_an_open_on_a_full_disk_loses_nothing() {
     let mut random = Random::new(seed());
     for case in cases() {
         for n in 1.. {
-            let (disk, mut ledger) = filled(case);
-            disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
-            come_back(&disk, case, &mut ledger);
-            let fired = disk.fired() > 0;
+            let (fs, mut ledger) = filled(case);
+            fs.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+            come_back(&fs, case, &mut ledger);
+            let fired = fs.fired() > 0;
             ledger.lose_power();
             for attempt in 0..3 {
-                let after = disk.crash(&mut || attempt == 1 || (attempt > 1 && random.coin()));
+                let after = fs.crash(&mut || attempt == 1 || (attempt > 1 && random.coin()));
                 after.set_capacity((attempt != 1).then_some(0));
                 let mut ledger = ledger.clone();
                 check(&open(two_shards(&after, case)), &mut ledger);
@@ -189,21 +189,21 @@ fn a_power_loss_at_any_call_of_an_open_on_a_full_disk_loses_nothing() {
 /// The killed open may have left a segment name only in the cache.
 #[test]
 fn records_replayed_after_a_killed_open_are_durable() {
-    let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
+    let config = |fs: &SimFileSystem| config(fs).durability(Durability::Buffered);
     for n in 1.. {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
         let mut ledger = Ledger::unsynced();
         (0..12).for_each(|_| ledger.append(&log, 1, 1000).expect("there is room"));
-        let disk = disk.kill();
+        let fs = fs.kill();
         drop(log);
-        disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
-        let is_done = ShardedWal::open(config(&disk)).is_ok() && disk.fired() == 0;
-        let disk = disk.kill();
-        disk.set_capacity(Some(0));
-        let log = open(config(&disk));
+        fs.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+        let is_done = ShardedWal::open(config(&fs)).is_ok() && fs.fired() == 0;
+        let fs = fs.kill();
+        fs.set_capacity(Some(0));
+        let log = open(config(&fs));
         check(&log, &mut ledger);
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         drop(log);
         check(&open(config(&after)), &mut ledger);
         if is_done {
@@ -217,17 +217,21 @@ fn records_replayed_after_a_killed_open_are_durable() {
 fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
     const ENOSPC: i32 = 28;
     for errno in [EIO, ENOSPC] {
-        let case =
-            Case { durability: Durability::Os, copy_on_write: false, closes: false, records: 12 };
-        let (disk, mut ledger) = filled(case);
-        disk.fail(Fault { sticky: true, ..fault_at(".wal", Call::Sync, FaultKind::Error(errno)) });
-        match ShardedWal::open(two_shards(&disk, case)) {
+        let case = Case {
+            durability: Durability::Buffered,
+            copy_on_write: false,
+            closes: false,
+            records: 12,
+        };
+        let (fs, mut ledger) = filled(case);
+        fs.fail(Fault { sticky: true, ..fault_at(".wal", Call::Sync, FaultKind::Error(errno)) });
+        match ShardedWal::open(two_shards(&fs, case)) {
             Err(OpenError::Io { source, .. }) => {
                 assert_eq!(source.raw_os_error(), Some(errno));
             }
             other => panic!("{:?}", other.map(drop)),
         }
-        let after = disk.kill();
+        let after = fs.kill();
         ledger.lose_power();
         ledger.check(&replayed(&open(two_shards(&after, case))));
     }
@@ -236,10 +240,10 @@ fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
 #[test]
 fn a_change_of_the_shard_count_on_a_full_disk_is_refused_and_changes_nothing() {
     for case in cases() {
-        let (disk, mut ledger) = filled(case);
-        let error = ShardedWal::open(config(&disk).shards(3)).expect_err("there is no room");
+        let (fs, mut ledger) = filled(case);
+        let error = ShardedWal::open(config(&fs).shards(3)).expect_err("there is no room");
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
-        let log = open(two_shards(&disk, case));
+        let log = open(two_shards(&fs, case));
         check(&log, &mut ledger);
         assert_eq!(log.checkpoint().generation(), 1);
     }

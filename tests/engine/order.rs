@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::support::{config, open, payload, replayed};
 use shardwal::ShardedWal;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 3;
@@ -36,13 +36,13 @@ fn append_from_threads(log: &ShardedWal) {
 
 #[test]
 fn each_key_keeps_its_order_with_many_threads() {
-    let disk = SimDisk::new();
-    let small = |disk: &SimDisk| config(disk).shards(3).queue_records(16).commit_records(7);
-    let log = open(small(&disk));
+    let fs = SimFileSystem::new();
+    let small = |fs: &SimFileSystem| config(fs).shards(3).queue_capacity(16).max_commit_records(7);
+    let log = open(small(&fs));
     append_from_threads(&log);
     let live = replayed(&log);
     log.close().unwrap();
-    let log = open(small(&disk));
+    let log = open(small(&fs));
     let found = replayed(&log);
     for (key, indices) in found.by_key() {
         assert!(indices.into_iter().eq(0..RECORDS), "key {key}");
@@ -53,12 +53,12 @@ fn each_key_keeps_its_order_with_many_threads() {
 
 #[test]
 fn positions_are_dense_and_rise_across_reopening() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     for _ in 0..3 {
-        let log = open(config(&disk).shards(3));
+        let log = open(config(&fs).shards(3));
         append_from_threads(&log);
     }
-    let log = open(config(&disk).shards(3));
+    let log = open(config(&fs).shards(3));
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     for (position, ..) in replayed(&log).records {
         let expected = next.entry(position.shard).or_default();
@@ -71,8 +71,8 @@ fn positions_are_dense_and_rise_across_reopening() {
 
 #[test]
 fn a_completion_returns_the_position_that_replay_finds() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(3));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(3));
     let mut positions = BTreeMap::new();
     for key in 0..30 {
         let completion = log.append(key, payload(key, 0, 10));

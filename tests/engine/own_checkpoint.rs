@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, ShardedWal};
 
 #[test]
 fn truncate_accepts_a_checkpoint_taken_beside_appends() {
-    let disk = SimDisk::with_dir("/log");
-    let config = Config::new("/log").disk(Arc::new(disk)).shards(2).segment_bytes(64 << 10);
+    let fs = SimFileSystem::with_dir("/log");
+    let config = Config::new("/log").file_system(Arc::new(fs)).shards(2).segment_bytes(64 << 10);
     let log = ShardedWal::open(config).expect("the log opens");
     let done = AtomicBool::new(false);
     let truncations = std::thread::scope(|scope| {

@@ -4,7 +4,7 @@
 use crate::support::ledger::Ledger;
 use crate::support::{EINTR, config, fault_at, open, replayed};
 use shardwal::Cause;
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
@@ -15,10 +15,10 @@ const PASSING: [i32; 4] = [EINTR, ENOMEM, ENFILE, EMFILE];
 fn a_roll_without_descriptors_or_memory_refuses_and_later_succeeds() {
     for errno in PASSING {
         for call in [Call::Open, Call::Write] {
-            let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
-            let log = open(config(&disk).spare_segments(0));
+            let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
+            let log = open(config(&fs).recycled_segments_max(0));
             ledger.append(&log, 1, 1500).unwrap();
-            disk.fail(Fault { sticky: true, ..fault_at(".wal", call, FaultKind::Error(errno)) });
+            fs.fail(Fault { sticky: true, ..fault_at(".wal", call, FaultKind::Error(errno)) });
             let error = loop {
                 if let Err(error) = ledger.append(&log, 1, 1500) {
                     break error;
@@ -26,7 +26,7 @@ fn a_roll_without_descriptors_or_memory_refuses_and_later_succeeds() {
             };
             assert!(error.is_not_written(), "{errno}: {error}");
             assert!(matches!(error.cause(), Cause::OutOfResources(_)), "{errno}: {error}");
-            disk.clear_faults();
+            fs.clear_faults();
             for _ in 0..10 {
                 ledger.append(&log, 1, 1500).expect("the system has what it lacked");
             }
@@ -39,11 +39,11 @@ fn a_roll_without_descriptors_or_memory_refuses_and_later_succeeds() {
 #[test]
 fn a_truncation_that_lacks_a_resource_can_be_retried() {
     for errno in PASSING {
-        let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
-        let log = open(config(&disk));
+        let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
+        let log = open(config(&fs));
         (0..20).for_each(|_| ledger.append(&log, 1, 1500).unwrap());
         let checkpoint = log.checkpoint();
-        disk.fail(fault_at("purge", Call::Rename, FaultKind::Error(errno)));
+        fs.fail(fault_at("purge", Call::Rename, FaultKind::Error(errno)));
         log.truncate_before(&checkpoint).unwrap_err();
         ledger.check(&replayed(&log));
         ledger.give_up(&replayed(&log).below(&checkpoint));

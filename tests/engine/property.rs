@@ -52,7 +52,7 @@ fn life() -> impl Strategy<Value = Life> {
 fn durability() -> impl Strategy<Value = Durability> {
     // So long that no sync follows by itself: the worst case.
     let hour = std::time::Duration::from_secs(3600);
-    let modes = [Durability::Sync, Durability::Os, Durability::Interval(hour)];
+    let modes = [Durability::Sync, Durability::Buffered, Durability::Interval(hour)];
     proptest::sample::select(modes.to_vec())
 }
 

@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use crate::support::{self, append_all, config, must_end, open, payload, replayed};
 use bytes::Bytes;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{ReplayError, ReplayOptions, ReplayProgress, ShardedWal};
 
 const KEYS: u64 = 12;
 const RECORDS: u64 = 20;
 
-fn log_with_records(disk: &SimDisk) -> ShardedWal {
-    let log = open(config(disk).shards(4));
+fn log_with_records(fs: &SimFileSystem) -> ShardedWal {
+    let log = open(config(fs).shards(4));
     for index in 0..RECORDS {
         log.append_batch((0..KEYS).map(|key| (key, payload(key, index, 200)))).wait().unwrap();
     }
@@ -35,9 +35,9 @@ fn log_with_records(disk: &SimDisk) -> ShardedWal {
 
 #[test]
 fn every_record_comes_once_and_in_order_on_any_number_of_threads() {
-    let disk = SimDisk::new();
-    log_with_records(&disk).close().unwrap();
-    let log = open(config(&disk).shards(4));
+    let fs = SimFileSystem::new();
+    log_with_records(&fs).close().unwrap();
+    let log = open(config(&fs).shards(4));
     for threads in [0, 1, 2, 4, 9] {
         let next: Mutex<BTreeMap<u64, u64>> = Mutex::default();
         let report = log.replay(ReplayOptions::default().threads(threads), |record| {
@@ -57,8 +57,8 @@ fn every_record_comes_once_and_in_order_on_any_number_of_threads() {
 #[test]
 fn shards_are_replayed_at_the_same_time() {
     must_end("a replay whose threads wait for each other", || {
-        let disk = SimDisk::new();
-        let log = log_with_records(&disk);
+        let fs = SimFileSystem::new();
+        let log = log_with_records(&fs);
         let (shards, met) = (Mutex::new(std::collections::BTreeSet::new()), Condvar::new());
         let options = ReplayOptions::default().threads(2);
         log.replay(options, |record| {
@@ -76,8 +76,8 @@ fn shards_are_replayed_at_the_same_time() {
 
 #[test]
 fn records_appended_since_open_are_replayed() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     append_all(&log, 1, 0..10, 900);
     assert_eq!(replayed(&log).of(1), (0..10).collect::<Vec<_>>());
     append_all(&log, 1, 10..11, 900);
@@ -86,8 +86,8 @@ fn records_appended_since_open_are_replayed() {
 
 #[test]
 fn a_replay_beside_appends_returns_every_record_acknowledged_before_it() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     let acknowledged = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let appending = scope.spawn(|| {
@@ -107,8 +107,8 @@ fn a_replay_beside_appends_returns_every_record_acknowledged_before_it() {
 
 #[test]
 fn the_callbacks_error_stops_the_replay_and_is_returned() {
-    let disk = SimDisk::new();
-    let log = log_with_records(&disk);
+    let fs = SimFileSystem::new();
+    let log = log_with_records(&fs);
     for threads in [1, 4] {
         let calls = AtomicU64::new(0);
         let options = ReplayOptions::default().threads(threads);
@@ -129,8 +129,8 @@ fn the_callbacks_error_stops_the_replay_and_is_returned() {
 
 #[test]
 fn a_panic_in_the_callback_reaches_the_caller_and_the_log_keeps_working() {
-    let disk = SimDisk::new();
-    let log = log_with_records(&disk);
+    let fs = SimFileSystem::new();
+    let log = log_with_records(&fs);
     for threads in [1, 4] {
         let options = ReplayOptions::default().threads(threads);
         let replay = || log.replay::<Infallible>(options, |_record| panic!("a callback's own"));
@@ -144,8 +144,8 @@ fn a_panic_in_the_callback_reaches_the_caller_and_the_log_keeps_working() {
 
 #[test]
 fn a_replay_from_a_checkpoint_returns_the_later_records() {
-    let disk = SimDisk::new();
-    let log = log_with_records(&disk);
+    let fs = SimFileSystem::new();
+    let log = log_with_records(&fs);
     let checkpoint = log.checkpoint();
     (0..KEYS).for_each(|key| append_all(&log, key, RECORDS..RECORDS + 2, 200));
     let indices = |log: &ShardedWal| {
@@ -161,14 +161,14 @@ fn a_replay_from_a_checkpoint_returns_the_later_records() {
     let expected: BTreeMap<_, _> = (0..KEYS).map(|key| (key, vec![RECORDS, RECORDS + 1])).collect();
     assert_eq!(indices(&log), expected);
     log.close().unwrap();
-    assert_eq!(indices(&open(config(&disk).shards(4))), expected);
+    assert_eq!(indices(&open(config(&fs).shards(4))), expected);
 }
 
 #[test]
 fn progress_rises_to_the_total() {
-    let disk = SimDisk::new();
-    log_with_records(&disk).close().unwrap();
-    let log = open(config(&disk).shards(4));
+    let fs = SimFileSystem::new();
+    log_with_records(&fs).close().unwrap();
+    let log = open(config(&fs).shards(4));
     let seen: Arc<Mutex<Vec<ReplayProgress>>> = Arc::default();
     let progress = {
         let seen = seen.clone();
@@ -186,8 +186,8 @@ fn progress_rises_to_the_total() {
 
 #[test]
 fn a_kept_payload_is_a_slice_of_the_read_buffer() {
-    let disk = SimDisk::new();
-    let log = log_with_records(&disk);
+    let fs = SimFileSystem::new();
+    let log = log_with_records(&fs);
     let kept: Mutex<Vec<(u64, Bytes)>> = Mutex::default();
     log.replay(ReplayOptions::default(), |record| {
         let bytes = record.to_bytes();
@@ -205,8 +205,8 @@ fn a_kept_payload_is_a_slice_of_the_read_buffer() {
 
 #[test]
 fn a_memory_limit_does_not_change_the_replayed_records() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
     // One batch, and so one frame, larger than any thread's share of the memory limit.
     log.append_batch((0..3).map(|index| (1, payload(1, index, 100_000)))).wait().unwrap();
     append_all(&log, 1, 3..30, 1000);
@@ -226,7 +226,7 @@ fn a_memory_limit_does_not_change_the_replayed_records() {
 
 #[test]
 fn an_empty_log_replays_nothing() {
-    let log = open(config(&SimDisk::new()).shards(4));
+    let log = open(config(&SimFileSystem::new()).shards(4));
     assert_eq!(replayed(&log).records, []);
     let mut late = log.append(1, payload(1, 0, 10));
     assert!(late.wait_timeout(Duration::from_secs(3600)).expect("in an hour").is_ok());

@@ -8,16 +8,16 @@ use std::path::Path;
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, Random, config, open, replayed, seed};
-use shardwal::fs::Disk as _;
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::FileSystem as _;
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{ReplayOptions, ShardedWal};
 
 /// The numbers of the generations' directories, and those of the manifest's lines.
-fn generations(disk: &SimDisk) -> (BTreeSet<u32>, BTreeSet<u32>) {
+fn generations(fs: &SimFileSystem) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let number = |text: &str| text.parse::<u32>().expect("a number");
-    let names = disk.list(Path::new(DIR)).expect("the log is there");
+    let names = fs.list(Path::new(DIR)).expect("the log is there");
     let folders = names.iter().filter_map(|name| name.strip_prefix("generation-")).map(number);
-    let manifest = disk.read_file(format!("{DIR}/MANIFEST")).expect("it is there");
+    let manifest = fs.read_file(format!("{DIR}/MANIFEST")).expect("it is there");
     let manifest = String::from_utf8(manifest).expect("it is text");
     let lines = manifest.lines().filter_map(|line| line.strip_prefix("generation "));
     let lines = lines.map(|line| number(line.split(' ').next().expect("a word")));
@@ -26,10 +26,10 @@ fn generations(disk: &SimDisk) -> (BTreeSet<u32>, BTreeSet<u32>) {
 
 /// Opens with another shard count each time, appends, and truncates everything.
 fn live_through(opens: u32) {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
     for number in 1..=opens {
-        let log = open(config(&disk).shards(1 + number as usize % 3));
+        let log = open(config(&fs).shards(1 + number as usize % 3));
         ledger.check(&replayed(&log));
         // A reused number would make old records valid again.
         assert_eq!(log.checkpoint().generation(), number);
@@ -37,51 +37,51 @@ fn live_through(opens: u32) {
         ledger.give_up(&replayed(&log));
         log.truncate_before(&log.checkpoint()).expect("a sound disk");
         log.close().expect("a sound disk");
-        let (folders, lines) = generations(&disk);
+        let (folders, lines) = generations(&fs);
         assert!(folders.len() <= 3 && folders == lines, "{number}: {folders:?}, {lines:?}");
         assert_eq!(lines.last(), Some(&number));
     }
 }
 
 #[test]
-fn a_thousand_changes_of_the_shard_count_leave_three_folders() {
+fn a_thousand_changes_of_the_shard_count_leave_three_directories() {
     live_through(1_000);
 }
 
 #[test]
 fn a_generation_with_a_record_and_all_later_ones_stay() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
     let mut first = None;
     for shards in [1, 2, 3, 2] {
-        let log = open(config(&disk).shards(shards));
+        let log = open(config(&fs).shards(shards));
         (0..8).for_each(|key| ledger.append(&log, key, 100).unwrap());
         first.get_or_insert_with(|| log.checkpoint());
     }
-    let log = open(config(&disk).shards(2));
+    let log = open(config(&fs).shards(2));
     ledger.give_up(&replayed(&log).below(&first.clone().unwrap()));
     log.truncate_before(&first.unwrap()).unwrap();
     ledger.check(&replayed(&log));
     let all = BTreeSet::from([1, 2, 3, 4]);
-    assert_eq!(generations(&disk), (all.clone(), all));
+    assert_eq!(generations(&fs), (all.clone(), all));
     drop(log);
-    ledger.check(&replayed(&open(config(&disk).shards(2))));
+    ledger.check(&replayed(&open(config(&fs).shards(2))));
 }
 
 /// Three generations. The next truncation leaves only the newest, and retires the
 /// first.
-fn before_the_last_truncation() -> (SimDisk, Ledger) {
-    let (disk, mut ledger) = (SimDisk::new(), Ledger::default());
+fn before_the_last_truncation() -> (SimFileSystem, Ledger) {
+    let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
     for shards in [1, 2, 3] {
-        let log = open(config(&disk).shards(shards));
+        let log = open(config(&fs).shards(shards));
         (0..6).for_each(|key| ledger.append(&log, key, 100).unwrap());
         log.close().unwrap();
     }
-    (disk, ledger)
+    (fs, ledger)
 }
 
 /// After any crash the log opens, and in the end retires its old generations.
-fn check_after(after: &SimDisk, mut ledger: Ledger) {
+fn check_after(after: &SimFileSystem, mut ledger: Ledger) {
     let log = open(config(after).shards(2));
     ledger.check(&replayed(&log));
     ledger.append(&log, 1, 100).unwrap();
@@ -98,9 +98,9 @@ fn check_after(after: &SimDisk, mut ledger: Ledger) {
     assert_eq!(left.unwrap().records, 0);
 }
 
-fn afters(disk: &SimDisk, random: &mut Random) -> Vec<SimDisk> {
-    let mut afters = vec![disk.kill(), disk.crash(&mut || false), disk.crash(&mut || true)];
-    afters.extend((0..3).map(|_| disk.crash(&mut || random.coin())));
+fn afters(fs: &SimFileSystem, random: &mut Random) -> Vec<SimFileSystem> {
+    let mut afters = vec![fs.kill(), fs.crash(&mut || false), fs.crash(&mut || true)];
+    afters.extend((0..3).map(|_| fs.crash(&mut || random.coin())));
     afters
 }
 
@@ -109,13 +109,13 @@ fn a_power_loss_at_any_call_of_a_truncation_that_retires_generations_loses_nothi
     let mut random = Random::new(seed());
     let (before, ledger) = before_the_last_truncation();
     for n in 1.. {
-        let (disk, mut ledger) = (before.kill(), ledger.clone());
-        let log = open(config(&disk).shards(3));
+        let (fs, mut ledger) = (before.kill(), ledger.clone());
+        let log = open(config(&fs).shards(3));
         ledger.perhaps_give_up(&replayed(&log));
-        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
         drop(log.truncate_before(&log.checkpoint()));
-        let fired = disk.fired() > 0;
-        let afters = afters(&disk, &mut random);
+        let fired = fs.fired() > 0;
+        let afters = afters(&fs, &mut random);
         drop(log);
         if !fired {
             let left = BTreeSet::from([2, 3]);
@@ -142,11 +142,11 @@ fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() 
     log.close().unwrap();
     assert_eq!(generations(&before).1.len(), 3);
     for (n, shards) in (1..).flat_map(|n| [(n, 3), (n, 1)]) {
-        let disk = before.kill();
-        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
-        let opened = ShardedWal::open(config(&disk).shards(shards));
-        let fired = disk.fired() > 0;
-        let afters = afters(&disk, &mut random);
+        let fs = before.kill();
+        fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        let opened = ShardedWal::open(config(&fs).shards(shards));
+        let fired = fs.fired() > 0;
+        let afters = afters(&fs, &mut random);
         drop(opened);
         afters.iter().for_each(|after| check_after(after, ledger.clone()));
         if !fired && shards == 1 {
@@ -157,30 +157,27 @@ fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() 
 
 /// A directory was restored by hand, or the manifest is outdated.
 #[test]
-fn a_folder_below_the_first_generation_that_holds_records_is_left_alone() {
-    let (disk, mut ledger) = before_the_last_truncation();
-    let files: Vec<_> = disk
+fn a_directory_below_the_first_generation_that_holds_records_is_left_alone() {
+    let (fs, mut ledger) = before_the_last_truncation();
+    let files: Vec<_> = fs
         .files()
         .into_iter()
         .filter(|path| path.to_string_lossy().contains("generation-00001"))
-        .map(|path| (disk.read_file(&path).unwrap(), path))
+        .map(|path| (fs.read_file(&path).unwrap(), path))
         .collect();
-    let log = open(config(&disk).shards(3));
+    let log = open(config(&fs).shards(3));
     ledger.give_up(&replayed(&log));
     log.truncate_before(&log.checkpoint()).unwrap();
     log.close().unwrap();
     drop(log);
-    assert_eq!(generations(&disk).0, BTreeSet::from([2, 3]));
-    let put_back = |without: &str| {
-        let disk = disk.kill();
+    assert_eq!(generations(&fs).0, BTreeSet::from([2, 3]));
+    let unlock = |without: &str| {
+        let fs = fs.kill();
         let files = files.iter().filter(|(_, path)| !path.ends_with(without));
-        files.for_each(|(bytes, path)| disk.write_file(path, bytes));
-        ledger.clone().check(&replayed(&open(config(&disk).shards(3))));
-        disk.files()
-            .iter()
-            .filter(|path| path.starts_with(format!("{DIR}/generation-00001")))
-            .count()
+        files.for_each(|(bytes, path)| fs.write_file(path, bytes));
+        ledger.clone().check(&replayed(&open(config(&fs).shards(3))));
+        fs.files().iter().filter(|path| path.starts_with(format!("{DIR}/generation-00001"))).count()
     };
-    assert_eq!(put_back("nothing"), files.len());
-    assert_eq!(put_back("purge"), files.len() - 1);
+    assert_eq!(unlock("nothing"), files.len());
+    assert_eq!(unlock("purge"), files.len() - 1);
 }

@@ -10,11 +10,12 @@ use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::passed_on::passed_on;
 use crate::support::{EIO, assert_poisoned, config, must_end, open, payload, replayed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
 use shardwal::{Cause, Config, Durability, ShardedWal};
 
-const MODES: [Durability; 2] = [Durability::Os, Durability::Interval(Duration::from_secs(3600))];
+const MODES: [Durability; 2] =
+    [Durability::Buffered, Durability::Interval(Duration::from_secs(3600))];
 /// For the whole log: see `SEALED_SEGMENTS_MAX`.
 const SEALED_MAX: u64 = 64;
 
@@ -26,8 +27,8 @@ fn durable(log: &ShardedWal) -> u64 {
 fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_newest() {
     for mode in MODES {
         must_end("a durable mark that rises", move || {
-            let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
-            let log = open(config(&disk).durability(mode));
+            let (fs, mut ledger) = (SimFileSystem::new(), Ledger::unsynced());
+            let log = open(config(&fs).durability(mode));
             while log.stats().total.rolls < 20 {
                 ledger.append(&log, 1, 900).unwrap();
             }
@@ -41,11 +42,11 @@ fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_ne
             for _ in 0..3 {
                 ledger.append(&log, 1, 900).unwrap();
             }
-            let lucky = disk.copy().crash(&mut || true);
+            let lucky = fs.copy().crash(&mut || true);
             let found = open(config(&lucky).durability(mode));
             let copied = found.recovery().shards[0].copied_records;
             assert!(copied < 32, "{mode}: {copied} records are copied");
-            let after = disk.copy().crash(&mut || false);
+            let after = fs.copy().crash(&mut || false);
             let found = replayed(&open(config(&after).durability(mode)));
             assert!(found.records.len() as u64 >= durable, "{mode}: durable records are there");
             ledger.check(&replayed(&log));
@@ -57,9 +58,10 @@ fn full_segments_become_durable_in_the_background_and_an_open_copies_only_the_ne
 fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
     for mode in MODES {
         must_end("appends beside a sync that never ends", move || {
-            let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
+            let (fs, gate, mut ledger) =
+                (SimFileSystem::new(), Gate::default(), Ledger::unsynced());
             let log =
-                open(config(&disk).durability(mode).queue_records(8).disk(gate.before(&disk)));
+                open(config(&fs).durability(mode).queue_capacity(8).file_system(gate.before(&fs)));
             gate.shut();
             while log.stats().total.rolls < SEALED_MAX {
                 ledger.append(&log, 1, 900).unwrap();
@@ -90,11 +92,11 @@ fn appends_do_not_wait_for_syncs_of_full_segments_below_the_limit() {
 #[test]
 fn a_failed_sync_of_a_full_segment_poisons_even_an_idle_shard_and_is_not_retried() {
     must_end("an idle shard whose sync fails", || {
-        let (disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
-        let log = open(config(&disk).durability(Durability::Os));
+        let (fs, mut ledger) = (SimFileSystem::new(), Ledger::unsynced());
+        let log = open(config(&fs).durability(Durability::Buffered));
         ledger.append(&log, 1, 900).unwrap();
-        disk.fail(Fault { sticky: true, ..Fault::new(Call::Sync, 1, FaultKind::Error(EIO)) });
-        let before = disk.calls(Call::Sync);
+        fs.fail(Fault { sticky: true, ..Fault::new(Call::Sync, 1, FaultKind::Error(EIO)) });
+        let before = fs.calls(Call::Sync);
         while log.stats().total.rolls < 3 && ledger.append(&log, 1, 900).is_ok() {}
         let cause = loop {
             match log.try_append(1, payload(1, 0, 10)) {
@@ -107,15 +109,15 @@ fn a_failed_sync_of_a_full_segment_poisons_even_an_idle_shard_and_is_not_retried
         assert_poisoned(&cause, EIO);
         log.flush().wait().unwrap_err();
         log.close().unwrap_err();
-        assert_eq!(disk.calls(Call::Sync), before + 1, "W2 STICKY: one sync, of one segment");
+        assert_eq!(fs.calls(Call::Sync), before + 1, "W2 STICKY: one sync, of one segment");
     });
 }
 
 #[test]
 fn a_flush_waits_for_the_syncs_of_full_segments() {
     must_end("a flush", || {
-        let (disk, gate, mut ledger) = (SimDisk::new(), Gate::default(), Ledger::unsynced());
-        let log = open(config(&disk).durability(Durability::Os).disk(gate.before(&disk)));
+        let (fs, gate, mut ledger) = (SimFileSystem::new(), Gate::default(), Ledger::unsynced());
+        let log = open(config(&fs).durability(Durability::Buffered).file_system(gate.before(&fs)));
         gate.shut();
         while log.stats().total.rolls < 5 {
             ledger.append(&log, 1, 900).unwrap();
@@ -126,7 +128,7 @@ fn a_flush_waits_for_the_syncs_of_full_segments() {
         gate.open();
         flushed.wait().unwrap();
         ledger.flushed();
-        let after = disk.copy().crash(&mut || false);
+        let after = fs.copy().crash(&mut || false);
         ledger.check(&replayed(&open(config(&after))));
     });
 }
@@ -134,23 +136,23 @@ fn a_flush_waits_for_the_syncs_of_full_segments() {
 /// A file system on which the creation of segments waits at a gate.
 #[derive(Debug)]
 struct SlowToCreate {
-    disk: SimDisk,
+    fs: SimFileSystem,
     gate: Gate,
 }
 
-impl Disk for SlowToCreate {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for SlowToCreate {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         if mode == OpenMode::CreateNew {
             self.gate.pass()?;
         }
-        self.disk.open(path, mode)
+        self.fs.open(path, mode)
     }
-    passed_on!(self => self.disk);
+    passed_on!(self => self.fs);
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.fs.rename(from, to)
     }
     fn copy_on_write(&self, path: &Path) -> bool {
-        self.disk.copy_on_write(path)
+        self.fs.copy_on_write(path)
     }
 }
 
@@ -158,9 +160,9 @@ impl Disk for SlowToCreate {
 fn an_interval_sync_does_not_wait_for_the_next_segment() {
     must_end("a sync beside the creation of a segment", || {
         let gate = Gate::default();
-        let disk = SlowToCreate { disk: SimDisk::new(), gate: gate.clone() };
+        let fs = SlowToCreate { fs: SimFileSystem::new(), gate: gate.clone() };
         let interval = Durability::Interval(Duration::from_millis(20));
-        let log = Config::new("/wal").disk(Arc::new(disk)).shards(2).durability(interval);
+        let log = Config::new("/wal").file_system(Arc::new(fs)).shards(2).durability(interval);
         let log = open(log.segment_bytes(64 << 10));
         let [a, b] = [0, 1].map(|shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap());
         gate.shut();
@@ -174,39 +176,38 @@ fn an_interval_sync_does_not_wait_for_the_next_segment() {
     });
 }
 
-fn segments(disk: &SimDisk) -> Vec<(PathBuf, usize)> {
-    let files =
-        disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "wal"));
-    let length = |path: &PathBuf| disk.read_file(path).map_or(0, |bytes| bytes.len());
+fn segments(fs: &SimFileSystem) -> Vec<(PathBuf, usize)> {
+    let files = fs.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "wal"));
+    let length = |path: &PathBuf| fs.read_file(path).map_or(0, |bytes| bytes.len());
     files.map(|path| (length(&path), path)).map(|(length, path)| (path, length)).collect()
 }
 
 #[test]
 fn tails_are_cut_when_a_segment_is_full_at_close_and_at_open() {
-    let ways = [Some(Durability::Sync), Some(Durability::Os), None];
+    let ways = [Some(Durability::Sync), Some(Durability::Buffered), None];
     for way in ways {
-        let (mut disk, mut ledger) = (SimDisk::new(), Ledger::unsynced());
-        let config_of = |disk: &SimDisk| {
-            config(disk).segment_bytes(1 << 20).durability(way.unwrap_or(Durability::Sync))
+        let (mut fs, mut ledger) = (SimFileSystem::new(), Ledger::unsynced());
+        let config_of = |fs: &SimFileSystem| {
+            config(fs).segment_bytes(1 << 20).durability(way.unwrap_or(Durability::Sync))
         };
         for _ in 0..10 {
-            let log = open(config_of(&disk));
+            let log = open(config_of(&fs));
             ledger.append(&log, 1, 100).unwrap();
             ledger.append(&log, 1, 100).unwrap();
             if way.is_some() {
                 log.close().unwrap();
             } else {
                 // Without a close: the next open finds the tail.
-                disk = disk.kill();
+                fs = fs.kill();
             }
         }
-        let log = open(config_of(&disk));
+        let log = open(config_of(&fs));
         ledger.check(&replayed(&log));
         log.close().unwrap();
-        for (path, length) in segments(&disk) {
+        for (path, length) in segments(&fs) {
             assert!(length < 1000, "{way:?}: {path:?} has {length} bytes");
         }
-        ledger.check(&replayed(&open(config_of(&disk))));
+        ledger.check(&replayed(&open(config_of(&fs))));
     }
 }
 
@@ -215,7 +216,7 @@ fn tails_are_cut_when_a_segment_is_full_at_close_and_at_open() {
 fn a_hard_linked_segment_is_not_cut() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("wal");
-    let config = || Config::new(&dir).disk(Arc::new(RealDisk)).shards(1);
+    let config = || Config::new(&dir).file_system(Arc::new(OsFileSystem)).shards(1);
     let segment = dir.join("generation-00001/shard-0000/0000000001.wal");
     let link = scratch.path().join("backup");
     let log = open(config());

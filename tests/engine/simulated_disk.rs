@@ -1,4 +1,4 @@
-//! Tests of the simulated file system itself, one per rule of `disk::sim`. Every other
+//! Tests of the simulated file system itself, one per rule of `fs::sim`. Every other
 //! test of crashes and faults relies on these rules.
 
 use std::io::{self, ErrorKind};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::fs::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 
 const EIO: i32 = 5;
 
@@ -16,13 +16,13 @@ fn path(text: &str) -> &Path {
     Path::new(text)
 }
 
-fn create(disk: &SimDisk, at: &str) -> Box<dyn DiskFile> {
-    let file = disk.open(path(at), OpenMode::CreateNew);
+fn create(fs: &SimFileSystem, at: &str) -> Box<dyn FileHandle> {
+    let file = fs.open(path(at), OpenMode::CreateNew);
     file.expect("a new file")
 }
 
-fn open(disk: &SimDisk, at: &str) -> Box<dyn DiskFile> {
-    let file = disk.open(path(at), OpenMode::Write);
+fn open(fs: &SimFileSystem, at: &str) -> Box<dyn FileHandle> {
+    let file = fs.open(path(at), OpenMode::Write);
     file.expect("an existing file")
 }
 
@@ -35,29 +35,29 @@ fn assert_dead<T>(result: io::Result<T>) {
     assert!(message.contains("lost its power"), "{message}");
 }
 
-fn lose_all(disk: &SimDisk) -> SimDisk {
-    disk.crash(&mut || false)
+fn lose_all(fs: &SimFileSystem) -> SimFileSystem {
+    fs.crash(&mut || false)
 }
 
-fn keep_all(disk: &SimDisk) -> SimDisk {
-    disk.crash(&mut || true)
+fn keep_all(fs: &SimFileSystem) -> SimFileSystem {
+    fs.crash(&mut || true)
 }
 
 /// A disk with one durable file `/a` of these bytes.
-fn disk_with(bytes: &[u8]) -> SimDisk {
-    let disk = SimDisk::new();
-    disk.write_file("/a", bytes);
-    disk
+fn disk_with(bytes: &[u8]) -> SimFileSystem {
+    let fs = SimFileSystem::new();
+    fs.write_file("/a", bytes);
+    fs
 }
 
 /// Every state that a crash of this disk may leave.
-fn all_crashes(disk: &SimDisk) -> Vec<SimDisk> {
-    let count = disk.unsynced();
+fn all_crashes(fs: &SimFileSystem) -> Vec<SimFileSystem> {
+    let count = fs.unsynced();
     assert!(count <= 12, "{count} changes are too many to try all");
     (0..1u32 << count)
         .map(|subset| {
             let mut asked = 0;
-            let after = disk.crash(&mut || {
+            let after = fs.crash(&mut || {
                 asked += 1;
                 subset >> (asked - 1) & 1 == 1
             });
@@ -82,8 +82,8 @@ mod files {
 
     #[test]
     fn a_write_is_read_back_and_lengthens_the_file() {
-        let disk = SimDisk::new();
-        let mut file = create(&disk, "/a");
+        let fs = SimFileSystem::new();
+        let mut file = create(&fs, "/a");
         assert!(file.is_empty().unwrap());
         assert_eq!(file.write_at(b"hello", 5000).unwrap(), 5);
         assert_eq!(file.len().unwrap(), 5005);
@@ -99,69 +99,69 @@ mod files {
 
     #[test]
     fn each_open_mode_finds_or_creates_its_file() {
-        let disk = SimDisk::with_dir("/wal");
+        let fs = SimFileSystem::with_dir("/wal");
         let at = path("/wal/a");
-        assert_eq!(kind(disk.open(at, OpenMode::Read)), ErrorKind::NotFound);
-        assert_eq!(kind(disk.open(at, OpenMode::Write)), ErrorKind::NotFound);
-        create(&disk, "/wal/a").write_at(b"x", 0).unwrap();
-        let again = disk.open(at, OpenMode::CreateNew);
+        assert_eq!(kind(fs.open(at, OpenMode::Read)), ErrorKind::NotFound);
+        assert_eq!(kind(fs.open(at, OpenMode::Write)), ErrorKind::NotFound);
+        create(&fs, "/wal/a").write_at(b"x", 0).unwrap();
+        let again = fs.open(at, OpenMode::CreateNew);
         assert_eq!(kind(again), ErrorKind::AlreadyExists);
-        let lost = disk.open(path("/no/a"), OpenMode::CreateNew);
+        let lost = fs.open(path("/no/a"), OpenMode::CreateNew);
         assert_eq!(kind(lost), ErrorKind::NotFound);
-        let through = disk.open(path("/wal/a/b"), OpenMode::CreateNew);
+        let through = fs.open(path("/wal/a/b"), OpenMode::CreateNew);
         assert_eq!(kind(through), ErrorKind::NotADirectory);
-        let directory = disk.open(path("/wal"), OpenMode::Read);
+        let directory = fs.open(path("/wal"), OpenMode::Read);
         assert_eq!(kind(directory), ErrorKind::IsADirectory);
-        let directory = disk.open(path("/wal"), OpenMode::CreateNew);
+        let directory = fs.open(path("/wal"), OpenMode::CreateNew);
         assert_eq!(kind(directory), ErrorKind::AlreadyExists);
-        let above = disk.open(path("/wal/../a"), OpenMode::Read);
+        let above = fs.open(path("/wal/../a"), OpenMode::Read);
         assert_eq!(kind(above), ErrorKind::InvalidInput);
     }
 
     #[test]
     fn a_file_opened_for_reading_cannot_be_changed() {
-        let disk = disk_with(b"x");
-        let mut file = disk.open(path("/a"), OpenMode::Read).unwrap();
+        let fs = disk_with(b"x");
+        let mut file = fs.open(path("/a"), OpenMode::Read).unwrap();
         assert_eq!(kind(file.write_at(b"y", 0)), ErrorKind::PermissionDenied);
         assert_eq!(kind(file.set_len(0)), ErrorKind::PermissionDenied);
         file.sync_data().unwrap();
-        assert_eq!(disk.read_file("/a").unwrap(), b"x");
+        assert_eq!(fs.read_file("/a").unwrap(), b"x");
     }
 
     #[test]
     fn a_file_cut_and_lengthened_reads_zeros() {
-        let disk = disk_with(&[7; 9000]);
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(&[7; 9000]);
+        let mut file = open(&fs, "/a");
         file.set_len(700).unwrap();
         file.set_len(9000).unwrap();
         let mut expected = vec![7; 700];
         expected.resize(9000, 0);
-        assert_eq!(disk.read_file("/a").unwrap(), expected);
+        assert_eq!(fs.read_file("/a").unwrap(), expected);
         file.sync_data().unwrap();
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), expected);
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), expected);
     }
 
     #[test]
     fn an_unlinked_file_is_usable_until_its_handles_are_gone() {
-        let disk = disk_with(b"old");
-        let mut file = open(&disk, "/a");
-        disk.unlink(path("/a")).unwrap();
-        disk.sync_dir(path("/")).unwrap();
+        let fs = disk_with(b"old");
+        let mut file = open(&fs, "/a");
+        fs.unlink(path("/a")).unwrap();
+        fs.sync_dir(path("/")).unwrap();
         file.write_at(b"new", 0).unwrap();
         let mut bytes = [0; 3];
         file.read_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"new");
-        assert_eq!(disk.unsynced(), 0, "nothing can name the file");
-        create(&disk, "/a").write_at(b"other", 0).unwrap();
+        assert_eq!(fs.unsynced(), 0, "nothing can name the file");
+        create(&fs, "/a").write_at(b"other", 0).unwrap();
         assert_eq!(file.len().unwrap(), 3);
     }
 
     #[test]
     fn two_handles_see_one_file_even_after_a_rename() {
-        let disk = disk_with(b"old");
-        let reader = open(&disk, "/a");
-        disk.rename(path("/a"), path("/b")).unwrap();
-        open(&disk, "/b").write_at(b"new", 0).unwrap();
+        let fs = disk_with(b"old");
+        let reader = open(&fs, "/a");
+        fs.rename(path("/a"), path("/b")).unwrap();
+        open(&fs, "/b").write_at(b"new", 0).unwrap();
         let mut bytes = [0; 3];
         reader.read_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"new");
@@ -173,101 +173,101 @@ mod names {
 
     #[test]
     fn directories_are_made_listed_and_removed() {
-        let disk = SimDisk::new();
-        assert_eq!(kind(disk.create_dir(path("/w/s"))), ErrorKind::NotFound);
-        disk.create_dir(path("/w")).unwrap();
-        disk.create_dir(path("/w/s")).unwrap();
-        assert_eq!(kind(disk.create_dir(path("/w"))), ErrorKind::AlreadyExists);
-        create(&disk, "/w/a");
-        let mut listed = disk.list(path("/w")).unwrap();
+        let fs = SimFileSystem::new();
+        assert_eq!(kind(fs.create_dir(path("/w/s"))), ErrorKind::NotFound);
+        fs.create_dir(path("/w")).unwrap();
+        fs.create_dir(path("/w/s")).unwrap();
+        assert_eq!(kind(fs.create_dir(path("/w"))), ErrorKind::AlreadyExists);
+        create(&fs, "/w/a");
+        let mut listed = fs.list(path("/w")).unwrap();
         listed.sort();
         assert_eq!(listed, ["a", "s"]);
-        assert_eq!(disk.files(), [PathBuf::from("/w/a")]);
-        assert_eq!(kind(disk.list(path("/x"))), ErrorKind::NotFound);
-        assert_eq!(kind(disk.sync_dir(path("/x"))), ErrorKind::NotFound);
-        let full = disk.remove_dir(path("/w"));
+        assert_eq!(fs.files(), [PathBuf::from("/w/a")]);
+        assert_eq!(kind(fs.list(path("/x"))), ErrorKind::NotFound);
+        assert_eq!(kind(fs.sync_dir(path("/x"))), ErrorKind::NotFound);
+        let full = fs.remove_dir(path("/w"));
         assert_eq!(kind(full), ErrorKind::DirectoryNotEmpty);
-        assert_eq!(kind(disk.unlink(path("/w/s"))), ErrorKind::IsADirectory);
-        disk.unlink(path("/w/a")).unwrap();
-        assert_eq!(kind(disk.unlink(path("/w/a"))), ErrorKind::NotFound);
-        disk.remove_dir(path("/w/s")).unwrap();
-        disk.remove_dir(path("/w")).unwrap();
-        assert!(disk.list(path("/")).unwrap().is_empty());
+        assert_eq!(kind(fs.unlink(path("/w/s"))), ErrorKind::IsADirectory);
+        fs.unlink(path("/w/a")).unwrap();
+        assert_eq!(kind(fs.unlink(path("/w/a"))), ErrorKind::NotFound);
+        fs.remove_dir(path("/w/s")).unwrap();
+        fs.remove_dir(path("/w")).unwrap();
+        assert!(fs.list(path("/")).unwrap().is_empty());
     }
 
     #[test]
     fn a_rename_replaces_a_file_and_refuses_a_directory() {
-        let disk = SimDisk::with_dir("/w");
-        disk.write_file("/a", b"a");
-        disk.write_file("/b", b"b");
-        disk.rename(path("/a"), path("/b")).unwrap();
-        assert_eq!(disk.read_file("/a"), None);
-        assert_eq!(disk.read_file("/b").unwrap(), b"a");
-        let gone = disk.rename(path("/a"), path("/b"));
+        let fs = SimFileSystem::with_dir("/w");
+        fs.write_file("/a", b"a");
+        fs.write_file("/b", b"b");
+        fs.rename(path("/a"), path("/b")).unwrap();
+        assert_eq!(fs.read_file("/a"), None);
+        assert_eq!(fs.read_file("/b").unwrap(), b"a");
+        let gone = fs.rename(path("/a"), path("/b"));
         assert_eq!(kind(gone), ErrorKind::NotFound);
-        let onto = disk.rename(path("/b"), path("/w"));
+        let onto = fs.rename(path("/b"), path("/w"));
         assert_eq!(kind(onto), ErrorKind::IsADirectory);
-        let nowhere = disk.rename(path("/b"), path("/x/b"));
+        let nowhere = fs.rename(path("/b"), path("/x/b"));
         assert_eq!(kind(nowhere), ErrorKind::NotFound);
-        disk.rename(path("/b"), path("/b")).unwrap();
-        disk.rename(path("/b"), path("/w/b")).unwrap();
-        disk.rename(path("/w"), path("/v")).unwrap();
-        assert_eq!(disk.read_file("/v/b").unwrap(), b"a");
-        let inside = disk.rename(path("/v"), path("/v/v"));
+        fs.rename(path("/b"), path("/b")).unwrap();
+        fs.rename(path("/b"), path("/w/b")).unwrap();
+        fs.rename(path("/w"), path("/v")).unwrap();
+        assert_eq!(fs.read_file("/v/b").unwrap(), b"a");
+        let inside = fs.rename(path("/v"), path("/v/v"));
         assert_eq!(kind(inside), ErrorKind::InvalidInput);
     }
 
     #[test]
     fn syncing_a_file_does_not_make_its_name_durable() {
-        let disk = SimDisk::new();
-        let mut file = create(&disk, "/a");
+        let fs = SimFileSystem::new();
+        let mut file = create(&fs, "/a");
         file.write_at(b"x", 0).unwrap();
         file.sync_data().unwrap();
-        assert_eq!(disk.unsynced(), 1);
-        assert!(lose_all(&disk).files().is_empty());
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), b"x");
+        assert_eq!(fs.unsynced(), 1);
+        assert!(lose_all(&fs).files().is_empty());
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), b"x");
     }
 
     #[test]
     fn a_durable_name_outlives_unsynced_bytes() {
-        let disk = SimDisk::new();
-        create(&disk, "/a").write_at(b"x", 0).unwrap();
-        disk.sync_dir(path("/")).unwrap();
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), b"");
+        let fs = SimFileSystem::new();
+        create(&fs, "/a").write_at(b"x", 0).unwrap();
+        fs.sync_dir(path("/")).unwrap();
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), b"");
     }
 
     #[test]
     fn a_directory_is_lost_with_all_in_it_until_its_parent_is_synced() {
-        let disk = SimDisk::new();
-        disk.create_dir(path("/w")).unwrap();
-        create(&disk, "/w/a").sync_data().unwrap();
-        disk.sync_dir(path("/w")).unwrap();
-        assert!(lose_all(&disk).list(path("/")).unwrap().is_empty());
+        let fs = SimFileSystem::new();
+        fs.create_dir(path("/w")).unwrap();
+        create(&fs, "/w/a").sync_data().unwrap();
+        fs.sync_dir(path("/w")).unwrap();
+        assert!(lose_all(&fs).list(path("/")).unwrap().is_empty());
 
-        let disk = keep_all(&disk);
-        assert_eq!(disk.files(), [PathBuf::from("/w/a")]);
-        assert_eq!(lose_all(&disk).files(), [PathBuf::from("/w/a")]);
+        let fs = keep_all(&fs);
+        assert_eq!(fs.files(), [PathBuf::from("/w/a")]);
+        assert_eq!(lose_all(&fs).files(), [PathBuf::from("/w/a")]);
     }
 
     #[test]
     fn a_removal_not_synced_may_be_undone() {
-        let disk = disk_with(b"x");
-        disk.create_dir(path("/w")).unwrap();
-        disk.sync_dir(path("/")).unwrap();
-        disk.unlink(path("/a")).unwrap();
-        disk.remove_dir(path("/w")).unwrap();
-        let after = lose_all(&disk);
+        let fs = disk_with(b"x");
+        fs.create_dir(path("/w")).unwrap();
+        fs.sync_dir(path("/")).unwrap();
+        fs.unlink(path("/a")).unwrap();
+        fs.remove_dir(path("/w")).unwrap();
+        let after = lose_all(&fs);
         assert_eq!(after.read_file("/a").unwrap(), b"x");
         assert!(after.list(path("/w")).unwrap().is_empty());
-        assert!(keep_all(&disk).list(path("/")).unwrap().is_empty());
+        assert!(keep_all(&fs).list(path("/")).unwrap().is_empty());
     }
 
     #[test]
     fn a_rename_not_synced_shows_each_name_old_or_new() {
-        let disk = disk_with(b"new");
-        disk.write_file("/b", b"old");
-        disk.rename(path("/a"), path("/b")).unwrap();
-        let mut seen: Vec<_> = all_crashes(&disk)
+        let fs = disk_with(b"new");
+        fs.write_file("/b", b"old");
+        fs.rename(path("/a"), path("/b")).unwrap();
+        let mut seen: Vec<_> = all_crashes(&fs)
             .iter()
             .map(|after| (after.read_file("/a"), after.read_file("/b")))
             .collect();
@@ -280,30 +280,30 @@ mod names {
 
     #[test]
     fn two_names_of_one_file_are_freed_one_by_one() {
-        let disk = disk_with(b"x");
-        disk.rename(path("/a"), path("/b")).unwrap();
+        let fs = disk_with(b"x");
+        fs.rename(path("/a"), path("/b")).unwrap();
         let mut asked = 0;
-        let disk = disk.crash(&mut || {
+        let fs = fs.crash(&mut || {
             asked += 1;
             asked == 2
         });
-        assert_eq!(disk.files(), ["/a", "/b"].map(PathBuf::from));
-        disk.rename(path("/a"), path("/b")).unwrap();
-        assert_eq!(disk.files().len(), 2, "POSIX leaves both names");
-        disk.unlink(path("/a")).unwrap();
-        disk.sync_dir(path("/")).unwrap();
-        assert_eq!(lose_all(&disk).read_file("/b").unwrap(), b"x");
+        assert_eq!(fs.files(), ["/a", "/b"].map(PathBuf::from));
+        fs.rename(path("/a"), path("/b")).unwrap();
+        assert_eq!(fs.files().len(), 2, "POSIX leaves both names");
+        fs.unlink(path("/a")).unwrap();
+        fs.sync_dir(path("/")).unwrap();
+        assert_eq!(lose_all(&fs).read_file("/b").unwrap(), b"x");
     }
 
     #[test]
     fn of_several_changes_to_a_name_any_may_be_the_last() {
-        let disk = disk_with(b"0");
+        let fs = disk_with(b"0");
         for bytes in [b"1", b"2"] {
-            disk.write_file("/tmp", bytes);
-            disk.rename(path("/tmp"), path("/a")).unwrap();
+            fs.write_file("/tmp", bytes);
+            fs.rename(path("/tmp"), path("/a")).unwrap();
         }
         let mut seen: Vec<_> =
-            all_crashes(&disk).iter().filter_map(|after| after.read_file("/a")).collect();
+            all_crashes(&fs).iter().filter_map(|after| after.read_file("/a")).collect();
         seen.sort();
         seen.dedup();
         assert_eq!(seen, [b"0", b"1", b"2"]);
@@ -315,20 +315,20 @@ mod power_loss {
 
     #[test]
     fn synced_bytes_survive() {
-        let disk = disk_with(b"");
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(b"");
+        let mut file = open(&fs, "/a");
         file.write_at(&[1; 3000], 0).unwrap();
         file.sync_data().unwrap();
-        assert_eq!(disk.unsynced(), 0);
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), [1; 3000]);
+        assert_eq!(fs.unsynced(), 0);
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), [1; 3000]);
     }
 
     #[test]
     fn each_sector_survives_alone() {
-        let disk = disk_with(&[1; 2048]);
-        open(&disk, "/a").write_at(&[2; 1024], 500).unwrap();
-        assert_eq!(disk.unsynced(), 3);
-        let mut seen: Vec<_> = all_crashes(&disk)
+        let fs = disk_with(&[1; 2048]);
+        open(&fs, "/a").write_at(&[2; 1024], 500).unwrap();
+        assert_eq!(fs.unsynced(), 3);
+        let mut seen: Vec<_> = all_crashes(&fs)
             .iter()
             .map(|after| after.read_file("/a").unwrap())
             .inspect(|bytes| assert_eq!(bytes.len(), 2048))
@@ -342,10 +342,10 @@ mod power_loss {
 
     #[test]
     fn a_length_without_its_sectors_reads_zeros_and_sectors_without_a_length_are_lost() {
-        let disk = disk_with(b"");
-        open(&disk, "/a").write_at(&[3; 700], 0).unwrap();
-        assert_eq!(disk.unsynced(), 3);
-        let states = all_crashes(&disk);
+        let fs = disk_with(b"");
+        open(&fs, "/a").write_at(&[3; 700], 0).unwrap();
+        assert_eq!(fs.unsynced(), 3);
+        let states = all_crashes(&fs);
         for (subset, after) in states.iter().enumerate() {
             let bytes = after.read_file("/a").unwrap();
             if subset & 1 == 0 {
@@ -363,44 +363,44 @@ mod power_loss {
 
     #[test]
     fn a_cut_not_synced_may_bring_the_old_bytes_back() {
-        let disk = disk_with(&[1; 5000]);
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(&[1; 5000]);
+        let mut file = open(&fs, "/a");
         file.set_len(512).unwrap();
-        assert_eq!(disk.unsynced(), 1);
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), [1; 5000]);
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), [1; 512]);
+        assert_eq!(fs.unsynced(), 1);
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), [1; 5000]);
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), [1; 512]);
     }
 
     #[test]
     fn sectors_cut_and_grown_over_are_old_or_new() {
-        let disk = disk_with(&[1; 1536]);
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(&[1; 1536]);
+        let mut file = open(&fs, "/a");
         file.set_len(512).unwrap();
         file.write_at(&[2], 1535).unwrap();
-        assert_eq!(disk.unsynced(), 2, "the length is as before");
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), [1; 1536]);
-        let kept = keep_all(&disk).read_file("/a").unwrap();
+        assert_eq!(fs.unsynced(), 2, "the length is as before");
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), [1; 1536]);
+        let kept = keep_all(&fs).read_file("/a").unwrap();
         assert_eq!(kept[512..1535], [0; 1023]);
         assert_eq!(kept[1535], 2);
     }
 
     #[test]
     fn a_write_of_equal_bytes_is_no_change() {
-        let disk = disk_with(&[0; 8192]);
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(&[0; 8192]);
+        let mut file = open(&fs, "/a");
         file.write_at(&[0; 8192], 0).unwrap();
-        assert_eq!(disk.unsynced(), 0);
+        assert_eq!(fs.unsynced(), 0);
         file.write_at(&vec![0; 256 << 10], 0).unwrap();
-        assert_eq!(disk.unsynced(), 1, "the length");
+        assert_eq!(fs.unsynced(), 1, "the length");
     }
 
     #[test]
     fn the_new_disk_is_durable_and_the_old_one_dead() {
-        let disk = SimDisk::with_dir("/w");
-        let mut file = create(&disk, "/w/a");
+        let fs = SimFileSystem::with_dir("/w");
+        let mut file = create(&fs, "/w/a");
         file.write_at(b"x", 0).unwrap();
-        let clone = disk.clone();
-        let after = keep_all(&disk);
+        let clone = fs.clone();
+        let after = keep_all(&fs);
         assert_eq!(after.unsynced(), 0);
         assert_eq!(lose_all(&after).read_file("/w/a").unwrap(), b"x");
 
@@ -422,17 +422,17 @@ mod power_loss {
 
     #[test]
     fn a_dead_disk_can_be_crashed_again_from_the_moment_of_its_death() {
-        let disk = disk_with(b"old");
+        let fs = disk_with(b"old");
         let file = {
-            let mut file = open(&disk, "/a");
+            let mut file = open(&fs, "/a");
             file.write_at(b"new", 0).unwrap();
             file
         };
-        let first = keep_all(&disk);
+        let first = keep_all(&fs);
         open(&first, "/a").write_at(b"xxx", 0).unwrap();
         drop(file);
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), b"old");
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), b"new");
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), b"old");
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), b"new");
         assert_eq!(first.read_file("/a").unwrap(), b"xxx");
     }
 
@@ -449,8 +449,8 @@ mod power_loss {
         let mut number = numbers(SEED);
         for _ in 0..400 {
             let (mut live, mut durable) = (Vec::<u8>::new(), Vec::new());
-            let disk = disk_with(b"");
-            let mut file = open(&disk, "/a");
+            let fs = disk_with(b"");
+            let mut file = open(&fs, "/a");
             for step in (0..4).cycle().take(place(number(25)).1) {
                 let (offset, at) = place(number(20_000));
                 let (_, len) = place(number(6000));
@@ -472,11 +472,11 @@ mod power_loss {
                         assert_eq!(file.write_at(&bytes, offset).unwrap(), len);
                     }
                 }
-                assert_eq!(disk.read_file("/a").unwrap(), live);
+                assert_eq!(fs.read_file("/a").unwrap(), live);
             }
-            assert_eq!(lose_all(&disk).read_file("/a").unwrap(), durable);
-            assert_eq!(keep_all(&disk).read_file("/a").unwrap(), live);
-            let mixed = disk.crash(&mut || number(2) == 1);
+            assert_eq!(lose_all(&fs).read_file("/a").unwrap(), durable);
+            assert_eq!(keep_all(&fs).read_file("/a").unwrap(), live);
+            let mixed = fs.crash(&mut || number(2) == 1);
             let bytes = mixed.read_file("/a").unwrap();
             assert!(bytes.len() == live.len() || bytes.len() == durable.len());
             for (at, sector) in bytes.chunks(512).enumerate() {
@@ -496,13 +496,13 @@ mod process_death {
 
     #[test]
     fn a_killed_process_leaves_its_writes_in_the_cache() {
-        let disk = SimDisk::new();
-        let mut file = create(&disk, "/a");
+        let fs = SimFileSystem::new();
+        let mut file = create(&fs, "/a");
         file.write_at(b"x", 0).unwrap();
-        let unsynced = disk.unsynced();
-        let after = disk.kill();
+        let unsynced = fs.unsynced();
+        let after = fs.kill();
         assert_dead(file.write_at(b"y", 0));
-        assert_dead(disk.list(path("/")));
+        assert_dead(fs.list(path("/")));
         assert_eq!(after.read_file("/a").unwrap(), b"x");
         assert_eq!(after.unsynced(), unsynced);
         open(&after, "/a").sync_data().unwrap();
@@ -512,37 +512,37 @@ mod process_death {
 
     #[test]
     fn a_killed_process_leaves_a_removal_unsynced() {
-        let disk = disk_with(b"x");
-        let _file = open(&disk, "/a");
-        disk.unlink(path("/a")).unwrap();
-        let after = disk.kill();
+        let fs = disk_with(b"x");
+        let _file = open(&fs, "/a");
+        fs.unlink(path("/a")).unwrap();
+        let after = fs.kill();
         assert!(after.files().is_empty());
         assert_eq!(lose_all(&after).read_file("/a").unwrap(), b"x");
     }
 
     #[test]
     fn a_lock_is_exclusive_and_ends_with_its_file_the_process_or_the_power() {
-        let disk = SimDisk::with_dir("/w");
+        let fs = SimFileSystem::with_dir("/w");
         let at = path("/w/lock");
-        assert_eq!(kind(disk.lock(path("/x/lock"))), ErrorKind::NotFound);
-        assert_eq!(kind(disk.lock(path("/w"))), ErrorKind::IsADirectory);
-        let mut lock = disk.lock(at).unwrap();
+        assert_eq!(kind(fs.lock(path("/x/lock"))), ErrorKind::NotFound);
+        assert_eq!(kind(fs.lock(path("/w"))), ErrorKind::IsADirectory);
+        let mut lock = fs.lock(at).unwrap();
         lock.write_at(b"pid", 0).unwrap();
-        assert_eq!(kind(disk.clone().lock(at)), ErrorKind::WouldBlock);
-        drop(open(&disk, "/w/lock"));
-        assert_eq!(kind(disk.lock(at)), ErrorKind::WouldBlock);
+        assert_eq!(kind(fs.clone().lock(at)), ErrorKind::WouldBlock);
+        drop(open(&fs, "/w/lock"));
+        assert_eq!(kind(fs.lock(at)), ErrorKind::WouldBlock);
         drop(lock);
-        let lock = disk.lock(at).unwrap();
+        let lock = fs.lock(at).unwrap();
         assert_eq!(lock.len().unwrap(), 3, "a lock keeps the file's bytes");
 
-        let after = disk.kill();
+        let after = fs.kill();
         let _lock = after.lock(at).unwrap();
         assert_eq!(kind(after.lock(at)), ErrorKind::WouldBlock);
         drop(lock);
         assert_eq!(kind(after.lock(at)), ErrorKind::WouldBlock);
         let after = keep_all(&after);
         let _lock = after.lock(at).unwrap();
-        assert!(lose_all(&disk).files().is_empty());
+        assert!(lose_all(&fs).files().is_empty());
     }
 }
 
@@ -551,33 +551,33 @@ mod failed_sync {
 
     /// `/a` holds a kilobyte of 1. Its first sector was overwritten with 2, and the
     /// sync of that failed.
-    fn disk_with_a_failed_sync() -> (SimDisk, Box<dyn DiskFile>) {
-        let disk = disk_with(&[1; 1024]);
-        let mut file = open(&disk, "/a");
+    fn disk_with_a_failed_sync() -> (SimFileSystem, Box<dyn FileHandle>) {
+        let fs = disk_with(&[1; 1024]);
+        let mut file = open(&fs, "/a");
         file.write_at(&[2; 512], 0).expect("a write");
-        disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         let error = file.sync_data().expect_err("the planned error");
         assert_eq!(error.raw_os_error(), Some(EIO));
-        (disk, file)
+        (fs, file)
     }
 
-    fn first_byte(disk: &SimDisk) -> u8 {
-        disk.read_file("/a").expect("the file")[0]
+    fn first_byte(fs: &SimFileSystem) -> u8 {
+        fs.read_file("/a").expect("the file")[0]
     }
 
     #[test]
     fn the_next_sync_lies_and_the_cache_shows_what_is_lost() {
-        let (disk, mut file) = disk_with_a_failed_sync();
-        assert_eq!(disk.unsynced(), 0);
+        let (fs, mut file) = disk_with_a_failed_sync();
+        assert_eq!(fs.unsynced(), 0);
         file.sync_data().unwrap();
-        assert_eq!(first_byte(&disk), 2);
-        assert_eq!(first_byte(&keep_all(&disk)), 1);
+        assert_eq!(first_byte(&fs), 2);
+        assert_eq!(first_byte(&keep_all(&fs)), 1);
     }
 
     #[test]
     fn the_next_process_is_fooled_as_well_until_it_drops_the_cache() {
-        let (disk, _file) = disk_with_a_failed_sync();
-        let after = disk.kill();
+        let (fs, _file) = disk_with_a_failed_sync();
+        let after = fs.kill();
         assert_eq!(first_byte(&after), 2);
         let mut file = open(&after, "/a");
         file.sync_data().unwrap();
@@ -588,67 +588,67 @@ mod failed_sync {
 
     #[test]
     fn dropping_the_cache_leaves_dirty_sectors_alone() {
-        let (disk, mut file) = disk_with_a_failed_sync();
+        let (fs, mut file) = disk_with_a_failed_sync();
         file.write_at(&[3; 512], 512).unwrap();
         file.drop_cache();
-        let bytes = disk.read_file("/a").unwrap();
+        let bytes = fs.read_file("/a").unwrap();
         assert_eq!((bytes[0], bytes[512]), (1, 3));
     }
 
     #[test]
     fn a_sector_written_again_is_saved_by_the_next_sync() {
-        let (disk, mut file) = disk_with_a_failed_sync();
+        let (fs, mut file) = disk_with_a_failed_sync();
         file.write_at(&[2; 512], 0).unwrap();
-        assert_eq!(disk.unsynced(), 1);
+        assert_eq!(fs.unsynced(), 1);
         file.sync_data().unwrap();
         file.drop_cache();
-        assert_eq!(first_byte(&disk), 2);
-        assert_eq!(first_byte(&lose_all(&disk)), 2);
+        assert_eq!(first_byte(&fs), 2);
+        assert_eq!(first_byte(&lose_all(&fs)), 2);
     }
 
     #[test]
     fn another_sector_of_the_page_does_not_save_the_lost_one() {
-        let (disk, mut file) = disk_with_a_failed_sync();
+        let (fs, mut file) = disk_with_a_failed_sync();
         file.write_at(&[3; 512], 512).unwrap();
         file.sync_data().unwrap();
-        let bytes = lose_all(&disk).read_file("/a").unwrap();
+        let bytes = lose_all(&fs).read_file("/a").unwrap();
         assert_eq!((bytes[0], bytes[512]), (1, 3));
     }
 
     #[test]
     fn a_new_length_stays_unsynced_and_then_covers_zeros() {
-        let disk = disk_with(b"");
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(b"");
+        let mut file = open(&fs, "/a");
         file.write_at(&[2; 600], 0).unwrap();
-        disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+        fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         file.sync_data().unwrap_err();
-        assert_eq!(disk.unsynced(), 1);
+        assert_eq!(fs.unsynced(), 1);
         file.sync_data().unwrap();
-        assert_eq!(disk.read_file("/a").unwrap(), [2; 600]);
+        assert_eq!(fs.read_file("/a").unwrap(), [2; 600]);
         file.drop_cache();
-        assert_eq!(disk.read_file("/a").unwrap(), [0; 600]);
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), [0; 600]);
+        assert_eq!(fs.read_file("/a").unwrap(), [0; 600]);
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), [0; 600]);
     }
 
     #[test]
     fn a_cut_of_lost_sectors_is_a_cut() {
-        let (disk, mut file) = disk_with_a_failed_sync();
+        let (fs, mut file) = disk_with_a_failed_sync();
         file.set_len(100).unwrap();
         file.drop_cache();
         file.set_len(1024).unwrap();
-        let bytes = disk.read_file("/a").unwrap();
+        let bytes = fs.read_file("/a").unwrap();
         assert_eq!(bytes[100..], [0; 924]);
         file.sync_data().unwrap();
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), bytes);
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), bytes);
     }
 
     #[test]
     fn a_failed_sync_of_a_directory_keeps_its_names_unsynced() {
-        let disk = SimDisk::new();
-        create(&disk, "/a");
-        disk.fail(Fault::new(Call::SyncDir, 1, FaultKind::Error(EIO)));
-        disk.sync_dir(path("/")).unwrap_err();
-        assert_eq!(disk.unsynced(), 1);
+        let fs = SimFileSystem::new();
+        create(&fs, "/a");
+        fs.fail(Fault::new(Call::SyncDir, 1, FaultKind::Error(EIO)));
+        fs.sync_dir(path("/")).unwrap_err();
+        assert_eq!(fs.unsynced(), 1);
     }
 }
 
@@ -657,13 +657,13 @@ mod faults {
 
     #[test]
     fn every_call_can_fail_and_then_does_nothing() {
-        let disk = SimDisk::with_dir("/w");
-        let mut file = create(&disk, "/w/a");
+        let fs = SimFileSystem::with_dir("/w");
+        let mut file = create(&fs, "/w/a");
         file.write_at(b"x", 0).unwrap();
         let mut armed = 0;
         let mut arm = |call| {
             armed += 1;
-            disk.fail(Fault::new(call, 1, FaultKind::Error(EIO)));
+            fs.fail(Fault::new(call, 1, FaultKind::Error(EIO)));
         };
         macro_rules! fails {
             ($call:ident, $act:expr) => {
@@ -671,73 +671,73 @@ mod faults {
                 assert_eq!($act.err().unwrap().raw_os_error(), Some(EIO));
             };
         }
-        fails!(Open, disk.open(path("/w/b"), OpenMode::CreateNew));
-        fails!(CreateDir, disk.create_dir(path("/x")));
-        fails!(List, disk.list(path("/w")));
-        fails!(SyncDir, disk.sync_dir(path("/w")));
-        fails!(Rename, disk.rename(path("/w/a"), path("/w/b")));
-        fails!(Unlink, disk.unlink(path("/w/a")));
-        fails!(RemoveDir, disk.remove_dir(path("/w")));
-        fails!(Lock, disk.lock(path("/w/lock")));
+        fails!(Open, fs.open(path("/w/b"), OpenMode::CreateNew));
+        fails!(CreateDir, fs.create_dir(path("/x")));
+        fails!(List, fs.list(path("/w")));
+        fails!(SyncDir, fs.sync_dir(path("/w")));
+        fails!(Rename, fs.rename(path("/w/a"), path("/w/b")));
+        fails!(Unlink, fs.unlink(path("/w/a")));
+        fails!(RemoveDir, fs.remove_dir(path("/w")));
+        fails!(Lock, fs.lock(path("/w/lock")));
         fails!(Read, file.read_at(&mut [0], 0));
         fails!(Write, file.write_at(b"y", 0));
         fails!(Sync, file.sync_data());
         fails!(SetLen, file.set_len(0));
         fails!(Len, file.len());
         fails!(Any, file.len());
-        assert_eq!(disk.fired(), armed);
-        assert_eq!(disk.list(path("/")).unwrap(), ["w"]);
-        assert_eq!(disk.files(), [PathBuf::from("/w/a")]);
-        assert_eq!(disk.read_file("/w/a").unwrap(), b"x");
+        assert_eq!(fs.fired(), armed);
+        assert_eq!(fs.list(path("/")).unwrap(), ["w"]);
+        assert_eq!(fs.files(), [PathBuf::from("/w/a")]);
+        assert_eq!(fs.read_file("/w/a").unwrap(), b"x");
     }
 
     #[test]
     fn a_fault_waits_for_its_call_its_path_and_its_turn() {
-        let disk = disk_with(b"x");
-        disk.write_file("/b", b"y");
-        disk.fail(Fault {
+        let fs = disk_with(b"x");
+        fs.write_file("/b", b"y");
+        fs.fail(Fault {
             path_contains: Some("b".into()),
             ..Fault::new(Call::Len, 2, FaultKind::Error(EIO))
         });
-        let (a, b) = (open(&disk, "/a"), open(&disk, "/b"));
+        let (a, b) = (open(&fs, "/a"), open(&fs, "/b"));
         b.len().unwrap();
         a.len().unwrap();
         a.len().unwrap();
         b.read_at(&mut [0], 0).unwrap();
-        assert_eq!(disk.fired(), 0);
+        assert_eq!(fs.fired(), 0);
         b.len().unwrap_err();
         b.len().unwrap();
-        assert_eq!(disk.fired(), 1);
+        assert_eq!(fs.fired(), 1);
 
-        disk.fail(Fault {
+        fs.fail(Fault {
             path_contains: Some("/c".into()),
             ..Fault::new(Call::Rename, 1, FaultKind::Error(EIO))
         });
-        disk.rename(path("/a"), path("/c")).unwrap_err();
+        fs.rename(path("/a"), path("/c")).unwrap_err();
     }
 
     #[test]
     fn a_sticky_fault_fires_until_it_is_cleared() {
-        let disk = disk_with(b"x");
-        let file = open(&disk, "/a");
-        disk.fail(Fault { sticky: true, ..Fault::new(Call::Len, 2, FaultKind::Error(EIO)) });
+        let fs = disk_with(b"x");
+        let file = open(&fs, "/a");
+        fs.fail(Fault { sticky: true, ..Fault::new(Call::Len, 2, FaultKind::Error(EIO)) });
         file.len().unwrap();
         file.len().unwrap_err();
         file.len().unwrap_err();
-        disk.clear_faults();
+        fs.clear_faults();
         file.len().unwrap();
-        assert_eq!(disk.fired(), 2);
-        assert_eq!(disk.calls(Call::Len), 4);
-        assert_eq!(disk.calls(Call::Open), 1);
-        assert_eq!(disk.calls(Call::Any), 5);
+        assert_eq!(fs.fired(), 2);
+        assert_eq!(fs.calls(Call::Len), 4);
+        assert_eq!(fs.calls(Call::Open), 1);
+        assert_eq!(fs.calls(Call::Any), 5);
     }
 
     #[test]
     fn two_faults_due_at_one_call_fire_one_after_the_other() {
-        let disk = disk_with(b"x");
-        let file = open(&disk, "/a");
+        let fs = disk_with(b"x");
+        let file = open(&fs, "/a");
         for errno in [EIO, 28] {
-            disk.fail(Fault::new(Call::Len, 1, FaultKind::Error(errno)));
+            fs.fail(Fault::new(Call::Len, 1, FaultKind::Error(errno)));
         }
         assert_eq!(file.len().unwrap_err().raw_os_error(), Some(EIO));
         assert_eq!(file.len().unwrap_err().raw_os_error(), Some(28));
@@ -746,90 +746,90 @@ mod faults {
 
     #[test]
     fn a_short_transfer_moves_about_half_and_never_nothing() {
-        let disk = disk_with(b"");
-        let mut file = open(&disk, "/a");
-        disk.fail(Fault { sticky: true, ..Fault::new(Call::Any, 1, FaultKind::Short) });
+        let fs = disk_with(b"");
+        let mut file = open(&fs, "/a");
+        fs.fail(Fault { sticky: true, ..Fault::new(Call::Any, 1, FaultKind::Short) });
         assert_eq!(file.len().unwrap(), 0, "only reads and writes match");
-        assert_eq!(disk.fired(), 0);
+        assert_eq!(fs.fired(), 0);
         assert_eq!(file.write_at(&[1; 100], 0).unwrap(), 50);
         assert_eq!(file.write_at(&[1; 2], 0).unwrap(), 1);
         assert_eq!(file.write_at(&[1; 1], 0).unwrap(), 1);
         assert_eq!(file.read_at(&mut [0; 20], 0).unwrap(), 10);
-        assert_eq!(disk.fired(), 4);
-        assert_eq!(disk.read_file("/a").unwrap(), [1; 50]);
+        assert_eq!(fs.fired(), 4);
+        assert_eq!(fs.read_file("/a").unwrap(), [1; 50]);
     }
 
     #[test]
     fn a_power_cut_comes_before_the_call_takes_effect() {
-        let disk = disk_with(b"old");
-        let mut file = open(&disk, "/a");
-        disk.fail(Fault::new(Call::Write, 1, FaultKind::PowerCut));
+        let fs = disk_with(b"old");
+        let mut file = open(&fs, "/a");
+        fs.fail(Fault::new(Call::Write, 1, FaultKind::PowerCut));
         assert_dead(file.write_at(b"new", 0));
         assert_dead(file.len());
-        assert_dead(disk.list(path("/")));
-        assert_eq!(disk.calls(Call::Any), 2, "a dead machine counts no calls");
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), b"old");
+        assert_dead(fs.list(path("/")));
+        assert_eq!(fs.calls(Call::Any), 2, "a dead machine counts no calls");
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), b"old");
 
-        let disk = disk_with(b"old");
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(b"old");
+        let mut file = open(&fs, "/a");
         file.write_at(b"new", 0).unwrap();
-        disk.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
+        fs.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
         assert_dead(file.sync_data());
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), b"old");
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), b"new");
-        assert_eq!(disk.kill().read_file("/a").unwrap(), b"new");
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), b"old");
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), b"new");
+        assert_eq!(fs.kill().read_file("/a").unwrap(), b"new");
     }
 
     #[test]
     fn a_torn_power_cut_leaves_half_of_the_write_in_the_cache() {
-        let disk = disk_with(b"");
-        let mut file = open(&disk, "/a");
-        disk.fail(Fault::new(Call::Any, 1, FaultKind::TornPowerCut));
+        let fs = disk_with(b"");
+        let mut file = open(&fs, "/a");
+        fs.fail(Fault::new(Call::Any, 1, FaultKind::TornPowerCut));
         assert_dead(file.write_at(&[1; 2048], 0));
         assert_dead(file.len());
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), [1; 1024]);
-        assert_eq!(lose_all(&disk).read_file("/a").unwrap(), b"");
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), [1; 1024]);
+        assert_eq!(lose_all(&fs).read_file("/a").unwrap(), b"");
 
-        let disk = disk_with(b"x");
-        disk.fail(Fault::new(Call::Any, 1, FaultKind::TornPowerCut));
-        assert_dead(disk.unlink(path("/a")));
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), b"x");
+        let fs = disk_with(b"x");
+        fs.fail(Fault::new(Call::Any, 1, FaultKind::TornPowerCut));
+        assert_dead(fs.unlink(path("/a")));
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), b"x");
     }
 
     #[test]
     fn a_planned_panic_leaves_the_disk_usable() {
-        let disk = disk_with(b"x");
-        let mut file = open(&disk, "/a");
-        disk.fail(Fault::new(Call::Write, 1, FaultKind::Panic));
+        let fs = disk_with(b"x");
+        let mut file = open(&fs, "/a");
+        fs.fail(Fault::new(Call::Write, 1, FaultKind::Panic));
         let write = AssertUnwindSafe(|| file.write_at(b"y", 0));
         assert!(panic::catch_unwind(write).is_err());
-        assert_eq!(disk.read_file("/a").unwrap(), b"x");
-        assert_eq!(disk.fired(), 1);
+        assert_eq!(fs.read_file("/a").unwrap(), b"x");
+        assert_eq!(fs.fired(), 1);
         file.write_at(b"y", 0).unwrap();
     }
 
     #[test]
     fn a_write_back_makes_all_durable_before_the_call() {
-        let disk = disk_with(b"");
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(b"");
+        let mut file = open(&fs, "/a");
         file.write_at(b"rolled back", 0).unwrap();
-        create(&disk, "/b");
-        disk.fail(Fault::new(Call::SetLen, 1, FaultKind::WriteBack));
+        create(&fs, "/b");
+        fs.fail(Fault::new(Call::SetLen, 1, FaultKind::WriteBack));
         file.set_len(0).unwrap();
-        let after = lose_all(&disk);
+        let after = lose_all(&fs);
         assert_eq!(after.read_file("/a").unwrap(), b"rolled back");
         assert_eq!(after.read_file("/b").unwrap(), b"");
-        assert_eq!(keep_all(&disk).read_file("/a").unwrap(), b"");
+        assert_eq!(keep_all(&fs).read_file("/a").unwrap(), b"");
     }
 
     #[test]
     fn the_next_machine_starts_without_faults_and_counts() {
-        let disk = disk_with(b"x");
-        disk.set_capacity(Some(4096));
-        disk.fail(Fault::new(Call::Open, 1, FaultKind::Error(EIO)));
-        disk.open(path("/a"), OpenMode::Read).unwrap_err();
-        disk.fail(Fault::new(Call::Open, 1, FaultKind::Error(EIO)));
-        for after in [disk.kill(), keep_all(&disk)] {
+        let fs = disk_with(b"x");
+        fs.set_capacity(Some(4096));
+        fs.fail(Fault::new(Call::Open, 1, FaultKind::Error(EIO)));
+        fs.open(path("/a"), OpenMode::Read).unwrap_err();
+        fs.fail(Fault::new(Call::Open, 1, FaultKind::Error(EIO)));
+        for after in [fs.kill(), keep_all(&fs)] {
             assert_eq!((after.fired(), after.calls(Call::Any)), (0, 0));
             let mut file = open(&after, "/a");
             let full = file.write_at(&[1; 10], 4096);
@@ -843,10 +843,10 @@ mod space_and_time {
 
     #[test]
     fn a_full_disk_takes_what_fits_and_then_nothing() {
-        let disk = SimDisk::new();
-        disk.set_capacity(Some(3 * 4096));
-        let mut a = create(&disk, "/a");
-        let mut b = create(&disk, "/b");
+        let fs = SimFileSystem::new();
+        fs.set_capacity(Some(3 * 4096));
+        let mut a = create(&fs, "/a");
+        let mut b = create(&fs, "/b");
         assert_eq!(a.write_at(&[1; 10], 0).unwrap(), 10);
         assert_eq!(b.write_at(&[1; 10_000], 100).unwrap(), 8092);
         let full = b.write_at(&[1; 10], 8192);
@@ -859,36 +859,36 @@ mod space_and_time {
 
     #[test]
     fn holes_take_no_space_and_cuts_and_removals_give_it_back() {
-        let disk = SimDisk::new();
-        disk.set_capacity(Some(2 * 4096));
-        let mut a = create(&disk, "/a");
+        let fs = SimFileSystem::new();
+        fs.set_capacity(Some(2 * 4096));
+        let mut a = create(&fs, "/a");
         a.set_len(1 << 40).unwrap();
         assert_eq!(a.write_at(&[1; 8192], 1 << 30).unwrap(), 8192);
         assert_eq!(kind(a.write_at(&[1], 0)), ErrorKind::StorageFull);
         a.set_len((1 << 30) + 4096).unwrap();
         assert_eq!(a.write_at(&[1], 0).unwrap(), 1);
 
-        let mut b = create(&disk, "/b");
+        let mut b = create(&fs, "/b");
         assert_eq!(kind(b.write_at(&[1], 0)), ErrorKind::StorageFull);
-        disk.unlink(path("/a")).unwrap();
+        fs.unlink(path("/a")).unwrap();
         let held = b.write_at(&[1], 0);
         assert_eq!(kind(held), ErrorKind::StorageFull, "a handle holds it");
         drop(a);
         assert_eq!(b.write_at(&[1; 8192], 0).unwrap(), 8192);
         assert_eq!(kind(b.write_at(&[1], 8192)), ErrorKind::StorageFull);
-        disk.write_file("/b", b"small");
+        fs.write_file("/b", b"small");
         assert_eq!(b.write_at(&[1], 4096).unwrap(), 1);
-        disk.set_capacity(None);
+        fs.set_capacity(None);
         assert_eq!(b.write_at(&[1; 99_999], 0).unwrap(), 99_999);
     }
 
     #[test]
     fn a_crash_counts_the_space_anew() {
-        let disk = disk_with(&[1; 4096]);
-        disk.set_capacity(Some(2 * 4096));
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(&[1; 4096]);
+        fs.set_capacity(Some(2 * 4096));
+        let mut file = open(&fs, "/a");
         file.write_at(&[1; 4096], 4096).unwrap();
-        let after = lose_all(&disk);
+        let after = lose_all(&fs);
         let mut file = open(&after, "/a");
         assert_eq!(file.write_at(&[2; 9000], 4096).unwrap(), 4096);
     }
@@ -896,12 +896,12 @@ mod space_and_time {
     #[test]
     fn syncs_of_two_files_take_their_time_side_by_side() {
         const LATENCY: Duration = Duration::from_millis(200);
-        let disk = SimDisk::new();
-        disk.set_sync_latency(LATENCY);
+        let fs = SimFileSystem::new();
+        fs.set_sync_latency(LATENCY);
         let begun = Instant::now();
         thread::scope(|scope| {
             for at in ["/a", "/b", "/c", "/d"] {
-                let mut file = create(&disk, at);
+                let mut file = create(&fs, at);
                 scope.spawn(move || file.sync_data().unwrap());
             }
         });
@@ -911,16 +911,16 @@ mod space_and_time {
 
     #[test]
     fn a_sync_that_the_power_overtakes_fails() {
-        let disk = disk_with(b"old");
-        disk.set_sync_latency(Duration::from_millis(200));
-        let mut file = open(&disk, "/a");
+        let fs = disk_with(b"old");
+        fs.set_sync_latency(Duration::from_millis(200));
+        let mut file = open(&fs, "/a");
         file.write_at(b"new", 0).unwrap();
         let after = thread::scope(|scope| {
             let sync = scope.spawn(move || file.sync_data());
-            while disk.calls(Call::Sync) == 0 {
+            while fs.calls(Call::Sync) == 0 {
                 thread::yield_now();
             }
-            let after = lose_all(&disk);
+            let after = lose_all(&fs);
             assert_dead(sync.join().unwrap());
             after
         });
@@ -928,19 +928,19 @@ mod space_and_time {
     }
 }
 
-mod damage {
+mod corruption {
     use super::*;
 
     #[test]
     fn a_file_put_there_or_taken_away_by_hand_is_durable() {
-        let disk = SimDisk::new();
-        disk.write_file("/w/s/a", &[7; 5000]);
-        assert_eq!(disk.unsynced(), 0);
-        assert_eq!(disk.read_file("/w/s/a").unwrap(), [7; 5000]);
-        let file = open(&disk, "/w/s/a");
-        disk.write_file("/w/s/a", b"short");
+        let fs = SimFileSystem::new();
+        fs.write_file("/w/s/a", &[7; 5000]);
+        assert_eq!(fs.unsynced(), 0);
+        assert_eq!(fs.read_file("/w/s/a").unwrap(), [7; 5000]);
+        let file = open(&fs, "/w/s/a");
+        fs.write_file("/w/s/a", b"short");
         assert_eq!(file.len().unwrap(), 5);
-        let after = lose_all(&disk);
+        let after = lose_all(&fs);
         assert_eq!(after.read_file("/w/s/a").unwrap(), b"short");
         after.remove_file("/w/s/a");
         assert_eq!(after.unsynced(), 0);
@@ -951,27 +951,27 @@ mod damage {
 
     #[test]
     fn the_disk_reports_whether_it_copies_on_write() {
-        let disk = SimDisk::default();
-        assert!(!disk.copy_on_write(path("/")));
-        disk.set_copy_on_write(true);
-        assert!(disk.copy_on_write(path("/")));
-        assert!(format!("{disk:?} {:?}", create(&disk, "/a")).contains("/a"));
+        let fs = SimFileSystem::default();
+        assert!(!fs.copy_on_write(path("/")));
+        fs.set_copy_on_write(true);
+        assert!(fs.copy_on_write(path("/")));
+        assert!(format!("{fs:?} {:?}", create(&fs, "/a")).contains("/a"));
     }
 }
 
 #[test]
 fn a_copy_crashes_alone() {
-    let disk = disk_with(&[1; 600]);
-    let mut file = open(&disk, "/a");
+    let fs = disk_with(&[1; 600]);
+    let mut file = open(&fs, "/a");
     file.write_at(&[2; 600], 0).expect("room");
-    let copy = disk.copy();
-    assert_eq!(copy.unsynced(), disk.unsynced());
+    let copy = fs.copy();
+    assert_eq!(copy.unsynced(), fs.unsynced());
     assert_eq!(lose_all(&copy).read_file("/a"), Some(vec![1; 600]));
     assert_eq!(copy.read_file("/a"), Some(vec![2; 600]));
     assert_dead(copy.list(path("/")));
     // The original disk lives on; its copy stays behind.
     file.write_at(&[3; 600], 0).expect("room");
     file.sync_data().expect("no fault");
-    assert_eq!(lose_all(&disk).read_file("/a"), Some(vec![3; 600]));
+    assert_eq!(lose_all(&fs).read_file("/a"), Some(vec![3; 600]));
     assert_eq!(lose_all(&copy).read_file("/a"), Some(vec![1; 600]));
 }

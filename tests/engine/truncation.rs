@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{EIO, Random, config, open, replayed, seed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, Durability, ShardedWal};
 
-fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
-    let mut files = disk.files();
+fn segments(fs: &SimFileSystem, folder: &str) -> Vec<PathBuf> {
+    let mut files = fs.files();
     files.retain(|path| {
         path.to_string_lossy().contains(folder) && path.extension().is_some_and(|e| e == "wal")
     });
@@ -26,17 +26,17 @@ fn segments(disk: &SimDisk, folder: &str) -> Vec<PathBuf> {
 }
 
 /// A log of one shard with `records` records of 1,000 bytes, four per segment.
-fn log_of(disk: &SimDisk, ledger: &mut Ledger, records: usize) -> ShardedWal {
-    let log = open(config(disk));
+fn log_of(fs: &SimFileSystem, ledger: &mut Ledger, records: usize) -> ShardedWal {
+    let log = open(config(fs));
     (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     log
 }
 
 #[test]
 fn truncated_records_are_never_replayed() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = log_of(&disk, &mut ledger, 10);
+    let log = log_of(&fs, &mut ledger, 10);
     let checkpoint = log.checkpoint();
     (0..3).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
     ledger.give_up(&replayed(&log).below(&checkpoint));
@@ -44,7 +44,7 @@ fn truncated_records_are_never_replayed() {
     assert_eq!(replayed(&log).of(1), [10, 11, 12]);
     // An older checkpoint does not undo a later truncation.
     log.truncate_before(&Checkpoint::new(1, [4]).of_log(log.id())).unwrap();
-    let after = disk.crash(&mut || false);
+    let after = fs.crash(&mut || false);
     drop(log);
     for _ in 0..3 {
         let log = open(config(&after));
@@ -61,34 +61,34 @@ fn truncated_records_are_never_replayed() {
 
 #[test]
 fn sequences_continue_above_a_truncated_log() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = log_of(&disk, &mut ledger, 10);
+    let log = log_of(&fs, &mut ledger, 10);
     log.truncate_before(&log.checkpoint()).unwrap();
     drop(log);
     for expected in 10..13 {
-        let log = open(config(&disk));
+        let log = open(config(&fs));
         assert_eq!(log.append(1, "x").wait().unwrap().sequence, expected);
     }
 }
 
 #[test]
 fn only_whole_segments_are_deleted_and_the_live_one_stays() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = log_of(&disk, &mut ledger, 30);
-    let before = segments(&disk, "");
+    let log = log_of(&fs, &mut ledger, 30);
+    let before = segments(&fs, "");
     let found = replayed(&log);
     // A position within a segment: this segment stays, and all later ones.
     let middle = found.records.len() as u64 / 2;
     let report = log.truncate_before(&Checkpoint::new(1, [middle]).of_log(log.id())).unwrap();
-    let kept = segments(&disk, "");
+    let kept = segments(&fs, "");
     let deleted = before.len() - before.iter().filter(|path| kept.contains(path)).count();
     assert_eq!(report.segments, deleted as u64);
     assert!(deleted > 0 && report.bytes > 0, "{report:?}");
     assert!(before[deleted..].iter().all(|path| kept.contains(path)), "oldest first");
     log.truncate_before(&log.checkpoint()).unwrap();
-    let live = segments(&disk, "");
+    let live = segments(&fs, "");
     assert!((1..=2).contains(&live.len()), "the live one and perhaps the next: {live:?}");
     assert_eq!(log.truncate_before(&log.checkpoint()).unwrap().segments, 0);
     ledger.append(&log, 1, 10).unwrap();
@@ -97,28 +97,27 @@ fn only_whole_segments_are_deleted_and_the_live_one_stays() {
 
 #[test]
 fn a_truncation_needs_no_space() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = log_of(&disk, &mut ledger, 10);
+    let log = log_of(&fs, &mut ledger, 10);
     let checkpoint = log.checkpoint();
-    disk.set_capacity(Some(0));
+    fs.set_capacity(Some(0));
     while ledger.append(&log, 1, 3000).is_ok() {}
     ledger.give_up(&replayed(&log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
     ledger.check(&replayed(&log));
     log.close().unwrap();
-    disk.set_capacity(None);
-    ledger.check(&replayed(&open(config(&disk))));
+    fs.set_capacity(None);
+    ledger.check(&replayed(&open(config(&fs))));
 }
 
 #[test]
 fn a_truncation_makes_the_room_that_the_next_append_needs() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
-    let log = log_of(&disk, &mut ledger, 30);
-    let used: u64 =
-        disk.files().iter().map(|f| disk.read_file(f).map_or(0, |b| b.len() as u64)).sum();
-    disk.set_capacity(Some(used.next_multiple_of(4096)));
+    let log = log_of(&fs, &mut ledger, 30);
+    let used: u64 = fs.files().iter().map(|f| fs.read_file(f).map_or(0, |b| b.len() as u64)).sum();
+    fs.set_capacity(Some(used.next_multiple_of(4096)));
     while ledger.append(&log, 1, 3000).is_ok() {}
     ledger.give_up(&replayed(&log));
     log.truncate_before(&log.checkpoint()).unwrap();
@@ -129,8 +128,8 @@ fn a_truncation_makes_the_room_that_the_next_append_needs() {
 #[test]
 fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     let mut random = Random::new(seed());
-    let shards = |disk: &SimDisk| config(disk).shards(2);
-    let (before, mut ledger) = (SimDisk::new(), Ledger::default());
+    let shards = |fs: &SimFileSystem| config(fs).shards(2);
+    let (before, mut ledger) = (SimFileSystem::new(), Ledger::default());
     let log = open(shards(&before));
     // If the next truncation is interrupted, the mark before it must still hold.
     (0..12).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
@@ -142,16 +141,16 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     ledger.perhaps_give_up(&replayed(&log));
     log.close().unwrap();
     for n in 1.. {
-        let (disk, mut ledger) = (before.kill(), ledger.clone());
-        let log = open(shards(&disk));
+        let (fs, mut ledger) = (before.kill(), ledger.clone());
+        let log = open(shards(&fs));
         ledger.append(&log, 0, 1000).unwrap();
-        disk.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
+        fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
         let done = log.truncate_before(&checkpoint).is_ok();
         let afters: Vec<_> = (0..6)
-            .map(|attempt| disk.crash(&mut || attempt == 0 || (attempt > 1 && random.coin())))
+            .map(|attempt| fs.crash(&mut || attempt == 0 || (attempt > 1 && random.coin())))
             .collect();
         drop(log);
-        for after in afters.into_iter().chain([disk.kill()]) {
+        for after in afters.into_iter().chain([fs.kill()]) {
             let log = open(shards(&after));
             let found = replayed(&log);
             let left = found.below(&checkpoint);
@@ -176,8 +175,8 @@ mod after_the_process_was_killed {
     /// it, so it must make the mark durable first.
     #[test]
     fn a_truncation_mark_that_open_acts_on_survives_the_next_power_loss() {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
         let mut ledger = Ledger::default();
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
         let checkpoint = log.checkpoint();
@@ -186,17 +185,17 @@ mod after_the_process_was_killed {
             path_contains: Some("shard-0000".into()),
             ..Fault::new(Call::SyncDir, 1, FaultKind::PowerCut)
         };
-        disk.fail(at_the_marks_sync);
+        fs.fail(at_the_marks_sync);
         log.truncate_before(&checkpoint).unwrap_err();
-        let disk = disk.kill();
+        let fs = fs.kill();
         drop(log);
 
-        let log = open(config(&disk));
+        let log = open(config(&fs));
         ledger.check(&replayed(&log));
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
-        let disk = disk.crash(&mut || false);
+        let fs = fs.crash(&mut || false);
         drop(log);
-        let log = open(config(&disk));
+        let log = open(config(&fs));
         ledger.check(&replayed(&log));
     }
 }
@@ -208,24 +207,24 @@ mod before_the_live_segment_was_synced {
     /// deleted while its successor's is only in the cache.
     #[test]
     fn a_power_loss_leaves_a_log_that_opens() {
-        let disk = SimDisk::new();
-        let config = |disk: &SimDisk| config(disk).durability(Durability::Os);
-        let log = open(config(&disk));
+        let fs = SimFileSystem::new();
+        let config = |fs: &SimFileSystem| config(fs).durability(Durability::Buffered);
+        let log = open(config(&fs));
         let mut ledger = Ledger::unsynced();
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
         ledger.give_up(&replayed(&log));
-        let before = segments(&disk, "").len();
+        let before = segments(&fs, "").len();
         // All acknowledged records. The log's own checkpoint reaches only as far as its
         // last sync.
         let checkpoint = Checkpoint::new(log.checkpoint().generation(), [20]).of_log(log.id());
         log.truncate_before(&checkpoint).unwrap();
-        assert!(segments(&disk, "").len() <= 2, "of {before}: the live one, and the next");
+        assert!(segments(&fs, "").len() <= 2, "of {before}: the live one, and the next");
         let mut random = Random::new(seed());
         for _ in 0..20 {
-            let after = disk.crash(&mut || random.coin());
+            let after = fs.crash(&mut || random.coin());
             ledger.clone().check(&replayed(&open(config(&after))));
         }
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         ledger.check(&replayed(&open(config(&after))));
     }
 
@@ -233,8 +232,8 @@ mod before_the_live_segment_was_synced {
     /// truncation must learn of that sync: else it keeps a segment that it could delete.
     #[test]
     fn a_truncation_deletes_all_older_segments_although_the_sealer_was_late() {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let log = open(config(&disk).durability(Durability::Os).disk(gate.before(&disk)));
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = open(config(&fs).durability(Durability::Buffered).file_system(gate.before(&fs)));
         gate.shut();
         let mut ledger = Ledger::unsynced();
         while log.stats().total.rolls < 3 {
@@ -250,27 +249,27 @@ mod before_the_live_segment_was_synced {
             gate.open();
             truncation.join().unwrap().unwrap();
         });
-        let left = segments(&disk, "");
+        let left = segments(&fs, "");
         assert!(left.len() <= 2, "the live one, and the next: {left:?}");
     }
 
     #[test]
     fn a_shard_that_fails_to_sync_keeps_the_segment_that_recovery_needs() {
-        let disk = SimDisk::new();
+        let fs = SimFileSystem::new();
         // Without zeros ahead, the first sync of the next segment is that of its first
         // commit.
-        disk.set_copy_on_write(true);
-        let log = open(config(&disk));
+        fs.set_copy_on_write(true);
+        let log = open(config(&fs));
         let mut ledger = Ledger::default();
         // So large that the next commit waits for the next segment.
         ledger.append(&log, 1, 9000).unwrap();
         let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
-        disk.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
+        fs.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
         ledger.append(&log, 1, 1000).unwrap_err();
         ledger.give_up(&replayed(&log));
         log.truncate_before(&log.checkpoint()).unwrap();
         drop(log);
-        ledger.check(&replayed(&open(config(&disk))));
+        ledger.check(&replayed(&open(config(&fs))));
     }
 }
 
@@ -278,14 +277,14 @@ mod of_an_older_generation {
     use super::*;
 
     /// A closed log of one shard, opened again with two.
-    fn resharded(ledger: &mut Ledger, records: usize) -> (SimDisk, ShardedWal, Checkpoint) {
-        let disk = SimDisk::new();
-        let log = open(config(&disk));
+    fn resharded(ledger: &mut Ledger, records: usize) -> (SimFileSystem, ShardedWal, Checkpoint) {
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs));
         (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
         let end = log.checkpoint();
         log.close().expect("a sound disk");
-        let log = open(config(&disk).shards(2));
-        (disk, log, end)
+        let log = open(config(&fs).shards(2));
+        (fs, log, end)
     }
 
     /// The prepared segment must not outlive the segments with records, nor be found
@@ -294,14 +293,14 @@ mod of_an_older_generation {
     fn every_segment_is_deleted_and_the_log_opens_without_them() {
         for own_checkpoint in [true, false] {
             let mut ledger = Ledger::default();
-            let (disk, log, end) = resharded(&mut ledger, 3);
+            let (fs, log, end) = resharded(&mut ledger, 3);
             let checkpoint = if own_checkpoint { end } else { log.checkpoint() };
             ledger.give_up(&replayed(&log));
             log.truncate_before(&checkpoint).unwrap();
-            assert_eq!(segments(&disk, "generation-00001"), Vec::<PathBuf>::new());
+            assert_eq!(segments(&fs, "generation-00001"), Vec::<PathBuf>::new());
             ledger.append(&log, 1, 10).unwrap();
             log.close().unwrap();
-            let log = open(config(&disk).shards(2));
+            let log = open(config(&fs).shards(2));
             ledger.check(&replayed(&log));
             log.truncate_before(&checkpoint).unwrap();
         }
@@ -310,7 +309,7 @@ mod of_an_older_generation {
     #[test]
     fn a_power_loss_between_the_mark_and_the_deletions_leaves_a_log_that_opens() {
         let mut ledger = Ledger::default();
-        let (disk, log, _) = resharded(&mut ledger, 20);
+        let (fs, log, _) = resharded(&mut ledger, 20);
         ledger.give_up(&replayed(&log));
         let while_deleting = Fault {
             path_contains: Some("generation-00001/shard-0000".into()),
@@ -318,12 +317,12 @@ mod of_an_older_generation {
             // truncation.
             ..Fault::new(Call::SyncDir, 3, FaultKind::PowerCut)
         };
-        disk.fail(while_deleting);
+        fs.fail(while_deleting);
         log.truncate_before(&log.checkpoint()).unwrap_err();
         drop(log);
         let mut random = Random::new(seed());
         for _ in 0..60 {
-            let after = disk.crash(&mut || random.coin());
+            let after = fs.crash(&mut || random.coin());
             let log = open(config(&after).shards(2));
             ledger.clone().check(&replayed(&log));
             assert_eq!(segments(&after, "generation-00001"), Vec::<PathBuf>::new());

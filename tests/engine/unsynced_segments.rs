@@ -8,26 +8,26 @@ use std::sync::Arc;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed};
-use shardwal::fs::sim::{Call, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, FaultKind, SimFileSystem};
 use shardwal::{Config, Durability, LogReader, OpenError, ShardedWal};
 
 const RECORDS: u64 = 40;
 /// More records than a segment of [`config`] holds, with one commit per record.
 const SEGMENT_RECORDS: u64 = 9;
 
-fn os(disk: &SimDisk) -> Config {
-    config(disk).durability(Durability::Os)
+fn os(fs: &SimFileSystem) -> Config {
+    config(fs).durability(Durability::Buffered)
 }
 
 /// A killed process that leaves many segments in the cache.
-fn killed() -> (SimDisk, Ledger) {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let log = open(os(&disk).disk(gate.before(&disk)));
+fn killed() -> (SimFileSystem, Ledger) {
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let log = open(os(&fs).file_system(gate.before(&fs)));
     // Blocks background syncs too.
     gate.shut();
     let mut ledger = Ledger::unsynced();
     (0..RECORDS).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
-    let after = disk.kill();
+    let after = fs.kill();
     gate.open();
     drop(log);
     (after, ledger)
@@ -35,33 +35,33 @@ fn killed() -> (SimDisk, Ledger) {
 
 #[test]
 fn open_copies_at_most_the_newest_segment_and_replayed_records_are_durable() {
-    let (disk, mut ledger) = killed();
-    let log = open(os(&disk));
+    let (fs, mut ledger) = killed();
+    let log = open(os(&fs));
     let shard = &log.recovery().shards[0];
     assert_eq!(shard.records, RECORDS);
     assert!(shard.copied_records <= SEGMENT_RECORDS, "{shard:?}");
     // The log acknowledged no sync, but it has replayed the records.
     ledger.flushed();
     ledger.check(&replayed(&log));
-    let after = disk.crash(&mut || false);
+    let after = fs.crash(&mut || false);
     drop(log);
     ledger.check(&replayed(&open(os(&after))));
 }
 
 #[test]
 fn segments_covered_by_a_durable_mark_are_not_synced_again() {
-    let disk = SimDisk::new();
-    let log = open(os(&disk));
+    let fs = SimFileSystem::new();
+    let log = open(os(&fs));
     let mut ledger = Ledger::unsynced();
     (0..RECORDS).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
     log.flush().wait().expect("nothing fails");
     ledger.flushed();
     ledger.append(&log, 1, 10).expect("nothing fails");
-    let disk = disk.kill();
+    let fs = fs.kill();
     drop(log);
-    let before = disk.calls(Call::Sync);
-    let log = open(os(&disk));
-    assert!(disk.calls(Call::Sync) - before <= 2, "the new segment's, and no more");
+    let before = fs.calls(Call::Sync);
+    let log = open(os(&fs));
+    assert!(fs.calls(Call::Sync) - before <= 2, "the new segment's, and no more");
     ledger.check(&replayed(&log));
 }
 
@@ -69,16 +69,16 @@ fn segments_covered_by_a_durable_mark_are_not_synced_again() {
 fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() {
     let mut failed = 0;
     for nth in 1..SEGMENT_RECORDS {
-        let (disk, mut ledger) = killed();
-        disk.fail(shardwal::fs::sim::Fault {
+        let (fs, mut ledger) = killed();
+        fs.fail(shardwal::fs::sim::Fault {
             nth,
             ..fault_at(".wal", Call::Sync, FaultKind::Error(EIO))
         });
-        match ShardedWal::open(os(&disk)) {
+        match ShardedWal::open(os(&fs)) {
             Err(OpenError::Io { source, .. }) => assert_eq!(source.raw_os_error(), Some(EIO)),
             Err(error) => panic!("{error}"),
             Ok(log) => {
-                assert_eq!(disk.fired(), 0);
+                assert_eq!(fs.fired(), 0);
                 ledger.check(&replayed(&log));
                 continue;
             }
@@ -86,10 +86,10 @@ fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() 
         failed += 1;
         // The cache still shows the lost segment as clean.
         ledger.lose_power();
-        let disk = disk.kill();
-        let log = open(os(&disk));
+        let fs = fs.kill();
+        let log = open(os(&fs));
         ledger.check(&replayed(&log));
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         drop(log);
         ledger.check(&replayed(&open(os(&after))));
     }
@@ -103,17 +103,17 @@ fn a_torn_segment_before_a_whole_one_ends_the_log_and_the_next_open_agrees() {
     let mut random = Random::new(seed());
     let mut torn = 0;
     for _ in 0..60 {
-        let (disk, mut ledger) = killed();
+        let (fs, mut ledger) = killed();
         let percent = random.below(101);
-        let disk = disk.crash(&mut || random.below(100) < percent);
+        let fs = fs.crash(&mut || random.below(100) < percent);
         ledger.lose_power();
-        let log = open(os(&disk));
+        let log = open(os(&fs));
         torn += u64::from(log.recovery().shards[0].torn_bytes > 0);
         ledger.check(&replayed(&log));
         (0..3).for_each(|_| ledger.append(&log, 1, 1000).expect("nothing fails"));
         log.flush().wait().expect("nothing fails");
         ledger.flushed();
-        let after = disk.crash(&mut || false);
+        let after = fs.crash(&mut || false);
         drop(log);
         ledger.check(&replayed(&open(os(&after))));
     }
@@ -123,16 +123,16 @@ fn a_torn_segment_before_a_whole_one_ends_the_log_and_the_next_open_agrees() {
 #[test]
 fn a_power_loss_at_any_call_of_an_open_that_syncs_loses_nothing() {
     for n in 1.. {
-        let (disk, mut ledger) = killed();
-        disk.fail(shardwal::fs::sim::Fault::new(Call::Any, n, FaultKind::PowerCut));
-        let opened = ShardedWal::open(os(&disk));
-        let fired = disk.fired() > 0;
+        let (fs, mut ledger) = killed();
+        fs.fail(shardwal::fs::sim::Fault::new(Call::Any, n, FaultKind::PowerCut));
+        let opened = ShardedWal::open(os(&fs));
+        let fired = fs.fired() > 0;
         if opened.is_ok() {
             ledger.flushed();
         }
         ledger.lose_power();
         for choice in [false, true] {
-            let after = disk.crash(&mut || choice);
+            let after = fs.crash(&mut || choice);
             let mut ledger = ledger.clone();
             ledger.check(&replayed(&open(os(&after))));
             let after = after.crash(&mut || false);
@@ -147,11 +147,11 @@ fn a_power_loss_at_any_call_of_an_open_that_syncs_loses_nothing() {
 
 #[test]
 fn a_reader_syncs_and_writes_nothing() {
-    let (disk, _) = killed();
-    let count = |call| disk.calls(call);
+    let (fs, _) = killed();
+    let count = |call| fs.calls(call);
     let changes = [Call::Sync, Call::SyncDir, Call::Write, Call::SetLen, Call::Unlink];
     let before = changes.map(count);
-    let reader = LogReader::open_on(Arc::new(disk.clone()), DIR).expect("it reads");
+    let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).expect("it reads");
     assert_eq!(reader.report().records(), RECORDS);
     assert_eq!(changes.map(count), before);
 }

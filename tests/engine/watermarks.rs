@@ -14,33 +14,33 @@ use crate::support::ledger::Ledger;
 use crate::support::{DIR, EIO, config, open, replayed};
 use bytes::Bytes;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::fs::{Disk, RealDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+use shardwal::fs::{FileSystem, OsFileSystem};
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries, WriteError};
-use shardwal::{AppendError, Cause, Config, DiskState, OpenError, ShardedWal};
+use shardwal::{AppendError, Cause, Config, FreeSpaceState, OpenError, ShardedWal};
 
 const KIB: u64 = 1024;
 const CAPACITY: u64 = 400 * KIB;
 const SOFT: u64 = 192 * KIB;
 const HARD: u64 = 96 * KIB;
 
-fn marked(disk: &SimDisk) -> Config {
-    config(disk).disk_soft_bytes(SOFT).disk_hard_bytes(HARD)
+fn marked(fs: &SimFileSystem) -> Config {
+    config(fs).free_space_low_bytes(SOFT).free_space_min_bytes(HARD)
 }
 
-fn limited() -> SimDisk {
-    let disk = SimDisk::new();
-    disk.set_capacity(Some(CAPACITY));
-    disk
+fn limited() -> SimFileSystem {
+    let fs = SimFileSystem::new();
+    fs.set_capacity(Some(CAPACITY));
+    fs
 }
 
-fn free(disk: &SimDisk) -> u64 {
-    disk.free_bytes(DIR.as_ref()).expect("it has power").expect("it says")
+fn free(fs: &SimFileSystem) -> u64 {
+    fs.free_bytes(DIR.as_ref()).expect("it has power").expect("it says")
 }
 
 /// Leaves `bytes` free of the disk's capacity.
-fn leave(disk: &SimDisk, capacity: u64, bytes: u64) {
-    disk.set_capacity(Some(capacity - free(disk) + bytes));
+fn leave(fs: &SimFileSystem, capacity: u64, bytes: u64) {
+    fs.set_capacity(Some(capacity - free(fs) + bytes));
 }
 
 /// Waits for an effect of the housekeeping thread.
@@ -52,8 +52,8 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-fn wait_for(log: &ShardedWal, state: DiskState) {
-    wait_until(&state.to_string(), || log.stats().disk.state == state);
+fn wait_for(log: &ShardedWal, state: FreeSpaceState) {
+    wait_until(&state.to_string(), || log.stats().free_space.state == state);
 }
 
 /// Appends until one is refused.
@@ -66,12 +66,12 @@ fn fill(log: &ShardedWal, ledger: &mut Ledger) -> AppendError {
 }
 
 #[track_caller]
-fn assert_below_watermark(cause: &Cause) {
+fn assert_below_free_space_min(cause: &Cause) {
     match cause {
-        Cause::BelowWatermark { free_bytes, disk_hard_bytes, required_bytes } => {
-            assert_eq!(*disk_hard_bytes, HARD);
+        Cause::BelowFreeSpaceMin { free_bytes, free_space_min_bytes, required_bytes } => {
+            assert_eq!(*free_space_min_bytes, HARD);
             assert!(*free_bytes < HARD && *required_bytes > HARD, "{cause}");
-            for number in [free_bytes, disk_hard_bytes, required_bytes] {
+            for number in [free_bytes, free_space_min_bytes, required_bytes] {
                 assert!(cause.to_string().contains(&number.to_string()), "{cause}");
             }
         }
@@ -95,35 +95,39 @@ fn gauges(of: &Snapshotter) -> [f64; 3] {
 fn a_full_disk_is_reported_then_refuses_appends_and_recovers_without_loss_or_duplicates() {
     fill_up_and_go_on(marked);
     // A truncation that recycles no files does not check the free space for them.
-    fill_up_and_go_on(|disk| marked(disk).spare_segments(0));
+    fill_up_and_go_on(|fs| marked(fs).recycled_segments_max(0));
 }
 
-fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
-    let disk = limited();
+fn fill_up_and_go_on(marked: impl Fn(&SimFileSystem) -> Config) {
+    let fs = limited();
     let recorder = DebuggingRecorder::new();
     let metrics = recorder.snapshotter();
-    let log = metrics::with_local_recorder(&recorder, || open(marked(&disk)));
+    let log = metrics::with_local_recorder(&recorder, || open(marked(&fs)));
     let mut ledger = Ledger::default();
-    assert_eq!(log.stats().disk.state, DiskState::Ok);
+    assert_eq!(log.stats().free_space.state, FreeSpaceState::Ok);
     assert_eq!(gauges(&metrics)[1..], [0.0, 0.0]);
 
-    while log.stats().disk.state == DiskState::Ok {
+    while log.stats().free_space.state == FreeSpaceState::Ok {
         ledger.append(&log, 7, 3000).expect("there is room");
     }
-    assert_eq!(log.stats().disk.state, DiskState::Low, "the signal comes before the refusal");
+    assert_eq!(
+        log.stats().free_space.state,
+        FreeSpaceState::Low,
+        "the signal comes before the refusal"
+    );
     wait_until("the metrics' signal", || gauges(&metrics)[1..] == [1.0, 0.0]);
 
     let error = fill(&log, &mut ledger);
     assert!(matches!(error, AppendError::NotWritten { position: None, .. }), "{error}");
-    assert_below_watermark(error.cause());
-    assert_eq!(log.stats().disk.state, DiskState::Refusing);
+    assert_below_free_space_min(error.cause());
+    assert_eq!(log.stats().free_space.state, FreeSpaceState::Refusing);
     wait_until("the metrics' signal", || gauges(&metrics)[1..] == [1.0, 1.0]);
-    assert!(free(&disk) > HARD / 2, "the minimum free space is kept");
+    assert!(free(&fs) > HARD / 2, "the minimum free space is kept");
     ledger.check(&replayed(&log));
 
     // Another program uses the rest. Truncation needs no room.
-    leave(&disk, CAPACITY, 0);
-    wait_until("the look", || log.stats().disk.free_bytes == Some(0));
+    leave(&fs, CAPACITY, 0);
+    wait_until("the look", || log.stats().free_space.free_bytes == Some(0));
     assert_eq!(gauges(&metrics)[0], 0.0);
     let checkpoint = log.checkpoint();
     ledger.give_up(&replayed(&log).below(&checkpoint));
@@ -131,24 +135,24 @@ fn fill_up_and_go_on(marked: impl Fn(&SimDisk) -> Config) {
     ledger.append(&log, 7, 3000).expect("truncation checks the free space again");
 
     // Another program frees some room.
-    disk.set_capacity(Some(0));
-    wait_for(&log, DiskState::Refusing);
+    fs.set_capacity(Some(0));
+    wait_for(&log, FreeSpaceState::Refusing);
     ledger.append(&log, 7, 10).unwrap_err();
-    disk.set_capacity(None);
-    wait_for(&log, DiskState::Ok);
+    fs.set_capacity(None);
+    wait_for(&log, FreeSpaceState::Ok);
     ledger.append(&log, 7, 3000).expect("there is room again");
     wait_until("the metrics' signal", || gauges(&metrics)[1..] == [0.0, 0.0]);
     log.close().unwrap();
     drop(log);
-    ledger.check(&replayed(&open(marked(&disk))));
+    ledger.check(&replayed(&open(marked(&fs))));
 }
 
 #[test]
 fn every_append_call_is_refused_and_returns_the_payload() {
-    let disk = limited();
-    let log = open(marked(&disk));
-    disk.set_capacity(Some(0));
-    wait_for(&log, DiskState::Refusing);
+    let fs = limited();
+    let log = open(marked(&fs));
+    fs.set_capacity(Some(0));
+    wait_for(&log, FreeSpaceState::Refusing);
     let payload = || Bytes::from_static(b"7:0:");
     let refusals = [
         log.try_append(7, payload()).map(drop),
@@ -157,12 +161,12 @@ fn every_append_call_is_refused_and_returns_the_payload() {
     ];
     for refused in refusals {
         let refused = refused.unwrap_err();
-        assert_below_watermark(&refused.cause);
+        assert_below_free_space_min(&refused.cause);
         assert_eq!(refused.payload, payload());
     }
-    assert_below_watermark(log.append(7, payload()).wait().unwrap_err().cause());
-    disk.set_capacity(None);
-    wait_for(&log, DiskState::Ok);
+    assert_below_free_space_min(log.append(7, payload()).wait().unwrap_err().cause());
+    fs.set_capacity(None);
+    wait_for(&log, FreeSpaceState::Ok);
     assert!(replayed(&log).records.is_empty());
 }
 
@@ -189,20 +193,22 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
 #[test]
 fn a_closed_or_failed_log_reports_that_even_below_the_watermark() {
     for fails in [false, true] {
-        let disk = limited();
+        let fs = limited();
         // The shard that works keeps the free space check running.
-        let log = open(marked(&disk).shards(2));
-        disk.set_capacity(Some(0));
-        wait_for(&log, DiskState::Refusing);
-        assert!(refusals(&log).iter().all(|cause| matches!(cause, Cause::BelowWatermark { .. })));
-        disk.set_capacity(None);
-        wait_for(&log, DiskState::Ok);
+        let log = open(marked(&fs).shards(2));
+        fs.set_capacity(Some(0));
+        wait_for(&log, FreeSpaceState::Refusing);
+        assert!(
+            refusals(&log).iter().all(|cause| matches!(cause, Cause::BelowFreeSpaceMin { .. }))
+        );
+        fs.set_capacity(None);
+        wait_for(&log, FreeSpaceState::Ok);
         if fails {
-            disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+            fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
             log.append(7, "x").wait().unwrap_err();
         }
-        disk.set_capacity(Some(0));
-        wait_for(&log, DiskState::Refusing);
+        fs.set_capacity(Some(0));
+        wait_for(&log, FreeSpaceState::Refusing);
         if !fails {
             log.close().unwrap();
         }
@@ -220,26 +226,26 @@ fn a_closed_or_failed_log_reports_that_even_below_the_watermark() {
 
 #[test]
 fn a_batch_is_refused_before_any_part_is_queued() {
-    let disk = limited();
-    let log = open(marked(&disk).shards(4));
+    let fs = limited();
+    let log = open(marked(&fs).shards(4));
     let keys: Vec<_> = (0..64).map(|key: u64| key << 58).collect();
     let mut ledger = Ledger::default();
     assert!(ledger.append_batch(&log, &keys, 10));
-    disk.set_capacity(Some(0));
-    wait_for(&log, DiskState::Refusing);
+    fs.set_capacity(Some(0));
+    wait_for(&log, FreeSpaceState::Refusing);
     let (records, parts) = ledger.begin_batch(&log, &keys, 10);
     let error = log.append_batch(records).wait().unwrap_err();
     assert_eq!(error.failed.len(), 4, "each shard's part");
     for part in &error.failed {
         assert!(matches!(part.error, AppendError::NotWritten { position: None, .. }));
-        assert_below_watermark(part.error.cause());
+        assert_below_free_space_min(part.error.cause());
     }
     ledger.batch_answered(&parts, Some(&error));
-    disk.set_capacity(None);
-    wait_for(&log, DiskState::Ok);
+    fs.set_capacity(None);
+    wait_for(&log, FreeSpaceState::Ok);
     assert!(ledger.append_batch(&log, &keys, 10));
     drop(log);
-    ledger.check(&replayed(&open(marked(&disk).shards(4))));
+    ledger.check(&replayed(&open(marked(&fs).shards(4))));
 }
 
 /// With and without a watermark, with and without zeros ahead, and for each small
@@ -249,13 +255,13 @@ fn a_log_closes_on_a_full_disk_and_loses_nothing() {
     for pages in 0..6 {
         for copy_on_write in [false, true] {
             for hard in [0, HARD] {
-                let disk = limited();
-                disk.set_copy_on_write(copy_on_write);
-                let log = open(config(&disk).disk_hard_bytes(hard));
+                let fs = limited();
+                fs.set_copy_on_write(copy_on_write);
+                let log = open(config(&fs).free_space_min_bytes(hard));
                 let mut ledger = Ledger::default();
                 (0..pages + 1).for_each(|_| ledger.append(&log, 7, 1500).unwrap());
                 // A segment may be under way; its room is not counted in advance.
-                leave(&disk, CAPACITY, pages * 4096);
+                leave(&fs, CAPACITY, pages * 4096);
                 let queued: Vec<_> =
                     (0..8).map(|_| (ledger.len(7), log.append(7, ledger.next(7, 1500)))).collect();
                 log.close().expect("close needs no room");
@@ -265,8 +271,8 @@ fn a_log_closes_on_a_full_disk_and_loses_nothing() {
                     }
                 }
                 drop(log);
-                disk.set_capacity(None);
-                ledger.check(&replayed(&open(config(&disk))));
+                fs.set_capacity(None);
+                ledger.check(&replayed(&open(config(&fs))));
             }
         }
     }
@@ -277,15 +283,15 @@ fn a_log_closes_on_a_full_disk_and_loses_nothing() {
 fn a_seal_without_room_does_not_fail_the_close() {
     let mut unsealed = 0;
     for length in (3800..4096).step_by(8) {
-        let disk = limited();
-        let log = open(config(&disk));
+        let fs = limited();
+        let log = open(config(&fs));
         let mut ledger = Ledger::default();
         ledger.append(&log, 7, length).unwrap();
-        leave(&disk, CAPACITY, 0);
+        leave(&fs, CAPACITY, 0);
         log.close().expect("close needs no room");
         drop(log);
-        disk.set_capacity(None);
-        let log = open(config(&disk));
+        fs.set_capacity(None);
+        let log = open(config(&fs));
         let shard = &log.recovery().shards[0];
         unsealed += u64::from(shard.durable_below < shard.next_sequence);
         ledger.check(&replayed(&log));
@@ -298,9 +304,9 @@ fn a_seal_without_room_does_not_fail_the_close() {
 #[test]
 fn zeros_ahead_stay_above_the_minimum_free_space() {
     const MIB: u64 = KIB * KIB;
-    let disk = SimDisk::new();
-    disk.set_capacity(Some(25 * MIB / 8));
-    let log = open(config(&disk).segment_bytes(MIB).disk_hard_bytes(2 * MIB));
+    let fs = SimFileSystem::new();
+    fs.set_capacity(Some(25 * MIB / 8));
+    let log = open(config(&fs).segment_bytes(MIB).free_space_min_bytes(2 * MIB));
     let mut ledger = Ledger::default();
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|it| it == "wal");
     while log.stats().total.rolls == 0 {
@@ -308,27 +314,27 @@ fn zeros_ahead_stay_above_the_minimum_free_space() {
         // After a window the log requests the next segment. When it is ready depends on
         // the housekeeping thread.
         if ledger.len(7) > 8 {
-            let segments = || disk.files().iter().filter(|path| is_segment(path)).count();
+            let segments = || fs.files().iter().filter(|path| is_segment(path)).count();
             wait_until("the next segment", || segments() > 1);
         }
     }
     ledger.append(&log, 7, 32 << 10).expect("there is room");
-    assert!(free(&disk) >= 2 * MIB, "{} are free", free(&disk));
+    assert!(free(&fs) >= 2 * MIB, "{} are free", free(&fs));
     // With enough room, zeros are written ahead.
-    disk.set_capacity(None);
-    wait_until("the look", || log.stats().disk.free_bytes > Some(64 * MIB));
+    fs.set_capacity(None);
+    wait_until("the look", || log.stats().free_space.free_bytes > Some(64 * MIB));
     while log.stats().total.rolls == 1 {
         ledger.append(&log, 7, 32 << 10).expect("there is room");
     }
-    let last = disk.files().into_iter().rfind(is_segment);
-    let last = disk.read_file(last.expect("there are segments")).expect("it is there");
+    let last = fs.files().into_iter().rfind(is_segment);
+    let last = fs.read_file(last.expect("there are segments")).expect("it is there");
     assert_eq!(last.len() as u64, MIB, "all of its zeros");
 }
 
 #[test]
 fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
-    let disk = limited();
-    let storage = Storage::open(StorageOptions::new(marked(&disk))).unwrap();
+    let fs = limited();
+    let storage = Storage::open(StorageOptions::new(marked(&fs))).unwrap();
     let labels = Labels::new([("__name__", "up")]).unwrap();
     let noise =
         |time: i64| f64::from_bits(time.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
@@ -343,45 +349,54 @@ fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
         }
     };
     match &error {
-        WriteError::Refused(cause) => assert_below_watermark(cause),
+        WriteError::Refused(cause) => assert_below_free_space_min(cause),
         other => panic!("{other}"),
     }
     storage.snapshot().expect("the minimum free space leaves room for a snapshot");
     write(300..600).expect("the snapshot has truncated the log");
     storage.close().unwrap();
     drop(storage);
-    let storage = Storage::open(StorageOptions::new(marked(&disk))).unwrap();
+    let storage = Storage::open(StorageOptions::new(marked(&fs))).unwrap();
     assert_eq!(storage.samples(), 600);
 }
 
 #[test]
 fn impossible_watermarks_are_refused_at_open() {
-    let disk = limited();
+    let fs = limited();
     let refused = |config: Config, name: &str| match ShardedWal::open(config) {
         Err(OpenError::InvalidConfig { setting, .. }) => assert_eq!(setting, name),
         other => panic!("{other:?}"),
     };
-    refused(config(&disk).disk_soft_bytes(HARD - 1).disk_hard_bytes(HARD), "disk_soft_bytes");
-    refused(config(&disk).disk_hard_bytes(u64::MAX), "disk_hard_bytes");
+    refused(
+        config(&fs).free_space_low_bytes(HARD - 1).free_space_min_bytes(HARD),
+        "free_space_low_bytes",
+    );
+    refused(config(&fs).free_space_min_bytes(u64::MAX), "free_space_min_bytes");
     // A file system that does not report its free bytes.
-    let silent = Gate::default().before(&disk);
-    refused(config(&disk).disk(silent.clone()).disk_hard_bytes(1), "disk_hard_bytes");
-    refused(config(&disk).disk(silent.clone()).disk_soft_bytes(1), "disk_soft_bytes");
+    let silent = Gate::default().before(&fs);
+    refused(
+        config(&fs).file_system(silent.clone()).free_space_min_bytes(1),
+        "free_space_min_bytes",
+    );
+    refused(
+        config(&fs).file_system(silent.clone()).free_space_low_bytes(1),
+        "free_space_low_bytes",
+    );
     for (soft, hard) in [(HARD, HARD), (0, HARD), (SOFT, 0)] {
-        drop(open(config(&disk).disk_soft_bytes(soft).disk_hard_bytes(hard)));
+        drop(open(config(&fs).free_space_low_bytes(soft).free_space_min_bytes(hard)));
     }
-    let log = open(config(&disk).disk(silent));
-    assert_eq!(log.stats().disk.free_bytes, None);
-    assert_eq!(log.stats().disk.state, DiskState::Ok);
+    let log = open(config(&fs).file_system(silent));
+    assert_eq!(log.stats().free_space.free_bytes, None);
+    assert_eq!(log.stats().free_space.state, FreeSpaceState::Ok);
 }
 
 #[test]
 fn a_log_opened_below_the_watermark_refuses_its_first_append() {
-    let disk = limited();
-    drop(open(config(&disk)));
-    leave(&disk, CAPACITY, 8 * 4096);
-    let log = open(marked(&disk));
-    assert_below_watermark(log.append(7, "x").wait().unwrap_err().cause());
+    let fs = limited();
+    drop(open(config(&fs)));
+    leave(&fs, CAPACITY, 8 * 4096);
+    let log = open(marked(&fs));
+    assert_below_free_space_min(log.append(7, "x").wait().unwrap_err().cause());
     log.flush().wait().unwrap();
     log.close().unwrap();
 }
@@ -390,16 +405,16 @@ fn a_log_opened_below_the_watermark_refuses_its_first_append() {
 #[test]
 fn the_operating_system_reports_the_free_bytes() {
     let scratch = tempfile::tempdir().unwrap();
-    let config = || Config::new(scratch.path()).disk(Arc::new(RealDisk)).shards(1);
+    let config = || Config::new(scratch.path()).file_system(Arc::new(OsFileSystem)).shards(1);
     let log = ShardedWal::open(config()).unwrap();
-    assert!(log.stats().disk.free_bytes > Some(0), "{:?}", log.stats().disk);
+    assert!(log.stats().free_space.free_bytes > Some(0), "{:?}", log.stats().free_space);
     log.append(1, "x").wait().unwrap();
     drop(log);
-    let log = ShardedWal::open(config().disk_hard_bytes(1 << 60)).unwrap();
+    let log = ShardedWal::open(config().free_space_min_bytes(1 << 60)).unwrap();
     let error = log.append(1, "x").wait().unwrap_err();
-    assert!(matches!(error.cause(), Cause::BelowWatermark { .. }), "{error}");
+    assert!(matches!(error.cause(), Cause::BelowFreeSpaceMin { .. }), "{error}");
     let df = rustix::fs::statvfs(scratch.path()).unwrap();
-    let (free, found) = (df.f_bavail * df.f_frsize, log.stats().disk.free_bytes.unwrap());
+    let (free, found) = (df.f_bavail * df.f_frsize, log.stats().free_space.free_bytes.unwrap());
     // Other programs write at the same time.
     assert!(found.abs_diff(free) < 1 << 30, "{found} and {free}");
 }

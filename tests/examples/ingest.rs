@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::record::{NotARecord, SeriesRecord, series_key};
-use crate::stream::{self, Damage, Label, Request, Sample, Series, StreamError};
+use crate::stream::{self, Corruption, Label, Request, Sample, Series, StreamError};
 use crate::workload::{RecordId, Workload, WorkloadError};
 
 const RECORDING: &str = "examples/data/node_exporter.remote_write";
@@ -148,22 +148,24 @@ fn what_cannot_be_dated_or_holds_nothing_is_refused() {
 }
 
 #[test]
-fn a_damaged_recording_is_refused_with_its_place() {
+fn a_corrupted_recording_is_refused_with_its_place() {
     let compressed = |message: &[u8]| snap::raw::Encoder::new().compress_vec(message).unwrap();
     let whole = framed(&compressed(b""));
     assert_eq!(stream::decode(&whole).unwrap().len(), 1);
 
-    let damage_of = |tail: &[u8]| match stream::decode(&[&whole, tail].concat()) {
-        Err(StreamError::Damaged { request: 1, offset, damage }) if offset == whole.len() => damage,
+    let corruption_of = |tail: &[u8]| match stream::decode(&[&whole, tail].concat()) {
+        Err(StreamError::Corrupted { request: 1, offset, corruption }) if offset == whole.len() => {
+            corruption
+        }
         other => panic!("{other:?}"),
     };
-    assert!(matches!(damage_of(&[1, 0]), Damage::Truncated));
-    assert!(matches!(damage_of(&[255; 6]), Damage::Truncated));
+    assert!(matches!(corruption_of(&[1, 0]), Corruption::Truncated));
+    assert!(matches!(corruption_of(&[255; 6]), Corruption::Truncated));
     let claims_4_gib = framed(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0]);
-    assert!(matches!(damage_of(&claims_4_gib), Damage::TooLarge(0xFFFF_FFFF)));
-    assert!(matches!(damage_of(&framed(&[9, 0, 0])), Damage::Snappy(_)));
+    assert!(matches!(corruption_of(&claims_4_gib), Corruption::TooLarge(0xFFFF_FFFF)));
+    assert!(matches!(corruption_of(&framed(&[9, 0, 0])), Corruption::Snappy(_)));
     let no_message = framed(&compressed(b"hello"));
-    assert!(matches!(damage_of(&no_message), Damage::Protobuf(_)));
+    assert!(matches!(corruption_of(&no_message), Corruption::Protobuf(_)));
 }
 
 #[test]

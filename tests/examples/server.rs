@@ -58,13 +58,13 @@ fn a_snapshot_and_a_sigkill_lose_nothing() {
 /// The limit demands more free space than any disk has. An operator must act, and the client must
 /// retry.
 #[test]
-fn a_disk_below_the_hard_watermark_is_503_and_on_the_status_page() {
+fn a_disk_below_the_free_space_min_is_503_and_on_the_status_page() {
     let directory = tempfile::tempdir().unwrap();
     let hard = (1_u64 << 60).to_string();
     let server = Server::start(directory.path(), &["--disk-hard-bytes", &hard]);
     let answer = server.write(&request(&["up"], &[(1, 0.5)]));
     assert_eq!(answer.status, 503);
-    assert!(text(&answer).contains("below disk_hard_bytes"), "{}", text(&answer));
+    assert!(text(&answer).contains("below free_space_min_bytes"), "{}", text(&answer));
     let status = server.get_json("/status.json");
     assert_eq!(status["disk"]["state"], "refusing");
     assert!(status["disk"]["free_bytes"].as_u64() > Some(0), "{}", status["disk"]);

@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bytes_are_an_error_or_what_prost_finds_in_them(
+    fn corrupted_bytes_are_an_error_or_what_prost_finds_in_them(
         request in requests(),
         at in any::<prop::sample::Index>(),
         flip in 1_u8..,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use schedule::{Due, Schedule, Seen};
-use shardwal::DiskState;
+use shardwal::FreeSpaceState;
 
 #[path = "../../examples/ingest/server/schedule.rs"]
 mod schedule;
@@ -45,18 +45,18 @@ fn a_snapshot_is_due_while_there_still_is_room_for_it() {
     let more = Seen { logged_bytes: 60 * MIB, ..low() };
     assert_eq!(schedule.due(&more, later), None, "not all the time");
     assert_eq!(schedule.due(&more, later + Duration::from_secs(10)), Some(Due::Room));
-    let refusing = Seen { disk: DiskState::Refusing, ..more };
+    let refusing = Seen { fs: FreeSpaceState::Refusing, ..more };
     assert_eq!(schedule.due(&refusing, later), Some(Due::Room), "at once");
     let refused = Seen { refused_for_room: 1, free_bytes: None, ..more };
     assert_eq!(schedule.due(&refused, later), Some(Due::Room), "a quota, perhaps");
-    let nothing = Seen { disk: DiskState::Refusing, ..low() };
+    let nothing = Seen { fs: FreeSpaceState::Refusing, ..low() };
     assert_eq!(schedule.due(&nothing, later), None, "there is nothing to truncate");
 }
 
 #[test]
 fn what_a_start_finds_in_the_log_counts() {
     let now = Instant::now();
-    let refusing = Seen { disk: DiskState::Refusing, ..Seen::default() };
+    let refusing = Seen { fs: FreeSpaceState::Refusing, ..Seen::default() };
     let mut schedule = Schedule::new(200 << 20, 0, 82 * MIB);
     assert_eq!(schedule.due(&refusing, now), Some(Due::Room));
     let none = Seen::default();

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::raw::{self, Row, config, disk_of, files, frames, segment_path};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{OpenError, ShardedWal};
 
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -27,9 +27,9 @@ struct Victim {
 }
 
 fn write_victim() -> Victim {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     for (from, to) in [(0, 32), (32, 36)] {
-        let log = ShardedWal::open(config(&disk, 1)).expect("a sound disk");
+        let log = ShardedWal::open(config(&fs, 1)).expect("a sound disk");
         for index in from..to {
             // Zeros, in which corruption is hardest to see, with nonzero bytes at each
             // end.
@@ -40,9 +40,9 @@ fn write_victim() -> Victim {
         }
         log.close().expect("a sound disk");
     }
-    let rows = raw::read(&disk).expect("a sound log").0;
+    let rows = raw::read(&fs).expect("a sound log").0;
     assert_eq!(rows.len(), 36);
-    Victim { files: files(&disk), rows }
+    Victim { files: files(&fs), rows }
 }
 
 /// The number of images per outcome.
@@ -61,47 +61,51 @@ impl Victim {
     }
 
     /// Reads the log with these bytes as the segment `number`.
-    fn enter(&self, disk: &SimDisk, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
-        disk.write_file(segment_path(1, 0, number), bytes);
-        let damaged = match raw::read(disk) {
+    fn enter(&self, fs: &SimFileSystem, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
+        fs.write_file(segment_path(1, 0, number), bytes);
+        let corrupted = match raw::read(fs) {
             Err(error) => {
                 assert_says_where(&error, what);
                 true
             }
             Ok((rows, report)) => {
                 assert!(self.rows.starts_with(&rows), "{what}: {} rows, no prefix", rows.len());
-                let damaged = report.damage().next().is_some();
-                fates.whole += usize::from(!damaged && rows.len() == self.rows.len());
-                fates.prefix += usize::from(!damaged && rows.len() < self.rows.len());
-                damaged
+                let corrupted = report.corruption().next().is_some();
+                fates.whole += usize::from(!corrupted && rows.len() == self.rows.len());
+                fates.prefix += usize::from(!corrupted && rows.len() < self.rows.len());
+                corrupted
             }
         };
-        fates.refused += usize::from(damaged);
-        if damaged && fates.refused.is_multiple_of(OPENED_ONE_IN) {
-            let before = files(disk);
-            let refused = ShardedWal::open(config(disk, 1)).err();
+        fates.refused += usize::from(corrupted);
+        if corrupted && fates.refused.is_multiple_of(OPENED_ONE_IN) {
+            let before = files(fs);
+            let refused = ShardedWal::open(config(fs, 1)).err();
             assert_says_where(&refused.unwrap_or_else(|| panic!("{what}: opened")), what);
-            assert_eq!(files(disk), before, "{what}: open refused and changed something");
+            assert_eq!(files(fs), before, "{what}: open refused and changed something");
         }
     }
 
     /// An open must refuse these bytes at its first scan. A reader scans several times
     /// before it reports corruption, because a writer may be at work.
-    fn refuse(&self, disk: &SimDisk, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
-        disk.write_file(segment_path(1, 0, number), bytes);
-        let refused = ShardedWal::open(config(disk, 1)).err();
+    fn refuse(&self, fs: &SimFileSystem, number: u64, bytes: &[u8], what: &str, fates: &mut Fates) {
+        fs.write_file(segment_path(1, 0, number), bytes);
+        let refused = ShardedWal::open(config(fs, 1)).err();
         assert_says_where(&refused.unwrap_or_else(|| panic!("{what}: opened")), what);
         fates.refused += 1;
     }
 
     /// Runs each index of `range` on one of two threads, each with a file system of its
     /// own.
-    fn each(&self, range: Range<usize>, run: impl Fn(&SimDisk, usize, &mut Fates) + Sync) -> Fates {
+    fn each(
+        &self,
+        range: Range<usize>,
+        run: impl Fn(&SimFileSystem, usize, &mut Fates) + Sync,
+    ) -> Fates {
         let half = range.start.midpoint(range.end);
         let part = |range: Range<usize>| {
-            let disk = disk_of(&self.files);
+            let fs = disk_of(&self.files);
             let mut fates = Fates::default();
-            range.for_each(|at| run(&disk, at, &mut fates));
+            range.for_each(|at| run(&fs, at, &mut fates));
             fates
         };
         let (a, b) = std::thread::scope(|scope| {
@@ -119,7 +123,7 @@ impl Victim {
 
 fn assert_says_where(error: &OpenError, what: &str) {
     let file = match error {
-        OpenError::Damaged(damage) => &damage.file,
+        OpenError::Corrupted(corruption) => &corruption.file,
         OpenError::NewerFormat { file, .. } => file,
         error => panic!("{what}: {error}"),
     };
@@ -133,15 +137,15 @@ fn every_flipped_bit_of_a_64_kib_segment_is_detected() {
     let segment = victim.segment(1);
     let seal = frames(&segment).last().expect("a seal").offset;
     assert!(seal >= SEGMENT_BYTES, "{} bytes", segment.len());
-    let fates = victim.each(0..SEGMENT_BYTES, |disk, at, fates| {
+    let fates = victim.each(0..SEGMENT_BYTES, |fs, at, fates| {
         let mut bytes = segment.clone();
         for bit in 0..8 {
             bytes[at] ^= 1 << bit;
             let what = format!("bit {bit} of byte {at}");
             if at % 64 == 0 {
-                victim.enter(disk, 1, &bytes, &what, fates);
+                victim.enter(fs, 1, &bytes, &what, fates);
             } else {
-                victim.refuse(disk, 1, &bytes, &what, fates);
+                victim.refuse(fs, 1, &bytes, &what, fates);
             }
             bytes[at] ^= 1 << bit;
         }
@@ -158,9 +162,9 @@ fn every_truncated_length_of_a_64_kib_segment_is_detected() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
     let seal = frames(&segment).last().expect("a seal").offset;
-    let fates = victim.each(0..seal, |disk, length, fates| {
+    let fates = victim.each(0..seal, |fs, length, fates| {
         let what = format!("{length} bytes left");
-        victim.refuse(disk, 1, &segment[..length], &what, fates);
+        victim.refuse(fs, 1, &segment[..length], &what, fates);
     });
     println!("FIGURE truncated lengths: {seal} of a segment");
     println!("{seal} truncated lengths in {:.0?}: {fates:?}", began.elapsed());
@@ -176,8 +180,8 @@ fn every_truncated_length_of_a_newest_64_kib_segment_leaves_a_prefix() {
     let mut victim = Victim { rows: victim.rows[..32].to_vec(), ..victim };
     victim.files.retain(|(path, _)| path.as_os_str() != segment_path(1, 0, 2).as_str());
     let seal = frames(&segment).last().expect("a seal").offset;
-    let fates = victim.each(0..segment.len(), |disk, length, fates| {
-        victim.enter(disk, 1, &segment[..length], &format!("{length} bytes left"), fates);
+    let fates = victim.each(0..segment.len(), |fs, length, fates| {
+        victim.enter(fs, 1, &segment[..length], &format!("{length} bytes left"), fates);
     });
     println!("{} truncated lengths in {:.0?}: {fates:?}", segment.len(), began.elapsed());
     // A segment without a header is no segment, and is refused.

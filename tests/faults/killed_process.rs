@@ -26,7 +26,7 @@ const KILLS: usize = 200;
 const THREADS: u64 = 4;
 
 fn config(dir: &Path) -> Config {
-    Config::new(dir).shards(3).segment_bytes(64 << 10).queue_records(64)
+    Config::new(dir).shards(3).segment_bytes(64 << 10).queue_capacity(64)
 }
 
 fn payload(key: u64, number: u64) -> Vec<u8> {

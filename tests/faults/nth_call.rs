@@ -13,7 +13,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     self, EINTR, EIO, ENOSPC, Random, must_end, open, replayed, seed, try_replayed,
 };
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{AppendError, Cause, Config, OpenError, ShardedWal};
 
 const EMFILE: i32 = 24;
@@ -28,8 +28,8 @@ const KINDS: [FaultKind; 7] = [
     FaultKind::Panic,
 ];
 
-fn config(disk: &SimDisk) -> Config {
-    support::config(disk).shards(2)
+fn config(fs: &SimFileSystem) -> Config {
+    support::config(fs).shards(2)
 }
 
 /// Opens the log, unless the fault prevents it. The error must not be corruption,
@@ -39,7 +39,7 @@ fn open_or_not(config: Config, fault: &Fault) -> Option<ShardedWal> {
     match ShardedWal::open(config) {
         Ok(log) => Some(log),
         Err(OpenError::Io { .. }) => None,
-        Err(other @ (OpenError::Damaged(_) | OpenError::Manifest { .. }))
+        Err(other @ (OpenError::Corrupted(_) | OpenError::Manifest { .. }))
             if is_unreadable && other.to_string().contains("the disk cannot read") =>
         {
             None
@@ -59,8 +59,8 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, key: u64, length: usize, fault:
 
 /// Several segments, a truncation that recycles some files, segments in these files,
 /// and a full disk.
-fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
-    let Some(log) = open_or_not(config(disk), fault) else { return };
+fn first_life(fs: &SimFileSystem, ledger: &mut Ledger, fault: &Fault) {
+    let Some(log) = open_or_not(config(fs), fault) else { return };
     // Enough records to fill two segments, however late the next ones are ready.
     (0..8).for_each(|_| append(&log, ledger, 0, 1500, fault));
     ledger.append_batch(&log, &[0, 1, 2, 3, 1, 2], 300);
@@ -74,15 +74,15 @@ fn first_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
         }
     }
     (0..9).for_each(|_| append(&log, ledger, 0, 1500, fault));
-    disk.set_capacity(Some(1));
+    fs.set_capacity(Some(1));
     (0..4).for_each(|key| append(&log, ledger, key, 3000, fault));
-    disk.set_capacity(None);
+    fs.set_capacity(None);
     (0..4).for_each(|_| append(&log, ledger, 0, 1500, fault));
     log.close().ok();
 }
 
-fn second_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
-    let Some(log) = open_or_not(config(disk), fault) else { return };
+fn second_life(fs: &SimFileSystem, ledger: &mut Ledger, fault: &Fault) {
+    let Some(log) = open_or_not(config(fs), fault) else { return };
     if let Ok(found) = try_replayed(&log) {
         ledger.check(&found);
     }
@@ -90,22 +90,22 @@ fn second_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
 }
 
 /// With more shards, after another reshard attempt was interrupted.
-fn third_life(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault) {
-    let durable = disk.copy().crash(&mut || false).files();
+fn third_life(fs: &SimFileSystem, ledger: &mut Ledger, fault: &Fault) {
+    let durable = fs.copy().crash(&mut || false).files();
     // Skipped if the fault kept even the first generation from the disk.
     if durable.iter().any(|path| path.ends_with("MANIFEST")) {
-        disk.write_file("/wal/generation-00002/shard-0000/purge", b"");
+        fs.write_file("/wal/generation-00002/shard-0000/purge", b"");
     }
-    let Some(log) = open_or_not(config(disk).shards(3), fault) else { return };
+    let Some(log) = open_or_not(config(fs).shards(3), fault) else { return };
     append(&log, ledger, 1, 100, fault);
 }
 
-type Life = fn(&SimDisk, &mut Ledger, &Fault);
+type Life = fn(&SimFileSystem, &mut Ledger, &Fault);
 
 /// A life may end with a panic, if the fault is one.
-fn live(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault, life: Life) {
-    let lived = catch_unwind(AssertUnwindSafe(|| life(disk, ledger, fault)));
-    disk.set_capacity(None);
+fn live(fs: &SimFileSystem, ledger: &mut Ledger, fault: &Fault, life: Life) {
+    let lived = catch_unwind(AssertUnwindSafe(|| life(fs, ledger, fault)));
+    fs.set_capacity(None);
     if let Err(panic) = lived
         && fault.kind != FaultKind::Panic
     {
@@ -115,21 +115,21 @@ fn live(disk: &SimDisk, ledger: &mut Ledger, fault: &Fault, life: Life) {
 
 /// Runs the workload with the fault; returns how often it fired.
 fn survives(fault: &Fault, seed: u64) -> u64 {
-    let disk = SimDisk::with_dir(support::DIR);
-    disk.fail(fault.clone());
+    let fs = SimFileSystem::with_dir(support::DIR);
+    fs.fail(fault.clone());
     let mut ledger = Ledger::default();
     for life in [first_life as Life, second_life, third_life] {
-        live(&disk, &mut ledger, fault, life);
+        live(&fs, &mut ledger, fault, life);
     }
     let mut random = Random::new(seed);
-    for after in [disk.kill(), disk.crash(&mut || false), disk.crash(&mut || random.coin())] {
+    for after in [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.coin())] {
         let log = open(config(&after));
         let mut ledger = ledger.clone();
         ledger.check(&replayed(&log));
         ledger.append(&log, 0, 10).expect("a sound disk");
         ledger.check(&replayed(&log));
     }
-    disk.fired()
+    fs.fired()
 }
 
 /// Prints no message for planned panics.

@@ -16,7 +16,7 @@ use crate::support::ledger::Ledger;
 use crate::support::{
     self, EINTR, EIO, ENOSPC, Found, Random, must_end_within, open, replayed, seed,
 };
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Config, OpenError, ShardedWal};
 
 const THREADS: u64 = 64;
@@ -55,14 +55,14 @@ struct Client {
 /// A machine and its clients.
 struct Soak {
     random: Random,
-    disk: SimDisk,
+    fs: SimFileSystem,
     clients: Vec<Client>,
     epoch: u64,
     seen: Seen,
 }
 
-fn config(disk: &SimDisk, shards: usize) -> Config {
-    support::config(disk).shards(shards).segment_bytes(16 << 10).queue_records(32)
+fn config(fs: &SimFileSystem, shards: usize) -> Config {
+    support::config(fs).shards(shards).segment_bytes(16 << 10).queue_capacity(32)
 }
 
 fn key(epoch: u64, thread: u64, which: u64) -> u64 {
@@ -108,8 +108,8 @@ impl Client {
 
 impl Soak {
     fn new(seed: u64) -> Self {
-        let (random, disk) = (Random::new(seed), SimDisk::new());
-        Self { random, disk, clients: new_clients(), epoch: 0, seen: Seen::default() }
+        let (random, fs) = (Random::new(seed), SimFileSystem::new());
+        Self { random, fs, clients: new_clients(), epoch: 0, seen: Seen::default() }
     }
 
     fn plan_faults(&mut self) {
@@ -139,10 +139,10 @@ impl Soak {
             let shard = format!("shard-{:04}", self.random.below(SHARDS as u64));
             let path_contains = self.random.coin().then_some(shard);
             let sticky = kind == FaultKind::Error(ENOSPC) && self.random.coin();
-            self.disk.fail(Fault { path_contains, sticky, ..Fault::new(call, nth, kind) });
+            self.fs.fail(Fault { path_contains, sticky, ..Fault::new(call, nth, kind) });
         }
         if self.random.below(4) == 0 {
-            self.disk.set_capacity(Some((100 + self.random.below(400)) * 4096));
+            self.fs.set_capacity(Some((100 + self.random.below(400)) * 4096));
         }
     }
 
@@ -151,17 +151,17 @@ impl Soak {
         let shards = if self.random.below(10) == 0 { SHARDS - 1 } else { SHARDS };
         if self.random.below(3) == 0 {
             let nth = 1 + self.random.below(400);
-            self.disk.fail(Fault::new(Call::Any, nth, FaultKind::Error(EIO)));
-            match ShardedWal::open(config(&self.disk, shards)) {
+            self.fs.fail(Fault::new(Call::Any, nth, FaultKind::Error(EIO)));
+            match ShardedWal::open(config(&self.fs, shards)) {
                 Ok(log) => drop(log),
                 Err(OpenError::Io { .. }) => self.seen.opens_refused += 1,
                 Err(other) => panic!("a fault was reported as another error: {other}"),
             }
-            self.seen.faults += self.disk.fired();
-            self.disk = self.disk.kill();
+            self.seen.faults += self.fs.fired();
+            self.fs = self.fs.kill();
         }
-        self.disk.set_capacity(None);
-        open(config(&self.disk, shards))
+        self.fs.set_capacity(None);
+        open(config(&self.fs, shards))
     }
 
     /// Each client checks its own records.
@@ -183,38 +183,38 @@ impl Soak {
         let log = self.open();
         self.check(&log);
         self.plan_faults();
-        let (epoch, disk) = (self.epoch, self.disk.clone());
+        let (epoch, fs) = (self.epoch, self.fs.clone());
         std::thread::scope(|scope| {
             for (thread, client) in (0..).zip(&mut self.clients) {
                 let mut random = Random::new(self.random.below(u64::MAX));
-                let (log, disk) = (&log, &disk);
+                let (log, fs) = (&log, &fs);
                 scope.spawn(move || {
                     let keys = [0, 1, 2, 3].map(|which| key(epoch, thread, which));
                     client.append(log, keys, &mut random);
                     if thread == 0 {
                         // Frees room while the other threads append.
-                        disk.set_capacity(None);
+                        fs.set_capacity(None);
                     }
                 });
             }
         });
-        self.seen.faults += self.disk.fired();
-        self.disk = self.end(log);
+        self.seen.faults += self.fs.fired();
+        self.fs = self.end(log);
         self.seen.lives += 1;
     }
 
-    fn end(&mut self, log: ShardedWal) -> SimDisk {
+    fn end(&mut self, log: ShardedWal) -> SimFileSystem {
         match self.random.below(4) {
             0 => drop(log.close()),
             1 => drop(log),
-            2 => return self.disk.kill(),
+            2 => return self.fs.kill(),
             _ => {
                 self.seen.power_losses += 1;
                 let random = &mut self.random;
-                return self.disk.crash(&mut || random.coin());
+                return self.fs.crash(&mut || random.coin());
             }
         }
-        self.disk.kill()
+        self.fs.kill()
     }
 
     /// Truncates the whole epoch. A record of it that came back would be noticed.
@@ -231,7 +231,7 @@ impl Soak {
         }
         self.epoch += 1;
         // The next generations begin with a small log.
-        self.disk = self.disk.kill();
+        self.fs = self.fs.kill();
     }
 }
 

@@ -2,7 +2,7 @@
 //! comparison: the acknowledged records per key. Used by `property.rs` and by the fuzz
 //! target `operations`.
 
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, Completion, Config, Durability, OpenError, ShardedWal};
 
 use crate::support::ledger::Ledger;
@@ -59,18 +59,18 @@ struct Model {
 }
 
 impl Model {
-    fn config(&self, disk: &SimDisk, shards: usize) -> Config {
-        support::config(disk).shards(shards).durability(self.durability)
+    fn config(&self, fs: &SimFileSystem, shards: usize) -> Config {
+        support::config(fs).shards(shards).durability(self.durability)
     }
 
     /// Runs one life; returns the file system for the next one.
-    fn live(&mut self, disk: &SimDisk, log: ShardedWal, life: &Life) -> SimDisk {
+    fn live(&mut self, fs: &SimFileSystem, log: ShardedWal, life: &Life) -> SimFileSystem {
         let mut waiting = Vec::new();
         for step in &life.steps {
-            self.step(disk, &log, step, &mut waiting);
+            self.step(fs, &log, step, &mut waiting);
         }
         let mut after = match life.end {
-            End::Close => log.close().is_ok().then(|| disk.clone()),
+            End::Close => log.close().is_ok().then(|| fs.clone()),
             End::Drop | End::Kill | End::PowerLoss(_) => None,
         };
         if after.is_some() {
@@ -78,34 +78,34 @@ impl Model {
             self.ledger.flushed();
         }
         if let End::Kill | End::PowerLoss(_) = life.end {
-            after = Some(self.die(disk, life.end));
+            after = Some(self.die(fs, life.end));
         }
         // Every answer from here on was decided before the death.
         self.settle(&mut waiting);
         drop(log);
-        if disk.fired() > 0 {
+        if fs.fired() > 0 {
             // A sync may have failed and lost written records.
             self.ledger.lose_power();
         }
-        let after = after.unwrap_or_else(|| disk.clone());
+        let after = after.unwrap_or_else(|| fs.clone());
         // A fault may have killed the machine before the planned end.
         let after = if after.calls(Call::Any) > 0 { after.kill() } else { after };
         after.set_capacity(None);
         after
     }
 
-    fn die(&mut self, disk: &SimDisk, end: End) -> SimDisk {
+    fn die(&mut self, fs: &SimFileSystem, end: End) -> SimFileSystem {
         match end {
             End::PowerLoss(seed) => {
                 let mut random = Random::new(seed);
-                let after = disk.crash(&mut || random.coin());
+                let after = fs.crash(&mut || random.coin());
                 if self.durability != Durability::Sync {
                     // Its positions may now belong to other records.
                     self.remembered = None;
                 }
                 after
             }
-            _ => disk.kill(),
+            _ => fs.kill(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Model {
 
     fn step<'log>(
         &mut self,
-        disk: &SimDisk,
+        fs: &SimFileSystem,
         log: &'log ShardedWal,
         step: &Step,
         waiting: &mut Vec<(u64, u64, Completion<'log>)>,
@@ -136,7 +136,7 @@ impl Model {
             }
             Step::Flush => {
                 self.settle(waiting);
-                if log.flush().wait().is_ok() && disk.fired() == 0 {
+                if log.flush().wait().is_ok() && fs.fired() == 0 {
                     self.ledger.flushed();
                 }
             }
@@ -150,8 +150,8 @@ impl Model {
                 let at = self.remembered.clone().filter(|_| *at_remembered).unwrap_or(now);
                 self.truncate(log, &at);
             }
-            Step::FullDisk(full) => disk.set_capacity(full.then_some(0)),
-            Step::Fault { nth, kind } => disk.fail(Fault::new(Call::Any, *nth, *kind)),
+            Step::FullDisk(full) => fs.set_capacity(full.then_some(0)),
+            Step::Fault { nth, kind } => fs.fail(Fault::new(Call::Any, *nth, *kind)),
         }
     }
 
@@ -164,23 +164,23 @@ impl Model {
     }
 
     /// Opens the log; the first attempt may be interrupted.
-    fn open(&mut self, mut disk: SimDisk, life: &Life) -> (SimDisk, ShardedWal) {
+    fn open(&mut self, mut fs: SimFileSystem, life: &Life) -> (SimFileSystem, ShardedWal) {
         if let Some((nth, kind, end)) = life.open_cut {
-            disk.fail(Fault::new(Call::Any, nth, kind));
-            let opened = ShardedWal::open(self.config(&disk, life.shards));
+            fs.fail(Fault::new(Call::Any, nth, kind));
+            let opened = ShardedWal::open(self.config(&fs, life.shards));
             if let Err(error) = &opened {
-                assert!(matches!(error, OpenError::Io { .. }) && disk.fired() > 0, "{error}");
+                assert!(matches!(error, OpenError::Io { .. }) && fs.fired() > 0, "{error}");
             }
-            let after = self.die(&disk, end);
+            let after = self.die(&fs, end);
             if let End::PowerLoss(_) = end {
                 self.ledger.lose_power();
             }
             drop(opened);
-            disk = after;
+            fs = after;
         }
-        let log = ShardedWal::open(self.config(&disk, life.shards));
-        let log = log.unwrap_or_else(|error| panic!("{error}\n{:?}", disk.files()));
-        (disk, log)
+        let log = ShardedWal::open(self.config(&fs, life.shards));
+        let log = log.unwrap_or_else(|error| panic!("{error}\n{:?}", fs.files()));
+        (fs, log)
     }
 }
 
@@ -189,14 +189,14 @@ pub(crate) fn run(durability: Durability, lives: &[Life]) {
     let ledger =
         if durability == Durability::Sync { Ledger::default() } else { Ledger::unsynced() };
     let mut model = Model { durability, ledger, remembered: None };
-    let mut disk = SimDisk::with_dir(support::DIR);
-    let mut log = ShardedWal::open(model.config(&disk, 2)).expect("a new disk");
+    let mut fs = SimFileSystem::with_dir(support::DIR);
+    let mut log = ShardedWal::open(model.config(&fs, 2)).expect("a new disk");
     for life in lives {
-        disk = model.live(&disk, log, life);
+        fs = model.live(&fs, log, life);
         if let End::PowerLoss(_) = life.end {
             model.ledger.lose_power();
         }
-        (disk, log) = model.open(disk, life);
+        (fs, log) = model.open(fs, life);
         model.ledger.check(&replayed(&log));
     }
 }

@@ -157,7 +157,7 @@ fn batch(log: &ShardedWal, length: usize, words: &[&str]) {
     let records = records.map(|(key, index)| (key, payload(key, index, length)));
     let answer = log.append_batch(records.collect::<Vec<_>>()).wait();
     let failed = answer.as_ref().err().map_or(&[][..], |error| &error.failed);
-    let of = |part: &shardwal::FailedPart| format!(" {}={}", part.shard, fate(Some(&part.error)));
+    let of = |part: &shardwal::FailedShard| format!(" {}={}", part.shard, fate(Some(&part.error)));
     say(&format!("batched{}", failed.iter().map(of).collect::<String>()));
 }
 

@@ -108,13 +108,16 @@ fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
     ledger.check(&replayed(&open(config(dir, filling))));
 }
 
-fn print_figures(what: &str, disks: usize, seen: &Seen) {
+fn print_figures(what: &str, file_systems: usize, seen: &Seen) {
     let Seen { acknowledged, refused, resumed } = seen;
-    println!("FIGURE full {what}: {disks} disks");
+    println!("FIGURE full {what}: {file_systems} disks");
     println!("FIGURE full {what}, refused: {refused} appends");
     println!("FIGURE full {what}, resumed in the same process: {resumed} times");
     println!("FIGURE full {what}, acknowledged, none lost or doubled: {acknowledged} records");
-    assert!(seen.resumed >= 3 * disks as u64 && seen.refused >= 6 * disks as u64, "{seen:?}");
+    assert!(
+        seen.resumed >= 3 * file_systems as u64 && seen.refused >= 6 * file_systems as u64,
+        "{seen:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use shardwal::fs::{Disk, DiskFile, OpenMode, RealDisk};
+use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
 
 use crate::mounts::{FaultyDevice, scratch};
 
@@ -22,23 +22,23 @@ struct Block([u8; BLOCK]);
 /// A new file with one block on the disk, ready for direct I/O. A direct write is on
 /// the device at once. The metadata to read it back is in the journal's running
 /// transaction.
-fn file(dir: &Path, name: &str) -> Box<dyn DiskFile> {
-    let mut file = RealDisk.open(&dir.join(name), OpenMode::CreateNew).unwrap();
-    assert_eq!(file.direct_block_bytes(), Some(BLOCK));
+fn file(dir: &Path, name: &str) -> Box<dyn FileHandle> {
+    let mut file = OsFileSystem.open(&dir.join(name), OpenMode::CreateNew).unwrap();
+    assert_eq!(file.direct_io_alignment(), Some(BLOCK));
     write(file.as_mut(), 0).unwrap();
     file.sync_data().unwrap();
     file
 }
 
-fn write(file: &mut dyn DiskFile, block: u64) -> io::Result<()> {
+fn write(file: &mut dyn FileHandle, block: u64) -> io::Result<()> {
     let bytes = Block([7; BLOCK]);
     file.write_direct(&bytes.0, block * BLOCK as u64).map(|written| assert_eq!(written, BLOCK))
 }
 
 fn new_dir(device: &FaultyDevice) -> std::path::PathBuf {
     let dir = device.dir();
-    RealDisk.create_dir(&dir).unwrap();
-    RealDisk.sync_dir(dir.parent().unwrap()).unwrap();
+    OsFileSystem.create_dir(&dir).unwrap();
+    OsFileSystem.sync_dir(dir.parent().unwrap()).unwrap();
     dir
 }
 
@@ -62,11 +62,11 @@ fn a_sync_after_a_failed_journal_commit_of_another_sync_fails() {
     device.set_failing(false);
     let error = second.sync_data().expect_err("its size was in that commit");
     assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem, "{error}");
-    RealDisk.sync_dir(&dir).expect_err("the journal has failed");
+    OsFileSystem.sync_dir(&dir).expect_err("the journal has failed");
     drop((first, second));
     device.mount_again();
     // Shows why the sync had to fail.
-    let second = RealDisk.open(&dir.join("second"), OpenMode::Read).unwrap();
+    let second = OsFileSystem.open(&dir.join("second"), OpenMode::Read).unwrap();
     assert_eq!(second.len().unwrap(), BLOCK as u64, "the growth is gone");
 }
 
@@ -112,7 +112,7 @@ fn overwrites_of_synced_blocks_are_durable_without_the_journal() {
     whole.sync_data().expect("the file needs no journal commit");
     drop((grown, whole));
     device.mount_again();
-    let whole = RealDisk.open(&dir.join("whole"), OpenMode::Read).unwrap();
+    let whole = OsFileSystem.open(&dir.join("whole"), OpenMode::Read).unwrap();
     let mut found = vec![0; BLOCK];
     whole.read_at(&mut found, 0).unwrap();
     assert!(found == bytes.0, "it is on the disk");

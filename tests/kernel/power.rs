@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shardwal::fs::RealDisk;
+use shardwal::fs::OsFileSystem;
 
 use crate::child;
 use crate::logged_device::{BTRFS, EXT4, FileSystem, Images, LoggedDevice, XFS};
@@ -136,7 +136,7 @@ impl Run {
 fn check(dir: &Path, run: &Run, story: &mut Story, second: Option<&SecondOpinion>) {
     let log = dir.join(&run.name);
     if let Some(second) = second {
-        let library = Opinion::of_the_library(Arc::new(RealDisk), &log);
+        let library = Opinion::of_the_library(Arc::new(OsFileSystem), &log);
         second.compare(&Image::of_dir(&log), &library);
     }
     story.check_log(&log);

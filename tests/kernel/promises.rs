@@ -5,8 +5,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use shardwal::fs::{Disk, DurabilityWarning, NotDurable, OpenMode, RealDisk};
-use shardwal::{Config, LogReader, OnDamage, OpenError, ReplayOptions, ShardedWal};
+use shardwal::fs::{DurabilityWarning, FileSystem, NotDurable, OpenMode, OsFileSystem};
+use shardwal::{Config, LogReader, OnCorruption, OpenError, ReplayOptions, ShardedWal};
 
 use crate::mounts::{Mount, Rights, inside, scratch};
 
@@ -31,8 +31,8 @@ fn ext4_with_journaled_data_has_no_direct_io() {
     for (options, block) in [("data=ordered", Some(4096)), ("data=journal", None)] {
         let scratch = scratch();
         let Some(mount) = ext4(scratch.path(), options) else { return skip(name) };
-        let mut file = RealDisk.open(&mount.dir().join("file"), OpenMode::CreateNew).unwrap();
-        assert_eq!(file.direct_block_bytes(), block, "{options}");
+        let mut file = OsFileSystem.open(&mount.dir().join("file"), OpenMode::CreateNew).unwrap();
+        assert_eq!(file.direct_io_alignment(), block, "{options}");
     }
 }
 
@@ -138,18 +138,18 @@ fn a_flipped_bit_under_btrfs_is_corruption_with_a_position_and_is_repaired() {
     std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
 
     let reader = LogReader::open(mount.dir().join("log")).unwrap();
-    let damage = reader.report().damage().next().expect("a block cannot be read").clone();
-    assert!(damage.what.contains("the disk cannot read"), "{damage}");
-    assert!((18..=20).contains(&damage.first_sequence), "{damage}");
-    assert_eq!(sequences(&reader), (0..damage.first_sequence).collect::<Vec<_>>());
+    let corruption = reader.report().corruption().next().expect("a block cannot be read").clone();
+    assert!(corruption.what.contains("the disk cannot read"), "{corruption}");
+    assert!((18..=20).contains(&corruption.first_sequence), "{corruption}");
+    assert_eq!(sequences(&reader), (0..corruption.first_sequence).collect::<Vec<_>>());
     let refused = ShardedWal::open(config()).unwrap_err();
-    assert!(matches!(refused, OpenError::Damaged(_)), "{refused}");
-    let log = ShardedWal::open(config().on_damage(OnDamage::Quarantine)).unwrap();
+    assert!(matches!(refused, OpenError::Corrupted(_)), "{refused}");
+    let log = ShardedWal::open(config().on_corruption(OnCorruption::Quarantine)).unwrap();
     let repair = log.recovery().repair.clone().expect("it was repaired");
     assert!((1..=3).contains(&repair.lost_sequences()), "{repair}");
     log.close().unwrap();
     let reader = LogReader::open(mount.dir().join("log")).unwrap();
-    assert_eq!(reader.report().damage().count(), 0);
+    assert_eq!(reader.report().corruption().count(), 0);
     let lost = |sequence: &u64| {
         let mut lost = repair.lost.iter();
         lost.any(|lost| (lost.first_sequence..lost.next_sequence).contains(sequence))

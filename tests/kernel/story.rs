@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use shardwal::{AppendError, BatchError, Cause, Config, FailedPart, Position, ShardedWal};
+use shardwal::{AppendError, BatchError, Cause, Config, FailedShard, Position, ShardedWal};
 
 use crate::child::MARK;
 use crate::support::ledger::{Ledger, Parts};
@@ -95,7 +95,7 @@ impl Story {
         let failed = |word: &&str| {
             let (shard, fate) = word.split_once('=').expect("a shard and a fate");
             let shard = shard.parse().expect("a shard");
-            FailedPart { shard, records: Vec::new(), error: error(fate) }
+            FailedShard { shard, records: Vec::new(), error: error(fate) }
         };
         let error = BatchError { failed: words.iter().map(failed).collect() };
         self.ledger.batch_answered(&self.parts, Some(&error));

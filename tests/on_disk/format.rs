@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::raw::{self, Row, config, disk_of, files, frames};
 use bytes::Bytes;
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, ShardedWal};
 
 const ENOSPC: i32 = 28;
@@ -36,18 +36,18 @@ fn payload(i: u64) -> Vec<u8> {
 /// Writes a log with every feature: batches, the gap of a refused record, empty
 /// payloads, a payload with a length of three bytes, several opens, a truncation, and
 /// two generations with different shard counts.
-fn write_log() -> (SimDisk, Vec<Row>) {
-    let disk = SimDisk::with_dir("/log");
-    disk.write_file("/log/MANIFEST", raw::manifest(LOG_ID, &[]).as_bytes());
+fn write_log() -> (SimFileSystem, Vec<Row>) {
+    let fs = SimFileSystem::with_dir("/log");
+    fs.write_file("/log/MANIFEST", raw::manifest(LOG_ID, &[]).as_bytes());
     let mut rows = Vec::new();
     for session in 0..3 {
-        let log = ShardedWal::open(config(&disk, 2)).unwrap();
+        let log = ShardedWal::open(config(&fs, 2)).unwrap();
         for i in session * 8..session * 8 + 8 {
             append(&log, &mut rows, i, payload(i));
         }
         log.close().unwrap();
     }
-    let log = ShardedWal::open(config(&disk, 3)).unwrap();
+    let log = ShardedWal::open(config(&fs, 3)).unwrap();
     log.truncate_before(&Checkpoint::new(1, [5, 3]).of_log(log.id())).unwrap();
     log.truncate_before(&Checkpoint::new(1, [5, 4]).of_log(log.id())).unwrap();
     rows.retain(|row| row.0 != 1 || row.2 >= [5, 4][row.1 as usize]);
@@ -59,13 +59,13 @@ fn write_log() -> (SimDisk, Vec<Row>) {
         next[shard] += 1;
     }
     log.append_batch(batch).wait().unwrap();
-    disk.fail(Fault::new(Call::Write, 1, FaultKind::Error(ENOSPC)));
+    fs.fail(Fault::new(Call::Write, 1, FaultKind::Error(ENOSPC)));
     log.append(1, "no room").wait().unwrap_err();
     append(&log, &mut rows, 1, vec![0xa5; 20_000]);
     append(&log, &mut rows, 1, Vec::new());
     log.close().unwrap();
     rows.sort();
-    (disk, rows)
+    (fs, rows)
 }
 
 fn append(log: &ShardedWal, rows: &mut Vec<Row>, key: u64, payload: Vec<u8>) {
@@ -85,8 +85,8 @@ fn dump(rows: &[Row]) -> String {
 }
 
 /// The files of a log without its lock, which holds a process id.
-fn log_files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
-    files(disk).into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
+fn log_files(fs: &SimFileSystem) -> Vec<(PathBuf, Vec<u8>)> {
+    files(fs).into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
 }
 
 fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
@@ -111,8 +111,8 @@ fn files_below(golden: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-fn write_golden(disk: &SimDisk, rows: &[Row]) {
-    for (path, bytes) in log_files(disk) {
+fn write_golden(fs: &SimFileSystem, rows: &[Row]) {
+    for (path, bytes) in log_files(fs) {
         let path = golden_dir().join("log").join(path.strip_prefix("/log").unwrap());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
@@ -122,14 +122,14 @@ fn write_golden(disk: &SimDisk, rows: &[Row]) {
 
 #[test]
 fn equal_calls_write_the_golden_bytes() {
-    let (disk, rows) = write_log();
+    let (fs, rows) = write_log();
     if std::env::var_os("SHARDWAL_WRITE_GOLDEN").is_some() {
-        write_golden(&disk, &rows);
+        write_golden(&fs, &rows);
     }
     let golden = golden_files();
     // A shard that is idle for a second writes a seal by itself. A machine that stalled
     // that long may retry.
-    let mut written = log_files(&disk);
+    let mut written = log_files(&fs);
     for _ in 0..5 {
         if written == golden {
             return;
@@ -150,20 +150,20 @@ fn equal_calls_write_the_golden_bytes() {
 #[test]
 fn the_golden_log_is_read_as_it_was_written() {
     let expected = fs::read_to_string(golden_dir().join("dump.txt")).unwrap();
-    let disk = disk_of(&golden_files());
-    let before = files(&disk);
-    let (rows, report) = raw::read(&disk).unwrap();
+    let fs = disk_of(&golden_files());
+    let before = files(&fs);
+    let (rows, report) = raw::read(&fs).unwrap();
     assert_eq!(dump(&rows), expected);
-    assert_eq!(report.damage().count(), 0);
+    assert_eq!(report.corruption().count(), 0);
     assert_eq!(report.torn_bytes(), 0);
-    assert_eq!(files(&disk), before, "a reader changed something");
+    assert_eq!(files(&fs), before, "a reader changed something");
 
-    let log = ShardedWal::open(config(&disk, 3)).unwrap();
+    let log = ShardedWal::open(config(&fs, 3)).unwrap();
     assert_eq!(log.recovery().torn_bytes(), 0);
     let position = log.append(1, "and on").wait().unwrap();
     assert_eq!((position.generation, position.shard, position.sequence), (2, 0, 10));
     log.close().unwrap();
-    let (rows, _) = raw::read(&disk).unwrap();
+    let (rows, _) = raw::read(&fs).unwrap();
     let more = dump(&rows);
     assert!(more.contains("2 0 10 1 6 616e64206f6e\n"), "{more}");
     assert_eq!(more.lines().count(), expected.lines().count() + 1);
@@ -174,29 +174,29 @@ fn the_golden_log_is_read_as_it_was_written() {
 fn a_log_with_truncation_marks_in_slots_is_read_and_continued() {
     let golden = golden_dir().with_file_name("v1");
     let expected = fs::read_to_string(golden.join("dump.txt")).unwrap();
-    let disk = disk_of(&files_below(&golden));
-    assert_eq!(dump(&raw::read(&disk).unwrap().0), expected);
+    let fs = disk_of(&files_below(&golden));
+    assert_eq!(dump(&raw::read(&fs).unwrap().0), expected);
     // The first open has no room for files that carry the next mark, so it writes to
     // slots. The second open creates the files.
     for (below, capacity) in [([6, 5], Some(0)), ([7, 6], None)] {
-        disk.set_copy_on_write(false);
-        disk.fail(Fault {
+        fs.set_copy_on_write(false);
+        fs.fail(Fault {
             path_contains: Some("purge-".into()),
             sticky: capacity.is_some(),
             nth: if capacity.is_some() { 1 } else { u64::MAX },
             ..Fault::new(Call::Open, 1, FaultKind::Error(ENOSPC))
         });
-        let log = ShardedWal::open(config(&disk, 3)).unwrap();
-        disk.set_copy_on_write(false);
-        disk.set_capacity(capacity);
-        let writes = disk.calls(Call::Write);
+        let log = ShardedWal::open(config(&fs, 3)).unwrap();
+        fs.set_copy_on_write(false);
+        fs.set_capacity(capacity);
+        let writes = fs.calls(Call::Write);
         log.truncate_before(&Checkpoint::new(1, below).of_log(log.id())).unwrap();
-        assert_eq!(disk.calls(Call::Write) - writes, if capacity.is_some() { 2 } else { 0 });
-        disk.clear_faults();
-        disk.set_capacity(None);
+        assert_eq!(fs.calls(Call::Write) - writes, if capacity.is_some() { 2 } else { 0 });
+        fs.clear_faults();
+        fs.set_capacity(None);
         log.close().unwrap();
         let first = |shard| {
-            let rows = raw::read(&disk).unwrap().0;
+            let rows = raw::read(&fs).unwrap().0;
             rows.iter().find(|row| (row.0, row.1) == (1, shard)).map(|row| row.2)
         };
         assert_eq!([first(0), first(1)], [Some(below[0]), Some(below[1])]);
@@ -205,15 +205,15 @@ fn a_log_with_truncation_marks_in_slots_is_read_and_continued() {
 
 #[test]
 fn a_record_costs_its_key_its_length_and_a_share_of_a_frame() {
-    let disk = SimDisk::with_dir("/log");
-    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    let fs = SimFileSystem::with_dir("/log");
+    let log = ShardedWal::open(config(&fs, 1)).unwrap();
     let (batches, records, payload) = (20, 100, 256);
     for batch in 0..batches {
         let record = |i| (batch * records + i, Bytes::from(vec![0x77; payload]));
         log.append_batch((0..records).map(record)).wait().unwrap();
     }
     log.close().unwrap();
-    let segment = disk.read_file(raw::segment_path(1, 0, 1)).unwrap();
+    let segment = fs.read_file(raw::segment_path(1, 0, 1)).unwrap();
     let frames = frames(&segment);
     let of_records: Vec<_> = frames.iter().filter(|frame| frame.kind == 1).collect();
     assert_eq!(of_records.len() as u64, batches, "each batch was waited for");

@@ -40,7 +40,7 @@ fn live(dir: &Path, ledger: &mut Ledger) {
 
 fn check(dir: &Path, ledger: &mut Ledger) {
     let report = LogReader::open(dir).unwrap().report().clone();
-    assert_eq!(report.damage().count(), 0, "{report:?}");
+    assert_eq!(report.corruption().count(), 0, "{report:?}");
     let log = open(config(dir));
     ledger.check(&replayed(&log));
     log.close().unwrap();
@@ -83,7 +83,7 @@ fn a_backup_of_an_older_log_keeps_its_own_truncation_marks() {
     assert!(replayed(&opened).records.is_empty());
     opened.close().unwrap();
     assert_eq!(count(&backup), before);
-    assert_eq!(LogReader::open(&backup).unwrap().report().damage().count(), 0);
+    assert_eq!(LogReader::open(&backup).unwrap().report().corruption().count(), 0);
 }
 
 fn copy_all(from: &Path, to: &Path) {

@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::raw::{self, Row, config, disk_of, files, frames, segment_path};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{OpenError, ShardedWal};
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
@@ -37,18 +37,18 @@ struct Victim {
 static VICTIM: LazyLock<Victim> = LazyLock::new(|| write_victim(60, 8));
 
 fn write_victim(in_the_first: u64, in_the_second: u64) -> Victim {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     for (from, to) in [(0, in_the_first), (in_the_first, in_the_first + in_the_second)] {
-        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        let log = ShardedWal::open(config(&fs, 1)).unwrap();
         for i in from..to {
             let bytes = usize::try_from(i * 37 % 500).unwrap();
             log.append(i, vec![i.to_le_bytes()[0]; bytes]).wait().unwrap();
         }
         log.close().unwrap();
     }
-    let rows = raw::read(&disk).unwrap().0;
+    let rows = raw::read(&fs).unwrap().0;
     assert_eq!(rows.len() as u64, in_the_first + in_the_second);
-    Victim { files: files(&disk), rows, opens: AtomicU64::new(0) }
+    Victim { files: files(&fs), rows, opens: AtomicU64::new(0) }
 }
 
 const OLD: &str = "/log/generation-00001/shard-0000/0000000001.wal";
@@ -72,16 +72,16 @@ impl Victim {
     }
 
     /// The log with the bytes of this file replaced.
-    fn with(&self, path: &str, bytes: &[u8]) -> SimDisk {
-        let disk = disk_of(&self.files);
-        disk.write_file(path, bytes);
-        disk
+    fn with(&self, path: &str, bytes: &[u8]) -> SimFileSystem {
+        let fs = disk_of(&self.files);
+        fs.write_file(path, bytes);
+        fs
     }
 
-    fn without(&self, path: &str) -> SimDisk {
-        let disk = disk_of(&self.files);
-        disk.remove_file(path);
-        disk
+    fn without(&self, path: &str) -> SimFileSystem {
+        let fs = disk_of(&self.files);
+        fs.remove_file(path);
+        fs
     }
 
     fn fate_with(&self, path: &str, bytes: &[u8], what: &str) -> Fate {
@@ -89,20 +89,20 @@ impl Victim {
     }
 
     /// Reads and opens the corrupted log, and checks the general rules.
-    fn fate(&self, disk: &SimDisk, what: &str) -> Fate {
-        let fate = catch_unwind(AssertUnwindSafe(|| self.read_fate(disk, what)));
+    fn fate(&self, fs: &SimFileSystem, what: &str) -> Fate {
+        let fate = catch_unwind(AssertUnwindSafe(|| self.read_fate(fs, what)));
         fate.unwrap_or_else(|_| panic!("a panic, or what precedes: {what}"))
     }
 
-    fn read_fate(&self, disk: &SimDisk, what: &str) -> Fate {
-        let before = files(disk);
-        let read = raw::read(disk);
-        assert_eq!(files(disk), before, "{what}: a reader changed something");
+    fn read_fate(&self, fs: &SimFileSystem, what: &str) -> Fate {
+        let before = files(fs);
+        let read = raw::read(fs);
+        assert_eq!(files(fs), before, "{what}: a reader changed something");
         let (rows, report) = match read {
             Ok(read) => read,
             Err(error) => {
-                assert_refuses(disk, what);
-                return check_place(&error, what);
+                assert_refuses(fs, what);
+                return check_position(&error, what);
             }
         };
         for shard in &report.shards {
@@ -113,9 +113,9 @@ impl Victim {
             let (found, written) = (of(&rows), of(&self.rows));
             assert!(written.starts_with(&found), "{what}: no prefix, {} rows", found.len());
         }
-        if report.damage().next().is_some() {
+        if report.corruption().next().is_some() {
             if self.opens.fetch_add(1, Relaxed).is_multiple_of(16) {
-                assert_refuses(disk, what);
+                assert_refuses(fs, what);
             }
             return Fate::Refused;
         }
@@ -124,32 +124,32 @@ impl Victim {
 
     /// Opens the log only. If it opens, it must accept appends and replay what the
     /// reader found.
-    fn fate_of_open(&self, disk: &SimDisk, what: &str) -> Fate {
-        let fate = self.fate(disk, what);
+    fn fate_of_open(&self, fs: &SimFileSystem, what: &str) -> Fate {
+        let fate = self.fate(fs, what);
         if fate == Fate::Refused {
             return fate;
         }
-        let (mut expected, _) = raw::read(disk).unwrap();
-        let log = ShardedWal::open(config(disk, 1)).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let (mut expected, _) = raw::read(fs).unwrap();
+        let log = ShardedWal::open(config(fs, 1)).unwrap_or_else(|e| panic!("{what}: {e}"));
         let at = log.append(1, "and on").wait().unwrap();
         log.close().unwrap();
         expected.push((at.generation, at.shard, at.sequence, 1, b"and on".to_vec()));
-        assert_eq!(raw::read(disk).unwrap().0, expected, "{what}");
+        assert_eq!(raw::read(fs).unwrap().0, expected, "{what}");
         fate
     }
 }
 
 /// An open that refuses changes nothing.
-fn assert_refuses(disk: &SimDisk, what: &str) {
-    let before = files(disk);
-    let refused = ShardedWal::open(config(disk, 1));
-    check_place(&refused.err().unwrap_or_else(|| panic!("{what}: opened")), what);
-    assert_eq!(files(disk), before, "{what}: open refused and changed something");
+fn assert_refuses(fs: &SimFileSystem, what: &str) {
+    let before = files(fs);
+    let refused = ShardedWal::open(config(fs, 1));
+    check_position(&refused.err().unwrap_or_else(|| panic!("{what}: opened")), what);
+    assert_eq!(files(fs), before, "{what}: open refused and changed something");
 }
 
-fn check_place(error: &OpenError, what: &str) -> Fate {
+fn check_position(error: &OpenError, what: &str) -> Fate {
     let file = match error {
-        OpenError::Damaged(damage) => &damage.file,
+        OpenError::Corrupted(corruption) => &corruption.file,
         OpenError::Manifest { file, .. } | OpenError::NewerFormat { file, .. } => file,
         OpenError::Io { path, .. } => path,
         OpenError::NotALog { dir } => dir,
@@ -220,8 +220,8 @@ fn every_truncated_length_of_the_newest_segment_leaves_a_prefix() {
     for length in 0..segment.len() {
         let what = format!("{length} bytes left");
         let whole = frames.iter().filter(|frame| frame.kind == 1 && frame.end() <= length).count();
-        let disk = victim.with(NEW, &segment[..length]);
-        let fate = victim.fate_of_open(&disk, &what);
+        let fs = victim.with(NEW, &segment[..length]);
+        let fate = victim.fate_of_open(&fs, &what);
         let kept = 60 + whole;
         let expected = if kept == victim.rows.len() { Fate::Whole } else { Fate::Prefix(kept) };
         assert_eq!(fate, expected, "{what}");
@@ -297,23 +297,23 @@ fn segments_in_a_wrong_position_are_refused() {
     }
     // After the largest number there is no next one.
     for (number, fate) in [(u64::MAX, Fate::Whole), (1 << 62, Fate::Refused)] {
-        let disk = victim.with(&segment_path(1, 0, number), b"");
-        assert_eq!(victim.fate_of_open(&disk, "the last number"), fate, "{number}");
+        let fs = victim.with(&segment_path(1, 0, number), b"");
+        assert_eq!(victim.fate_of_open(&fs, "the last number"), fate, "{number}");
     }
 }
 
 #[test]
 fn exchanged_shards_and_generations_are_refused() {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     for shards in [2, 3, 2] {
-        let log = ShardedWal::open(config(&disk, shards)).unwrap();
+        let log = ShardedWal::open(config(&fs, shards)).unwrap();
         (0..12_u64).for_each(|key| {
             log.append(key, vec![9; 50]).wait().unwrap();
         });
         log.close().unwrap();
     }
-    let rows = raw::read(&disk).unwrap().0;
-    let all = Victim { files: files(&disk), rows, opens: AtomicU64::new(0) };
+    let rows = raw::read(&fs).unwrap().0;
+    let all = Victim { files: files(&fs), rows, opens: AtomicU64::new(0) };
     let segments = [segment_path(1, 0, 1), segment_path(1, 1, 1), segment_path(2, 0, 1)];
     for to in &segments {
         for from in segments.iter().filter(|from| *from != to) {
@@ -322,7 +322,7 @@ fn exchanged_shards_and_generations_are_refused() {
         }
         assert_eq!(all.fate(&all.without(to), to), Fate::Refused, "without {to}");
     }
-    let purge = raw::purge_path(1, 1);
+    let purge = raw::mark_path(1, 1);
     assert_eq!(all.fate(&all.without(&purge), "no purge file"), Fate::Refused);
 }
 

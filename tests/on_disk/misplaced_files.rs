@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use crate::raw::{self, config, disk_of, files, frames, push_frame, reseal, segment_path};
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, LogReader, OpenError, ShardedWal};
 
 const MANIFEST: &str = "/log/MANIFEST";
@@ -23,39 +23,39 @@ fn append(config: Config, keys: std::ops::Range<u64>) {
 /// A log of two generations, with one shard and with two. The first generation's shard
 /// has three segments, those of the second have two each.
 fn victim() -> Files {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     for (shards, keys) in [(1, 0..5), (1, 5..9), (1, 9..12), (2, 12..40), (2, 40..60)] {
-        append(config(&disk, shards), keys);
+        append(config(&fs, shards), keys);
     }
-    files(&disk)
+    files(&fs)
 }
 
 fn file(files: &Files, path: &str) -> Vec<u8> {
     files.iter().find(|(name, _)| name.as_os_str() == path).unwrap().1.clone()
 }
 
-fn with(files: &Files, path: &str, bytes: &[u8]) -> SimDisk {
-    let disk = disk_of(files);
-    disk.write_file(path, bytes);
-    disk
+fn with(files: &Files, path: &str, bytes: &[u8]) -> SimFileSystem {
+    let fs = disk_of(files);
+    fs.write_file(path, bytes);
+    fs
 }
 
-fn without(files: &Files, path: &str) -> SimDisk {
-    let disk = disk_of(files);
-    disk.remove_file(path);
-    disk
+fn without(files: &Files, path: &str) -> SimFileSystem {
+    let fs = disk_of(files);
+    fs.remove_file(path);
+    fs
 }
 
 /// Open must refuse the log with these words in this order. A reader must refuse or
 /// report it too.
-fn assert_reported(disk: &SimDisk, words: &[&str]) -> OpenError {
-    let before = files(disk);
-    let refused = ShardedWal::open(config(disk, 2)).unwrap_err();
-    let read = match LogReader::open_on(std::sync::Arc::new(disk.clone()), "/log") {
-        Ok(reader) => reader.report().damage().next().expect("a reader reports it").to_string(),
+fn assert_reported(fs: &SimFileSystem, words: &[&str]) -> OpenError {
+    let before = files(fs);
+    let refused = ShardedWal::open(config(fs, 2)).unwrap_err();
+    let read = match LogReader::open_in(std::sync::Arc::new(fs.clone()), "/log") {
+        Ok(reader) => reader.report().corruption().next().expect("a reader reports it").to_string(),
         Err(error) => error.to_string(),
     };
-    assert_eq!(files(disk), before, "something was changed");
+    assert_eq!(files(fs), before, "something was changed");
     for text in [refused.to_string(), read] {
         let mut rest = text.as_str();
         for word in words {
@@ -68,11 +68,11 @@ fn assert_reported(disk: &SimDisk, words: &[&str]) -> OpenError {
 }
 
 /// The log must open with all its records.
-fn assert_harmless(disk: &SimDisk, victim: &Files) {
+fn assert_harmless(fs: &SimFileSystem, victim: &Files) {
     let expected = raw::read(&disk_of(victim)).unwrap().0;
-    assert_eq!(raw::read(disk).unwrap().0, expected);
-    ShardedWal::open(config(disk, 2)).unwrap().close().unwrap();
-    assert_eq!(raw::read(disk).unwrap().0, expected);
+    assert_eq!(raw::read(fs).unwrap().0, expected);
+    ShardedWal::open(config(fs, 2)).unwrap().close().unwrap();
+    assert_eq!(raw::read(fs).unwrap().0, expected);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_missing_segment_is_named_with_the_advice_to_restore_it() {
 #[test]
 fn a_missing_shard_manifest_or_truncation_mark_file_is_named() {
     let victim = victim();
-    let purge = raw::purge_path(1, 0);
+    let purge = raw::mark_path(1, 0);
     let words = [&purge, "it is missing", "restore the file from a copy"];
     let error = assert_reported(&without(&victim, &purge), &words);
     assert!(matches!(error, OpenError::Manifest { .. }), "{error:?}");
@@ -120,14 +120,14 @@ fn a_stale_copy_of_a_segment_is_distinguished_from_bit_rot() {
         let at = format!("they end at byte {} of {path}", frame.offset);
         let went = format!("its frames went to byte {end};");
         let older = "the file is older than its successor, or was cut short";
-        let put_back = "put its latest copy back";
+        let unlock = "put its latest copy back";
         let has = format!("it has {} bytes", frame.offset);
         let short = with(&victim, &path, &whole[..frame.offset]);
-        assert_reported(&short, &[older, &has, &went, &at, put_back]);
+        assert_reported(&short, &[older, &has, &went, &at, unlock]);
         let mut blank = whole.clone();
         blank[frame.offset..].fill(0);
         let zeros = format!("its last {} bytes are zeros", whole.len() - frame.offset);
-        assert_reported(&with(&victim, &path, &blank), &[older, &zeros, &went, &at, put_back]);
+        assert_reported(&with(&victim, &path, &blank), &[older, &zeros, &went, &at, unlock]);
         // The end is intact, so the file is the latest: this is bit rot.
         let mut rotten = whole.clone();
         rotten[frame.offset + 30] ^= 1;
@@ -139,13 +139,13 @@ fn a_stale_copy_of_a_segment_is_distinguished_from_bit_rot() {
 /// A limit that FORMAT.md lists: only the newest segment itself says that it exists.
 #[test]
 fn a_stale_copy_of_the_newest_segment_reads_as_a_log_that_ended_earlier() {
-    let disk = SimDisk::with_dir("/log");
-    append(config(&disk, 1), 0..8);
+    let fs = SimFileSystem::with_dir("/log");
+    append(config(&fs, 1), 0..8);
     let path = segment_path(1, 0, 1);
-    let segment = disk.read_file(&path).unwrap();
-    disk.write_file(&path, &segment[..frames(&segment)[5].offset]);
-    let (rows, report) = raw::read(&disk).unwrap();
-    assert_eq!((rows.len(), report.damage().next()), (4, None), "the first frame is a seal");
+    let segment = fs.read_file(&path).unwrap();
+    fs.write_file(&path, &segment[..frames(&segment)[5].offset]);
+    let (rows, report) = raw::read(&fs).unwrap();
+    assert_eq!((rows.len(), report.corruption().next()), (4, None), "the first frame is a seal");
 }
 
 #[test]
@@ -176,31 +176,31 @@ fn a_segment_of_another_generation_shard_or_number_is_reported_with_its_origin()
         let (from, to) = (segment_path(from.0, from.1, from.2), segment_path(to.0, to.1, to.2));
         let home =
             format!("move it to {} if it is missing there", from.trim_start_matches("/log/"));
-        let disk = with(&victim, &to, &file(&victim, &from));
-        assert_reported(&disk, &[what, &to, &home, "put the shard's own segment"]);
+        let fs = with(&victim, &to, &file(&victim, &from));
+        assert_reported(&fs, &[what, &to, &home, "put the shard's own segment"]);
     }
 }
 
 #[test]
 fn a_restored_superseded_or_truncated_segment_is_harmless() {
-    let disk = SimDisk::with_dir("/log");
-    append(config(&disk, 1), 0..5);
+    let fs = SimFileSystem::with_dir("/log");
+    append(config(&fs, 1), 0..5);
     // Nothing was appended, so the next open supersedes the segment of this one.
-    append(config(&disk, 1), 0..0);
-    let superseded = disk.read_file(segment_path(1, 0, 2)).unwrap();
-    append(config(&disk, 1), 5..9);
-    assert_eq!(disk.read_file(segment_path(1, 0, 2)), None);
-    append(config(&disk, 2), 0..9);
-    let victim = files(&disk);
+    append(config(&fs, 1), 0..0);
+    let superseded = fs.read_file(segment_path(1, 0, 2)).unwrap();
+    append(config(&fs, 1), 5..9);
+    assert_eq!(fs.read_file(segment_path(1, 0, 2)), None);
+    append(config(&fs, 2), 0..9);
+    let victim = files(&fs);
     assert_harmless(&with(&victim, &segment_path(1, 0, 2), &superseded), &victim);
 
     let truncated = file(&victim, &segment_path(2, 0, 1));
-    let disk = disk_of(&victim);
-    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    let fs = disk_of(&victim);
+    let log = ShardedWal::open(config(&fs, 2)).unwrap();
     log.truncate_before(&log.checkpoint()).unwrap();
     log.close().unwrap();
-    assert_eq!(disk.read_file(segment_path(2, 0, 1)), None);
-    let victim = files(&disk);
+    assert_eq!(fs.read_file(segment_path(2, 0, 1)), None);
+    let victim = files(&fs);
     assert_harmless(&with(&victim, &segment_path(2, 0, 1), &truncated), &victim);
 }
 

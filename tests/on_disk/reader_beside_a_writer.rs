@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::raw::{self, files, push_frame, segment_path};
-use shardwal::fs::sim::SimDisk;
-use shardwal::fs::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::{Config, LogReader, OpenError, RecoveryReport, ReplayOptions, ShardedWal};
 
 const SHARD: &str = "/log/generation-00001/shard-0000";
@@ -29,7 +29,7 @@ struct Meanwhile {
 /// The file system of the reader.
 #[derive(Clone)]
 struct Watched {
-    disk: SimDisk,
+    fs: SimFileSystem,
     meanwhile: Arc<Mutex<Vec<Meanwhile>>>,
 }
 
@@ -40,8 +40,8 @@ impl std::fmt::Debug for Watched {
 }
 
 impl Watched {
-    fn new(disk: &SimDisk) -> Self {
-        Self { disk: disk.clone(), meanwhile: Arc::default() }
+    fn new(fs: &SimFileSystem) -> Self {
+        Self { fs: fs.clone(), meanwhile: Arc::default() }
     }
 
     fn before(
@@ -70,7 +70,7 @@ impl Watched {
 
     /// Reads the log. Every planned action must have run.
     fn read(&self) -> Result<(Vec<u64>, RecoveryReport), OpenError> {
-        let reader = LogReader::open_on(Arc::new(self.clone()), "/log")?;
+        let reader = LogReader::open_in(Arc::new(self.clone()), "/log")?;
         let left = self.meanwhile.lock().unwrap().iter().filter(|one| one.act.is_some()).count();
         assert_eq!(left, 0, "the reader never came to that call");
         let keys = Mutex::new(Vec::new());
@@ -83,18 +83,18 @@ impl Watched {
     }
 }
 
-impl Disk for Watched {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for Watched {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         assert_eq!(mode, OpenMode::Read, "a reader only reads");
         self.came_to("open", path);
-        self.disk.open(path, mode)
+        self.fs.open(path, mode)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.came_to("list", path);
-        self.disk.list(path)
+        self.fs.list(path)
     }
     fn copy_on_write(&self, path: &Path) -> bool {
-        self.disk.copy_on_write(path)
+        self.fs.copy_on_write(path)
     }
     fn create_dir(&self, _: &Path) -> io::Result<()> {
         panic!("a reader only reads")
@@ -111,23 +111,23 @@ impl Disk for Watched {
     fn remove_dir(&self, _: &Path) -> io::Result<()> {
         panic!("a reader only reads")
     }
-    fn lock(&self, _: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn FileHandle>> {
         panic!("a reader only reads")
     }
 }
 
 /// One shard and the smallest segments. Zeros are written ahead, so that files do not
 /// grow with each commit.
-fn config(disk: &SimDisk, shards: usize) -> Config {
-    Config::new("/log").disk(Arc::new(disk.clone())).shards(shards).segment_bytes(4096)
+fn config(fs: &SimFileSystem, shards: usize) -> Config {
+    Config::new("/log").file_system(Arc::new(fs.clone())).shards(shards).segment_bytes(4096)
 }
 
 /// A log that stays open, with records of the keys `0..records`.
-fn live(records: u64) -> (SimDisk, Arc<ShardedWal>) {
-    let disk = SimDisk::with_dir("/log");
-    let log = Arc::new(ShardedWal::open(config(&disk, 1)).unwrap());
+fn live(records: u64) -> (SimFileSystem, Arc<ShardedWal>) {
+    let fs = SimFileSystem::with_dir("/log");
+    let log = Arc::new(ShardedWal::open(config(&fs, 1)).unwrap());
     append(&log, 0..records);
-    (disk, log)
+    (fs, log)
 }
 
 fn append(log: &ShardedWal, keys: std::ops::Range<u64>) {
@@ -142,13 +142,13 @@ fn truncate(log: &ShardedWal) {
 }
 
 fn assert_intact(report: &RecoveryReport) {
-    assert_eq!(report.damage().next(), None);
+    assert_eq!(report.corruption().next(), None);
 }
 
 #[test]
 fn a_truncation_after_the_mark_was_read_is_no_corruption() {
-    let (disk, log) = live(100);
-    let watched = Watched::new(&disk).before("list", SHARD, 2, move || truncate(&log));
+    let (fs, log) = live(100);
+    let watched = Watched::new(&fs).before("list", SHARD, 2, move || truncate(&log));
     let (keys, report) = watched.read().unwrap();
     assert_intact(&report);
     assert_eq!(keys, [0; 0], "all of it was truncated");
@@ -156,9 +156,9 @@ fn a_truncation_after_the_mark_was_read_is_no_corruption() {
 
 #[test]
 fn a_segment_deleted_after_the_listing_is_no_failure() {
-    let (disk, log) = live(100);
+    let (fs, log) = live(100);
     let oldest = segment_path(1, 0, 1);
-    let watched = Watched::new(&disk).before("open", &oldest, 1, move || truncate(&log));
+    let watched = Watched::new(&fs).before("open", &oldest, 1, move || truncate(&log));
     let (keys, report) = watched.read().unwrap();
     assert_intact(&report);
     assert_eq!(keys, [0; 0], "all of it was truncated");
@@ -166,13 +166,13 @@ fn a_segment_deleted_after_the_listing_is_no_failure() {
 
 #[test]
 fn a_segment_missing_in_two_scans_is_reported() {
-    let (disk, _log) = live(100);
-    let (again, gone) = (disk.clone(), segment_path(1, 0, 2));
+    let (fs, _log) = live(100);
+    let (again, gone) = (fs.clone(), segment_path(1, 0, 2));
     let victim = gone.clone();
-    let watched = Watched::new(&disk).before("open", &gone, 1, move || again.remove_file(victim));
+    let watched = Watched::new(&fs).before("open", &gone, 1, move || again.remove_file(victim));
     let (_, report) = watched.read().unwrap();
-    let damage = report.damage().next().expect("it is missing");
-    assert_eq!(damage.file, Path::new(&gone));
+    let corruption = report.corruption().next().expect("it is missing");
+    assert_eq!(corruption.file, Path::new(&gone));
 }
 
 /// A log whose second segment has its name and no content yet. A reader finds a blank
@@ -180,12 +180,12 @@ fn a_segment_missing_in_two_scans_is_reported() {
 fn a_header_that_comes_while_it_is_missed() -> (Arc<ShardedWal>, Watched) {
     // The last of these records fills half of the first segment, which requests the
     // second.
-    let (disk, log) = live(9);
+    let (fs, log) = live(9);
     let second = segment_path(1, 0, 2);
-    while disk.read_file(&second).is_none() {
+    while fs.read_file(&second).is_none() {
         std::thread::yield_now();
     }
-    let (writer, files, third) = (log.clone(), disk.clone(), segment_path(1, 0, 3));
+    let (writer, files, third) = (log.clone(), fs.clone(), segment_path(1, 0, 3));
     let fill_it = move || {
         for key in 9.. {
             append(&writer, key..key + 1);
@@ -194,7 +194,7 @@ fn a_header_that_comes_while_it_is_missed() -> (Arc<ShardedWal>, Watched) {
             }
         }
     };
-    (log, Watched::new(&disk).before("open", &second, 2, fill_it))
+    (log, Watched::new(&fs).before("open", &second, 2, fill_it))
 }
 
 /// The second scan lists the segment, and a truncation removes it before the scan opens
@@ -222,9 +222,9 @@ fn a_segment_with_a_late_header_that_is_then_unlisted_is_no_corruption() {
 /// the last frame.
 #[test]
 fn commits_after_the_end_of_the_scan_are_no_corruption() {
-    let (disk, log) = live(3);
+    let (fs, log) = live(3);
     let segment = segment_path(1, 0, 1);
-    let watched = Watched::new(&disk).before("open", &segment, 3, move || append(&log, 3..8));
+    let watched = Watched::new(&fs).before("open", &segment, 3, move || append(&log, 3..8));
     let (keys, report) = watched.read().unwrap();
     assert_intact(&report);
     assert!(keys.len() >= 3, "{keys:?}");
@@ -234,10 +234,9 @@ fn commits_after_the_end_of_the_scan_are_no_corruption() {
 #[test]
 fn segments_added_during_a_read_are_no_corruption() {
     for nth in 1..=3 {
-        let (disk, log) = live(3);
+        let (fs, log) = live(3);
         let segment = segment_path(1, 0, 1);
-        let watched =
-            Watched::new(&disk).before("open", &segment, nth, move || append(&log, 3..90));
+        let watched = Watched::new(&fs).before("open", &segment, nth, move || append(&log, 3..90));
         let (keys, report) = watched.read().unwrap();
         assert_intact(&report);
         assert!(keys.len() >= 3 && keys.iter().copied().eq(0..keys.len() as u64), "{keys:?}");
@@ -246,9 +245,9 @@ fn segments_added_during_a_read_are_no_corruption() {
 
 #[test]
 fn a_reshard_during_a_read_is_not_reported_as_an_old_manifest() {
-    let (disk, log) = live(10);
-    let again = disk.clone();
-    let watched = Watched::new(&disk).before("list", SHARD, 2, move || {
+    let (fs, log) = live(10);
+    let again = fs.clone();
+    let watched = Watched::new(&fs).before("list", SHARD, 2, move || {
         log.close().unwrap();
         let log = ShardedWal::open(config(&again, 2)).unwrap();
         append(&log, 10..20);
@@ -265,39 +264,39 @@ fn a_reshard_during_a_read_is_not_reported_as_an_old_manifest() {
 
 #[test]
 fn corruption_beside_a_writer_is_reported_with_its_position() {
-    let (disk, log) = live(100);
+    let (fs, log) = live(100);
     let path = segment_path(1, 0, 2);
-    let mut bytes = disk.read_file(&path).unwrap();
+    let mut bytes = fs.read_file(&path).unwrap();
     bytes[1000] ^= 1;
-    disk.write_file(&path, &bytes);
+    fs.write_file(&path, &bytes);
     let newest = segment_path(1, 0, 3);
-    let watched = Watched::new(&disk).before("open", &newest, 1, move || append(&log, 100..110));
+    let watched = Watched::new(&fs).before("open", &newest, 1, move || append(&log, 100..110));
     let (_, report) = watched.read().unwrap();
-    let damage = report.damage().next().expect("a bit was flipped");
-    assert_eq!(damage.file, Path::new(&path));
-    assert!((88..=1000).contains(&damage.offset), "{damage}");
+    let corruption = report.corruption().next().expect("a bit was flipped");
+    assert_eq!(corruption.file, Path::new(&path));
+    assert!((88..=1000).contains(&corruption.offset), "{corruption}");
 }
 
 /// A second scan must not accept a frame that contradicts the log as a new one. Open
 /// refuses it too.
 #[test]
 fn a_frame_that_contradicts_the_log_is_corruption_to_a_reader_too() {
-    let disk = SimDisk::with_dir("/log");
-    let log = ShardedWal::open(raw::config(&disk, 1)).unwrap();
+    let fs = SimFileSystem::with_dir("/log");
+    let log = ShardedWal::open(raw::config(&fs, 1)).unwrap();
     append(&log, 0..6);
     log.close().unwrap();
     let path = segment_path(1, 0, 1);
-    let mut segment = disk.read_file(&path).unwrap();
+    let mut segment = fs.read_file(&path).unwrap();
     let end = segment.len() as u64;
     push_frame(&mut segment, 1, 1, 2, 0, &[&9_u64.to_le_bytes()[..], &[2], b"ab"].concat());
     push_frame(&mut segment, 2, 0, 20, 0, b"");
-    disk.write_file(&path, &segment);
-    let before = files(&disk);
-    let refused = ShardedWal::open(raw::config(&disk, 1)).unwrap_err();
-    assert!(matches!(refused, OpenError::Damaged(_)), "{refused}");
-    let (keys, report) = Watched::new(&disk).read().unwrap();
-    let damage = report.damage().next().expect("open refuses it");
-    assert_eq!((damage.offset, damage.first_sequence), (end, 6));
+    fs.write_file(&path, &segment);
+    let before = files(&fs);
+    let refused = ShardedWal::open(raw::config(&fs, 1)).unwrap_err();
+    assert!(matches!(refused, OpenError::Corrupted(_)), "{refused}");
+    let (keys, report) = Watched::new(&fs).read().unwrap();
+    let corruption = report.corruption().next().expect("open refuses it");
+    assert_eq!((corruption.offset, corruption.first_sequence), (end, 6));
     assert_eq!(keys, [0, 1, 2, 3, 4, 5]);
-    assert_eq!(files(&disk), before);
+    assert_eq!(files(&fs), before);
 }

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use crate::raw::{self, Row, config, disk_of, files, segment_path};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{OnDamage, OpenError, Repair, RepairReport, ShardedWal};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+use shardwal::{OnCorruption, OpenError, Repair, RepairReport, ShardedWal};
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
@@ -30,9 +30,9 @@ struct Victim {
 /// Records of the first shard, and a few of the second. Each open begins a new segment,
 /// which is deterministic, unlike a roll.
 static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     for life in 0..SEGMENTS {
-        let log = ShardedWal::open(config(&disk, 2)).unwrap();
+        let log = ShardedWal::open(config(&fs, 2)).unwrap();
         for i in life * 16..life * 16 + 16 {
             let bytes = usize::try_from(60 + i * 37 % 300).unwrap();
             log.append(0, vec![i.to_le_bytes()[0]; bytes]).wait().unwrap();
@@ -44,8 +44,8 @@ static VICTIM: LazyLock<Victim> = LazyLock::new(|| {
         }
         log.close().unwrap();
     }
-    let rows = raw::read(&disk).unwrap().0;
-    let files = files(&disk);
+    let rows = raw::read(&fs).unwrap().0;
+    let files = files(&fs);
     assert!(has(&files, &segment_path(1, 0, SEGMENTS)));
     assert!(!has(&files, &segment_path(1, 0, SEGMENTS + 1)));
     Victim { files, rows }
@@ -55,47 +55,47 @@ fn has(files: &Files, path: &str) -> bool {
     files.iter().any(|(file, _)| file.as_os_str() == path)
 }
 
-fn repair(disk: &SimDisk) -> Repair {
-    Repair::new("/log").disk(Arc::new(disk.clone()))
+fn repair(fs: &SimFileSystem) -> Repair {
+    Repair::new("/log").file_system(Arc::new(fs.clone()))
 }
 
 impl Victim {
-    fn disk(&self) -> SimDisk {
+    fn fs(&self) -> SimFileSystem {
         disk_of(&self.files)
     }
 
     fn segment(&self, number: u64) -> Vec<u8> {
-        self.disk().read_file(segment_path(1, 0, number)).unwrap()
+        self.fs().read_file(segment_path(1, 0, number)).unwrap()
     }
 
     /// Repairs a copy of this corrupted log in each way that exists, and checks the
     /// rules of every repair.
-    fn check(&self, disk: &SimDisk, what: &str) -> RepairReport {
-        let before = files(disk);
-        let plan = repair(disk).plan().unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_eq!(files(disk), before, "{what}: a plan changes nothing");
+    fn check(&self, fs: &SimFileSystem, what: &str) -> RepairReport {
+        let before = files(fs);
+        let plan = repair(fs).plan().unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(files(fs), before, "{what}: a plan changes nothing");
         let at_open = disk_of(&before);
-        let report = repair(disk).run("/log/quarantine").unwrap();
+        let report = repair(fs).run("/log/quarantine").unwrap();
         assert_eq!((&plan.files, &plan.lost), (&report.files, &report.lost), "{what}");
         assert_eq!(report.quarantine.is_some(), !report.files.is_empty(), "{what}");
-        check_copies(disk, &before, &report, what);
-        let rows = self.check_rows(disk, &report, what);
-        assert!(repair(disk).run("/log/quarantine").unwrap().files.is_empty(), "{what}: once more");
+        check_copies(fs, &before, &report, what);
+        let rows = self.check_rows(fs, &report, what);
+        assert!(repair(fs).run("/log/quarantine").unwrap().files.is_empty(), "{what}: once more");
 
-        let opened = ShardedWal::open(config(&at_open, 2).on_damage(OnDamage::Quarantine));
+        let opened = ShardedWal::open(config(&at_open, 2).on_corruption(OnCorruption::Quarantine));
         let opened = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
         let at_open_report = opened.recovery().repair.clone().unwrap_or_default();
         assert_eq!((&at_open_report, &report), (&report, &at_open_report), "{what}");
         opened.close().unwrap();
         assert_eq!(self.check_rows(&at_open, &report, what), rows, "{what}");
-        check_that_it_goes_on(disk, &rows, what);
+        check_that_it_goes_on(fs, &rows, what);
         report
     }
 
     /// Every appended record must be there, except for reported losses.
-    fn check_rows(&self, disk: &SimDisk, report: &RepairReport, what: &str) -> Vec<Row> {
-        let (rows, found) = raw::read(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_eq!(found.damage().count(), 0, "{what}");
+    fn check_rows(&self, fs: &SimFileSystem, report: &RepairReport, what: &str) -> Vec<Row> {
+        let (rows, found) = raw::read(fs).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(found.corruption().count(), 0, "{what}");
         assert!(rows.iter().is_sorted_by_key(|row| (row.0, row.1, row.2)), "{what}: order");
         let is_lost = |row: &Row| {
             report.lost.iter().any(|lost| {
@@ -115,25 +115,25 @@ impl Victim {
 }
 
 /// Every replaced file is in quarantine, unchanged.
-fn check_copies(disk: &SimDisk, before: &Files, report: &RepairReport, what: &str) {
+fn check_copies(fs: &SimFileSystem, before: &Files, report: &RepairReport, what: &str) {
     for file in &report.files {
         let folder = report.quarantine.as_ref().unwrap();
         let copy = folder.join(file.strip_prefix("/log").unwrap());
         let was = before.iter().find(|(path, _)| path == file).map(|(_, bytes)| bytes.clone());
-        assert_eq!(disk.read_file(&copy), was, "{what}: {}", copy.display());
+        assert_eq!(fs.read_file(&copy), was, "{what}: {}", copy.display());
     }
     if let Some(folder) = &report.quarantine {
-        let said = String::from_utf8(disk.read_file(folder.join("report.txt")).unwrap()).unwrap();
+        let said = String::from_utf8(fs.read_file(folder.join("report.txt")).unwrap()).unwrap();
         assert!(said.contains("sequences lost"), "{said}");
     }
     for (path, bytes) in before {
         let stays = !report.files.contains(path) && path.extension().is_some_and(|it| it == "wal");
-        assert!(!stays || disk.read_file(path).as_ref() == Some(bytes), "{what}: {path:?}");
+        assert!(!stays || fs.read_file(path).as_ref() == Some(bytes), "{what}: {path:?}");
     }
 }
 
-fn check_that_it_goes_on(disk: &SimDisk, rows: &[Row], what: &str) {
-    let log = ShardedWal::open(config(disk, 2)).unwrap_or_else(|error| panic!("{what}: {error}"));
+fn check_that_it_goes_on(fs: &SimFileSystem, rows: &[Row], what: &str) {
+    let log = ShardedWal::open(config(fs, 2)).unwrap_or_else(|error| panic!("{what}: {error}"));
     let at = log.append(0, "after").wait().unwrap();
     log.close().unwrap();
     let last = rows.iter().filter(|row| row.1 == at.shard).map(|row| row.2).max();
@@ -141,17 +141,17 @@ fn check_that_it_goes_on(disk: &SimDisk, rows: &[Row], what: &str) {
     let mut expected = rows.to_vec();
     expected.push((at.generation, at.shard, at.sequence, 0, b"after".to_vec()));
     expected.sort();
-    let mut found = raw::read(disk).unwrap().0;
+    let mut found = raw::read(fs).unwrap().0;
     found.sort();
     assert_eq!(found, expected, "{what}");
 }
 
 #[test]
 fn an_intact_log_needs_no_repair_and_is_left_alone() {
-    let disk = VICTIM.disk();
-    let report = VICTIM.check(&disk, "whole");
+    let fs = VICTIM.fs();
+    let report = VICTIM.check(&fs, "whole");
     assert_eq!(report, RepairReport::default());
-    assert!(!has(&files(&disk), "/log/quarantine/0001/report.txt"));
+    assert!(!has(&files(&fs), "/log/quarantine/0001/report.txt"));
 }
 
 #[test]
@@ -161,11 +161,11 @@ fn a_rotten_frame_is_the_only_loss() {
         let bytes = VICTIM.segment(number);
         for frame in raw::frames(&bytes) {
             for at in [frame.offset, frame.offset + 10, frame.end() - 1] {
-                let disk = VICTIM.disk();
+                let fs = VICTIM.fs();
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 0x10;
-                disk.write_file(&path, &bytes);
-                let report = VICTIM.check(&disk, &format!("byte {at} of segment {number}"));
+                fs.write_file(&path, &bytes);
+                let report = VICTIM.check(&fs, &format!("byte {at} of segment {number}"));
                 // The last frame is a seal, or looks like a torn tail.
                 assert!(report.lost_sequences() <= u64::from(frame.records), "{report}");
             }
@@ -175,33 +175,33 @@ fn a_rotten_frame_is_the_only_loss() {
 
 #[test]
 fn two_rotten_frames_cost_two_records_and_not_the_intact_one_between() {
-    let disk = VICTIM.disk();
+    let fs = VICTIM.fs();
     let mut bytes = VICTIM.segment(1);
     let frames = raw::frames(&bytes);
     let records: Vec<_> = frames.iter().filter(|frame| frame.records == 1).collect();
     for frame in [records[2], records[4]] {
         bytes[frame.end() - 1] ^= 1;
     }
-    disk.write_file(segment_path(1, 0, 1), &bytes);
-    let report = VICTIM.check(&disk, "two frames");
+    fs.write_file(segment_path(1, 0, 1), &bytes);
+    let report = VICTIM.check(&fs, "two frames");
     assert_eq!((report.lost.len(), report.lost_sequences(), report.files.len()), (2, 2, 1));
-    let (_, found) = raw::read(&disk).unwrap();
-    assert_eq!(found.shards[0].gap_sequences, 2, "the log says so from then on");
+    let (_, found) = raw::read(&fs).unwrap();
+    assert_eq!(found.shards[0].lost_sequences, 2, "the log says so from then on");
 }
 
 #[test]
 fn a_missing_or_foreign_segment_is_the_only_loss() {
     for number in 1..SEGMENTS {
         let path = segment_path(1, 0, number);
-        let disk = VICTIM.disk();
-        disk.remove_file(&path);
-        let report = VICTIM.check(&disk, &format!("segment {number} is missing"));
+        let fs = VICTIM.fs();
+        fs.remove_file(&path);
+        let report = VICTIM.check(&fs, &format!("segment {number} is missing"));
         assert_eq!(report.files, [PathBuf::from(&path)]);
         assert!(report.lost_sequences() > 2);
 
-        let disk = VICTIM.disk();
-        disk.write_file(&path, &disk.read_file(segment_path(1, 1, 1)).unwrap());
-        let report = VICTIM.check(&disk, &format!("segment {number} is foreign"));
+        let fs = VICTIM.fs();
+        fs.write_file(&path, &fs.read_file(segment_path(1, 1, 1)).unwrap());
+        let report = VICTIM.check(&fs, &format!("segment {number} is foreign"));
         assert_eq!(report.files, [PathBuf::from(&path)]);
     }
 }
@@ -209,11 +209,11 @@ fn a_missing_or_foreign_segment_is_the_only_loss() {
 #[test]
 fn a_segment_with_a_rotten_header_is_read_without_it() {
     for number in 1..SEGMENTS {
-        let disk = VICTIM.disk();
+        let fs = VICTIM.fs();
         let mut bytes = VICTIM.segment(number);
         bytes[50] ^= 1;
-        disk.write_file(segment_path(1, 0, number), &bytes);
-        let report = VICTIM.check(&disk, &format!("the header of segment {number}"));
+        fs.write_file(segment_path(1, 0, number), &bytes);
+        let report = VICTIM.check(&fs, &format!("the header of segment {number}"));
         assert_eq!((report.lost_sequences(), report.files.len()), (0, 1), "{report}");
     }
 }
@@ -223,27 +223,27 @@ fn a_segment_cut_at_any_length_keeps_its_earlier_records() {
     for number in 1..SEGMENTS {
         let bytes = VICTIM.segment(number);
         for length in (0..bytes.len()).step_by(53) {
-            let disk = VICTIM.disk();
-            disk.write_file(segment_path(1, 0, number), &bytes[..length]);
-            VICTIM.check(&disk, &format!("{length} bytes of segment {number}"));
+            let fs = VICTIM.fs();
+            fs.write_file(segment_path(1, 0, number), &bytes[..length]);
+            VICTIM.check(&fs, &format!("{length} bytes of segment {number}"));
         }
     }
 }
 
 #[test]
 fn a_shard_without_any_segment_begins_again() {
-    let disk = VICTIM.disk();
+    let fs = VICTIM.fs();
     for number in 1..=SEGMENTS {
-        disk.remove_file(segment_path(1, 0, number));
+        fs.remove_file(segment_path(1, 0, number));
     }
-    let before = files(&disk);
-    let report = repair(&disk).run("/log/quarantine").unwrap();
+    let before = files(&fs);
+    let report = repair(&fs).run("/log/quarantine").unwrap();
     assert_eq!(report.files.len(), 1);
-    let rows = raw::read(&disk).unwrap().0;
+    let rows = raw::read(&fs).unwrap().0;
     let second: Vec<_> = VICTIM.rows.iter().filter(|row| row.1 == 1).cloned().collect();
     assert_eq!(rows, second, "the other shard is unchanged");
-    assert!(before.iter().all(|(path, bytes)| disk.read_file(path).as_ref() == Some(bytes)));
-    check_that_it_goes_on(&disk, &rows, "no segment");
+    assert!(before.iter().all(|(path, bytes)| fs.read_file(path).as_ref() == Some(bytes)));
+    check_that_it_goes_on(&fs, &rows, "no segment");
 }
 
 /// Corrupts several positions at once, in several ways, for each seed.
@@ -258,12 +258,12 @@ fn random_corruption_is_repaired_or_needs_no_repair() {
     };
     let mut repaired = 0;
     for round in 0..400 {
-        let disk = VICTIM.disk();
+        let fs = VICTIM.fs();
         let mut did = Vec::new();
         for _ in 0..1 + below(3) {
             let number = 1 + below(5) as u64;
             let path = segment_path(1, 0, number);
-            let Some(mut bytes) = disk.read_file(&path).filter(|bytes| bytes.len() > 1) else {
+            let Some(mut bytes) = fs.read_file(&path).filter(|bytes| bytes.len() > 1) else {
                 continue;
             };
             let at = below(bytes.len());
@@ -276,9 +276,9 @@ fn random_corruption_is_repaired_or_needs_no_repair() {
                 3 => bytes[at..to].reverse(),
                 _ => {}
             }
-            disk.write_file(&path, &bytes);
+            fs.write_file(&path, &bytes);
             if kind == 4 {
-                disk.remove_file(&path);
+                fs.remove_file(&path);
             }
             did.push((number, kind, at, to));
         }
@@ -286,9 +286,9 @@ fn random_corruption_is_repaired_or_needs_no_repair() {
         // Corruption at the end of the newest segment is a torn tail, which open cuts.
         let newest = did.iter().any(|(number, ..)| *number == SEGMENTS);
         if newest {
-            check_loosely(&disk, &what);
+            check_loosely(&fs, &what);
         } else {
-            repaired += usize::from(!VICTIM.check(&disk, &what).files.is_empty());
+            repaired += usize::from(!VICTIM.check(&fs, &what).files.is_empty());
         }
     }
     println!("{repaired} repaired in full");
@@ -296,54 +296,54 @@ fn random_corruption_is_repaired_or_needs_no_repair() {
 }
 
 /// Checks a log whose newest segment may have lost its end unnoticed.
-fn check_loosely(disk: &SimDisk, what: &str) {
+fn check_loosely(fs: &SimFileSystem, what: &str) {
     let report =
-        repair(disk).run("/log/quarantine").unwrap_or_else(|error| panic!("{what}: {error}"));
-    let (rows, found) = raw::read(disk).unwrap();
-    assert_eq!(found.damage().count(), 0, "{what}");
+        repair(fs).run("/log/quarantine").unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (rows, found) = raw::read(fs).unwrap();
+    assert_eq!(found.corruption().count(), 0, "{what}");
     assert!(rows.iter().all(|row| VICTIM.rows.contains(row)), "{what}: a wrong record; {report}");
     assert!(rows.iter().is_sorted_by_key(|row| (row.0, row.1, row.2)), "{what}");
-    check_that_it_goes_on(disk, &rows, what);
+    check_that_it_goes_on(fs, &rows, what);
 }
 
 /// Bit rot, a missing segment and a rotten header in one shard, and bit rot in the
 /// other.
-fn much_damage() -> SimDisk {
-    let disk = VICTIM.disk();
+fn much_corruption() -> SimFileSystem {
+    let fs = VICTIM.fs();
     let rot = |path: String, at: usize| {
-        let mut bytes = disk.read_file(&path).unwrap();
+        let mut bytes = fs.read_file(&path).unwrap();
         bytes[at] ^= 1;
-        disk.write_file(path, &bytes);
+        fs.write_file(path, &bytes);
     };
     rot(segment_path(1, 0, 1), raw::frames(&VICTIM.segment(1))[3].end() - 1);
     rot(segment_path(1, 0, 2), 20);
-    disk.remove_file(segment_path(1, 0, 4));
+    fs.remove_file(segment_path(1, 0, 4));
     rot(segment_path(1, 1, 1), 130);
-    disk
+    fs
 }
 
 #[test]
 fn a_repair_interrupted_at_any_call_is_finished_by_the_next() {
-    let whole = much_damage();
+    let whole = much_corruption();
     let report = repair(&whole).run("/log/quarantine").unwrap();
     let expected = raw::read(&whole).unwrap().0;
     assert_eq!(report.files.len(), 4, "{report}");
     let calls = {
-        let disk = much_damage();
-        repair(&disk).run("/log/quarantine").unwrap();
-        disk.calls(Call::Any)
+        let fs = much_corruption();
+        repair(&fs).run("/log/quarantine").unwrap();
+        fs.calls(Call::Any)
     };
     for kind in [FaultKind::PowerCut, FaultKind::TornPowerCut, FaultKind::Error(28)] {
         let mut died = 0;
         for nth in 1..=calls {
             for survives in [false, true] {
-                let disk = much_damage();
-                disk.fail(Fault::new(Call::Any, nth, kind));
-                died += u64::from(repair(&disk).run("/log/quarantine").is_err());
-                let after = disk.crash(&mut || survives);
+                let fs = much_corruption();
+                fs.fail(Fault::new(Call::Any, nth, kind));
+                died += u64::from(repair(&fs).run("/log/quarantine").is_err());
+                let after = fs.crash(&mut || survives);
                 repair(&after).run("/log/quarantine").unwrap();
                 let (rows, found) = raw::read(&after).unwrap();
-                assert_eq!(found.damage().count(), 0);
+                assert_eq!(found.corruption().count(), 0);
                 assert_eq!(rows, expected, "{kind:?} at call {nth}, unsynced {survives}");
             }
         }
@@ -353,35 +353,35 @@ fn a_repair_interrupted_at_any_call_is_finished_by_the_next() {
 
 #[test]
 fn repair_refuses_a_missing_log_an_unreadable_mark_and_an_open_log() {
-    let disk = SimDisk::with_dir("/log");
-    let refused = repair(&disk).run("/out").unwrap_err();
+    let fs = SimFileSystem::with_dir("/log");
+    let refused = repair(&fs).run("/out").unwrap_err();
     assert!(matches!(refused, OpenError::NotALog { .. }), "{refused}");
-    assert!(files(&disk).is_empty(), "nothing is created where there is no log");
+    assert!(files(&fs).is_empty(), "nothing is created where there is no log");
 
-    let disk = much_damage();
-    disk.write_file(raw::purge_path(1, 0), &[7; 8192]);
-    let before = files(&disk);
-    let refused = repair(&disk).run("/out").unwrap_err();
+    let fs = much_corruption();
+    fs.write_file(raw::mark_path(1, 0), &[7; 8192]);
+    let before = files(&fs);
+    let refused = repair(&fs).run("/out").unwrap_err();
     assert!(matches!(refused, OpenError::Manifest { .. }), "{refused}");
-    let changed: Vec<_> = files(&disk).into_iter().filter(|file| !before.contains(file)).collect();
+    let changed: Vec<_> = files(&fs).into_iter().filter(|file| !before.contains(file)).collect();
     assert!(changed.iter().all(|(path, _)| path.ends_with("LOCK")), "{changed:?}");
 
-    let disk = much_damage();
-    let log = ShardedWal::open(config(&disk, 2).on_damage(OnDamage::Quarantine)).unwrap();
-    let refused = repair(&disk).run("/out").unwrap_err();
+    let fs = much_corruption();
+    let log = ShardedWal::open(config(&fs, 2).on_corruption(OnCorruption::Quarantine)).unwrap();
+    let refused = repair(&fs).run("/out").unwrap_err();
     assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
     log.close().unwrap();
 }
 
 #[test]
-fn two_repairs_use_separate_quarantine_folders() {
-    let disk = much_damage();
-    let first = repair(&disk).run("/log/quarantine").unwrap();
-    let mut bytes = disk.read_file(segment_path(1, 0, 1)).unwrap();
+fn two_repairs_use_separate_quarantine_directories() {
+    let fs = much_corruption();
+    let first = repair(&fs).run("/log/quarantine").unwrap();
+    let mut bytes = fs.read_file(segment_path(1, 0, 1)).unwrap();
     let at = raw::frames(&bytes)[1].end() - 1;
     bytes[at] ^= 1;
-    disk.write_file(segment_path(1, 0, 1), &bytes);
-    let second = repair(&disk).run("/log/quarantine").unwrap();
+    fs.write_file(segment_path(1, 0, 1), &bytes);
+    let second = repair(&fs).run("/log/quarantine").unwrap();
     assert_eq!(first.quarantine, Some("/log/quarantine/0001".into()));
     assert_eq!(second.quarantine, Some("/log/quarantine/0002".into()));
     assert_eq!(second.lost_sequences(), 1, "a gap that is there already is not lost again");

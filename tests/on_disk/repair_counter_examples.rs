@@ -9,33 +9,33 @@ use std::sync::Arc;
 
 use crate::raw::{self, Row, config, segment_path};
 use crate::support::gate::Gate;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Checkpoint, Repair, RepairReport, ShardedWal};
 
 /// A log of `count` lives, with ten records and a segment each.
-fn lives(count: u8) -> SimDisk {
-    let disk = SimDisk::with_dir("/log");
+fn lives(count: u8) -> SimFileSystem {
+    let fs = SimFileSystem::with_dir("/log");
     for life in 0..count {
-        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        let log = ShardedWal::open(config(&fs, 1)).unwrap();
         for record in life * 10..life * 10 + 10 {
             log.append(0, vec![record; 50]).wait().unwrap();
         }
         log.close().unwrap();
     }
-    disk
+    fs
 }
 
-fn rot_header(disk: &SimDisk, number: u64) {
+fn rot_header(fs: &SimFileSystem, number: u64) {
     let path = segment_path(1, 0, number);
-    let mut bytes = disk.read_file(&path).unwrap();
+    let mut bytes = fs.read_file(&path).unwrap();
     bytes[50] ^= 1;
-    disk.write_file(path, &bytes);
+    fs.write_file(path, &bytes);
 }
 
-fn repair(disk: &SimDisk) -> (RepairReport, Vec<Row>) {
-    let report = Repair::new("/log").disk(Arc::new(disk.clone())).run("/out").unwrap();
-    let (rows, found) = raw::read(disk).unwrap();
-    assert_eq!(found.damage().count(), 0);
+fn repair(fs: &SimFileSystem) -> (RepairReport, Vec<Row>) {
+    let report = Repair::new("/log").file_system(Arc::new(fs.clone())).run("/out").unwrap();
+    let (rows, found) = raw::read(fs).unwrap();
+    assert_eq!(found.corruption().count(), 0);
     (report, rows)
 }
 
@@ -45,9 +45,9 @@ fn sequences(rows: &[Row]) -> Vec<u64> {
 
 #[test]
 fn a_foreign_newest_segment_is_dropped() {
-    let disk = lives(3);
-    disk.write_file(segment_path(1, 0, 3), &disk.read_file(segment_path(1, 0, 2)).unwrap());
-    let (report, rows) = repair(&disk);
+    let fs = lives(3);
+    fs.write_file(segment_path(1, 0, 3), &fs.read_file(segment_path(1, 0, 2)).unwrap());
+    let (report, rows) = repair(&fs);
     assert_eq!(report.files, [PathBuf::from(segment_path(1, 0, 3))]);
     assert_eq!(sequences(&rows), Vec::from_iter(0..20));
     assert_eq!(report.lost[0].first_sequence, 20);
@@ -56,45 +56,45 @@ fn a_foreign_newest_segment_is_dropped() {
 
 #[test]
 fn numbers_of_a_newest_segment_without_its_header_are_not_given_again() {
-    let disk = lives(3);
-    disk.remove_file(segment_path(1, 0, 2));
-    rot_header(&disk, 3);
-    let (report, _) = repair(&disk);
+    let fs = lives(3);
+    fs.remove_file(segment_path(1, 0, 2));
+    rot_header(&fs, 3);
+    let (report, _) = repair(&fs);
     assert!(report.lost.iter().any(|lost| lost.next_sequence >= 30), "{report}");
-    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    let log = ShardedWal::open(config(&fs, 1)).unwrap();
     assert!(log.append(0, "next").wait().unwrap().sequence >= 30);
 }
 
 /// A log of 14 unsynced records. Its second segment begins with this number, and only
 /// its header is on the disk.
-fn rolled_to(first_sequence: u64) -> SimDisk {
-    let disk = SimDisk::with_dir("/log");
-    let os = config(&disk, 1).durability(shardwal::Durability::Os);
+fn rolled_to(first_sequence: u64) -> SimFileSystem {
+    let fs = SimFileSystem::with_dir("/log");
+    let os = config(&fs, 1).durability(shardwal::Durability::Buffered);
     let log = ShardedWal::open(os).unwrap();
     for record in 0..14_u8 {
         log.append(0, vec![record; 50]).wait().unwrap();
     }
-    let disk = disk.kill();
+    let fs = fs.kill();
     drop(log);
-    let first = disk.read_file(segment_path(1, 0, 1)).unwrap();
+    let first = fs.read_file(segment_path(1, 0, 1)).unwrap();
     let mut second = first[..raw::HEADER_BYTES].to_vec();
     let numbers = [2, first_sequence, 1, first.len() as u64, 14];
     for (at, number) in numbers.iter().enumerate() {
         second[40 + at * 8..48 + at * 8].copy_from_slice(&number.to_le_bytes());
     }
     raw::reseal(&mut second, &[]);
-    disk.write_file(segment_path(1, 0, 2), &second);
-    disk
+    fs.write_file(segment_path(1, 0, 2), &second);
+    fs
 }
 
 /// No mark says that there were any records.
 #[test]
 fn a_first_segment_of_zeros_is_created_again() {
-    let disk = rolled_to(14);
+    let fs = rolled_to(14);
     let path = segment_path(1, 0, 1);
-    let blank = vec![0; disk.read_file(&path).unwrap().len()];
-    disk.write_file(&path, &blank);
-    let (report, rows) = repair(&disk);
+    let blank = vec![0; fs.read_file(&path).unwrap().len()];
+    fs.write_file(&path, &blank);
+    let (report, rows) = repair(&fs);
     assert_eq!(report.files, [PathBuf::from(path)]);
     // Records that no mark calls durable are a torn tail, and are not reported as lost.
     assert_eq!(rows, Vec::new());
@@ -103,12 +103,12 @@ fn a_first_segment_of_zeros_is_created_again() {
 #[test]
 fn a_segment_truncated_in_part_is_read_without_its_header() {
     for number in [1, 2] {
-        let disk = lives(3);
-        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        let fs = lives(3);
+        let log = ShardedWal::open(config(&fs, 1)).unwrap();
         log.truncate_before(&Checkpoint::new(1, [number * 10 - 5]).of_log(log.id())).unwrap();
         log.close().unwrap();
-        rot_header(&disk, number);
-        let (report, rows) = repair(&disk);
+        rot_header(&fs, number);
+        let (report, rows) = repair(&fs);
         assert_eq!(report.lost_sequences(), 0, "{report}");
         assert_eq!(sequences(&rows), Vec::from_iter(number * 10 - 5..30));
     }
@@ -116,65 +116,65 @@ fn a_segment_truncated_in_part_is_read_without_its_header() {
 
 #[test]
 fn a_segment_that_no_header_names_is_copied_before_open_removes_it() {
-    let disk = lives(4);
-    rot_header(&disk, 2);
-    disk.remove_file(segment_path(1, 0, 3));
-    let was = disk.read_file(segment_path(1, 0, 2));
-    let (report, rows) = repair(&disk);
+    let fs = lives(4);
+    rot_header(&fs, 2);
+    fs.remove_file(segment_path(1, 0, 3));
+    let was = fs.read_file(segment_path(1, 0, 2));
+    let (report, rows) = repair(&fs);
     assert_eq!(sequences(&rows), Vec::from_iter((0..10).chain(30..40)));
     let copy = report.quarantine.unwrap().join("generation-00001/shard-0000/0000000002.wal");
-    assert_eq!(disk.read_file(copy), was);
+    assert_eq!(fs.read_file(copy), was);
 }
 
 /// The end behind a torn tail comes back. The segment that replaced it, with other
 /// records under these sequences, has lost its header.
 #[test]
 fn cut_records_are_not_replayed_in_place_of_later_ones() {
-    let disk = SimDisk::with_dir("/log");
-    let os = || config(&disk, 1).segment_bytes(4096).durability(shardwal::Durability::Os);
+    let fs = SimFileSystem::with_dir("/log");
+    let os = || config(&fs, 1).segment_bytes(4096).durability(shardwal::Durability::Buffered);
     let gate = Gate::default();
-    let log = ShardedWal::open(os().disk(gate.before(&disk))).unwrap();
+    let log = ShardedWal::open(os().file_system(gate.before(&fs))).unwrap();
     // No full segment is synced, or the torn one would be corruption.
     gate.shut();
     for record in 0..90_u8 {
         log.append(0, vec![record; 600]).wait().unwrap();
     }
-    let disk = disk.kill();
+    let fs = fs.kill();
     gate.open();
     drop(log);
     let path = segment_path(1, 0, 1);
-    let mut torn = disk.read_file(&path).unwrap();
+    let mut torn = fs.read_file(&path).unwrap();
     let frame = raw::frames(&torn)[4];
     torn[frame.end() - 1] ^= 1;
-    disk.write_file(&path, &torn);
-    let old: Vec<_> = raw::files(&disk)
+    fs.write_file(&path, &torn);
+    let old: Vec<_> = raw::files(&fs)
         .into_iter()
         .filter(|(path, _)| path.extension().is_some_and(|it| it == "wal"))
         .collect();
     assert!(old.len() > 3);
     for life in 0..2 {
-        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        let log = ShardedWal::open(config(&fs, 1)).unwrap();
         for _ in 0..20 {
             log.append(0, vec![100 + life; 100]).wait().unwrap();
         }
         log.close().unwrap();
     }
-    let rows = raw::read(&disk).unwrap().0;
+    let rows = raw::read(&fs).unwrap().0;
     // The deletions by open were not durable.
     for (path, bytes) in &old {
-        assert!(disk.read_file(path).is_none() || path.ends_with("0000000001.wal"));
-        disk.write_file(path, bytes);
+        assert!(fs.read_file(path).is_none() || path.ends_with("0000000001.wal"));
+        fs.write_file(path, bytes);
     }
-    assert_eq!(raw::read(&disk).unwrap().0, rows, "the old files do no harm");
+    assert_eq!(raw::read(&fs).unwrap().0, rows, "the old files do no harm");
     let took_over = old.len() as u64 + 1;
     for is_gone in [false, true] {
-        let disk = raw::disk_of(&raw::files(&disk));
+        let fs = raw::disk_of(&raw::files(&fs));
         if is_gone {
-            disk.remove_file(segment_path(1, 0, took_over));
+            fs.remove_file(segment_path(1, 0, took_over));
         } else {
-            rot_header(&disk, took_over);
+            rot_header(&fs, took_over);
         }
-        let (report, now) = repair(&disk);
+        let (report, now) = repair(&fs);
         let lost = |row: &Row| {
             report.lost.iter().any(|it| (it.first_sequence..it.next_sequence).contains(&row.2))
         };
@@ -188,11 +188,11 @@ fn cut_records_are_not_replayed_in_place_of_later_ones() {
 /// power loss left only the header of the new segment.
 #[test]
 fn a_log_that_was_torn_behind_refused_numbers_opens_twice() {
-    let disk = rolled_to(20);
+    let fs = rolled_to(20);
     for _ in 0..2 {
-        let log = ShardedWal::open(config(&disk, 1)).unwrap();
+        let log = ShardedWal::open(config(&fs, 1)).unwrap();
         log.close().unwrap();
-        assert_eq!(sequences(&raw::read(&disk).unwrap().0), Vec::from_iter(0..14));
+        assert_eq!(sequences(&raw::read(&fs).unwrap().0), Vec::from_iter(0..14));
     }
 }
 
@@ -200,8 +200,8 @@ fn a_log_that_was_torn_behind_refused_numbers_opens_twice() {
 /// far as it goes.
 #[test]
 fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
-    let disk = rolled_to(20);
-    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    let fs = rolled_to(20);
+    let log = ShardedWal::open(config(&fs, 2)).unwrap();
     assert_eq!(log.recovery().shards[0].next_sequence, 14);
     let found = std::sync::atomic::AtomicU64::new(0);
     let count = |_: &shardwal::Record<'_>| {
@@ -216,15 +216,15 @@ fn a_log_that_was_torn_behind_refused_numbers_is_replayed_by_other_shards() {
 /// A shard's first segment, recreated behind a truncation mark, with new bit rot.
 #[test]
 fn a_rotten_first_segment_made_by_a_repair_is_repaired_again() {
-    let disk = lives(2);
-    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    let fs = lives(2);
+    let log = ShardedWal::open(config(&fs, 1)).unwrap();
     log.truncate_before(&Checkpoint::new(1, [5]).of_log(log.id())).unwrap();
     log.close().unwrap();
-    disk.remove_file(segment_path(1, 0, 1));
-    let (report, rows) = repair(&disk);
+    fs.remove_file(segment_path(1, 0, 1));
+    let (report, rows) = repair(&fs);
     assert_eq!((report.lost_sequences(), sequences(&rows)), (5, Vec::from_iter(10..20)));
-    assert_eq!(raw::read(&disk).unwrap().1.shards[0].gap_sequences, 5);
-    rot_header(&disk, 1);
-    let (report, rows) = repair(&disk);
+    assert_eq!(raw::read(&fs).unwrap().1.shards[0].lost_sequences, 5);
+    rot_header(&fs, 1);
+    let (report, rows) = repair(&fs);
     assert_eq!((report.lost_sequences(), sequences(&rows)), (0, Vec::from_iter(10..20)));
 }

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::raw::{self, HEADER_BYTES, Row, files, long};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{
-    AppendError, Checkpoint, Config, Durability, OnDamage, RecoveryReport, Repair, RepairReport,
-    ShardRecovery, ShardedWal,
+    AppendError, Checkpoint, Config, Durability, OnCorruption, RecoveryReport, Repair,
+    RepairReport, ShardRecovery, ShardedWal,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,7 +47,7 @@ type Did = Vec<(PathBuf, &'static str, usize, usize)>;
 struct History {
     random: Random,
     durability: Durability,
-    disk: SimDisk,
+    fs: SimFileSystem,
     remembered: Option<Checkpoint>,
     /// Records that were acknowledged as durable, or read after a crash, by position. A
     /// position never belongs to another record, even after a loss.
@@ -63,19 +63,19 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let disk = SimDisk::with_dir("/log");
-        disk.set_copy_on_write(random.one_in(2));
-        let modes = [Durability::Sync, Durability::Os, Durability::Interval(HOUR)];
+        let fs = SimFileSystem::with_dir("/log");
+        fs.set_copy_on_write(random.one_in(2));
+        let modes = [Durability::Sync, Durability::Buffered, Durability::Interval(HOUR)];
         let durability = modes[random.below(3)];
         let (given, log) = (BTreeMap::new(), Vec::new());
         let (repairs, lost, cut_short, records) = (0, 0, 0, 0);
         let remembered = None;
-        Self { random, durability, disk, remembered, given, records, log, repairs, lost, cut_short }
+        Self { random, durability, fs, remembered, given, records, log, repairs, lost, cut_short }
     }
 
     fn config(&self, shards: usize) -> Config {
-        let disk = Arc::new(self.disk.clone());
-        let config = Config::new("/log").disk(disk).shards(shards).segment_bytes(4096);
+        let fs = Arc::new(self.fs.clone());
+        let config = Config::new("/log").file_system(fs).shards(shards).segment_bytes(4096);
         config.durability(self.durability)
     }
 
@@ -87,17 +87,17 @@ impl History {
             }
             if self.random.one_in(3) {
                 self.open_in_vain(shards);
-                self.perhaps_damage();
+                self.perhaps_corruption();
             }
             self.live(shards);
-            self.perhaps_damage();
+            self.perhaps_corruption();
         }
     }
 
     /// An open that a power cut interrupts at any call.
     fn open_in_vain(&mut self, shards: usize) {
         let nth = 1 + self.random.below(120) as u64;
-        self.disk.fail(Fault::new(Call::Any, nth, FaultKind::PowerCut));
+        self.fs.fail(Fault::new(Call::Any, nth, FaultKind::PowerCut));
         let opened = ShardedWal::open(self.config(shards));
         self.log.push(format!("open in vain, call {nth}, {shards} shards: {}", opened.is_err()));
         self.crash();
@@ -107,7 +107,7 @@ impl History {
     fn crash(&mut self) {
         let odds = 1 + self.random.below(4);
         let random = &mut self.random;
-        self.disk = self.disk.crash(&mut || random.one_in(odds));
+        self.fs = self.fs.crash(&mut || random.one_in(odds));
         self.log.push(format!("crash, one in {odds} survives"));
     }
 
@@ -119,14 +119,14 @@ impl History {
         for _ in 0..self.random.below(50) {
             self.step(&log);
         }
-        self.disk.set_capacity(None);
+        self.fs.set_capacity(None);
         match self.random.below(4) {
             0 => {
                 log.close().unwrap();
                 self.now_holds();
                 self.log.push("close".into());
             }
-            1 => self.disk = self.disk.kill(),
+            1 => self.fs = self.fs.kill(),
             _ => self.crash(),
         }
     }
@@ -147,7 +147,7 @@ impl History {
             }
             3 => {
                 let room = self.random.below(3);
-                self.disk.set_capacity([None, Some(0), Some(1 << 14)][room]);
+                self.fs.set_capacity([None, Some(0), Some(1 << 14)][room]);
             }
             4..8 => {
                 let count = 1 + self.random.below(5);
@@ -189,21 +189,21 @@ impl History {
     }
 
     fn read(&self, what: &str) -> (Vec<Row>, RecoveryReport) {
-        let read = raw::read(&self.disk);
+        let read = raw::read(&self.fs);
         read.unwrap_or_else(|error| panic!("{what}: {error}\n{:#?}", self.log))
     }
 
-    fn perhaps_damage(&mut self) {
-        if !self.disk.files().contains(&"/log/MANIFEST".into()) || self.random.one_in(3) {
+    fn perhaps_corruption(&mut self) {
+        if !self.fs.files().contains(&"/log/MANIFEST".into()) || self.random.one_in(3) {
             return;
         }
         let (rows, whole) = self.read("undamaged");
-        assert_eq!(whole.damage().count(), 0, "{:#?}", self.log);
+        assert_eq!(whole.corruption().count(), 0, "{:#?}", self.log);
         // Everything is durable, because a power loss should show the effects of the
         // repair alone.
-        let before = files(&self.disk);
-        self.disk = raw::disk_of(&before);
-        let did = self.damage(&whole);
+        let before = files(&self.fs);
+        self.fs = raw::disk_of(&before);
+        let did = self.corruption(&whole);
         if did.is_empty() {
             return;
         }
@@ -218,12 +218,12 @@ impl History {
     }
 
     /// Corrupts a few segments of one shard.
-    fn damage(&mut self, whole: &RecoveryReport) -> Did {
+    fn corruption(&mut self, whole: &RecoveryReport) -> Did {
         let is_segment = |path: &PathBuf| {
             path.extension().is_some_and(|it| it == "wal")
                 && whole.shards.iter().any(|it| path.parent() == folder(it).as_deref())
         };
-        let all: Vec<_> = self.disk.files().into_iter().filter(is_segment).collect();
+        let all: Vec<_> = self.fs.files().into_iter().filter(is_segment).collect();
         if all.is_empty() {
             return Vec::new();
         }
@@ -232,7 +232,7 @@ impl History {
         let mut did = Vec::new();
         for _ in 0..1 + self.random.below(3) {
             let path = own[self.random.below(own.len())];
-            let Some(mut bytes) = self.disk.read_file(path) else { continue };
+            let Some(mut bytes) = self.fs.read_file(path) else { continue };
             let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
             if used == 0 {
                 continue;
@@ -247,7 +247,7 @@ impl History {
                 4 => bytes.truncate(at),
                 5 => bytes[at..to].reverse(),
                 6 => {
-                    let other = self.disk.read_file(&all[self.random.below(all.len())]);
+                    let other = self.fs.read_file(&all[self.random.below(all.len())]);
                     bytes = other.unwrap_or_default();
                 }
                 _ => {}
@@ -255,9 +255,9 @@ impl History {
             let names = ["bit", "bit", "header", "zeros", "cut", "reversed", "foreign", "gone"];
             did.push((path.clone(), names[kind], at, to));
             if kind == 7 {
-                self.disk.remove_file(path);
+                self.fs.remove_file(path);
             } else {
-                self.disk.write_file(path, &bytes);
+                self.fs.write_file(path, &bytes);
             }
         }
         did
@@ -266,15 +266,15 @@ impl History {
     /// Repairs, perhaps after interrupted attempts. Returns the plan from before the
     /// first attempt.
     fn repair(&mut self) -> RepairReport {
-        let repair = |disk: &SimDisk| Repair::new("/log").disk(Arc::new(disk.clone()));
-        let before = files(&self.disk);
-        let plan = repair(&self.disk).plan();
+        let repair = |fs: &SimFileSystem| Repair::new("/log").file_system(Arc::new(fs.clone()));
+        let before = files(&self.fs);
+        let plan = repair(&self.fs).plan();
         let plan = plan.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
-        assert_eq!(files(&self.disk), before, "a plan changes nothing");
+        assert_eq!(files(&self.fs), before, "a plan changes nothing");
         let (_, found) = self.read("damaged");
-        let damage: Vec<_> = found.damage().map(ToString::to_string).collect();
-        let (log, disk) = (&self.log, self.disk.files());
-        assert_eq!(damage.is_empty(), plan.files.is_empty(), "{damage:?} {log:#?} {disk:#?}");
+        let corruption: Vec<_> = found.corruption().map(ToString::to_string).collect();
+        let (log, fs) = (&self.log, self.fs.files());
+        assert_eq!(corruption.is_empty(), plan.files.is_empty(), "{corruption:?} {log:#?} {fs:#?}");
         self.check_untouched(&found, &plan);
         self.log.push(format!("plan: {plan}"));
         if plan.files.is_empty() {
@@ -286,20 +286,21 @@ impl History {
             let kinds = [FaultKind::PowerCut, FaultKind::TornPowerCut, FaultKind::Error(ENOSPC)];
             let kind = kinds[self.random.below(3)];
             let nth = 1 + self.random.below(150) as u64;
-            self.disk.fail(Fault::new(Call::Any, nth, kind));
-            let done = repair(&self.disk).run("/log/quarantine").is_ok();
+            self.fs.fail(Fault::new(Call::Any, nth, kind));
+            let done = repair(&self.fs).run("/log/quarantine").is_ok();
             self.cut_short += u64::from(!done);
             self.log.push(format!("repair with {kind:?} at call {nth}: {done}"));
             self.crash();
         }
         if self.random.one_in(2) {
             let shards = 1 + self.random.below(2);
-            let opened = ShardedWal::open(self.config(shards).on_damage(OnDamage::Quarantine));
+            let opened =
+                ShardedWal::open(self.config(shards).on_corruption(OnCorruption::Quarantine));
             let opened = opened.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
             drop(opened);
-            self.disk = self.disk.kill();
+            self.fs = self.fs.kill();
         } else {
-            let done = repair(&self.disk).run("/log/quarantine");
+            let done = repair(&self.fs).run("/log/quarantine");
             done.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
         }
         plan
@@ -309,7 +310,7 @@ impl History {
     fn check_untouched(&self, found: &RecoveryReport, plan: &RepairReport) {
         for file in &plan.files {
             let is_of = |it: &ShardRecovery| folder(it).as_deref() == file.parent();
-            assert!(found.shards.iter().any(|it| is_of(it) && it.damage.is_some()), "{file:?}");
+            assert!(found.shards.iter().any(|it| is_of(it) && it.corruption.is_some()), "{file:?}");
         }
     }
 
@@ -324,7 +325,7 @@ impl History {
     ) {
         let (now, found) = self.read("repaired");
         let log = &self.log;
-        assert_eq!(found.damage().count(), 0, "{log:#?}");
+        assert_eq!(found.corruption().count(), 0, "{log:#?}");
         assert!(now.is_sorted_by_key(|row| (row.0, row.1, row.2)), "{log:#?}");
         // A torn tail may be intact behind the tear. It may come back if the proof of
         // the cut is gone. Its sequences were not reused.

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, Durability, ShardedWal};
 
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
@@ -15,8 +15,8 @@ use crate::support::{DIR, Random, append_all, open, seed};
 /// Images per log and run.
 const IMAGES: u64 = 1500;
 
-fn library(disk: &SimDisk) -> Opinion {
-    Opinion::of_the_library(Arc::new(disk.clone()), Path::new(DIR))
+fn library(fs: &SimFileSystem) -> Opinion {
+    Opinion::of_the_library(Arc::new(fs.clone()), Path::new(DIR))
 }
 
 fn golden() -> Image {
@@ -26,20 +26,20 @@ fn golden() -> Image {
 /// Logs of several small segments: closed, killed without a seal, truncated, and with
 /// recycled files.
 fn logs() -> Vec<Image> {
-    let config = |disk: &SimDisk, durability| {
-        let disk = Arc::new(disk.clone());
-        Config::new(DIR).disk(disk).shards(1).segment_bytes(4096).durability(durability)
+    let config = |fs: &SimFileSystem, durability| {
+        let fs = Arc::new(fs.clone());
+        Config::new(DIR).file_system(fs).shards(1).segment_bytes(4096).durability(durability)
     };
     let write = |durability, end: fn(ShardedWal)| {
-        let disk = SimDisk::with_dir(DIR);
-        let log = open(config(&disk, durability));
+        let fs = SimFileSystem::with_dir(DIR);
+        let log = open(config(&fs, durability));
         append_all(&log, 1, 0..9, 900);
         append_all(&log, 2, 0..3, 5000);
         end(log);
-        let log = open(config(&disk, durability));
+        let log = open(config(&fs, durability));
         append_all(&log, 3, 0..9, 900);
         end(log);
-        Image::of_sim(&disk, DIR)
+        Image::of_sim(&fs, DIR)
     };
     let close = |log: ShardedWal| log.close().expect("a sound disk");
     let kill = |log: ShardedWal| std::mem::forget(log.append(9, "not waited for"));
@@ -53,8 +53,8 @@ fn logs() -> Vec<Image> {
         golden(),
         write(Durability::Sync, close),
         write(Durability::Sync, truncate),
-        write(Durability::Os, kill),
-        write(Durability::Os, truncate),
+        write(Durability::Buffered, kill),
+        write(Durability::Buffered, truncate),
     ]
 }
 
@@ -69,7 +69,7 @@ fn both_readers_agree_on_corrupted_logs() {
         for _ in 0..IMAGES {
             let mut image = log.clone();
             for _ in 0..=random.below(2) {
-                image.damage(&mut |below| random.below(below));
+                image.corruption(&mut |below| random.below(below));
             }
             second.compare(&image, &library(&image.to_sim(DIR)));
         }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::raw;
 use serde_json::{Value, from_value, json, to_value};
-use shardwal::fs::sim::SimDisk;
-use shardwal::{Checkpoint, Config, Durability, OnDamage, Position, ReplayOptions, ShardedWal};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::{Checkpoint, Config, Durability, OnCorruption, Position, ReplayOptions, ShardedWal};
 
 #[test]
 fn a_durability_serializes_as_its_text_form() {
     let cases = [
         (Durability::Sync, json!("sync"), "sync"),
-        (Durability::Os, json!("os"), "os"),
+        (Durability::Buffered, json!("os"), "os"),
         (
             Durability::Interval(Duration::from_millis(10)),
             json!({"interval": "10ms"}),
@@ -40,25 +40,25 @@ fn a_config_needs_only_its_directory_and_round_trips() {
     assert_eq!(to_value(&sparse).unwrap(), to_value(Config::new("/log")).unwrap());
     let config = Config::new("/log")
         .shards(7)
-        .queue_records(9)
+        .queue_capacity(9)
         .queue_bytes(11)
         .segment_bytes(13)
-        .spare_segments(25)
-        .ready_segments(23)
-        .commit_records(15)
-        .commit_bytes(17)
+        .recycled_segments_max(25)
+        .preallocated_segments(23)
+        .max_commit_records(15)
+        .max_commit_bytes(17)
         .durability(Durability::Interval(Duration::from_micros(1500)))
-        .on_damage(OnDamage::Quarantine)
-        .disk_hard_bytes(19)
-        .disk_soft_bytes(21);
+        .on_corruption(OnCorruption::Quarantine)
+        .free_space_min_bytes(19)
+        .free_space_low_bytes(21);
     let value = to_value(&config).unwrap();
     assert_eq!(
         value,
         json!({
-            "dir": "/log", "shards": 7, "queue_records": 9, "queue_bytes": 11,
-            "segment_bytes": 13, "spare_segments": 25, "ready_segments": 23, "commit_records": 15, "commit_bytes": 17,
-            "durability": {"interval": "1500us"}, "disk_soft_bytes": 21, "disk_hard_bytes": 19,
-            "on_damage": "quarantine",
+            "dir": "/log", "shards": 7, "queue_capacity": 9, "queue_bytes": 11,
+            "segment_bytes": 13, "recycled_segments_max": 25, "preallocated_segments": 23, "max_commit_records": 15, "max_commit_bytes": 17,
+            "durability": {"interval": "1500us"}, "free_space_low_bytes": 21, "free_space_min_bytes": 19,
+            "on_corruption": "quarantine",
         })
     );
     let back: Config = from_value(value.clone()).unwrap();
@@ -84,8 +84,8 @@ fn checkpoints_and_positions_round_trip() {
 
 #[test]
 fn reports_and_stats_serialize_with_their_field_names() {
-    let disk = SimDisk::with_dir("/log");
-    let log = ShardedWal::open(raw::config(&disk, 2)).unwrap();
+    let fs = SimFileSystem::with_dir("/log");
+    let log = ShardedWal::open(raw::config(&fs, 2)).unwrap();
     log.append(1, "one").wait().unwrap();
     let stats = to_value(log.stats()).unwrap();
     assert_eq!(stats["total"]["records"], 1);
@@ -97,8 +97,8 @@ fn reports_and_stats_serialize_with_their_field_names() {
     log.close().unwrap();
 
     let segment = raw::segment_path(1, 1, 1);
-    disk.remove_file(&segment);
-    let (_, report) = raw::read(&disk).unwrap();
+    fs.remove_file(&segment);
+    let (_, report) = raw::read(&fs).unwrap();
     let report = to_value(report).unwrap();
     assert_eq!(report["shards"][0]["damage"], Value::Null);
     assert_eq!(report["shards"][1]["damage"]["file"], json!(segment));

@@ -14,17 +14,17 @@
 )]
 
 use crate::raw::{self, config};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, Durability, ShardedWal};
 
-fn os_config(disk: &SimDisk) -> shardwal::Config {
-    config(disk, 1).durability(Durability::Os).segment_bytes(4096)
+fn os_config(fs: &SimFileSystem) -> shardwal::Config {
+    config(fs, 1).durability(Durability::Buffered).segment_bytes(4096)
 }
 
 /// A log of one shard. Its first segment is synced and full, its second is not synced.
 /// Also returns the position where the second begins.
-fn rolled_and_not_synced(disk: &SimDisk) -> (ShardedWal, Checkpoint) {
-    let log = ShardedWal::open(os_config(disk)).unwrap();
+fn rolled_and_not_synced(fs: &SimFileSystem) -> (ShardedWal, Checkpoint) {
+    let log = ShardedWal::open(os_config(fs)).unwrap();
     let mut end = log.checkpoint();
     while log.stats().total.rolls == 0 {
         log.flush().wait().unwrap();
@@ -36,11 +36,11 @@ fn rolled_and_not_synced(disk: &SimDisk) -> (ShardedWal, Checkpoint) {
 
 #[test]
 fn a_log_opens_after_truncation_and_power_loss_before_any_sync() {
-    let disk = SimDisk::with_dir("/log");
-    let (log, end) = rolled_and_not_synced(&disk);
+    let fs = SimFileSystem::with_dir("/log");
+    let (log, end) = rolled_and_not_synced(&fs);
     let report = log.truncate_before(&end).unwrap();
     assert_eq!(report.segments, 1, "one segment is deleted");
-    let after = disk.crash(&mut || false);
+    let after = fs.crash(&mut || false);
     drop(log);
 
     let log = ShardedWal::open(os_config(&after)).unwrap();
@@ -52,54 +52,54 @@ fn a_log_opens_after_truncation_and_power_loss_before_any_sync() {
 /// A checkpoint from before the shard count changed.
 #[test]
 fn a_log_opens_after_truncation_at_the_end_of_an_earlier_generation() {
-    let disk = SimDisk::with_dir("/log");
-    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    let fs = SimFileSystem::with_dir("/log");
+    let log = ShardedWal::open(config(&fs, 2)).unwrap();
     for key in 0..10_u64 {
         log.append(key, "old").wait().unwrap();
     }
     let end = log.checkpoint();
     log.close().unwrap();
 
-    let log = ShardedWal::open(config(&disk, 3)).unwrap();
+    let log = ShardedWal::open(config(&fs, 3)).unwrap();
     log.truncate_before(&end).unwrap();
     log.append(1, "new").wait().unwrap();
     log.close().unwrap();
-    ShardedWal::open(config(&disk, 3)).unwrap().close().unwrap();
-    assert_eq!(raw::read(&disk).unwrap().0.len(), 1);
+    ShardedWal::open(config(&fs, 3)).unwrap().close().unwrap();
+    assert_eq!(raw::read(&fs).unwrap().0.len(), 1);
 }
 
 /// A closed shard may leave a segment that was prepared and never used.
 #[test]
 fn a_log_opens_if_an_earlier_generation_has_only_a_prepared_segment() {
-    let disk = SimDisk::with_dir("/log");
-    let log = ShardedWal::open(config(&disk, 1).segment_bytes(4096)).unwrap();
+    let fs = SimFileSystem::with_dir("/log");
+    let log = ShardedWal::open(config(&fs, 1).segment_bytes(4096)).unwrap();
     let prepared = raw::segment_path(1, 0, 2);
     log.append(1, vec![1; 3000]).wait().unwrap();
     log.append(1, "asks for the next segment").wait().unwrap();
-    while disk.read_file(&prepared).is_none() {
+    while fs.read_file(&prepared).is_none() {
         std::thread::yield_now();
     }
     log.close().unwrap();
 
-    let log = ShardedWal::open(config(&disk, 2)).unwrap();
+    let log = ShardedWal::open(config(&fs, 2)).unwrap();
     let report = log.truncate_before(&Checkpoint::new(2, [0, 0]).of_log(log.id())).unwrap();
     assert_eq!(report.segments, 1);
     log.close().unwrap();
-    ShardedWal::open(config(&disk, 2)).unwrap().close().unwrap();
+    ShardedWal::open(config(&fs, 2)).unwrap().close().unwrap();
 }
 
 /// A generation that is marked as truncated is not continued, and is deleted.
 #[test]
 fn power_loss_before_the_deletion_of_a_generation_only_delays_it() {
-    let disk = SimDisk::with_dir("/log");
-    let log = ShardedWal::open(config(&disk, 1)).unwrap();
+    let fs = SimFileSystem::with_dir("/log");
+    let log = ShardedWal::open(config(&fs, 1)).unwrap();
     log.append(1, "old").wait().unwrap();
     log.close().unwrap();
-    let log = ShardedWal::open(config(&disk, 2)).unwrap();
-    disk.fail(Fault::new(Call::Unlink, 1, FaultKind::PowerCut));
+    let log = ShardedWal::open(config(&fs, 2)).unwrap();
+    fs.fail(Fault::new(Call::Unlink, 1, FaultKind::PowerCut));
     let all = Checkpoint::new(2, [0, 0]).of_log(log.id());
     log.truncate_before(&all).unwrap_err();
-    let after = disk.crash(&mut || false);
+    let after = fs.crash(&mut || false);
     drop(log);
 
     let log = ShardedWal::open(config(&after, 2)).unwrap();

@@ -11,9 +11,9 @@
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use crate::raw::{self, Row, config, disk_of, files, purge_path, segment_path};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
-use shardwal::{Damage, LogReader, OnDamage, OpenError, Repair, RepairReport, ShardedWal};
+use crate::raw::{self, Row, config, disk_of, files, mark_path, segment_path};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
+use shardwal::{Corruption, LogReader, OnCorruption, OpenError, Repair, RepairReport, ShardedWal};
 
 const PAGE: u64 = 4096;
 const SEGMENTS: u64 = 3;
@@ -31,29 +31,29 @@ impl Victim {
     /// The last life is closed, or ends with its last acknowledgement. In the second
     /// case no frame says that the last record is durable.
     fn new(is_closed: bool) -> Self {
-        let disk = SimDisk::with_dir("/log");
+        let fs = SimFileSystem::with_dir("/log");
         for life in 0..SEGMENTS {
-            let log = ShardedWal::open(config(&disk, 2)).unwrap();
+            let log = ShardedWal::open(config(&fs, 2)).unwrap();
             for i in life * 40..life * 40 + 40 {
                 let bytes = usize::try_from(200 + i * 377 % 1300).unwrap();
                 log.append(0, vec![i.to_le_bytes()[0]; bytes]).wait().unwrap();
                 log.append(u64::MAX, vec![i.to_le_bytes()[0]; 30]).wait().unwrap();
             }
             if life == SEGMENTS - 1 && !is_closed {
-                let killed = disk.kill();
+                let killed = fs.kill();
                 return Self { files: files(&killed), rows: raw::read(&killed).unwrap().0 };
             }
             log.close().unwrap();
         }
-        Self { files: files(&disk), rows: raw::read(&disk).unwrap().0 }
+        Self { files: files(&fs), rows: raw::read(&fs).unwrap().0 }
     }
 
-    fn disk(&self) -> SimDisk {
+    fn fs(&self) -> SimFileSystem {
         disk_of(&self.files)
     }
 
     fn segment(&self, number: u64) -> Vec<u8> {
-        self.disk().read_file(segment_path(1, 0, number)).unwrap()
+        self.fs().read_file(segment_path(1, 0, number)).unwrap()
     }
 
     /// The sequences of the first shard's rows in frames of a segment that overlap this
@@ -85,19 +85,19 @@ fn pages(victim: &Victim) -> Vec<(u64, Range<u64>)> {
     (1..=SEGMENTS).flat_map(pages).collect()
 }
 
-fn repair(disk: &SimDisk) -> Repair {
-    Repair::new("/log").disk(Arc::new(disk.clone()))
+fn repair(fs: &SimFileSystem) -> Repair {
+    Repair::new("/log").file_system(Arc::new(fs.clone()))
 }
 
 /// Reads the log: the rows of the first shard, and its corruption. The other shard must
 /// be intact.
-fn look(victim: &Victim, disk: &SimDisk) -> (Vec<Row>, Option<Damage>) {
-    let (rows, report) = raw::read(disk).expect("one bad block does not prevent a read");
+fn look(victim: &Victim, fs: &SimFileSystem) -> (Vec<Row>, Option<Corruption>) {
+    let (rows, report) = raw::read(fs).expect("one bad block does not prevent a read");
     let (first, second): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.1 == 0);
     let expected = victim.rows.iter().filter(|row| row.1 == 1);
     assert!(second.iter().eq(expected), "the other shard is whole");
-    assert_eq!(report.shards[1].damage, None);
-    (first, report.shards[0].damage.clone())
+    assert_eq!(report.shards[1].corruption, None);
+    (first, report.shards[0].corruption.clone())
 }
 
 #[test]
@@ -105,28 +105,38 @@ fn an_unreadable_page_is_corruption_with_a_position() {
     for victim in [&*CLOSED, &*KILLED] {
         let all: Vec<_> = victim.rows.iter().filter(|row| row.1 == 0).cloned().collect();
         for (number, range) in pages(victim) {
-            let (disk, path) = (victim.disk(), segment_path(1, 0, number));
-            disk.make_unreadable(&path, range.clone());
-            let before = files(&disk);
-            let (rows, damage) = look(victim, &disk);
+            let (fs, path) = (victim.fs(), segment_path(1, 0, number));
+            fs.make_unreadable(&path, range.clone());
+            let before = files(&fs);
+            let (rows, corruption) = look(victim, &fs);
             let lost = victim.rows_within(number, &range);
-            let Some(damage) = damage else {
+            let Some(corruption) = corruption else {
                 assert!(lost.is_empty() && rows == all, "{path} {range:?}: records are missing");
                 continue;
             };
             assert!(all.starts_with(&rows), "{path} {range:?}: a prefix");
-            assert_eq!(damage.file.to_str(), Some(path.as_str()));
-            assert!(damage.offset < range.end, "{damage}");
-            assert!(damage.what.contains("the disk cannot read"), "{damage}");
+            assert_eq!(corruption.file.to_str(), Some(path.as_str()));
+            assert!(corruption.offset < range.end, "{corruption}");
+            assert!(corruption.what.contains("the disk cannot read"), "{corruption}");
             let first = rows.last().map_or(0, |row| row.2 + 1);
             // Without its header nothing of a segment is read.
-            assert_eq!(damage.first_sequence, if range.start == 0 { 0 } else { first }, "{damage}");
-            assert!(lost.first().is_none_or(|lost| *lost >= damage.first_sequence), "{damage}");
-            let refused = ShardedWal::open(config(&disk, 2)).unwrap_err();
-            assert!(matches!(&refused, OpenError::Damaged(it) if **it == damage), "{refused}");
+            assert_eq!(
+                corruption.first_sequence,
+                if range.start == 0 { 0 } else { first },
+                "{corruption}"
+            );
+            assert!(
+                lost.first().is_none_or(|lost| *lost >= corruption.first_sequence),
+                "{corruption}"
+            );
+            let refused = ShardedWal::open(config(&fs, 2)).unwrap_err();
+            assert!(
+                matches!(&refused, OpenError::Corrupted(it) if **it == corruption),
+                "{refused}"
+            );
             let before: Vec<_> =
                 before.iter().filter(|(file, _)| !file.ends_with("LOCK")).collect();
-            let after = files(&disk);
+            let after = files(&fs);
             let after: Vec<_> = after.iter().filter(|(file, _)| !file.ends_with("LOCK")).collect();
             assert!(after == before, "an open that refuses changes nothing");
         }
@@ -136,31 +146,32 @@ fn an_unreadable_page_is_corruption_with_a_position() {
 /// Repairs in both ways, and checks the rules of every repair. Returns the report and
 /// the remaining sequences of the first shard.
 fn repaired(victim: &Victim, unreadable: &[(u64, Range<u64>)]) -> (RepairReport, Vec<u64>) {
-    let damaged = || {
-        let disk = victim.disk();
+    let corrupted = || {
+        let fs = victim.fs();
         for (number, range) in unreadable {
-            disk.make_unreadable(segment_path(1, 0, *number), range.clone());
+            fs.make_unreadable(segment_path(1, 0, *number), range.clone());
         }
-        disk
+        fs
     };
-    let disk = damaged();
-    let before = files(&disk);
-    let plan = repair(&disk).plan().unwrap();
-    assert!(files(&disk) == before, "a plan changes nothing");
-    let report = repair(&disk).run("/log/quarantine").unwrap();
+    let fs = corrupted();
+    let before = files(&fs);
+    let plan = repair(&fs).plan().unwrap();
+    assert!(files(&fs) == before, "a plan changes nothing");
+    let report = repair(&fs).run("/log/quarantine").unwrap();
     assert_eq!((&plan.files, &plan.lost), (&report.files, &report.lost));
-    check_copies(&disk, &before, &report, unreadable);
-    let (rows, none) = look(victim, &disk);
+    check_copies(&fs, &before, &report, unreadable);
+    let (rows, none) = look(victim, &fs);
     assert_eq!(none, None, "{unreadable:?}");
     let is_lost = |row: &&Row| {
         report.lost.iter().any(|lost| (lost.first_sequence..lost.next_sequence).contains(&row.2))
     };
     let kept: Vec<_> = victim.rows.iter().filter(|row| row.1 == 0 && !is_lost(row)).collect();
     assert!(rows.iter().eq(kept), "{unreadable:?}: {report}");
-    assert!(repair(&disk).run("/log/quarantine").unwrap().files.is_empty(), "once more");
+    assert!(repair(&fs).run("/log/quarantine").unwrap().files.is_empty(), "once more");
 
-    let at_open = damaged();
-    let log = ShardedWal::open(config(&at_open, 2).on_damage(OnDamage::Quarantine)).unwrap();
+    let at_open = corrupted();
+    let log =
+        ShardedWal::open(config(&at_open, 2).on_corruption(OnCorruption::Quarantine)).unwrap();
     let own = log.recovery().repair.clone().unwrap_or_default();
     assert_eq!((&own.files, &own.lost), (&report.files, &report.lost));
     let at = log.append(0, "after").wait().unwrap();
@@ -176,15 +187,15 @@ fn repaired(victim: &Victim, unreadable: &[(u64, Range<u64>)]) -> (RepairReport,
 /// The copies equal the old files, with zeros for unreadable bytes. The report lists
 /// these ranges.
 fn check_copies(
-    disk: &SimDisk,
+    fs: &SimFileSystem,
     before: &Files,
     report: &RepairReport,
     unreadable: &[(u64, Range<u64>)],
 ) {
     let Some(folder) = &report.quarantine else { return };
-    let said = String::from_utf8(disk.read_file(folder.join("report.txt")).unwrap()).unwrap();
+    let said = String::from_utf8(fs.read_file(folder.join("report.txt")).unwrap()).unwrap();
     for file in &report.files {
-        let copy = disk.read_file(folder.join(file.strip_prefix("/log").unwrap())).unwrap();
+        let copy = fs.read_file(folder.join(file.strip_prefix("/log").unwrap())).unwrap();
         let (_, mut expected) = before.iter().find(|(path, _)| path == file).unwrap().clone();
         for (number, range) in unreadable {
             if file.as_os_str() != segment_path(1, 0, *number).as_str() {
@@ -249,37 +260,37 @@ fn two_unreadable_pages_cost_only_their_records() {
 /// Zeros written ahead, behind the end of the log, hold no record.
 #[test]
 fn an_unreadable_page_of_zeros_behind_the_end_is_no_corruption() {
-    let disk = SimDisk::with_dir("/log");
+    let fs = SimFileSystem::with_dir("/log");
     let with_zeros = || {
-        let config = config(&disk, 1).segment_bytes(32 << 10);
-        disk.set_copy_on_write(false);
+        let config = config(&fs, 1).segment_bytes(32 << 10);
+        fs.set_copy_on_write(false);
         config
     };
     let log = ShardedWal::open(with_zeros()).unwrap();
     for i in 0..20_u64 {
         log.append(0, vec![i.to_le_bytes()[0]; 100]).wait().unwrap();
     }
-    let newest = disk.files().into_iter().rfind(|it| it.extension().is_some_and(|it| it == "wal"));
+    let newest = fs.files().into_iter().rfind(|it| it.extension().is_some_and(|it| it == "wal"));
     let newest = newest.unwrap();
-    let bytes = disk.read_file(&newest).unwrap();
+    let bytes = fs.read_file(&newest).unwrap();
     let end = u64::try_from(bytes.iter().rposition(|byte| *byte != 0).unwrap()).unwrap();
-    let killed = disk.kill();
+    let killed = fs.kill();
     drop(log);
     killed.make_unreadable(&newest, (end / PAGE + 2) * PAGE..u64::MAX);
     let (rows, report) = raw::read(&killed).unwrap();
-    assert_eq!((rows.len(), report.damage().count()), (20, 0));
+    assert_eq!((rows.len(), report.corruption().count()), (20, 0));
 }
 
 #[test]
 fn an_unreadable_truncation_mark_or_manifest_is_named() {
-    for path in [purge_path(1, 0), "/log/MANIFEST".into()] {
+    for path in [mark_path(1, 0), "/log/MANIFEST".into()] {
         for range in [0..10, 4096..4100] {
-            let disk = CLOSED.disk();
-            disk.make_unreadable(&path, range.clone());
-            if disk.read_file(&path).unwrap().len() < 4096 && range.start > 0 {
+            let fs = CLOSED.fs();
+            fs.make_unreadable(&path, range.clone());
+            if fs.read_file(&path).unwrap().len() < 4096 && range.start > 0 {
                 continue;
             }
-            let refused = raw::read(&disk).unwrap_err();
+            let refused = raw::read(&fs).unwrap_err();
             assert!(
                 matches!(&refused, OpenError::Manifest { file, what }
                     if file.to_str() == Some(&path) && what.contains("the disk cannot read")),
@@ -293,11 +304,11 @@ fn an_unreadable_truncation_mark_or_manifest_is_named() {
 #[test]
 fn a_transient_read_error_is_no_corruption() {
     for errno in [12, 24] {
-        let disk = CLOSED.disk();
+        let fs = CLOSED.fs();
         let fault = Fault { sticky: true, ..Fault::new(Call::Read, 1, FaultKind::Error(errno)) };
-        disk.fail(Fault { path_contains: Some("shard-0000".into()), ..fault });
-        let failed = LogReader::open_on(Arc::new(disk.clone()), "/log").unwrap_err();
+        fs.fail(Fault { path_contains: Some("shard-0000".into()), ..fault });
+        let failed = LogReader::open_in(Arc::new(fs.clone()), "/log").unwrap_err();
         assert!(matches!(failed, OpenError::Io { .. }), "{failed}");
-        assert!(matches!(repair(&disk).plan(), Err(OpenError::Io { .. })));
+        assert!(matches!(repair(&fs).plan(), Err(OpenError::Io { .. })));
     }
 }

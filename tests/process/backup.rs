@@ -23,13 +23,13 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn config(dir: &Path) -> Config {
-    Config::new(dir).shards(2).segment_bytes(64 << 10).spare_segments(4)
+    Config::new(dir).shards(2).segment_bytes(64 << 10).recycled_segments_max(4)
 }
 
 /// The numbers per key in a log.
 fn read(dir: &Path) -> BTreeMap<u64, Vec<u64>> {
     let reader = LogReader::open(dir).unwrap();
-    assert_eq!(reader.report().damage().next(), None);
+    assert_eq!(reader.report().corruption().next(), None);
     let found = Mutex::new(BTreeMap::<u64, Vec<u64>>::new());
     let replayed = reader.replay(ReplayOptions::default(), |record| {
         let number = u64::from_le_bytes(record.payload()[..8].try_into().unwrap());

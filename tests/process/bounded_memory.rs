@@ -13,7 +13,7 @@ const RECORDS: u64 = (2 << 30) / RECORD_BYTES as u64;
 const LIMIT_KIB: u64 = 256 << 10;
 
 fn config(dir: &Path) -> Config {
-    Config::new(dir).shards(2).durability(Durability::Os)
+    Config::new(dir).shards(2).durability(Durability::Buffered)
 }
 
 /// The child: replays under its limit. Does nothing in an ordinary run.

@@ -166,12 +166,12 @@ fn verify_distinguishes_intact_and_corrupted_logs_and_changes_neither() {
     bytes[200] ^= 1;
     fs::write(&segment, bytes).unwrap();
     let before = bytes_below(scratch.path());
-    let damaged = run(&["verify", &log]);
-    assert_eq!(damaged.status.code(), Some(1));
+    let corrupted = run(&["verify", &log]);
+    assert_eq!(corrupted.status.code(), Some(1));
     let place = "generation 2 shard 0: a frame's body does not match its checksum at byte 112";
-    assert!(text(&damaged.stdout).contains(place), "{}", text(&damaged.stdout));
-    let damaged = run(&["verify", &log, "--json"]);
-    let report: Value = serde_json::from_slice(&damaged.stdout).unwrap();
+    assert!(text(&corrupted.stdout).contains(place), "{}", text(&corrupted.stdout));
+    let corrupted = run(&["verify", &log, "--json"]);
+    let report: Value = serde_json::from_slice(&corrupted.stdout).unwrap();
     assert_eq!(report["shards"][2]["damage"]["offset"], 112);
     let dumped = run(&["dump", &log]);
     assert_eq!(dumped.status.code(), Some(1));

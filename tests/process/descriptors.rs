@@ -21,7 +21,7 @@ fn held_below(dir: &Path) -> usize {
 
 #[test]
 fn a_log_holds_no_more_descriptors_than_documented_in_any_mode() {
-    for mode in [Durability::Os, Durability::Sync] {
+    for mode in [Durability::Buffered, Durability::Sync] {
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("it is ours");
         let dir = scratch.path().canonicalize().expect("it is there").join("log");
         let config = Config::new(&dir).shards(SHARDS).segment_bytes(64 << 10).durability(mode);

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::timeseries::{Storage, StorageError, StorageOptions};
 use shardwal::{
     AppendError, Cause, Config, Durability, OpenError, ReplayError, ReplayOptions, ShardedWal,
@@ -126,7 +126,7 @@ fn replayed(log: &ShardedWal) -> Vec<String> {
 /// The parent still holds the lock, although the child has dropped the log.
 #[test]
 fn calls_in_a_forked_child_are_refused_and_the_parents_log_is_intact() {
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         let scratch = tempfile::tempdir().unwrap();
         let config = || Config::new(scratch.path().join("wal")).shards(1).durability(durability);
         let log = ShardedWal::open(config()).unwrap();
@@ -156,8 +156,9 @@ fn calls_in_a_forked_child_are_refused_and_the_parents_log_is_intact() {
 #[test]
 fn a_forked_child_waits_for_nothing_and_may_open_a_log() {
     let scratch = tempfile::tempdir().unwrap();
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let log = ShardedWal::open(Config::new("/wal").shards(1).disk(gate.before(&disk))).unwrap();
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let log =
+        ShardedWal::open(Config::new("/wal").shards(1).file_system(gate.before(&fs))).unwrap();
     let parent = std::process::id();
     let mut answered = log.append(1, "answered");
     while !answered.is_done() {
@@ -183,7 +184,7 @@ fn a_forked_child_waits_for_nothing_and_may_open_a_log() {
         };
         let own = Config::new(scratch.path().join("own"))
             .shards(1)
-            .disk(Arc::new(shardwal::fs::RealDisk));
+            .file_system(Arc::new(shardwal::fs::OsFileSystem));
         let own = ShardedWal::open(own).unwrap();
         let own = own.append_wait(1, "own").is_ok() && own.close().is_ok();
         let answered = matches!(Pin::new(&mut answered).poll(&mut context), Poll::Ready(Ok(_)));

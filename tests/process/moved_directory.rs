@@ -9,7 +9,7 @@ use shardwal::{Config, ReplayOptions, ShardedWal};
 const CHILD: &str = "SHARDWAL_TEST_CHDIR_BELOW";
 
 fn config(dir: impl AsRef<Path>) -> Config {
-    Config::new(dir).shards(1).segment_bytes(64 << 10).spare_segments(1)
+    Config::new(dir).shards(1).segment_bytes(64 << 10).recycled_segments_max(1)
 }
 
 fn append(log: &ShardedWal, count: u64) {

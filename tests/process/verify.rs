@@ -86,17 +86,23 @@ fn corruption_is_reported_with_its_position_sequences_and_advice() {
     change(&segment, |bytes| bytes[at + 60] ^= 4);
     let (code, reported, plain) = verify(dir.path());
     assert_eq!((code, &reported["verdict"]), (Some(1), &"damaged".into()));
-    let damage = &reported["shards"][0]["damage"];
-    assert_eq!(damage["file"].as_str(), segment.to_str());
-    assert_eq!((damage["generation"].as_u64(), damage["shard"].as_u64()), (Some(1), Some(0)));
-    assert_eq!(damage["offset"].as_u64(), u64::try_from(at).ok());
-    let lost = (damage["first_sequence"].as_u64().unwrap(), damage["durable_below"].as_u64());
-    assert!(lost.0 > 0 && lost.0 < 10 && lost.1 == Some(20), "{damage}");
+    let corruption = &reported["shards"][0]["damage"];
+    assert_eq!(corruption["file"].as_str(), segment.to_str());
+    assert_eq!(
+        (corruption["generation"].as_u64(), corruption["shard"].as_u64()),
+        (Some(1), Some(0))
+    );
+    assert_eq!(corruption["offset"].as_u64(), u64::try_from(at).ok());
+    let lost =
+        (corruption["first_sequence"].as_u64().unwrap(), corruption["durable_below"].as_u64());
+    assert!(lost.0 > 0 && lost.0 < 10 && lost.1 == Some(20), "{corruption}");
     let plain = String::from_utf8(plain.stdout).unwrap();
     assert!(plain.contains("restore the file from a copy"), "{plain}");
     assert!(plain.contains("\ndamaged: "), "{plain}");
     let refused = ShardedWal::open(Config::new(dir.path()).shards(1)).unwrap_err();
-    assert!(plain.contains(damage["what"].as_str().unwrap()) && !refused.to_string().is_empty());
+    assert!(
+        plain.contains(corruption["what"].as_str().unwrap()) && !refused.to_string().is_empty()
+    );
 }
 
 #[test]
@@ -110,9 +116,9 @@ fn corruption_is_reported_per_shard() {
         change(&segment, |bytes| bytes[150] ^= 1);
     }
     let (code, reported, _) = verify(dir.path());
-    let damaged: Vec<_> =
+    let corrupted: Vec<_> =
         reported["shards"].as_array().unwrap().iter().map(|it| !it["damage"].is_null()).collect();
-    assert_eq!((code, damaged), (Some(1), vec![false, true, false, true]));
+    assert_eq!((code, corrupted), (Some(1), vec![false, true, false, true]));
 }
 
 #[test]

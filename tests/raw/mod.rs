@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, Durability, LogReader, OpenError, RecoveryReport, ReplayOptions};
 
 pub const HEADER_BYTES: usize = 88;
@@ -19,14 +19,17 @@ pub type Row = (u32, u32, u64, u64, Vec<u8>);
 
 /// A log that syncs each commit and writes no zeros ahead, so that files are as long as
 /// their content.
-pub fn config(disk: &SimDisk, shards: usize) -> Config {
-    disk.set_copy_on_write(true);
-    Config::new("/log").disk(Arc::new(disk.clone())).shards(shards).durability(Durability::Sync)
+pub fn config(fs: &SimFileSystem, shards: usize) -> Config {
+    fs.set_copy_on_write(true);
+    Config::new("/log")
+        .file_system(Arc::new(fs.clone()))
+        .shards(shards)
+        .durability(Durability::Sync)
 }
 
 /// Reads the log without changing it, in order.
-pub fn read(disk: &SimDisk) -> Result<(Vec<Row>, RecoveryReport), OpenError> {
-    let reader = LogReader::open_on(Arc::new(disk.clone()), "/log")?;
+pub fn read(fs: &SimFileSystem) -> Result<(Vec<Row>, RecoveryReport), OpenError> {
+    let reader = LogReader::open_in(Arc::new(fs.clone()), "/log")?;
     let rows = std::sync::Mutex::new(Vec::new());
     let replayed = reader.replay(ReplayOptions::default().threads(1), |record| {
         let at = record.position();
@@ -48,24 +51,24 @@ pub fn seed_of_this_run() -> u64 {
 }
 
 /// Every file and its bytes.
-pub fn files(disk: &SimDisk) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let bytes = |path: &Path| disk.read_file(path).expect("a file that is listed");
-    disk.files().into_iter().map(|path| (path.clone(), bytes(&path))).collect()
+pub fn files(fs: &SimFileSystem) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let bytes = |path: &Path| fs.read_file(path).expect("a file that is listed");
+    fs.files().into_iter().map(|path| (path.clone(), bytes(&path))).collect()
 }
 
 /// A disk with these files, all durable.
-pub fn disk_of(files: &[(std::path::PathBuf, Vec<u8>)]) -> SimDisk {
-    let disk = SimDisk::with_dir("/log");
-    disk.set_copy_on_write(true);
-    files.iter().for_each(|(path, bytes)| disk.write_file(path, bytes));
-    disk
+pub fn disk_of(files: &[(std::path::PathBuf, Vec<u8>)]) -> SimFileSystem {
+    let fs = SimFileSystem::with_dir("/log");
+    fs.set_copy_on_write(true);
+    files.iter().for_each(|(path, bytes)| fs.write_file(path, bytes));
+    fs
 }
 
 pub fn segment_path(generation: u32, shard: u32, number: u64) -> String {
     format!("/log/generation-{generation:05}/shard-{shard:04}/{number:010}.wal")
 }
 
-pub fn purge_path(generation: u32, shard: u32) -> String {
+pub fn mark_path(generation: u32, shard: u32) -> String {
     format!("/log/generation-{generation:05}/shard-{shard:04}/purge")
 }
 
@@ -92,7 +95,7 @@ pub fn seed(segment: &[u8]) -> u32 {
 }
 
 /// The initial value of the checksums of a shard's truncation mark file.
-pub fn purge_seed(segment: &[u8]) -> u32 {
+pub fn mark_seed(segment: &[u8]) -> u32 {
     let mut header = segment[..HEADER_BYTES].to_vec();
     header[40..48].fill(0);
     seed(&header)
@@ -185,7 +188,7 @@ pub fn push_frame(
 }
 
 /// A slot of a truncation mark file.
-pub fn purge_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
+pub fn mark_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
     let mut slot = [0; 32];
     slot[..8].copy_from_slice(b"purgemrk");
     slot[8..16].copy_from_slice(&epoch.to_le_bytes());
@@ -196,7 +199,7 @@ pub fn purge_slot(seed: u32, epoch: u64, below: u64) -> [u8; 32] {
 }
 
 /// The path of a file whose name carries a truncation mark.
-pub fn purge_name(dir: &str, carrier: u8, seed: u32, epoch: u64, below: u64) -> String {
+pub fn mark_name(dir: &str, carrier: u8, seed: u32, epoch: u64, below: u64) -> String {
     let said = format!("purge-{carrier}-{epoch:016x}-{below:016x}");
     let own = crc(seed, said.as_bytes());
     format!("{dir}/{said}-{own:08x}")

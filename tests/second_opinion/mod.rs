@@ -12,7 +12,7 @@
 
 #![allow(dead_code, reason = "each program that includes it uses a part")]
 
-mod damage;
+mod corruption;
 
 use std::convert::Infallible;
 use std::fs;
@@ -22,8 +22,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shardwal::fs::sim::SimDisk;
-use shardwal::fs::{Disk, RealDisk};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::fs::{FileSystem, OsFileSystem};
 use shardwal::{LogReader, OpenError, ReplayOptions};
 
 /// `(generation, shard, sequence, key, payload)`.
@@ -51,14 +51,14 @@ impl Opinion {
     }
 
     /// The result of the library, which only reads.
-    pub(crate) fn of_the_library(disk: Arc<dyn Disk>, dir: &Path) -> Self {
-        let reader = match LogReader::open_on(disk, dir) {
+    pub(crate) fn of_the_library(fs: Arc<dyn FileSystem>, dir: &Path) -> Self {
+        let reader = match LogReader::open_in(fs, dir) {
             Ok(reader) => reader,
             Err(OpenError::NotALog { .. }) => return Self::NoLog,
             Err(error) => return Self::Refused(error.to_string()),
         };
-        if let Some(damage) = reader.report().damage().next() {
-            return Self::Refused(damage.to_string());
+        if let Some(corruption) = reader.report().corruption().next() {
+            return Self::Refused(corruption.to_string());
         }
         let rows = Mutex::new(Vec::new());
         let replayed = reader.replay(ReplayOptions::default().threads(1), |record| {
@@ -114,20 +114,20 @@ impl Image {
     /// Collects the image of a directory. `read` returns the bytes of a file, and
     /// `None` for a folder.
     fn walk(
-        disk: &dyn Disk,
+        fs: &dyn FileSystem,
         dir: &Path,
         below: &str,
         read: &dyn Fn(&Path) -> Option<Vec<u8>>,
     ) -> Self {
         let mut image = Self::default();
         // A missing directory has no names.
-        for name in disk.list(dir).unwrap_or_default() {
+        for name in fs.list(dir).unwrap_or_default() {
             let (path, below) = (dir.join(&name), format!("{below}{name}"));
             if let Some(bytes) = read(&path) {
                 image.files.push((below, bytes));
                 continue;
             }
-            let inner = Self::walk(disk, &path, &format!("{below}/"), read);
+            let inner = Self::walk(fs, &path, &format!("{below}/"), read);
             image.files.extend(inner.files);
             image.folders.extend(inner.folders);
             image.folders.push(below);
@@ -136,8 +136,8 @@ impl Image {
     }
 
     /// The image of a log on a simulated file system.
-    pub(crate) fn of_sim(disk: &SimDisk, dir: &str) -> Self {
-        Self::walk(disk, Path::new(dir), "", &|path| disk.read_file(path))
+    pub(crate) fn of_sim(fs: &SimFileSystem, dir: &str) -> Self {
+        Self::walk(fs, Path::new(dir), "", &|path| fs.read_file(path))
     }
 
     /// The image of a log in a directory of the operating system.
@@ -146,19 +146,17 @@ impl Image {
             let file = !path.is_dir();
             file.then(|| fs::read(path).expect("a file of the log can be read"))
         };
-        Self::walk(&RealDisk, dir, "", &read)
+        Self::walk(&OsFileSystem, dir, "", &read)
     }
 
     /// A simulated file system with this image.
-    pub(crate) fn to_sim(&self, dir: &str) -> SimDisk {
-        let disk = SimDisk::with_dir(dir);
+    pub(crate) fn to_sim(&self, dir: &str) -> SimFileSystem {
+        let fs = SimFileSystem::with_dir(dir);
         for folder in self.folders.iter().rev() {
-            disk.create_dir(&Path::new(dir).join(folder)).expect("a folder comes after its own");
+            fs.create_dir(&Path::new(dir).join(folder)).expect("a folder comes after its own");
         }
-        self.files
-            .iter()
-            .for_each(|(path, bytes)| disk.write_file(Path::new(dir).join(path), bytes));
-        disk
+        self.files.iter().for_each(|(path, bytes)| fs.write_file(Path::new(dir).join(path), bytes));
+        fs
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -6,20 +6,20 @@ use std::thread;
 
 use crate::support::gate::Gate;
 use crate::support::{ENOSPC, fault_at};
-use shardwal::fs::Disk;
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::FileSystem;
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::timeseries::{
     Labels, Matcher, Sample, SeriesHandle, SeriesLog, SingleMutexLog, Storage, StorageOptions,
     TimeSeries, WriteError,
 };
 use shardwal::{Cause, Config, ShardedWal};
 
-fn config(disk: Arc<dyn Disk>) -> Config {
-    Config::new("/db").disk(disk).shards(1).segment_bytes(4096)
+fn config(fs: Arc<dyn FileSystem>) -> Config {
+    Config::new("/db").file_system(fs).shards(1).segment_bytes(4096)
 }
 
-fn options(disk: &SimDisk) -> StorageOptions {
-    StorageOptions::new(config(Arc::new(disk.clone())))
+fn options(fs: &SimFileSystem) -> StorageOptions {
+    StorageOptions::new(config(Arc::new(fs.clone())))
 }
 
 fn labels(host: u64) -> Labels {
@@ -53,8 +53,8 @@ fn has_exactly_its_room<L: SeriesLog>(storage: &Storage<L>, samples_max: u64, wh
 /// The storage did not open again.
 #[test]
 fn a_write_beyond_the_limit_is_refused_before_it_has_any_effect() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk).samples_max(1000)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs).samples_max(1000)).unwrap();
     let handle = storage.series_handle(&labels(0)).unwrap();
     let appended = || storage.log().stats().total.records;
     assert!(is_memory_full(&storage.write_samples(&by_handle(handle, 0..6000)).map(drop)));
@@ -67,15 +67,15 @@ fn a_write_beyond_the_limit_is_refused_before_it_has_any_effect() {
 /// An operator may lower the limit. Acknowledged samples stay.
 #[test]
 fn a_storage_that_holds_more_than_its_limit_opens_and_refuses_writes() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs)).unwrap();
     (0..4).for_each(|part| storage.write(&series(0, part * 1000..part * 1000 + 1000)).unwrap());
     drop(storage);
     for with_snapshot in [false, true] {
         if with_snapshot {
-            Storage::open(options(&disk)).unwrap().snapshot().unwrap();
+            Storage::open(options(&fs)).unwrap().snapshot().unwrap();
         }
-        let storage = Storage::open(options(&disk).samples_max(10)).expect("it opens");
+        let storage = Storage::open(options(&fs).samples_max(10)).expect("it opens");
         assert_eq!(storage.samples(), 4000);
         assert!(is_memory_full(&storage.write(&series(0, 5000..5001))));
         assert!(storage.snapshot().is_ok());
@@ -85,8 +85,8 @@ fn a_storage_that_holds_more_than_its_limit_opens_and_refuses_writes() {
 /// Regression: queued samples were not counted, so any number was admitted.
 #[test]
 fn samples_on_their_way_count() {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let options = StorageOptions::new(config(gate.before(&disk))).samples_max(1000);
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let options = StorageOptions::new(config(gate.before(&fs))).samples_max(1000);
     let storage = Storage::open(options).unwrap();
     let handle = storage.series_handle(&labels(0)).unwrap();
     gate.shut();
@@ -103,8 +103,8 @@ fn samples_on_their_way_count() {
 
 #[test]
 fn many_writers_at_once_take_what_there_is_room_for_and_no_more() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk).samples_max(1000).series_max(10)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs).samples_max(1000).series_max(10)).unwrap();
     let taken: usize = thread::scope(|scope| {
         let writer = |writer: i64| {
             let storage = &storage;
@@ -124,12 +124,12 @@ fn many_writers_at_once_take_what_there_is_room_for_and_no_more() {
 fn a_refused_write_gives_its_room_back<L: SeriesLog>() {
     const MAX: u64 = 400;
     for step in 0..60 {
-        let disk = SimDisk::new();
-        let storage = Storage::<L>::open_on(options(&disk).samples_max(MAX)).expect("it opens");
+        let fs = SimFileSystem::new();
+        let storage = Storage::<L>::open_in(options(&fs).samples_max(MAX)).expect("it opens");
         storage.write(&series(0, 0..10)).expect("there is room");
-        let files = disk.files().into_iter().filter_map(|path| disk.read_file(path));
+        let files = fs.files().into_iter().filter_map(|path| fs.read_file(path));
         let used: usize = files.map(|bytes| bytes.len()).sum();
-        disk.set_capacity(Some(used as u64 + step * 100));
+        fs.set_capacity(Some(used as u64 + step * 100));
         let mut host = 0;
         let refused = loop {
             host += 1;
@@ -142,7 +142,7 @@ fn a_refused_write_gives_its_room_back<L: SeriesLog>() {
         let found = storage.series_count() as u64;
         let acknowledged = if refused.is_some() { host } else { host + 1 };
         assert_eq!(found, acknowledged, "step {step}: {refused:?}");
-        disk.set_capacity(None);
+        fs.set_capacity(None);
         has_exactly_its_room(&storage, MAX, &format!("step {step}: {refused:?}"));
     }
 }
@@ -160,10 +160,10 @@ fn a_write_that_found_no_room_gives_it_back_behind_one_mutex() {
 /// If the next segment cannot be created, queued samples are refused before they are encoded.
 #[test]
 fn what_is_refused_for_want_of_a_segment_gives_its_room_back() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk).samples_max(4000)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs).samples_max(4000)).unwrap();
     let handle = storage.series_handle(&labels(0)).unwrap();
-    disk.fail(Fault { sticky: true, ..fault_at(".wal", Call::Open, FaultKind::Error(ENOSPC)) });
+    fs.fail(Fault { sticky: true, ..fault_at(".wal", Call::Open, FaultKind::Error(ENOSPC)) });
     let mut refused = 0;
     for time in 0..300 {
         let write = |series: &TimeSeries| {
@@ -176,14 +176,14 @@ fn what_is_refused_for_want_of_a_segment_gives_its_room_back() {
     assert!(refused > 0, "the fault fired");
     assert_eq!(storage.samples(), (300 - refused) * 4);
     assert_eq!(storage.series_count() as u64, 1 + 300 - refused);
-    disk.clear_faults();
+    fs.clear_faults();
     has_exactly_its_room(&storage, 4000, "reopened for writes");
 }
 
 #[test]
 fn what_the_log_refuses_at_once_gives_its_room_back() {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let config = config(gate.before(&disk)).queue_records(4);
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let config = config(gate.before(&fs)).queue_capacity(4);
     let storage = Storage::open(StorageOptions::new(config).samples_max(100)).unwrap();
     gate.shut();
     let written = |host| storage.try_write_batch(&[], &[series(host, 0..2)]);
@@ -207,8 +207,8 @@ fn what_the_log_refuses_at_once_gives_its_room_back() {
 /// A failed shard returns the room of all its pending samples.
 #[test]
 fn a_failed_shard_gives_the_room_of_its_queue_back() {
-    let (disk, gate) = (SimDisk::new(), Gate::default());
-    let config = config(gate.before(&disk)).shards(2);
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let config = config(gate.before(&fs)).shards(2);
     let storage = Storage::open(StorageOptions::new(config).samples_max(1000)).unwrap();
     let in_shard = |shard| {
         let host = (0..).find(|host| storage.log().shard_of(labels(*host).id().0) == shard);
@@ -239,11 +239,11 @@ fn a_failed_shard_gives_the_room_of_its_queue_back() {
 #[test]
 fn a_handle_of_a_series_whose_first_write_is_refused_stays() {
     for discards in [false, true] {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let storage = Storage::open(StorageOptions::new(config(gate.before(&disk)))).unwrap();
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let storage = Storage::open(StorageOptions::new(config(gate.before(&fs)))).unwrap();
         storage.write(&series(0, 0..1)).unwrap();
         if discards {
-            disk.fail(fault_at("/db/log", Call::Write, FaultKind::Error(ENOSPC)));
+            fs.fail(fault_at("/db/log", Call::Write, FaultKind::Error(ENOSPC)));
         }
         let answer = storage.write(&series(1, 0..1));
         assert_eq!(answer.is_err(), discards);
@@ -252,7 +252,7 @@ fn a_handle_of_a_series_whose_first_write_is_refused_stays() {
         storage.write_samples(&by_handle(handle, 5..6)).unwrap().wait().unwrap();
         let found = storage.query(&[Matcher::equal("host", "1")], 5..=5);
         assert_eq!(found, [series(1, 5..6)]);
-        let again = Storage::open(options(&disk.kill())).unwrap();
+        let again = Storage::open(options(&fs.kill())).unwrap();
         assert_eq!(again.query(&[], 5..=5), [series(1, 5..6)]);
     }
 }
@@ -260,8 +260,8 @@ fn a_handle_of_a_series_whose_first_write_is_refused_stays() {
 /// Regression: a refused series took a place forever.
 #[test]
 fn refused_series_take_no_places() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk).series_max(3).samples_max(1000)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs).series_max(3).samples_max(1000)).unwrap();
     storage.write(&series(0, 0..1)).unwrap();
     for host in 0..5000 {
         assert!(is_memory_full(&storage.write(&series(host, 0..1000))));
@@ -284,8 +284,8 @@ fn refused_series_take_no_places() {
 /// A new series remains one series if a write names it twice, or if many writers write it at once.
 #[test]
 fn a_new_series_that_many_write_at_once_is_one() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs)).unwrap();
     thread::scope(|scope| {
         for writer in 0..4 {
             let storage = &storage;
@@ -300,6 +300,6 @@ fn a_new_series_that_many_write_at_once_is_one() {
     assert_eq!(storage.series_count(), 50);
     assert_eq!(storage.samples(), 50 * 12);
     drop(storage);
-    let storage = Storage::open(options(&disk)).unwrap();
+    let storage = Storage::open(options(&fs)).unwrap();
     assert_eq!((storage.series_count(), storage.samples()), (50, 50 * 12));
 }

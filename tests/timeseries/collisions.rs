@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use shardwal::Config;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
 const PRIME_1: u64 = 0x9e37_79b1_85eb_ca87;
@@ -87,8 +87,9 @@ fn labels_whose_ids_collide_have_different_hashes_in_memory() {
 
 #[test]
 fn series_whose_ids_collide_are_found_again() {
-    let disk = SimDisk::new();
-    let options = || StorageOptions::new(Config::new("/db").disk(Arc::new(disk.clone())).shards(3));
+    let fs = SimFileSystem::new();
+    let options =
+        || StorageOptions::new(Config::new("/db").file_system(Arc::new(fs.clone())).shards(3));
     let series: Vec<_> = (0..)
         .zip(colliding())
         .map(|(number, labels)| TimeSeries { labels, samples: vec![Sample::new(number, 1.0)] })

@@ -52,14 +52,14 @@ fn every_flipped_bit_is_an_error_or_other_samples() {
     let mut errors = 0;
     for which in 0..2 {
         for bit in 0..batches[which].len() * 8 {
-            let mut damaged = batches.clone();
-            damaged[which][bit / 8] ^= 1 << (bit % 8);
-            let decoded = decode(&damaged);
-            ended_well(&decoded, damaged[which].len().max(batches[1].len()));
+            let mut corrupted = batches.clone();
+            corrupted[which][bit / 8] ^= 1 << (bit % 8);
+            let decoded = decode(&corrupted);
+            ended_well(&decoded, corrupted[which].len().max(batches[1].len()));
             errors += u32::from(decoded.is_err());
             // T2 PERIOD: even if the flipped batch decodes to other samples, the decoder refuses
             // the next one.
-            let skipped = damaged[which][0] & 0x80 != 0 && which == 1;
+            let skipped = corrupted[which][0] & 0x80 != 0 && which == 1;
             assert!(decoded.is_err() || which == 1, "bit {bit} of the first batch: not refused");
             assert!(!skipped || decoded.is_ok_and(|decoded| decoded.samples.len() == 40));
         }
@@ -68,7 +68,7 @@ fn every_flipped_bit_is_an_error_or_other_samples() {
 }
 
 #[test]
-fn random_bytes_and_random_damage_end_well() {
+fn random_bytes_and_random_corruption_end_well() {
     let seed = seed();
     let mut random = Random::new(seed);
     let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).unwrap();

@@ -15,5 +15,5 @@ mod format;
 mod hostile;
 mod storage;
 mod storage_counter_examples;
-mod storage_lending;
+mod storage_inline_commit;
 mod storage_recorded;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::support::{ENOSPC, Random, fault_at, seed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::timeseries::{
     Labels, Matcher, Sample, SeriesLog, SingleMutexLog, Storage, StorageError, StorageOptions,
     TimeSeries, WriteError,
@@ -17,13 +17,13 @@ use shardwal::{Cause, Config, Durability, ShardedWal};
 const ALL: std::ops::RangeInclusive<i64> = i64::MIN..=i64::MAX;
 const SNAPSHOT: &str = "/db/snapshot";
 
-fn options(disk: &SimDisk, shards: usize) -> StorageOptions {
-    let disk = Arc::new(disk.clone());
-    StorageOptions::new(Config::new("/db").disk(disk).shards(shards).segment_bytes(4096))
+fn options(fs: &SimFileSystem, shards: usize) -> StorageOptions {
+    let fs = Arc::new(fs.clone());
+    StorageOptions::new(Config::new("/db").file_system(fs).shards(shards).segment_bytes(4096))
 }
 
-fn open(disk: &SimDisk, shards: usize) -> Storage {
-    Storage::open(options(disk, shards)).expect("the storage opens")
+fn open(fs: &SimFileSystem, shards: usize) -> Storage {
+    Storage::open(options(fs, shards)).expect("the storage opens")
 }
 
 fn labels(metric: &str, host: u64) -> Labels {
@@ -102,8 +102,8 @@ fn workload<L: SeriesLog>(storage: &Storage<L>, told: &mut Told, from: i64) {
 
 #[test]
 fn a_query_finds_what_was_written_by_matchers_and_time() {
-    let disk = SimDisk::new();
-    let storage = open(&disk, 3);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs, 3);
     let written: Vec<_> =
         (0..20).map(|host| series("up", host, &[(3, 3.0), (1, 1.0), (2, 2.0)])).collect();
     storage.write_batch(&written).unwrap();
@@ -125,8 +125,8 @@ fn a_query_finds_what_was_written_by_matchers_and_time() {
 /// Of two samples with equal timestamps, the later one in the log wins, before and after a replay.
 #[test]
 fn a_sample_written_twice_has_its_later_value() {
-    let disk = SimDisk::new();
-    let storage = open(&disk, 2);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs, 2);
     for value in [1.0, 3.0, 2.0] {
         storage.write(&series("up", 0, &[(5, value)])).unwrap();
     }
@@ -134,16 +134,16 @@ fn a_sample_written_twice_has_its_later_value() {
     assert_eq!(storage.samples(), 1);
     storage.close().unwrap();
     drop(storage);
-    assert_eq!(open(&disk, 2).query(&[], ALL), [series("up", 0, &[(5, 2.0)])]);
+    assert_eq!(open(&fs, 2).query(&[], ALL), [series("up", 0, &[(5, 2.0)])]);
 }
 
 /// S1 FRESH: each life begins segments of its own and rolls many. No batch relies on one that is
 /// gone.
 #[test]
 fn all_is_kept_through_4_16_and_3_shards_with_snapshots_in_between() {
-    let (disk, mut told) = (SimDisk::new(), Told::default());
+    let (fs, mut told) = (SimFileSystem::new(), Told::default());
     for (life, shards) in (0..).zip([4, 16, 16, 3, 1, 4]) {
-        let storage = open(&disk, shards);
+        let storage = open(&fs, shards);
         told.check(&storage, &format!("life {life} opens"));
         (0..5).for_each(|n| workload(&storage, &mut told, 1_000_000 * life + 70_000 * n));
         if life % 2 == 1 {
@@ -154,42 +154,43 @@ fn all_is_kept_through_4_16_and_3_shards_with_snapshots_in_between() {
         told.check(&storage, &format!("life {life} ends"));
         storage.close().unwrap();
     }
-    told.check(&open(&disk, 2), "the last life");
+    told.check(&open(&fs, 2), "the last life");
 }
 
-fn log_bytes(disk: &SimDisk) -> usize {
-    log_files(disk).iter().map(|(_, length)| length).sum()
+fn log_bytes(fs: &SimFileSystem) -> usize {
+    log_files(fs).iter().map(|(_, length)| length).sum()
 }
 
 /// The files of the log and their lengths.
-fn log_files(disk: &SimDisk) -> Vec<(std::path::PathBuf, usize)> {
-    let files = disk.files().into_iter().filter(|path| path.starts_with("/db/log"));
-    files.filter_map(|path| Some((path.clone(), disk.read_file(path)?.len()))).collect()
+fn log_files(fs: &SimFileSystem) -> Vec<(std::path::PathBuf, usize)> {
+    let files = fs.files().into_iter().filter(|path| path.starts_with("/db/log"));
+    files.filter_map(|path| Some((path.clone(), fs.read_file(path)?.len()))).collect()
 }
 
 #[test]
 fn a_snapshot_gives_the_logs_room_back() {
-    let (disk, mut told) = (SimDisk::new(), Told::default());
-    let storage = open(&disk, 1);
+    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let storage = open(&fs, 1);
     (0..200).for_each(|n| workload(&storage, &mut told, 100_000 * n));
-    let before = log_bytes(&disk);
+    let before = log_bytes(&fs);
     let report = storage.snapshot().unwrap();
-    assert_eq!(report.bytes, disk.read_file(SNAPSHOT).expect("it is there").len() as u64);
+    assert_eq!(report.bytes, fs.read_file(SNAPSHOT).expect("it is there").len() as u64);
     assert_eq!((report.series, report.samples), (4, storage.samples()));
-    assert!(log_bytes(&disk) * 2 < before, "{} of {before} bytes are left", log_bytes(&disk));
+    assert!(log_bytes(&fs) * 2 < before, "{} of {before} bytes are left", log_bytes(&fs));
     storage.close().unwrap();
     drop(storage);
-    told.check(&open(&disk, 1), "after the snapshot");
+    told.check(&open(&fs, 1), "after the snapshot");
 }
 
 /// Regression: truncation kept the active segment, which may hold the whole log. A server below its
 /// minimum of free space then refused writes forever.
 #[test]
-fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
-    let disk = SimDisk::new();
-    disk.set_capacity(Some(2 << 20));
-    let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(2);
-    let config = config.segment_bytes(1 << 20).disk_soft_bytes(3 << 19).disk_hard_bytes(3 << 19);
+fn a_snapshot_below_the_free_space_min_gives_the_segment_in_hand_back() {
+    let fs = SimFileSystem::new();
+    fs.set_capacity(Some(2 << 20));
+    let config = Config::new("/db").file_system(Arc::new(fs.clone())).shards(2);
+    let config =
+        config.segment_bytes(1 << 20).free_space_low_bytes(3 << 19).free_space_min_bytes(3 << 19);
     let options = || StorageOptions::new(config.clone());
     let storage = Storage::open(options()).unwrap();
     for round in 0..3 {
@@ -198,10 +199,10 @@ fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
             storage.write(&series("up", n % 7, &[(0, noise)])).err()
         });
         let refused = refused.expect("room is low at last");
-        let is_low = matches!(refused, WriteError::Refused(Cause::BelowWatermark { .. }));
+        let is_low = matches!(refused, WriteError::Refused(Cause::BelowFreeSpaceMin { .. }));
         assert!(is_low, "{refused}");
         storage.snapshot().unwrap_or_else(|error| panic!("round {round}: {error}"));
-        assert!(log_bytes(&disk) < 20_000, "{:?}", log_files(&disk));
+        assert!(log_bytes(&fs) < 20_000, "{:?}", log_files(&fs));
         storage.write(&series("after", 0, &[(round, 1.0)])).expect("there is room again");
     }
     drop(storage);
@@ -213,8 +214,8 @@ fn a_snapshot_below_a_watermark_gives_the_segment_in_hand_back() {
 
 /// Opens, writes, takes a snapshot, writes, and takes another one. The storage may fail at any
 /// call.
-fn life<L: SeriesLog>(disk: &SimDisk, told: &mut Told) -> Result<(), StorageError> {
-    let storage = Storage::<L>::open_on(options(disk, 2))?;
+fn life<L: SeriesLog>(fs: &SimFileSystem, told: &mut Told) -> Result<(), StorageError> {
+    let storage = Storage::<L>::open_in(options(fs, 2))?;
     workload(&storage, told, 0);
     storage.snapshot()?;
     workload(&storage, told, 200_000);
@@ -229,20 +230,20 @@ fn life<L: SeriesLog>(disk: &SimDisk, told: &mut Told) -> Result<(), StorageErro
 fn loses_nothing_at_any_call<L: SeriesLog>() {
     let mut random = Random::new(seed());
     for n in 1.. {
-        let (disk, mut told) = (SimDisk::new(), Told::default());
-        disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
-        life::<L>(&disk, &mut told).ok();
-        let fired = disk.fired() > 0;
-        let ends = [disk.kill(), disk.crash(&mut || false), disk.crash(&mut || random.coin())];
-        for (end, disk) in ends.into_iter().enumerate() {
+        let (fs, mut told) = (SimFileSystem::new(), Told::default());
+        fs.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+        life::<L>(&fs, &mut told).ok();
+        let fired = fs.fired() > 0;
+        let ends = [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.coin())];
+        for (end, fs) in ends.into_iter().enumerate() {
             let what = format!("call {n}, end {end}");
-            let storage = Storage::<L>::open_on(options(&disk, 2));
+            let storage = Storage::<L>::open_in(options(&fs, 2));
             let storage = storage.unwrap_or_else(|error| panic!("{what}: {error}"));
             told.check(&storage, &what);
             storage.write(&series("after", 0, &[(1, 1.0)])).expect("it goes on");
             storage.snapshot().unwrap_or_else(|error| panic!("{what}: {error}"));
             drop(storage);
-            let storage = Storage::<L>::open_on(options(&disk, 2)).expect("it opens again");
+            let storage = Storage::<L>::open_in(options(&fs, 2)).expect("it opens again");
             assert_eq!(storage.query(&[Matcher::equal("__name__", "after")], ALL).len(), 1);
         }
         if !fired {
@@ -265,11 +266,11 @@ fn a_power_loss_at_any_call_loses_nothing_on_the_log_behind_one_mutex() {
 /// rely on it.
 #[test]
 fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
-    let disk = SimDisk::new();
-    let storage = open(&disk, 1);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs, 1);
     let mut told = Told::default();
     workload(&storage, &mut told, 0);
-    disk.fail(fault_at("/db/log", Call::Write, FaultKind::Error(ENOSPC)));
+    fs.fail(fault_at("/db/log", Call::Write, FaultKind::Error(ENOSPC)));
     let refused = storage.write(&series("new", 0, &[(1, 1.0)])).unwrap_err();
     assert!(matches!(refused, WriteError::Append(_)), "{refused:?}");
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], ALL), [], "S2 APPLY");
@@ -278,7 +279,7 @@ fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
     workload(&storage, &mut told, 100_000);
     drop(storage);
-    let storage = open(&disk, 1);
+    let storage = open(&fs, 1);
     told.check(&storage, "reopened");
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
 }
@@ -288,28 +289,28 @@ fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
 /// the log too, but only after the rename.
 #[test]
 fn a_power_loss_after_os_mode_loses_nothing_that_comes_after_it() {
-    let options = |disk: &SimDisk| {
-        let config = Config::new("/db").disk(Arc::new(disk.clone())).segment_bytes(4096);
-        StorageOptions::new(config.shards(1).durability(Durability::Os))
+    let options = |fs: &SimFileSystem| {
+        let config = Config::new("/db").file_system(Arc::new(fs.clone())).segment_bytes(4096);
+        StorageOptions::new(config.shards(1).durability(Durability::Buffered))
     };
     for n in 1.. {
-        let disk = SimDisk::new();
-        let storage = Storage::open(options(&disk)).unwrap();
+        let fs = SimFileSystem::new();
+        let storage = Storage::open(options(&fs)).unwrap();
         (0..20).for_each(|time| storage.write(&series("up", 0, &[(time, 1.0)])).unwrap());
-        disk.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
+        fs.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
         let taken = storage.snapshot().is_ok();
-        let fired = disk.fired() > 0;
-        let disk = disk.crash(&mut || false);
+        let fired = fs.fired() > 0;
+        let fs = fs.crash(&mut || false);
         drop(storage);
 
-        let storage = Storage::open(options(&disk));
+        let storage = Storage::open(options(&fs));
         let storage = storage.unwrap_or_else(|error| panic!("call {n}: {error}"));
         assert!(taken || fired, "a sound disk");
         assert!(!taken || storage.samples() == 20, "what a snapshot holds was flushed");
         storage.write(&series("after", 0, &[(1, 1.0)])).unwrap();
         storage.close().unwrap();
         drop(storage);
-        let storage = Storage::open(options(&disk)).unwrap();
+        let storage = Storage::open(options(&fs)).unwrap();
         let after = storage.query(&[Matcher::equal("__name__", "after")], ALL);
         assert_eq!(after.len(), 1, "call {n}");
         if !fired {
@@ -320,18 +321,18 @@ fn a_power_loss_after_os_mode_loses_nothing_that_comes_after_it() {
 
 #[test]
 fn a_snapshot_that_is_not_as_it_was_written_is_refused_with_its_place() {
-    let (disk, mut told) = (SimDisk::new(), Told::default());
-    let storage = open(&disk, 2);
+    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let storage = open(&fs, 2);
     workload(&storage, &mut told, 0);
     storage.snapshot().unwrap();
     storage.close().unwrap();
     drop(storage);
-    let whole = disk.read_file(SNAPSHOT).expect("it is there");
+    let whole = fs.read_file(SNAPSHOT).expect("it is there");
     let refuses = |bytes: &[u8], what: &str| {
-        let disk = disk.crash(&mut || true);
-        disk.write_file(SNAPSHOT, bytes);
-        match Storage::open(options(&disk, 2)) {
-            Err(StorageError::DamagedSnapshot { path, .. }) => {
+        let fs = fs.crash(&mut || true);
+        fs.write_file(SNAPSHOT, bytes);
+        match Storage::open(options(&fs, 2)) {
+            Err(StorageError::CorruptedSnapshot { path, .. }) => {
                 assert_eq!(path, Path::new(SNAPSHOT), "{what}");
             }
             Err(other) => panic!("{what}: {other}"),
@@ -349,31 +350,31 @@ fn a_snapshot_that_is_not_as_it_was_written_is_refused_with_its_place() {
 
 #[test]
 fn a_log_truncated_beyond_its_snapshot_is_refused() {
-    let (disk, mut told) = (SimDisk::new(), Told::default());
-    let storage = open(&disk, 2);
+    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let storage = open(&fs, 2);
     workload(&storage, &mut told, 0);
     storage.snapshot().unwrap();
-    let old = disk.read_file(SNAPSHOT).expect("it is there");
+    let old = fs.read_file(SNAPSHOT).expect("it is there");
     workload(&storage, &mut told, 100_000);
     storage.snapshot().unwrap();
     storage.close().unwrap();
     drop(storage);
-    let refuses = |disk: &SimDisk| match Storage::open(options(disk, 2)) {
+    let refuses = |fs: &SimFileSystem| match Storage::open(options(fs, 2)) {
         Err(StorageError::SnapshotTooOld { .. }) => {}
         other => panic!("{:?}", other.map(drop)),
     };
-    let without = disk.crash(&mut || true);
+    let without = fs.crash(&mut || true);
     without.remove_file(SNAPSHOT);
     refuses(&without);
-    let too_old = disk.crash(&mut || true);
+    let too_old = fs.crash(&mut || true);
     too_old.write_file(SNAPSHOT, &old);
     refuses(&too_old);
 }
 
 #[test]
 fn the_limits_on_series_and_samples_refuse_and_say_which() {
-    let disk = SimDisk::new();
-    let storage = Storage::open(options(&disk, 1).series_max(2).samples_max(3)).unwrap();
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs, 1).series_max(2).samples_max(3)).unwrap();
     storage.write(&series("up", 0, &[(1, 1.0)])).unwrap();
     storage.write(&series("up", 1, &[(1, 1.0)])).unwrap();
     let refused = storage.write(&series("up", 2, &[(1, 1.0)])).unwrap_err();
@@ -382,14 +383,14 @@ fn the_limits_on_series_and_samples_refuse_and_say_which() {
     let refused = storage.write(&series("up", 0, &[(2, 1.0)])).unwrap_err();
     assert!(matches!(refused, WriteError::MemoryFull { max: 3 }), "{refused}");
     drop(storage);
-    let storage = Storage::open(options(&disk, 1).series_max(1)).unwrap();
+    let storage = Storage::open(options(&fs, 1).series_max(1)).unwrap();
     assert_eq!(storage.series(&[]).len(), 2, "what was acknowledged is there");
 }
 
 #[test]
 fn a_closed_storage_refuses_writes_and_answers_queries() {
-    let disk = SimDisk::new();
-    let storage = open(&disk, 2);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs, 2);
     let written = series("up", 0, &[(1, 1.0)]);
     storage.write(&written).unwrap();
     storage.close().unwrap();
@@ -403,8 +404,8 @@ fn a_closed_storage_refuses_writes_and_answers_queries() {
 /// snapshots are taken.
 #[test]
 fn writers_and_snapshots_do_not_disturb_each_other() {
-    let disk = SimDisk::new();
-    let storage = open(&disk, 4);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs, 4);
     std::thread::scope(|scope| {
         for host in 0..8 {
             let storage = &storage;
@@ -418,7 +419,7 @@ fn writers_and_snapshots_do_not_disturb_each_other() {
     });
     assert_eq!(storage.samples(), 1600);
     drop(storage);
-    let storage = open(&disk, 4);
+    let storage = open(&fs, 4);
     for found in storage.query(&[], ALL) {
         assert_eq!(found.samples.len(), 200, "{}", found.labels);
     }
@@ -428,23 +429,23 @@ fn writers_and_snapshots_do_not_disturb_each_other() {
 /// and the others are counted.
 #[test]
 fn a_repaired_log_keeps_the_samples_that_do_not_build_on_the_lost_ones() {
-    let disk = SimDisk::with_dir("/db");
+    let fs = SimFileSystem::with_dir("/db");
     for life in 0..2 {
-        let storage = open(&disk, 1);
+        let storage = open(&fs, 1);
         for time in life * 10..life * 10 + 10 {
             storage.write(&series("up", 0, &[(time, 0.5)])).unwrap();
         }
         storage.close().unwrap();
     }
     let segment = "/db/log/generation-00001/shard-0000/0000000001.wal";
-    let mut bytes = disk.read_file(segment).unwrap();
+    let mut bytes = fs.read_file(segment).unwrap();
     // The fourth frame of records. All frames are of about equal length.
     bytes[88 + 24 + 4 * 50] ^= 1;
-    disk.write_file(segment, &bytes);
-    assert!(matches!(Storage::open(options(&disk, 1)), Err(StorageError::Log(_))));
+    fs.write_file(segment, &bytes);
+    assert!(matches!(Storage::open(options(&fs, 1)), Err(StorageError::Log(_))));
 
-    let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(1);
-    let options = StorageOptions::new(config.on_damage(shardwal::OnDamage::Quarantine));
+    let config = Config::new("/db").file_system(Arc::new(fs.clone())).shards(1);
+    let options = StorageOptions::new(config.on_corruption(shardwal::OnCorruption::Quarantine));
     let storage = Storage::open(options).unwrap();
     let lost = storage.log().recovery().repair.clone().unwrap().lost_sequences();
     let found = storage.query(&[], i64::MIN..=i64::MAX);

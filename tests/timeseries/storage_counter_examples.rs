@@ -7,24 +7,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::gate::Gate;
-use shardwal::fs::Disk;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::FileSystem;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::timeseries::{
     Labels, Sample, SeriesLog, SingleMutexLog, Storage, StorageError, StorageOptions, TimeSeries,
     WriteError,
 };
 use shardwal::{Config, ShardedWal};
 
-fn options(disk: Arc<dyn Disk>) -> StorageOptions {
-    StorageOptions::new(Config::new("/db").disk(disk).shards(1).segment_bytes(4096))
+fn options(fs: Arc<dyn FileSystem>) -> StorageOptions {
+    StorageOptions::new(Config::new("/db").file_system(fs).shards(1).segment_bytes(4096))
 }
 
-fn open_on<L: SeriesLog>(disk: &SimDisk) -> Storage<L> {
-    Storage::open_on(options(Arc::new(disk.clone()))).expect("the storage opens")
+fn open_in<L: SeriesLog>(fs: &SimFileSystem) -> Storage<L> {
+    Storage::open_in(options(Arc::new(fs.clone()))).expect("the storage opens")
 }
 
-fn open(disk: &SimDisk) -> Storage {
-    open_on(disk)
+fn open(fs: &SimFileSystem) -> Storage {
+    open_in(fs)
 }
 
 fn series(host: u64, samples: impl IntoIterator<Item = (i64, f64)>) -> TimeSeries {
@@ -43,9 +43,9 @@ fn write(storage: &Storage, times: std::ops::Range<i64>) {
 /// its own, and the old one was renamed over it.
 #[test]
 fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let gate = Gate::at_renames_to("snapshot");
-    let storage = Storage::open(options(gate.before(&disk))).unwrap();
+    let storage = Storage::open(options(gate.before(&fs))).unwrap();
     write(&storage, 0..50);
     gate.shut();
     let closed = AtomicBool::new(false);
@@ -58,7 +58,7 @@ fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
         });
         // Time enough to close, if close did not wait.
         (0..1000).for_each(|_| std::thread::yield_now());
-        let next = Storage::open(options(Arc::new(disk.clone()))).map(drop);
+        let next = Storage::open(options(Arc::new(fs.clone()))).map(drop);
         let was_closed = closed.load(Ordering::SeqCst);
         gate.open();
         assert!(matches!(next, Err(StorageError::Log(_))), "it is locked: {next:?}");
@@ -66,20 +66,20 @@ fn a_storage_is_not_closed_before_its_snapshot_has_ended() {
         snapshot.join().expect("no panic").unwrap();
         closing.join().expect("no panic");
     });
-    let next = open(&disk);
+    let next = open(&fs);
     write(&next, 100..150);
     next.snapshot().unwrap();
     next.close().unwrap();
     drop(next);
-    assert_eq!(open(&disk).samples(), 100, "S3 COMPLETE");
+    assert_eq!(open(&fs).samples(), 100, "S3 COMPLETE");
 }
 
 /// Regression: the size of a definition was computed from its labels alone. A batch of new series
 /// with many labels exceeded the log's limit and stopped its shard. These labels are too long to
 /// share anything with earlier ones.
 fn many_wide_series_stop_no_shard<L: SeriesLog>() {
-    let disk = SimDisk::new();
-    let storage = open_on::<L>(&disk);
+    let fs = SimFileSystem::new();
+    let storage = open_in::<L>(&fs);
     let label = |name: usize, host: u64| (format!("l{name}"), format!("{name}-{host:060x}"));
     let wide = |host: u64| TimeSeries {
         labels: Labels::new((0..64).map(|name| label(name, host))).expect("they are valid"),
@@ -90,7 +90,7 @@ fn many_wide_series_stop_no_shard<L: SeriesLog>() {
     storage.write(&series(0, [(1, 1.0)])).expect("its shard goes on");
     assert_eq!(storage.samples(), 16_201);
     drop(storage);
-    assert_eq!(open_on::<L>(&disk).samples(), 16_201);
+    assert_eq!(open_in::<L>(&fs).samples(), 16_201);
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn many_wide_series_do_not_stop_the_log_behind_one_mutex() {
 /// space.
 #[test]
 fn a_snapshot_that_found_no_room_gives_it_back() {
-    let disk = SimDisk::new();
-    let storage = open(&disk);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs);
     let mut state = 1_u64;
     let mut noise = |times: std::ops::Range<i64>| {
         let samples: Vec<_> = times
@@ -120,18 +120,18 @@ fn a_snapshot_that_found_no_room_gives_it_back() {
         storage.write(&series(0, samples))
     };
     noise(0..20_000).unwrap();
-    let files = || disk.files().into_iter().filter_map(|path| disk.read_file(path));
+    let files = || fs.files().into_iter().filter_map(|path| fs.read_file(path));
     let used: usize = files().map(|bytes| bytes.len()).sum();
-    disk.set_capacity(Some(used as u64 + 60_000));
+    fs.set_capacity(Some(used as u64 + 60_000));
     storage.snapshot().expect_err("there is no room for it");
-    assert_eq!(disk.read_file("/db/snapshot.unfinished"), None);
+    assert_eq!(fs.read_file("/db/snapshot.unfinished"), None);
     // A file left by a killed process is removed before anything needs space.
-    disk.set_capacity(None);
-    disk.write_file("/db/snapshot.unfinished", &[7; 100_000]);
+    fs.set_capacity(None);
+    fs.write_file("/db/snapshot.unfinished", &[7; 100_000]);
     drop(storage);
-    disk.set_capacity(Some(used as u64 + 60_000));
-    let storage = open(&disk);
-    assert_eq!(disk.read_file("/db/snapshot.unfinished"), None);
+    fs.set_capacity(Some(used as u64 + 60_000));
+    let storage = open(&fs);
+    assert_eq!(fs.read_file("/db/snapshot.unfinished"), None);
     assert_eq!(storage.samples(), 20_000);
 }
 
@@ -139,28 +139,28 @@ fn a_snapshot_that_found_no_room_gives_it_back() {
 /// covers, and the next open skipped them.
 #[test]
 fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
-    let disk = SimDisk::new();
-    let storage = open(&disk);
+    let fs = SimFileSystem::new();
+    let storage = open(&fs);
     write(&storage, 0..20);
     storage.close().unwrap();
     drop(storage);
-    let storage = open(&disk);
+    let storage = open(&fs);
     write(&storage, 20..50);
     // The log before the snapshot truncates it, without its last segment.
-    let mut log: Vec<_> = disk.files();
+    let mut log: Vec<_> = fs.files();
     log.retain(|path| path.starts_with("/db/log"));
-    let log = log.into_iter().filter_map(|path| Some((disk.read_file(&path)?, path)));
+    let log = log.into_iter().filter_map(|path| Some((fs.read_file(&path)?, path)));
     let log: Vec<_> = log.collect();
     storage.snapshot().unwrap();
     storage.close().unwrap();
-    let snapshot = disk.read_file("/db/snapshot").expect("it was taken");
+    let snapshot = fs.read_file("/db/snapshot").expect("it was taken");
 
-    let without_log = SimDisk::with_dir("/db");
+    let without_log = SimFileSystem::with_dir("/db");
     without_log.write_file("/db/snapshot", &snapshot);
     let refused = Storage::open(options(Arc::new(without_log))).map(drop);
     assert!(matches!(refused, Err(StorageError::ForeignSnapshot { .. })), "{refused:?}");
 
-    let shorter = disk.crash(&mut || true);
+    let shorter = fs.crash(&mut || true);
     // A truncation mark may be a file's name, so remove the later files first.
     let later = shorter.files().into_iter().filter(|path| path.starts_with("/db/log"));
     later.for_each(|path| shorter.remove_file(path));
@@ -176,8 +176,8 @@ fn a_snapshot_beyond_the_logs_end_or_of_another_log_is_refused() {
 /// storage stopped the shard.
 #[test]
 fn a_handle_of_another_storage_is_refused_and_nothing_is_queued() {
-    let disks = [SimDisk::new(), SimDisk::new()];
-    let [one, other] = disks.each_ref().map(open);
+    let file_systems = [SimFileSystem::new(), SimFileSystem::new()];
+    let [one, other] = file_systems.each_ref().map(open);
     one.write(&series(7, [(1, 7.0)])).unwrap();
     let own = one.series_handle(&series(7, []).labels).unwrap();
     let foreign = other.series_handle(&series(8, []).labels).unwrap();
@@ -189,7 +189,7 @@ fn a_handle_of_another_storage_is_refused_and_nothing_is_queued() {
     assert_eq!(one.query(&[], 0..=9), [series(7, [(1, 7.0)])]);
     one.close().unwrap();
     drop(one);
-    let one = open(&disks[0]);
+    let one = open(&file_systems[0]);
     let refused = one.write_samples(&[(own, Sample::new(2, 2.0))]).map(drop);
     assert!(matches!(refused, Err(WriteError::ForeignHandle)), "{refused:?}");
 }
@@ -198,9 +198,9 @@ fn a_handle_of_another_storage_is_refused_and_nothing_is_queued() {
 /// storage did not open.
 #[test]
 fn fewer_shards_open_all_series() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let sharded = |shards: usize| {
-        let config = Config::new("/db").disk(Arc::new(disk.clone())).shards(shards);
+        let config = Config::new("/db").file_system(Arc::new(fs.clone())).shards(shards);
         Storage::open(StorageOptions::new(config).series_max(10)).expect("it opens")
     };
     let storage = sharded(4);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::recording::Recording;
 use shardwal::Config;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::timeseries::{Labels, SeriesLog, SingleMutexLog, Storage, StorageOptions};
 
-fn options(disk: &SimDisk) -> StorageOptions {
-    StorageOptions::new(Config::new("/db").disk(Arc::new(disk.clone())).shards(4))
+fn options(fs: &SimFileSystem) -> StorageOptions {
+    StorageOptions::new(Config::new("/db").file_system(Arc::new(fs.clone())).shards(4))
 }
 
 fn write<L: SeriesLog>(storage: &Storage<L>, recording: &Recording) {
@@ -50,17 +50,17 @@ fn found<L: SeriesLog>(storage: &Storage<L>) -> All {
 #[test]
 #[allow(clippy::print_stdout, reason = "the figure is what the test is for")]
 fn the_recorded_stream_is_found_again_and_takes_less_than_two_bytes_a_sample() {
-    let (disk, recording) = (SimDisk::new(), Recording::read());
+    let (fs, recording) = (SimFileSystem::new(), Recording::read());
     let samples: usize = recording.batches.iter().map(Vec::len).sum();
     assert_eq!((recording.series.len(), samples), (5120, 334_000));
-    let storage = Storage::open(options(&disk)).expect("it opens");
+    let storage = Storage::open(options(&fs)).expect("it opens");
     write(&storage, &recording);
     let sent = sent(&recording);
     assert!(found(&storage) == sent, "the writer applied something else");
     storage.close().expect("it closes");
     drop(storage);
 
-    let storage = Storage::open(options(&disk)).expect("it opens again");
+    let storage = Storage::open(options(&fs)).expect("it opens again");
     assert!(found(&storage) == sent, "the replay found something else");
     let shards = storage.log().recovery().shards.iter();
     let bytes: u64 = shards.map(|shard| shard.bytes).sum();
@@ -72,18 +72,18 @@ fn the_recorded_stream_is_found_again_and_takes_less_than_two_bytes_a_sample() {
     );
     assert!(each <= 2.0, "{each:.3} bytes per sample");
     drop(storage);
-    let storage = Storage::open(options(&disk)).expect("it opens from the snapshot");
+    let storage = Storage::open(options(&fs)).expect("it opens from the snapshot");
     assert!(found(&storage) == sent, "the snapshot holds something else");
 }
 
 /// Swapping the log takes one line.
 #[test]
 fn the_log_behind_one_mutex_finds_the_same() {
-    let (disk, recording) = (SimDisk::new(), Recording::read());
-    let storage = Storage::<SingleMutexLog>::open_on(options(&disk)).expect("it opens");
+    let (fs, recording) = (SimFileSystem::new(), Recording::read());
+    let storage = Storage::<SingleMutexLog>::open_in(options(&fs)).expect("it opens");
     write(&storage, &recording);
     storage.close().expect("it closes");
     drop(storage);
-    let storage = Storage::<SingleMutexLog>::open_on(options(&disk)).expect("it opens again");
+    let storage = Storage::<SingleMutexLog>::open_in(options(&fs)).expect("it opens again");
     assert!(found(&storage) == sent(&recording));
 }

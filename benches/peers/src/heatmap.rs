@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --bin heatmap -- [--only TEXT] [--rounds R] [--seconds S] [--dir D] [--csv
 //! FILE] [--svg FILE] [--from CSV]...`. 64 threads together keep all queues full. Each keeps its
-//! share of all shards' `queue_records` in flight, and waits for the oldest. P99 is from an append
+//! share of all shards' `queue_capacity` in flight, and waits for the oldest. P99 is from an append
 //! until its thread sees the answer.
 //!
 //! There are four settings: `Sync` and `Os`, each on the real disk and on a simulated one, whose
@@ -27,7 +27,7 @@ use arguments::Arguments;
 use figures::{Row, Spread};
 use picture::{Area, write};
 use plotters::prelude::*;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, Durability};
 
 const DEPTHS: [usize; 6] = [16, 64, 256, 1024, 4096, 16_384];
@@ -56,11 +56,11 @@ const SETTINGS: [Setting; 4] = [
         durability: Durability::Sync,
         simulated: true,
     },
-    Setting { id: "os-real", title: "Os, real disk", durability: Durability::Os, simulated: false },
+    Setting { id: "os-real", title: "Os, real disk", durability: Durability::Buffered, simulated: false },
     Setting {
         id: "os-1ms",
         title: "Os, simulated disk, 1 ms",
-        durability: Durability::Os,
+        durability: Durability::Buffered,
         simulated: true,
     },
 ];
@@ -104,11 +104,11 @@ fn measure_cell(
     let scratch = tempfile::tempdir_in(dir).expect("the folder is writable");
     let mut config = Config::new(scratch.path().join("log"));
     if setting.simulated {
-        let disk = SimDisk::with_dir(scratch.path());
+        let disk = SimFileSystem::with_dir(scratch.path());
         disk.set_sync_latency(SYNC_LATENCY);
-        config = config.disk(Arc::new(disk));
+        config = config.file_system(Arc::new(disk));
     }
-    let config = config.shards(shards).queue_records(depth).durability(setting.durability);
+    let config = config.shards(shards).queue_capacity(depth).durability(setting.durability);
     let under_way = (depth * shards / THREADS).max(1);
     let outcome = closed_loop::run(config, THREADS, under_way, run, false);
     let (rate, p99) = (outcome.per_second, outcome.micros(0.99));

@@ -222,7 +222,7 @@ fn percentiles(appended: Vec<Appended>) -> Option<[f64; 2]> {
 
 /// Writes a log of `records` records for a replay, and closes it.
 pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
-    let durability = if kind.os { Durability::Os } else { Durability::Sync };
+    let durability = if kind.os { Durability::Buffered } else { Durability::Sync };
     let peer = (kind.open)(dir, shards, durability);
     let mut count = 0;
     while count < records {

@@ -79,7 +79,7 @@ fn measure_all(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
     let dir = arguments.dir.canonicalize().expect("the folder is there");
     let head = machine_words::describe(&dir, "offered");
     let mut rows = Vec::new();
-    let settings = [("sync", Durability::Sync, SYNC), ("os", Durability::Os, OS)];
+    let settings = [("sync", Durability::Sync, SYNC), ("os", Durability::Buffered, OS)];
     for (name, durability, contenders) in settings {
         if !name.contains(&arguments.only) {
             continue;

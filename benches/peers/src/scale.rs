@@ -166,11 +166,11 @@ impl Case {
             Disk::Zeros => config,
             Disk::WrittenOver => config
                 .segment_bytes(SEGMENT_BYTES)
-                .spare_segments(READY_SEGMENTS)
-                .ready_segments(READY_SEGMENTS),
-            Disk::Null(sync_latency) => config.disk(Arc::new(NullDisk { sync_latency })),
+                .recycled_segments_max(READY_SEGMENTS)
+                .preallocated_segments(READY_SEGMENTS),
+            Disk::Null(sync_latency) => config.file_system(Arc::new(NullDisk { sync_latency })),
         };
-        let (config, truncated) = (config.queue_records(DEPTH), self.disk == Disk::WrittenOver);
+        let (config, truncated) = (config.queue_capacity(DEPTH), self.disk == Disk::WrittenOver);
         closed_loop::run(config, self.threads, self.in_flight, elapsed, truncated)
     }
 

@@ -42,17 +42,17 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         id: "os-64-waiting",
-        load: load(64, Manner::Waiting, Durability::Os),
+        load: load(64, Manner::Waiting, Durability::Buffered),
         shards: &[1, 4, 16],
     },
     Workload {
         id: "os-2-batches-100",
-        load: load(2, Manner::Batches(100), Durability::Os),
+        load: load(2, Manner::Batches(100), Durability::Buffered),
         shards: &[1, 2, 4],
     },
     Workload {
         id: "os-64-forgetting",
-        load: load(64, Manner::Forgetting, Durability::Os),
+        load: load(64, Manner::Forgetting, Durability::Buffered),
         shards: &[1, 4, 16],
     },
     Workload { id: "replay", load: None, shards: &[1, 4] },
@@ -63,7 +63,7 @@ impl Workload {
     pub fn shards(&self, kind: &Kind) -> Vec<usize> {
         let takes_part = match self.load.map(|load| load.durability) {
             Some(Durability::Sync) => kind.sync,
-            Some(Durability::Os) => kind.os,
+            Some(Durability::Buffered) => kind.os,
             None => true,
         };
         let tried = |shards: &usize| takes_part && self.shards.contains(shards);

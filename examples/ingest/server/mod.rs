@@ -203,8 +203,8 @@ fn seen(app: &App, storage: &Storage) -> Seen {
         refused_for_room: app.counters.refusals()[DISK_FULL],
         samples: storage.samples(),
         series: storage.series_count() as u64,
-        free_bytes: stats.disk.free_bytes,
-        disk: stats.disk.state,
+        free_bytes: stats.free_space.free_bytes,
+        fs: stats.free_space.state,
     }
 }
 

@@ -75,7 +75,7 @@ impl Refusal {
             Cause::TooLarge { .. } => 1,
             Cause::QueueFull => 8,
             Cause::SegmentNotReady | Cause::OutOfResources(_) => 9,
-            Cause::DiskFull(_) | Cause::BelowWatermark { .. } => DISK_FULL,
+            Cause::DiskFull(_) | Cause::BelowFreeSpaceMin { .. } => DISK_FULL,
             Cause::Poisoned(_) => 11,
             Cause::WriterPanicked => 12,
             _ => 13,

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use shardwal::DiskState;
+use shardwal::FreeSpaceState;
 
 /// Estimated size of a snapshot, per sample and per series, before the first one.
 const SAMPLE_BYTES: u64 = 12;
@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     pub(crate) series: u64,
     /// Free bytes on the disk, if known.
     pub(crate) free_bytes: Option<u64>,
-    pub(crate) disk: DiskState,
+    pub(crate) fs: FreeSpaceState,
 }
 
 /// Why a snapshot is due.
@@ -84,8 +84,8 @@ impl Schedule {
             return Some(Due::Samples);
         }
         let refuses =
-            seen.disk == DiskState::Refusing || seen.refused_for_room > covered.refused_for_room;
-        let is_low = seen.disk != DiskState::Ok
+            seen.fs == FreeSpaceState::Refusing || seen.refused_for_room > covered.refused_for_room;
+        let is_low = seen.fs != FreeSpaceState::Ok
             || seen.free_bytes.is_some_and(|free| free < self.low_bytes(seen));
         // While writes succeed, a snapshot must free more than it takes.
         let is_worth = if refuses {

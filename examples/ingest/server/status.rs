@@ -37,7 +37,7 @@ pub(crate) async fn numbers(State(app): State<Arc<App>>) -> Response<Body> {
         "refusals": refusals,
         "in_flight_bytes": app.budget.in_use(),
         "in_flight_bytes_max": app.limits.in_flight_bytes_max,
-        "disk": { "free_bytes": stats.disk.free_bytes, "state": stats.disk.state.to_string() },
+        "disk": { "free_bytes": stats.free_space.free_bytes, "state": stats.free_space.state.to_string() },
         "shards": shards,
         "history": history,
     });

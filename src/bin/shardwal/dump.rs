@@ -34,9 +34,9 @@ pub(crate) fn run(dir: &Path, key: Option<u64>, limit: Option<u64>) -> Ended {
     }
     lines.into_inner().unwrap_or_else(PoisonError::into_inner).out.flush()?;
     let mut outcome = Outcome::Done;
-    for damage in reader.report().damage() {
-        complain(&damage.to_string());
-        outcome = Outcome::Damaged;
+    for corruption in reader.report().corruption() {
+        complain(&corruption.to_string());
+        outcome = Outcome::Corrupted;
     }
     Ok(outcome)
 }

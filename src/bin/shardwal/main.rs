@@ -110,7 +110,7 @@ enum Command {
 /// How a command ended.
 enum Outcome {
     Done,
-    Damaged,
+    Corrupted,
 }
 
 type Failed = Box<dyn Error + Send + Sync>;
@@ -143,7 +143,7 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Damaged) => ExitCode::from(1),
+        Ok(Outcome::Corrupted) => ExitCode::from(1),
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());

@@ -37,7 +37,7 @@ impl<'a> Scratch<'a> {
         let with_dir = |error: io::Error| format!("{}: {error}", dir.display());
         let folder = dir.join(FOLDER);
         if holds_only(dir, FOLDER) {
-            remove_dead_folder(&folder)?;
+            remove_dead_directory(&folder)?;
         }
         let existed = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => true,
@@ -126,7 +126,7 @@ fn holds_only(dir: &Path, name: &str) -> bool {
 }
 
 /// Deletes the folder of a killed command. Refuses any other folder.
-fn remove_dead_folder(folder: &Path) -> Result<(), Failed> {
+fn remove_dead_directory(folder: &Path) -> Result<(), Failed> {
     let with_dir = |error: io::Error| format!("{}: {error}", folder.display());
     // The command was killed before it made the mark.
     if fs::remove_dir(folder).is_ok() {

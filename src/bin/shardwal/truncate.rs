@@ -38,7 +38,7 @@ impl Before {
 pub(crate) fn run(dir: &Path, before: Before, json: bool) -> Ended {
     let checkpoint = before.checkpoint()?;
     // The command should free space, so it keeps no recycled segments.
-    let log = ShardedWal::open(Config::new(dir).keep_shards().spare_segments(0))?;
+    let log = ShardedWal::open(Config::new(dir).keep_shards().recycled_segments_max(0))?;
     let truncated = log.truncate_before(&checkpoint);
     let closed = log.close();
     let report = truncated?;

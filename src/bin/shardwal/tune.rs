@@ -117,7 +117,7 @@ impl Settings {
         let deep_enough = |depth: &&usize| **depth >= self.batch as usize;
         let trial = |depth: &usize| Trial {
             value: *depth,
-            config: config().shards(best).queue_records(*depth),
+            config: config().shards(best).queue_capacity(*depth),
             load: self.load(self.inflight_to_fill(best, *depth)),
         };
         let trials: Vec<_> = DEPTHS.iter().filter(deep_enough).map(trial).collect();

@@ -1,7 +1,7 @@
 //! `shardwal verify`: checks whether a log is intact, and reports corruption.
 //!
 //! It reads the log as an open does. So an open accepts a log that is reported
-//! intact, and refuses one that is reported damaged. It takes no lock and writes
+//! intact, and refuses one that is reported corrupted. It takes no lock and writes
 //! nothing.
 
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::{Ended, Outcome, complain};
 pub(crate) fn run(dir: &Path, json: bool) -> Ended {
     let looked = LogReader::open(dir);
     let verdict = match &looked {
-        Ok(reader) if reader.report().damage().next().is_none() => "intact",
+        Ok(reader) if reader.report().corruption().next().is_none() => "intact",
         // The manifest and the truncation marks are durable data too.
         Ok(_) | Err(OpenError::Manifest { .. }) => "damaged",
         Err(_) => "unreadable",
@@ -35,9 +35,9 @@ pub(crate) fn run(dir: &Path, json: bool) -> Ended {
         Err(error) if verdict == "unreadable" => Err(error.into()),
         Err(error) => {
             complain(&error.to_string());
-            Ok(Outcome::Damaged)
+            Ok(Outcome::Corrupted)
         }
-        Ok(_) if verdict == "damaged" => Ok(Outcome::Damaged),
+        Ok(_) if verdict == "damaged" => Ok(Outcome::Corrupted),
         Ok(_) => Ok(Outcome::Done),
     }
 }

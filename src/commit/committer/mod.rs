@@ -12,39 +12,39 @@
 
 use std::{io, process};
 
-use crate::commit::commit_lock::{Attempt, Taken, Token};
+use crate::commit::commit_lock::{Attempt, CommitGuard, CommitLock};
 use crate::commit::committing::Committing;
 use crate::commit::progress::Progress;
 use crate::commit::writer::{Flow, Writer};
 use crate::error::Cause;
 use crate::fs::Origin;
 use crate::queue::entry::Entry;
-use crate::queue::queue::{Mailbox, PushError, Receiver, Work};
-use crate::util::catch_panic::contain;
+use crate::queue::queue::{PushError, Queue, Receiver, Work};
+use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, yield_now};
-use crate::wait::wake_chain::Chain;
+use crate::wait::wake_chain::WakeChain;
 
 /// Attempts of a caller to take the commit lock before it sleeps, with a yield in
 /// between, if commits end without a sync: docs/performance.md, lever 3 and
 /// "`Os`: what was tried".
-const ASKS: u32 = if cfg!(loom) { 1 } else { 60 };
+const SPINS_MAX: u32 = if cfg!(loom) { 1 } else { 60 };
 /// Commits that such a caller makes for others, beside its own, before it wakes the
 /// shard's thread.
-const LENT_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
+const EXTRA_INLINE_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
 
 /// Yields before a commit that ends with a sync, if the queue holds fewer records than
 /// the last commit answered, and several callers waited for that one: most of them are
 /// about to append again. A single caller has no others to wait for, and a caller that
 /// does not wait may append at any time.
-const GATHERING_TURNS: u32 = 3;
+const GATHER_YIELDS_MAX: u32 = 3;
 
 /// The shared part of one shard. Its fields are the queue, the progress and the lock.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) mailbox: Arc<Mailbox<Entry>>,
+pub(crate) struct Committer {
+    pub(crate) queue: Arc<Queue<Entry>>,
     pub(crate) progress: Arc<Progress>,
     /// Q5 TURN: the commit lock. The thread that holds it commits.
-    turn: Token<Box<Writer>>,
+    turn: CommitLock<Box<Writer>>,
     /// Whether each commit ends with a sync. If so, a caller tries the commit lock only
     /// once, since commits take long, and makes no further commit for others.
     sync: bool,
@@ -52,16 +52,16 @@ pub(crate) struct Lane {
     origin: Origin,
 }
 
-impl Lane {
+impl Committer {
     pub(crate) fn new(
-        queue_records: usize,
+        queue_capacity: usize,
         queue_bytes: u64,
         sync: bool,
     ) -> (Arc<Self>, Receiver<Entry>) {
-        let (mailbox, receiver) = Mailbox::new(queue_records.next_power_of_two(), queue_bytes);
-        let (progress, turn) = (Arc::new(Progress::new()), Token::new());
+        let (queue, receiver) = Queue::new(queue_capacity.next_power_of_two(), queue_bytes);
+        let (progress, turn) = (Arc::new(Progress::new()), CommitLock::new());
         let origin = Origin::here();
-        (Arc::new(Self { mailbox, progress, turn, sync, origin }), receiver)
+        (Arc::new(Self { queue, progress, turn, sync, origin }), receiver)
     }
 
     /// The error for a call in a forked child, where no thread serves the shard.
@@ -73,7 +73,7 @@ impl Lane {
 
     /// The error if the calling thread must not wait for a commit: in a forked child, or
     /// on a thread that commits.
-    pub(crate) fn cannot_wait(&self) -> Option<Cause> {
+    pub(crate) fn would_deadlock(&self) -> Option<Cause> {
         self.forked().or_else(|| Committing::is_here().then_some(Cause::WouldDeadlock))
     }
 
@@ -81,20 +81,20 @@ impl Lane {
     /// shard fails.
     pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
         let _for_life = Committing::begin();
-        let mut turn = self.turn.bring(Box::new(writer));
-        let mut answered = Chain::default();
+        let mut turn = self.turn.init(Box::new(writer));
+        let mut answered = WakeChain::default();
         loop {
             let mut again = true;
             let goes_on = |_| self.sync || std::mem::take(&mut again);
             answered = self.work(turn, None, answered, goes_on);
-            let next = self.mailbox.wait_for_work(|work| {
+            let next = self.queue.wait_for_work(|work| {
                 // Checked first: an inline commit may have ended the shard, with or without
                 // values left in the queue.
-                if self.turn.has_ended() {
+                if self.turn.is_poisoned() {
                     return Some(None);
                 }
-                match work.map(|_| self.turn.try_take()) {
-                    Some(Attempt::Taken(turn)) => Some(Some(turn)),
+                match work.map(|_| self.turn.try_lock()) {
+                    Some(Attempt::CommitGuard(turn)) => Some(Some(turn)),
                     _ => {
                         // Wake the rest of the chain before this thread parks.
                         answered.wake_rest();
@@ -112,18 +112,18 @@ impl Lane {
     /// Queues a value for a caller that is about to wait for it, and commits it inline if
     /// the commit lock is free. When this returns, the value is committed or another
     /// thread is about to commit it.
-    pub(crate) fn try_push_and_lend(
+    pub(crate) fn push_and_commit_inline(
         &self,
         bytes: u32,
         fill: impl FnOnce(u64, &mut Entry),
     ) -> Result<u64, PushError> {
-        let Attempt::Taken(mut turn) = self.turn.take_if_free() else {
-            let ticket = self.mailbox.try_push_quietly(1, bytes, fill)?;
-            self.lend_a_hand(ticket, Patience::Little);
+        let Attempt::CommitGuard(mut turn) = self.turn.try_lock_unfenced() else {
+            let ticket = self.queue.try_push_no_wake(1, bytes, fill)?;
+            self.commit_inline(ticket, SpinPolicy::Little);
             return Ok(ticket);
         };
         let pushed = turn.try_push(bytes, fill);
-        let first = turn.has_own().then_some(Work::Values);
+        let first = turn.has_bypassed().then_some(Work::Values);
         self.lend(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
         pushed
     }
@@ -131,27 +131,27 @@ impl Lane {
     /// Commits `ticket` inline if the commit lock is free. For a caller that has queued
     /// it without a wake-up and is about to wait for it. When this returns, the ticket is
     /// answered or another thread is about to commit it.
-    pub(crate) fn lend_a_hand(&self, ticket: u64, patience: Patience) {
+    pub(crate) fn commit_inline(&self, ticket: u64, patience: SpinPolicy) {
         let is_answered = || self.is_answered(ticket);
         if is_answered() {
             return;
         }
-        let asks = if self.sync || patience == Patience::None { 0 } else { ASKS };
-        if let Attempt::Taken(turn) = self.turn.ask(asks, is_answered) {
+        let asks = if self.sync || patience == SpinPolicy::None { 0 } else { SPINS_MAX };
+        if let Attempt::CommitGuard(turn) = self.turn.try_lock_spinning(asks, is_answered) {
             self.lend(turn, None, is_answered);
         }
     }
 
     /// Fails the shard with an error that another thread has found. The writer stops
     /// before it acknowledges anything more, at once if it is idle.
-    pub(crate) fn condemn(&self, error: io::Error) {
-        self.progress.condemn(error);
-        self.mailbox.request_stop();
+    pub(crate) fn request_fail(&self, error: io::Error) {
+        self.progress.request_fail(error);
+        self.queue.request_stop();
     }
 
-    /// Whether [`Lane::condemn`] was called.
-    pub(crate) fn is_condemned(&self) -> bool {
-        self.mailbox.is_stop_requested()
+    /// Whether [`Committer::request_fail`] was called.
+    pub(crate) fn is_fail_requested(&self) -> bool {
+        self.queue.is_stop_requested()
     }
 
     fn is_answered(&self, ticket: u64) -> bool {
@@ -161,23 +161,23 @@ impl Lane {
     /// Commits until the caller's record is answered, then a few more times for others.
     fn lend(
         &self,
-        turn: Taken<'_, Box<Writer>>,
+        turn: CommitGuard<'_, Box<Writer>>,
         first: Option<Work>,
         is_answered: impl Fn() -> bool,
     ) {
         let _meanwhile = Committing::begin();
-        let mut more = if self.sync { 0 } else { LENT_COMMITS_MAX };
+        let mut more = if self.sync { 0 } else { EXTRA_INLINE_COMMITS_MAX };
         let mut committed = false;
-        let answered = self.work(turn, first, Chain::default(), |work| match work {
+        let answered = self.work(turn, first, WakeChain::default(), |work| match work {
             Work::Stop => true,
             // Requests of other threads. Once this caller has committed, the shard's
-            // thread serves them: `put_back` wakes it.
+            // thread serves them: `unlock` wakes it.
             Work::Mark | Work::Sync => !committed && !is_answered(),
             Work::Values if !is_answered() => {
                 committed = true;
                 true
             }
-            Work::Values if more == 0 || self.turn.is_asked_for() => false,
+            Work::Values if more == 0 || self.turn.is_contended() => false,
             Work::Values => {
                 more -= 1;
                 true
@@ -193,23 +193,23 @@ impl Lane {
     /// reaches no caller. Returns the waiters of the last commit that are not woken yet.
     fn work(
         &self,
-        mut turn: Taken<'_, Box<Writer>>,
+        mut turn: CommitGuard<'_, Box<Writer>>,
         mut first: Option<Work>,
-        mut answered: Chain,
+        mut answered: WakeChain,
         mut goes_on: impl FnMut(Work) -> bool,
-    ) -> Chain {
+    ) -> WakeChain {
         let work = move || {
             let mut next = || {
-                let found = self.mailbox.look();
+                let found = self.queue.look();
                 // Requests come before `first`; a busy shard would never serve them otherwise.
-                let is_asked_for = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
-                if first.is_some() && !is_asked_for {
+                let is_contended = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
+                if first.is_some() && !is_contended {
                     return first.take();
                 }
                 found.filter(|work| goes_on(*work)).or_else(|| first.take())
             };
             while let Some(work) = next() {
-                if work == Work::Values && self.sync && answered.many() > 1 {
+                if work == Work::Values && self.sync && answered.count() > 1 {
                     self.gather(turn.last_commit_records());
                 }
                 if turn.step(work) == Flow::Ended {
@@ -222,14 +222,14 @@ impl Lane {
                     answered = self.progress.wake_some_answered();
                 }
             }
-            self.put_back(turn);
+            self.unlock(turn);
             Some(answered)
         };
-        let answered = contain(work).flatten();
+        let answered = catch_panic(work).flatten();
         if answered.is_none() {
             // The writer has answered the waiting callers, also after a panic.
             // Only the shard's thread may still wait for the commit lock.
-            self.mailbox.wake_receiver();
+            self.queue.wake_receiver();
         }
         answered.unwrap_or_default()
     }
@@ -238,7 +238,7 @@ impl Lane {
     /// matter where the syncs of many shards compete for one disk and two cores.
     fn gather(&self, records: u64) {
         let mut turns = 0;
-        while turns < GATHERING_TURNS && self.mailbox.depth() < records {
+        while turns < GATHER_YIELDS_MAX && self.queue.depth() < records {
             yield_now();
             turns += 1;
         }
@@ -249,18 +249,18 @@ impl Lane {
     /// The lock is released first: a woken thread may take the core and would find the
     /// lock held. If commits end with a sync, the waiters are woken before, for larger
     /// commits. Tasks are woken last, because their wakers may wait for the queued work.
-    fn put_back(&self, turn: Taken<'_, Box<Writer>>) {
-        let is_left_to_me = turn.put_back();
+    fn unlock(&self, turn: CommitGuard<'_, Box<Writer>>) {
+        let is_left_to_me = turn.unlock();
         let _tasks = (!self.sync).then(|| self.progress.wake_answered_threads());
-        if is_left_to_me && self.mailbox.look().is_some() {
-            self.mailbox.wake_receiver();
+        if is_left_to_me && self.queue.look().is_some() {
+            self.queue.wake_receiver();
         }
     }
 }
 
 /// Whether a caller that finds the commit lock held tries again for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum SpinPolicy {
     /// It tries again, if commits end without a sync.
     Little,
     /// It tries once, because it has other work.

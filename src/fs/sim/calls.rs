@@ -1,4 +1,4 @@
-//! The calls of `Disk` on the simulated tree, and the functions by which tests inspect
+//! The calls of `FileSystem` on the simulated tree, and the functions by which tests inspect
 //! or corrupt it.
 //!
 //! This file knows names and files. It knows no faults.
@@ -10,7 +10,7 @@ use super::content::Content;
 use super::machine::{Machine, ROOT, as_directory};
 use super::names::{Node, names_of, parent_and_name};
 
-/// The calls of `Disk`.
+/// The calls of `FileSystem`.
 impl Machine {
     pub(super) fn create_file(&mut self, base: u64, path: &Path) -> io::Result<u64> {
         let (parent, name) = self.find_parent(base, path)?;
@@ -41,7 +41,7 @@ impl Machine {
 
     pub(super) fn sync_dir(&mut self, base: u64, path: &Path) -> io::Result<()> {
         let id = self.find_directory(base, path)?;
-        if !self.directory(id).is_settled() {
+        if !self.directory(id).is_resumable() {
             self.directory_mut(id).sync();
             self.forget_unreachable();
         }

@@ -204,7 +204,7 @@ impl Content {
     }
 
     /// Whether a power loss changes nothing, whichever sectors survive.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_resumable(&self) -> bool {
         self.dirty.is_empty() && self.lost.is_empty() && self.len == self.durable_len
     }
 
@@ -286,7 +286,7 @@ impl Page {
     }
 
     fn differs(&self, sector: usize) -> bool {
-        let place = sector_place(sector);
+        let place = sector_position(sector);
         bytes_of(&self.live)[place.clone()] != bytes_of(&self.durable)[place]
     }
 
@@ -335,7 +335,7 @@ fn sectors(bits: u8) -> impl Iterator<Item = usize> {
     (0..PAGE_SECTORS).filter(move |sector| bits & (1 << sector) != 0)
 }
 
-fn sector_place(sector: usize) -> Range<usize> {
+fn sector_position(sector: usize) -> Range<usize> {
     sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES
 }
 
@@ -345,7 +345,8 @@ fn bytes_of(side: &Option<PageBytes>) -> &[u8; PAGE_BYTES] {
 
 fn copy_sector(from: &Option<PageBytes>, to: &mut Option<PageBytes>, sector: usize) {
     let to = to.get_or_insert_with(|| ZEROS.clone());
-    Arc::make_mut(to)[sector_place(sector)].copy_from_slice(&bytes_of(from)[sector_place(sector)]);
+    Arc::make_mut(to)[sector_position(sector)]
+        .copy_from_slice(&bytes_of(from)[sector_position(sector)]);
 }
 
 fn zero_tail(side: &mut Option<PageBytes>, start: usize) {

@@ -4,34 +4,34 @@
 
 use std::path::Path;
 
-/// A call of [`Disk`](crate::fs::Disk) or [`DiskFile`](crate::fs::DiskFile).
+/// A call of [`FileSystem`](crate::fs::FileSystem) or [`FileHandle`](crate::fs::FileHandle).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// [`Disk::open`](crate::fs::Disk::open).
+    /// [`FileSystem::open`](crate::fs::FileSystem::open).
     Open,
-    /// [`Disk::create_dir`](crate::fs::Disk::create_dir).
+    /// [`FileSystem::create_dir`](crate::fs::FileSystem::create_dir).
     CreateDir,
-    /// [`Disk::list`](crate::fs::Disk::list).
+    /// [`FileSystem::list`](crate::fs::FileSystem::list).
     List,
-    /// [`Disk::sync_dir`](crate::fs::Disk::sync_dir).
+    /// [`FileSystem::sync_dir`](crate::fs::FileSystem::sync_dir).
     SyncDir,
-    /// [`Disk::rename`](crate::fs::Disk::rename).
+    /// [`FileSystem::rename`](crate::fs::FileSystem::rename).
     Rename,
-    /// [`Disk::unlink`](crate::fs::Disk::unlink).
+    /// [`FileSystem::unlink`](crate::fs::FileSystem::unlink).
     Unlink,
-    /// [`Disk::remove_dir`](crate::fs::Disk::remove_dir).
+    /// [`FileSystem::remove_dir`](crate::fs::FileSystem::remove_dir).
     RemoveDir,
-    /// [`Disk::lock`](crate::fs::Disk::lock).
+    /// [`FileSystem::lock`](crate::fs::FileSystem::lock).
     Lock,
-    /// [`DiskFile::read_at`](crate::fs::DiskFile::read_at).
+    /// [`FileHandle::read_at`](crate::fs::FileHandle::read_at).
     Read,
-    /// [`DiskFile::write_at`](crate::fs::DiskFile::write_at).
+    /// [`FileHandle::write_at`](crate::fs::FileHandle::write_at).
     Write,
-    /// [`DiskFile::sync_data`](crate::fs::DiskFile::sync_data).
+    /// [`FileHandle::sync_data`](crate::fs::FileHandle::sync_data).
     Sync,
-    /// [`DiskFile::set_len`](crate::fs::DiskFile::set_len).
+    /// [`FileHandle::set_len`](crate::fs::FileHandle::set_len).
     SetLen,
-    /// [`DiskFile::len`](crate::fs::DiskFile::len).
+    /// [`FileHandle::len`](crate::fs::FileHandle::len).
     Len,
     /// Any of these calls.
     Any,
@@ -58,7 +58,7 @@ pub enum FaultKind {
     WriteBack,
 }
 
-/// One planned fault, for [`SimDisk::fail`](super::SimDisk::fail).
+/// One planned fault, for [`SimFileSystem::fail`](super::SimFileSystem::fail).
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// The call that fails.

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::content::PAGE_BYTES;
-use super::{Call, SimDisk, Verdict, no_power};
-use crate::fs::DiskFile;
+use super::{Call, SimFileSystem, Verdict, no_power};
+use crate::fs::FileHandle;
 
 const NO_SPACE: i32 = if cfg!(windows) { 112 } else { 28 };
 const UNREADABLE: i32 = if cfg!(windows) { 1117 } else { 5 };
 
 /// An open file. The file keeps its bytes while this exists, even without a name.
 pub(super) struct SimFile {
-    disk: SimDisk,
+    fs: SimFileSystem,
     file: u64,
     /// The path it was opened with. Faults are matched against it.
     path: PathBuf,
@@ -24,8 +24,14 @@ pub(super) struct SimFile {
 
 impl SimFile {
     /// Takes over a handle that the machine has already counted.
-    pub(super) fn new(disk: &SimDisk, file: u64, path: &Path, writable: bool, lock: bool) -> Self {
-        Self { disk: disk.clone(), file, path: path.to_owned(), writable, holds_lock: lock }
+    pub(super) fn new(
+        fs: &SimFileSystem,
+        file: u64,
+        path: &Path,
+        writable: bool,
+        lock: bool,
+    ) -> Self {
+        Self { fs: fs.clone(), file, path: path.to_owned(), writable, holds_lock: lock }
     }
 
     fn check_writable(&self) -> io::Result<()> {
@@ -39,9 +45,9 @@ impl SimFile {
     }
 }
 
-impl DiskFile for SimFile {
+impl FileHandle for SimFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let (machine, verdict) = self.disk.enter(Call::Read, &[&self.path])?;
+        let (machine, verdict) = self.fs.enter(Call::Read, &[&self.path])?;
         let content = machine.content(self.file);
         let count = verdict.bytes_moved(bytes.len());
         let readable = content.readable(offset, count);
@@ -50,7 +56,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let (mut machine, verdict) = self.disk.enter(Call::Write, &[&self.path])?;
+        let (mut machine, verdict) = self.fs.enter(Call::Write, &[&self.path])?;
         self.check_writable()?;
         let bytes = &bytes[..verdict.bytes_moved(bytes.len())];
         if offset.checked_add(bytes.len() as u64).is_none() {
@@ -68,13 +74,13 @@ impl DiskFile for SimFile {
         Ok(taken)
     }
 
-    fn direct_block_bytes(&mut self) -> Option<usize> {
-        self.disk.lock_machine().settings.direct_block_bytes
+    fn direct_io_alignment(&mut self) -> Option<usize> {
+        self.fs.lock_machine().settings.direct_io_alignment
     }
 
     /// Insists on the alignment, as devices do; else writes like `write_at`.
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let block = self.direct_block_bytes().ok_or(io::ErrorKind::Unsupported)?;
+        let block = self.direct_io_alignment().ok_or(io::ErrorKind::Unsupported)?;
         let is_aligned = bytes.len().is_multiple_of(block)
             && offset.is_multiple_of(block as u64)
             && bytes.as_ptr().align_offset(block) == 0;
@@ -86,7 +92,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        let (mut machine, verdict) = self.disk.admit(Call::Sync, &[&self.path])?;
+        let (mut machine, verdict) = self.fs.admit(Call::Sync, &[&self.path])?;
         if let Verdict::Fail(errno) = verdict {
             machine.content_mut(self.file).fail_sync();
             return Err(io::Error::from_raw_os_error(errno));
@@ -95,18 +101,18 @@ impl DiskFile for SimFile {
         if !latency.is_zero() {
             drop(machine);
             thread::sleep(latency);
-            machine = self.disk.alive()?;
+            machine = self.fs.alive()?;
         }
         machine.content_mut(self.file).sync();
         Ok(())
     }
 
-    fn has_other_names(&self) -> io::Result<bool> {
-        Ok(self.disk.alive()?.names_of_file(self.file) > 1)
+    fn is_hard_linked(&self) -> io::Result<bool> {
+        Ok(self.fs.alive()?.names_of_file(self.file) > 1)
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        let (mut machine, _) = self.disk.enter(Call::SetLen, &[&self.path])?;
+        let (mut machine, _) = self.fs.enter(Call::SetLen, &[&self.path])?;
         self.check_writable()?;
         // Btrfs does so, even if the file ends there already.
         let cuts_page = !len.is_multiple_of(PAGE_BYTES as u64);
@@ -118,12 +124,12 @@ impl DiskFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let (machine, _) = self.disk.enter(Call::Len, &[&self.path])?;
+        let (machine, _) = self.fs.enter(Call::Len, &[&self.path])?;
         Ok(machine.content(self.file).len())
     }
 
     fn drop_cache(&self) {
-        if let Ok(mut machine) = self.disk.alive() {
+        if let Ok(mut machine) = self.fs.alive() {
             machine.content_mut(self.file).drop_cache();
         }
     }
@@ -131,7 +137,7 @@ impl DiskFile for SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk.lock_machine().remove_handle(self.file, self.holds_lock);
+        self.fs.lock_machine().remove_handle(self.file, self.holds_lock);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of one simulated machine: its tree of names and its files, and the effect
 //! of a power loss or the death of the process.
 //!
-//! This file knows no lock. Of handles it knows the number. [`super::SimDisk`] keeps
+//! This file knows no lock. Of handles it knows the number. [`super::SimFileSystem`] keeps
 //! the machine behind a mutex.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ pub(super) struct Settings {
     pub(super) sync_latency: Duration,
     pub(super) copy_on_write: bool,
     pub(super) copies_need_room: bool,
-    pub(super) direct_block_bytes: Option<usize>,
+    pub(super) direct_io_alignment: Option<usize>,
 }
 
 impl Default for Settings {
@@ -33,7 +33,7 @@ impl Default for Settings {
             sync_latency: Duration::ZERO,
             copy_on_write: false,
             copies_need_room: false,
-            direct_block_bytes: Some(SECTOR_BYTES),
+            direct_io_alignment: Some(SECTOR_BYTES),
         }
     }
 }
@@ -302,12 +302,12 @@ impl Machine {
     pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
         let reachable = self.reachable();
         for id in reachable.directories {
-            if !self.directories[&id].is_settled() {
+            if !self.directories[&id].is_resumable() {
                 self.directory_mut(id).lose_power(choice);
             }
         }
         for id in reachable.files {
-            if !self.content(id).is_settled() {
+            if !self.content(id).is_resumable() {
                 self.content_mut(id).lose_power(choice);
             }
             self.file_mut(id).names = 0;

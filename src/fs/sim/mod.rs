@@ -6,11 +6,11 @@
 //! A power loss keeps:
 //!
 //! - Bytes, in sectors of 512 bytes, and a file's length, once
-//!   [`sync_data`](crate::fs::DiskFile::sync_data) of the file returned `Ok`.
-//! - A name, or the removal of one, once [`sync_dir`](crate::fs::Disk::sync_dir) of
+//!   [`sync_data`](crate::fs::FileHandle::sync_data) of the file returned `Ok`.
+//! - A name, or the removal of one, once [`sync_dir`](crate::fs::FileSystem::sync_dir) of
 //!   its directory returned `Ok`. A sync of a file does not make its name durable. A
 //!   sync of a directory does not make its own name durable.
-//! - Any part of everything else, as the test chooses: see [`SimDisk::crash`]. A rename
+//! - Any part of everything else, as the test chooses: see [`SimFileSystem::crash`]. A rename
 //!   is two changes, of the old and of the new name. In a file that grew, a lost sector
 //!   reads as it was before, or as zeros.
 //!
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Disk, DiskFile, OpenMode};
+use super::{FileHandle, FileSystem, OpenMode};
 use content::PAGE_BYTES;
 use file::SimFile;
 use machine::{Machine, ROOT};
@@ -43,7 +43,7 @@ pub use faults::{Call, Fault, FaultKind};
 
 /// A simulated machine with its file system. A clone is another handle on this machine.
 #[derive(Clone)]
-pub struct SimDisk {
+pub struct SimFileSystem {
     machine: Arc<Mutex<Machine>>,
     /// The open directory that paths are resolved from; `None` for the root.
     open_dir: Option<Arc<OpenDir>>,
@@ -90,7 +90,7 @@ impl Verdict {
 }
 
 /// Creation, power loss and kill.
-impl SimDisk {
+impl SimFileSystem {
     /// A file system with an empty directory `/`.
     #[must_use]
     pub fn new() -> Self {
@@ -103,15 +103,15 @@ impl SimDisk {
     /// If the path has a `..` or is not UTF-8.
     #[must_use]
     pub fn with_dir(path: impl AsRef<Path>) -> Self {
-        let disk = Self::new();
-        let made = disk.lock_machine().make_dir(path.as_ref());
+        let fs = Self::new();
+        let made = fs.lock_machine().make_dir(path.as_ref());
         made.expect("a path of plain names");
-        disk
+        fs
     }
 
     /// Loses the power. Returns the machine as it is after the restart.
     ///
-    /// `choice` is called once per [`SimDisk::unsynced`] change, and says whether the
+    /// `choice` is called once per [`SimFileSystem::unsynced`] change, and says whether the
     /// change survived. The order of the calls depends on the state alone. Of several
     /// changes to one name, the last survivor holds.
     ///
@@ -120,7 +120,7 @@ impl SimDisk {
     /// [`FaultKind::PowerCut`], starts from the moment of its death. The new machine
     /// has no planned faults, and its counters are zero. Capacity and latency are kept.
     #[must_use]
-    pub fn crash(&self, choice: &mut dyn FnMut() -> bool) -> SimDisk {
+    pub fn crash(&self, choice: &mut dyn FnMut() -> bool) -> SimFileSystem {
         let after = self.kill();
         after.lock_machine().lose_power(choice);
         after
@@ -131,10 +131,10 @@ impl SimDisk {
     /// Locks are released.
     ///
     /// This machine is dead from now on. Planned faults and counters behave as after
-    /// [`SimDisk::crash`]. After a [`FaultKind::PowerCut`] the process counts as killed
+    /// [`SimFileSystem::crash`]. After a [`FaultKind::PowerCut`] the process counts as killed
     /// at that call.
     #[must_use]
-    pub fn kill(&self) -> SimDisk {
+    pub fn kill(&self) -> SimFileSystem {
         let mut machine = self.lock_machine();
         machine.dead = true;
         Self::of(machine.after_kill())
@@ -142,9 +142,9 @@ impl SimDisk {
 
     /// A copy of this machine in its current state, which a test can crash while this
     /// one lives on. Locks, planned faults and counters behave as after
-    /// [`SimDisk::kill`].
+    /// [`SimFileSystem::kill`].
     #[must_use]
-    pub fn copy(&self) -> SimDisk {
+    pub fn copy(&self) -> SimFileSystem {
         Self::of(self.lock_machine().after_kill())
     }
 
@@ -158,7 +158,7 @@ impl SimDisk {
 }
 
 /// Faults and settings.
-impl SimDisk {
+impl SimFileSystem {
     /// Plans a fault, in addition to earlier ones.
     pub fn fail(&self, fault: Fault) {
         self.lock_machine().faults.plan(fault);
@@ -183,7 +183,7 @@ impl SimDisk {
 
     /// Limits the space of all files together, in blocks of 4096 bytes. Holes occupy
     /// nothing. A write takes as much as fits, and fails with the system's "no space"
-    /// if nothing does. [`Disk::free_bytes`] returns the rest.
+    /// if nothing does. [`FileSystem::free_bytes`] returns the rest.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_machine().settings.capacity_bytes = bytes;
     }
@@ -195,11 +195,11 @@ impl SimDisk {
 
     /// Sets the block size of direct I/O, a power of two, or switches it off with
     /// `None`. Initially 512 bytes.
-    pub fn set_direct_block(&self, bytes: Option<usize>) {
-        self.lock_machine().settings.direct_block_bytes = bytes;
+    pub fn set_direct_io_alignment(&self, bytes: Option<usize>) {
+        self.lock_machine().settings.direct_io_alignment = bytes;
     }
 
-    /// Sets the result of [`Disk::copy_on_write`]. Initially `false`.
+    /// Sets the result of [`FileSystem::copy_on_write`]. Initially `false`.
     pub fn set_copy_on_write(&self, copy_on_write: bool) {
         self.lock_machine().settings.copy_on_write = copy_on_write;
     }
@@ -213,7 +213,7 @@ impl SimDisk {
 
 /// Functions to inspect and corrupt a file system. They are not calls: they meet no
 /// fault, are not counted, and work on a dead machine too.
-impl SimDisk {
+impl SimFileSystem {
     /// The content of a file as a read returns it; `None` if there is no such file.
     #[must_use]
     pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
@@ -292,7 +292,7 @@ impl SimDisk {
     }
 }
 
-impl SimDisk {
+impl SimFileSystem {
     fn of(machine: Machine) -> Self {
         Self { machine: Arc::new(Mutex::new(machine)), open_dir: None }
     }
@@ -340,7 +340,7 @@ impl SimDisk {
         Ok((machine, verdict))
     }
 
-    /// Starts a call like [`SimDisk::admit`], and also returns planned errors. For
+    /// Starts a call like [`SimFileSystem::admit`], and also returns planned errors. For
     /// calls that have no effect when they fail.
     fn enter(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
         match self.admit(call, paths)? {
@@ -350,8 +350,8 @@ impl SimDisk {
     }
 }
 
-impl Disk for SimDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for SimFileSystem {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         let (mut machine, _) = self.enter(Call::Open, &[path])?;
         let (base, name) = self.resolve(path)?;
         let file = match mode {
@@ -364,7 +364,7 @@ impl Disk for SimDisk {
     }
 
     /// Not a call: it meets no fault and is not counted.
-    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Disk>>> {
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
         let (base, name) = self.resolve(path)?;
         let mut machine = self.alive()?;
         let id = machine.find_directory(base, name)?;
@@ -415,7 +415,7 @@ impl Disk for SimDisk {
         self.enter(Call::RemoveDir, &[path])?.0.remove_dir(base, name)
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
         let (base, name) = self.resolve(path)?;
         let (mut machine, _) = self.enter(Call::Lock, &[path])?;
         let file = match machine.find(base, name) {
@@ -437,15 +437,15 @@ impl Disk for SimDisk {
     }
 }
 
-impl Default for SimDisk {
+impl Default for SimFileSystem {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for SimDisk {
+impl fmt::Debug for SimFileSystem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("SimDisk").finish_non_exhaustive()
+        formatter.debug_struct("SimFileSystem").finish_non_exhaustive()
     }
 }
 

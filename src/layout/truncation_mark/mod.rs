@@ -3,7 +3,7 @@
 //!
 //! A truncation needs no room and changes no file in place: the mark is in a file's
 //! name ([`name`]). Earlier versions wrote it into one of two slots of the file
-//! `purge`. Slots and names are read, and the mark with the highest epoch counts.
+//! `mark`. Slots and names are read, and the mark with the highest epoch counts.
 //! A slot is written only if there is no file to rename, or no room for the rename.
 //! It is never written if the file has another hard link. This module does not know
 //! segments.
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crc32fast::Hasher;
 
 use crate::error::{OpenError, means_full};
-use crate::fs::{Disk, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
+use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
 use crate::segment::header::{NUMBER_MAX, SegmentIdentity};
 
 mod name;
@@ -27,7 +27,7 @@ const FILE_BYTES: usize = 8192;
 const MAGIC: [u8; 8] = *b"purgemrk";
 
 /// The mark of a shard that was truncated as a whole.
-pub(crate) const GIVEN_UP: u64 = u64::MAX;
+pub(crate) const ALL_TRUNCATED: u64 = u64::MAX;
 
 /// A mark as stored in a slot or in a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,13 +40,13 @@ struct Mark {
 
 impl Mark {
     fn is_plausible(self) -> bool {
-        self.epoch <= NUMBER_MAX && (self.below <= NUMBER_MAX || self.below == GIVEN_UP)
+        self.epoch <= NUMBER_MAX && (self.below <= NUMBER_MAX || self.below == ALL_TRUNCATED)
     }
 }
 
 /// The mark of a shard, and the files that can carry the next mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PurgeMark {
+pub(crate) struct TruncationMark {
     epoch: u64,
     /// The records below this sequence are truncated.
     pub(crate) below: u64,
@@ -56,9 +56,9 @@ pub(crate) struct PurgeMark {
     carriers: [Option<Mark>; 2],
 }
 
-impl PurgeMark {
+impl TruncationMark {
     /// The sequence after the last record of a shard that was truncated as a whole.
-    /// It is the mark that was written before [`GIVEN_UP`].
+    /// It is the mark that was written before [`ALL_TRUNCATED`].
     pub(crate) fn ended(&self) -> u64 {
         self.before
     }
@@ -84,23 +84,23 @@ pub(crate) enum StoreError {
 }
 
 /// The path of the file with the slots.
-pub(crate) fn purge_path(dir: &Path) -> PathBuf {
+pub(crate) fn mark_path(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
 /// Creates the mark's files in a new shard and syncs them. The caller syncs the
 /// directory.
 pub(crate) fn create(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
-) -> io::Result<PurgeMark> {
-    let mut file = disk.open(&purge_path(dir), OpenMode::CreateNew)?;
+) -> io::Result<TruncationMark> {
+    let mut file = fs.open(&mark_path(dir), OpenMode::CreateNew)?;
     write_full(file.as_mut(), &[0; FILE_BYTES], 0)?;
     file.sync_data()?;
-    let mut mark = PurgeMark::default();
+    let mut mark = TruncationMark::default();
     for (index, carrier) in mark.carriers.iter_mut().enumerate() {
-        *carrier = Some(create_carrier(disk, dir, identity, index)?);
+        *carrier = Some(create_carrier(fs, dir, identity, index)?);
     }
     Ok(mark)
 }
@@ -108,23 +108,23 @@ pub(crate) fn create(
 /// Creates a file that can carry a later mark. Its name has the mark of a new
 /// shard.
 fn create_carrier(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
     index: usize,
 ) -> io::Result<Mark> {
     let mark = Mark::default();
-    disk.open(&dir.join(name::name(index, mark, identity)), OpenMode::CreateNew)?;
+    fs.open(&dir.join(name::name(index, mark, identity)), OpenMode::CreateNew)?;
     Ok(mark)
 }
 
 /// Creates the slot file of a copied shard, with the mark and the previous one, and
 /// syncs it. The caller syncs the directory.
 pub(crate) fn create_copy(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
-    mark: PurgeMark,
+    mark: TruncationMark,
 ) -> io::Result<()> {
     let mut bytes = vec![0; FILE_BYTES];
     let before = mark.epoch.checked_sub(1).filter(|epoch| *epoch > 0 && mark.before != u64::MAX);
@@ -134,7 +134,7 @@ pub(crate) fn create_copy(
         let at = usize::try_from(slot_offset(mark.epoch)).unwrap_or(0);
         bytes[at..at + SLOT_BYTES].copy_from_slice(&encode(mark, identity));
     }
-    let mut file = disk.open(&purge_path(dir), OpenMode::CreateNew)?;
+    let mut file = fs.open(&mark_path(dir), OpenMode::CreateNew)?;
     write_full(file.as_mut(), &bytes, 0)?;
     file.sync_data()
 }
@@ -147,12 +147,12 @@ fn slot_offset(epoch: u64) -> u64 {
 /// Reads the mark of a shard from the disk, not from the cache. The segment number
 /// in `identity` means nothing.
 pub(crate) fn load(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
-) -> Result<PurgeMark, OpenError> {
-    let path = purge_path(dir);
-    let file = match disk.open(&path, OpenMode::Read) {
+) -> Result<TruncationMark, OpenError> {
+    let path = mark_path(dir);
+    let file = match fs.open(&path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let what = "it is missing, and the shard's directory may be missing too".into();
             return Err(OpenError::Manifest { file: path, what });
@@ -180,7 +180,7 @@ pub(crate) fn load(
     let mut carriers = [None; 2];
     // A listing may miss a name that a writer changes meanwhile.
     for _ in 0..2 {
-        for (_, index, mark) in marks_in_names(disk, dir, identity)? {
+        for (_, index, mark) in marks_in_names(fs, dir, identity)? {
             carriers[index] = carriers[index].max(Some(mark));
             marks.push(mark);
         }
@@ -191,16 +191,16 @@ pub(crate) fn load(
     let mark = marks.iter().copied().max().unwrap_or_default();
     let before = marks.iter().filter(|it| it.epoch + 1 == mark.epoch).map(|it| it.below).max();
     let Mark { epoch, below } = mark;
-    Ok(PurgeMark { epoch, below, before: before.unwrap_or(u64::MAX), carriers })
+    Ok(TruncationMark { epoch, below, before: before.unwrap_or(u64::MAX), carriers })
 }
 
 /// The marks of this shard in file names: name, carrier and mark.
 fn marks_in_names(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
 ) -> Result<Vec<(String, usize, Mark)>, OpenError> {
-    let names = disk.list(dir).map_err(OpenError::io("listing", dir))?;
+    let names = fs.list(dir).map_err(OpenError::io("listing", dir))?;
     let said = |text: String| {
         let (carrier, mark) = name::parse(&text, identity)?;
         Some((text, carrier, mark))
@@ -212,28 +212,27 @@ fn marks_in_names(
 /// the cache only, and segments are deleted because of it. Then creates missing
 /// carriers, if there is room for them.
 pub(crate) fn settle(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
-    mark: PurgeMark,
-) -> Result<PurgeMark, OpenError> {
+    mark: TruncationMark,
+) -> Result<TruncationMark, OpenError> {
     if mark.below != 0 {
-        disk.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
-        let path = purge_path(dir);
-        let mut file =
-            disk.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
+        fs.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
+        let path = mark_path(dir);
+        let mut file = fs.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
         file.sync_data().map_err(OpenError::io("syncing", &path))?;
     }
     let mut settled = mark;
     for (index, carrier) in settled.carriers.iter_mut().enumerate() {
         // Logs of earlier versions have no carriers. Without one, the slots serve.
-        *carrier = carrier.or_else(|| create_carrier(disk, dir, identity, index).ok());
+        *carrier = carrier.or_else(|| create_carrier(fs, dir, identity, index).ok());
     }
     // A power loss during a rename, or a copy over an older copy, leaves two names.
-    for (text, index, said) in marks_in_names(disk, dir, identity)? {
+    for (text, index, said) in marks_in_names(fs, dir, identity)? {
         if settled.carriers[index].is_some_and(|carrier| said < carrier) {
             let path = dir.join(text);
-            unlink_if_there(disk, &path).map_err(OpenError::io("removing", &path))?;
+            unlink_if_there(fs, &path).map_err(OpenError::io("removing", &path))?;
         }
     }
     Ok(settled)
@@ -241,29 +240,29 @@ pub(crate) fn settle(
 
 /// Stores the next mark durably. Needs no room, unless the shard has no carrier.
 pub(crate) fn store(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
-    last: PurgeMark,
+    last: TruncationMark,
     below: u64,
-) -> Result<PurgeMark, StoreError> {
+) -> Result<TruncationMark, StoreError> {
     let mark = Mark { epoch: last.epoch + 1, below };
     let index = name::carrier(mark.epoch);
-    let mut next = PurgeMark { epoch: mark.epoch, below, before: last.below, ..last };
+    let mut next = TruncationMark { epoch: mark.epoch, below, before: last.below, ..last };
     let renamed = match last.carriers[index] {
         None => Err(io::ErrorKind::NotFound.into()),
         Some(said) => {
             let path = |mark| dir.join(name::name(index, mark, identity));
-            disk.rename(&path(said), &path(mark))
+            fs.rename(&path(said), &path(mark))
         }
     };
     match renamed {
         Ok(()) => {
-            disk.sync_dir(dir).map_err(StoreError::Unknown)?;
+            fs.sync_dir(dir).map_err(StoreError::Unknown)?;
             next.carriers[index] = Some(mark);
         }
         Err(error) if means_full(&error) || error.kind() == io::ErrorKind::NotFound => {
-            store_in_place(disk, dir, identity, mark)?;
+            store_in_place(fs, dir, identity, mark)?;
         }
         Err(error) => return Err(StoreError::Unchanged(error)),
     }
@@ -273,13 +272,13 @@ pub(crate) fn store(
 /// Writes a mark into the slot that does not hold the previous mark. A partly
 /// written slot is invalid, so the previous mark counts until the sync.
 fn store_in_place(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
     mark: Mark,
 ) -> Result<(), StoreError> {
-    let mut file = disk.open(&purge_path(dir), OpenMode::Write).map_err(StoreError::Unchanged)?;
-    if file.has_other_names().map_err(StoreError::Unchanged)? {
+    let mut file = fs.open(&mark_path(dir), OpenMode::Write).map_err(StoreError::Unchanged)?;
+    if file.is_hard_linked().map_err(StoreError::Unchanged)? {
         let shared = "the purge file has another hard link, and there is no carrier to rename";
         return Err(StoreError::Unchanged(io::Error::other(shared)));
     }

@@ -44,13 +44,13 @@ fn crc(said: &str, identity: &SegmentIdentity) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::truncation_mark::GIVEN_UP;
+    use crate::layout::truncation_mark::ALL_TRUNCATED;
 
     #[test]
     fn a_name_says_its_mark_and_no_other_name_does() {
         let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 3, number: 0 };
         let other = SegmentIdentity { shard: 2, ..identity };
-        for below in [0, 1, 0x1234_5678_9abc, GIVEN_UP] {
+        for below in [0, 1, 0x1234_5678_9abc, ALL_TRUNCATED] {
             let mark = Mark { epoch: 6, below };
             let said = name(0, mark, &identity);
             assert_eq!(parse(&said, &identity), Some((0, mark)));

@@ -12,13 +12,13 @@
 use std::io;
 
 use crate::error::OpenError;
-use crate::fs::{Disk, OpenMode};
-use crate::recovery::report::Lost;
-use crate::recovery::segment_builder::{PIECE_BYTES, SegmentCopy};
-use crate::recovery::shard_scan::{Folder, absolute};
+use crate::fs::{FileSystem, OpenMode};
+use crate::recovery::report::LostRange;
+use crate::recovery::segment_builder::{PIECE_BYTES, SegmentBuilder};
+use crate::recovery::shard_scan::{ShardDir, absolute};
 use crate::segment::frame::FRAME_HEADER_BYTES;
 use crate::segment::frame_reader::FrameReader;
-use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader, spare_number};
+use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader, recycled_number};
 
 mod planner;
 mod skeleton;
@@ -31,7 +31,7 @@ pub(crate) struct Salvage {
     /// Segments that cannot be part of the log. They are removed.
     set_aside: Vec<u64>,
     /// The lost ranges, in sequence order.
-    pub(crate) lost: Vec<Lost>,
+    pub(crate) lost: Vec<LostRange>,
 }
 
 /// A segment to rewrite.
@@ -62,8 +62,8 @@ impl Rewrite {
 
 impl Salvage {
     /// Makes the plan for one shard. Reads from the disk, not from the cache.
-    pub(crate) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
-        planner::plan(disk, folder)
+    pub(crate) fn plan(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<Self, OpenError> {
+        planner::plan(fs, shard_dir)
     }
 
     /// The segments that [`Salvage::write`] changes or removes. The caller copies
@@ -75,47 +75,52 @@ impl Salvage {
 
     /// Carries out the plan, oldest segment first. After each step the log is not
     /// more corrupted than before it, so that an interrupted repair can run again.
-    pub(crate) fn write(&self, disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
+    pub(crate) fn write(&self, fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<(), OpenError> {
         for rewrite in &self.rewrites {
-            rewrite.write(disk, folder)?;
+            rewrite.write(fs, shard_dir)?;
         }
         for number in &self.set_aside {
-            let path = folder.path(*number);
-            disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
+            let path = shard_dir.path(*number);
+            fs.unlink(&path).map_err(OpenError::io("removing", &path))?;
         }
         // After a repair a shard may use numbers again that a recycled file's old
         // frames belong to.
-        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
-        for name in names.iter().filter(|name| spare_number(name).is_some()) {
-            let path = folder.dir.join(name);
-            disk.unlink(&path).map_err(OpenError::io("removing", &path))?;
+        let names = fs.list(&shard_dir.dir).map_err(OpenError::io("listing", &shard_dir.dir))?;
+        for name in names.iter().filter(|name| recycled_number(name).is_some()) {
+            let path = shard_dir.dir.join(name);
+            fs.unlink(&path).map_err(OpenError::io("removing", &path))?;
         }
-        disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
+        fs.sync_dir(&shard_dir.dir).map_err(OpenError::io("syncing", &shard_dir.dir))
     }
 }
 
 impl Rewrite {
-    fn write(&self, disk: &dyn Disk, folder: &Folder) -> Result<(), OpenError> {
+    fn write(&self, fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<(), OpenError> {
         let number = self.header.identity.number;
-        let path = folder.path(number);
-        let mut copy = SegmentCopy::create(disk, folder, &self.header)?;
+        let path = shard_dir.path(number);
+        let mut copy = SegmentBuilder::create(fs, shard_dir, &self.header)?;
         let copying = || OpenError::io("copying from", &path);
         for piece in &self.pieces {
             match *piece {
                 Piece::Gap { next, durable } => copy.gap(next, durable).map_err(copying())?,
                 Piece::Frames { from, to } => {
-                    let file = disk.open(&path, OpenMode::Read).map_err(copying())?;
-                    let seed = folder.seed(number);
+                    let file = fs.open(&path, OpenMode::Read).map_err(copying())?;
+                    let seed = shard_dir.seed(number);
                     let mut frames = FrameReader::new(file, seed, from, to, PIECE_BYTES);
                     self.frames(&mut frames, to, &mut copy).map_err(copying())?;
                 }
             }
         }
-        copy.replace(disk, folder)?;
-        disk.sync_dir(&folder.dir).map_err(OpenError::io("syncing", &folder.dir))
+        copy.replace(fs, shard_dir)?;
+        fs.sync_dir(&shard_dir.dir).map_err(OpenError::io("syncing", &shard_dir.dir))
     }
 
-    fn frames(&self, frames: &mut FrameReader, to: u64, copy: &mut SegmentCopy) -> io::Result<()> {
+    fn frames(
+        &self,
+        frames: &mut FrameReader,
+        to: u64,
+        copy: &mut SegmentBuilder,
+    ) -> io::Result<()> {
         let base = self.header.first_sequence;
         while frames.at() < to {
             let frame = frames.next()?.map_err(|stop| {

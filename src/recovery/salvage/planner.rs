@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use super::skeleton::{Hole, Part, Spine};
+use super::skeleton::{Hole, Part, Skeleton};
 use super::{Piece, Rewrite, Salvage};
 use crate::error::OpenError;
-use crate::fs::{Disk, DiskFile, OpenMode};
-use crate::recovery::report::Lost;
-use crate::recovery::shard_scan::{Folder, absolute};
+use crate::fs::{FileHandle, FileSystem, OpenMode};
+use crate::recovery::report::LostRange;
+use crate::recovery::shard_scan::{ShardDir, absolute};
 use crate::segment::frame_reader::{Frame, FrameReader, Stop, is_consistent};
 use crate::segment::frame_scan::{Remains, search_remains};
 use crate::segment::header::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -24,19 +24,21 @@ const CHUNK_BYTES: usize = 64 << 10;
 const UNKNOWN_SEQUENCES: u64 = 1 << 24;
 
 /// Makes the plan for one shard: see [`Salvage::plan`].
-pub(super) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Salvage, OpenError> {
-    let spine = Spine::read(disk, folder)?;
-    let here = match spine.parts.first() {
+pub(super) fn plan(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<Salvage, OpenError> {
+    let skeleton = Skeleton::read(fs, shard_dir)?;
+    let here = match skeleton.parts.first() {
         Some(Part::Segment(header)) => header.first_sequence,
         // Its records may begin below the truncation mark.
-        Some(Part::Hole(hole)) => hole.first_sequence.unwrap_or(u64::MAX).min(folder.purged_below),
-        None => folder.purged_below,
+        Some(Part::Hole(hole)) => {
+            hole.first_sequence.unwrap_or(u64::MAX).min(shard_dir.truncated_below)
+        }
+        None => shard_dir.truncated_below,
     };
-    let salvage = Salvage { set_aside: spine.set_aside, ..Salvage::default() };
+    let salvage = Salvage { set_aside: skeleton.set_aside, ..Salvage::default() };
     let (last, remains) = (Predecessor::default(), BTreeMap::new());
-    let mut planner = Planner { disk, folder, remains, here, durable: 0, last, salvage };
-    planner.search_marks(&spine.parts)?;
-    let mut parts = spine.parts.as_slice();
+    let mut planner = Planner { fs, shard_dir, remains, here, durable: 0, last, salvage };
+    planner.search_marks(&skeleton.parts)?;
+    let mut parts = skeleton.parts.as_slice();
     while let Some((part, later)) = parts.split_first() {
         let goes_on = match part {
             Part::Segment(header) => planner.segment(*header, later, false)?,
@@ -49,8 +51,8 @@ pub(super) fn plan(disk: &dyn Disk, folder: &Folder) -> Result<Salvage, OpenErro
 
 /// The state of the planner.
 struct Planner<'a> {
-    disk: &'a dyn Disk,
-    folder: &'a Folder,
+    fs: &'a dyn FileSystem,
+    shard_dir: &'a ShardDir,
     /// The frames found in each segment, by its number.
     remains: BTreeMap<u64, Remains>,
     /// The next sequence.
@@ -71,14 +73,14 @@ impl Planner<'_> {
         write_anyway: bool,
     ) -> Result<bool, OpenError> {
         let (number, base) = (header.identity.number, header.first_sequence);
-        let path = self.folder.path(number);
+        let path = self.shard_dir.path(number);
         let io = |doing| OpenError::io(doing, &path);
         let limit = Limit::of(later);
         if limit.cut.is_some_and(|cut| base >= cut) {
             return Ok(false);
         }
         let mut frames = self.frames(number, &limit)?;
-        let mut taken = Taken::default();
+        let mut taken = CommitGuard::default();
         self.here = self.here.max(base);
         let mut is_lost_to_the_end = false;
         let goes_on = loop {
@@ -116,14 +118,14 @@ impl Planner<'_> {
     }
 
     fn frames(&self, number: u64, limit: &Limit) -> Result<FrameReader, OpenError> {
-        let path = self.folder.path(number);
+        let path = self.shard_dir.path(number);
         let file = self.open(number)?;
         let file =
             file.ok_or_else(|| OpenError::io("opening", &path)(io::ErrorKind::NotFound.into()))?;
         let bytes = file.len().map_err(OpenError::io("reading the size of", &path))?;
         let end = limit.expected.map_or(bytes, |expected| expected.end.min(bytes));
         let start = SEGMENT_HEADER_BYTES as u64;
-        Ok(FrameReader::new(file, self.folder.seed(number), start, end, CHUNK_BYTES))
+        Ok(FrameReader::new(file, self.shard_dir.seed(number), start, end, CHUNK_BYTES))
     }
 
     /// Plans a segment for a hole. It keeps the hole's records if their first
@@ -134,7 +136,7 @@ impl Planner<'_> {
             return Ok(false);
         }
         let Hole { number, expected, .. } = *hole;
-        let identity = self.folder.identity.with_number(number);
+        let identity = self.shard_dir.identity.with_number(number);
         // A later repair relies on it that a shard's first segment begins at 0.
         let first_sequence = if number == 1 { 0 } else { self.here };
         let mut header = SegmentHeader { identity, first_sequence, predecessor: self.last };
@@ -187,7 +189,7 @@ impl Planner<'_> {
         frames: &mut FrameReader,
         base: u64,
         limit: &Limit,
-        taken: &mut Taken,
+        taken: &mut CommitGuard,
     ) -> io::Result<Stop> {
         loop {
             match frames.next()? {
@@ -224,7 +226,7 @@ impl Planner<'_> {
             && is_consistent(frame)
     }
 
-    fn take(&mut self, frame: &Frame, base: u64, taken: &mut Taken) {
+    fn take(&mut self, frame: &Frame, base: u64, taken: &mut CommitGuard) {
         taken.frame(frame);
         if frame.header.kind.moves_on() {
             self.here = base + frame.header.next();
@@ -239,10 +241,10 @@ impl Planner<'_> {
     fn lose(&mut self, number: u64, offset: u64, next: u64, what: &str) -> Option<Piece> {
         let first_sequence = self.here;
         self.here = self.here.max(next);
-        self.salvage.lost.push(Lost {
-            generation: self.folder.identity.generation,
-            shard: self.folder.identity.shard,
-            file: self.folder.path(number),
+        self.salvage.lost.push(LostRange {
+            generation: self.shard_dir.identity.generation,
+            shard: self.shard_dir.identity.shard,
+            file: self.shard_dir.path(number),
             offset,
             first_sequence,
             next_sequence: self.here,
@@ -315,17 +317,18 @@ impl Planner<'_> {
     fn search_marks(&mut self, parts: &[Part]) -> Result<(), OpenError> {
         for number in parts.iter().map(Part::number) {
             let Some(file) = self.open(number)? else { continue };
-            let seed = self.folder.seed(number);
+            let seed = self.shard_dir.seed(number);
             let searched = file.len().and_then(|end| search_remains(file.as_ref(), seed, 0, end));
-            let remains = searched.map_err(OpenError::io("reading", &self.folder.path(number)))?;
+            let remains =
+                searched.map_err(OpenError::io("reading", &self.shard_dir.path(number)))?;
             self.remains.insert(number, remains);
         }
         Ok(())
     }
 
-    fn open(&self, number: u64) -> Result<Option<Box<dyn DiskFile>>, OpenError> {
-        let path = self.folder.path(number);
-        match self.disk.open(&path, OpenMode::Read) {
+    fn open(&self, number: u64) -> Result<Option<Box<dyn FileHandle>>, OpenError> {
+        let path = self.shard_dir.path(number);
+        match self.fs.open(&path, OpenMode::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => {
                 let file = opened.map_err(OpenError::io("opening", &path))?;
@@ -379,13 +382,13 @@ struct Vouched {
 
 /// What to keep of a segment, so far.
 #[derive(Default)]
-struct Taken {
+struct CommitGuard {
     pieces: Vec<Piece>,
     records_end: u64,
     is_changed: bool,
 }
 
-impl Taken {
+impl CommitGuard {
     fn frame(&mut self, frame: &Frame) {
         match self.pieces.last_mut() {
             Some(Piece::Frames { to, .. }) if *to == frame.offset => *to = frame.end(),

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::error::OpenError;
-use crate::fs::{Disk, DiskFile, OpenMode};
+use crate::fs::{FileHandle, FileSystem, OpenMode};
 use crate::recovery::segment_builder::PIECE_BYTES;
-use crate::recovery::shard_scan::{Folder, read_header, search_file};
+use crate::recovery::shard_scan::{ShardDir, read_header, search_file};
 use crate::segment::frame::FrameHeader;
 use crate::segment::frame_reader::{FrameReader, is_consistent};
 use crate::segment::header::{
@@ -55,7 +55,7 @@ impl Hole {
 
 /// The skeleton of a shard.
 #[derive(Debug, Default)]
-pub(crate) struct Spine {
+pub(crate) struct Skeleton {
     /// Oldest first.
     pub(crate) parts: Vec<Part>,
     /// Segments that are not part of it: their number is higher than any writer
@@ -63,21 +63,21 @@ pub(crate) struct Spine {
     pub(crate) set_aside: Vec<u64>,
 }
 
-impl Spine {
-    pub(crate) fn read(disk: &dyn Disk, folder: &Folder) -> Result<Self, OpenError> {
-        let names = disk.list(&folder.dir).map_err(OpenError::io("listing", &folder.dir))?;
+impl Skeleton {
+    pub(crate) fn read(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<Self, OpenError> {
+        let names = fs.list(&shard_dir.dir).map_err(OpenError::io("listing", &shard_dir.dir))?;
         let mut numbers: BTreeSet<u64> =
             names.iter().filter_map(|name| segment_number(name)).collect();
-        if folder.is_given_up() {
+        if shard_dir.is_all_truncated() {
             return Ok(Self::default());
         }
         let mut set_aside: Vec<_> = numbers.split_off(&NUMBER_MAX).into_iter().collect();
-        let (headers, headerless) = read_headers(disk, folder, &numbers)?;
-        let mut parts = walk(folder, &headers, &headerless);
+        let (headers, headerless) = read_headers(fs, shard_dir, &numbers)?;
+        let mut parts = walk(shard_dir, &headers, &headerless);
         let newest = headers.last_key_value().map_or(0, |(number, _)| *number);
         for number in numbers.range(newest + 1..) {
             // Otherwise the segment never held anything durable.
-            if !headerless.contains(number) || search_file(disk, folder, *number)?.mark > Some(0) {
+            if !headerless.contains(number) || search_file(fs, shard_dir, *number)?.mark > Some(0) {
                 parts.push(Part::Hole(Hole::new(*number, None, false)));
             }
         }
@@ -92,7 +92,7 @@ impl Spine {
         let oldest = parts.first().map_or(0, Part::number);
         for number in numbers.range(oldest..).take_while(|number| **number < newest) {
             let is_part = parts.iter().any(|part| part.number() == *number);
-            let remains = || search_file(disk, folder, *number);
+            let remains = || search_file(fs, shard_dir, *number);
             // An open would delete these segments, but they may hold lost records.
             if !is_part && !headers.contains_key(number) && remains()?.bytes > 0 {
                 set_aside.push(*number);
@@ -100,7 +100,7 @@ impl Spine {
         }
         for part in &mut parts {
             if let Part::Hole(hole) = part {
-                hole.first_sequence = first_sequence(disk, folder, hole)?;
+                hole.first_sequence = first_sequence(fs, shard_dir, hole)?;
             }
         }
         Ok(Self { parts, set_aside })
@@ -109,17 +109,17 @@ impl Spine {
 
 /// The valid headers by segment number, and the segments without any header.
 fn read_headers(
-    disk: &dyn Disk,
-    folder: &Folder,
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
     numbers: &BTreeSet<u64>,
 ) -> Result<(BTreeMap<u64, SegmentHeader>, BTreeSet<u64>), OpenError> {
     let (mut headers, mut headerless) = (BTreeMap::new(), BTreeSet::new());
     for number in numbers {
-        let identity = folder.identity.with_number(*number);
-        let file = || folder.path(*number);
+        let identity = shard_dir.identity.with_number(*number);
+        let file = || shard_dir.path(*number);
         let what = |version| format!("its format is version {version}");
         // A segment with an unreadable header is in neither set: it may hold anything.
-        let Some(bytes) = read_header(disk, folder, *number)? else { continue };
+        let Some(bytes) = read_header(fs, shard_dir, *number)? else { continue };
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) if header.predecessor.number < *number => {
                 headers.insert(*number, header);
@@ -131,9 +131,9 @@ fn read_headers(
                 return Err(OpenError::OlderFormat { file: file(), what: what(version) });
             }
             FoundHeader::Bad
-                if search_file(disk, folder, *number)?.unreadable.first().is_some() => {}
+                if search_file(fs, shard_dir, *number)?.unreadable.first().is_some() => {}
             FoundHeader::Blank | FoundHeader::Bad => drop(headerless.insert(*number)),
-            FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
+            FoundHeader::Header(_) | FoundHeader::CallerCode(_) => {}
         }
     }
     Ok((headers, headerless))
@@ -143,7 +143,7 @@ fn read_headers(
 /// the next older segment. Even if that one was superseded, its records up to its
 /// first corrupted place were the log's.
 fn walk(
-    folder: &Folder,
+    shard_dir: &ShardDir,
     headers: &BTreeMap<u64, SegmentHeader>,
     headerless: &BTreeSet<u64>,
 ) -> Vec<Part> {
@@ -153,7 +153,7 @@ fn walk(
         parts.push(Part::Segment(*header));
         let expected = header.predecessor;
         // Segments below the truncation mark may be deleted already.
-        if expected.number == 0 || expected.next_sequence <= folder.purged_below {
+        if expected.number == 0 || expected.next_sequence <= shard_dir.truncated_below {
             break;
         }
         at = headers.get_key_value(&expected.number).or_else(|| {
@@ -169,9 +169,13 @@ fn walk(
 /// The first sequence of a segment without its header. A shard's first segment
 /// begins at 0. For others, the successor names the segment's end and the sequence
 /// that followed there; the frame that ends there is relative to the beginning.
-fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Option<u64>, OpenError> {
-    let path = folder.path(hole.number);
-    let file = match disk.open(&path, OpenMode::Read) {
+fn first_sequence(
+    fs: &dyn FileSystem,
+    shard_dir: &ShardDir,
+    hole: &Hole,
+) -> Result<Option<u64>, OpenError> {
+    let path = shard_dir.path(hole.number);
+    let file = match fs.open(&path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(OpenError::io("opening", &path))?,
     };
@@ -180,13 +184,13 @@ fn first_sequence(disk: &dyn Disk, folder: &Folder, hole: &Hole) -> Result<Optio
         return Ok(Some(0));
     }
     let Some(expected) = hole.expected else { return Ok(None) };
-    let last = last_frame(file, folder.seed(hole.number), expected.end);
+    let last = last_frame(file, shard_dir.seed(hole.number), expected.end);
     let last = last.map_err(OpenError::io("reading", &path))?;
     Ok(last.and_then(|header| expected.next_sequence.checked_sub(header.next())))
 }
 
 /// The header of the valid frame that ends at `end`.
-fn last_frame(file: Box<dyn DiskFile>, seed: u32, end: u64) -> io::Result<Option<FrameHeader>> {
+fn last_frame(file: Box<dyn FileHandle>, seed: u32, end: u64) -> io::Result<Option<FrameHeader>> {
     let bytes = file.len()?;
     let start = SEGMENT_HEADER_BYTES as u64;
     let mut frames = FrameReader::new(file, seed, start, end.min(bytes), PIECE_BYTES);

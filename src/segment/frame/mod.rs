@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crc32fast::Hasher;
 
-use crate::segment::aligned_buf::AlignedBytes;
+use crate::segment::aligned_buf::AlignedBuf;
 
 mod plausible;
 
@@ -195,7 +195,7 @@ pub(crate) struct Place {
 /// Encodes frames into one buffer, which each commit reuses.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
-    bytes: AlignedBytes,
+    bytes: AlignedBuf,
     /// The frame that is being filled, if it has a record.
     open: Option<OpenFrame>,
 }
@@ -338,7 +338,7 @@ impl Encoder {
     ///
     /// # Panics
     /// If a frame is open.
-    pub(crate) fn bytes(&mut self) -> &mut AlignedBytes {
+    pub(crate) fn bytes(&mut self) -> &mut AlignedBuf {
         assert!(self.open.is_none(), "a frame without its header must not be written");
         &mut self.bytes
     }

@@ -6,8 +6,8 @@
 
 use std::io;
 
-use crate::fs::{DiskFile, write_direct_full};
-use crate::segment::aligned_buf::AlignedBytes;
+use crate::fs::{FileHandle, write_direct_full};
+use crate::segment::aligned_buf::AlignedBuf;
 
 /// The block that the next commit begins in.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl Blocks {
     /// `zeros` bytes of zeros follow it. `commit` is unchanged after the call.
     pub(crate) fn write(
         &mut self,
-        file: &mut dyn DiskFile,
-        commit: &mut AlignedBytes,
+        file: &mut dyn FileHandle,
+        commit: &mut AlignedBuf,
         zeros: usize,
         start: u64,
     ) -> io::Result<()> {
@@ -64,16 +64,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::fs::sim::SimDisk;
-    use crate::fs::{Disk, OpenMode};
+    use crate::fs::sim::SimFileSystem;
+    use crate::fs::{FileSystem, OpenMode};
 
     #[test]
     fn commits_of_any_length_come_to_the_file_as_they_are_with_zeros_behind() {
         for block in [512, 4096] {
-            let (disk, path) = (SimDisk::new(), Path::new("/file"));
-            disk.set_direct_block(Some(block));
-            let mut file = disk.open(path, OpenMode::CreateNew).unwrap();
-            let (mut blocks, mut commit) = (Blocks::new(block), AlignedBytes::default());
+            let (fs, path) = (SimFileSystem::new(), Path::new("/file"));
+            fs.set_direct_io_alignment(Some(block));
+            let mut file = fs.open(path, OpenMode::CreateNew).unwrap();
+            let (mut blocks, mut commit) = (Blocks::new(block), AlignedBuf::default());
             let mut expected: Vec<u8> = Vec::new();
             for (number, length) in
                 [1, 511, 512, 513, 4095, 1, 4097, 24, 70_000, 4072].iter().enumerate()
@@ -87,7 +87,7 @@ mod tests {
                 blocks.write(file.as_mut(), &mut commit, 24, start as u64).expect("it is aligned");
                 assert_eq!(*commit, *before, "it is given back as it was");
                 expected.extend_from_slice(&new);
-                let found = disk.read_file(path).unwrap();
+                let found = fs.read_file(path).unwrap();
                 assert_eq!(found[..expected.len()], expected);
                 assert!(found[expected.len()..].iter().all(|byte| *byte == 0));
                 assert!(start + blocks.whole(before.len() + 24) <= found.len());

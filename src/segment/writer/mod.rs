@@ -7,8 +7,8 @@
 use std::io;
 
 use crate::error::means_full;
-use crate::fs::{DiskFile, write_counted};
-use crate::segment::aligned_buf::AlignedBytes;
+use crate::fs::{FileHandle, write_counted};
+use crate::segment::aligned_buf::AlignedBuf;
 use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::segment::header::{Predecessor, SegmentHeader, SegmentIdentity};
 use crate::util::sync::{Arc, Mutex};
@@ -72,7 +72,7 @@ pub(crate) trait SegmentSource: Send {
     /// The segment could not be made. The request is then closed.
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>>;
     /// Whether a recycled segment is available, so that no file need be written.
-    fn has_spare(&self) -> bool {
+    fn has_recycled(&self) -> bool {
         false
     }
     /// Whether free space is below a configured threshold.
@@ -137,7 +137,7 @@ impl SegmentWriter {
     pub(crate) fn new(
         policy: SegmentPolicy,
         header: &SegmentHeader,
-        file: Box<dyn DiskFile>,
+        file: Box<dyn FileHandle>,
         position: u64,
         next_sequence: u64,
         source: Box<dyn SegmentSource>,
@@ -210,7 +210,7 @@ impl SegmentWriter {
     /// See [`WriteError`]. After `NotWritten` the position is unchanged.
     pub(crate) fn append(
         &mut self,
-        bytes: &mut AlignedBytes,
+        bytes: &mut AlignedBuf,
         first: u64,
         next: u64,
     ) -> Result<(), WriteError> {
@@ -301,7 +301,7 @@ struct ActiveSegment {
     /// `None` until the first commit has written the header.
     first_sequence: Option<u64>,
     origin: Origin,
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     /// Offset of the next frame. At 0 the next commit writes the header first.
     position: u64,
     /// The file has allocated blocks up to this offset.
@@ -349,7 +349,7 @@ impl ActiveSegment {
     fn append(
         &mut self,
         policy: &SegmentPolicy,
-        bytes: &mut AlignedBytes,
+        bytes: &mut AlignedBuf,
         first: u64,
         next: u64,
     ) -> Result<(), WriteError> {
@@ -373,7 +373,7 @@ impl ActiveSegment {
     fn write(
         &mut self,
         policy: &SegmentPolicy,
-        bytes: &mut AlignedBytes,
+        bytes: &mut AlignedBuf,
         end: u64,
         touched: &mut bool,
     ) -> io::Result<()> {
@@ -403,7 +403,7 @@ impl ActiveSegment {
     fn write_with_zeros(
         &mut self,
         policy: &SegmentPolicy,
-        bytes: &mut AlignedBytes,
+        bytes: &mut AlignedBuf,
         begun: usize,
         zeros: usize,
         touched: &mut bool,

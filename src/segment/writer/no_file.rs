@@ -2,13 +2,13 @@
 
 use std::io;
 
-use crate::fs::DiskFile;
+use crate::fs::FileHandle;
 
 /// An empty file. Every write fails with `StorageFull`.
 #[derive(Debug)]
 pub(crate) struct Nowhere;
 
-impl DiskFile for Nowhere {
+impl FileHandle for Nowhere {
     fn read_at(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<usize> {
         Ok(0)
     }

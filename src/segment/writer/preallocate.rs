@@ -5,8 +5,8 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::fs::{Disk, DiskFile, OpenMode, read_full, write_direct_full, write_full};
-use crate::segment::aligned_buf::AlignedBytes;
+use crate::fs::{FileHandle, FileSystem, OpenMode, read_full, write_direct_full, write_full};
+use crate::segment::aligned_buf::AlignedBuf;
 use crate::segment::header::{
     FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_path,
 };
@@ -22,7 +22,7 @@ const PIECE_BYTES: u64 = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) number: u64,
-    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) file: Box<dyn FileHandle>,
     pub(crate) zeroed: u64,
     /// Whether bytes of an earlier segment may follow the first block.
     pub(crate) is_recycled: bool,
@@ -36,15 +36,15 @@ pub(crate) struct Prepared {
 /// # Errors
 /// What the file system returns. The file is then removed, if that succeeds.
 pub(crate) fn prepare(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     dir: &Path,
     number: u64,
     zeros: u64,
 ) -> io::Result<Prepared> {
     let path = segment_path(dir, number);
-    let mut file = create(disk, &path)?;
+    let mut file = create(fs, &path)?;
     let filled = fill(file.as_mut(), zeros).and_then(|filled| {
-        disk.sync_dir(dir)?;
+        fs.sync_dir(dir)?;
         Ok(filled)
     });
     match filled {
@@ -54,17 +54,17 @@ pub(crate) fn prepare(
         Err(error) => {
             // Free the room, and the name for the next attempt. If the name stays, that
             // attempt or the next open finds it blank.
-            drop(disk.unlink(&path));
+            drop(fs.unlink(&path));
             Err(error)
         }
     }
 }
 
-fn create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-    match disk.open(path, OpenMode::CreateNew) {
+fn create(fs: &dyn FileSystem, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+    match fs.open(path, OpenMode::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            remove_blank(disk, path)?;
-            disk.open(path, OpenMode::CreateNew)
+            remove_blank(fs, path)?;
+            fs.open(path, OpenMode::CreateNew)
         }
         // The shard directory was removed: no name can be made in it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -79,8 +79,8 @@ fn create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
 
 /// Removes the file of an earlier attempt whose clean-up failed. Such a file is empty,
 /// or begins with zeros. **Any other file may be user data**, and stays.
-fn remove_blank(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let file = disk.open(path, OpenMode::Read)?;
+fn remove_blank(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    let file = fs.open(path, OpenMode::Read)?;
     let mut header = [0; SEGMENT_HEADER_BYTES];
     read_full(file.as_ref(), &mut header, 0)?;
     if header.iter().any(|byte| *byte != 0) {
@@ -88,20 +88,20 @@ fn remove_blank(disk: &dyn Disk, path: &Path) -> io::Result<()> {
             format!("{} is not empty, and this log did not write it; move it away", path.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
-    disk.unlink(path)
+    fs.unlink(path)
 }
 
 /// Fills a new file with at least `zeros` bytes of zeros, durably. Returns their
 /// number, and the block size of direct I/O if direct writes work. **Each piece is
 /// synced by itself**: syncs of other files wait for the unsynced bytes of this one.
-pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Option<usize>)> {
+pub(crate) fn fill(file: &mut dyn FileHandle, zeros: u64) -> io::Result<(u64, Option<usize>)> {
     if zeros == 0 {
         return Ok((0, None));
     }
     let zeros = zeros.next_multiple_of(BLANK_BYTES as u64);
     let direct_block = blank(file)?;
     let piece = usize::try_from(zeros.min(PIECE_BYTES)).unwrap_or(BLANK_BYTES);
-    let piece = AlignedBytes::zeros(piece, direct_block.unwrap_or(1));
+    let piece = AlignedBuf::zeros(piece, direct_block.unwrap_or(1));
     let mut zeroed = BLANK_BYTES as u64;
     while zeroed < zeros {
         let length = usize::try_from(zeros - zeroed).unwrap_or(usize::MAX).min(piece.len());
@@ -121,10 +121,10 @@ pub(crate) fn fill(file: &mut dyn DiskFile, zeros: u64) -> io::Result<(u64, Opti
 /// Overwrites the first block with zeros, durably. Uses direct I/O if it works, and
 /// returns its block size. Some file systems open a file for direct I/O and then refuse
 /// the write, so this write is the test.
-fn blank(file: &mut dyn DiskFile) -> io::Result<Option<usize>> {
-    let direct_block = file.direct_block_bytes().filter(|block| *block <= BLANK_BYTES);
+fn blank(file: &mut dyn FileHandle) -> io::Result<Option<usize>> {
+    let direct_block = file.direct_io_alignment().filter(|block| *block <= BLANK_BYTES);
     let direct_block = direct_block.filter(|block| {
-        write_direct_full(file, &AlignedBytes::zeros(BLANK_BYTES, *block), 0, *block).is_ok()
+        write_direct_full(file, &AlignedBuf::zeros(BLANK_BYTES, *block), 0, *block).is_ok()
     });
     if direct_block.is_none() {
         write_full(file, &[0; BLANK_BYTES], 0)?;
@@ -143,12 +143,12 @@ pub(crate) fn lengths(segment_bytes: u64) -> RangeInclusive<u64> {
 /// The number of the segment that the file held before, if its header is still there.
 /// **A reused number would make old frames valid again.** The log never reuses one, but
 /// a user may have copied old files into the shard directory.
-fn held_before(file: &dyn DiskFile) -> io::Result<Option<u64>> {
+fn held_before(file: &dyn FileHandle) -> io::Result<Option<u64>> {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     read_full(file, &mut header, 0)?;
     let nobody = SegmentIdentity { log: [0; 16], generation: 0, shard: 0, number: 0 };
     Ok(match SegmentHeader::parse(&header, &nobody) {
-        FoundHeader::Foreign(held) => Some(held.number),
+        FoundHeader::CallerCode(held) => Some(held.number),
         // The number in a header of another version is unknown.
         FoundHeader::Newer(_) | FoundHeader::Older(_) => Some(u64::MAX),
         FoundHeader::Header(_) | FoundHeader::Blank | FoundHeader::Bad => None,
@@ -160,23 +160,23 @@ fn held_before(file: &dyn DiskFile) -> io::Result<Option<u64>> {
 /// file gets the segment's name only after its old header is gone from the disk.**
 /// After an error it has one of the two names.
 pub(crate) fn recycle(
-    disk: &dyn Disk,
+    fs: &dyn FileSystem,
     spare: &Path,
     dir: &Path,
     number: u64,
     bytes: u64,
 ) -> io::Result<Option<Prepared>> {
-    let mut file = disk.open(spare, OpenMode::Write)?;
+    let mut file = fs.open(spare, OpenMode::Write)?;
     let zeroed = file.len()?;
     let is_recyclable = lengths(bytes).contains(&zeroed)
-        && !file.has_other_names()?
+        && !file.is_hard_linked()?
         && held_before(file.as_ref())?.is_none_or(|held| held < number);
     if !is_recyclable {
         return Ok(None);
     }
     file.drop_cache();
     let direct_block = blank(file.as_mut())?;
-    disk.rename_new(spare, &segment_path(dir, number))?;
-    disk.sync_dir(dir)?;
+    fs.rename_new(spare, &segment_path(dir, number))?;
+    fs.sync_dir(dir)?;
     Ok(Some(Prepared { number, file, zeroed, is_recycled: true, direct_block }))
 }

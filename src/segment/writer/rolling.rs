@@ -48,18 +48,18 @@ impl SegmentWriter {
     /// segment without zeros ahead is left once it has filled a window, or if a
     /// recycled segment is available.
     pub(crate) fn prepare_ahead(&mut self) {
-        if self.active.position >= self.policy.segment_bytes / 2 || self.is_to_be_left() {
+        if self.active.position >= self.policy.segment_bytes / 2 || self.should_leave() {
             self.request();
         }
     }
 
-    fn is_makeshift(&self) -> bool {
+    fn is_temporary(&self) -> bool {
         self.active.origin == Origin::Makeshift
     }
 
-    fn is_to_be_left(&self) -> bool {
-        self.is_makeshift()
-            && (self.active.position >= ZERO_WINDOW_BYTES || self.rolling.source.has_spare())
+    fn should_leave(&self) -> bool {
+        self.is_temporary()
+            && (self.active.position >= ZERO_WINDOW_BYTES || self.rolling.source.has_recycled())
     }
 
     fn request(&mut self) {
@@ -79,7 +79,7 @@ impl SegmentWriter {
             Some(Wait::Yes)
         } else {
             let is_full =
-                self.active.position >= limit || (self.is_makeshift() && self.rolling.has_begun());
+                self.active.position >= limit || (self.is_temporary() && self.rolling.has_begun());
             is_full.then_some(Wait::No)
         }
     }
@@ -92,7 +92,7 @@ impl SegmentWriter {
             Some(prepared) => Some(prepared),
             None => self.take_next(wait)?,
         };
-        Ok(prepared.is_some_and(|prepared| self.go_on_in(prepared, wait, next)))
+        Ok(prepared.is_some_and(|prepared| self.continue_in(prepared, wait, next)))
     }
 
     /// Takes the next segment. `None` if it is not ready and this one may grow.
@@ -115,7 +115,7 @@ impl SegmentWriter {
             (Ok(prepared), _) => Ok(Some(prepared)),
             // This segment may still grow.
             (Err(_), Wait::No) => {
-                if self.is_makeshift() {
+                if self.is_temporary() {
                     self.active.origin = Origin::Prepared;
                 }
                 Ok(None)
@@ -129,7 +129,7 @@ impl SegmentWriter {
 
     /// Makes `prepared` the active segment. Returns false if the sealer does not take
     /// the full segment yet.
-    pub(super) fn go_on_in(&mut self, prepared: Prepared, wait: Wait, next: u64) -> bool {
+    pub(super) fn continue_in(&mut self, prepared: Prepared, wait: Wait, next: u64) -> bool {
         let Prepared { number, file, zeroed, is_recycled, direct_block } = prepared;
         if let Err(file) = self.seal(file, wait, next) {
             self.rolling.next = Some(Prepared { number, file, zeroed, is_recycled, direct_block });

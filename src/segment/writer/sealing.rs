@@ -4,7 +4,7 @@
 use std::io;
 
 use super::{SegmentWriter, Wait};
-use crate::fs::DiskFile;
+use crate::fs::FileHandle;
 
 /// Number of full segments in the whole log that may wait for the sealer. Each holds a
 /// file descriptor. At the limit, a shard keeps writing to its full segment. At twice
@@ -14,7 +14,7 @@ pub(crate) const SEALED_SEGMENTS_MAX: usize = 64;
 /// A full segment. No thread writes records to it any more.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) file: Box<dyn FileHandle>,
     /// Offset of the end of its last frame.
     pub(crate) end: u64,
     /// What the sync of this file makes durable; `None` if the file is synced already.
@@ -47,9 +47,9 @@ impl Sealed {
 /// Cuts a file behind its last frame. The tail is zeros, or bytes of an earlier
 /// segment. Errors are ignored: only disk usage depends on the cut, and copies made by
 /// file size. **A file with a hard link is left as it is**: the link may be a backup's.
-pub(crate) fn cut_tail(file: &mut dyn DiskFile, end: u64) {
+pub(crate) fn cut_tail(file: &mut dyn FileHandle, end: u64) {
     let has_tail = file.len().is_ok_and(|length| length > end);
-    if has_tail && file.has_other_names().is_ok_and(|others| !others) {
+    if has_tail && file.is_hard_linked().is_ok_and(|others| !others) {
         drop(file.set_len(end));
     }
 }
@@ -60,10 +60,10 @@ impl SegmentWriter {
     /// the next record.
     pub(super) fn seal(
         &mut self,
-        next: Box<dyn DiskFile>,
+        next: Box<dyn FileHandle>,
         wait: Wait,
         reach: u64,
-    ) -> Result<(), Box<dyn DiskFile>> {
+    ) -> Result<(), Box<dyn FileHandle>> {
         let file = std::mem::replace(&mut self.active.file, next);
         let (number, next_sequence) = (self.active.identity.number, self.active.next_sequence);
         let mark = self.active.dirty.then_some(SealMark { number, next_sequence, reach });

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::*;
-use crate::fs::sim::SimDisk;
-use crate::fs::{Disk, OpenMode};
+use crate::fs::sim::SimFileSystem;
+use crate::fs::{FileSystem, OpenMode};
 use crate::segment::header::segment_path;
 
 /// A source that prepares a segment on request. Waiting without a request is a test
 /// error.
 struct Prompt {
-    disk: SimDisk,
+    fs: SimFileSystem,
     asked: Option<u64>,
 }
 
@@ -21,7 +21,7 @@ impl SegmentSource for Prompt {
 
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {
         assert!(self.asked.is_some() || !wait, "this wait would never end");
-        self.asked.take().map(|number| prepare(&self.disk, Path::new("/"), number, 0))
+        self.asked.take().map(|number| prepare(&self.fs, Path::new("/"), number, 0))
     }
 
     fn seal(&mut self, sealed: Sealed, _wait: bool) -> Result<(), Sealed> {
@@ -34,24 +34,24 @@ impl SegmentSource for Prompt {
     }
 }
 
-fn writer(disk: &SimDisk, window_bytes: u64) -> SegmentWriter {
+fn writer(fs: &SimFileSystem, window_bytes: u64) -> SegmentWriter {
     let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 1 };
     let header = SegmentHeader { identity, first_sequence: 0, predecessor: Predecessor::default() };
-    let file = disk.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).unwrap();
+    let file = fs.open(&segment_path(Path::new("/"), 1), OpenMode::CreateNew).unwrap();
     let policy = SegmentPolicy {
         segment_bytes: 1 << 20,
         zeros_ahead: false,
         window_bytes,
         header_last: false,
     };
-    let source = Box::new(Prompt { disk: disk.clone(), asked: None });
+    let source = Box::new(Prompt { fs: fs.clone(), asked: None });
     SegmentWriter::new(policy, &header, file, 88, 0, source, Catalogue::default())
 }
 
 #[test]
 fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
-    let disk = SimDisk::new();
-    let mut writer = writer(&disk, 0);
+    let fs = SimFileSystem::new();
+    let mut writer = writer(&fs, 0);
     // A full disk refuses this many sequences in an hour of eager retries.
     let next = SEGMENT_SEQUENCES_MAX + 2;
     let wait = writer.due(next).expect("a u32 is about to pass");
@@ -61,11 +61,11 @@ fn a_segment_that_is_crowded_though_not_half_full_is_followed_by_the_next() {
 
 #[test]
 fn a_commit_grows_its_file_by_a_window_where_there_is_room_for_one_and_else_by_itself() {
-    let disk = SimDisk::new();
-    let mut writer = writer(&disk, 16 << 10);
-    let file = || disk.read_file(segment_path(Path::new("/"), 1)).unwrap();
+    let fs = SimFileSystem::new();
+    let mut writer = writer(&fs, 16 << 10);
+    let file = || fs.read_file(segment_path(Path::new("/"), 1)).unwrap();
     let mut commit = |length: usize, of: u8, first: u64| {
-        let mut bytes = AlignedBytes::zeros(length, 1);
+        let mut bytes = AlignedBuf::zeros(length, 1);
         bytes.fill(of);
         writer.append(&mut bytes, first, first + 1).expect("there is room for it");
         assert_eq!(*bytes, *vec![of; length], "it is given back as it was");
@@ -74,7 +74,7 @@ fn a_commit_grows_its_file_by_a_window_where_there_is_room_for_one_and_else_by_i
     assert_eq!(file(), [vec![0; 88], vec![1; 100], vec![0; (16 << 10) - 188]].concat());
     commit(100, 2, 1);
     assert_eq!(file().len(), 16 << 10, "the zeros are written over");
-    disk.set_capacity(Some(24 << 10));
+    fs.set_capacity(Some(24 << 10));
     commit(16 << 10, 3, 2);
     commit(100, 4, 3);
     let written = [vec![0; 88], vec![1; 100], vec![2; 100], vec![3; 16 << 10], vec![4; 100]];
@@ -84,12 +84,12 @@ fn a_commit_grows_its_file_by_a_window_where_there_is_room_for_one_and_else_by_i
 
 #[test]
 fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing() {
-    let disk = SimDisk::new();
-    disk.set_direct_block(Some(512));
-    let mut writer = writer(&disk, 0);
-    let prepared = prepare(&disk, Path::new("/"), 2, 8 << 10).expect("there is room for it");
+    let fs = SimFileSystem::new();
+    fs.set_direct_io_alignment(Some(512));
+    let mut writer = writer(&fs, 0);
+    let prepared = prepare(&fs, Path::new("/"), 2, 8 << 10).expect("there is room for it");
     assert_eq!(prepared.direct_block, Some(512));
-    assert!(writer.go_on_in(prepared, Wait::No, 0));
+    assert!(writer.continue_in(prepared, Wait::No, 0));
     let mut encoder = Encoder::default();
     let mut expected = Vec::new();
     for (first, length) in (0..).zip([1000_usize, 300, 9000, 70]) {
@@ -101,13 +101,13 @@ fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing(
         expected.extend_from_slice(encoder.bytes());
         writer.append(encoder.bytes(), first, first + 1).expect("there is room for it");
         assert_eq!(writer.active.direct.is_some(), expected.len() <= 8 << 10);
-        assert!(disk.read_file(segment_path(Path::new("/"), 2)).unwrap().starts_with(&expected));
+        assert!(fs.read_file(segment_path(Path::new("/"), 2)).unwrap().starts_with(&expected));
     }
 }
 
 #[test]
 fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before() {
-    let disk = SimDisk::new();
+    let fs = SimFileSystem::new();
     let last = SegmentIdentity { log: [7; 16], generation: 1, shard: 0, number: 6 };
     let predecessor = Predecessor { number: 4, end: 300, next_sequence: 12 };
     let policy = SegmentPolicy {
@@ -116,7 +116,7 @@ fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before
         window_bytes: 0,
         header_last: false,
     };
-    let source = Box::new(Prompt { disk: disk.clone(), asked: None });
+    let source = Box::new(Prompt { fs: fs.clone(), asked: None });
     let catalogue = Catalogue::default();
     let mut writer = SegmentWriter::between(policy, last, predecessor, 15, source, catalogue);
     assert!(writer.is_synced(), "nothing was written");
@@ -128,7 +128,7 @@ fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before
     encoder.record(15, 7, b"first");
     encoder.close_frame(&place, 15);
     writer.append(encoder.bytes(), 15, 16).expect("there is room for it");
-    let written = disk.read_file(segment_path(Path::new("/"), 7)).expect("it has its number");
+    let written = fs.read_file(segment_path(Path::new("/"), 7)).expect("it has its number");
     let identity = last.with_number(7);
     let expected = SegmentHeader { identity, first_sequence: 15, predecessor };
     assert!(written.starts_with(&expected.encode()));

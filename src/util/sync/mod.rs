@@ -144,7 +144,7 @@ mod imp {
 
     /// How often the calling thread has yielded.
     #[cfg(test)]
-    pub(crate) fn turns_given_away() -> u32 {
+    pub(crate) fn yields() -> u32 {
         TURNS.get()
     }
 

@@ -10,7 +10,7 @@
 //! waker changes what the predicate reads, fences, then checks the list. The side whose
 //! fence comes second sees the other side's write.
 //!
-//! Many threads can be woken as a [`Chain`]: the waker wakes a few, and each of them
+//! Many threads can be woken as a [`WakeChain`]: the waker wakes a few, and each of them
 //! wakes the next, while the waker goes on with its own work.
 //!
 //! A task's waker is the caller's code. Its panics, and those of its drop, are contained.
@@ -26,8 +26,8 @@ use std::task::Context;
 use std::time::Instant;
 
 use crate::util::sync::{Arc, AtomicPtr, Ordering, fence, now};
-use crate::wait::waiter::{Enrolled, Tasks, Waiter, waiter_of_this_thread};
-use crate::wait::wake_chain::Chain;
+use crate::wait::waiter::{Registration, Tasks, Waiter, waiter_of_this_thread};
+use crate::wait::wake_chain::WakeChain;
 
 /// Above every number that a waiter can wait for.
 const EVERYONE: u64 = u64::MAX;
@@ -63,44 +63,44 @@ impl WaitList {
                 return None;
             }
             let waiter = waiter_of_this_thread(self.address(), target);
-            if !waiter.stands_on(self.address(), target) {
-                self.enroll(&waiter, target);
+            if !waiter.is_waiting_on(self.address(), target) {
+                self.register(&waiter, target);
             }
-            let sleep = waiter.sleep().expect("it is a thread's");
-            while waiter.is_enrolled() {
+            let sleep = waiter.park_state().expect("it is a thread's");
+            while waiter.is_registered() {
                 if let Some(result) = ready() {
                     return Some(result);
                 }
                 if has_passed() {
                     return None;
                 }
-                sleep.lie_down(|| waiter.is_enrolled(), deadline);
+                sleep.park(|| waiter.is_registered(), deadline);
             }
         }
     }
 
-    /// Checks for a task. `None` means that its waker will be called. `enrolled` keeps the
+    /// Checks for a task. `None` means that its waker will be called. `registration` keeps the
     /// task's registration between polls.
     pub(crate) fn poll<R>(
         &self,
         target: u64,
         context: &mut Context<'_>,
-        enrolled: &mut Option<Enrolled>,
+        registration: &mut Option<Registration>,
         mut ready: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         if let Some(result) = ready() {
             return Some(result);
         }
-        let stands = enrolled.as_ref().is_some_and(|it| it.stands_for(context.waker()));
+        let stands = registration.as_ref().is_some_and(|it| it.will_wake(context.waker()));
         if !stands {
             let waiter = Waiter::of_task(context.waker().clone());
-            self.enroll(&waiter, target);
-            *enrolled = Some(Enrolled::of(waiter));
+            self.register(&waiter, target);
+            *registration = Some(Registration::of(waiter));
         }
         ready()
     }
 
-    fn enroll(&self, waiter: &Arc<Waiter>, target: u64) {
+    fn register(&self, waiter: &Arc<Waiter>, target: u64) {
         waiter.begin(self.address(), target);
         self.push(Arc::into_raw(waiter.clone()).cast_mut());
         // ORDERING: SeqCst fence, pairs with the fence in `take`: either this
@@ -147,7 +147,7 @@ impl WaitList {
     /// finish its own work before it drops them, which runs their wakers.
     pub(crate) fn wake_threads(&self, reached: impl Fn() -> u64) -> Tasks {
         let mut tasks = Tasks::default();
-        self.take(reached, |waiter| match waiter.sleep() {
+        self.take(reached, |waiter| match waiter.park_state() {
             Some(_) => waiter.wake(),
             None => tasks.push(waiter),
         });
@@ -166,18 +166,18 @@ impl WaitList {
 
     /// Wakes waiters as [`WaitList::wake`] does. But some threads may be left in the chain:
     /// woken threads wake them, or the drop of the chain does.
-    pub(crate) fn wake_some(&self, reached: impl Fn() -> u64) -> Chain {
+    pub(crate) fn wake_some(&self, reached: impl Fn() -> u64) -> WakeChain {
         let (mut threads, mut tasks) = (Vec::new(), Tasks::default());
-        self.take(reached, |waiter| match waiter.sleep() {
+        self.take(reached, |waiter| match waiter.park_state() {
             Some(_) => threads.push(waiter),
             None => tasks.push(waiter),
         });
-        Chain::begin(threads, tasks)
+        WakeChain::begin(threads, tasks)
     }
 
     /// Takes the waiters off whose target is at most the number that `reached` returns.
     pub(crate) fn take(&self, reached: impl Fn() -> u64, mut each: impl FnMut(Arc<Waiter>)) {
-        // ORDERING: SeqCst fence, pairs with the fence in `enroll`.
+        // ORDERING: SeqCst fence, pairs with the fence in `register`.
         fence(Ordering::SeqCst);
         // ORDERING: Relaxed; a waiter that this misses has yet to check its
         // predicate, by the fences.

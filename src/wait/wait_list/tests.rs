@@ -4,7 +4,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use super::*;
-use crate::util::catch_panic::contain;
+use crate::util::catch_panic::catch_panic;
 use crate::util::sync::channel::{Receiver, unbounded};
 use crate::util::sync::{AtomicU64, spawn, yield_now};
 
@@ -48,11 +48,11 @@ impl Wake for Counted {
 }
 
 /// Registers a task, of which the list then holds the last waker.
-fn enrol(list: &WaitList, task: Arc<impl Wake + Send + Sync + 'static>) -> Option<Enrolled> {
-    let (waker, mut enrolled) = (Waker::from(task), None);
-    let polled = list.poll(0, &mut Context::from_waker(&waker), &mut enrolled, || None::<()>);
+fn enrol(list: &WaitList, task: Arc<impl Wake + Send + Sync + 'static>) -> Option<Registration> {
+    let (waker, mut registration) = (Waker::from(task), None);
+    let polled = list.poll(0, &mut Context::from_waker(&waker), &mut registration, || None::<()>);
     assert!(polled.is_none(), "it waits");
-    enrolled
+    registration
 }
 
 /// C3 ANSWER: the list holds the last reference to a task whose drop panics, after its wake
@@ -62,10 +62,10 @@ fn a_task_that_panics_as_it_ends_harms_nobody_behind_it() {
     for wake_panics in [false, true] {
         let (list, counted) = (WaitList::new(), Counted::new());
         let fragile = Arc::new(Fragile { wake_panics });
-        let enrolled = [enrol(&list, fragile), enrol(&list, counted.clone())];
+        let registration = [enrol(&list, fragile), enrol(&list, counted.clone())];
         list.wake_everyone();
         assert_eq!(counted.wakes(), 1, "it was woken");
-        drop(enrolled);
+        drop(registration);
     }
 }
 
@@ -77,17 +77,17 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     let task = Arc::new(Fragile { wake_panics: false });
     let ended = Arc::downgrade(&task);
     // Kept, as by a future that was leaked, so that the task ends with the list.
-    let enrolled = enrol(&list, task);
+    let registration = enrol(&list, task);
     let soon = || Some(now() + Duration::from_millis(1));
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "the wait times out");
     let place = Arc::get_mut(&mut list).expect("no other thread has it");
-    assert!(contain(|| *place = WaitList::new()).is_some(), "it has unwound");
+    assert!(catch_panic(|| *place = WaitList::new()).is_some(), "it has unwound");
     assert!(ended.upgrade().is_none(), "no task is kept");
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "the wait times out");
     let mut waiters = 0;
     list.take(|| 5, |_| waiters += 1);
     assert_eq!(waiters, 1, "it is registered on the new list");
-    drop(enrolled);
+    drop(registration);
 }
 
 /// Q4 WAKE: a wait for less than a node left behind uses another node.
@@ -116,14 +116,14 @@ fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
 fn who_stops_waiting_takes_his_task_with_him() {
     let (list, first, second) = (WaitList::new(), Counted::new(), Counted::new());
     let (one, other) = (Waker::from(first.clone()), Waker::from(second.clone()));
-    let mut enrolled = None;
+    let mut registration = None;
     for waker in [&one, &one, &other] {
         let mut context = Context::from_waker(waker);
-        assert!(list.poll(0, &mut context, &mut enrolled, || None::<()>).is_none(), "it waits");
+        assert!(list.poll(0, &mut context, &mut registration, || None::<()>).is_none(), "it waits");
     }
     assert_eq!(Arc::strong_count(&first), 2, "it has moved");
     assert_eq!(Arc::strong_count(&second), 3, "it waits");
-    drop(enrolled);
+    drop(registration);
     assert_eq!(Arc::strong_count(&second), 2, "it has gone");
     list.wake_everyone();
     assert_eq!(first.wakes() + second.wakes(), 0);
@@ -146,7 +146,7 @@ fn a_waker_may_wait_for_a_thread_that_came_later() {
         let (list, reached) = (Arc::new(WaitList::new()), Arc::new(AtomicU64::new(0)));
         let (sender, gone_on) = unbounded();
         let task = Arc::new(Waits(gone_on, AtomicU64::new(0)));
-        let enrolled = enrol(&list, task.clone());
+        let registration = enrol(&list, task.clone());
         let (on, at, looks) = (list.clone(), reached.clone(), Counted::new());
         let looked = looks.clone();
         let thread = spawn("younger".into(), move || {
@@ -165,6 +165,6 @@ fn a_waker_may_wait_for_a_thread_that_came_later() {
         wake(&list);
         assert_eq!(task.1.load(Ordering::Relaxed), 1, "the thread went on meanwhile");
         thread.expect("it starts").join().expect("no panic");
-        drop(enrolled);
+        drop(registration);
     }
 }

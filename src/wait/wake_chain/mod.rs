@@ -14,36 +14,37 @@ use crate::util::sync::{Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, Parke
 use crate::wait::waiter::{Tasks, Waiter};
 
 /// The thread runs, or has ended: no wake-up is needed.
-const UP: *mut Links = ptr::null_mut();
+const RUNNING: *mut Links = ptr::null_mut();
 /// The thread is parked, or is about to park unless it was let go.
-const DOWN: *mut Links = ptr::without_provenance_mut(1);
+const PARKED: *mut Links = ptr::without_provenance_mut(1);
 /// Another thread has unparked it, outside a chain.
-const ROUSED: *mut Links = ptr::without_provenance_mut(2);
+const NOTIFIED: *mut Links = ptr::without_provenance_mut(2);
 const _: () = assert!(align_of::<Links>() > 2, "no chain's address is one of the three");
 
 /// The park state of a thread.
 #[derive(Debug)]
-pub(crate) struct Sleep {
+pub(crate) struct ParkState {
     parker: Parker,
     /// Q4 WAKE: one of the three values above, or the chain in which it was unparked. Then
     /// it owns a reference to that chain ([`Weak::into_raw`]). The thread itself stores
-    /// `DOWN` and `UP`. A thread that unparks it replaces `DOWN`.
+    /// `PARKED` and `RUNNING`. A thread that unparks it replaces `PARKED`.
     state: AtomicPtr<Links>,
 }
 
-impl Sleep {
+impl ParkState {
     pub(crate) fn of_this_thread() -> Self {
-        Self { parker: Parker::for_this_thread(), state: AtomicPtr::new(UP) }
+        Self { parker: Parker::for_this_thread(), state: AtomicPtr::new(RUNNING) }
     }
 
     /// Unparks the thread. Returns whether it was parked and no other thread has unparked
     /// it. If it is only about to park, it sees the caller's earlier writes and does not park.
-    pub(crate) fn rouse(&self, chain: Option<&Arc<Links>>) -> bool {
-        let roused = chain.map_or(ROUSED, |links| Weak::into_raw(Arc::downgrade(links)).cast_mut());
-        let mut found = DOWN;
+    pub(crate) fn unpark(&self, chain: Option<&Arc<Links>>) -> bool {
+        let roused =
+            chain.map_or(NOTIFIED, |links| Weak::into_raw(Arc::downgrade(links)).cast_mut());
+        let mut found = PARKED;
         loop {
-            let state = if found == DOWN { roused } else { found };
-            // ORDERING: Release pairs with the Acquire of either swap in `lie_down`. So
+            let state = if found == PARKED { roused } else { found };
+            // ORDERING: Release pairs with the Acquire of either swap in `park`. So
             // does an exchange that changes nothing: it has a place in their order, and
             // a swap that comes after it has seen it.
             match self.state.compare_exchange(found, state, Ordering::Release, Ordering::Relaxed) {
@@ -51,28 +52,28 @@ impl Sleep {
                 Err(now) => found = now,
             }
         }
-        if found != DOWN {
+        if found != PARKED {
             drop(adopt(roused));
         }
         // An earlier unparking thread may have been stopped before this line.
-        if found != UP {
+        if found != RUNNING {
             self.parker.unpark();
         }
-        found == DOWN
+        found == PARKED
     }
 
     /// Parks while `is_due` holds, until it is unparked or the deadline passes, or
     /// spuriously. Then it wakes the next thread of the chain in which it was unparked.
-    pub(crate) fn lie_down(&self, is_due: impl FnOnce() -> bool, deadline: Option<Instant>) {
-        // ORDERING: Acquire pairs with the Release in `rouse`: `is_due` sees the writes
-        // of a thread that found this one `UP`.
-        let was = self.state.swap(DOWN, Ordering::Acquire);
-        debug_assert_eq!(was, UP, "it was left so");
+    pub(crate) fn park(&self, is_due: impl FnOnce() -> bool, deadline: Option<Instant>) {
+        // ORDERING: Acquire pairs with the Release in `unpark`: `is_due` sees the writes
+        // of a thread that found this one `RUNNING`.
+        let was = self.state.swap(PARKED, Ordering::Acquire);
+        debug_assert_eq!(was, RUNNING, "it was left so");
         if is_due() {
             self.parker.park(deadline);
         }
-        // ORDERING: Acquire pairs with the Release in `rouse`: the chain is complete.
-        let roused = self.state.swap(UP, Ordering::Acquire);
+        // ORDERING: Acquire pairs with the Release in `unpark`: the chain is complete.
+        let roused = self.state.swap(RUNNING, Ordering::Acquire);
         if let Some(links) = adopt(roused).and_then(|chain| chain.upgrade()) {
             links.wake_next();
         }
@@ -81,7 +82,7 @@ impl Sleep {
 
 /// Takes over the reference to a chain that a state owned, if it was one.
 fn adopt(state: *mut Links) -> Option<Weak<Links>> {
-    let is_chain = ![UP, DOWN, ROUSED].contains(&state);
+    let is_chain = ![RUNNING, PARKED, NOTIFIED].contains(&state);
     // SAFETY: any other value came from `Weak::into_raw`. The thread that took it out of
     // the state, or failed to put it in, is its only holder.
     is_chain.then(|| unsafe { Weak::from_raw(state) })
@@ -92,9 +93,9 @@ fn adopt(state: *mut Links) -> Option<Weak<Links>> {
 /// about to wake, so that no thread depends on one that is slow to run.
 #[must_use = "dropping it wakes every thread on it"]
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
+pub(crate) struct WakeChain {
     /// The number of waiters that were woken or put into the chain.
-    many: u64,
+    count: u64,
     links: Option<Arc<Links>>,
 }
 
@@ -120,7 +121,7 @@ impl Link {
 
     /// Unparks it. Returns whether it was parked and no other thread has unparked it.
     fn wake(&self, chain: Option<&Arc<Links>>) -> bool {
-        let slept = self.waiter.sleep().is_some_and(|sleep| sleep.rouse(chain));
+        let slept = self.waiter.park_state().is_some_and(|sleep| sleep.unpark(chain));
         // ORDERING: Release pairs with the Acquire in `is_woken`.
         self.woken.store(true, Ordering::Release);
         slept
@@ -132,28 +133,28 @@ impl Link {
     }
 }
 
-impl Chain {
+impl WakeChain {
     /// Takes threads from a list, and wakes as many as there are cores. With tasks, it
     /// wakes every thread and then the tasks: a waker is the caller's code, and may block
     /// on a thread that a chain would wake later.
     pub(crate) fn begin(threads: Vec<Arc<Waiter>>, tasks: Tasks) -> Self {
-        let many = threads.len() as u64 + tasks.many();
-        if threads.len() <= cores() || tasks.many() > 0 {
+        let count = threads.len() as u64 + tasks.count();
+        if threads.len() <= cores() || tasks.count() > 0 {
             threads.into_iter().for_each(Waiter::wake);
             drop(tasks);
-            return Self { many, links: None };
+            return Self { count, links: None };
         }
         let links = threads.into_iter().map(Link::new).collect();
         let links = Arc::new(Links { links, next: AtomicUsize::new(0) });
         for _ in 0..cores() {
             links.wake_next();
         }
-        Self { many, links: Some(links) }
+        Self { count, links: Some(links) }
     }
 
     /// The number of waiters that were taken off the list.
-    pub(crate) fn many(&self) -> u64 {
-        self.many
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Wakes every thread that is left.
@@ -168,7 +169,7 @@ impl Chain {
     }
 }
 
-impl Drop for Chain {
+impl Drop for WakeChain {
     fn drop(&mut self) {
         self.wake_rest();
     }

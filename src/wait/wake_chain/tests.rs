@@ -40,14 +40,14 @@ impl Waiting {
             spawn("waiting".into(), wait).expect("it starts")
         };
         let threads: Vec<_> = (0..threads).map(|_| wait()).collect();
-        let enrolled = || looks.load(Ordering::Relaxed) >= 2 * threads.len();
-        yield_until(enrolled, Duration::from_secs(60));
-        assert!(enrolled(), "they look twice");
+        let registration = || looks.load(Ordering::Relaxed) >= 2 * threads.len();
+        yield_until(registration, Duration::from_secs(60));
+        assert!(registration(), "they look twice");
         yield_until(|| false, Duration::from_millis(20));
         Self { list, reached, threads }
     }
 
-    fn wake_some(&self) -> Chain {
+    fn wake_some(&self) -> WakeChain {
         self.reached.store(1, Ordering::Release);
         self.list.wake_some(|| 1)
     }
@@ -69,13 +69,13 @@ fn who_is_woken_wakes_the_next() {
 
 /// Takes the waiting threads off the list as a chain, of which those before index `next` are
 /// taken, and none is woken.
-fn let_go(waiting: &Waiting, next: usize) -> Chain {
+fn let_go(waiting: &Waiting, next: usize) -> WakeChain {
     waiting.reached.store(1, Ordering::Release);
     let mut waiters = Vec::new();
     waiting.list.take(|| 1, |waiter| waiters.push(waiter));
-    let many = waiters.len() as u64;
+    let count = waiters.len() as u64;
     let links = waiters.into_iter().map(Link::new).collect();
-    Chain { many, links: Some(Arc::new(Links { links, next: AtomicUsize::new(next) })) }
+    WakeChain { count, links: Some(Arc::new(Links { links, next: AtomicUsize::new(next) })) }
 }
 
 /// Q4 WAKE: a woken thread took the next index, and stops before it wakes that thread.
@@ -93,8 +93,8 @@ fn nobody_hangs_on_a_woken_thread_that_is_stopped_before_it_unparks() {
     let waiting = Waiting::begin(3);
     let chain = let_go(&waiting, 1);
     let links = chain.links.as_ref().expect("it is whole");
-    let first = links.links[0].waiter.sleep().expect("it is a thread");
-    assert_eq!(first.state.swap(ROUSED, Ordering::Release), DOWN, "it sleeps");
+    let first = links.links[0].waiter.park_state().expect("it is a thread");
+    assert_eq!(first.state.swap(NOTIFIED, Ordering::Release), PARKED, "it sleeps");
     drop(chain);
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
 }
@@ -104,13 +104,13 @@ fn nobody_hangs_on_a_woken_thread_that_is_stopped_before_it_unparks() {
 #[test]
 fn all_threads_are_woken_before_a_task() {
     let waiting = Waiting::begin(8 * cores());
-    let mut enrolled = None;
+    let mut registration = None;
     let mut context = Context::from_waker(Waker::noop());
-    let polled = waiting.list.poll(1, &mut context, &mut enrolled, || None::<()>);
+    let polled = waiting.list.poll(1, &mut context, &mut registration, || None::<()>);
     assert!(polled.is_none(), "it waits");
     let chain = waiting.wake_some();
     assert!(chain.links.is_none(), "a thread is left to be woken");
-    assert_eq!(chain.many(), 8 * cores() as u64 + 1);
+    assert_eq!(chain.count(), 8 * cores() as u64 + 1);
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
 }
 

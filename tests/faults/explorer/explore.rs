@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 
 use super::opinion::Opinions;
 use super::recorder::Moment;
@@ -70,7 +70,7 @@ pub(crate) struct Explorer {
     /// Fingerprints, spread over the locks by their last bits to reduce contention.
     seen: Vec<Mutex<HashSet<u64>>>,
     /// A closed log without records.
-    template: SimDisk,
+    template: SimFileSystem,
     /// The second reader; `None` without Python.
     opinions: Option<Opinions>,
 }
@@ -78,7 +78,7 @@ pub(crate) struct Explorer {
 impl Explorer {
     pub(crate) fn new(seed: u64, subsets_max: u64) -> Self {
         let setting = super::SYNC;
-        let mut client = Client::new(&SimDisk::with_dir(DIR), setting, Ledger::default(), 1);
+        let mut client = Client::new(&SimFileSystem::with_dir(DIR), setting, Ledger::default(), 1);
         client.open().expect("a new disk");
         let template = client.recorder.sim().crash(&mut || true);
         let seen = (0..64).map(|_| Mutex::default()).collect();
@@ -86,7 +86,7 @@ impl Explorer {
         Self { counts: Counts::default(), seed, subsets_max, seen, template, opinions }
     }
 
-    fn judge(&self, after: &SimDisk, print: u64) {
+    fn judge(&self, after: &SimFileSystem, print: u64) {
         if let Some(opinions) = &self.opinions {
             opinions.judge(after, print);
         }
@@ -156,7 +156,7 @@ impl Explorer {
             let place = Place { workload, moment: &moment, number: 0, shards };
             let mut random = Random::new(self.seed ^ nth);
             place.explain(&[], || {
-                self.recover(&moment.disk, &moment.ledger, &place, true, &mut random);
+                self.recover(&moment.fs, &moment.ledger, &place, true, &mut random);
             });
         }
         fired
@@ -166,16 +166,16 @@ impl Explorer {
     pub(crate) fn explore_creation(&self, setting: Setting) {
         let workload = &Workload { setting, operations: Vec::new() };
         let ledger = super::ledger_of(setting);
-        let mut client = Client::new(&SimDisk::new(), setting, ledger, 2);
+        let mut client = Client::new(&SimFileSystem::new(), setting, ledger, 2);
         client.open().expect("a new disk");
         let moments = client.recorder.take();
         let mut random = Random::new(self.seed);
         for (number, moment) in moments.iter().enumerate() {
             let place = Place { workload, moment, number, shards: 2 };
-            let Moment { disk, ledger, .. } = moment;
-            place.explain(&[], || self.recover(disk, ledger, &place, true, &mut random));
-            for subset in subsets(disk.unsynced(), 10, 200, &mut random.clone()) {
-                let after = crash(disk, &subset);
+            let Moment { fs, ledger, .. } = moment;
+            place.explain(&[], || self.recover(fs, ledger, &place, true, &mut random));
+            for subset in subsets(fs.unsynced(), 10, 200, &mut random.clone()) {
+                let after = crash(fs, &subset);
                 if self.is_new(fingerprint(&after, ledger)) {
                     place.explain(&subset, || {
                         self.recover(&after, ledger, &place, false, &mut random);
@@ -186,11 +186,11 @@ impl Explorer {
     }
 
     fn explore_moment(&self, place: &Place<'_>, mut random: Random) {
-        let Moment { disk, ledger, .. } = place.moment;
+        let Moment { fs, ledger, .. } = place.moment;
         if !self.is_new(print_of_moment(place.moment)) {
             return;
         }
-        let pieces = disk.unsynced();
+        let pieces = fs.unsynced();
         let exhaustive = pieces <= EXHAUSTIVE_PIECES;
         let counter = if exhaustive { &self.counts.exhausted } else { &self.counts.sampled };
         counter.fetch_add(1, Relaxed);
@@ -198,7 +198,7 @@ impl Explorer {
         let mut ledger = ledger.clone();
         ledger.lose_power();
         for subset in subsets(pieces, EXHAUSTIVE_PIECES, self.subsets_max, &mut random) {
-            let after = crash(disk, &subset);
+            let after = crash(fs, &subset);
             let print = fingerprint(&after, &ledger);
             if !self.is_new(print) {
                 self.counts.repeated.fetch_add(1, Relaxed);
@@ -221,18 +221,18 @@ impl Explorer {
     /// Kills the process without a power loss. The next process sees unsynced bytes
     /// too, and loses power during its recovery.
     fn after_a_kill(&self, place: &Place<'_>, random: &mut Random) {
-        let Moment { disk, ledger, .. } = place.moment;
+        let Moment { fs, ledger, .. } = place.moment;
         let interrupted = random.below(4) == 0;
         place.explain(&[], || {
-            check_by_reading(&disk.copy(), &mut ledger.clone());
-            self.recover(disk, ledger, place, interrupted, random);
+            check_by_reading(&fs.copy(), &mut ledger.clone());
+            self.recover(fs, ledger, place, interrupted, random);
         });
     }
 
     /// Opens the log, appends to it, and cuts the power at each call of both.
     pub(crate) fn recover(
         &self,
-        disk: &SimDisk,
+        fs: &SimFileSystem,
         ledger: &Ledger,
         place: &Place<'_>,
         interrupted: bool,
@@ -240,7 +240,7 @@ impl Explorer {
     ) {
         self.counts.opened.fetch_add(1, Relaxed);
         let setting = place.workload.setting;
-        let mut client = Client::new(&disk.copy(), setting, ledger.clone(), place.shards);
+        let mut client = Client::new(&fs.copy(), setting, ledger.clone(), place.shards);
         client.recorder.begin();
         client.open().unwrap_or_else(|error| panic!("{error}"));
         let found = replayed(client.log.as_ref().expect("it is open"));
@@ -259,11 +259,11 @@ impl Explorer {
     }
 
     fn explore_recovery(&self, moment: &Moment, random: &mut Random) {
-        let Moment { disk, ledger, after } = moment;
+        let Moment { fs, ledger, after } = moment;
         let mut ledger = ledger.clone();
         ledger.lose_power();
-        for subset in subsets(disk.unsynced(), EXHAUSTIVE_RECOVERY_PIECES, 16, random) {
-            let after_crash = crash(disk, &subset);
+        for subset in subsets(fs.unsynced(), EXHAUSTIVE_RECOVERY_PIECES, 16, random) {
+            let after_crash = crash(fs, &subset);
             let print = fingerprint(&after_crash, &ledger);
             if !self.is_new(print) {
                 self.counts.repeated.fetch_add(1, Relaxed);
@@ -309,15 +309,15 @@ fn explain(what: impl Fn() -> String, check: impl FnOnce()) {
 
 /// Moments with equal minimum, maximum and number of unsynced pieces count as one.
 fn print_of_moment(moment: &Moment) -> u64 {
-    let none = fingerprint(&moment.disk.crash(&mut || false), &moment.ledger);
-    let all = fingerprint(&moment.disk.crash(&mut || true), &moment.ledger);
-    let pieces = moment.disk.unsynced() as u64;
+    let none = fingerprint(&moment.fs.crash(&mut || false), &moment.ledger);
+    let all = fingerprint(&moment.fs.crash(&mut || true), &moment.ledger);
+    let pieces = moment.fs.unsynced() as u64;
     (none.rotate_left(20) ^ all.rotate_left(40)).wrapping_add(pieces).wrapping_mul(0x517c_c1b7)
 }
 
-fn crash(disk: &SimDisk, subset: &[bool]) -> SimDisk {
+fn crash(fs: &SimFileSystem, subset: &[bool]) -> SimFileSystem {
     let mut pieces = subset.iter();
-    disk.crash(&mut || *pieces.next().expect("as many as were counted"))
+    fs.crash(&mut || *pieces.next().expect("as many as were counted"))
 }
 
 /// Every subset of at most `few` pieces. For more pieces: none, all, and random

@@ -32,7 +32,7 @@ const SYNC_CACHED: Setting = Setting { direct: false, ..SYNC };
 /// Without zeros ahead, so that each commit grows its file.
 const SYNC_GROWING: Setting = Setting { copy_on_write: true, ..SYNC };
 /// Acknowledges before the sync: unflushed records may be lost.
-const OS: Setting = Setting { durability: Durability::Os, ..SYNC };
+const OS: Setting = Setting { durability: Durability::Buffered, ..SYNC };
 
 /// The minimum number of states per run.
 const STATES_MIN: u64 = 1_000_000;

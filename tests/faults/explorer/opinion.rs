@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
 use crate::support::{DIR, Random};
@@ -18,18 +18,18 @@ const JUDGED_ONE_IN: u64 = 80;
 pub(crate) struct Opinions {
     second: SecondOpinion,
     crashes: AtomicU64,
-    damaged: AtomicU64,
+    corrupted: AtomicU64,
 }
 
 impl Opinions {
     /// Starts the Python reader; `None` without Python.
     pub(crate) fn start() -> Option<Self> {
         let second = SecondOpinion::start()?;
-        Some(Self { second, crashes: AtomicU64::new(0), damaged: AtomicU64::new(0) })
+        Some(Self { second, crashes: AtomicU64::new(0), corrupted: AtomicU64::new(0) })
     }
 
     /// Judges a state if it is in the sample. `print` is its fingerprint.
-    pub(crate) fn judge(&self, after: &SimDisk, print: u64) {
+    pub(crate) fn judge(&self, after: &SimFileSystem, print: u64) {
         if !print.is_multiple_of(JUDGED_ONE_IN) {
             return;
         }
@@ -37,9 +37,9 @@ impl Opinions {
         self.second.compare(&image, &library(after));
         self.crashes.fetch_add(1, Relaxed);
         let mut random = Random::new(print);
-        image.damage(&mut |below| random.below(below));
+        image.corruption(&mut |below| random.below(below));
         self.second.compare(&image, &library(&image.to_sim(DIR)));
-        self.damaged.fetch_add(1, Relaxed);
+        self.corrupted.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn crashes(&self) -> u64 {
@@ -48,13 +48,13 @@ impl Opinions {
 
     /// Prints the counts.
     pub(crate) fn print(&self) {
-        let (crashes, damaged) = (self.crashes(), self.damaged.load(Relaxed));
+        let (crashes, corrupted) = (self.crashes(), self.corrupted.load(Relaxed));
         println!("FIGURE explorer, second opinion: {crashes} crash images");
-        println!("FIGURE explorer, second opinion, with one damage: {damaged} images");
+        println!("FIGURE explorer, second opinion, with one corruption: {corrupted} images");
         println!("FIGURE explorer, refused by both readers: {} images", self.second.refused());
     }
 }
 
-fn library(disk: &SimDisk) -> Opinion {
-    Opinion::of_the_library(Arc::new(disk.clone()), Path::new(DIR))
+fn library(fs: &SimFileSystem) -> Opinion {
+    Opinion::of_the_library(Arc::new(fs.clone()), Path::new(DIR))
 }

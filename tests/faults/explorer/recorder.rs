@@ -5,14 +5,14 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shardwal::fs::sim::SimDisk;
-use shardwal::fs::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 
 use crate::support::ledger::Ledger;
 
 /// The state between two calls.
 pub(crate) struct Moment {
-    pub(crate) disk: SimDisk,
+    pub(crate) fs: SimFileSystem,
     pub(crate) ledger: Ledger,
     /// The call that has just ended, for messages.
     pub(crate) after: &'static str,
@@ -23,19 +23,19 @@ pub(crate) struct Moment {
 /// between.
 #[derive(Clone)]
 pub(crate) struct Recorder {
-    disk: SimDisk,
+    fs: SimFileSystem,
     moments: Arc<Mutex<Vec<Moment>>>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
 impl Recorder {
-    pub(crate) fn new(disk: &SimDisk, ledger: Ledger) -> Self {
+    pub(crate) fn new(fs: &SimFileSystem, ledger: Ledger) -> Self {
         let ledger = Arc::new(Mutex::new(ledger));
-        Self { disk: disk.clone(), moments: Arc::default(), ledger }
+        Self { fs: fs.clone(), moments: Arc::default(), ledger }
     }
 
-    pub(crate) fn sim(&self) -> &SimDisk {
-        &self.disk
+    pub(crate) fn sim(&self) -> &SimFileSystem {
+        &self.fs
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -64,7 +64,7 @@ impl Recorder {
     /// know.
     fn enter(&self, moments: &mut Vec<Moment>, after: &'static str) {
         let ledger = self.ledger();
-        moments.push(Moment { disk: self.disk.copy(), ledger: ledger.clone(), after });
+        moments.push(Moment { fs: self.fs.copy(), ledger: ledger.clone(), after });
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Moment>> {
@@ -78,7 +78,7 @@ impl Recorder {
         result
     }
 
-    fn file(&self, file: io::Result<Box<dyn DiskFile>>) -> io::Result<Box<dyn DiskFile>> {
+    fn file(&self, file: io::Result<Box<dyn FileHandle>>) -> io::Result<Box<dyn FileHandle>> {
         Ok(Box::new(RecordedFile { file: file?, recorder: self.clone() }))
     }
 }
@@ -89,46 +89,46 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-impl Disk for Recorder {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+impl FileSystem for Recorder {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
         if mode == OpenMode::CreateNew {
-            return self.file(self.call("create", || self.disk.open(path, mode)));
+            return self.file(self.call("create", || self.fs.open(path, mode)));
         }
-        self.file(self.disk.open(path, mode))
+        self.file(self.fs.open(path, mode))
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.call("create_dir", || self.disk.create_dir(path))
+        self.call("create_dir", || self.fs.create_dir(path))
     }
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(path)
+        self.fs.list(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.call("sync_dir", || self.disk.sync_dir(path))
+        self.call("sync_dir", || self.fs.sync_dir(path))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call("rename", || self.disk.rename(from, to))
+        self.call("rename", || self.fs.rename(from, to))
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.call("unlink", || self.disk.unlink(path))
+        self.call("unlink", || self.fs.unlink(path))
     }
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.call("remove_dir", || self.disk.remove_dir(path))
+        self.call("remove_dir", || self.fs.remove_dir(path))
     }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.file(self.call("lock", || self.disk.lock(path)))
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+        self.file(self.call("lock", || self.fs.lock(path)))
     }
     fn copy_on_write(&self, path: &Path) -> bool {
-        self.disk.copy_on_write(path)
+        self.fs.copy_on_write(path)
     }
 }
 
 #[derive(Debug)]
 struct RecordedFile {
-    file: Box<dyn DiskFile>,
+    file: Box<dyn FileHandle>,
     recorder: Recorder,
 }
 
-impl DiskFile for RecordedFile {
+impl FileHandle for RecordedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(bytes, offset)
     }
@@ -146,12 +146,13 @@ impl DiskFile for RecordedFile {
         let rest = recorder.call("write", || file.write_at(second, offset + taken as u64))?;
         Ok(taken + rest)
     }
-    fn direct_block_bytes(&mut self) -> Option<usize> {
-        self.file.direct_block_bytes()
+    fn direct_io_alignment(&mut self) -> Option<usize> {
+        self.file.direct_io_alignment()
     }
     /// Writes in two halves, split at a block boundary.
     fn write_direct(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let block = self.file.direct_block_bytes().expect("the caller has asked for the alignment");
+        let block =
+            self.file.direct_io_alignment().expect("the caller has asked for the alignment");
         let Self { file, recorder } = self;
         let (first, second) = bytes.split_at(bytes.len() / 2 / block * block);
         let mut taken = 0;

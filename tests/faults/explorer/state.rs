@@ -9,48 +9,48 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fxhash::FxHasher64;
-use shardwal::fs::Disk;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::FileSystem;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{LogReader, OpenError, Position, ReplayOptions};
 
 use crate::support::ledger::Ledger;
 use crate::support::{DIR, Found, key_and_index};
 
 /// A hash of all names and bytes, and of the records that must be found.
-pub(crate) fn fingerprint(disk: &SimDisk, ledger: &Ledger) -> u64 {
+pub(crate) fn fingerprint(fs: &SimFileSystem, ledger: &Ledger) -> u64 {
     let mut hasher = FxHasher64::default();
-    hash_directory(disk, Path::new("/"), &mut hasher);
+    hash_directory(fs, Path::new("/"), &mut hasher);
     ledger.hash(&mut hasher);
     // The last step of this hash is a multiplication: mix its high bits down.
     let hash = hasher.finish();
     (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn hash_directory(disk: &SimDisk, dir: &Path, hasher: &mut FxHasher64) {
-    let mut names = disk.list(dir).expect("a directory that is listed");
+fn hash_directory(fs: &SimFileSystem, dir: &Path, hasher: &mut FxHasher64) {
+    let mut names = fs.list(dir).expect("a directory that is listed");
     names.sort_unstable();
     for name in names {
         name.hash(hasher);
         let path = dir.join(&name);
-        match disk.read_file(&path) {
+        match fs.read_file(&path) {
             Some(bytes) => bytes.hash(hasher),
-            None => hash_directory(disk, &path, hasher),
+            None => hash_directory(fs, &path, hasher),
         }
     }
 }
 
 /// Reads the log without changing it, and compares. In the ledger of a state, the
 /// records that a power loss may take are open.
-pub(crate) fn check_by_reading(disk: &SimDisk, ledger: &mut Ledger) {
-    let reader = LogReader::open_on(Arc::new(disk.clone()), DIR);
+pub(crate) fn check_by_reading(fs: &SimFileSystem, ledger: &mut Ledger) {
+    let reader = LogReader::open_in(Arc::new(fs.clone()), DIR);
     let reader = match reader {
         Ok(reader) => reader,
         // A log that does not exist yet has lost nothing.
         Err(OpenError::NotALog { .. }) => return check_found(&Found::default(), ledger),
         Err(error) => panic!("{error}"),
     };
-    if let Some(damage) = reader.report().damage().next() {
-        panic!("a crash was reported as corruption: {damage}");
+    if let Some(corruption) = reader.report().corruption().next() {
+        panic!("a crash was reported as corruption: {corruption}");
     }
     let records = Mutex::new(Vec::new());
     let replayed = reader.replay(ReplayOptions::default().threads(1), |record| {

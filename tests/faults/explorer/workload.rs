@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Config, Durability, OpenError, ShardedWal};
 
 use super::recorder::Recorder;
@@ -93,15 +93,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(disk: &SimDisk, setting: Setting, ledger: Ledger, shards: usize) -> Self {
-        disk.set_copy_on_write(setting.copy_on_write);
-        disk.set_direct_block(setting.direct.then_some(512));
-        Self { recorder: Recorder::new(disk, ledger), setting, shards, log: None }
+    pub(crate) fn new(fs: &SimFileSystem, setting: Setting, ledger: Ledger, shards: usize) -> Self {
+        fs.set_copy_on_write(setting.copy_on_write);
+        fs.set_direct_io_alignment(setting.direct.then_some(512));
+        Self { recorder: Recorder::new(fs, ledger), setting, shards, log: None }
     }
 
     pub(crate) fn open(&mut self) -> Result<(), OpenError> {
         let config = Config::new(support::DIR)
-            .disk(Arc::new(self.recorder.clone()))
+            .file_system(Arc::new(self.recorder.clone()))
             .shards(self.shards)
             .segment_bytes(4096)
             .durability(self.setting.durability);

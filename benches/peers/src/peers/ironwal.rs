@@ -34,7 +34,7 @@ fn open(dir: &Path, durability: Durability) -> Wal {
     let mut options = WalOptions::new(dir);
     options.sync_mode = match durability {
         Durability::Sync => SyncMode::Strict,
-        Durability::Os => SyncMode::Async,
+        Durability::Buffered => SyncMode::Async,
     };
     options.max_segment_size = 1 << 30;
     options.read_strategy = ReadStrategy::Mmap;

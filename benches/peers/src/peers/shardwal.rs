@@ -33,10 +33,10 @@ const READY: usize = 12;
 fn open(dir: &Path, shards: usize, durability: Durability, ready: usize) -> ShardedWal {
     let durability = match durability {
         Durability::Sync => shardwal::Durability::Sync,
-        Durability::Os => shardwal::Durability::Os,
+        Durability::Buffered => shardwal::Durability::Buffered,
     };
     let config = Config::new(dir.join("log")).shards(shards).durability(durability);
-    let config = config.spare_segments(ready.max(2)).ready_segments(ready);
+    let config = config.recycled_segments_max(ready.max(2)).preallocated_segments(ready);
     ShardedWal::open(config).expect("the log opens")
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use shardwal::{Config, Durability, QUEUE_RECORDS_MAX};
+use shardwal::{Config, Durability, QUEUE_CAPACITY_MAX};
 
 use super::Settings;
 use super::choice::{Candidate, Spread, choose, reasons};
@@ -18,7 +18,7 @@ use super::device::{Device, SyncFigures};
 const QUEUE_BYTES: std::ops::RangeInclusive<usize> = (16 << 20)..=(1 << 30);
 /// The share of a busy disk's time that syncs may take.
 const SYNC_SHARE: f64 = 0.05;
-/// Limits of the recommended [`Config::commit_bytes`], as powers of two: 256 KiB to
+/// Limits of the recommended [`Config::max_commit_bytes`], as powers of two: 256 KiB to
 /// 16 MiB. No disk needs smaller or larger commits.
 const COMMIT_BYTES: std::ops::RangeInclusive<u32> = 18..=24;
 
@@ -98,10 +98,10 @@ fn with_limits(
     why: &mut Vec<String>,
 ) -> Config {
     let (in_flight, record_bytes) = (settings.in_flight(), settings.record_bytes);
-    let queue_records = depth.max(in_flight.next_power_of_two().min(QUEUE_RECORDS_MAX));
-    if queue_records > depth {
+    let queue_capacity = depth.max(in_flight.next_power_of_two().min(QUEUE_CAPACITY_MAX));
+    if queue_capacity > depth {
         why.push(format!(
-            "queue_records: the load has {in_flight} records in flight, and one shard may get them all"
+            "queue_capacity: the load has {in_flight} records in flight, and one shard may get them all"
         ));
     }
     let queue_bytes =
@@ -111,17 +111,17 @@ fn with_limits(
         "queue_bytes: holds {} records of {record_bytes} bytes",
         queue_bytes / record_bytes.max(1)
     ));
-    why.push("commit_records: a commit may take the whole queue".into());
+    why.push("max_commit_records: a commit may take the whole queue".into());
     why.push(format!(
-        "commit_bytes: about the smallest with which syncs take at most {:.0} % of a busy disk's time; \
+        "max_commit_bytes: about the smallest with which syncs take at most {:.0} % of a busy disk's time; \
          computed from the disk's figures, not measured",
         SYNC_SHARE * 100.0
     ));
     config
-        .queue_records(queue_records)
+        .queue_capacity(queue_capacity)
         .queue_bytes(queue_bytes)
-        .commit_records(queue_records)
-        .commit_bytes(commit_bytes(device))
+        .max_commit_records(queue_capacity)
+        .max_commit_bytes(max_commit_bytes(device))
 }
 
 fn device_reason(device: &Device, cores: usize) -> String {
@@ -138,7 +138,7 @@ fn device_reason(device: &Device, cores: usize) -> String {
 }
 
 /// The bytes per commit with which syncs take [`SYNC_SHARE`] of the time.
-fn commit_bytes(device: &Device) -> usize {
+fn max_commit_bytes(device: &Device) -> usize {
     let enough = device.sync_seconds() * (1.0 / SYNC_SHARE - 1.0) * device.bytes_per_s();
     let mut sizes = COMMIT_BYTES.map(|power| 1_usize << power);
     sizes.find(|bytes| *bytes as f64 >= enough).unwrap_or(1 << COMMIT_BYTES.end())
@@ -148,7 +148,9 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = serde_json::to_value(&self.config).map_err(|_| fmt::Error)?;
         writeln!(f, "recommended:\n\n    Config::new({})", config["dir"])?;
-        for limit in ["shards", "queue_records", "queue_bytes", "commit_records", "commit_bytes"] {
+        for limit in
+            ["shards", "queue_capacity", "queue_bytes", "max_commit_records", "max_commit_bytes"]
+        {
             writeln!(f, "        .{limit}({})", config[limit])?;
         }
         writeln!(f, "        .durability(Durability::{})", in_rust(&config["durability"]))?;

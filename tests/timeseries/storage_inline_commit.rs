@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::support::gate::Gate;
 use shardwal::Config;
-use shardwal::fs::sim::SimDisk;
+use shardwal::fs::sim::SimFileSystem;
 use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
 fn series(host: u64, time: i64) -> TimeSeries {
@@ -16,8 +16,8 @@ fn series(host: u64, time: i64) -> TimeSeries {
 #[test]
 fn a_caller_that_waits_for_its_write_syncs_it_where_the_shard_is_idle() {
     for shards in [1, 3] {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
-        let config = Config::new("/db").disk(gate.before(&disk)).shards(shards);
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let config = Config::new("/db").file_system(gate.before(&fs)).shards(shards);
         let storage = Storage::open(StorageOptions::new(config)).unwrap();
         let me = Some(thread::current().id());
         let mut times = 0..1000;

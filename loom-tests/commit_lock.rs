@@ -3,19 +3,19 @@
 use loom::thread;
 
 use super::check;
-use crate::commit::commit_lock::{Attempt, Token};
+use crate::commit::commit_lock::{Attempt, CommitLock};
 use crate::util::sync::{Arc, AtomicU64, Ordering};
 
 /// Work that any thread may queue, and that the holder of the lock takes in.
 struct Shop {
     queued: AtomicU64,
-    taken_in: Token<u64>,
+    taken_in: CommitLock<u64>,
 }
 
 impl Shop {
     fn new() -> Arc<Self> {
-        let shop = Self { queued: AtomicU64::new(0), taken_in: Token::new() };
-        assert!(shop.taken_in.bring(0).put_back(), "no thread tries repeatedly");
+        let shop = Self { queued: AtomicU64::new(0), taken_in: CommitLock::new() };
+        assert!(shop.taken_in.init(0).unlock(), "no thread tries repeatedly");
         Arc::new(shop)
     }
 
@@ -27,22 +27,22 @@ impl Shop {
 
     /// Takes in the queued work, unless another thread does.
     fn serve(&self, asks: u32) {
-        let mut attempt = self.taken_in.ask(asks, || false);
-        while let Attempt::Taken(mut taken_in) = attempt {
+        let mut attempt = self.taken_in.try_lock_spinning(asks, || false);
+        while let Attempt::CommitGuard(mut taken_in) = attempt {
             *taken_in += self.queued.swap(0, Ordering::Relaxed);
-            if !taken_in.put_back() || self.queued.load(Ordering::Relaxed) == 0 {
+            if !taken_in.unlock() || self.queued.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            attempt = self.taken_in.try_take();
+            attempt = self.taken_in.try_lock();
         }
     }
 
     fn assert_nothing_is_left(&self, queued: u64) {
-        let Attempt::Taken(taken_in) = self.taken_in.try_take() else {
+        let Attempt::CommitGuard(taken_in) = self.taken_in.try_lock() else {
             panic!("Q5 TURN: every thread has released the lock");
         };
         assert_eq!(*taken_in, queued, "Q5 TURN: work was left behind");
-        assert!(taken_in.put_back(), "no thread tries repeatedly");
+        assert!(taken_in.unlock(), "no thread tries repeatedly");
     }
 }
 
@@ -96,9 +96,10 @@ fn a_turn_that_is_dropped_is_the_last() {
             other.queue();
             other.serve(1);
         });
-        let dropped = matches!(shop.taken_in.try_take(), Attempt::Taken(_));
+        let dropped = matches!(shop.taken_in.try_lock(), Attempt::CommitGuard(_));
         other.join().expect("it returned");
-        let ended = matches!(shop.taken_in.try_take(), Attempt::Busy) && shop.taken_in.has_ended();
+        let ended =
+            matches!(shop.taken_in.try_lock(), Attempt::Busy) && shop.taken_in.is_poisoned();
         assert_eq!(ended, dropped, "Q5 TURN: no thread takes a poisoned lock");
     });
 }

@@ -8,37 +8,37 @@ use loom::thread;
 
 use super::check;
 use super::rig::{
-    FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_lending,
+    FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_inline,
     append_quietly, assert_acknowledged, assert_survived, finish, wait_and_lose_power,
 };
-use crate::commit::committer::{Lane, Patience};
+use crate::commit::committer::{Committer, SpinPolicy};
 use crate::commit::progress::Answer;
 use crate::error::Cause;
-use crate::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use crate::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use crate::queue::queue::PushError;
 use crate::util::sync::Arc;
 
 const EIO: i32 = 5;
 
 /// The power loss of another caller may end the shard, so an append may be refused.
-fn lend_and_lose_power(lane: &Lane, disk: &SimDisk, key: u64) {
-    if let Ok(ticket) = append_lending(lane, key) {
-        wait_and_lose_power(lane, disk, key, ticket);
+fn commit_inline_and_lose_power(committer: &Committer, fs: &SimFileSystem, key: u64) {
+    if let Ok(ticket) = append_inline(committer, key) {
+        wait_and_lose_power(committer, fs, key, ticket);
     }
 }
 
 /// C2 DURABLE, Q4 WAKE, Q5 TURN: two callers commit inline, beside the shard's thread.
 /// Each is answered, and its record is on the disk then.
 #[test]
-fn two_callers_lend_a_hand() {
+fn two_callers_commit_inline() {
     check("two_callers_lend_a_hand", 2, || {
-        let (disk, lane, writer) = Rig::new(SYNCED).with_first(1).start();
-        let (other, its_disk) = (lane.clone(), disk.clone());
-        let other = thread::spawn(move || lend_and_lose_power(&other, &its_disk, 2));
-        lane.lend_a_hand(FIRST, Patience::Little);
-        wait_and_lose_power(&lane, &disk, 1, FIRST);
+        let (fs, committer, writer) = Rig::new(SYNCED).with_first(1).start();
+        let (other, its_disk) = (committer.clone(), fs.clone());
+        let other = thread::spawn(move || commit_inline_and_lose_power(&other, &its_disk, 2));
+        committer.commit_inline(FIRST, SpinPolicy::Little);
+        wait_and_lose_power(&committer, &fs, 1, FIRST);
         other.join().expect("it was answered");
-        finish(&lane, writer);
+        finish(&committer, writer);
     });
 }
 
@@ -47,57 +47,57 @@ fn two_callers_lend_a_hand() {
 #[test]
 fn two_callers_ask_for_the_turn() {
     check("two_callers_ask_for_the_turn", 2, || {
-        let (_disk, lane, writer) = Rig::new(UNSYNCED).with_first(1).start();
-        let other = lane.clone();
+        let (_disk, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
+        let other = committer.clone();
         let other = thread::spawn(move || {
-            let ticket = append_lending(&other, 2).expect("it is open, and there is room for both");
+            let ticket = append_inline(&other, 2).expect("it is open, and there is room for both");
             let answer = answer(&other, ticket);
             assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         });
-        lane.lend_a_hand(FIRST, Patience::Little);
-        assert!(matches!(answer(&lane, FIRST), Answer::Acknowledged), "C3 ANSWER");
+        committer.commit_inline(FIRST, SpinPolicy::Little);
+        assert!(matches!(answer(&committer, FIRST), Answer::Acknowledged), "C3 ANSWER");
         other.join().expect("it was answered");
-        finish(&lane, writer);
+        finish(&committer, writer);
     });
 }
 
 /// Q4 WAKE, Q5 TURN, C2 DURABLE: a sync is requested while a caller has the commit lock. If
 /// the caller leaves it, the shard's thread does it.
 #[test]
-fn a_barrier_races_a_caller_who_lends_a_hand() {
+fn a_barrier_races_a_caller_who_commits_inline() {
     check("a_barrier_races_a_caller_who_lends_a_hand", 2, || {
-        let (disk, lane, writer) = Rig::new(UNSYNCED).with_first(1).start();
-        let other = lane.clone();
+        let (fs, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
+        let other = committer.clone();
         let other = thread::spawn(move || {
-            let ticket = append_lending(&other, 2).expect("it is open, and there is room for both");
+            let ticket = append_inline(&other, 2).expect("it is open, and there is room for both");
             let answer = answer(&other, ticket);
             assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         });
-        let below = lane.mailbox.request_sync();
-        lane.progress.wait_synced(below).expect("no fault is planned");
+        let below = committer.queue.request_sync();
+        committer.progress.wait_synced(below).expect("no fault is planned");
         other.join().expect("it was answered");
-        assert_survived(&after_power_loss(&disk), 1, FIRST);
-        finish(&lane, writer);
+        assert_survived(&after_power_loss(&fs), 1, FIRST);
+        finish(&committer, writer);
     });
 }
 
 /// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed during an inline commit. The caller is
 /// refused, or acknowledged and on the disk once the writer has ended.
 #[test]
-fn close_races_a_caller_who_lends_a_hand() {
+fn close_races_a_caller_who_commits_inline() {
     check("close_races_a_caller_who_lends_a_hand", 2, || {
-        let (disk, lane, writer) = Rig::new(SYNCED).start();
-        let lending = lane.clone();
+        let (fs, committer, writer) = Rig::new(SYNCED).start();
+        let lending = committer.clone();
         let lending = thread::spawn(move || {
-            let ticket = append_lending(&lending, 1).ok()?;
+            let ticket = append_inline(&lending, 1).ok()?;
             let answer = answer(&lending, ticket);
             assert!(matches!(answer, Answer::Acknowledged), "Q3 CLOSE: {answer:?}");
             Some(ticket)
         });
-        lane.mailbox.close();
+        committer.queue.close();
         writer.join().expect("no panic").expect("it ended in order");
         let acknowledged = lending.join().expect("it returned");
-        let records = after_power_loss(&disk);
+        let records = after_power_loss(&fs);
         assert_eq!(records.len(), acknowledged.iter().count(), "W1 PREFIX: {records:?}");
         acknowledged.iter().for_each(|ticket| assert_survived(&records, 1, *ticket));
     });
@@ -107,18 +107,18 @@ fn close_races_a_caller_who_lends_a_hand() {
 /// shard's thread comes first. No thread waits forever, the caller does not unwind, and the
 /// shard's thread ends and reports the cause.
 #[test]
-fn a_failure_under_a_caller_who_lends_a_hand_answers_everybody() {
+fn a_failure_under_a_caller_who_commits_inline_answers_everybody() {
     for kind in [FaultKind::Panic, FaultKind::Error(EIO)] {
         check("a_failure_under_a_caller_who_lends_a_hand_answers_everybody", 3, move || {
             let rig = Rig::new(SYNCED).with_first(1);
-            rig.disk.fail(Fault::new(Call::Sync, 2, kind.clone()));
-            let (disk, lane, writer) = rig.start();
-            assert!(matches!(answer(&lane, FIRST), Answer::Acknowledged), "C1 ONCE");
-            let ticket = append_lending(&lane, 2).expect("it is open");
-            let told = answer(&lane, ticket);
+            rig.fs.fail(Fault::new(Call::Sync, 2, kind.clone()));
+            let (fs, committer, writer) = rig.start();
+            assert!(matches!(answer(&committer, FIRST), Answer::Acknowledged), "C1 ONCE");
+            let ticket = append_inline(&committer, 2).expect("it is open");
+            let told = answer(&committer, ticket);
             assert!(matches!(told, Answer::Indeterminate(_)), "C2 DURABLE: {told:?}");
             assert!(writer.join().expect("the panic was caught").is_err(), "W2 STICKY");
-            assert_eq!(disk.calls(Call::Sync), 2, "W2 STICKY: never synced again");
+            assert_eq!(fs.calls(Call::Sync), 2, "W2 STICKY: never synced again");
         });
     }
 }
@@ -127,24 +127,24 @@ fn a_failure_under_a_caller_who_lends_a_hand_answers_everybody() {
 /// room there is, in records and in bytes, or in bytes alone. A producer that parks
 /// for room is woken once that record is received.
 #[test]
-fn a_producer_waits_for_room_beside_a_caller_who_lends_a_hand() {
+fn a_producer_waits_for_room_beside_a_caller_who_commits_inline() {
     for queue in [1, 2] {
         check("a_producer_waits_for_room_beside_a_caller_who_lends_a_hand", 1, move || {
             let shape = Shape { queue, queue_bytes: 1, ..SYNCED };
-            let (_disk, lane, writer) = Rig::new(shape).with_first(3).start();
+            let (_disk, committer, writer) = Rig::new(shape).with_first(3).start();
             // The shard's thread has begun, and is about to park.
-            assert_acknowledged(&lane, FIRST);
-            let parked = lane.clone();
+            assert_acknowledged(&committer, FIRST);
+            let parked = committer.clone();
             let parked = thread::spawn(move || {
                 let ticket = append(&parked, 2).expect("nobody closes, and there is no deadline");
                 assert_acknowledged(&parked, ticket);
             });
-            match append_lending(&lane, 1) {
-                Ok(ticket) => assert_acknowledged(&lane, ticket),
+            match append_inline(&committer, 1) {
+                Ok(ticket) => assert_acknowledged(&committer, ticket),
                 Err(refused) => assert_eq!(refused, PushError::Full, "nobody closes"),
             }
             parked.join().expect("it was answered");
-            finish(&lane, writer);
+            finish(&committer, writer);
         });
     }
 }
@@ -155,29 +155,29 @@ fn a_producer_waits_for_room_beside_a_caller_who_lends_a_hand() {
 #[test]
 fn a_producer_without_room_wakes_the_shards_thread() {
     check("a_producer_without_room_wakes_the_shards_thread", 1, || {
-        let (_disk, lane, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
-        let ticket = append_quietly(&lane, 1).expect("the queue is empty");
-        let other = lane.clone();
+        let (_disk, committer, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
+        let ticket = append_quietly(&committer, 1).expect("the queue is empty");
+        let other = committer.clone();
         let other = thread::spawn(move || {
             let ticket = append(&other, 2).expect("nobody closes, and there is no deadline");
             assert_acknowledged(&other, ticket);
         });
         other.join().expect("it was answered");
-        lane.lend_a_hand(ticket, Patience::Little);
-        assert_acknowledged(&lane, ticket);
-        finish(&lane, writer);
+        committer.commit_inline(ticket, SpinPolicy::Little);
+        assert_acknowledged(&committer, ticket);
+        finish(&committer, writer);
     });
 }
 
 /// The waker of a task that would append and wait as it is woken.
 struct WouldWait {
-    lane: Arc<Lane>,
+    committer: Arc<Committer>,
     may_not: Mutex<Option<bool>>,
 }
 
 impl Wake for WouldWait {
     fn wake(self: Arc<Self>) {
-        let cause = self.lane.cannot_wait();
+        let cause = self.committer.would_deadlock();
         let may_not = matches!(cause, Some(Cause::WouldDeadlock));
         *self.may_not.lock().expect("nobody panics") = Some(may_not);
     }
@@ -189,17 +189,19 @@ impl Wake for WouldWait {
 fn code_that_a_commit_runs_may_not_wait() {
     check("code_that_a_commit_runs_may_not_wait", 2, || {
         let rig = Rig::new(SYNCED).with_first(1);
-        let task = Arc::new(WouldWait { lane: rig.lane.clone(), may_not: Mutex::new(None) });
-        let (waker, mut enrolled) = (Waker::from(task.clone()), None);
-        let answer = rig.lane.progress.poll(FIRST, &mut Context::from_waker(&waker), &mut enrolled);
+        let task =
+            Arc::new(WouldWait { committer: rig.committer.clone(), may_not: Mutex::new(None) });
+        let (waker, mut registration) = (Waker::from(task.clone()), None);
+        let answer =
+            rig.committer.progress.poll(FIRST, &mut Context::from_waker(&waker), &mut registration);
         assert!(answer.is_none(), "the writer has not started");
-        let (_disk, lane, writer) = rig.start();
-        lane.lend_a_hand(FIRST, Patience::Little);
-        assert!(lane.cannot_wait().is_none(), "C3 ANSWER: this thread commits no more");
-        assert_acknowledged(&lane, FIRST);
-        finish(&lane, writer);
+        let (_disk, committer, writer) = rig.start();
+        committer.commit_inline(FIRST, SpinPolicy::Little);
+        assert!(committer.would_deadlock().is_none(), "C3 ANSWER: this thread commits no more");
+        assert_acknowledged(&committer, FIRST);
+        finish(&committer, writer);
         let may_not = *task.may_not.lock().expect("nobody panics");
         assert_eq!(may_not, Some(true), "C3 ANSWER: it would wait for the thread that runs it");
-        drop(enrolled);
+        drop(registration);
     });
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardwal::fs::sim::SimDisk;
-use shardwal::fs::{Disk, DiskFile, OpenMode};
+use shardwal::fs::sim::SimFileSystem;
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 
 /// Lets another thread run, or not. Shuttle's `yield_now` would require that one does.
 pub(crate) fn choose() {
@@ -15,48 +15,48 @@ pub(crate) fn choose() {
 }
 
 /// Wraps the disk so that each call begins with such a choice.
-pub(crate) fn with_choices(disk: &SimDisk) -> Arc<dyn Disk> {
-    Arc::new(ChoosingDisk(disk.clone()))
+pub(crate) fn with_choices(fs: &SimFileSystem) -> Arc<dyn FileSystem> {
+    Arc::new(ChoosingDisk(fs.clone()))
 }
 
 #[derive(Debug)]
-struct ChoosingDisk(SimDisk);
+struct ChoosingDisk(SimFileSystem);
 
 impl ChoosingDisk {
-    fn disk(&self) -> &SimDisk {
+    fn fs(&self) -> &SimFileSystem {
         choose();
         &self.0
     }
 }
 
-fn wrapped(file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+fn wrapped(file: Box<dyn FileHandle>) -> Box<dyn FileHandle> {
     Box::new(ChoosingFile(file))
 }
 
-impl Disk for ChoosingDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        self.disk().open(path, mode).map(wrapped)
+impl FileSystem for ChoosingDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
+        self.fs().open(path, mode).map(wrapped)
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk().create_dir(path)
+        self.fs().create_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.disk().list(path)
+        self.fs().list(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk().sync_dir(path)
+        self.fs().sync_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk().rename(from, to)
+        self.fs().rename(from, to)
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk().unlink(path)
+        self.fs().unlink(path)
     }
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk().remove_dir(path)
+        self.fs().remove_dir(path)
     }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.disk().lock(path).map(wrapped)
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+        self.fs().lock(path).map(wrapped)
     }
     fn copy_on_write(&self, path: &Path) -> bool {
         self.0.copy_on_write(path)
@@ -64,9 +64,9 @@ impl Disk for ChoosingDisk {
 }
 
 #[derive(Debug)]
-struct ChoosingFile(Box<dyn DiskFile>);
+struct ChoosingFile(Box<dyn FileHandle>);
 
-impl DiskFile for ChoosingFile {
+impl FileHandle for ChoosingFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         choose();
         self.0.read_at(bytes, offset)

@@ -3,7 +3,7 @@
 use loom::thread;
 
 use super::{check, wait};
-use crate::queue::queue::{Mailbox, PushError, Work};
+use crate::queue::queue::{PushError, Queue, Work};
 
 /// No limit in bytes.
 const ANY: u64 = u64::MAX;
@@ -13,15 +13,15 @@ const ANY: u64 = u64::MAX;
 #[test]
 fn push_races_close() {
     check("push_races_close", 2, || {
-        let (mailbox, mut receiver) = Mailbox::new(1, ANY);
-        let (pushing, closing) = (mailbox.clone(), mailbox.clone());
+        let (queue, mut receiver) = Queue::new(1, ANY);
+        let (pushing, closing) = (queue.clone(), queue.clone());
         let pushing = thread::spawn(move || {
             let pushed = [0, 1].map(|n| pushing.push(1, 0, None, |_, slot| *slot = n));
             pushed.into_iter().flatten().collect::<Vec<u64>>()
         });
         let closing = thread::spawn(move || closing.close());
         let mut received = Vec::new();
-        while wait(&mailbox, &mut receiver) != Work::Closed {
+        while wait(&queue, &mut receiver) != Work::Closed {
             receiver.drain(|value| {
                 assert_eq!(value.ticket, *value.value, "Q2 ORDER");
                 received.push(value.ticket);
@@ -31,7 +31,7 @@ fn push_races_close() {
         let pushed = pushing.join().expect("it returned");
         assert_eq!(received, pushed, "Q3 CLOSE: what was claimed is received, nothing else is");
         closing.join().expect("it has closed");
-        let late = mailbox.try_push(1, 0, |_, slot| *slot = 9);
+        let late = queue.try_push(1, 0, |_, slot| *slot = 9);
         assert_eq!(late, Err(PushError::Closed), "Q3 CLOSE: pushed after it");
     });
 }
@@ -40,22 +40,22 @@ fn push_races_close() {
 #[test]
 fn close_wakes_parked_producers() {
     check("close_wakes_parked_producers", 3, || {
-        let (mailbox, mut receiver) = Mailbox::new(1, ANY);
-        mailbox.try_push(1, 0, |_, _: &mut u64| {}).expect("the ring is empty");
+        let (queue, mut receiver) = Queue::new(1, ANY);
+        queue.try_push(1, 0, |_, _: &mut u64| {}).expect("the ring is empty");
         let producers: Vec<_> = (0..2)
             .map(|_| {
-                let mailbox = mailbox.clone();
-                thread::spawn(move || mailbox.push(1, 0, None, |_, _| {}))
+                let queue = queue.clone();
+                thread::spawn(move || queue.push(1, 0, None, |_, _| {}))
             })
             .collect();
-        mailbox.close();
+        queue.close();
         for producer in producers {
             assert_eq!(producer.join().expect("it returned"), Err(PushError::Closed));
         }
-        let work = wait(&mailbox, &mut receiver);
+        let work = wait(&queue, &mut receiver);
         assert_eq!(work, Work::Values, "Q3 CLOSE: what was claimed before stays");
         receiver.drain(|_| true);
-        assert_eq!(wait(&mailbox, &mut receiver), Work::Closed);
+        assert_eq!(wait(&queue, &mut receiver), Work::Closed);
     });
 }
 
@@ -64,16 +64,16 @@ fn close_wakes_parked_producers() {
 #[test]
 fn a_receiver_that_goes_away_lets_everybody_go() {
     check("a_receiver_that_goes_away_lets_everybody_go", 3, || {
-        let (mailbox, receiver) = Mailbox::<u64>::new(2, ANY);
+        let (queue, receiver) = Queue::<u64>::new(2, ANY);
         let pushes = [1, 2].map(|count| {
-            let mailbox = mailbox.clone();
-            thread::spawn(move || mailbox.push(count, 0, None, |_, _| {}))
+            let queue = queue.clone();
+            thread::spawn(move || queue.push(count, 0, None, |_, _| {}))
         });
         drop(receiver);
         for push in pushes {
             let pushed = push.join().expect("it returned");
             assert_ne!(pushed, Err(PushError::Full), "Q4 WAKE: there was no deadline");
         }
-        assert_eq!(mailbox.try_push(1, 0, |_, _| {}), Err(PushError::Closed), "Q3 CLOSE");
+        assert_eq!(queue.try_push(1, 0, |_, _| {}), Err(PushError::Closed), "Q3 CLOSE");
     });
 }

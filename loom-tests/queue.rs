@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use loom::thread::{self, JoinHandle};
 
 use super::{TaskThread, check, wait};
-use crate::queue::queue::{Mailbox, Receiver, Work};
+use crate::queue::queue::{Queue, Receiver, Work};
 use crate::util::sync::Arc;
 
 /// No limit in bytes.
@@ -20,14 +20,14 @@ fn put(value: u64) -> impl FnOnce(u64, &mut u64) {
 /// Receives `count` values, counts `live` down for each, and checks that their tickets
 /// are dense from 0.
 fn receive(
-    mailbox: &Mailbox<u64>,
+    queue: &Queue<u64>,
     receiver: &mut Receiver<u64>,
     count: usize,
     live: &AtomicU64,
 ) -> Vec<u64> {
     let mut values = Vec::new();
     while values.len() < count {
-        assert_eq!(wait(mailbox, receiver), Work::Values, "there is nothing else to do");
+        assert_eq!(wait(queue, receiver), Work::Values, "there is nothing else to do");
         receiver.drain(|received| {
             live.fetch_sub(1, Ordering::Relaxed);
             assert_eq!(received.ticket, values.len() as u64, "Q2 ORDER: tickets come in order");
@@ -41,21 +41,21 @@ fn receive(
 /// Two producers push one value each, while a third thread receives them. At most `most`
 /// values are in the ring at any time.
 fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
-    let (mailbox, mut receiver) = Mailbox::new(capacity, bytes_max);
+    let (queue, mut receiver) = Queue::new(capacity, bytes_max);
     let live = Arc::new(AtomicU64::new(0));
     let produce = |value: u64| {
-        let (mailbox, live) = (mailbox.clone(), live.clone());
+        let (queue, live) = (queue.clone(), live.clone());
         thread::spawn(move || {
             let fill = |_, slot: &mut u64| {
                 let live = live.fetch_add(1, Ordering::Relaxed) + 1;
                 assert!(live <= most, "Q1 BOUND: {live} values of one byte in the ring");
                 *slot = value;
             };
-            mailbox.push(1, 1, None, fill).expect("the queue stays open");
+            queue.push(1, 1, None, fill).expect("the queue stays open");
         })
     };
     let producers = [produce(1), produce(2)];
-    let mut values = receive(&mailbox, &mut receiver, 2, &live);
+    let mut values = receive(&queue, &mut receiver, 2, &live);
     values.sort_unstable();
     assert_eq!(values, [1, 2], "Q2 ORDER: each value comes once");
     join(producers);
@@ -78,12 +78,12 @@ fn two_producers_share_one_slot() {
 #[test]
 fn the_slots_are_used_again() {
     check("the_slots_are_used_again", 2, || {
-        let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let pushing = mailbox.clone();
+        let (queue, mut receiver) = Queue::new(2, ANY);
+        let pushing = queue.clone();
         let producer = thread::spawn(move || {
             (0..3_u64).all(|n| pushing.push(1, 0, None, put(n + 1)) == Ok(n))
         });
-        let values = receive(&mailbox, &mut receiver, 3, &AtomicU64::new(3));
+        let values = receive(&queue, &mut receiver, 3, &AtomicU64::new(3));
         assert_eq!(values, [1, 2, 3], "Q2 ORDER");
         assert_eq!(join([producer]), [true], "Q2 ORDER: a push returns its ticket");
     });
@@ -93,14 +93,14 @@ fn the_slots_are_used_again() {
 #[test]
 fn an_empty_ring_parks_the_receiver() {
     check("an_empty_ring_parks_the_receiver", 3, || {
-        let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let pushing = mailbox.clone();
+        let (queue, mut receiver) = Queue::new(2, ANY);
+        let pushing = queue.clone();
         let producer = thread::spawn(move || {
             for n in 1..=2_u64 {
                 pushing.try_push(1, 0, put(n)).expect("two values fit two slots");
             }
         });
-        assert_eq!(receive(&mailbox, &mut receiver, 2, &AtomicU64::new(2)), [1, 2]);
+        assert_eq!(receive(&queue, &mut receiver, 2, &AtomicU64::new(2)), [1, 2]);
         join([producer]);
     });
 }
@@ -117,13 +117,13 @@ fn a_bound_in_bytes_parks_producers_and_wakes_them() {
 #[test]
 fn a_batch_appears_whole() {
     check("a_batch_appears_whole", 2, || {
-        let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let (single, batch) = (mailbox.clone(), mailbox.clone());
+        let (queue, mut receiver) = Queue::new(2, ANY);
+        let (single, batch) = (queue.clone(), queue.clone());
         let single = thread::spawn(move || single.push(1, 0, None, put(7)));
         let batch = thread::spawn(move || batch.push(2, 0, None, put(10)));
         let (mut next, mut received) = (0, Vec::new());
         while next < 3 {
-            assert_eq!(wait(&mailbox, &mut receiver), Work::Values, "there is nothing else to do");
+            assert_eq!(wait(&queue, &mut receiver), Work::Values, "there is nothing else to do");
             receiver.drain(|value| {
                 assert_eq!(value.ticket, next, "Q2 ORDER: tickets come in order");
                 next += u64::from(value.tickets);
@@ -143,17 +143,17 @@ fn a_batch_appears_whole() {
 #[test]
 fn a_task_and_a_thread_wait_for_room() {
     check("a_task_and_a_thread_wait_for_room", 2, || {
-        let (mailbox, mut receiver) = Mailbox::new(1, ANY);
-        mailbox.try_push(1, 0, put(1)).expect("the ring is empty");
-        let (beside, polling) = (mailbox.clone(), mailbox.clone());
+        let (queue, mut receiver) = Queue::new(1, ANY);
+        queue.try_push(1, 0, put(1)).expect("the ring is empty");
+        let (beside, polling) = (queue.clone(), queue.clone());
         let beside = thread::spawn(move || beside.push(1, 0, None, put(10)));
         let awaiting = thread::spawn(move || {
             let task = TaskThread::new();
             let waker = Waker::from(task.clone());
-            let (mut context, mut enrolled) = (Context::from_waker(&waker), None);
-            task.run(|| polling.poll_push(0, &mut context, &mut enrolled, put(20)))
+            let (mut context, mut registration) = (Context::from_waker(&waker), None);
+            task.run(|| polling.poll_push(0, &mut context, &mut registration, put(20)))
         });
-        let mut values = receive(&mailbox, &mut receiver, 3, &AtomicU64::new(3));
+        let mut values = receive(&queue, &mut receiver, 3, &AtomicU64::new(3));
         values.sort_unstable();
         assert_eq!(values, [1, 10, 20], "Q2 ORDER: each value comes once");
         join([beside, awaiting]);
@@ -165,8 +165,8 @@ fn a_task_and_a_thread_wait_for_room() {
 #[test]
 fn a_sync_request_races_push() {
     check("a_sync_request_races_push", 2, || {
-        let (mailbox, mut receiver) = Mailbox::new(2, ANY);
-        let (beside, asking) = (mailbox.clone(), mailbox.clone());
+        let (queue, mut receiver) = Queue::new(2, ANY);
+        let (beside, asking) = (queue.clone(), queue.clone());
         let beside = thread::spawn(move || beside.push(1, 0, None, put(1)));
         let asked = thread::spawn(move || {
             let ticket = asking.push(1, 0, None, put(2)).expect("the queue stays open");
@@ -176,7 +176,7 @@ fn a_sync_request_races_push() {
         });
         let (mut synced, mut received) = (None, Vec::new());
         while synced.is_none() || received.len() < 2 {
-            match wait(&mailbox, &mut receiver) {
+            match wait(&queue, &mut receiver) {
                 Work::Values => receiver.drain(|value| {
                     received.push(*value.value);
                     true
@@ -199,14 +199,14 @@ fn a_sync_request_races_push() {
 #[test]
 fn a_seal_request_wakes_an_idle_receiver() {
     check("a_seal_request_wakes_an_idle_receiver", 3, || {
-        let (mailbox, mut receiver) = Mailbox::<u64>::new(1, ANY);
-        let asking = mailbox.clone();
+        let (queue, mut receiver) = Queue::<u64>::new(1, ANY);
+        let asking = queue.clone();
         let asked = thread::spawn(move || asking.request_seal());
-        assert_eq!(wait(&mailbox, &mut receiver), Work::Seal);
+        assert_eq!(wait(&queue, &mut receiver), Work::Seal);
         join([asked]);
-        let closing = mailbox.clone();
+        let closing = queue.clone();
         let closing = thread::spawn(move || closing.close());
-        assert_eq!(wait(&mailbox, &mut receiver), Work::Closed, "one request, one seal");
+        assert_eq!(wait(&queue, &mut receiver), Work::Closed, "one request, one seal");
         join([closing]);
     });
 }

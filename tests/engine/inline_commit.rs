@@ -12,7 +12,7 @@ use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
 use crate::support::machine::telling;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
-use shardwal::fs::sim::{Call, Fault, FaultKind, SimDisk};
+use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal};
 
 /// A log of one shard whose state machine panics at a key, and the threads that applied
@@ -22,8 +22,8 @@ fn driven(
     panics_at: Option<u64>,
 ) -> (ShardedWal, Arc<Mutex<Vec<ThreadId>>>) {
     let applied_by = Arc::new(Mutex::new(Vec::new()));
-    let config = config(&SimDisk::new()).shards(1).durability(durability);
-    let log = ShardedWal::open_with(config, |_| {
+    let config = config(&SimFileSystem::new()).shards(1).durability(durability);
+    let log = ShardedWal::open_with_state_machine(config, |_| {
         let applied_by = applied_by.clone();
         telling(
             move |key| assert_ne!(Some(key), panics_at, "a planned panic"),
@@ -35,7 +35,7 @@ fn driven(
 
 #[test]
 fn append_wait_on_an_idle_shard_commits_inline() {
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         let (log, applied_by) = driven(durability, None);
         // The shard's thread parks after its first check. Until then it may commit
         // itself.
@@ -49,9 +49,9 @@ fn append_wait_on_an_idle_shard_commits_inline() {
 
 #[test]
 fn records_of_a_key_keep_their_order_with_inline_commits() {
-    for durability in [Durability::Sync, Durability::Os] {
-        let disk = SimDisk::new();
-        let log = open(config(&disk).shards(2).queue_records(4).durability(durability));
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs).shards(2).queue_capacity(4).durability(durability));
         thread::scope(|scope| {
             for key in 0..8 {
                 let log = &log;
@@ -69,7 +69,7 @@ fn records_of_a_key_keep_their_order_with_inline_commits() {
             }
         });
         log.close().unwrap();
-        let found = replayed(&open(config(&disk).shards(2)));
+        let found = replayed(&open(config(&fs).shards(2)));
         for (_, indices) in found.by_key() {
             assert!(indices.iter().copied().eq(0..200), "{indices:?}");
         }
@@ -78,7 +78,7 @@ fn records_of_a_key_keep_their_order_with_inline_commits() {
 
 #[test]
 fn a_panic_in_an_inline_commit_poisons_the_shard_and_spares_the_caller() {
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         let (log, _) = driven(durability, Some(7));
         log.append_wait(1, "before").unwrap();
         let error = log.append_wait(7, "amid").unwrap_err();
@@ -95,12 +95,12 @@ fn a_panic_in_an_inline_commit_poisons_the_shard_and_spares_the_caller() {
 
 #[test]
 fn a_failed_sync_in_an_inline_commit_is_not_retried() {
-    let disk = SimDisk::new();
-    let log = open(config(&disk).shards(1));
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(1));
     let mut ledger = Ledger::default();
     (0..4).for_each(|_| ledger.append(&log, 0, 100).unwrap());
-    let before = disk.calls(Call::Sync);
-    disk.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
+    let before = fs.calls(Call::Sync);
+    fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
     let error = log.append_wait(0, ledger.next(0, 100)).unwrap_err();
     assert!(
         matches!(error, AppendError::Indeterminate { cause: Cause::Poisoned(_), .. }),
@@ -109,16 +109,16 @@ fn a_failed_sync_in_an_inline_commit_is_not_retried() {
     let error = log.append_wait(0, "never").unwrap_err();
     assert!(error.is_not_written(), "{error}");
     log.close().unwrap_err();
-    assert_eq!(disk.calls(Call::Sync), before + 1, "W2 STICKY: never synced again");
+    assert_eq!(fs.calls(Call::Sync), before + 1, "W2 STICKY: never synced again");
     ledger.lose_power();
-    ledger.check(&replayed(&open(config(&disk.crash(&mut || false)))));
+    ledger.check(&replayed(&open(config(&fs.crash(&mut || false)))));
 }
 
 /// Q5 TURN: no caller is left waiting if many commit inline on few shards.
 #[test]
 fn every_caller_that_commits_inline_is_answered() {
-    for durability in [Durability::Sync, Durability::Os] {
-        let log = open(config(&SimDisk::new()).shards(3).durability(durability));
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let log = open(config(&SimFileSystem::new()).shards(3).durability(durability));
         thread::scope(|scope| {
             for key in 0..32_u64 {
                 let log = &log;
@@ -139,7 +139,7 @@ fn every_caller_that_commits_inline_is_answered() {
 #[test]
 fn an_answered_caller_does_not_run_the_sync_of_a_flush() {
     must_end("a caller that runs the sync of a flush", || {
-        let (disk, gate) = (SimDisk::new(), Gate::default());
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
         let ((stepped, steps), (on, let_on)) = (channel(), channel());
         let machine = telling(
             |_| {},
@@ -150,9 +150,11 @@ fn an_answered_caller_does_not_run_the_sync_of_a_flush() {
             },
         );
         let machine = Mutex::new(Some(machine));
-        let config = config(&disk).segment_bytes(1 << 20).durability(Durability::Os);
-        let config = config.disk(gate.before(&disk));
-        let log = ShardedWal::open_with(config, |_| machine.lock().unwrap().take().unwrap());
+        let config = config(&fs).segment_bytes(1 << 20).durability(Durability::Buffered);
+        let config = config.file_system(gate.before(&fs));
+        let log = ShardedWal::open_with_state_machine(config, |_| {
+            machine.lock().unwrap().take().unwrap()
+        });
         let log = Arc::new(log.unwrap());
         let caller = loop {
             let its_log = log.clone();
@@ -178,9 +180,10 @@ fn an_answered_caller_does_not_run_the_sync_of_a_flush() {
 /// Requests are served although callers commit without a pause.
 #[test]
 fn requests_are_served_beside_endless_inline_commits() {
-    for durability in [Durability::Sync, Durability::Os] {
+    for durability in [Durability::Sync, Durability::Buffered] {
         must_end("a request beside callers that commit", move || {
-            let log = open(config(&SimDisk::new()).segment_bytes(1 << 20).durability(durability));
+            let log =
+                open(config(&SimFileSystem::new()).segment_bytes(1 << 20).durability(durability));
             let done = AtomicBool::new(false);
             thread::scope(|scope| {
                 for _ in 0..2 {
