@@ -16,13 +16,14 @@ use crate::fs::sim::SimFileSystem;
 use crate::fs::{FileSystem, OpenMode};
 use crate::queue::entry::Entry;
 use crate::queue::queue::{PushError, Queue};
+use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::next_record;
 use crate::segment::frame_reader::FrameReader;
 use crate::segment::header::{FoundHeader, segment_path};
 use crate::segment::header::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment::writer::prepare;
 use crate::segment::writer::{
-    Prepared, SealMark, Sealed, SegmentMeta, SegmentPolicy, SegmentSource, SegmentWriter,
+    Prepared, SealMark, Sealed, SegmentPolicy, SegmentSource, SegmentWriter,
 };
 use crate::shard::sealer::{SealQueue, Sealer, sealer};
 use crate::space::recycle::Recycler;

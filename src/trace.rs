@@ -8,10 +8,10 @@ pub(crate) use imp::*;
 
 #[cfg(feature = "tracing")]
 mod imp {
+    use std::fmt::Display;
     use std::path::Path;
 
     use crate::error::Cause;
-    use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::header::SegmentIdentity;
     use crate::stats::FreeSpaceState;
 
@@ -20,35 +20,33 @@ mod imp {
         tracing::info_span!("shardwal_open", dir = %dir.display()).entered()
     }
 
-    /// Reports the result of an open, and each torn tail that it cut.
-    pub(crate) fn opened(report: &RecoveryReport) {
-        for shard in report.shards.iter().filter(|shard| shard.torn_bytes > 0) {
-            tracing::warn!(
-                generation = shard.generation,
-                shard = shard.shard,
-                bytes = shard.torn_bytes,
-                records = shard.torn_records,
-                "cut a torn tail"
-            );
-        }
-        for shard in report.shards.iter().filter(|shard| shard.mark_file_missing) {
-            tracing::warn!(
-                generation = shard.generation,
-                shard = shard.shard,
-                "a truncation mark's file is missing: truncated records may be back"
-            );
-        }
-        for warning in &report.durability_warnings {
-            tracing::warn!(%warning, "the file system makes nothing durable");
-        }
-        tracing::info!(shards = report.shards.len(), records = report.records(), "opened");
+    /// Reports a torn tail that an open has cut.
+    pub(crate) fn torn_tail(generation: u32, shard: u32, bytes: u64, records: u64) {
+        tracing::warn!(generation, shard, bytes, records, "cut a torn tail");
     }
 
-    /// Reports each lost range of a repair.
-    pub(crate) fn repaired(report: &RepairReport) {
-        for lost in &report.lost {
-            tracing::error!(%lost, "quarantined");
-        }
+    /// Reports that a file which carries a truncation mark is gone.
+    pub(crate) fn mark_file_missing(generation: u32, shard: u32) {
+        tracing::warn!(
+            generation,
+            shard,
+            "a truncation mark's file is missing: truncated records may be back"
+        );
+    }
+
+    /// Reports why a sync on this file system may make nothing durable.
+    pub(crate) fn not_durable(warning: &dyn Display) {
+        tracing::warn!(%warning, "the file system makes nothing durable");
+    }
+
+    /// Reports the end of an open.
+    pub(crate) fn opened(shards: usize, records: u64) {
+        tracing::info!(shards, records, "opened");
+    }
+
+    /// Reports a range that a repair could not save.
+    pub(crate) fn quarantined(lost: &dyn Display) {
+        tracing::error!(%lost, "quarantined");
     }
 
     /// The span of a replay. It ends when it is dropped.
@@ -85,10 +83,10 @@ mod imp {
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
+    use std::fmt::Display;
     use std::path::Path;
 
     use crate::error::Cause;
-    use crate::recovery::{RecoveryReport, RepairReport};
     use crate::segment::header::SegmentIdentity;
     use crate::stats::FreeSpaceState;
 
@@ -99,9 +97,15 @@ mod imp {
         NoSpan
     }
 
-    pub(crate) fn opened(_report: &RecoveryReport) {}
+    pub(crate) fn torn_tail(_generation: u32, _shard: u32, _bytes: u64, _records: u64) {}
 
-    pub(crate) fn repaired(_report: &RepairReport) {}
+    pub(crate) fn mark_file_missing(_generation: u32, _shard: u32) {}
+
+    pub(crate) fn not_durable(_warning: &dyn Display) {}
+
+    pub(crate) fn opened(_shards: usize, _records: u64) {}
+
+    pub(crate) fn quarantined(_lost: &dyn Display) {}
 
     pub(crate) fn replaying(_bytes: u64) -> NoSpan {
         NoSpan

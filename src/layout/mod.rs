@@ -5,4 +5,5 @@ pub(crate) mod generation;
 pub(crate) mod manifest;
 pub(crate) mod orphans;
 pub(crate) mod router;
+pub(crate) mod shard_dir;
 pub(crate) mod truncation_mark;

@@ -19,6 +19,7 @@ use crate::layout::dir_lock::{
 use crate::layout::generation::{Generations, without_retired};
 use crate::layout::manifest::{Generation, Manifest};
 use crate::layout::orphans;
+use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark::{self, TruncationMark};
 use crate::recovery::inspect::{
     Inspected, check_manifest_is_latest, durability_warnings, find_manifest, open_shard_dir,
@@ -26,7 +27,7 @@ use crate::recovery::inspect::{
 };
 use crate::recovery::repair::{QUARANTINE, refuse_corruption, repair};
 use crate::recovery::{
-    RecoveryReport, Resumed, ScanPurpose, ShardDir, ShardScan, Start, remove_recycled, resume, tidy,
+    RecoveryReport, Resumed, ScanPurpose, ShardScan, Start, remove_recycled, resume, tidy,
 };
 use crate::segment::header::SegmentIdentity;
 use crate::segment::writer::{CACHE_WINDOW_BYTES, SegmentPolicy, SegmentWriter, ZERO_WINDOW_BYTES};
@@ -145,7 +146,7 @@ fn start(
         Ok::<_, OpenError>(())
     })?;
     let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
-    trace::opened(&report);
+    report.trace();
     Ok(Opened { space, shards, old, generations, recovery: report, housekeeping, lock })
 }
 
@@ -287,7 +288,7 @@ struct Ready {
     mark: TruncationMark,
     committer: Arc<Committer>,
     recorder: Arc<Recorder>,
-    catalogue: crate::segment::writer::Catalogue,
+    catalogue: crate::segment::catalogue::Catalogue,
     base: u64,
     writer: Writer,
 }

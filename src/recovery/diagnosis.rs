@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::error::{Corruption, RESTORE};
 use crate::layout::manifest::Generation;
-use crate::recovery::shard_scan::ShardDir;
+use crate::layout::shard_dir::ShardDir;
 use crate::segment::header::{SegmentHeader, SegmentIdentity, segment_path};
 
 /// The successor names a segment that does not exist.

@@ -27,4 +27,4 @@ pub use report::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
 pub(crate) use resume::{Resumed, Start, remove_recycled, resume, tidy};
 pub(crate) use salvage::Salvage;
 pub(crate) use segment_chain::SegmentChain;
-pub(crate) use shard_scan::{ScanPurpose, ShardDir, ShardScan, scan_shard};
+pub(crate) use shard_scan::{ScanPurpose, ShardScan, scan_shard};

@@ -143,7 +143,7 @@ pub(crate) fn repair(
         found[index] = read_shard(&shard.fs, &shard.dir, &shard.identity, 1, ScanPurpose::Resume)?;
         refuse_corruption(&found[index..=index])?;
     }
-    trace::repaired(&report);
+    report.lost.iter().for_each(|lost| trace::quarantined(lost));
     Ok(Some(report))
 }
 

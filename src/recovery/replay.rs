@@ -16,11 +16,11 @@ use bytes::Bytes;
 use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
 use crate::error::{Corruption, OpenError, Position, RESTORE, ReplayError};
 use crate::fs::{OpenMode, Unreadable, read_around};
-use crate::recovery::ShardDir;
+use crate::layout::shard_dir::ShardDir;
+use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::{FrameKind, next_record};
 use crate::segment::frame_reader::{Frame, FrameReader, Stop};
 use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
-use crate::segment::writer::SegmentMeta;
 use crate::trace;
 use crate::util::sync::cores;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::error::Corruption;
 use crate::fs::DurabilityWarning;
 use crate::recovery::ShardScan;
+use crate::trace;
 
 /// What an open, or a [`LogReader`](crate::LogReader), found in the log.
 ///
@@ -163,6 +164,21 @@ impl ShardRecovery {
 }
 
 impl RecoveryReport {
+    /// Emits the events of an open.
+    pub(crate) fn trace(&self) {
+        for shard in &self.shards {
+            let (generation, number) = (shard.generation, shard.shard);
+            if shard.torn_bytes > 0 {
+                trace::torn_tail(generation, number, shard.torn_bytes, shard.torn_records);
+            }
+            if shard.mark_file_missing {
+                trace::mark_file_missing(generation, number);
+            }
+        }
+        self.durability_warnings.iter().for_each(|warning| trace::not_durable(warning));
+        trace::opened(self.shards.len(), self.records());
+    }
+
     /// The number of records that were read intact, over all shards. It includes
     /// truncated records in segments that were not deleted yet.
     #[must_use]

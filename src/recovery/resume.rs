@@ -19,16 +19,18 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, means_full};
 use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there};
+use crate::layout::shard_dir::ShardDir;
 use crate::recovery::segment_builder::{PIECE_BYTES, SegmentBuilder};
 use crate::recovery::segment_scan::make_durable;
-use crate::recovery::shard_scan::{ShardDir, ShardScan};
+use crate::recovery::shard_scan::ShardScan;
+use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::FrameKind;
 use crate::segment::frame_reader::{Frame, FrameReader};
 use crate::segment::header::{
     Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, recycled_path,
     unfinished_path,
 };
-use crate::segment::writer::{SegmentMeta, cut_tail};
+use crate::segment::writer::cut_tail;
 
 /// A shard that can be replayed and appended to.
 #[derive(Debug)]

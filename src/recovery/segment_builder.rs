@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
 use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there, write_full};
-use crate::recovery::shard_scan::ShardDir;
+use crate::layout::shard_dir::ShardDir;
 use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::segment::frame_reader::Frame;
 use crate::segment::header::{SegmentHeader, unfinished_path};

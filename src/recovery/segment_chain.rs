@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use crate::error::{Corruption, OpenError};
 use crate::fs::FileSystem;
+use crate::layout::shard_dir::ShardDir;
 use crate::recovery::diagnosis;
-use crate::recovery::shard_scan::{ShardDir, absolute, read_header, search_file};
+use crate::recovery::shard_scan::{absolute, read_header, search_file};
 use crate::segment::header::{
     FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, recycled_number,
     segment_number,

@@ -8,59 +8,21 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Corruption, OpenError, RESTORE};
 use crate::fs::{FileSystem, OpenMode, Unreadable, means_unreadable, read_around};
-use crate::layout::truncation_mark::ALL_TRUNCATED;
+use crate::layout::shard_dir::ShardDir;
 use crate::recovery::diagnosis;
 use crate::recovery::segment_chain::{Link, SegmentChain};
 use crate::recovery::segment_scan::{SegmentScan, Step, steps};
 use crate::recovery::verdict::{Beyond, Facts, Verdict, judge};
+use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::FRAME_HEADER_BYTES;
 use crate::segment::frame_reader::Stop;
 use crate::segment::frame_scan::{Remains, search_remains};
-use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentIdentity, segment_path};
-use crate::segment::writer::SegmentMeta;
-use crate::space::recycle::Recycler;
+use crate::segment::header::SEGMENT_HEADER_BYTES;
 use crate::util::parallel::on_threads;
-use crate::util::sync::Arc;
 
 /// Bytes to read per thread, at least. For fewer, a thread costs more than it
 /// saves.
 const THREAD_BYTES: u64 = 8 << 20;
-
-/// A shard's directory, and the shard that it should hold.
-#[derive(Clone, Debug)]
-pub(crate) struct ShardDir {
-    /// The file system to reach the directory's files. For a shard that takes
-    /// appends it holds an open descriptor of the directory.
-    pub(crate) fs: Arc<dyn FileSystem>,
-    pub(crate) dir: PathBuf,
-    /// The shard's identity. Its segment number means nothing.
-    pub(crate) identity: SegmentIdentity,
-    /// Truncation removed the records below this sequence.
-    pub(crate) truncated_below: u64,
-    /// The shard's recycled segments. Only the shards of an open log keep any.
-    pub(crate) recycler: Recycler,
-}
-
-impl ShardDir {
-    /// A lower bound of the shard's next sequence.
-    fn least_next(&self) -> u64 {
-        if self.is_all_truncated() { 0 } else { self.truncated_below }
-    }
-
-    pub(crate) fn path(&self, number: u64) -> PathBuf {
-        segment_path(&self.dir, number)
-    }
-
-    /// Whether the shard was truncated as a whole. Only a shard of an earlier
-    /// generation can be. Its segments are deleted, or about to be.
-    pub(crate) fn is_all_truncated(&self) -> bool {
-        self.truncated_below == ALL_TRUNCATED
-    }
-
-    pub(crate) fn seed(&self, number: u64) -> u32 {
-        self.identity.with_number(number).seed()
-    }
-}
 
 /// What a shard's directory holds.
 #[derive(Debug, Default)]

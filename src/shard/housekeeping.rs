@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use crate::commit::committer::Committer;
 use crate::error::means_full;
 use crate::layout::dir_lock::Lock;
-use crate::recovery::ShardDir;
+use crate::layout::shard_dir::ShardDir;
+use crate::segment::catalogue::Catalogue;
 use crate::segment::writer::{
-    Catalogue, Prepared, SealMark, Sealed, SegmentSource, ZERO_WINDOW_BYTES, prepare,
+    Prepared, SealMark, Sealed, SegmentSource, ZERO_WINDOW_BYTES, prepare,
 };
 use crate::shard::sealer::{SealQueue, SealQueues, Sealer, sealer};
 use crate::space::free_space::FreeSpaceMonitor;

@@ -9,10 +9,10 @@ use std::io;
 use crate::checkpoint::Checkpoint;
 use crate::error::{TruncateError, means_full};
 use crate::fs::unlink_if_there;
+use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark::{self, ALL_TRUNCATED, StoreError, TruncationMark};
-use crate::recovery::ShardDir;
 use crate::recovery::replay::ShardPlan;
-use crate::segment::writer::SegmentMeta;
+use crate::segment::catalogue::SegmentMeta;
 use crate::shard::shard::WalShard;
 use crate::util::sync::Mutex;
 

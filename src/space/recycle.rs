@@ -15,8 +15,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fs::{FileSystem, OpenMode, unlink_if_there};
+use crate::segment::catalogue::SegmentMeta;
 use crate::segment::header::recycled_path;
-use crate::segment::writer::{Prepared, SegmentMeta, fill, lengths, recycle};
+use crate::segment::writer::{Prepared, fill, lengths, recycle};
 use crate::space::free_space::FreeSpaceMonitor;
 use crate::util::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 

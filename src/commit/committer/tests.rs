@@ -8,9 +8,10 @@ use super::*;
 use crate::commit::writer::CommitPolicy;
 use crate::fs::sim::SimFileSystem;
 use crate::fs::{FileSystem, OpenMode};
+use crate::segment::catalogue::Catalogue;
 use crate::segment::header::{Predecessor, SegmentHeader, SegmentIdentity, segment_path};
 use crate::segment::writer::{
-    Catalogue, Prepared, SealMark, Sealed, SegmentPolicy, SegmentSource, SegmentWriter,
+    Prepared, SealMark, Sealed, SegmentPolicy, SegmentSource, SegmentWriter,
 };
 use crate::util::sync::yields;
 

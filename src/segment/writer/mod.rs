@@ -9,9 +9,9 @@ use std::io;
 use crate::error::means_full;
 use crate::fs::{FileHandle, write_counted};
 use crate::segment::aligned_buf::AlignedBuf;
+use crate::segment::catalogue::{Catalogue, SegmentMeta};
 use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, Place};
 use crate::segment::header::{Predecessor, SegmentHeader, SegmentIdentity};
-use crate::util::sync::{Arc, Mutex};
 
 mod direct_io;
 mod no_file;
@@ -41,24 +41,6 @@ pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
 /// single pages. In a larger run, small writes take more CPU (docs/performance.md,
 /// "`Os`: what was tried").
 pub(crate) const CACHE_WINDOW_BYTES: u64 = 32 << 10;
-
-/// A segment as readers see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SegmentMeta {
-    pub(crate) number: u64,
-    pub(crate) first_sequence: u64,
-    /// The sequence after its last record; `None` in the active segment.
-    pub(crate) next_sequence: Option<u64>,
-    /// Offset of the end of its last frame. Unspecified in the active segment.
-    pub(crate) end: u64,
-    /// Whether its header has been synced. Recovery can do without the segments before
-    /// it only if it has.
-    pub(crate) durable: bool,
-}
-
-/// The segments of a shard, oldest first. The writer adds a segment at a roll. Replay
-/// and truncation read the list. All three are rare, so a mutex is cheap enough.
-pub(crate) type Catalogue = Arc<Mutex<Vec<SegmentMeta>>>;
 
 /// Supplies a writer with new segments, and takes its full ones.
 pub(crate) trait SegmentSource: Send {
