@@ -22,7 +22,5 @@ mod generations;
 mod order;
 #[path = "../tests/engine/replay.rs"]
 mod replay;
-#[path = "../tests/timeseries/storage.rs"]
-mod storage;
 #[path = "../tests/engine/truncation.rs"]
 mod truncation;

@@ -193,7 +193,8 @@ impl AppendError {
     }
 
     /// Whether the record was refused before it was queued.
-    pub(crate) fn was_refused(&self) -> bool {
+    #[must_use]
+    pub fn was_refused(&self) -> bool {
         matches!(self, Self::NotWritten { position: None, .. })
     }
 

@@ -42,6 +42,8 @@ mod commit;
 mod config;
 mod error;
 pub mod fs;
+#[doc(hidden)]
+pub mod internals;
 mod layout;
 mod open;
 mod payload;
@@ -52,8 +54,6 @@ mod segment;
 mod shard;
 mod space;
 mod stats;
-#[cfg(feature = "timeseries")]
-pub mod timeseries;
 mod trace;
 mod util;
 mod wait;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-#[cfg(feature = "timeseries")]
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::commit::committer::SpinPolicy;
@@ -389,7 +388,6 @@ impl ShardedWal {
 
     /// Checks that the log has every record from the checkpoint on. Without a checkpoint, it
     /// must have every record that was ever appended.
-    #[cfg(feature = "timeseries")]
     pub(crate) fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
         let reach = reach(self.id(), &self.plans());
         checkpoint.map_or_else(|| reach.check_whole(), |checkpoint| reach.check_kept(checkpoint))

@@ -9,8 +9,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardwal::timeseries::Labels;
-use shardwal::timeseries::codec::{
+use shardwal_timeseries::Labels;
+use shardwal_timeseries::codec::{
     BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
 };
 

@@ -6,20 +6,24 @@ use crate::position::Position;
 
 /// The range of sequences that one shard has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ShardReach {
-    pub(crate) generation: u32,
-    pub(crate) shard: u32,
+pub struct ShardReach {
+    /// The generation.
+    pub generation: u32,
+    /// The shard.
+    pub shard: u32,
     /// The records below this sequence were truncated.
-    pub(crate) first: u64,
+    pub first: u64,
     /// The sequence after the last record.
-    pub(crate) end: u64,
+    pub end: u64,
 }
 
 /// The ranges of all shards of a log, oldest generation first.
 #[derive(Clone, Debug)]
-pub(crate) struct Reach {
-    pub(crate) log: LogId,
-    pub(crate) shards: Vec<ShardReach>,
+pub struct Reach {
+    /// The log.
+    pub log: LogId,
+    /// One entry per shard.
+    pub shards: Vec<ShardReach>,
 }
 
 impl ShardReach {
@@ -31,7 +35,7 @@ impl ShardReach {
 impl Reach {
     /// Checks that the checkpoint lies in this log. Its records may be truncated.
     /// Any checkpoint of a generation that the log has retired passes.
-    pub(crate) fn check_position(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    pub fn check_position(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let log = self.log;
         match checkpoint.log() {
             None => return Err(CheckpointError::NamesNoLog { log }),
@@ -62,7 +66,7 @@ impl Reach {
     }
 
     /// Checks that the log still has every record from the checkpoint on.
-    pub(crate) fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    pub fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.check_position(checkpoint)?;
         let (first, _) = self.generations();
         if checkpoint.generation() < first {
@@ -78,8 +82,7 @@ impl Reach {
     }
 
     /// Checks that nothing of the log was ever truncated.
-    #[cfg(feature = "timeseries")]
-    pub(crate) fn check_whole(&self) -> Result<(), CheckpointError> {
+    pub fn check_whole(&self) -> Result<(), CheckpointError> {
         let (first, _) = self.generations();
         let is_cut = |shard: &&ShardReach| shard.first > 0 || first > 1;
         match self.shards.iter().find(is_cut) {

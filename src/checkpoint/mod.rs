@@ -9,7 +9,7 @@ use std::str::FromStr;
 mod check;
 mod error;
 
-pub(crate) use check::{Reach, ShardReach};
+pub use check::{Reach, ShardReach};
 pub use error::CheckpointError;
 
 /// Identifies a log: 16 random bytes, chosen when the log is created. It never

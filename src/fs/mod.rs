@@ -277,7 +277,7 @@ const INTERRUPTIONS_MAX: u32 = 1000;
 
 /// Fills `bytes` from `offset`, or stops at the end of the file. Returns the number of
 /// bytes read. Continues after interrupted and short reads.
-pub(crate) fn read_full(file: &dyn FileHandle, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+pub fn read_full(file: &dyn FileHandle, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
     let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
         match file.read_at(&mut bytes[done..], offset + done as u64) {
@@ -293,7 +293,7 @@ pub(crate) fn read_full(file: &dyn FileHandle, bytes: &mut [u8], offset: u64) ->
 /// Writes all of `bytes` at `offset`. Continues after interrupted and short writes.
 /// Returns `WriteZero` if the file takes no bytes. After an error any part of the bytes
 /// may be written.
-pub(crate) fn write_full(file: &mut dyn FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub fn write_full(file: &mut dyn FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
     write_counted(file, bytes, offset, &mut false)
 }
 
@@ -342,7 +342,7 @@ pub(crate) fn write_direct_full(
 }
 
 /// Removes a file's name, if it exists. Durable only after [`FileSystem::sync_dir`].
-pub(crate) fn unlink_if_there(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+pub fn unlink_if_there(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
     match fs.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

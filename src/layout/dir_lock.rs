@@ -14,7 +14,7 @@ const LOCK: &str = "LOCK";
 
 /// Creates a directory and its missing parents. [`sync_the_way_to`] syncs their
 /// names later, before the manifest is written.
-pub(crate) fn create_dirs(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
+pub fn create_dirs(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub(crate) fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenErro
 
 /// Opens a log's directory. The returned file system reaches all files through the
 /// directory's descriptor, even if the directory is moved.
-pub(crate) fn open_log_dir(
+pub fn open_log_dir(
     fs: &Arc<dyn FileSystem>,
     dir: &Path,
 ) -> Result<Arc<dyn FileSystem>, OpenError> {
@@ -48,7 +48,7 @@ pub(crate) type Lock = Arc<Mutex<Box<dyn FileHandle>>>;
 
 /// Takes the exclusive lock on a directory. Does not wait: fails with
 /// [`OpenError::Locked`] if another open has it.
-pub(crate) fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>, OpenError> {
+pub fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>, OpenError> {
     let path = dir.join(LOCK);
     match fs.lock(&path) {
         Ok(mut file) => {
@@ -113,7 +113,7 @@ impl LockHolder {
 /// Skips a directory that this program cannot have created, because it cannot
 /// be synced: one without read permission, on a read-only file system, or on one
 /// that syncs no directories (the roots of squashfs, erofs and autofs).
-pub(crate) fn sync_the_way_to(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
+pub fn sync_the_way_to(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match fs.sync_dir(parent) {

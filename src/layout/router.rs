@@ -9,7 +9,7 @@ pub(crate) const ROUTER: &str = "fxhash64-high";
 /// The shard of `key`, below `shards`: the *high* bits of the fxhash product, by
 /// multiply-shift. The low bits of the product depend on the key's low bits only:
 /// with 16 shards, ids in steps of 16 would all share one shard.
-pub(crate) fn shard_of(key: u64, shards: usize) -> usize {
+pub fn shard_of(key: u64, shards: usize) -> usize {
     let hash = fxhash::hash64(&key);
     #[expect(
         clippy::cast_possible_truncation,

@@ -71,7 +71,8 @@ impl<'log> Completion<'log> {
     }
 
     /// Whether the record was refused before it was queued.
-    pub(crate) fn was_refused(&self) -> bool {
+    #[must_use]
+    pub fn was_refused(&self) -> bool {
         matches!(&self.state, State::Answered(Err(error)) if error.was_refused())
     }
 

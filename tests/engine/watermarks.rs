@@ -16,8 +16,8 @@ use bytes::Bytes;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::fs::{FileSystem, OsFileSystem};
-use shardwal::timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries, WriteError};
 use shardwal::{AppendError, Cause, Config, FreeSpaceState, OpenError, ShardedWal};
+use shardwal_timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries, WriteError};
 
 const KIB: u64 = 1024;
 const CAPACITY: u64 = 400 * KIB;

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
 use shardwal::fs::sim::SimFileSystem;
-use shardwal::timeseries::{Storage, StorageError, StorageOptions};
 use shardwal::{
     AppendError, Cause, Config, Durability, OpenError, ReplayError, ReplayOptions, ShardedWal,
     TruncateError,
 };
+use shardwal_timeseries::{Storage, StorageError, StorageOptions};
 
 unsafe extern "C" {
     fn fork() -> c_int;

@@ -4,12 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod backup;
 mod bounded_memory;
-mod cli;
 mod descriptors;
 mod forked;
 mod lock_and_fork;
 mod moved_directory;
-mod tune;
-mod verify;

@@ -1,0 +1,9 @@
+//! The `shardwal` command, run as a user runs it.
+
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
+
+mod backup;
+mod cli;
+mod tune;
+mod verify;

@@ -1,0 +1,255 @@
+//! The load generator: sends the recorded remote-write stream to a server, on many connections.
+//!
+//! ```text
+//! cargo run --release --example load -- --to 127.0.0.1:9291 --repeat 50
+//! ```
+//!
+//! Each connection has one request in flight. Without `--rate`, it sends the next request after
+//! each response, and retries a request refused with 503 until it succeeds. This measures the
+//! sustainable load. With `--rate`, requests follow a schedule, regardless of the responses, and
+//! refused requests are dropped. This creates overload.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the program prints its results; the lints are for the library"
+)]
+
+use std::error::Error;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use bodies::Body;
+use client::Connection;
+
+mod bodies;
+mod client;
+
+/// An error that ends the program.
+type Failure = Box<dyn Error + Send + Sync>;
+
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/node_exporter.remote_write");
+
+const HEADERS: &str = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
+     X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
+
+/// Pause before a refused request is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Interval between two readings of the server's memory.
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Sends the recorded remote-write stream to a server.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Address of the server, host:port
+    #[arg(long, default_value = "127.0.0.1:9291")]
+    to: String,
+
+    /// Number of rounds of the recording to send, each with later timestamps
+    #[arg(long, default_value = "20")]
+    repeat: NonZero<u32>,
+
+    /// Number of connections, each with one request in flight
+    #[arg(long, default_value = "16")]
+    connections: NonZero<usize>,
+
+    /// Send for this number of seconds, and start over when all is sent [default: send all once]
+    #[arg(long, requires = "rate")]
+    seconds: Option<u32>,
+
+    /// Samples per second to offer, regardless of the responses
+    #[arg(long, requires = "seconds")]
+    rate: Option<NonZero<u32>>,
+
+    /// Process id of the server, to show its memory
+    #[arg(long)]
+    pid: Option<u32>,
+
+    /// The recording to send
+    #[arg(long, default_value = RECORDING)]
+    stream: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let bodies = bodies::prepare(&arguments.stream, arguments.repeat.get())?;
+    let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
+    println!("prepared {} requests of {} bytes", bodies.len(), bytes / bodies.len());
+    let load = Load::new(arguments, &bodies);
+    let began = Instant::now();
+    let tallies = thread::scope(|scope| {
+        let watch = scope.spawn(|| load.watch_memory());
+        let senders: Vec<_> = (0..arguments.connections.get())
+            .map(|_| scope.spawn(|| load.send_all(began)))
+            .collect();
+        let tallies: Vec<_> = senders.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        // Relaxed: the watcher reads it again soon.
+        load.done.store(true, Ordering::Relaxed);
+        watch.join().map_err(|_| "the watcher panicked")?;
+        let tallies = tallies.into_iter().map(|tally| tally.map_err(|_| "a sender panicked")?);
+        tallies.collect::<Result<Vec<Tally>, Failure>>()
+    })?;
+    report(&load, tallies, began.elapsed());
+    Ok(())
+}
+
+/// What the senders share.
+struct Load<'run> {
+    arguments: &'run Arguments,
+    bodies: &'run [Body],
+    /// The next request. Relaxed: each sender needs only a distinct number.
+    next: AtomicUsize,
+    /// Peak memory of the server, in KiB. Relaxed: it is shown at the end.
+    memory_max: AtomicU64,
+    done: AtomicBool,
+    /// Interval between two requests, if there is a rate.
+    pace: Option<Duration>,
+}
+
+/// What one sender has counted.
+#[derive(Debug, Default)]
+struct Tally {
+    samples: u64,
+    offered: u64,
+    refused: u64,
+    broken: u64,
+    /// Latencies of successful requests, in microseconds.
+    latencies: Vec<u64>,
+}
+
+impl<'run> Load<'run> {
+    fn new(arguments: &'run Arguments, bodies: &'run [Body]) -> Self {
+        let samples: u64 = bodies.iter().map(|body| body.samples).sum();
+        let pace = arguments.rate.map(|rate| {
+            let requests = f64::from(rate.get()) * bodies.len() as f64 / samples as f64;
+            Duration::from_secs_f64(1.0 / requests)
+        });
+        Self {
+            arguments,
+            bodies,
+            next: AtomicUsize::new(0),
+            memory_max: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+            pace,
+        }
+    }
+
+    /// Returns the next request when it is due, or `None` after the last. Blocks until then.
+    fn take(&self, began: Instant) -> Option<&'run Body> {
+        // Relaxed: see the field.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (Some(pace), Some(seconds)) = (self.pace, self.arguments.seconds) else {
+            return self.bodies.get(number);
+        };
+        let due = pace.mul_f64(number as f64);
+        let now = began.elapsed();
+        if due.max(now) >= Duration::from_secs(seconds.into()) {
+            return None;
+        }
+        thread::sleep(due.saturating_sub(now));
+        Some(&self.bodies[number % self.bodies.len()])
+    }
+
+    fn send_all(&self, began: Instant) -> Result<Tally, Failure> {
+        let mut tally = Tally::default();
+        let mut connection = Connection::open(&self.arguments.to)?;
+        while let Some(body) = self.take(began) {
+            tally.offered += body.samples;
+            let sent = Instant::now();
+            loop {
+                let answer = connection.send("POST", "/api/v1/write", HEADERS, &body.bytes);
+                let Ok(answer) = answer else {
+                    // The request may or may not have been written. Retry it, as any client does.
+                    tally.broken += 1;
+                    connection = Connection::open(&self.arguments.to)?;
+                    continue;
+                };
+                match answer.status {
+                    204 => {
+                        tally.samples += body.samples;
+                        tally.latencies.push(u64::try_from(sent.elapsed().as_micros())?);
+                        break;
+                    }
+                    503 => tally.refused += 1,
+                    status => {
+                        let reason = String::from_utf8_lossy(&answer.body).into_owned();
+                        return Err(format!("the server responded {status}: {reason}").into());
+                    }
+                }
+                if self.pace.is_some() {
+                    break;
+                }
+                thread::sleep(RETRY_PAUSE);
+            }
+        }
+        Ok(tally)
+    }
+
+    fn watch_memory(&self) {
+        let Some(pid) = self.arguments.pid else { return };
+        // Relaxed: see `run`.
+        while !self.done.load(Ordering::Relaxed) {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kib = resident.and_then(|text| text.trim_end_matches("kB").trim().parse().ok());
+            // Relaxed: see the field.
+            self.memory_max.fetch_max(kib.unwrap_or(0), Ordering::Relaxed);
+            thread::sleep(MEMORY_PAUSE);
+        }
+    }
+}
+
+fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
+    let mut all = Tally::default();
+    for tally in tallies {
+        all.samples += tally.samples;
+        all.offered += tally.offered;
+        all.refused += tally.refused;
+        all.broken += tally.broken;
+        all.latencies.extend(tally.latencies);
+    }
+    all.latencies.sort_unstable();
+    let seconds = took.as_secs_f64();
+    let percentile = |percent: usize| {
+        let rank = (all.latencies.len() * percent).div_ceil(100).saturating_sub(1);
+        all.latencies.get(rank).map_or(0.0, |micros| *micros as f64 / 1e3)
+    };
+    println!(
+        "{} samples acknowledged in {seconds:.2} s: {:.0} samples/s; offered {:.0}/s; \
+         {} requests succeeded, {} refused with 503; {} connections, broken {} times",
+        all.samples,
+        all.samples as f64 / seconds,
+        all.offered as f64 / seconds,
+        all.latencies.len(),
+        all.refused,
+        load.arguments.connections,
+        all.broken,
+    );
+    println!(
+        "request P50 {:.2} ms, P99 {:.2} ms, max {:.2} ms",
+        percentile(50),
+        percentile(99),
+        percentile(100)
+    );
+    if load.arguments.pid.is_some() {
+        // Relaxed: the watcher has ended.
+        let kib = load.memory_max.load(Ordering::Relaxed);
+        println!("the server's resident memory was {:.1} MiB at most", kib as f64 / 1024.0);
+    }
+}

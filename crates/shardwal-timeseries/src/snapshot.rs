@@ -1,0 +1,273 @@
+//! The snapshot file: all series and samples below one position in every shard.
+//!
+//! The file is `SWSNAP`, a version, and blocks. A block is its length, its checksum and its bytes.
+//! The first block is the position of every shard. Coded batches follow; each shard's first batch
+//! is fresh. The last block is empty. FORMAT.md specifies each byte.
+//!
+//! The file is renamed into place when it is whole and durable, so that a valid snapshot always
+//! exists. This file does not know the log's format.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::admission::SAMPLE_BYTES_MAX;
+use super::codec::{BatchEncoder, SeriesLabels, SeriesSample};
+use super::head::{Head, Restorer};
+use super::head_shard::HeadSnapshot;
+use super::state_machine::Mark;
+use super::storage_error::StorageError;
+use super::{LABELS_BYTES_MAX, Labels};
+use shardwal::SHARDS_MAX;
+use shardwal::fs::{FileHandle, FileSystem, OpenMode};
+use shardwal::internals::{read_full, unlink_if_there, write_full};
+use shardwal::{Checkpoint, LogId};
+
+const NAME: &str = "snapshot";
+const UNFINISHED_NAME: &str = "snapshot.unfinished";
+/// The last byte is the version.
+const MAGIC: [u8; 8] = *b"SWSNAP\0\x01";
+/// Length and checksum, before the bytes of a block.
+const BLOCK_HEAD_BYTES: usize = 8;
+/// A block ends once it has this number of samples, or this number of label bytes.
+const BLOCK_SAMPLES: usize = 16_384;
+const BLOCK_LABELS_BYTES: usize = 1 << 20;
+/// The largest block that a writer can produce. A reader rejects larger lengths.
+const BLOCK_BYTES_MAX: usize =
+    BLOCK_SAMPLES * SAMPLE_BYTES_MAX + BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX;
+const _: () = assert!(16 + 8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
+
+/// Path of the snapshot of the storage in `dir`.
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// What a snapshot contains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Number of series with samples.
+    pub series: u64,
+    /// Number of samples.
+    pub samples: u64,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+}
+
+/// Removes an unfinished snapshot. It takes space that the log may need.
+pub(crate) fn remove_unfinished(fs: &dyn FileSystem, dir: &Path) -> Result<(), StorageError> {
+    let unfinished = dir.join(UNFINISHED_NAME);
+    unlink_if_there(fs, &unfinished).map_err(StorageError::io("removing", &unfinished))
+}
+
+/// Writes a snapshot of the shards at `marks`. When this returns `Ok`, the snapshot is durable and
+/// has replaced the one before. After an error, either the new or the old snapshot is in place,
+/// whole.
+pub(crate) fn write(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    log: LogId,
+    generation: u32,
+    marks: &[Mark],
+) -> Result<SnapshotReport, StorageError> {
+    let unfinished = dir.join(UNFINISHED_NAME);
+    let doing = |what: &'static str| StorageError::io(what, &unfinished);
+    remove_unfinished(fs, dir)?;
+    let file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
+    let written = Writer::new(file).write(log, generation, marks);
+    if written.is_err() {
+        // The file may have exhausted the space. If the unlink fails, `open` removes it.
+        drop(fs.unlink(&unfinished));
+    }
+    let report = written.map_err(doing("writing"))?;
+    let named = fs.rename(&unfinished, &path(dir)).and_then(|()| fs.sync_dir(dir));
+    named.map_err(doing("renaming"))?;
+    Ok(report)
+}
+
+struct Writer {
+    file: Box<dyn FileHandle>,
+    position: u64,
+    blocks: u64,
+    report: SnapshotReport,
+}
+
+impl Writer {
+    fn new(file: Box<dyn FileHandle>) -> Self {
+        Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
+    }
+
+    fn write(mut self, log: LogId, generation: u32, marks: &[Mark]) -> io::Result<SnapshotReport> {
+        write_full(self.file.as_mut(), &MAGIC, 0)?;
+        self.position = MAGIC.len() as u64;
+        let mut place = log.to_bytes().to_vec();
+        place.extend_from_slice(&generation.to_le_bytes());
+        let shards = u32::try_from(marks.len()).expect("the config bounds the shards");
+        place.extend_from_slice(&shards.to_le_bytes());
+        marks.iter().for_each(|mark| place.extend_from_slice(&mark.next.to_le_bytes()));
+        self.block(&place)?;
+        marks.iter().try_for_each(|mark| self.shard(&mark.frozen))?;
+        self.block(&[])?;
+        self.file.sync_data()?;
+        self.report.bytes = self.position;
+        Ok(self.report)
+    }
+
+    fn shard(&mut self, frozen: &HeadSnapshot) -> io::Result<()> {
+        let mut encoder = BatchEncoder::new();
+        let (mut samples, mut labels_bytes) = (Vec::new(), 0);
+        for (number, column) in (0_u32..).zip(&frozen.columns) {
+            if column.is_empty() {
+                continue;
+            }
+            self.report.series += 1;
+            labels_bytes += frozen.labels[number as usize].canonical().len();
+            for sample in column.samples() {
+                samples.push(SeriesSample { series: number, sample });
+                if samples.len() >= BLOCK_SAMPLES || labels_bytes >= BLOCK_LABELS_BYTES {
+                    self.batch(&mut encoder, frozen, &mut samples)?;
+                    labels_bytes = 0;
+                }
+            }
+        }
+        self.batch(&mut encoder, frozen, &mut samples)
+    }
+
+    fn batch(
+        &mut self,
+        encoder: &mut BatchEncoder,
+        frozen: &HeadSnapshot,
+        samples: &mut Vec<SeriesSample>,
+    ) -> io::Result<()> {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Vec::new();
+        encoder.encode(false, samples, frozen, &mut batch);
+        self.report.samples += samples.len() as u64;
+        samples.clear();
+        self.block(&batch)
+    }
+
+    fn block(&mut self, bytes: &[u8]) -> io::Result<()> {
+        assert!(bytes.len() <= BLOCK_BYTES_MAX, "a block of {} bytes", bytes.len());
+        let mut block = Vec::with_capacity(BLOCK_HEAD_BYTES + bytes.len());
+        let length = u32::try_from(bytes.len()).expect("a block is bounded far below u32");
+        block.extend_from_slice(&length.to_le_bytes());
+        block.extend_from_slice(&checksum(self.blocks, bytes).to_le_bytes());
+        block.extend_from_slice(bytes);
+        write_full(self.file.as_mut(), &block, self.position)?;
+        self.position += block.len() as u64;
+        self.blocks += 1;
+        Ok(())
+    }
+}
+
+/// Covers the block's number and length too, so that blocks cannot be exchanged.
+fn checksum(number: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Loads the snapshot into the head, if it exists, and returns the position that it covers. `check`
+/// compares that position with the log before any batch is read. It receives `None` if there is no
+/// snapshot.
+pub(crate) fn load(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    check: &dyn Fn(Option<&Checkpoint>) -> Result<(), StorageError>,
+    head: &Head,
+) -> Result<Option<Checkpoint>, StorageError> {
+    let path = path(dir);
+    let file = match fs.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return check(None).map(|()| None),
+        opened => opened.map_err(StorageError::io("opening", &path))?,
+    };
+    file.drop_cache();
+    let length = file.len().map_err(StorageError::io("reading the size of", &path))?;
+    let mut reader = Reader { path, file, length, position: 0, blocks: 0 };
+    let mut magic = MAGIC;
+    reader.exactly(&mut magic)?;
+    if magic != MAGIC {
+        return Err(reader.corrupted("it does not begin with a header of this version"));
+    }
+    let place = reader.block()?;
+    let place = checkpoint(&place);
+    let checkpoint = place.ok_or_else(|| reader.corrupted("its position is malformed"))?;
+    check(Some(&checkpoint))?;
+    let mut restorer = Restorer::new(head);
+    loop {
+        let batch = reader.block()?;
+        if batch.is_empty() {
+            break;
+        }
+        let restored = restorer.restore(&batch);
+        restored.map_err(|_| reader.corrupted("a block is not a batch of samples"))?;
+    }
+    if reader.position != reader.length {
+        return Err(reader.corrupted("bytes follow its last block"));
+    }
+    Ok(Some(checkpoint))
+}
+
+/// Parses the position of every shard.
+fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
+    let (log, rest) = place.split_first_chunk::<16>()?;
+    let (generation, rest) = rest.split_first_chunk::<4>()?;
+    let (shards, rest) = rest.split_first_chunk::<4>()?;
+    let (sequences, tail) = rest.as_chunks::<8>();
+    let whole = tail.is_empty() && u32::from_le_bytes(*shards) as usize == sequences.len();
+    let sequences = sequences.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    let log = LogId::from(*log);
+    whole.then(|| Checkpoint::new(u32::from_le_bytes(*generation), sequences).of_log(log))
+}
+
+struct Reader {
+    path: PathBuf,
+    file: Box<dyn FileHandle>,
+    length: u64,
+    position: u64,
+    blocks: u64,
+}
+
+impl Reader {
+    fn block(&mut self) -> Result<Vec<u8>, StorageError> {
+        let mut head = [0; BLOCK_HEAD_BYTES];
+        self.exactly(&mut head)?;
+        let [l0, l1, l2, l3, crc @ ..] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        let left = self.length - self.position;
+        if length > BLOCK_BYTES_MAX || length as u64 > left {
+            return Err(self.corrupted("a block's length is out of range"));
+        }
+        let mut bytes = vec![0; length];
+        self.exactly(&mut bytes)?;
+        if checksum(self.blocks, &bytes) != u32::from_le_bytes(crc) {
+            return Err(self.corrupted("a block does not match its checksum"));
+        }
+        self.blocks += 1;
+        Ok(bytes)
+    }
+
+    fn exactly(&mut self, bytes: &mut [u8]) -> Result<(), StorageError> {
+        let read = read_full(self.file.as_ref(), bytes, self.position)
+            .map_err(StorageError::io("reading", &self.path))?;
+        if read < bytes.len() {
+            return Err(self.corrupted("the file ends too early"));
+        }
+        self.position += read as u64;
+        Ok(())
+    }
+
+    fn corrupted(&self, what: &'static str) -> StorageError {
+        let path = self.path.clone();
+        StorageError::CorruptedSnapshot { path, offset: self.position, what }
+    }
+}
+
+impl SeriesLabels for HeadSnapshot {
+    fn labels(&self, series: u32) -> Labels {
+        self.labels[series as usize].clone()
+    }
+}

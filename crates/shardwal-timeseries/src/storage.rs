@@ -1,0 +1,368 @@
+//! [`Storage`]: labelled time series, held in memory and made durable by a log. It does not know
+//! how a series or a batch is represented.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::admission::{Part, admit};
+use super::budget::Budget;
+use super::head::{Head, Restorer, SeriesHandle};
+use super::head_shard::HeadShard;
+use super::series_log::SeriesLog;
+use super::snapshot::{self, SnapshotReport};
+use super::state_machine::{Machine, Mark};
+use super::storage_error::{StorageError, WriteError};
+use super::writing::{Writing, append_wait};
+use super::{Labels, Matcher, Sample, TimeSeries};
+use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
+use shardwal::Checkpoint;
+use shardwal::Config;
+use shardwal::ReplayOptions;
+use shardwal::ShardedWal;
+use shardwal::fs::{FileHandle, FileSystem};
+use shardwal::internals::{self, create_dirs, open_log_dir, sync_the_way_to, take_lock};
+use shardwal::{CloseError, Position};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Distinguishes the storages of this process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// How to open a [`Storage`].
+#[derive(Clone, Debug)]
+pub struct StorageOptions {
+    log: Config,
+    replay: ReplayOptions,
+    series_max: u32,
+    samples_max: u64,
+}
+
+impl StorageOptions {
+    /// Options for a storage in the directory `log.dir`. The log itself is in the subdirectory
+    /// `log`. The defaults are 1 million series per shard and 500 million samples in memory (16
+    /// bytes each).
+    #[must_use]
+    pub fn new(log: Config) -> Self {
+        let replay = ReplayOptions::default();
+        Self { log, replay, series_max: 1_000_000, samples_max: 500_000_000 }
+    }
+
+    /// How `open` replays the log, including the progress callback.
+    #[must_use]
+    pub fn replay(mut self, options: ReplayOptions) -> Self {
+        self.replay = options;
+        self
+    }
+
+    /// Limits the number of series per shard. A write that needs more is refused. Series that are
+    /// queued count. The limit does not apply to what the log already holds at `open`.
+    #[must_use]
+    pub fn series_max(mut self, series: u32) -> Self {
+        self.series_max = series;
+        self
+    }
+
+    /// Limits the number of samples in memory. A write that would exceed the limit is refused as a
+    /// whole. Queued samples count, and each counts as new until it is applied.
+    ///
+    /// The limit does not apply to what the log already holds at `open`. A storage that opens above
+    /// the limit refuses writes.
+    #[must_use]
+    pub fn samples_max(mut self, samples: u64) -> Self {
+        self.samples_max = samples;
+        self
+    }
+}
+
+/// Labelled time series on a log. A write is logged, and applied in memory once it is as durable as
+/// the log's [`shardwal::Durability`] demands. Opening replays the log.
+///
+/// Samples of a series may arrive in any order. If two samples have equal timestamps, the one
+/// logged later wins. Writing a sample twice therefore changes nothing. Label sets whose ids
+/// collide remain separate series. Share the storage by reference or in an `Arc`. Dropping it
+/// closes it, as [`Storage::close`] does.
+#[derive(Debug)]
+pub struct Storage<L: SeriesLog = ShardedWal> {
+    log: L,
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    head: Head,
+    /// Written only by the threads of `open`.
+    lost_batches: AtomicU64,
+    /// One receiver per shard's state machine. The lock is held while a snapshot is taken, and by
+    /// `close`.
+    marks: Mutex<Vec<Receiver<Mark>>>,
+    /// Holds the lock on the directory and its snapshots. `close` releases it.
+    lock: Mutex<Option<Box<dyn FileHandle>>>,
+}
+
+impl Storage {
+    /// Opens or creates a storage on a [`ShardedWal`]. Loads the snapshot, then replays the log
+    /// into memory, the shards in parallel. Blocks until the replay is complete.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub fn open(options: StorageOptions) -> Result<Self, StorageError> {
+        Self::open_in(options)
+    }
+}
+
+impl<L: SeriesLog> Storage<L> {
+    /// Opens or creates a storage on the log type `L`. Blocks like [`Storage::open`].
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub fn open_in(options: StorageOptions) -> Result<Self, StorageError> {
+        let StorageOptions { mut log, replay, series_max, samples_max } = options;
+        let mut dir = internals::dir(&log).to_path_buf();
+        let fs = internals::file_system(&log).clone();
+        if dir.as_os_str().is_empty() {
+            dir.push(".");
+        }
+        create_dirs(fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        sync_the_way_to(fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        let fs = open_log_dir(&fs, &dir).map_err(StorageError::Log)?;
+        let lock = take_lock(fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        snapshot::remove_unfinished(fs.as_ref(), &dir)?;
+        internals::set_dir(&mut log, dir.join("log"), fs.clone());
+        let (mut shards, mut marks) = (Vec::new(), Vec::new());
+        let budget = Budget::new(samples_max);
+        let log = L::open(log, &mut |_| {
+            let memory = Arc::new(HeadShard::new(budget.clone()));
+            let (sender, receiver) = bounded(1);
+            shards.push(memory.clone());
+            marks.push(receiver);
+            Box::new(Machine::new(memory, sender))
+        })
+        .map_err(StorageError::Log)?;
+        // ORDERING: Relaxed; the numbers only have to differ.
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let storage = Self {
+            log,
+            fs,
+            dir,
+            head: Head::new(shards, id, series_max, budget),
+            lost_batches: AtomicU64::new(0),
+            marks: Mutex::new(marks),
+            lock: Mutex::new(Some(lock)),
+        };
+        storage.restore(replay)?;
+        Ok(storage)
+    }
+
+    fn restore(&self, options: ReplayOptions) -> Result<(), StorageError> {
+        let (fs, path) = (self.fs.as_ref(), snapshot::path(&self.dir));
+        let check = |checkpoint: Option<&Checkpoint>| {
+            let unfit = |error| StorageError::unfit_snapshot(&path, error);
+            self.log.check(checkpoint).map_err(unfit)
+        };
+        let checkpoint = snapshot::load(fs, &self.dir, &check, &self.head)?;
+        // One restorer per shard of each generation. Only one replay thread uses each of them.
+        let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
+        let restore = |position: Position, batch: &[u8]| {
+            let run = (position.generation, position.shard);
+            let new = || Arc::new(Mutex::new(Restorer::new(&self.head)));
+            let restorer = restorers.lock().entry(run).or_insert_with(new).clone();
+            match restorer.lock().restore(batch) {
+                Ok(()) => Ok(()),
+                Err(error) if error.fault.lacks_another() && self.log.has_gap(run.0, run.1) => {
+                    // ORDERING: Relaxed; the replay's end orders it.
+                    self.lost_batches.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+                Err(error) => Err(StorageError::Batch { position, error }),
+            }
+        };
+        self.log.replay_from(checkpoint.as_ref(), options, &restore)
+    }
+
+    /// The underlying log, for its statistics. Do not append to it: a shard fails at a record that
+    /// is not a batch of the storage. Do not truncate it: only [`Storage::snapshot`] may.
+    #[must_use]
+    pub fn log(&self) -> &L {
+        &self.log
+    }
+
+    /// Number of whole batches in the log that cannot be decoded, because a repair truncated
+    /// batches that they continue ([`shardwal::Repair`]). The loss ends at the next segment or at the
+    /// position of the next snapshot. It is 0 for a log that was never repaired, or was truncated
+    /// beyond the repair.
+    #[must_use]
+    pub fn lost_batches(&self) -> u64 {
+        // ORDERING: Relaxed; `open` has ended, and no thread has written it since.
+        self.lost_batches.load(Ordering::Relaxed)
+    }
+
+    /// Returns the handle of a series. A write by handle does not look up the labels.
+    ///
+    /// This registers the series, even if it has no samples. It counts towards
+    /// [`StorageOptions::series_max`] and takes about 150 bytes beside its labels, until the
+    /// storage is closed.
+    ///
+    /// If clients choose the labels, write by labels instead ([`Storage::write_batch`],
+    /// [`Storage::try_write_batch`]): a refused write leaves nothing behind.
+    /// [`Storage::find_handle`] returns handles of existing series only.
+    /// # Errors
+    /// [`WriteError::TooManySeries`].
+    pub fn series_handle(&self, labels: &Labels) -> Result<SeriesHandle, WriteError> {
+        let max = self.head.series_max();
+        self.head.handle(labels).ok_or(WriteError::TooManySeries { max })
+    }
+
+    /// The handle of a series that has samples or a handle, or `None`. Registers nothing.
+    #[must_use]
+    pub fn find_handle(&self, labels: &Labels) -> Option<SeriesHandle> {
+        self.head.find(labels)
+    }
+
+    /// Writes samples of one series. Blocks until they are applied.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn write(&self, series: &TimeSeries) -> Result<(), WriteError> {
+        self.write_batch(std::slice::from_ref(series))
+    }
+
+    /// Writes samples of many series. Blocks until they are applied.
+    ///
+    /// The calling thread may commit and apply the last shard's part itself, as
+    /// [`ShardedWal::append_wait`] does.
+    /// # Errors
+    /// See [`WriteError`]. Other series of the batch may have been written.
+    pub fn write_batch(&self, batch: &[TimeSeries]) -> Result<(), WriteError> {
+        let mut parts = self.admit(&[], batch)?;
+        let Some(last) = parts.pop() else { return Ok(()) };
+        let others = Writing::append(&self.log, parts);
+        let written = append_wait(&self.log, last);
+        others.wait().and(written)
+    }
+
+    /// Queues samples. Blocks while a queue is full. Once the returned [`Writing`] reports `Ok`,
+    /// queries find the samples.
+    ///
+    /// The samples of one shard form one record, which is whole or absent after a crash. If that
+    /// record would exceed the log's limits, it is split into several.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn write_samples(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+    ) -> Result<Writing<'_>, WriteError> {
+        Ok(Writing::append(&self.log, self.admit(samples, &[])?))
+    }
+
+    /// Queues samples as [`Storage::write_samples`] does, but never blocks.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] if a queue or the disk is full. Parts for other shards may have been
+    /// queued.
+    pub fn try_write_samples(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+    ) -> Result<Writing<'_>, WriteError> {
+        self.try_write_batch(samples, &[])
+    }
+
+    /// Queues samples by handle and others by labels. Never blocks. A new series of `batch` exists
+    /// once its samples are applied. A refused write leaves no trace of it.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] if a queue or the disk is full. Parts for other shards may have been
+    /// queued.
+    pub fn try_write_batch(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+        batch: &[TimeSeries],
+    ) -> Result<Writing<'_>, WriteError> {
+        Writing::try_append(&self.log, self.admit(samples, batch)?)
+    }
+
+    fn admit(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+        batch: &[TimeSeries],
+    ) -> Result<Vec<Part<'_>>, WriteError> {
+        admit(&self.head, samples, batch)
+    }
+
+    /// Returns the series that satisfy all matchers, sorted by labels, each with its samples in
+    /// `range`, sorted by time. The range is in milliseconds and includes both ends. Series without
+    /// samples in the range are left out. An empty list of matchers selects every series.
+    #[must_use]
+    pub fn query(&self, matchers: &[Matcher], range: RangeInclusive<i64>) -> Vec<TimeSeries> {
+        let shards = self.head.shards().iter();
+        let mut found: Vec<_> = shards.flat_map(|shard| shard.query(matchers, &range)).collect();
+        found.sort_by(|one, other| one.labels.cmp(&other.labels));
+        found
+    }
+
+    /// The labels of all series that satisfy all matchers and have samples, sorted.
+    #[must_use]
+    pub fn series(&self, matchers: &[Matcher]) -> Vec<Labels> {
+        let shards = self.head.shards().iter();
+        let mut found: Vec<_> = shards.flat_map(|shard| shard.labels(matchers)).collect();
+        found.sort();
+        found
+    }
+
+    /// Number of samples in memory.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.head.samples()
+    }
+
+    /// Number of series that have samples or a handle.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        self.head.shards().iter().map(|shard| shard.series()).sum()
+    }
+
+    /// Writes everything applied so far to the snapshot file, then truncates the log below it. The
+    /// snapshot is durable when this returns. A crash at any point leaves a storage that opens
+    /// complete.
+    ///
+    /// Blocks, while writes continue. A second caller waits for the first.
+    ///
+    /// # Errors
+    /// See [`StorageError`]. No samples are lost. The new snapshot is in place after
+    /// [`StorageError::Truncate`], and may be after an `Io` error from its renaming.
+    pub fn snapshot(&self) -> Result<SnapshotReport, StorageError> {
+        if let Some(cause) = self.log.would_deadlock() {
+            return Err(StorageError::NotHere(cause));
+        }
+        let receivers = self.marks.lock();
+        // Discards the result of a `mark` that a caller requested on the log itself.
+        receivers.iter().for_each(|marks| drop(marks.try_recv()));
+        self.log.mark();
+        let marks: Result<Vec<_>, _> = receivers.iter().map(Receiver::recv).collect();
+        let marks = marks.map_err(|_disconnected| StorageError::ShardFailed)?;
+        // The log must not lose a record that the snapshot covers. Its sequence would be used
+        // again, and replay would skip the new record.
+        self.log.flush().map_err(StorageError::Flush)?;
+        let (generation, id) = (self.log.generation(), self.log.id());
+        let report = snapshot::write(self.fs.as_ref(), &self.dir, id, generation, &marks)?;
+        let checkpoint = Checkpoint::new(generation, marks.iter().map(|mark| mark.next)).of_log(id);
+        self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;
+        Ok(report)
+    }
+
+    /// Closes the log, see [`ShardedWal::close`]. Blocks until a running snapshot has ended.
+    /// Queries still work afterwards.
+    ///
+    /// # Errors
+    /// The error of the first shard that did not close cleanly.
+    pub fn close(&self) -> Result<(), CloseError> {
+        if self.log.would_deadlock().is_some() {
+            // A running snapshot may be waiting for this thread.
+            return self.log.close();
+        }
+        // Once the locks are released, another process may own the directory.
+        let _no_snapshot = self.marks.lock();
+        let closed = self.log.close();
+        drop(self.lock.lock().take());
+        closed
+    }
+}
