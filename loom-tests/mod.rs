@@ -6,7 +6,7 @@
 //! simulated disk. Capacities are 1 or 2, so that slots are reused after a push or two.
 //!
 //! Each model names the invariants (`Q2 ORDER`, ..) whose violation it detects.
-//! docs/mutations.md lists the violations that were tried, and the model that detected each.
+//! `mutants/` holds the violations that were tried, and names the model that detects each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
