@@ -31,9 +31,9 @@ struct Keys {
 }
 
 impl StateMachine for Keys {
-    fn store(&mut self, fresh: bool, key: u64, _payload: &[u8], stored: &mut Vec<u8>) {
+    fn encode(&mut self, reset: bool, key: u64, _payload: &[u8], stored: &mut Vec<u8>) {
         stored.push(0);
-        self.stored.push((key, fresh));
+        self.stored.push((key, reset));
     }
 
     fn apply(&mut self) {
@@ -41,11 +41,11 @@ impl StateMachine for Keys {
         self.applied.keys.with_mut(|keys| unsafe { (*keys).append(&mut self.stored) });
     }
 
-    fn discard(&mut self) {
+    fn rollback(&mut self) {
         self.stored.clear();
     }
 
-    fn mark(&mut self, _next: u64) {}
+    fn snapshot(&mut self, _next: u64) {}
 }
 
 fn applied(applied: &Applied) -> Vec<(u64, bool)> {

@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | `Sync` | the commit's write and fdatasync | power loss |
 //! | `Interval(d)` | the write; a sync follows within d | process death |
-//! | `Os` | the write | process death |
+//! | `Buffered` | the write | process death |
 //!
 //! In mode `Interval(d)`, a power loss may take the records of the last d.
 //!

@@ -393,12 +393,12 @@ impl ShardedWal {
         checkpoint.map_or_else(|| reach.check_whole(), |checkpoint| reach.check_kept(checkpoint))
     }
 
-    /// Requests a snapshot: each shard's writer will call its [`StateMachine::mark`] soon,
-    /// once, between two commits. Below a free-space watermark, or after a full disk, the
-    /// writer begins a new segment first. A truncation at the mark can then delete all earlier
+    /// Requests a snapshot: each shard's writer will call its [`StateMachine::snapshot`] soon,
+    /// once, between two commits. Below a free-space limit, or after a full disk, the
+    /// writer begins a new segment first. A truncation at the snapshot can then delete all earlier
     /// segments of the shard. Does not block. A shard that has failed or closed does not call
     /// it, because its state machine is dropped.
-    pub fn mark(&self) {
+    pub fn request_snapshot(&self) {
         self.shards.iter().for_each(|shard| shard.committer().queue.request_mark());
     }
 

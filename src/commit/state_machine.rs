@@ -29,10 +29,10 @@ pub trait StateMachine: Send {
     /// payloads of one batch may have at most [`BATCH_BYTES_MAX`] encoded bytes. Replay returns
     /// the encoded bytes.
     ///
-    /// If `fresh` is true, a reader of this record or a later one must not depend on anything
+    /// If `reset` is true, a reader of this record or a later one must not depend on anything
     /// encoded before. That is so for the first record in a segment, the first after open, after
-    /// [`StateMachine::mark`], and after [`StateMachine::discard`].
-    fn store(&mut self, fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>);
+    /// [`StateMachine::snapshot`], and after [`StateMachine::rollback`].
+    fn encode(&mut self, reset: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>);
 
     /// Applies every record encoded since the last call: they are in the log, as far as its
     /// [`crate::Durability`] promises. Their callers get their answers when this returns.
@@ -40,7 +40,7 @@ pub trait StateMachine: Send {
 
     /// Rolls back every record encoded since the last [`StateMachine::apply`]: there was no
     /// room. They are not in the log and never will be.
-    fn discard(&mut self);
+    fn rollback(&mut self);
 
     /// Reports a queued payload that is refused and never encoded, because there was no room
     /// for the next segment. A state machine that counts the payloads queued for it counts
@@ -50,9 +50,9 @@ pub trait StateMachine: Send {
         let _counts_nothing = (key, payload);
     }
 
-    /// Takes a snapshot, because [`crate::ShardedWal::mark`] was called. Every applied record
+    /// Takes a snapshot, because [`crate::ShardedWal::request_snapshot`] was called. Every applied record
     /// has a sequence below `next`, and the next record will be fresh.
-    fn mark(&mut self, next: u64);
+    fn snapshot(&mut self, next: u64);
 }
 
 /// A writer's state machine, and its encoded records of the current batch.
@@ -79,9 +79,9 @@ impl Driven {
     }
 
     /// Encodes a record of the current batch.
-    pub(crate) fn store(&mut self, key: u64, payload: &[u8]) {
+    pub(crate) fn encode(&mut self, key: u64, payload: &[u8]) {
         let began = self.stored.len();
-        self.machine.store(std::mem::take(&mut self.fresh), key, payload, &mut self.stored);
+        self.machine.encode(std::mem::take(&mut self.fresh), key, payload, &mut self.stored);
         let bytes = self.stored.len().checked_sub(began);
         let bytes = bytes.expect("a state machine appends to what is stored");
         self.body_bytes += record_bytes(bytes);
@@ -118,13 +118,13 @@ impl Driven {
         self.machine.refuse(key, payload);
     }
 
-    pub(crate) fn discard(&mut self) {
-        self.machine.discard();
+    pub(crate) fn rollback(&mut self) {
+        self.machine.rollback();
         self.fresh = true;
     }
 
-    pub(crate) fn mark(&mut self, next: u64) {
-        self.machine.mark(next);
+    pub(crate) fn snapshot(&mut self, next: u64) {
+        self.machine.snapshot(next);
         self.fresh = true;
     }
 }

@@ -201,7 +201,7 @@ impl Writer {
             let first = *base + ticket;
             match machine {
                 Some(machine) => {
-                    entry.for_each_record(|key, payload| machine.store(key, payload));
+                    entry.for_each_record(|key, payload| machine.encode(key, payload));
                     machine.encode_batch(encoder, &place, durable, first + u64::from(tickets));
                 }
                 None => encoder.batch(&place, durable, first, tickets as usize, entry.body()),
@@ -265,7 +265,7 @@ impl Writer {
     fn refuse(&mut self, first: u64, error: io::Error) -> Result<(), Cause> {
         let end = self.receiver.head();
         self.stamps.clear();
-        self.machine.iter_mut().for_each(Driven::discard);
+        self.machine.iter_mut().for_each(Driven::rollback);
         self.observer.refused(end - first);
         self.progress.refuse(first, end, Cause::of_refusal(error));
         Ok(())
@@ -355,7 +355,7 @@ impl Writer {
             self.leave_segment()?;
         }
         let next = self.segments.next_sequence();
-        self.machine.iter_mut().for_each(|machine| machine.mark(next));
+        self.machine.iter_mut().for_each(|machine| machine.snapshot(next));
         Ok(())
     }
 

@@ -32,7 +32,7 @@ mod on {
         blocked: Counter,
         queue_depth: Gauge,
         poisoned: Gauge,
-        max_commit_records: Histogram,
+        records_per_commit: Histogram,
         queue_wait: Histogram,
         write: Histogram,
         sync: Histogram,
@@ -49,7 +49,7 @@ mod on {
             let gauge = |name, about| series.gauge(name, Unit::Count, about);
             let seconds = |name, about| series.histogram(name, Unit::Seconds, about);
             #[rustfmt::skip]
-            let facade = Self {
+            let metrics = Self {
                 records: counter("shardwal_records_total", Unit::Count, "Records that commits have written."),
                 bytes: counter("shardwal_bytes_total", Unit::Bytes, "Payload bytes of the records written."),
                 commits: counter("shardwal_commits_total", Unit::Count, "Commits that were written."),
@@ -59,14 +59,14 @@ mod on {
                 blocked: counter("shardwal_blocked_nanoseconds_total", Unit::Nanoseconds, "Time that callers spent blocked on a full queue, summed over the callers."),
                 queue_depth: gauge("shardwal_queue_depth", "Records found in the queue at the last commit's drain."),
                 poisoned: gauge("shardwal_poisoned", "1 once a failed sync has ended the shard, else 0."),
-                max_commit_records: series.histogram("shardwal_commit_records", Unit::Count, "Records in a commit."),
+                records_per_commit: series.histogram("shardwal_records_per_commit", Unit::Count, "Records in a commit."),
                 queue_wait: seconds("shardwal_queue_wait_seconds", "From append to drain, of sampled records."),
                 write: seconds("shardwal_write_seconds", "The write of a commit."),
                 sync: seconds("shardwal_sync_seconds", "A data sync."),
                 acknowledged: seconds("shardwal_acknowledged_seconds", "From append to acknowledgement, of sampled records."),
             };
-            facade.poisoned.set(0.0);
-            facade
+            metrics.poisoned.set(0.0);
+            metrics
         }
 
         pub(in crate::stats) fn blocked(&self, nanos: u64) {
@@ -86,7 +86,7 @@ mod on {
             self.bytes.increment(sample.bytes);
             self.commits.increment(1);
             self.queue_depth.set(sample.queue_depth as f64);
-            self.max_commit_records.record(sample.records as f64);
+            self.records_per_commit.record(sample.records as f64);
             sample.write_nanos.iter().for_each(|nanos| self.write.record(seconds(*nanos)));
         }
 
@@ -122,9 +122,9 @@ mod on {
             let gauge = |name, unit, about| series.gauge(name, unit, about);
             #[rustfmt::skip]
             let gauges = Self {
-                free: gauge("shardwal_disk_free_bytes", Unit::Bytes, "Bytes free on the log's file system."),
-                low: gauge("shardwal_disk_low", Unit::Count, "1 while less is free than free_space_low_bytes or free_space_min_bytes, else 0."),
-                refusing: gauge("shardwal_disk_refusing", Unit::Count, "1 while appends are refused because less is free than free_space_min_bytes, else 0."),
+                free: gauge("shardwal_free_space_bytes", Unit::Bytes, "Bytes free on the log's file system."),
+                low: gauge("shardwal_free_space_low", Unit::Count, "1 while less is free than free_space_low_bytes or free_space_min_bytes, else 0."),
+                refusing: gauge("shardwal_free_space_refusing", Unit::Count, "1 while appends are refused because less is free than free_space_min_bytes, else 0."),
             };
             gauges
         }
@@ -259,7 +259,7 @@ mod tests {
             ("shardwal_queue_depth{ingest,0}", 30.0),
             ("shardwal_poisoned{ingest,0}", 0.0),
             ("shardwal_poisoned{ingest,1}", 1.0),
-            ("shardwal_commit_records{ingest,0}", 40.0),
+            ("shardwal_records_per_commit{ingest,0}", 40.0),
             ("shardwal_queue_wait_seconds{ingest,0}", 0.125),
             ("shardwal_write_seconds{ingest,0}", 0.5),
             ("shardwal_sync_seconds{ingest,0}", 2.0),

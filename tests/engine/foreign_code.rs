@@ -173,13 +173,13 @@ fn a_panic_in_a_payloads_drop_reaches_no_caller() {
 struct FragileMachine;
 
 impl StateMachine for FragileMachine {
-    fn store(&mut self, _fresh: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+    fn encode(&mut self, _reset: bool, key: u64, payload: &[u8], stored: &mut Vec<u8>) {
         assert_ne!(key, PANICS_AT, "a planned panic");
         stored.extend_from_slice(payload);
     }
     fn apply(&mut self) {}
-    fn discard(&mut self) {}
-    fn mark(&mut self, _next: u64) {}
+    fn rollback(&mut self) {}
+    fn snapshot(&mut self, _next: u64) {}
 }
 
 impl Drop for FragileMachine {

@@ -194,7 +194,7 @@ fn requests_are_served_beside_endless_inline_commits() {
                     });
                 }
                 for _ in 0..200 {
-                    log.mark();
+                    log.request_snapshot();
                     log.flush().wait().unwrap();
                 }
                 done.store(true, Ordering::Relaxed);

@@ -82,13 +82,15 @@ fn assert_below_free_space_min(cause: &Cause) {
 /// The log's gauges: free bytes, low, refusing.
 fn gauges(of: &Snapshotter) -> [f64; 3] {
     let found = of.snapshot().into_vec();
-    ["shardwal_disk_free_bytes", "shardwal_disk_low", "shardwal_disk_refusing"].map(|name| {
-        let gauge = found.iter().find(|(key, ..)| key.key().name() == name);
-        match gauge.expect("it is registered") {
-            (.., DebugValue::Gauge(value)) => value.into_inner(),
-            other => panic!("{other:?}"),
-        }
-    })
+    ["shardwal_free_space_bytes", "shardwal_free_space_low", "shardwal_free_space_refusing"].map(
+        |name| {
+            let gauge = found.iter().find(|(key, ..)| key.key().name() == name);
+            match gauge.expect("it is registered") {
+                (.., DebugValue::Gauge(value)) => value.into_inner(),
+                other => panic!("{other:?}"),
+            }
+        },
+    )
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl State {
         self.failed = Some(Cause::WriterPanicked);
         self.buffer.clear();
         self.buffer.resize(RECORD_HEAD_BYTES, 0);
-        machine.store(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
+        machine.encode(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
         let stored = &self.buffer[RECORD_HEAD_BYTES..];
         assert!(
             stored.len() <= BATCH_BYTES_MAX,
@@ -120,7 +120,7 @@ impl State {
     /// on. After any other error, what reached the disk is unknown, and the log fails.
     fn undo(&mut self, position: Position, error: io::Error) -> AppendError {
         self.fresh = true;
-        self.machine.iter_mut().for_each(|machine| machine.discard());
+        self.machine.iter_mut().for_each(|machine| machine.rollback());
         if internals::means_full(&error)
             && self.file.set_len(self.end).and_then(|()| self.file.sync_data()).is_ok()
         {
@@ -305,11 +305,11 @@ impl SeriesLog for SingleMutexLog {
         }
     }
 
-    fn mark(&self) {
+    fn request_snapshot(&self) {
         let mut state = self.state.lock();
         state.fresh = true;
         let next = state.next;
-        state.machine.iter_mut().for_each(|machine| machine.mark(next));
+        state.machine.iter_mut().for_each(|machine| machine.snapshot(next));
     }
 
     fn id(&self) -> LogId {

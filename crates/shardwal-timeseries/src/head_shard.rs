@@ -200,7 +200,7 @@ impl HeadShard {
     }
 
     /// Drops the series and samples of a failed commit: the log holds none of them.
-    pub(crate) fn discard(&self, samples: u64) {
+    pub(crate) fn rollback(&self, samples: u64) {
         self.pending.refuse(samples);
         let index = &mut *self.index.lock();
         for number in index.tentative.drain() {
@@ -343,7 +343,7 @@ mod tests {
         let numbers = memory.define(all.iter().cloned());
         assert_eq!((memory.find(&all[1]), memory.series()), (None, 0));
         assert_eq!(memory.number(&all[1], 10), Some(numbers[1]));
-        memory.discard(0);
+        memory.rollback(0);
         assert_eq!(all.each_ref().map(|labels| memory.find(labels)), [None, Some(1), None]);
         assert_eq!(memory.series(), 1);
         // Later series reuse the numbers.

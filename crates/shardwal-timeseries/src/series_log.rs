@@ -49,7 +49,7 @@ pub trait SeriesLog: Sized + Send + Sync {
     fn try_append(&self, key: u64, batch: Bytes) -> Result<Completion<'_>, TryAppendError>;
 
     /// Requests a snapshot: calls each shard's state machine with its position.
-    fn mark(&self);
+    fn request_snapshot(&self);
 
     /// Why the calling thread must not wait for the log, if so: see [`Cause::WouldDeadlock`] and
     /// [`Cause::Forked`].
@@ -124,8 +124,8 @@ impl SeriesLog for ShardedWal {
         self.try_append(key, batch)
     }
 
-    fn mark(&self) {
-        self.mark();
+    fn request_snapshot(&self) {
+        self.request_snapshot();
     }
 
     fn would_deadlock(&self) -> Option<Cause> {

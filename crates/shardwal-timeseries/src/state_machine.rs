@@ -123,12 +123,12 @@ impl Machine {
 }
 
 impl StateMachine for Machine {
-    fn store(&mut self, fresh: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
+    fn encode(&mut self, reset: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
         let first = self.stored.len();
         let queued = Queued::read(payload);
         let numbers = self.define(&queued.labels);
         self.stored.extend(queued.samples(&numbers));
-        self.encoder.encode(fresh, &self.stored[first..], self.memory.as_ref(), stored);
+        self.encoder.encode(reset, &self.stored[first..], self.memory.as_ref(), stored);
     }
 
     fn apply(&mut self) {
@@ -136,8 +136,8 @@ impl StateMachine for Machine {
         self.stored.clear();
     }
 
-    fn discard(&mut self) {
-        self.memory.discard(self.stored.len() as u64);
+    fn rollback(&mut self) {
+        self.memory.rollback(self.stored.len() as u64);
         self.defines = false;
         self.stored.clear();
     }
@@ -148,7 +148,7 @@ impl StateMachine for Machine {
         self.memory.refuse(queued.samples.len() as u64, places);
     }
 
-    fn mark(&mut self, next: u64) {
+    fn snapshot(&mut self, next: u64) {
         let frozen = self.memory.freeze();
         // The receiver may have been dropped. No other thread needs the snapshot.
         drop(self.marks.try_send(Mark { next, frozen }));

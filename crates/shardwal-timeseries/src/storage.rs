@@ -336,7 +336,7 @@ impl<L: SeriesLog> Storage<L> {
         let receivers = self.marks.lock();
         // Discards the result of a `mark` that a caller requested on the log itself.
         receivers.iter().for_each(|marks| drop(marks.try_recv()));
-        self.log.mark();
+        self.log.request_snapshot();
         let marks: Result<Vec<_>, _> = receivers.iter().map(Receiver::recv).collect();
         let marks = marks.map_err(|_disconnected| StorageError::ShardFailed)?;
         // The log must not lose a record that the snapshot covers. Its sequence would be used

@@ -73,7 +73,7 @@ fn a_disk_below_the_free_space_min_is_503_and_on_the_status_page() {
     assert!(
         metrics
             .lines()
-            .any(|line| line.starts_with("shardwal_disk_refusing{") && line.ends_with(" 1"))
+            .any(|line| line.starts_with("shardwal_free_space_refusing{") && line.ends_with(" 1"))
     );
     assert_eq!(server.count("up"), 0);
 }
