@@ -1,4 +1,8 @@
-//! A sharded, group-committed write-ahead log for time-series ingest.
+//! A sharded write-ahead log. Many threads append small records, and each record is durable
+//! when its [`Completion`] resolves.
+//!
+//! Each record has a key, and each key belongs to one shard. A shard has a bounded queue and one
+//! writer thread, which turns all queued records into one write and one fdatasync.
 //!
 //! ```
 //! use shardwal::{Config, ReplayOptions, ShardedWal};
@@ -6,35 +10,50 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let scratch = tempfile::tempdir()?;
 //! # let dir = scratch.path().join("log");
-//! let log = ShardedWal::open(Config::new(&dir).shards(4))?;
-//! let first = log.append(7, "cpu 0.93");   // queued, not yet durable
-//! let second = log.append(7, "cpu 0.95");
-//! println!("durable at {}", second.wait()?); // after its fdatasync
-//! drop(first);                               // fire and forget
+//! let log = ShardedWal::open(Config::new(&dir))?;
+//! let completion = log.append(7, "cpu 0.93"); // queued, not yet durable
+//! println!("durable at {}", completion.wait()?); // after its fdatasync
 //! log.close()?;
 //!
-//! let log = ShardedWal::open(Config::new(&dir).shards(4))?;
+//! let log = ShardedWal::open(Config::new(&dir))?;
 //! let report = log.replay(ReplayOptions::default(), |record| {
 //!     println!("{} {:?}", record.key(), record.payload());
 //!     Ok::<_, std::io::Error>(())
 //! })?;
-//! assert_eq!(report.records, 2);
+//! assert_eq!(report.records, 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What survives depends on [`Durability`]:
+//! # Where to find what
 //!
-//! | mode | a completion resolves after | survives |
-//! |---|---|---|
-//! | `Sync` | the commit's write and fdatasync | power loss |
-//! | `Interval(d)` | the write; a sync follows within d | process death |
-//! | `Buffered` | the write | process death |
+//! | task | start at |
+//! |---|---|
+//! | open a log, with settings | [`ShardedWal::open`], [`Config`], [`OpenError`] |
+//! | choose what an acknowledgement promises | [`Durability`] |
+//! | append from a thread | [`ShardedWal::append_wait`], [`ShardedWal::append`], [`Completion::wait`] |
+//! | append from a task | [`ShardedWal::append_async`]; [`Completion`] is a future |
+//! | shed load | [`ShardedWal::try_append`], [`ShardedWal::append_timeout`], [`TryAppendError`] |
+//! | append many records as a unit | [`ShardedWal::append_batch`], [`BatchError`] |
+//! | handle an error | [`AppendError`], [`Cause`] |
+//! | read the records back | [`ShardedWal::replay`], [`ShardedWal::replay_from`], [`Record`] |
+//! | delete old records | [`ShardedWal::truncate_before`], [`Checkpoint`] |
+//! | keep state in step with the log | [`StateMachine`] |
+//! | read a log that another process writes | [`LogReader`] |
+//! | copy or repair a log | [`Backup`], [`Repair`] |
+//! | watch it | [`ShardedWal::stats`], [`WalStats`] |
+//! | test with disk faults | [`fs::FileSystem`], and `fs::sim` with the feature `sim` |
 //!
-//! In mode `Interval(d)`, a power loss may take the records of the last d.
+//! # Features
 //!
-//! README.md says when to use it. ARCHITECTURE.md explains how it works. FORMAT.md describes
-//! the bytes on disk.
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `metrics` | the numbers of [`WalStats`] through the `metrics` crate |
+//! | `tracing` | events for open, replay, roll and poisoning; none per record |
+//! | `serde` | [`Config`], [`Checkpoint`], reports and stats as serde types |
+//! | `sim` | `fs::sim`, a simulated file system with faults and power losses |
 
 mod backup;
 mod checkpoint;
