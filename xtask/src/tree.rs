@@ -1,0 +1,112 @@
+//! The source tree: its root, its packages, its files, and copies of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Result;
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// A package of the workspace.
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+}
+
+/// The packages with programs of their own: the root and all of `crates/`.
+pub(crate) fn packages(root: &Path) -> Result<Vec<Package>> {
+    let mut folders = vec![root.to_path_buf()];
+    folders.extend(entries(&root.join("crates"))?);
+    folders.retain(|folder| folder.join("Cargo.toml").is_file());
+    folders
+        .into_iter()
+        .map(|folder| {
+            let manifest = read(&folder.join("Cargo.toml"))?;
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = "));
+            let name = name.ok_or("a manifest without a name")?.trim_matches('"').to_owned();
+            Ok(Package { name, folder })
+        })
+        .collect()
+}
+
+/// The text of a file. An error names the file.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// The paths in a folder, sorted.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listed = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut paths = listed.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// All files below a folder with this extension, sorted. Empty if there is no such folder.
+pub(crate) fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for path in entries(folder)? {
+        if path.is_dir() {
+            found.extend(files_below(&path, extension)?);
+        } else if path.extension().is_some_and(|it| it == extension) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// A folder that is deleted when the value is dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new, empty folder in `parent`.
+    pub(crate) fn new(parent: &Path, name: &str) -> Result<Self> {
+        let path = parent.join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
+}
+
+/// Copies all files that git tracks or would add, with their present content.
+pub(crate) fn copy(root: &Path, to: &Path) -> Result {
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !listed.status.success() {
+        return Err("git cannot list the files".into());
+    }
+    for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = std::str::from_utf8(name)?;
+        let (from, to) = (root.join(name), to.join(name));
+        // A file that was deleted and not yet committed is listed too.
+        if from.is_file() {
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::copy(from, to)?;
+        }
+    }
+    Ok(())
+}
