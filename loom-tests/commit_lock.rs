@@ -7,16 +7,16 @@ use crate::commit::commit_lock::{Attempt, CommitLock};
 use crate::util::sync::{Arc, AtomicU64, Ordering};
 
 /// Work that any thread may queue, and that the holder of the lock takes in.
-struct Shop {
+struct Tally {
     queued: AtomicU64,
-    taken_in: CommitLock<u64>,
+    sum: CommitLock<u64>,
 }
 
-impl Shop {
+impl Tally {
     fn new() -> Arc<Self> {
-        let shop = Self { queued: AtomicU64::new(0), taken_in: CommitLock::new() };
-        assert!(shop.taken_in.init(0).unlock(), "no thread tries repeatedly");
-        Arc::new(shop)
+        let tally = Self { queued: AtomicU64::new(0), sum: CommitLock::new() };
+        assert!(tally.sum.init(0).unlock(), "no thread tries repeatedly");
+        Arc::new(tally)
     }
 
     /// Queues work with a Relaxed store, so that only the lock's own fences keep it from being
@@ -26,80 +26,79 @@ impl Shop {
     }
 
     /// Takes in the queued work, unless another thread does.
-    fn serve(&self, asks: u32) {
-        let mut attempt = self.taken_in.try_lock_spinning(asks, || false);
-        while let Attempt::CommitGuard(mut taken_in) = attempt {
-            *taken_in += self.queued.swap(0, Ordering::Relaxed);
-            if !taken_in.unlock() || self.queued.load(Ordering::Relaxed) == 0 {
+    fn take_in(&self, spins: u32) {
+        let mut attempt = self.sum.try_lock_spinning(spins, || false);
+        while let Attempt::CommitGuard(mut sum) = attempt {
+            *sum += self.queued.swap(0, Ordering::Relaxed);
+            if !sum.unlock() || self.queued.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            attempt = self.taken_in.try_lock();
+            attempt = self.sum.try_lock();
         }
     }
 
-    fn assert_nothing_is_left(&self, queued: u64) {
-        let Attempt::CommitGuard(taken_in) = self.taken_in.try_lock() else {
+    fn assert_sum(&self, queued: u64) {
+        let Attempt::CommitGuard(sum) = self.sum.try_lock() else {
             panic!("Q5 TURN: every thread has released the lock");
         };
-        assert_eq!(*taken_in, queued, "Q5 TURN: work was left behind");
-        assert!(taken_in.unlock(), "no thread tries repeatedly");
+        assert_eq!(*sum, queued, "Q5 TURN: work was left behind");
+        assert!(sum.unlock(), "no thread tries repeatedly");
     }
 }
 
-/// Q5 TURN: three threads queue work and serve it. Two go away if they find the lock held,
+/// Q5 TURN: three threads queue work and take it in. Two go away if they find the lock held,
 /// and one tries for it repeatedly first.
 #[test]
-fn what_is_queued_is_served_by_somebody() {
-    check("what_is_queued_is_served_by_somebody", 3, || {
-        let shop = Shop::new();
-        let others = [0, 1].map(|asks| {
-            let shop = shop.clone();
+fn queued_work_is_never_left_behind() {
+    check("queued_work_is_never_left_behind", 3, || {
+        let tally = Tally::new();
+        let others = [0, 1].map(|spins| {
+            let tally = tally.clone();
             thread::spawn(move || {
-                shop.queue();
-                shop.serve(asks);
+                tally.queue();
+                tally.take_in(spins);
             })
         });
-        shop.queue();
-        shop.serve(0);
+        tally.queue();
+        tally.take_in(0);
         for other in others {
             other.join().expect("it returned");
         }
-        shop.assert_nothing_is_left(3);
+        tally.assert_sum(3);
     });
 }
 
 /// Q5 TURN: two threads try for the lock repeatedly at the same time.
 #[test]
-fn two_ask_for_the_token() {
-    check("two_ask_for_the_token", 3, || {
-        let shop = Shop::new();
-        let other = shop.clone();
+fn two_threads_spin_for_the_lock() {
+    check("two_threads_spin_for_the_lock", 3, || {
+        let tally = Tally::new();
+        let other = tally.clone();
         let other = thread::spawn(move || {
             other.queue();
-            other.serve(2);
+            other.take_in(2);
         });
-        shop.queue();
-        shop.serve(2);
+        tally.queue();
+        tally.take_in(2);
         other.join().expect("it returned");
-        shop.assert_nothing_is_left(2);
+        tally.assert_sum(2);
     });
 }
 
 /// Q5 TURN: a guard is dropped, which poisons the lock, while another thread tries for it.
 /// That thread gets the lock before, or never.
 #[test]
-fn a_turn_that_is_dropped_is_the_last() {
-    check("a_turn_that_is_dropped_is_the_last", 3, || {
-        let shop = Shop::new();
-        let other = shop.clone();
+fn a_dropped_guard_poisons_the_lock() {
+    check("a_dropped_guard_poisons_the_lock", 3, || {
+        let tally = Tally::new();
+        let other = tally.clone();
         let other = thread::spawn(move || {
             other.queue();
-            other.serve(1);
+            other.take_in(1);
         });
-        let dropped = matches!(shop.taken_in.try_lock(), Attempt::CommitGuard(_));
+        let dropped = matches!(tally.sum.try_lock(), Attempt::CommitGuard(_));
         other.join().expect("it returned");
-        let ended =
-            matches!(shop.taken_in.try_lock(), Attempt::Busy) && shop.taken_in.is_poisoned();
+        let ended = matches!(tally.sum.try_lock(), Attempt::Busy) && tally.sum.is_poisoned();
         assert_eq!(ended, dropped, "Q5 TURN: no thread takes a poisoned lock");
     });
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use loom::thread;
 
-use super::{TaskThread, Waits, check, next_but_one_look};
+use super::{TaskThread, Waits, check, deadline_once_registered};
 use crate::commit::progress::{Answer, Progress};
 use crate::error::Cause;
 use crate::util::sync::Arc;
@@ -37,8 +37,8 @@ fn no_room() -> Cause {
 /// C1 ONCE, C3 ANSWER: two threads wait for two tickets, which are answered one after
 /// the other.
 #[test]
-fn resolve_races_wait() {
-    check("resolve_races_wait", 3, || {
+fn an_answer_races_wait() {
+    check("an_answer_races_wait", 3, || {
         let progress = progress();
         for ticket in 0..2 {
             let progress = progress.clone();
@@ -54,8 +54,8 @@ fn resolve_races_wait() {
 
 /// C2 DURABLE: a thread that sees the answer sees all that the writer did before it.
 #[test]
-fn the_answer_shows_what_came_before_it() {
-    check("the_answer_shows_what_came_before_it", 3, || {
+fn an_answer_publishes_earlier_writes() {
+    check("an_answer_publishes_earlier_writes", 3, || {
         let progress = progress();
         let written = Arc::new(loom::cell::UnsafeCell::new(0));
         for _ in 0..2 {
@@ -74,8 +74,8 @@ fn the_answer_shows_what_came_before_it() {
 
 /// C3 ANSWER: a task and a thread wait side by side.
 #[test]
-fn resolve_races_poll() {
-    check("resolve_races_poll", 3, || {
+fn an_answer_races_poll() {
+    check("an_answer_races_poll", 3, || {
         let progress = progress();
         let (one, other) = (progress.clone(), progress.clone());
         thread::spawn(move || {
@@ -90,8 +90,8 @@ fn resolve_races_poll() {
 /// C3 ANSWER: one task polls a future and then another does, as if it had moved. The
 /// last one is woken.
 #[test]
-fn a_later_waker_is_woken() {
-    check("a_later_waker_is_woken", 3, || {
+fn the_latest_waker_is_woken() {
+    check("the_latest_waker_is_woken", 3, || {
         let progress = progress();
         let resolving = progress.clone();
         let resolving = thread::spawn(move || acknowledge(&resolving, 1));
@@ -112,8 +112,8 @@ fn a_later_waker_is_woken() {
 /// C3 ANSWER: a future is dropped while it is registered, and a wait ends at its deadline.
 /// The other waiters are answered, and so is the thread that waits again.
 #[test]
-fn an_abandoned_wait_harms_nobody() {
-    check("an_abandoned_wait_harms_nobody", 3, || {
+fn an_abandoned_wait_does_not_affect_others() {
+    check("an_abandoned_wait_does_not_affect_others", 3, || {
         let progress = progress();
         let (abandoning, waiting) = (progress.clone(), progress.clone());
         thread::spawn(move || {
@@ -124,7 +124,7 @@ fn an_abandoned_wait_harms_nobody() {
             drop(registration);
         });
         let waiting = thread::spawn(move || {
-            drop(waiting.wait(0, Some(next_but_one_look())));
+            drop(waiting.wait(0, Some(deadline_once_registered())));
             assert!(matches!(wait(&waiting, 0), Answer::Acknowledged));
         });
         acknowledge(&progress, 1);
@@ -135,8 +135,8 @@ fn an_abandoned_wait_harms_nobody() {
 /// C1 ONCE: one ticket finds no room, the next one does. Each gets its own answer,
 /// however often it checks.
 #[test]
-fn refuse_races_wait() {
-    check("refuse_races_wait", 3, || {
+fn a_refusal_races_wait() {
+    check("a_refusal_races_wait", 3, || {
         let progress = progress();
         for ticket in 0..2 {
             let progress = progress.clone();
@@ -159,8 +159,8 @@ fn refuse_races_wait() {
 /// C1 ONCE, C3 ANSWER: of three tickets the first is acknowledged, the second synced but
 /// not yet answered, when the shard fails. Each gets its own answer.
 #[test]
-fn fail_races_wait() {
-    check("fail_races_wait", 3, || {
+fn a_failure_races_wait() {
+    check("a_failure_races_wait", 3, || {
         let progress = progress();
         let waiting = [1, 2].map(|ticket| {
             let progress = progress.clone();
@@ -183,8 +183,8 @@ fn fail_races_wait() {
 /// C1 ONCE: a record that was synced before the shard failed stays reported as synced. The
 /// failure holds from the lower mark on, here the acknowledged one.
 #[test]
-fn a_barrier_that_was_synced_outlives_a_failure() {
-    check("a_barrier_that_was_synced_outlives_a_failure", 3, || {
+fn a_synced_flush_outlives_a_failure() {
+    check("a_synced_flush_outlives_a_failure", 3, || {
         let progress = progress();
         let waiting = progress.clone();
         let waiting = thread::spawn(move || waiting.wait_synced(1));
@@ -199,8 +199,8 @@ fn a_barrier_that_was_synced_outlives_a_failure() {
 /// answered. Meanwhile the next holder fails, which answers without raising the mark. A
 /// waiter that the first thread puts back is still woken.
 #[test]
-fn a_failure_races_who_wakes_the_answered() {
-    check("a_failure_races_who_wakes_the_answered", 3, || {
+fn a_failure_races_the_wake_of_answered_waiters() {
+    check("a_failure_races_the_wake_of_answered_waiters", 3, || {
         let progress = progress();
         let (waiting, failing) = (progress.clone(), progress.clone());
         let waiting = thread::spawn(move || {
@@ -218,8 +218,8 @@ fn a_failure_races_who_wakes_the_answered() {
 /// C3 ANSWER: a failure answers a task that waits for its record, and a thread that waits
 /// for a flush. The task's waker waits for that thread.
 #[test]
-fn a_waker_may_wait_for_whom_the_same_failure_answers() {
-    check("a_waker_may_wait_for_whom_the_same_failure_answers", 3, || {
+fn a_waker_may_wait_for_a_thread_of_the_same_failure() {
+    check("a_waker_may_wait_for_a_thread_of_the_same_failure", 3, || {
         let progress = progress();
         let (task, barrier) = (TaskThread::new(), progress.clone());
         let waker = Waker::from(Waits::on(task.clone()));

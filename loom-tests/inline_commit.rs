@@ -9,7 +9,7 @@ use loom::thread;
 use super::check;
 use super::rig::{
     FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_inline,
-    append_quietly, assert_acknowledged, assert_survived, finish, wait_and_lose_power,
+    append_no_wake, assert_acknowledged, assert_survived, finish, wait_and_lose_power,
 };
 use crate::commit::committer::{Committer, SpinPolicy};
 use crate::commit::progress::Answer;
@@ -31,11 +31,11 @@ fn commit_inline_and_lose_power(committer: &Committer, fs: &SimFileSystem, key: 
 /// Each is answered, and its record is on the disk then.
 #[test]
 fn two_callers_commit_inline() {
-    check("two_callers_lend_a_hand", 2, || {
+    check("two_callers_commit_inline", 2, || {
         let (fs, committer, writer) = Rig::new(SYNCED).with_first(1).start();
         let (other, its_disk) = (committer.clone(), fs.clone());
         let other = thread::spawn(move || commit_inline_and_lose_power(&other, &its_disk, 2));
-        committer.commit_inline(FIRST, SpinPolicy::Little);
+        committer.commit_inline(FIRST, SpinPolicy::Spin);
         wait_and_lose_power(&committer, &fs, 1, FIRST);
         other.join().expect("it was answered");
         finish(&committer, writer);
@@ -45,8 +45,8 @@ fn two_callers_commit_inline() {
 /// Q4 WAKE, Q5 TURN: commits end without a sync. Two callers try for the commit lock
 /// repeatedly, and commit for each other.
 #[test]
-fn two_callers_ask_for_the_turn() {
-    check("two_callers_ask_for_the_turn", 2, || {
+fn two_callers_spin_for_the_lock() {
+    check("two_callers_spin_for_the_lock", 2, || {
         let (_disk, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
         let other = committer.clone();
         let other = thread::spawn(move || {
@@ -54,7 +54,7 @@ fn two_callers_ask_for_the_turn() {
             let answer = answer(&other, ticket);
             assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         });
-        committer.commit_inline(FIRST, SpinPolicy::Little);
+        committer.commit_inline(FIRST, SpinPolicy::Spin);
         assert!(matches!(answer(&committer, FIRST), Answer::Acknowledged), "C3 ANSWER");
         other.join().expect("it was answered");
         finish(&committer, writer);
@@ -64,8 +64,8 @@ fn two_callers_ask_for_the_turn() {
 /// Q4 WAKE, Q5 TURN, C2 DURABLE: a sync is requested while a caller has the commit lock. If
 /// the caller leaves it, the shard's thread does it.
 #[test]
-fn a_barrier_races_a_caller_who_commits_inline() {
-    check("a_barrier_races_a_caller_who_lends_a_hand", 2, || {
+fn a_flush_races_an_inline_commit() {
+    check("a_flush_races_an_inline_commit", 2, || {
         let (fs, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
         let other = committer.clone();
         let other = thread::spawn(move || {
@@ -84,8 +84,8 @@ fn a_barrier_races_a_caller_who_commits_inline() {
 /// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed during an inline commit. The caller is
 /// refused, or acknowledged and on the disk once the writer has ended.
 #[test]
-fn close_races_a_caller_who_commits_inline() {
-    check("close_races_a_caller_who_lends_a_hand", 2, || {
+fn close_races_an_inline_commit() {
+    check("close_races_an_inline_commit", 2, || {
         let (fs, committer, writer) = Rig::new(SYNCED).start();
         let lending = committer.clone();
         let lending = thread::spawn(move || {
@@ -107,9 +107,9 @@ fn close_races_a_caller_who_commits_inline() {
 /// shard's thread comes first. No thread waits forever, the caller does not unwind, and the
 /// shard's thread ends and reports the cause.
 #[test]
-fn a_failure_under_a_caller_who_commits_inline_answers_everybody() {
+fn a_failed_inline_commit_answers_every_caller() {
     for kind in [FaultKind::Panic, FaultKind::Error(EIO)] {
-        check("a_failure_under_a_caller_who_lends_a_hand_answers_everybody", 3, move || {
+        check("a_failed_inline_commit_answers_every_caller", 3, move || {
             let rig = Rig::new(SYNCED).with_first(1);
             rig.fs.fail(Fault::new(Call::Sync, 2, kind.clone()));
             let (fs, committer, writer) = rig.start();
@@ -123,13 +123,13 @@ fn a_failure_under_a_caller_who_commits_inline_answers_everybody() {
     }
 }
 
-/// Q1 BOUND, Q4 WAKE: the record of a caller that commits it itself takes all the
-/// room there is, in records and in bytes, or in bytes alone. A producer that parks
-/// for room is woken once that record is received.
+/// Q1 BOUND, Q4 WAKE: the record of an inline commit fills the queue, in records and in
+/// bytes, or in bytes alone. A producer that parks on the full queue is woken once that
+/// record is received.
 #[test]
-fn a_producer_waits_for_room_beside_a_caller_who_commits_inline() {
+fn a_producer_waits_for_room_beside_an_inline_commit() {
     for queue in [1, 2] {
-        check("a_producer_waits_for_room_beside_a_caller_who_lends_a_hand", 1, move || {
+        check("a_producer_waits_for_room_beside_an_inline_commit", 1, move || {
             let shape = Shape { queue, queue_bytes: 1, ..SYNCED };
             let (_disk, committer, writer) = Rig::new(shape).with_first(3).start();
             // The shard's thread has begun, and is about to park.
@@ -149,21 +149,20 @@ fn a_producer_waits_for_room_beside_a_caller_who_commits_inline() {
     }
 }
 
-/// Q4 WAKE: a caller fills the queue, wakes nobody, and does something else before it
-/// commits: here it waits for another caller. That one finds no room, and must wake
-/// the shard's thread before it parks.
+/// Q4 WAKE: a caller fills the queue without a wake-up, and waits for another caller before
+/// it commits. That caller finds no room, and must wake the shard's thread before it parks.
 #[test]
-fn a_producer_without_room_wakes_the_shards_thread() {
-    check("a_producer_without_room_wakes_the_shards_thread", 1, || {
+fn a_producer_without_room_wakes_the_shard_thread() {
+    check("a_producer_without_room_wakes_the_shard_thread", 1, || {
         let (_disk, committer, writer) = Rig::new(Shape { queue: 1, ..SYNCED }).start();
-        let ticket = append_quietly(&committer, 1).expect("the queue is empty");
+        let ticket = append_no_wake(&committer, 1).expect("the queue is empty");
         let other = committer.clone();
         let other = thread::spawn(move || {
             let ticket = append(&other, 2).expect("nobody closes, and there is no deadline");
             assert_acknowledged(&other, ticket);
         });
         other.join().expect("it was answered");
-        committer.commit_inline(ticket, SpinPolicy::Little);
+        committer.commit_inline(ticket, SpinPolicy::Spin);
         assert_acknowledged(&committer, ticket);
         finish(&committer, writer);
     });
@@ -186,8 +185,8 @@ impl Wake for WouldWait {
 /// C3 ANSWER: code that a commit runs must not wait for a commit, whichever thread
 /// commits. A caller that has committed may wait again.
 #[test]
-fn code_that_a_commit_runs_may_not_wait() {
-    check("code_that_a_commit_runs_may_not_wait", 2, || {
+fn code_that_a_commit_runs_must_not_wait() {
+    check("code_that_a_commit_runs_must_not_wait", 2, || {
         let rig = Rig::new(SYNCED).with_first(1);
         let task =
             Arc::new(WouldWait { committer: rig.committer.clone(), may_not: Mutex::new(None) });
@@ -196,7 +195,7 @@ fn code_that_a_commit_runs_may_not_wait() {
             rig.committer.progress.poll(FIRST, &mut Context::from_waker(&waker), &mut registration);
         assert!(answer.is_none(), "the writer has not started");
         let (_disk, committer, writer) = rig.start();
-        committer.commit_inline(FIRST, SpinPolicy::Little);
+        committer.commit_inline(FIRST, SpinPolicy::Spin);
         assert!(committer.would_deadlock().is_none(), "C3 ANSWER: this thread commits no more");
         assert_acknowledged(&committer, FIRST);
         finish(&committer, writer);

@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 use crate::queue::queue::{Queue, Receiver, Work};
 use crate::util::sync::{Arc, Parker, now};
 
-mod barrier;
 mod commit_lock;
 mod completion;
-mod condemned;
+mod fail_request;
+mod flush;
 mod inline_commit;
 mod queue;
-mod queue_end;
+mod queue_close;
 mod rig;
 mod sealing;
 mod state_machine;
-mod waiters;
+mod wait_list;
 mod writer;
 mod writer_failure;
 
@@ -60,8 +60,8 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'stati
 
 /// Waits for work as the owner of the receiver, and begins it.
 fn wait<T>(queue: &Queue<T>, receiver: &mut Receiver<T>) -> Work {
-    let begin = |work: Option<Work>| work.inspect(|work| receiver.begin(*work));
-    queue.wait_for_work(begin).expect("there was no deadline")
+    let take = |work: Option<Work>| work.inspect(|work| receiver.accept(*work));
+    queue.wait_for_work(take).expect("there was no deadline")
 }
 
 /// The waker of a task that runs on a thread of its own.
@@ -103,7 +103,7 @@ impl Wake for Waits {
 }
 
 /// A deadline that has not passed when a wait begins, and has once it is registered.
-fn next_but_one_look() -> Instant {
+fn deadline_once_registered() -> Instant {
     now() + Duration::from_nanos(2)
 }
 

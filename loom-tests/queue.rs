@@ -76,8 +76,8 @@ fn two_producers_share_one_slot() {
 
 /// Q1 BOUND, Q2 ORDER, Q4 WAKE: one producer, two slots, three values.
 #[test]
-fn the_slots_are_used_again() {
-    check("the_slots_are_used_again", 2, || {
+fn slots_are_reused() {
+    check("slots_are_reused", 2, || {
         let (queue, mut receiver) = Queue::new(2, ANY);
         let pushing = queue.clone();
         let producer = thread::spawn(move || {
@@ -108,8 +108,8 @@ fn an_empty_ring_parks_the_receiver() {
 /// Q1 BOUND, Q4 WAKE: there are free slots, but each value alone reaches the byte limit.
 /// One producer parks until the other's value is received, unless both raced past the limit.
 #[test]
-fn a_bound_in_bytes_parks_producers_and_wakes_them() {
-    check("a_bound_in_bytes_parks_producers_and_wakes_them", 2, || two_producers(2, 1, 2));
+fn the_byte_limit_parks_and_wakes_producers() {
+    check("the_byte_limit_parks_and_wakes_producers", 2, || two_producers(2, 1, 2));
 }
 
 /// Q1 BOUND, Q2 ORDER: a batch of two beside single values, in two slots. It has two

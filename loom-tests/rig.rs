@@ -230,7 +230,7 @@ impl Rig {
         silence_planned_panics();
         let Self { fs, committer, writer } = self;
         let serving = committer.clone();
-        let writer = thread::spawn(move || serving.serve(writer));
+        let writer = thread::spawn(move || serving.run_thread(writer));
         (fs, committer, writer)
     }
 }
@@ -267,7 +267,7 @@ pub(super) fn append_inline(committer: &Committer, key: u64) -> Result<u64, Push
 }
 
 /// Queues one record where there is room, and wakes nobody.
-pub(super) fn append_quietly(committer: &Committer, key: u64) -> Result<u64, PushError> {
+pub(super) fn append_no_wake(committer: &Committer, key: u64) -> Result<u64, PushError> {
     committer.queue.try_push_no_wake(1, 1, |_, entry| fill(entry, key))
 }
 

@@ -1,5 +1,5 @@
-//! Models of the sealer as shipped: its thread syncs full segments and answers, while
-//! the writer commits, syncs and waits.
+//! Models of the sealer as shipped. Its thread syncs full segments and answers, while the
+//! writer commits, syncs and waits.
 
 use loom::thread::{self, JoinHandle};
 
@@ -18,12 +18,11 @@ use crate::util::sync::Arc;
 const FILLING: Shape = Shape { segment_bytes: CRAMPED, max_commit_records: 1, ..UNSYNCED };
 const EIO: i32 = 5;
 
-/// What two records and a sealer come to: the disk, the lane, the writer's thread and
-/// the sealer's.
+/// A started shard: its disk, its committer, and the threads of its writer and its sealer.
 type Sealing = (SimFileSystem, Arc<Committer>, JoinHandle<Result<(), Cause>>, JoinHandle<()>);
 
-/// Starts a shard in which two records are queued: the segment of the first is full
-/// when the second is committed.
+/// Starts a shard with two queued records. The segment of the first is full when the second
+/// is committed.
 fn start(fault: Option<Fault>) -> Sealing {
     let (rig, sealer) = Rig::sealing(FILLING);
     let rig = rig.with_first(1);
@@ -35,9 +34,8 @@ fn start(fault: Option<Fault>) -> Sealing {
     (fs, committer, writer, sealer)
 }
 
-/// C2 DURABLE, Q4 WAKE: a sync is asked for while a full segment is on its way to the
-/// sealer, which answers at any moment. The sync is answered once both segments are
-/// on the disk.
+/// C2 DURABLE, Q4 WAKE: a sync is requested while the sealer has a full segment, and may
+/// answer at any moment. The sync is answered once both segments are on the disk.
 #[test]
 fn a_sync_races_the_sealer() {
     check("a_sync_races_the_sealer", 2, || {
@@ -52,12 +50,12 @@ fn a_sync_races_the_sealer() {
     });
 }
 
-/// C2 DURABLE, C3 ANSWER, W2 STICKY: the sync of a segment fails, be it the sealer's
-/// of the full one or the writer's of the next one. A sync over both fails, every
-/// record is answered, and nothing is acknowledged from then on.
+/// C2 DURABLE, C3 ANSWER, W2 STICKY: the sync of a segment fails, either the sealer's of the
+/// full one or the writer's of the next one. A sync over both fails, every record is
+/// answered, and nothing is acknowledged later.
 #[test]
-fn a_failed_sync_beside_the_sealer_answers_everybody() {
-    check("a_failed_sync_beside_the_sealer_answers_everybody", 2, || {
+fn a_failed_sync_beside_the_sealer_answers_every_caller() {
+    check("a_failed_sync_beside_the_sealer_answers_every_caller", 2, || {
         let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
         let (_disk, committer, writer, sealer) = start(Some(fault));
         let below = committer.queue.request_sync();

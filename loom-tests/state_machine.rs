@@ -56,8 +56,8 @@ fn applied(applied: &Applied) -> Vec<(u64, bool)> {
 /// S2 APPLY: a caller that is answered finds the acknowledged records applied, in the log's
 /// order, and the writer done with them.
 #[test]
-fn an_answer_shows_what_was_applied() {
-    check("an_answer_shows_what_was_applied", 3, || {
+fn an_answered_record_is_applied() {
+    check("an_answered_record_is_applied", 3, || {
         let state = Arc::new(Applied::default());
         let machine = Keys { stored: Vec::new(), applied: state.clone() };
         let rig = Rig::driving(SYNCED, Some(Box::new(machine))).with_first(1);
@@ -77,8 +77,8 @@ fn an_answer_shows_what_was_applied() {
 /// S2 APPLY, S1 FRESH: the first commit finds no room. None of it is applied, and the next
 /// record is fresh, as the first was.
 #[test]
-fn what_found_no_room_is_not_applied() {
-    check("what_found_no_room_is_not_applied", 2, || {
+fn a_refused_commit_is_not_applied() {
+    check("a_refused_commit_is_not_applied", 2, || {
         let state = Arc::new(Applied::default());
         let machine = Keys { stored: Vec::new(), applied: state.clone() };
         let rig = Rig::driving(SYNCED, Some(Box::new(machine))).with_first(1);

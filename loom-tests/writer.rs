@@ -29,8 +29,8 @@ fn append_and_lose_power(
 
 /// C2 DURABLE: two callers append and wait. The power is cut as soon as one is answered.
 #[test]
-fn what_is_acknowledged_survives_a_power_loss() {
-    check("what_is_acknowledged_survives_a_power_loss", 2, || {
+fn acknowledged_records_survive_a_power_loss() {
+    check("acknowledged_records_survive_a_power_loss", 2, || {
         let (fs, committer, writer) = Rig::new(SYNCED).with_first(1).start();
         let other = append_and_lose_power(&committer, &fs, 2);
         wait_and_lose_power(&committer, &fs, 1, FIRST);
@@ -82,8 +82,8 @@ fn close_races_append() {
 /// W1 PREFIX: no thread waits for a record that was appended before the close. It is still
 /// written.
 #[test]
-fn what_nobody_waits_for_is_written() {
-    check("what_nobody_waits_for_is_written", 2, || {
+fn a_record_without_a_waiter_is_written() {
+    check("a_record_without_a_waiter_is_written", 2, || {
         let (fs, committer, writer) = Rig::new(SYNCED).with_first(1).start();
         let closing = committer.clone();
         let closing = thread::spawn(move || {

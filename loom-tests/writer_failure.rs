@@ -81,9 +81,9 @@ fn two_callers_meet(fault: Fault) {
 
 /// C3 ANSWER, W2 STICKY, C1 ONCE: the first sync fails, or the second.
 #[test]
-fn a_failed_sync_answers_everybody() {
+fn a_failed_sync_answers_every_caller() {
     for nth in [1, 2] {
-        check("a_failed_sync_answers_everybody", 2, move || {
+        check("a_failed_sync_answers_every_caller", 2, move || {
             two_callers_meet(Fault::new(Call::Sync, nth, FaultKind::Error(EIO)));
         });
     }
@@ -91,17 +91,17 @@ fn a_failed_sync_answers_everybody() {
 
 /// C3 ANSWER, W2 STICKY: the second write fails.
 #[test]
-fn a_failed_write_answers_everybody() {
-    check("a_failed_write_answers_everybody", 2, || {
+fn a_failed_write_answers_every_caller() {
+    check("a_failed_write_answers_every_caller", 2, || {
         two_callers_meet(Fault::new(Call::Write, 2, FaultKind::Error(EIO)));
     });
 }
 
 /// C3 ANSWER: the writer panics in the middle of a commit.
 #[test]
-fn a_panic_of_the_writer_leaves_nobody_waiting() {
+fn a_writer_panic_answers_every_caller() {
     for call in [Call::Write, Call::Sync] {
-        check("a_panic_of_the_writer_leaves_nobody_waiting", 2, move || {
+        check("a_writer_panic_answers_every_caller", 2, move || {
             two_callers_meet(Fault::new(call, 2, FaultKind::Panic));
         });
     }
@@ -135,8 +135,8 @@ fn a_full_disk_refuses_and_goes_on() {
 /// Q4 WAKE, C3 ANSWER: a producer is parked on the full ring of a shard whose sync fails. It
 /// is woken, and gets the cause.
 #[test]
-fn a_parked_producer_is_told_why_the_shard_failed() {
-    check("a_parked_producer_is_told_why_the_shard_failed", 2, || {
+fn a_parked_producer_gets_the_cause_of_the_failure() {
+    check("a_parked_producer_gets_the_cause_of_the_failure", 2, || {
         let rig = Rig::new(Shape { queue: 1, ..SYNCED }).with_first(1);
         rig.fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         let (_, committer, writer) = rig.start();
@@ -166,7 +166,7 @@ impl Wake for Panicking {
 
 /// Registers a task whose waker panics. The result keeps its node alive: loom must not see
 /// an address reused in some executions and not in others.
-fn enrol_panicking(
+fn register_panicking(
     poll: impl FnOnce(&mut Context<'_>, &mut Option<Registration>),
 ) -> Option<Registration> {
     let waker = Waker::from(Arc::new(Panicking(AtomicU64::new(0))));
@@ -178,15 +178,15 @@ fn enrol_panicking(
 /// C3 ANSWER, Q4 WAKE: a caller's waker panics on the writer's thread, on the list of a
 /// flush or of an append. The other callers are still woken.
 #[test]
-fn a_waker_that_panics_harms_nobody_else() {
-    check("a_waker_that_panics_harms_nobody_else", 2, || {
+fn a_panicking_waker_does_not_affect_other_callers() {
+    check("a_panicking_waker_does_not_affect_other_callers", 2, || {
         let rig = Rig::new(SYNCED).with_first(1);
         let progress = &rig.committer.progress;
         let registration = [
-            enrol_panicking(|context, registration| {
+            register_panicking(|context, registration| {
                 drop(progress.poll_synced(1, context, registration))
             }),
-            enrol_panicking(|context, registration| {
+            register_panicking(|context, registration| {
                 drop(progress.poll(FIRST, context, registration))
             }),
         ];

@@ -238,12 +238,12 @@ impl ShardedWal {
             // Syncs run side by side, on a thread each. Writes without a sync are short.
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
-        let lend = |patience| parts.iter().for_each(|part| part.last.commit_inline(patience));
+        let commit_inline = |spin| parts.iter().for_each(|part| part.last.commit_inline(spin));
         if !self.syncs_each_commit && parts.len() > 1 {
             // First only shards whose commit lock is free: two callers then use two shards.
-            lend(SpinPolicy::None);
+            commit_inline(SpinPolicy::TryOnce);
         }
-        lend(SpinPolicy::Little);
+        commit_inline(SpinPolicy::Spin);
         BatchCompletion::new(parts).wait()
     }
 

@@ -32,7 +32,7 @@ struct Inner<T> {
     /// Q5 TURN: `LOCKED`, `POISONED` and the number of threads that try repeatedly. A
     /// thread that sets `LOCKED` (Acquire) has the value until it clears it (Release).
     word: AtomicU64,
-    /// `None` before [`CommitLock::bring`], and after the value is gone. Only the thread that
+    /// `None` before [`CommitLock::init`], and after the value is gone. Only the thread that
     /// has set `LOCKED` touches it.
     value: UnsafeCell<Option<T>>,
 }
@@ -40,7 +40,7 @@ struct Inner<T> {
 impl<T> fmt::Debug for CommitLock<T> {
     /// Leaves the value out: its holder may be changing it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("word", &self.0.word).finish_non_exhaustive()
+        f.debug_struct("CommitLock").field("word", &self.0.word).finish_non_exhaustive()
     }
 }
 
@@ -60,13 +60,13 @@ pub(crate) enum Attempt<'a, T> {
 /// is dropped instead, by return or by panic, it drops the value too, and poisons the
 /// lock: no thread takes it again.
 pub(crate) struct CommitGuard<'a, T> {
-    token: &'a CommitLock<T>,
+    lock: &'a CommitLock<T>,
     /// `None` once it is put back.
     value: Option<T>,
 }
 
 impl<T> CommitLock<T> {
-    /// A lock without its value, which counts as held until [`CommitLock::bring`].
+    /// A lock without its value, which counts as held until [`CommitLock::init`].
     pub(crate) fn new() -> Self {
         let (word, value) = (AtomicU64::new(LOCKED), UnsafeCell::new(None));
         Self(CachePadded::new(Inner { word, value }))
@@ -74,7 +74,7 @@ impl<T> CommitLock<T> {
 
     /// Supplies the value, once. The caller becomes the first holder.
     pub(crate) fn init(&self, value: T) -> CommitGuard<'_, T> {
-        CommitGuard { token: self, value: Some(value) }
+        CommitGuard { lock: self, value: Some(value) }
     }
 
     /// Takes the lock if it is free. Never blocks. If the result is `Busy`, the holder sees
@@ -156,7 +156,7 @@ impl<T> CommitLock<T> {
             // until it is cleared.
             unsafe { (*cell).take() }
         });
-        CommitGuard { token: self, value }
+        CommitGuard { lock: self, value }
     }
 }
 
@@ -167,12 +167,12 @@ impl<T> CommitGuard<'_, T> {
     #[must_use = "the caller must check for work if this is true"]
     pub(crate) fn unlock(mut self) -> bool {
         let value = self.value.take();
-        self.token.0.value.with_mut(|cell| {
+        self.lock.0.value.with_mut(|cell| {
             // SAFETY: this thread has set `LOCKED` and clears it only below.
             unsafe { *cell = value };
         });
         // ORDERING: Release pairs with the Acquire in `exchange`.
-        let word = self.token.0.word.fetch_and(!LOCKED, Ordering::Release);
+        let word = self.lock.0.word.fetch_and(!LOCKED, Ordering::Release);
         // ORDERING: SeqCst fence, pairs with the one in `try_lock`.
         fence(Ordering::SeqCst);
         word < SPINNER
@@ -199,7 +199,7 @@ impl<T> Drop for CommitGuard<'_, T> {
     /// wait for the lock's work.
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
-            let _ending = PoisonOnDrop(self.token);
+            let _ending = PoisonOnDrop(self.lock);
             drop(value);
         }
     }

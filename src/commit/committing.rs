@@ -21,7 +21,7 @@ per_thread! {
 pub(crate) struct Committing(PhantomData<*const ()>);
 
 impl Committing {
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn enter() -> Self {
         DEPTH.with(|depth| depth.set(depth.get() + 1));
         Self(PhantomData)
     }

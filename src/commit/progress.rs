@@ -48,13 +48,13 @@ struct Failure {
 
 /// A number that only rises, and the list of its waiters.
 #[derive(Debug)]
-struct FreeSpaceLimit {
+struct Watermark {
     /// Only the writer stores (Release). Any thread loads (Acquire).
     reached: CachePadded<AtomicU64>,
     waiters: WaitList,
 }
 
-impl FreeSpaceLimit {
+impl Watermark {
     fn new() -> Self {
         Self { reached: CachePadded::new(AtomicU64::new(0)), waiters: WaitList::new() }
     }
@@ -77,9 +77,9 @@ impl FreeSpaceLimit {
 pub(crate) struct Progress {
     /// C2 DURABLE: tickets below are answered. The writer raises it after the
     /// mode's condition held, or after it has recorded a refusal.
-    acknowledged: FreeSpaceLimit,
+    acknowledged: Watermark,
     /// C2 DURABLE: tickets below are on stable storage or refused.
-    synced: FreeSpaceLimit,
+    synced: Watermark,
     /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered tickets
     /// from here on will not be acknowledged. Stored once, after `failure`, as the
     /// failed writer is dropped.
@@ -95,7 +95,7 @@ pub(crate) struct Progress {
     /// may be forgotten later. Only the writer stores it, before it raises `synced`.
     synced_records_end: AtomicU64,
     /// The error by which another thread ends the shard. The writer takes it.
-    condemned: Mutex<Option<io::Error>>,
+    fail_request: Mutex<Option<io::Error>>,
     /// Whether the last commit found no room. The writer stores it, callers read
     /// it as a hint.
     disk_full: AtomicBool,
@@ -107,14 +107,14 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Self {
         Self {
-            acknowledged: FreeSpaceLimit::new(),
-            synced: FreeSpaceLimit::new(),
+            acknowledged: Watermark::new(),
+            synced: Watermark::new(),
             failed_from: AtomicU64::new(u64::MAX),
             failure: Mutex::new(None),
             refused_below: AtomicU64::new(0),
             refused: Mutex::new(Refusals::default()),
             synced_records_end: AtomicU64::new(0),
-            condemned: Mutex::new(None),
+            fail_request: Mutex::new(None),
             disk_full: AtomicBool::new(false),
             segment_late: AtomicBool::new(false),
         }
@@ -223,13 +223,13 @@ impl Progress {
     }
 
     /// Searches the refusals for a ticket that the mark covers, if it may be among them.
-    fn refused<R>(&self, ticket: u64, look: impl Fn(&Refusals) -> Option<R>) -> Option<R> {
-        // ORDERING: Relaxed; `FreeSpaceLimit::load` has synchronised with the raise
+    fn refused<R>(&self, ticket: u64, search: impl Fn(&Refusals) -> Option<R>) -> Option<R> {
+        // ORDERING: Relaxed; `Watermark::load` has synchronised with the raise
         // that came after this was stored.
         if ticket >= self.refused_below.load(Ordering::Relaxed) {
             return None;
         }
-        look(&self.refused.lock())
+        search(&self.refused.lock())
     }
 
     /// Acknowledges every ticket below `end`. Only the writer calls it. It wakes no
@@ -312,12 +312,12 @@ impl Progress {
     /// Stores the error that ends the shard, for the writer to take. Only the first call
     /// counts.
     pub(crate) fn request_fail(&self, error: io::Error) {
-        self.condemned.lock().get_or_insert(error);
+        self.fail_request.lock().get_or_insert(error);
     }
 
     /// Takes the error of [`Progress::request_fail`]. Only the writer calls it, once.
     pub(crate) fn take_fail_request(&self) -> Option<io::Error> {
-        self.condemned.lock().take()
+        self.fail_request.lock().take()
     }
 
     /// The cause of the shard's failure, if it has failed.

@@ -93,7 +93,7 @@ mod tests {
 
     /// C1 ONCE: every ticket of the ranges that are kept has its one answer.
     #[test]
-    fn refused_tickets_say_so_and_the_newest_say_why() {
+    fn every_refused_ticket_is_answered_and_the_newest_have_a_cause() {
         let refusals = refused(RANGES_MAX);
         for at in 0..RANGES_MAX as u64 {
             assert!(refusals.answer(3 * at).is_none(), "it was acknowledged");

@@ -67,7 +67,7 @@ pub(crate) struct Writer {
     sync_is_due: bool,
     last_commit_records: u64,
     /// Whether the writer was closed or has failed. If not, its drop is that of a panic.
-    is_poisoned: bool,
+    has_ended: bool,
 }
 
 /// The queue, the progress that its callers wait for, and the queue's receiver.
@@ -108,7 +108,7 @@ impl Writer {
             marked: base,
             sync_is_due: false,
             last_commit_records: 0,
-            is_poisoned: false,
+            has_ended: false,
         }
     }
 
@@ -128,7 +128,7 @@ impl Writer {
 
     /// Does the work that the queue reported.
     pub(crate) fn step(&mut self, work: Work) -> Flow {
-        self.receiver.begin(work);
+        self.receiver.accept(work);
         let done = match work {
             Work::Stop => self.check_fail_request(),
             Work::Values => self.commit(),
@@ -139,7 +139,7 @@ impl Writer {
         };
         match done {
             Ok(()) if work != Work::Closed => return Flow::GoesOn,
-            Ok(()) => self.is_poisoned = true,
+            Ok(()) => self.has_ended = true,
             Err(cause) => self.fail(cause),
         }
         Flow::Ended
@@ -206,7 +206,7 @@ impl Writer {
                 }
                 None => encoder.batch(&place, durable, first, tickets as usize, entry.body()),
             }
-            entry.let_go();
+            entry.drop_moved();
             if entry.stamp() != 0 {
                 let now = *now.get_or_insert_with(|| observer.now());
                 observer.queue_waited(now.saturating_sub(entry.stamp()));
@@ -253,7 +253,7 @@ impl Writer {
                     if let Some(machine) = machine {
                         received.value.for_each_record(|key, payload| machine.refuse(key, payload));
                     }
-                    received.value.let_go();
+                    received.value.drop_moved();
                 });
                 self.refuse(first, error)
             }
@@ -405,7 +405,7 @@ impl Writer {
     /// C3 ANSWER: ends the shard. A record that was received and not acknowledged may be
     /// in the log. A queued record is not in the log, and no more can be queued.
     fn fail(&mut self, cause: Cause) {
-        self.is_poisoned = true;
+        self.has_ended = true;
         self.segments.abandon();
         // Store the cause before the queue closes, so that a refused caller finds it. A
         // record queued in between is answered `NotWritten`.
@@ -421,7 +421,7 @@ impl Writer {
 impl Drop for Writer {
     /// C3 ANSWER: a writer that has not ended is dropped by a panic, and fails then.
     fn drop(&mut self) {
-        if !self.is_poisoned {
+        if !self.has_ended {
             self.fail(Cause::WriterPanicked);
         }
     }

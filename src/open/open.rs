@@ -320,7 +320,7 @@ fn start_shards(
         let serving = committer.clone();
         // If a thread cannot be started, the drop of the writers and shards made
         // so far ends them cleanly.
-        let writer = spawn(name, move || serving.serve(writer))
+        let writer = spawn(name, move || serving.run_thread(writer))
             .map_err(started("starting a writer thread of"))?;
         shards.push(WalShard::new(shard_dir, base, committer, recorder, catalogue, mark, writer));
     }

@@ -32,7 +32,7 @@ impl Entry {
     /// may run the caller's code, which must not run while a slot is claimed.
     pub(crate) fn hold(&mut self, key: u64, payload: &mut Payload<'_>, stamp: u64) {
         self.copied.clear();
-        self.let_go();
+        self.drop_moved();
         self.stamp = stamp;
         if payload.len() <= COPIED_BYTES_MAX {
             self.copied.reserve(record_bytes(payload.len()));
@@ -47,7 +47,7 @@ impl Entry {
     /// Stores a batch's part.
     pub(crate) fn hold_batch(&mut self, body: Vec<u8>, stamp: u64) {
         self.copied.clear();
-        self.let_go();
+        self.drop_moved();
         self.stamp = stamp;
         self.moved = Some(Box::new(body.into()));
     }
@@ -62,8 +62,8 @@ impl Entry {
         [&self.copied, self.moved.as_ref().map_or(&[], |moved| moved)]
     }
 
-    /// Calls `look` with the key and payload of each record.
-    pub(crate) fn for_each_record(&self, mut look: impl FnMut(u64, &[u8])) {
+    /// Calls `visit` with the key and payload of each record.
+    pub(crate) fn for_each_record(&self, mut visit: impl FnMut(u64, &[u8])) {
         let (body, large) = match self.body() {
             [copied, []] => (copied, None),
             [[], batch] => (batch, None),
@@ -71,18 +71,18 @@ impl Entry {
         };
         if let Some(payload) = large {
             let key = body.first_chunk().expect("a record's head begins with its key");
-            return look(u64::from_le_bytes(*key), payload);
+            return visit(u64::from_le_bytes(*key), payload);
         }
         let mut at = 0;
         while at < body.len() {
             let (key, payload) = next_record(body, &mut at).expect("this process encoded it");
-            look(key, &body[payload]);
+            visit(key, &body[payload]);
         }
     }
 
     /// Drops what was moved in. Its `Drop` may be a caller's code. Its panic is contained,
     /// because another caller's record may come next.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn drop_moved(&mut self) {
         if let Some(moved) = self.moved.take() {
             catch_panic(move || drop(moved));
         }
@@ -91,7 +91,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.let_go();
+        self.drop_moved();
     }
 }
 
@@ -113,8 +113,8 @@ impl BatchBody {
             return;
         }
         if self.records == 1 {
-            let room = record_bytes(payload.len()).saturating_mul(expected);
-            self.body.reserve(room.min(ROOM_AHEAD_BYTES_MAX));
+            let bytes = record_bytes(payload.len()).saturating_mul(expected);
+            self.body.reserve(bytes.min(RESERVE_BYTES_MAX));
         }
         put_record_head(&mut self.body, key, payload.len());
         self.body.extend_from_slice(payload);
@@ -122,7 +122,7 @@ impl BatchBody {
 }
 
 /// Largest number of bytes reserved on the strength of that guess.
-const ROOM_AHEAD_BYTES_MAX: usize = 1 << 20;
+const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(records(&entry), [(7, length)]);
             assert_eq!(entry.body().concat().len(), record_bytes(length));
             assert_eq!(entry.stamp(), 3);
-            entry.let_go();
+            entry.drop_moved();
         }
         let mut batch = BatchBody::default();
         (0..3).for_each(|key| batch.add(key, &[2; 2000], 3));

@@ -13,7 +13,7 @@
 //! holes. And a full ring cannot delay a request.
 //!
 //! There is one [`Receiver`]. Threads may hand it to each other. Any thread may call
-//! [`Queue::look`] to see whether the receiver has work.
+//! [`Queue::next_work`] to see whether the receiver has work.
 //!
 //! Invariants:
 //!
@@ -82,9 +82,9 @@ pub(crate) struct Queue<T> {
     bytes_max: u64,
     ring: Ring<T>,
     /// Q4 WAKE: producers that wait for room.
-    room: WaitList,
+    not_full: WaitList,
     /// Q4 WAKE: threads that wait for work.
-    work: WaitList,
+    not_empty: WaitList,
 }
 
 #[derive(Debug)]
@@ -112,11 +112,15 @@ impl<T: Default> Queue<T> {
             stop: AtomicBool::new(false),
             bytes_max,
             ring: Ring::new(capacity),
-            room: WaitList::new(),
-            work: WaitList::new(),
+            not_full: WaitList::new(),
+            not_empty: WaitList::new(),
         });
-        let receiver =
-            Receiver { queue: queue.clone(), head: 0, own: Held::default(), has_bypassed: false };
+        let receiver = Receiver {
+            queue: queue.clone(),
+            head: 0,
+            bypass: Held::default(),
+            has_bypassed: false,
+        };
         (queue, receiver)
     }
 }
@@ -183,7 +187,7 @@ impl<T> Queue<T> {
         // Another caller may have filled the ring without waking the receiver, and may
         // not have reached its own commit yet.
         self.wake_receiver();
-        let first = self.room.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
+        let first = self.not_full.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
         self.publish(first, count, bytes, fill);
         self.wake_receiver();
         Ok(first)
@@ -199,7 +203,7 @@ impl<T> Queue<T> {
         fill: impl FnOnce(u64, &mut T),
     ) -> Option<Result<u64, PushError>> {
         let claim = || self.claim_unless_full(1, bytes);
-        let claimed = self.room.poll(0, context, registration, claim);
+        let claimed = self.not_full.poll(0, context, registration, claim);
         let pushed =
             claimed.map(|claimed| claimed.inspect(|&first| self.publish(first, 1, bytes, fill)));
         self.wake_receiver();
@@ -280,34 +284,34 @@ impl<T> Queue<T> {
     /// ticket below which those values are.
     pub(crate) fn request_sync(&self) -> u64 {
         let below = self.tail();
-        // ORDERING: Relaxed; the fences of `work` order it (Q4 WAKE), and the
+        // ORDERING: Relaxed; the fences of `not_empty` order it (Q4 WAKE), and the
         // receiver acts on it only by what it has itself received.
         self.sync_below.fetch_max(below, Ordering::Relaxed);
-        self.work.wake_everyone();
+        self.not_empty.wake_everyone();
         below
     }
 
     /// Requests a seal. The receiver writes it once there is nothing else to do.
     pub(crate) fn request_seal(&self) {
-        // ORDERING: Relaxed; a hint, ordered by the fences of `work`.
+        // ORDERING: Relaxed; a hint, ordered by the fences of `not_empty`.
         self.seal.store(true, Ordering::Relaxed);
-        self.work.wake_everyone();
+        self.not_empty.wake_everyone();
     }
 
     /// Requests a mark, ahead of the values that are still queued.
     pub(crate) fn request_mark(&self) {
         // ORDERING: Relaxed; the request publishes nothing but itself, and the
-        // fences of `work` order it (Q4 WAKE).
+        // fences of `not_empty` order it (Q4 WAKE).
         self.mark.store(true, Ordering::Relaxed);
-        self.work.wake_everyone();
+        self.not_empty.wake_everyone();
     }
 
     /// Requests that the receiver stops, ahead of the values that are still queued.
     pub(crate) fn request_stop(&self) {
         // ORDERING: Release pairs with the Acquire in `is_stop_requested`; the
-        // fences of `work` order it for a receiver that sleeps (Q4 WAKE).
+        // fences of `not_empty` order it for a receiver that sleeps (Q4 WAKE).
         self.stop.store(true, Ordering::Release);
-        self.work.wake_everyone();
+        self.not_empty.wake_everyone();
     }
 
     /// Whether [`Queue::request_stop`] was called.
@@ -322,8 +326,8 @@ impl<T> Queue<T> {
         // ORDERING: Release pairs with the Acquire fence in `claim`. The bit and
         // the tickets are one word, so every exchange comes before or after it.
         self.claims.tail.fetch_or(CLOSED, Ordering::Release);
-        self.work.wake_everyone();
-        self.room.wake_everyone();
+        self.not_empty.wake_everyone();
+        self.not_full.wake_everyone();
     }
 
     /// Whether the queue is closed. A caller that gets `true` also sees the cause that
@@ -336,7 +340,7 @@ impl<T> Queue<T> {
     /// Returns the receiver's next work. The answer is exact for the thread that has
     /// the receiver. For any other thread it is a hint, but it never misses an event
     /// that happened before the call.
-    pub(crate) fn look(&self) -> Option<Work> {
+    pub(crate) fn next_work(&self) -> Option<Work> {
         // ORDERING: Relaxed; the thread that has the receiver stored it, or got the
         // receiver from the thread that did.
         let head = self.received.load(Ordering::Relaxed);
@@ -375,25 +379,25 @@ impl<T> Queue<T> {
         self.tail() - head <= self.capacity() / 2 && bytes <= self.bytes_max / 2
     }
 
-    /// Parks until `begin` returns a result. `begin` gets the work that there is, if any.
+    /// Parks until `take` returns a result. `take` gets the work that there is, if any.
     /// It returns `None` despite work if another thread is doing it. That thread calls
     /// [`Queue::wake_receiver`] if it leaves some work behind.
     pub(crate) fn wait_for_work<R>(
         &self,
-        mut begin: impl FnMut(Option<Work>) -> Option<R>,
+        mut take: impl FnMut(Option<Work>) -> Option<R>,
     ) -> Option<R> {
         // Yield once before parking: a producer that is about to push then needs no
         // wake-up. Two producers and four shards without a disk took 0.9 us of CPU per
         // record without the yield, and 0.4 us with it. More yields gained nothing.
-        if self.look().is_none() {
+        if self.next_work().is_none() {
             yield_now();
         }
-        self.work.wait(0, None, || begin(self.look()))
+        self.not_empty.wait(0, None, || take(self.next_work()))
     }
 
     /// Wakes the threads that wait for work.
     pub(crate) fn wake_receiver(&self) {
-        self.work.wake_everyone();
+        self.not_empty.wake_everyone();
     }
 }
 
@@ -422,7 +426,7 @@ pub(crate) struct Receiver<T> {
     head: u64,
     /// A value that the owner pushed past the ring, with the ticket `head`. It is
     /// valid while `has_bypassed`, and its memory is reused as a slot's is.
-    own: Held<T>,
+    bypass: Held<T>,
     has_bypassed: bool,
 }
 
@@ -432,8 +436,8 @@ impl<T> Receiver<T> {
         self.head
     }
 
-    /// Clears a request that [`Queue::look`] returned, because it is about to be done.
-    pub(crate) fn begin(&mut self, work: Work) {
+    /// Clears a request that [`Queue::next_work`] returned, because it is about to be done.
+    pub(crate) fn accept(&mut self, work: Work) {
         let queue = &self.queue;
         match work {
             // ORDERING: Relaxed on all; a request that comes now is the next one.
@@ -469,7 +473,7 @@ impl<T> Receiver<T> {
         let ticket = self.queue.claim(1, bytes)?;
         if ticket == self.head {
             self.queue.add_bytes(bytes);
-            self.own.fill(ticket, 1, bytes, fill);
+            self.bypass.fill(ticket, 1, bytes, fill);
             self.has_bypassed = true;
         } else {
             self.queue.publish(ticket, 1, bytes, fill);
@@ -477,7 +481,7 @@ impl<T> Receiver<T> {
         Ok(ticket)
     }
 
-    /// Whether there is a value that bypassed the ring. [`Queue::look`] does not show it.
+    /// Whether there is a value that bypassed the ring. [`Queue::next_work`] does not show it.
     pub(crate) fn has_bypassed(&self) -> bool {
         self.has_bypassed
     }
@@ -487,19 +491,19 @@ impl<T> Receiver<T> {
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
         let (mut values, mut bytes) = (0_u32, 0);
         loop {
-            let Self { queue, head, own, has_bypassed } = &mut *self;
+            let Self { queue, head, bypass, has_bypassed } = &mut *self;
             let ticket = *head;
             let mut receive = |held: &mut Held<T>| {
-                let Held { tickets, bytes: weight, value } = held;
-                let (tickets, weight) = (*tickets, *weight);
+                let Held { tickets, bytes: size, value } = held;
+                let (tickets, size) = (*tickets, *size);
                 // First, so that a value that makes `take` panic is not received again.
                 *head += u64::from(tickets);
-                bytes += u64::from(weight);
-                take(Received { ticket, tickets, bytes: weight, value })
+                bytes += u64::from(size);
+                take(Received { ticket, tickets, bytes: size, value })
             };
-            let was_own = std::mem::take(has_bypassed);
-            let goes_on = if was_own {
-                Some(receive(own))
+            let is_bypass = std::mem::take(has_bypassed);
+            let goes_on = if is_bypass {
+                Some(receive(bypass))
             } else {
                 // SAFETY: this is the receiver, and `free` comes later.
                 unsafe { queue.ring.take(ticket, receive) }
@@ -510,13 +514,13 @@ impl<T> Receiver<T> {
             if values.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
             }
-            if !goes_on || was_own && self.queue.tail() == self.head {
+            if !goes_on || is_bypass && self.queue.tail() == self.head {
                 break;
             }
         }
         self.free(bytes);
         if self.queue.is_half_free(self.head) {
-            self.queue.room.wake_everyone();
+            self.queue.not_full.wake_everyone();
         }
     }
 
@@ -556,7 +560,7 @@ mod tests {
 
     /// Q2 ORDER: a value that the owner pushes to itself comes after the queued values.
     #[test]
-    fn what_a_receiver_pushes_passes_by_nothing() {
+    fn a_bypassing_value_keeps_its_place() {
         let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
         let fill = |ticket, value: &mut u64| *value = 10 * (ticket + 1);
         queue.try_push(1, 1, fill).expect("there is room");
@@ -576,13 +580,13 @@ mod tests {
         drain(&mut receiver);
         drain(&mut receiver);
         assert_eq!(received, [(0, 10), (1, 20), (2, 30), (3, 40)]);
-        assert_eq!((queue.depth(), queue.look()), (0, None));
+        assert_eq!((queue.depth(), queue.next_work()), (0, None));
     }
 
     /// Q4 WAKE: sync requests come faster than the values below them are received, and
     /// the ring is never empty. Each request is still done.
     #[test]
-    fn a_sync_request_is_not_put_off_by_later_ones() {
+    fn later_requests_do_not_postpone_a_sync() {
         let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
         let push = || queue.try_push(1, 0, |_, _| {}).expect("there is room");
         for _ in 0..3 {
@@ -592,8 +596,8 @@ mod tests {
         for _ in 0..100 {
             push();
             queue.request_sync();
-            let work = queue.look().expect("the ring is not empty");
-            receiver.begin(work);
+            let work = queue.next_work().expect("the ring is not empty");
+            receiver.accept(work);
             match work {
                 Work::Sync => {
                     syncs += 1;
@@ -608,7 +612,7 @@ mod tests {
     /// C3 ANSWER: a drain ends, so that its callers get their answers, even if a producer
     /// pushes another value for each one that is received.
     #[test]
-    fn what_comes_while_the_ring_is_drained_is_left_for_later() {
+    fn drain_present_leaves_later_values() {
         let (queue, mut receiver) = Queue::<u64>::new(256, u64::MAX);
         let push = || queue.try_push(1, 0, |_, _| {}).is_ok();
         assert!((0..256).all(|_| push()), "there is room");

@@ -78,9 +78,9 @@ impl<'log> Completion<'log> {
 
     /// Commits the record inline if the commit lock is free. For a caller that has queued it
     /// without a wake-up and is about to wait.
-    pub(crate) fn commit_inline(&self, patience: SpinPolicy) {
+    pub(crate) fn commit_inline(&self, spin: SpinPolicy) {
         if let State::Queued { shard, ticket } = &self.state {
-            shard.committer().commit_inline(*ticket, patience);
+            shard.committer().commit_inline(*ticket, spin);
         }
     }
 

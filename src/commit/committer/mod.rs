@@ -44,7 +44,7 @@ pub(crate) struct Committer {
     pub(crate) queue: Arc<Queue<Entry>>,
     pub(crate) progress: Arc<Progress>,
     /// Q5 TURN: the commit lock. The thread that holds it commits.
-    turn: CommitLock<Box<Writer>>,
+    lock: CommitLock<Box<Writer>>,
     /// Whether each commit ends with a sync. If so, a caller tries the commit lock only
     /// once, since commits take long, and makes no further commit for others.
     sync: bool,
@@ -59,9 +59,9 @@ impl Committer {
         sync: bool,
     ) -> (Arc<Self>, Receiver<Entry>) {
         let (queue, receiver) = Queue::new(queue_capacity.next_power_of_two(), queue_bytes);
-        let (progress, turn) = (Arc::new(Progress::new()), CommitLock::new());
+        let (progress, lock) = (Arc::new(Progress::new()), CommitLock::new());
         let origin = Origin::here();
-        (Arc::new(Self { queue, progress, turn, sync, origin }), receiver)
+        (Arc::new(Self { queue, progress, lock, sync, origin }), receiver)
     }
 
     /// The error for a call in a forked child, where no thread serves the shard.
@@ -79,9 +79,9 @@ impl Committer {
 
     /// Runs the shard's thread: commits until the queue is closed and empty, or the
     /// shard fails.
-    pub(crate) fn serve(&self, writer: Writer) -> Result<(), Cause> {
-        let _for_life = Committing::begin();
-        let mut turn = self.turn.init(Box::new(writer));
+    pub(crate) fn run_thread(&self, writer: Writer) -> Result<(), Cause> {
+        let _for_life = Committing::enter();
+        let mut turn = self.lock.init(Box::new(writer));
         let mut answered = WakeChain::default();
         loop {
             let mut again = true;
@@ -90,10 +90,10 @@ impl Committer {
             let next = self.queue.wait_for_work(|work| {
                 // Checked first: an inline commit may have ended the shard, with or without
                 // values left in the queue.
-                if self.turn.is_poisoned() {
+                if self.lock.is_poisoned() {
                     return Some(None);
                 }
-                match work.map(|_| self.turn.try_lock()) {
+                match work.map(|_| self.lock.try_lock()) {
                     Some(Attempt::CommitGuard(turn)) => Some(Some(turn)),
                     _ => {
                         // Wake the rest of the chain before this thread parks.
@@ -117,9 +117,9 @@ impl Committer {
         bytes: u32,
         fill: impl FnOnce(u64, &mut Entry),
     ) -> Result<u64, PushError> {
-        let Attempt::CommitGuard(mut turn) = self.turn.try_lock_unfenced() else {
+        let Attempt::CommitGuard(mut turn) = self.lock.try_lock_unfenced() else {
             let ticket = self.queue.try_push_no_wake(1, bytes, fill)?;
-            self.commit_inline(ticket, SpinPolicy::Little);
+            self.commit_inline(ticket, SpinPolicy::Spin);
             return Ok(ticket);
         };
         let pushed = turn.try_push(bytes, fill);
@@ -131,13 +131,13 @@ impl Committer {
     /// Commits `ticket` inline if the commit lock is free. For a caller that has queued
     /// it without a wake-up and is about to wait for it. When this returns, the ticket is
     /// answered or another thread is about to commit it.
-    pub(crate) fn commit_inline(&self, ticket: u64, patience: SpinPolicy) {
+    pub(crate) fn commit_inline(&self, ticket: u64, spin: SpinPolicy) {
         let is_answered = || self.is_answered(ticket);
         if is_answered() {
             return;
         }
-        let asks = if self.sync || patience == SpinPolicy::None { 0 } else { SPINS_MAX };
-        if let Attempt::CommitGuard(turn) = self.turn.try_lock_spinning(asks, is_answered) {
+        let asks = if self.sync || spin == SpinPolicy::TryOnce { 0 } else { SPINS_MAX };
+        if let Attempt::CommitGuard(turn) = self.lock.try_lock_spinning(asks, is_answered) {
             self.lend(turn, None, is_answered);
         }
     }
@@ -165,7 +165,7 @@ impl Committer {
         first: Option<Work>,
         is_answered: impl Fn() -> bool,
     ) {
-        let _meanwhile = Committing::begin();
+        let _meanwhile = Committing::enter();
         let mut more = if self.sync { 0 } else { EXTRA_INLINE_COMMITS_MAX };
         let mut committed = false;
         let answered = self.work(turn, first, WakeChain::default(), |work| match work {
@@ -177,7 +177,7 @@ impl Committer {
                 committed = true;
                 true
             }
-            Work::Values if more == 0 || self.turn.is_contended() => false,
+            Work::Values if more == 0 || self.lock.is_contended() => false,
             Work::Values => {
                 more -= 1;
                 true
@@ -200,7 +200,7 @@ impl Committer {
     ) -> WakeChain {
         let work = move || {
             let mut next = || {
-                let found = self.queue.look();
+                let found = self.queue.next_work();
                 // Requests come before `first`; a busy shard would never serve them otherwise.
                 let is_contended = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
                 if first.is_some() && !is_contended {
@@ -252,7 +252,7 @@ impl Committer {
     fn unlock(&self, turn: CommitGuard<'_, Box<Writer>>) {
         let is_left_to_me = turn.unlock();
         let _tasks = (!self.sync).then(|| self.progress.wake_answered_threads());
-        if is_left_to_me && self.queue.look().is_some() {
+        if is_left_to_me && self.queue.next_work().is_some() {
             self.queue.wake_receiver();
         }
     }
@@ -262,9 +262,9 @@ impl Committer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpinPolicy {
     /// It tries again, if commits end without a sync.
-    Little,
+    Spin,
     /// It tries once, because it has other work.
-    None,
+    TryOnce,
 }
 
 #[cfg(all(test, not(loom)))]

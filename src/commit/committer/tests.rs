@@ -67,21 +67,21 @@ fn yields_of(records: u64, waiting: u64, sync: bool) -> u32 {
         assert!(committer.progress.poll(ticket, &mut context, &mut None).is_none(), "it waits");
     }
     let before = yields();
-    let turn = committer.turn.init(Box::new(writer));
+    let turn = committer.lock.init(Box::new(writer));
     drop(committer.work(turn, None, WakeChain::default(), |_| true));
     assert_eq!(committer.progress.acknowledged(), records);
     yields() - before
 }
 
 #[test]
-fn a_commit_gathers_where_several_waited_for_the_last_and_fewer_have_come() {
+fn a_commit_gathers_if_several_waited_and_fewer_have_come() {
     assert_eq!(yields_of(COMMIT_RECORDS + 2, 2, true), GATHER_YIELDS_MAX);
     assert_eq!(yields_of(COMMIT_RECORDS + 2, 4, true), GATHER_YIELDS_MAX);
     assert_eq!(yields_of(2 * COMMIT_RECORDS, 4, true), 0, "as many have come");
 }
 
 #[test]
-fn a_commit_gathers_for_nobody_who_does_not_wait_nor_for_one_alone() {
+fn a_commit_does_not_gather_without_waiters_nor_for_one() {
     assert_eq!(yields_of(COMMIT_RECORDS + 2, 0, true), 0);
     assert_eq!(yields_of(COMMIT_RECORDS + 2, 1, true), 0);
     assert_eq!(yields_of(COMMIT_RECORDS + 2, 4, false), 0, "commits end without a sync");

@@ -62,8 +62,8 @@ fn close_wakes_parked_producers() {
 /// Q3 CLOSE, Q4 WAKE: the receiver is dropped during pushes of one ticket and of two, into
 /// two slots. A producer that still waits for room is woken and refused.
 #[test]
-fn a_receiver_that_goes_away_lets_everybody_go() {
-    check("a_receiver_that_goes_away_lets_everybody_go", 3, || {
+fn a_dropped_receiver_refuses_every_producer() {
+    check("a_dropped_receiver_refuses_every_producer", 3, || {
         let (queue, receiver) = Queue::<u64>::new(2, ANY);
         let pushes = [1, 2].map(|count| {
             let queue = queue.clone();

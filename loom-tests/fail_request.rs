@@ -1,5 +1,5 @@
-//! Models of a shard that another thread ends, because it has found what the writer
-//! cannot see: that the shard's folder is gone, say.
+//! Models of a shard that another thread fails. That thread has found what the writer cannot
+//! see, for example that the shard's directory is gone.
 
 use std::io;
 
@@ -14,12 +14,12 @@ use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::queue::queue::PushError;
 
-const WHY: &str = "its folder is gone";
+const WHY: &str = "its directory is gone";
 
 /// How a record is queued.
 type Append = fn(&Committer, u64) -> Result<u64, PushError>;
 
-/// Condemns the shard. What this thread appends later is never acknowledged, and no
+/// Fails the shard. A record that this thread appends later is never acknowledged, and no
 /// sync covers it.
 fn request_fail(committer: &Committer, append: Option<Append>) {
     committer.request_fail(io::Error::other(WHY));
@@ -30,17 +30,17 @@ fn request_fail(committer: &Committer, append: Option<Append>) {
     committer.progress.wait_synced(below).expect_err("C2 DURABLE: synced after the end");
 }
 
-/// A record is appended and a sync asked for, while another thread condemns the shard:
-/// both are answered, truly, and the shard ends for the reason that was given.
-fn condemn_beside_a_sync(shape: Shape, later: Option<Append>) {
+/// Appends a record and requests a sync, while another thread fails the shard. Both are
+/// answered correctly, and the shard ends with the cause of that thread.
+fn request_fail_beside_a_sync(shape: Shape, later: Option<Append>) {
     let (fs, committer, writer) = Rig::new(shape).with_first(1).start();
-    let condemning = committer.clone();
-    let condemning = thread::spawn(move || request_fail(&condemning, later));
+    let failing = committer.clone();
+    let failing = thread::spawn(move || request_fail(&failing, later));
     let below = committer.queue.request_sync();
     let told = answer(&committer, FIRST);
     let is_synced = committer.progress.wait_synced(below).is_ok();
-    condemning.join().expect("it was answered");
-    let cause = writer.join().expect("no panic").expect_err("W2 STICKY: it was condemned");
+    failing.join().expect("it was answered");
+    let cause = writer.join().expect("no panic").expect_err("W2 STICKY: the request failed it");
     assert!(cause.to_string().contains(WHY), "C3 ANSWER: {cause}");
     assert!(append(&committer, 3).is_err(), "W2 STICKY: it takes no more");
     if is_synced || shape.sync && matches!(told, Answer::Acknowledged) {
@@ -48,20 +48,20 @@ fn condemn_beside_a_sync(shape: Shape, later: Option<Append>) {
     }
 }
 
-/// C2 DURABLE, C3 ANSWER, Q4 WAKE: nothing else wakes the writer.
+/// C2 DURABLE, C3 ANSWER, Q4 WAKE: only the request wakes the writer.
 #[test]
-fn a_condemned_shard_answers_everybody() {
-    check("a_condemned_shard_answers_everybody", 2, || condemn_beside_a_sync(SYNCED, None));
+fn a_fail_request_answers_every_caller() {
+    check("a_fail_request_answers_every_caller", 2, || request_fail_beside_a_sync(SYNCED, None));
 }
 
-/// C2 DURABLE, C3 ANSWER: a record that comes later is never acknowledged, whether the
-/// shard's thread commits or the caller.
+/// C2 DURABLE, C3 ANSWER: a later record is never acknowledged, whether the shard's thread
+/// commits it or the caller.
 #[test]
-fn a_condemned_shard_acknowledges_nothing_more() {
+fn nothing_is_acknowledged_after_a_fail_request() {
     for shape in [UNSYNCED, SYNCED] {
         for later in [append as Append, append_inline] {
-            check("a_condemned_shard_acknowledges_nothing_more", 1, move || {
-                condemn_beside_a_sync(shape, Some(later));
+            check("nothing_is_acknowledged_after_a_fail_request", 1, move || {
+                request_fail_beside_a_sync(shape, Some(later));
             });
         }
     }

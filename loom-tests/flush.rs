@@ -25,8 +25,8 @@ fn poll_synced(committer: &Committer, below: u64) -> bool {
 /// C2 DURABLE: what this thread appended before the flush is on the disk after it. A
 /// concurrent append is answered, durable or not.
 #[test]
-fn a_barrier_races_append() {
-    check("a_barrier_races_append", 2, || {
+fn a_flush_races_append() {
+    check("a_flush_races_append", 2, || {
         let (fs, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
         let other = committer.clone();
         let other = thread::spawn(move || {
@@ -44,8 +44,8 @@ fn a_barrier_races_append() {
 /// C2 DURABLE, W1 PREFIX: each commit has a segment of its own, and the sync reaches
 /// them all. Here a task waits for the flush.
 #[test]
-fn a_barrier_reaches_back_over_segments() {
-    check("a_barrier_reaches_back_over_segments", 2, || {
+fn a_flush_covers_earlier_segments() {
+    check("a_flush_covers_earlier_segments", 2, || {
         let (fs, committer, writer) =
             Rig::new(Shape { segment_bytes: CRAMPED, ..UNSYNCED }).with_first(1).start();
         let other = committer.clone();
@@ -62,8 +62,8 @@ fn a_barrier_reaches_back_over_segments() {
 /// may come before or after it. The caller of the failed flush gets the error, and the
 /// append is answered.
 #[test]
-fn a_barrier_whose_sync_fails_is_told_so() {
-    check("a_barrier_whose_sync_fails_is_told_so", 2, || {
+fn a_failed_sync_fails_the_flush() {
+    check("a_failed_sync_fails_the_flush", 2, || {
         let (fs, committer, writer) = Rig::new(UNSYNCED).start();
         fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         let other = committer.clone();

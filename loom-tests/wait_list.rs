@@ -4,7 +4,7 @@ use std::task::{Context, Waker};
 
 use loom::thread;
 
-use super::{TaskThread, Waits, check, next_but_one_look};
+use super::{TaskThread, Waits, check, deadline_once_registered};
 use crate::util::sync::{Arc, AtomicU64, Ordering};
 use crate::wait::wait_list::WaitList;
 
@@ -37,8 +37,8 @@ impl Counter {
 /// Q4 WAKE: two threads wait for different numbers. The one that is not reached yet is put
 /// back, and woken later.
 #[test]
-fn a_waiter_that_is_kept_back_is_woken_later() {
-    check("a_waiter_that_is_kept_back_is_woken_later", 3, || {
+fn a_waiter_put_back_is_woken_later() {
+    check("a_waiter_put_back_is_woken_later", 3, || {
         let counter = Counter::new();
         for target in 1..=2 {
             let counter = counter.clone();
@@ -54,8 +54,8 @@ fn a_waiter_that_is_kept_back_is_woken_later() {
 /// Q4 WAKE: two threads raise the number and wake waiters. One puts a waiter back that the
 /// other should have woken, and did not find.
 #[test]
-fn two_wakers_keep_back_and_wake() {
-    check("two_wakers_keep_back_and_wake", 3, || {
+fn two_wakers_put_back_and_wake() {
+    check("two_wakers_put_back_and_wake", 3, || {
         let counter = Counter::new();
         let waiting = counter.clone();
         let waiting = thread::spawn(move || waiting.wait(2));
@@ -75,8 +75,8 @@ fn two_wakers_keep_back_and_wake() {
 /// Q4 WAKE: a thread's node is on one list after the other and is reused, while two wakers
 /// may each still be working on its last wait.
 #[test]
-fn a_thread_waits_again_while_it_is_still_being_woken() {
-    check("a_thread_waits_again_while_it_is_still_being_woken", 3, || {
+fn a_thread_waits_again_while_it_is_being_woken() {
+    check("a_thread_waits_again_while_it_is_being_woken", 3, || {
         let (first, second) = (Counter::new(), Counter::new());
         let also = first.clone();
         thread::spawn(move || {
@@ -125,8 +125,8 @@ fn two_wakers_wake_two_waiters() {
 /// Q4 WAKE: three threads wait for one number. The first is woken and wakes the next parked
 /// one, beside the thread that woke it.
 #[test]
-fn three_wait_for_the_same() {
-    check("three_wait_for_the_same", 2, || {
+fn three_threads_wait_for_one_number() {
+    check("three_threads_wait_for_one_number", 2, || {
         let counter = Counter::new();
         for _ in 0..3 {
             let counter = counter.clone();
@@ -140,8 +140,8 @@ fn three_wait_for_the_same() {
 /// Q4 WAKE: two threads wait for one number. The first is woken and wakes the other. The
 /// thread that woke the first does nothing more until both have gone on.
 #[test]
-fn a_chain_goes_on_by_itself() {
-    check("a_chain_goes_on_by_itself", 3, || {
+fn a_chain_continues_without_its_waker() {
+    check("a_chain_continues_without_its_waker", 3, || {
         let counter = Counter::new();
         let waiting = [(); 2].map(|()| {
             let counter = counter.clone();
@@ -158,15 +158,15 @@ fn a_chain_goes_on_by_itself() {
 
 /// Q4 WAKE: a thread whose wait timed out waits for a lower number, and is woken for it.
 #[test]
-fn who_gave_up_waits_for_less() {
-    check("who_gave_up_waits_for_less", 3, || {
+fn a_timed_out_thread_waits_for_less() {
+    check("a_timed_out_thread_waits_for_less", 3, || {
         let counter = Counter::new();
         let also = counter.clone();
         let wakes = thread::spawn(move || {
             also.raise(1);
             also.wake();
         });
-        let gave_up = counter.waiters.wait(2, Some(next_but_one_look()), || None::<()>);
+        let gave_up = counter.waiters.wait(2, Some(deadline_once_registered()), || None::<()>);
         assert!(gave_up.is_none(), "the number is not raised yet");
         counter.wait(1);
         wakes.join().expect("it returned");
@@ -176,10 +176,10 @@ fn who_gave_up_waits_for_less() {
 /// Q4 WAKE: a list is dropped with a waiter on it whose wait timed out. Another list takes
 /// its address, and that thread waits on it.
 #[test]
-fn a_list_in_the_place_of_another_has_its_own_waiters() {
-    check("a_list_in_the_place_of_another_has_its_own_waiters", 3, || {
+fn a_list_at_a_reused_address_has_its_own_waiters() {
+    check("a_list_at_a_reused_address_has_its_own_waiters", 3, || {
         let mut counter = Counter::new();
-        let gave_up = counter.waiters.wait(1, Some(next_but_one_look()), || None::<()>);
+        let gave_up = counter.waiters.wait(1, Some(deadline_once_registered()), || None::<()>);
         assert!(gave_up.is_none(), "the number is not raised");
         Arc::get_mut(&mut counter).expect("it has no other").waiters = WaitList::new();
         let also = counter.clone();
@@ -212,8 +212,8 @@ fn a_waker_may_wait_for_a_thread_that_is_woken_with_it() {
 
 /// Q4 WAKE: a future is dropped while it is woken. Its task is dropped once.
 #[test]
-fn a_future_that_ends_races_its_wake() {
-    check("a_future_that_ends_races_its_wake", 3, || {
+fn a_dropped_future_races_its_wake() {
+    check("a_dropped_future_races_its_wake", 3, || {
         let counter = Counter::new();
         let task = TaskThread::new();
         let (waker, mut registration) = (Waker::from(task.clone()), None);
