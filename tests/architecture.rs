@@ -1,5 +1,5 @@
 //! Checks ARCHITECTURE.md and docs/durability.md against the tree: the import table,
-//! the file list, the invariant labels, the forbidden names and the names of tests.
+//! the file list, the invariant labels, the forbidden names, and the test of each promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -209,33 +209,49 @@ fn only_the_file_system_module_depends_on_the_operating_system() {
     }
 }
 
+/// The tests that a text names, each with its file. A list item has a file, a colon and
+/// its tests; further tests may follow on the next lines.
+fn named_tests(text: &str) -> BTreeSet<(&str, &str)> {
+    let mut tests = BTreeSet::new();
+    let mut file = "";
+    for line in text.lines() {
+        let names = if let Some(item) = line.strip_prefix("  - `") {
+            let (name, names) = item.split_once("`:").expect("a file, and its tests");
+            file = name;
+            names
+        } else if line.starts_with("    `") {
+            line
+        } else {
+            continue;
+        };
+        tests.extend(names.split('`').skip(1).step_by(2).map(|name| (file, name)));
+    }
+    tests
+}
+
 #[test]
-fn every_test_named_in_durability_md_exists() {
+fn every_promise_in_durability_md_names_tests_that_exist() {
     let page = fs::read_to_string(root().join("docs/durability.md")).expect("the page is there");
-    let mut named = BTreeSet::new();
-    for word in page.split('`') {
-        let Some((file, test)) = word.split_once("::") else { continue };
+    let tests = named_tests(&page);
+    for (file, test) in &tests {
         let text = fs::read_to_string(test_file(&format!("{file}.rs"))).expect("it can be read");
         let (before, _) = text
             .split_once(&format!("fn {test}() {{"))
-            .unwrap_or_else(|| panic!("there is no test {word}"));
+            .unwrap_or_else(|| panic!("there is no test {test} in {file}"));
         // Between the `#[test]` attribute and the name there may only be other
         // attributes.
         let (_, between) =
-            before.rsplit_once("#[test]").unwrap_or_else(|| panic!("there is no test {word}"));
-        assert!(!between.contains("fn "), "{word} has no #[test] attribute");
-        named.insert(word);
+            before.rsplit_once("#[test]").unwrap_or_else(|| panic!("{test} has no attribute"));
+        assert!(!between.contains("fn "), "{test} in {file} has no #[test] attribute");
     }
-    assert!(named.len() >= 40, "{} tests are named", named.len());
-    // Every row of a promise must name the test that holds it.
-    for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("held by")) {
-        assert!(row.ends_with("held by |"), "the last column of {row} is the test");
-    }
+    assert!(tests.len() >= 180, "{} tests are named", tests.len());
+    let mut promises = 0;
     for section in ["## The promise", "## Corruption"] {
-        let rows = page.split(section).nth(1).and_then(|text| text.split("\n## ").next());
-        let rows = rows.expect("the section is there").lines();
-        for row in rows.filter(|line| line.starts_with("| ") && !line.starts_with("| case")) {
-            assert!(row.contains("::"), "this row names no test: {row}");
+        let text = page.split(section).nth(1).and_then(|text| text.split("\n## ").next());
+        for promise in text.expect("the section is there").split("\n- **").skip(1) {
+            assert!(!named_tests(promise).is_empty(), "this promise names no test: {promise}");
+            promises += 1;
         }
     }
+    assert!(promises >= 90, "{promises} promises");
 }
