@@ -1,4 +1,9 @@
 //! Group commit: drain the queue, write, sync, acknowledge.
+//!
+//! A [`committer`] is the shared part of a shard: its queue, its progress and its commit
+//! lock. The lock's holder runs the [`writer`], which makes one commit of all queued
+//! records. The holder is the shard's thread, or a caller that commits inline. The
+//! layer does not know other shards, checkpoints, recovery or handles of callers.
 
 pub(crate) mod commit_lock;
 pub(crate) mod committer;

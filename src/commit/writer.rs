@@ -27,8 +27,8 @@ use crate::trace;
 use crate::util::sync::Arc;
 
 /// Bytes at which a commit that ends without a sync takes no more records. They are then
-/// still in the core's cache when the kernel copies them (docs/performance.md, "`Os`: what
-/// was tried").
+/// still in the core's cache when the kernel copies them (docs/performance.md, "Buffered
+/// commits").
 pub(crate) const CACHED_COMMIT_BYTES_MAX: usize = 128 << 10;
 
 /// The limits of a commit, and whether it ends with a sync.

@@ -1,4 +1,9 @@
-//! Which files and directories a log consists of, and what their names mean.
+//! The files and directories of a log, and what their names mean.
+//!
+//! The [`manifest`] names the generations, and [`router`] maps a key to a shard of the
+//! last one. [`shard_dir`] finds a shard's files and its [`truncation_mark`].
+//! [`dir_lock`] keeps a second process out. The layer does not know frames or records,
+//! and does not decide whether a log is corrupted.
 
 pub(crate) mod dir_lock;
 pub(crate) mod generation;

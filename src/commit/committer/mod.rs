@@ -25,8 +25,7 @@ use crate::util::sync::{Arc, yield_now};
 use crate::wait::wake_chain::WakeChain;
 
 /// Attempts of a caller to take the commit lock before it sleeps, with a yield in
-/// between, if commits end without a sync: docs/performance.md, lever 3 and
-/// "`Os`: what was tried".
+/// between, if commits end without a sync: docs/performance.md, "Inline commits".
 const SPINS_MAX: u32 = if cfg!(loom) { 1 } else { 60 };
 /// Commits that such a caller makes for others, beside its own, before it wakes the
 /// shard's thread.

@@ -3,7 +3,7 @@
 //!
 //! A truncation needs no room and changes no file in place: the mark is in a file's
 //! name ([`name`]). Earlier versions wrote it into one of two slots of the file
-//! `mark`. Slots and names are read, and the mark with the highest epoch counts.
+//! `purge`. Slots and names are read, and the mark with the highest epoch counts.
 //! A slot is written only if there is no file to rename, or no room for the rename.
 //! It is never written if the file has another hard link. This module does not know
 //! segments.

@@ -39,7 +39,7 @@ pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
 /// If commits are not synced, a file grows by windows of this size. The page cache
 /// keeps a window as one run of pages, which takes a third less CPU per write than
 /// single pages. In a larger run, small writes take more CPU (docs/performance.md,
-/// "`Os`: what was tried").
+/// "Buffered commits").
 pub(crate) const CACHE_WINDOW_BYTES: u64 = 32 << 10;
 
 /// Supplies a writer with new segments, and takes its full ones.

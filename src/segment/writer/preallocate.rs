@@ -14,7 +14,7 @@ use crate::segment::header::{
 /// The first bytes that are zeroed before a file becomes a segment. They cover the old
 /// header and the largest block of direct I/O.
 const BLANK_BYTES: usize = 4096;
-/// Bytes of zeros per write and sync (docs/performance.md, lever 1).
+/// Bytes of zeros per write and sync (docs/performance.md, "Preallocated segments").
 const PIECE_BYTES: u64 = 256 << 10;
 
 /// A file that is ready to become a segment. Its directory entry is durable. Its first
