@@ -199,9 +199,9 @@ impl Config {
     /// | [`on_corruption`](Config::on_corruption) | [`OnCorruption::Refuse`] |
     /// | [`free_space_low_bytes`](Config::free_space_low_bytes) | 0: off |
     /// | [`free_space_min_bytes`](Config::free_space_min_bytes) | 0: off |
-    /// | [`fs`](Config::fs) | the operating system's |
+    /// | [`file_system`](Config::file_system) | the operating system's |
     ///
-    /// `shardwal tune` (feature `cli`) measures a disk and recommends values.
+    /// `shardwal tune` (crate `shardwal-cli`) measures a disk and recommends values.
     pub fn new(dir: impl AsRef<Path>) -> Self {
         Self {
             dir: dir.as_ref().to_path_buf(),
@@ -358,7 +358,7 @@ impl Config {
     /// turns the warning off. If set, it must be at least
     /// [`Config::free_space_min_bytes`].
     ///
-    /// With fewer free bytes on the log's file system, [`crate::WalStats::fs`]
+    /// With fewer free bytes on the log's file system, [`crate::WalStats::free_space`]
     /// and the metrics report [`crate::FreeSpaceState::Low`]. The log keeps no recycled
     /// segments then. Alert an operator on it. Appends go on.
     #[must_use]
