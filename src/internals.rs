@@ -41,7 +41,6 @@ pub fn set_dir(config: &mut Config, dir: PathBuf, fs: Arc<dyn FileSystem>) {
 }
 
 /// A completion that has its answer.
-#[must_use]
 pub fn answered<'log>(answer: Result<Position, AppendError>) -> Completion<'log> {
     Completion::answered(answer)
 }

@@ -35,6 +35,9 @@ impl ShardReach {
 impl Reach {
     /// Checks that the checkpoint lies in this log. Its records may be truncated.
     /// Any checkpoint of a generation that the log has retired passes.
+    ///
+    /// # Errors
+    /// It does not.
     pub fn check_position(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let log = self.log;
         match checkpoint.log() {
@@ -66,6 +69,9 @@ impl Reach {
     }
 
     /// Checks that the log still has every record from the checkpoint on.
+    ///
+    /// # Errors
+    /// It has not, or the checkpoint does not lie in it.
     pub fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.check_position(checkpoint)?;
         let (first, _) = self.generations();
@@ -82,6 +88,9 @@ impl Reach {
     }
 
     /// Checks that nothing of the log was ever truncated.
+    ///
+    /// # Errors
+    /// Something was, and the error names the first position that is kept.
     pub fn check_whole(&self) -> Result<(), CheckpointError> {
         let (first, _) = self.generations();
         let is_cut = |shard: &&ShardReach| shard.first > 0 || first > 1;

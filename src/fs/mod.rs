@@ -277,6 +277,9 @@ const INTERRUPTIONS_MAX: u32 = 1000;
 
 /// Fills `bytes` from `offset`, or stops at the end of the file. Returns the number of
 /// bytes read. Continues after interrupted and short reads.
+///
+/// # Errors
+/// What the file returns.
 pub fn read_full(file: &dyn FileHandle, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
     let (mut done, mut interruptions) = (0, 0);
     while done < bytes.len() {
@@ -291,8 +294,10 @@ pub fn read_full(file: &dyn FileHandle, bytes: &mut [u8], offset: u64) -> io::Re
 }
 
 /// Writes all of `bytes` at `offset`. Continues after interrupted and short writes.
-/// Returns `WriteZero` if the file takes no bytes. After an error any part of the bytes
-/// may be written.
+///
+/// # Errors
+/// What the file returns, and `WriteZero` if it takes no bytes. After an error any part
+/// of the bytes may be written.
 pub fn write_full(file: &mut dyn FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
     write_counted(file, bytes, offset, &mut false)
 }
@@ -342,6 +347,9 @@ pub(crate) fn write_direct_full(
 }
 
 /// Removes a file's name, if it exists. Durable only after [`FileSystem::sync_dir`].
+///
+/// # Errors
+/// What the file system returns, except that there is no such file.
 pub fn unlink_if_there(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
     match fs.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -14,6 +14,9 @@ const LOCK: &str = "LOCK";
 
 /// Creates a directory and its missing parents. [`sync_the_way_to`] syncs their
 /// names later, before the manifest is written.
+///
+/// # Errors
+/// The file system refuses.
 pub fn create_dirs(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
@@ -34,6 +37,9 @@ pub(crate) fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenErro
 
 /// Opens a log's directory. The returned file system reaches all files through the
 /// directory's descriptor, even if the directory is moved.
+///
+/// # Errors
+/// The directory cannot be opened.
 pub fn open_log_dir(
     fs: &Arc<dyn FileSystem>,
     dir: &Path,
@@ -46,8 +52,10 @@ pub fn open_log_dir(
 /// other: it ends after all writers, also if the log was dropped without a close.
 pub(crate) type Lock = Arc<Mutex<Box<dyn FileHandle>>>;
 
-/// Takes the exclusive lock on a directory. Does not wait: fails with
-/// [`OpenError::Locked`] if another open has it.
+/// Takes the exclusive lock on a directory. Does not wait.
+///
+/// # Errors
+/// [`OpenError::Locked`] if another open has it, or what the file system returns.
 pub fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>, OpenError> {
     let path = dir.join(LOCK);
     match fs.lock(&path) {
@@ -113,6 +121,9 @@ impl LockHolder {
 /// Skips a directory that this program cannot have created, because it cannot
 /// be synced: one without read permission, on a read-only file system, or on one
 /// that syncs no directories (the roots of squashfs, erofs and autofs).
+///
+/// # Errors
+/// A directory that this program may have created cannot be synced.
 pub fn sync_the_way_to(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
