@@ -12,7 +12,7 @@ use shardwal::{Checkpoint, Config, Durability, OnCorruption, Position, ReplayOpt
 fn a_durability_serializes_as_its_text_form() {
     let cases = [
         (Durability::Sync, json!("sync"), "sync"),
-        (Durability::Buffered, json!("os"), "os"),
+        (Durability::Buffered, json!("buffered"), "buffered"),
         (
             Durability::Interval(Duration::from_millis(10)),
             json!({"interval": "10ms"}),
@@ -25,6 +25,9 @@ fn a_durability_serializes_as_its_text_form() {
         assert_eq!(durability.to_string(), text);
         assert_eq!(text.parse::<Durability>().unwrap(), durability);
     }
+    // The name of earlier versions.
+    assert_eq!(from_value::<Durability>(json!("os")).unwrap(), Durability::Buffered);
+    assert_eq!("os".parse::<Durability>().unwrap(), Durability::Buffered);
     for wrong in [json!("fast"), json!({"interval": "10"}), json!({"interval": 10})] {
         assert!(from_value::<Durability>(wrong.clone()).is_err(), "{wrong}");
     }
@@ -100,8 +103,8 @@ fn reports_and_stats_serialize_with_their_field_names() {
     fs.remove_file(&segment);
     let (_, report) = raw::read(&fs).unwrap();
     let report = to_value(report).unwrap();
-    assert_eq!(report["shards"][0]["damage"], Value::Null);
-    assert_eq!(report["shards"][1]["damage"]["file"], json!(segment));
+    assert_eq!(report["shards"][0]["corruption"], Value::Null);
+    assert_eq!(report["shards"][1]["corruption"]["file"], json!(segment));
 }
 
 /// A mistyped setting must not silently mean its default.

@@ -97,7 +97,7 @@ fn corruption_is_reported_with_its_position_sequences_and_advice() {
     assert!(lost.0 > 0 && lost.0 < 10 && lost.1 == Some(20), "{corruption}");
     let plain = String::from_utf8(plain.stdout).unwrap();
     assert!(plain.contains("restore the file from a copy"), "{plain}");
-    assert!(plain.contains("\ndamaged: "), "{plain}");
+    assert!(plain.contains("\ncorrupted: "), "{plain}");
     let refused = ShardedWal::open(Config::new(dir.path()).shards(1)).unwrap_err();
     assert!(
         plain.contains(corruption["what"].as_str().unwrap()) && !refused.to_string().is_empty()
