@@ -34,3 +34,8 @@ pub use snapshot::SnapshotReport;
 pub use storage::{Storage, StorageOptions};
 pub use storage_error::{StorageError, WriteError};
 pub use writing::Writing;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
