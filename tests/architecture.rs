@@ -22,14 +22,14 @@ fn map() -> String {
 }
 
 /// Every Rust file below a folder, with its text.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+fn sources(subdir: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("the folder is there") {
+    let mut dirs = vec![root().join(subdir)];
+    while let Some(subdir) = dirs.pop() {
+        for entry in fs::read_dir(&subdir).expect("the directory exists") {
             let path = entry.expect("it can be listed").path();
             if path.is_dir() {
-                folders.push(path);
+                dirs.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("it can be read");
                 found.push((path, text));
@@ -50,7 +50,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     shipped.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
-fn is_part_of_the_map(path: &Path) -> bool {
+fn is_mapped(path: &Path) -> bool {
     let path = within(path);
     path != "lib.rs" && path != "internals.rs"
 }
@@ -58,7 +58,7 @@ fn is_part_of_the_map(path: &Path) -> bool {
 #[test]
 fn module_imports_match_the_table() {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (path, text) in sources("src").iter().filter(|(path, _)| is_part_of_the_map(path)) {
+    for (path, text) in sources("src").iter().filter(|(path, _)| is_mapped(path)) {
         let first = within(path);
         let first = first.split('/').next().expect("a path has a part");
         let module = first.trim_end_matches(".rs").to_string();
@@ -105,7 +105,7 @@ fn reaches(imports: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -
 #[test]
 fn architecture_md_names_every_file() {
     let map = map();
-    for (path, _) in sources("src").iter().filter(|(path, _)| is_part_of_the_map(path)) {
+    for (path, _) in sources("src").iter().filter(|(path, _)| is_mapped(path)) {
         let name = path.file_name().expect("a file has a name").to_string_lossy();
         assert!(
             map.contains(&format!("{name}`")),
@@ -117,8 +117,8 @@ fn architecture_md_names_every_file() {
 
 #[test]
 fn every_invariant_label_is_in_code_in_a_model_and_in_a_test() {
-    let text = |folder: &str| -> String {
-        let sources = sources(folder).into_iter();
+    let text = |subdir: &str| -> String {
+        let sources = sources(subdir).into_iter();
         let but_this = sources.filter(|(path, _)| !path.ends_with("architecture.rs"));
         but_this.map(|(_, text)| text).collect()
     };

@@ -35,14 +35,14 @@ fn large_shard() -> (TempDir, Vec<PathBuf>) {
         drop(log.append(1, payload(number)));
     }
     log.close().expect("the log closes");
-    let folder = scratch.path().join("log");
+    let subdir = scratch.path().join("log");
     let mut segments = Vec::new();
-    let mut folders = vec![folder];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("the folder is there") {
+    let mut dirs = vec![subdir];
+    while let Some(subdir) = dirs.pop() {
+        for entry in std::fs::read_dir(subdir).expect("the directory exists") {
             let path = entry.expect("the folder can be listed").path();
             if path.is_dir() {
-                folders.push(path);
+                dirs.push(path);
             } else if path.extension().is_some_and(|name| name == "wal")
                 && path.metadata().expect("the file is there").len() > 0
             {
@@ -86,19 +86,19 @@ fn every_record_of_a_shard_with_many_segments_is_read() {
 #[test]
 fn a_shard_with_many_segments_ends_at_its_first_corruption() {
     let (scratch, segments) = large_shard();
-    let place = SEGMENT_BYTES / 2;
+    let offset = SEGMENT_BYTES / 2;
     // Another thread finds the later corruption, and may find it first.
     for corrupted in [segments.len() - 2, segments.len() / 2] {
         let file = OpenOptions::new().read(true).write(true).open(&segments[corrupted]).unwrap();
         let mut byte = [0];
-        file.read_exact_at(&mut byte, place).unwrap();
-        file.write_all_at(&[!byte[0]], place).unwrap();
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[!byte[0]], offset).unwrap();
         file.sync_all().unwrap();
         let reader = LogReader::open(scratch.path().join("log")).unwrap();
         let shard = &reader.report().shards[0];
         let corruption = shard.corruption.as_ref().expect("a record that was durable is gone");
         assert_eq!(corruption.file, segments[corrupted]);
-        assert!(corruption.offset <= place);
+        assert!(corruption.offset <= offset);
         let durable = corruption.first_sequence;
         assert!(durable > 0 && durable < RECORDS);
         assert_eq!((shard.records, shard.next_sequence), (durable, durable));

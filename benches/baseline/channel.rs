@@ -85,7 +85,7 @@ impl Subject for ChannelLog {
     }
 
     /// Sends an empty record, which ends the writer.
-    fn settle(&self) {
+    fn wait_idle(&self) {
         let Some(writer) = lock(&self.writer).take() else { return };
         drop(self.append(0, Bytes::new()));
         writer.join().expect("the writer does not panic");

@@ -73,7 +73,7 @@ impl Subject for OneMutex {
 
     fn wait(&self, _ticket: ()) {}
 
-    fn settle(&self) {}
+    fn wait_idle(&self) {}
 }
 
 /// Several [`OneMutex`], selected by key.
@@ -100,7 +100,7 @@ impl Subject for ManyMutexes {
 
     fn wait(&self, _ticket: ()) {}
 
-    fn settle(&self) {}
+    fn wait_idle(&self) {}
 }
 
 /// Leader/follower group commit: appends go to a shared buffer. The first waiter becomes the
@@ -169,5 +169,5 @@ impl Subject for GroupCommit {
         }
     }
 
-    fn settle(&self) {}
+    fn wait_idle(&self) {}
 }

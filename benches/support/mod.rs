@@ -41,7 +41,7 @@ pub(crate) trait Subject: Sync {
     }
 
     /// Blocks until everything appended is written.
-    fn settle(&self);
+    fn wait_idle(&self);
 }
 
 impl Subject for ShardedWal {
@@ -61,7 +61,7 @@ impl Subject for ShardedWal {
         std::hint::black_box(position.expect("nothing goes wrong in a benchmark"));
     }
 
-    fn settle(&self) {
+    fn wait_idle(&self) {
         self.close().expect("nothing goes wrong in a benchmark");
     }
 }
@@ -148,7 +148,7 @@ pub(crate) fn drive<S: Subject>(subject: &S, load: &Load) -> Outcome {
         }
         began
     });
-    subject.settle();
+    subject.wait_idle();
     let records = records.into_inner();
     Outcome { records, elapsed: began.elapsed(), cpu: cpu_time() - cpu }
 }

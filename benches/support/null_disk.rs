@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
 
-#[path = "../../tests/support/passed_on.rs"]
-mod passed_on;
+#[path = "../../tests/support/delegate.rs"]
+mod delegate;
 
-use passed_on::passed_on;
+use delegate::delegate;
 
 /// A disk that discards segments.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl FileSystem for NullDisk {
         Ok(Box::new(NullFile { len: 0, sync_latency: self.sync_latency }))
     }
 
-    passed_on!(self => OsFileSystem);
+    delegate!(self => OsFileSystem);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsFileSystem.rename(from, to)

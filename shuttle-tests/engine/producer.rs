@@ -10,7 +10,7 @@ use bytes::Bytes;
 use shardwal::{AppendError, BatchError, Cause, Completion, Position, ShardedWal};
 use shuttle::future::block_on;
 
-use crate::scene::{SHARDS, below, coin, saw};
+use crate::scene::{SHARDS, below, flip, record_event};
 use crate::support::ledger::{Ledger, Parts};
 use crate::support::{Found, replayed};
 
@@ -125,8 +125,8 @@ impl Book {
     }
 
     /// Records that a truncation has removed the records below.
-    pub(crate) fn give_up(&mut self, below: &Found) {
-        self.ledger.give_up(below);
+    pub(crate) fn truncated(&mut self, below: &Found) {
+        self.ledger.truncated(below);
         for (key, indices) in below.by_key() {
             self.absent.extend(indices.into_iter().map(|index| (key, index)));
         }
@@ -144,7 +144,7 @@ impl Book {
 
     /// Appends one record, and waits for it, in a random way.
     pub(crate) fn append(&mut self, log: &ShardedWal) {
-        let key = self.keys[usize::from(coin())];
+        let key = self.keys[usize::from(flip())];
         let payload = self.ledger.next(key, self.length);
         let index = self.ledger.len(key) - 1;
         let completion = match below(5) {
@@ -190,16 +190,16 @@ impl Book {
                 if let Some(answer) = completion.wait_timeout(A_WHILE) {
                     break answer;
                 }
-                saw("a deadline passed");
+                record_event("a deadline passed");
             },
             // Polled once and abandoned, or not polled at all.
             _ => {
                 let is_queued = completion.position().is_some();
-                if coin() {
+                if flip() {
                     drop(poll_once(completion));
                 }
                 if is_queued {
-                    saw("nobody waited");
+                    record_event("nobody waited");
                     self.queued.push((key, index));
                 }
                 return;
@@ -231,11 +231,11 @@ impl Book {
             self.absent.insert((key, index));
         }
         match cause_of(&error) {
-            Some(Cause::DiskFull(_)) => saw("a full disk"),
-            Some(Cause::QueueFull) => saw("a full queue"),
-            Some(Cause::Closed) => saw("an append was refused: closed"),
-            Some(Cause::WriterPanicked) => saw("a writer panicked"),
-            Some(Cause::Poisoned(_)) => saw("a shard failed"),
+            Some(Cause::DiskFull(_)) => record_event("a full disk"),
+            Some(Cause::QueueFull) => record_event("a full queue"),
+            Some(Cause::Closed) => record_event("an append was refused: closed"),
+            Some(Cause::WriterPanicked) => record_event("a writer panicked"),
+            Some(Cause::Poisoned(_)) => record_event("a shard failed"),
             _ => {}
         }
         if let Some(Cause::Poisoned(_) | Cause::WriterPanicked) = cause_of(&error) {
@@ -257,7 +257,7 @@ impl Book {
 
     /// One or two records in each shard.
     fn append_batch(&mut self, log: &ShardedWal) {
-        let keys = [&self.keys[..], if coin() { &self.keys } else { &[] }].concat();
+        let keys = [&self.keys[..], if flip() { &self.keys } else { &[] }].concat();
         let (records, parts) = self.ledger.begin_batch(log, &keys, self.length);
         if below(4) == 0 {
             let answer = log.append_batch_wait(records);
@@ -268,7 +268,7 @@ impl Book {
             0 => batch.wait(),
             1 => block_on(batch),
             _ => {
-                if coin() {
+                if flip() {
                     drop(poll_once(batch));
                 }
                 return;
@@ -290,7 +290,7 @@ impl Book {
     /// Flushes: that covers all records appended before, waited for or not.
     pub(crate) fn flush(&mut self, log: &ShardedWal) {
         let barrier = log.flush();
-        let answer = if coin() { barrier.wait() } else { block_on(barrier) };
+        let answer = if flip() { barrier.wait() } else { block_on(barrier) };
         match answer {
             Ok(()) => {
                 if self.weather != Weather::Foul {

@@ -9,7 +9,7 @@ use shuttle::thread::{self, JoinHandle};
 
 use crate::fs::choose;
 use crate::producer::{Book, Weather};
-use crate::scene::{Scene, below, close, coin, lose_power, saw, verify};
+use crate::scene::{Scene, below, close, flip, lose_power, record_event, verify};
 use crate::support::{EIO, ENOSPC, Found};
 
 /// Payload bytes, of which two fill a segment.
@@ -35,12 +35,12 @@ pub(crate) fn a_roll_beside_appends_loses_nothing() {
 /// thread requests the syncs.
 pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
     let interval = Durability::Interval(Duration::from_millis(10));
-    let mode = if coin() { interval } else { Durability::Buffered };
+    let mode = if flip() { interval } else { Durability::Buffered };
     let scene = Scene::with(|config| config.durability(mode));
     let first = append(&scene, Book::new(&scene.log, 2, Weather::Fair).unsynced(), 1);
     later(100);
     if scene.log.checkpoint().sequences().iter().any(|durable| *durable > 0) {
-        saw("a sync by the clock");
+        record_event("a sync by the clock");
     }
     let run = |scene: &Scene, book: Book| {
         let mut book = act(scene, book.of_length(some_length()).unsynced(), 2);
@@ -62,7 +62,7 @@ pub(crate) fn truncation_beside_appends_takes_what_it_says() {
             last = scene.log.checkpoint();
             let taken = scene.log.truncate_before(&last).expect("its own checkpoint is taken");
             if taken.segments > 0 {
-                saw("a segment was deleted");
+                record_event("a segment was deleted");
             }
         }
         last
@@ -72,7 +72,7 @@ pub(crate) fn truncation_beside_appends_takes_what_it_says() {
     let checkpoint = truncator.join().expect("it ends");
     for book in &mut books {
         let places = Found { records: std::mem::take(&mut book.places) };
-        book.give_up(&places.below(&checkpoint));
+        book.truncated(&places.below(&checkpoint));
     }
     end(scene, &mut books);
 }
@@ -91,7 +91,7 @@ pub(crate) fn close_beside_appends_answers_everybody() {
     assert_eq!(closed, [true; 2], "Q3 CLOSE: nothing has failed");
     books.iter_mut().for_each(Book::closed_in_order);
     let fs = &scene.fs;
-    let after = if coin() { fs.crash(&mut || false) } else { fs.kill() };
+    let after = if flip() { fs.crash(&mut || false) } else { fs.kill() };
     verify(&after, &mut books);
 }
 
@@ -119,18 +119,18 @@ pub(crate) fn a_disk_that_fails_poisons_its_shard_and_everybody_is_answered() {
         FaultKind::TornPowerCut,
     ]);
     let call = one_of([Call::Write, Call::Sync, Call::Sync, Call::Rename, Call::SetLen, Call::Any]);
-    let one_shard = coin();
+    let one_shard = flip();
     let path_contains = one_shard.then(|| "shard-0000".to_owned());
     let nth = 1 + below(6);
     let may_refuse = matches!(kind, FaultKind::Error(ENOSPC) | FaultKind::Short);
-    scene.fs.fail(Fault { call, path_contains, nth, sticky: coin(), kind });
+    scene.fs.fail(Fault { call, path_contains, nth, sticky: flip(), kind });
     let run = move |scene: &Scene, book: Book| {
         let book = if may_refuse { book.patient() } else { book };
         act(scene, book.of_length(some_length()), 3)
     };
     let mut books = join(producers(&scene, 2, Weather::Foul, run));
     if one_shard && !matches!(kind, FaultKind::PowerCut | FaultKind::TornPowerCut) {
-        saw("a fault beside a bystander");
+        record_event("a fault beside a bystander");
         books.push(append(&scene, Book::in_shard_1(&scene.log, 2), 1));
     }
     scene.fs.clear_faults();
@@ -148,7 +148,7 @@ pub(crate) fn power_loss_beside_appends_keeps_what_was_acknowledged() {
     let mut books = join(producers(&scene, 2, Weather::Foul, run));
     let after = death.join().expect("it ends");
     if books.iter().any(|book| book.has_seen_failure() && book.has_been_acknowledged()) {
-        saw("power loss after an acknowledgement");
+        record_event("power loss after an acknowledgement");
     }
     close(&scene.log, &mut books);
     verify(&after, &mut books);
@@ -160,7 +160,7 @@ fn later(turns_max: u64) {
 }
 
 fn some_length() -> usize {
-    if coin() { LARGE } else { SMALL }
+    if flip() { LARGE } else { SMALL }
 }
 
 fn one_of<T: Copy, const N: usize>(choices: [T; N]) -> T {

@@ -26,7 +26,7 @@ thread_local! {
 }
 
 /// Records that a scenario has met an event that it is meant to meet.
-pub(crate) fn saw(event: &'static str) {
+pub(crate) fn record_event(event: &'static str) {
     SEEN.with_borrow_mut(|seen| *seen.entry(event).or_default() += 1);
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn below(below: u64) -> u64 {
     thread_rng().next_u64() % below
 }
 
-pub(crate) fn coin() -> bool {
+pub(crate) fn flip() -> bool {
     below(2) == 1
 }
 
@@ -69,7 +69,7 @@ impl Scene {
         let zeros_ahead = below(8) == 0;
         fs.set_copy_on_write(!zeros_ahead);
         if zeros_ahead {
-            saw("zeros ahead");
+            record_event("zeros ahead");
         }
         let log = ShardedWal::open(change(config(&fs))).expect("a new log opens");
         Arc::new(Self { fs, log })
@@ -80,7 +80,7 @@ impl Scene {
         let Self { fs, log } = self;
         let stats = log.stats().total;
         if stats.rolls > 0 {
-            saw("a segment was rolled");
+            record_event("a segment was rolled");
         }
         let after = match below(3) {
             0 => {
@@ -102,7 +102,7 @@ impl Scene {
 /// Cuts the power. Bytes that were not synced survive at random.
 pub(crate) fn lose_power(fs: &SimFileSystem) -> SimFileSystem {
     let mut random = Random::new(thread_rng().next_u64());
-    fs.crash(&mut || random.coin())
+    fs.crash(&mut || random.flip())
 }
 
 /// Closes the log, which must succeed unless a shard had failed.

@@ -12,9 +12,9 @@ use shardwal::fs::sim::SimFileSystem;
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::{Config, Durability};
 
+use super::support::delegate::delegate;
 use super::support::gate::Gate;
 use super::support::ledger::Ledger;
-use super::support::passed_on::passed_on;
 use super::support::{DIR, config, must_end, open, replayed};
 
 /// The calls that wait at a gate.
@@ -25,7 +25,7 @@ enum Late {
     /// Calls that create a file.
     Creations,
     /// Checks for the name of a segment.
-    Looks,
+    SpaceChecks,
     /// Syncs of segments of the first shard.
     SyncsOfShard0,
 }
@@ -58,13 +58,13 @@ impl FileSystem for LateDisk {
         let is_late = match self.late {
             Late::Cuts => true,
             Late::SyncsOfShard0 => path.contains("shard-0000") && path.contains(".wal"),
-            Late::Creations | Late::Looks => false,
+            Late::Creations | Late::SpaceChecks => false,
         };
         let late = is_late.then(|| (self.late, self.gate.clone()));
         Ok(Box::new(LateFile { file, late }))
     }
 
-    passed_on!(self => self.fs);
+    delegate!(self => self.fs);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.fs.rename(from, to)
@@ -72,7 +72,7 @@ impl FileSystem for LateDisk {
 
     fn links(&self, path: &Path) -> io::Result<u64> {
         if path.extension().is_some_and(|it| it == "wal") {
-            self.pass(Late::Looks)?;
+            self.pass(Late::SpaceChecks)?;
         }
         self.fs.links(path)
     }
@@ -140,7 +140,7 @@ fn a_late_tail_cut_does_not_touch_a_later_segment() {
         ledger.append(&log, 1, length).unwrap();
         std::thread::sleep(Duration::from_millis(1));
         let checkpoint = log.checkpoint();
-        ledger.give_up(&replayed(&log).below(&checkpoint));
+        ledger.truncated(&replayed(&log).below(&checkpoint));
         log.truncate_before(&checkpoint).unwrap();
     }
     for _ in 0..3 {
@@ -186,7 +186,7 @@ fn an_append_does_not_wait_for_full_segments_of_another_shard() {
 #[test]
 fn a_segment_truncated_during_a_name_check_is_not_reported_missing() {
     let sim = SimFileSystem::new();
-    let (fs, gate) = LateDisk::new(&sim, Late::Looks);
+    let (fs, gate) = LateDisk::new(&sim, Late::SpaceChecks);
     let log = open(config(&sim).file_system(fs).segment_bytes(16 << 10));
     let append = || log.append_wait(1, vec![1; 2000]).map(drop).unwrap();
     (0..6).for_each(|_| append());

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use crate::support::delegate::delegate;
 use crate::support::ledger::Ledger;
-use crate::support::passed_on::passed_on;
 use crate::support::{DIR, config, open, replayed};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
@@ -28,7 +28,7 @@ type Act = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 struct Busy {
     fs: SimFileSystem,
-    looks_and_act: Arc<Mutex<(u32, Option<Act>)>>,
+    calls_and_action: Arc<Mutex<(u32, Option<Act>)>>,
 }
 
 impl std::fmt::Debug for Busy {
@@ -38,26 +38,26 @@ impl std::fmt::Debug for Busy {
 }
 
 impl Busy {
-    fn look(&self, path: &Path) {
-        let mut looks_and_act = self.looks_and_act.lock().unwrap();
-        let (looks, act) = &mut *looks_and_act;
+    fn count_call(&self, path: &Path) {
+        let mut calls_and_action = self.calls_and_action.lock().unwrap();
+        let (calls, act) = &mut *calls_and_action;
         if path.starts_with(DIR) {
-            *looks = looks.saturating_sub(1);
+            *calls = calls.saturating_sub(1);
         }
-        let act = if *looks == 0 { act.take() } else { None };
-        drop(looks_and_act);
+        let act = if *calls == 0 { act.take() } else { None };
+        drop(calls_and_action);
         act.into_iter().for_each(|act| act());
     }
 }
 
 impl FileSystem for Busy {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
-        self.look(path);
+        self.count_call(path);
         self.fs.open(path, mode)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.look(path);
+        self.count_call(path);
         self.fs.list(path)
     }
 
@@ -69,7 +69,7 @@ impl FileSystem for Busy {
         self.fs.copy_on_write(path)
     }
 
-    passed_on!(self => self.fs; create_dir (), sync_dir (), unlink (), remove_dir (),
+    delegate!(self => self.fs; create_dir (), sync_dir (), unlink (), remove_dir (),
         lock Box<dyn FileHandle>);
 }
 
@@ -151,17 +151,17 @@ impl Meanwhile {
 #[test]
 fn a_backup_beside_a_writer_is_whole_and_has_every_earlier_record() {
     for meanwhile in [Meanwhile::Append, Meanwhile::Roll, Meanwhile::Truncate, Meanwhile::Reshard] {
-        for look in 1.. {
+        for nth in 1.. {
             let fs = SimFileSystem::new();
             let log = lived(&fs);
             let before = records(&log);
             let slot = Arc::new(Mutex::new(Some(log)));
             let act = meanwhile.act(&fs, &slot);
-            let looks_and_act = Arc::new(Mutex::new((look, Some(act))));
-            let busy = Busy { fs: fs.clone(), looks_and_act: looks_and_act.clone() };
+            let calls_and_action = Arc::new(Mutex::new((nth, Some(act))));
+            let busy = Busy { fs: fs.clone(), calls_and_action: calls_and_action.clone() };
             let report =
-                backup(busy).unwrap_or_else(|error| panic!("{meanwhile:?} {look}: {error}"));
-            let done = looks_and_act.lock().unwrap().1.is_some();
+                backup(busy).unwrap_or_else(|error| panic!("{meanwhile:?} {nth}: {error}"));
+            let done = calls_and_action.lock().unwrap().1.is_some();
             let log = slot.lock().unwrap().take().expect("it was put back");
             check_copy(&fs, &log, &before, &report);
             if done {

@@ -45,7 +45,7 @@ fn after_a_power_loss_each_part_of_a_batch_is_whole_or_absent() {
             drop(log);
             ledger.lose_power();
             for _ in 0..10 {
-                let after = fs.crash(&mut || random.coin());
+                let after = fs.crash(&mut || random.flip());
                 ledger.clone().check(&replayed(&open(config(&after))));
             }
             if !fired {
@@ -179,11 +179,11 @@ fn a_completed_answer_does_not_change() {
         }
         let mut one = log.append(1, "a");
         let mut flush = log.flush();
-        let place = one.position();
+        let position = one.position();
         let answers: Vec<_> = (0..3).map(|_| block_on(&mut one)).collect();
         let synced: Vec<_> = (0..3).map(|_| block_on(&mut flush)).collect();
         let timed = one.wait_timeout(Duration::ZERO).expect("it is answered");
-        assert_eq!(one.position(), place, "the completion keeps its position");
+        assert_eq!(one.position(), position, "the completion keeps its position");
         let waited = one.wait();
         for answer in answers.iter().chain([&timed, &waited]) {
             assert_eq!(answer.is_err(), fails, "{answer:?}");

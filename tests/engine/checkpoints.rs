@@ -155,7 +155,7 @@ fn a_checkpoint_of_an_earlier_shard_count_stays_valid_after_it_truncates() {
     let fs = SimFileSystem::new();
     let (log, mut ledger) = log_of(&fs, 40);
     let end = log.checkpoint();
-    ledger.give_up(&replayed(&log));
+    ledger.truncated(&replayed(&log));
     drop(log);
     // Twice: a generation without appends changes nothing.
     drop(open(config(&fs).shards(1)));

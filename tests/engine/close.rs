@@ -151,14 +151,14 @@ mod the_lock {
             Err(error @ OpenError::Locked { pid, .. }) => {
                 assert_eq!(pid, Some(std::process::id()));
                 if cfg!(target_os = "linux") {
-                    let told = error.to_string();
+                    let message = error.to_string();
                     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
                     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
                     let digits = |c: &char| c.is_ascii_digit();
                     let number: String =
                         namespace.to_str().unwrap().chars().filter(digits).collect();
-                    assert!(told.contains(&format!("on host {}", host.trim())), "{told}");
-                    assert!(told.contains(&format!("namespace {number}")), "{told}");
+                    assert!(message.contains(&format!("on host {}", host.trim())), "{message}");
+                    assert!(message.contains(&format!("namespace {number}")), "{message}");
                 }
             }
             other => panic!("{other:?}"),

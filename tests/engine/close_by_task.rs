@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
 
 use crate::support::gate::Gate;
-use crate::support::machine::telling;
+use crate::support::machine::reporting;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
 use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Cause, Durability, OpenError, ShardedWal};
@@ -118,7 +118,7 @@ impl InlineCommit {
             // The state machine waits at a gate as it applies an acknowledged record.
             Durability::Buffered => ShardedWal::open_with_state_machine(config, |_| {
                 let gate = gate.clone();
-                telling(|_| {}, move || gate.pass().unwrap())
+                reporting(|_| {}, move || gate.pass().unwrap())
             }),
             _ => ShardedWal::open(config.file_system(gate.before(&fs))),
         };

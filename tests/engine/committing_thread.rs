@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::support::gate::Gate;
-use crate::support::machine::telling;
+use crate::support::machine::reporting;
 use crate::support::{config, must_end_within, open};
 use shardwal::fs::sim::SimFileSystem;
 use shardwal::{
@@ -73,7 +73,7 @@ fn stalled(durability: Durability) -> Stalled {
         // No commit is synced in this mode, so the state machine waits at the gate.
         Durability::Buffered => ShardedWal::open_with_state_machine(config, |_| {
             let gate = gate.clone();
-            telling(|_| {}, move || gate.pass().unwrap())
+            reporting(|_| {}, move || gate.pass().unwrap())
         })
         .unwrap(),
         _ => open(config.file_system(gate.before(&fs))),
@@ -110,13 +110,13 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
         }),
         ("replay", {
             // The callback may wait on another thread for the commit of this one.
-            let told = log.replay(ReplayOptions::default(), |_| Ok::<_, AppendError>(()));
-            matches!(told, Err(ReplayError::NotHere(Cause::WouldDeadlock)))
+            let answer = log.replay(ReplayOptions::default(), |_| Ok::<_, AppendError>(()));
+            matches!(answer, Err(ReplayError::NotHere(Cause::WouldDeadlock)))
         }),
         ("replay_from", {
             let (from, options) = (log.checkpoint(), ReplayOptions::default());
-            let told = log.replay_from(&from, options, |_| Ok::<_, AppendError>(()));
-            matches!(told, Err(ReplayError::NotHere(Cause::WouldDeadlock)))
+            let answer = log.replay_from(&from, options, |_| Ok::<_, AppendError>(()));
+            matches!(answer, Err(ReplayError::NotHere(Cause::WouldDeadlock)))
         }),
         ("close", log.close().is_ok()),
     ]
@@ -191,7 +191,7 @@ fn a_state_machine_that_waits_for_its_own_record_is_refused() {
             let early = own.wait_timeout(LIMIT * 10);
             results.send((early.is_none(), own.wait().unwrap_err())).unwrap();
         };
-        let machine = Mutex::new(Some(telling(|_| {}, applies)));
+        let machine = Mutex::new(Some(reporting(|_| {}, applies)));
         let config = config(&SimFileSystem::new()).segment_bytes(1 << 20);
         let log = ShardedWal::open_with_state_machine(config, |_| {
             machine.lock().unwrap().take().unwrap()
@@ -201,8 +201,9 @@ fn a_state_machine_that_waits_for_its_own_record_is_refused() {
         log.append(1, "first").wait().unwrap();
         let (early, error) = hear.recv().unwrap();
         assert!(early, "there is no answer yet");
-        let is_told = matches!(error, AppendError::Indeterminate { .. }) && would_deadlock(&error);
-        assert!(is_told, "the record is queued and may be written: {error}");
+        let is_answered =
+            matches!(error, AppendError::Indeterminate { .. }) && would_deadlock(&error);
+        assert!(is_answered, "the record is queued and may be written: {error}");
         log.append(1, "later").wait().unwrap();
     });
 }

@@ -42,7 +42,7 @@ fn a_truncation_without_syncs_leaves_a_log_that_opens() {
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
     log.truncate_before(&checkpoint).expect("a sound disk");
-    ledger.give_up(&found.below(&checkpoint));
+    ledger.truncated(&found.below(&checkpoint));
     let after = lose_all(&fs);
     drop(log);
     ledger.lose_power();
@@ -59,7 +59,7 @@ fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
         let log = open(config(&fs));
         (0..20).for_each(|_| drop(ledger.append(&log, 1, 1000)));
         let (found, checkpoint) = (replayed(&log), log.checkpoint());
-        ledger.perhaps_give_up(&found.below(&checkpoint));
+        ledger.maybe_truncated(&found.below(&checkpoint));
         drop(log.truncate_before(&checkpoint));
         drop(log);
         ledger.check(&replayed(&open(config(&fs))));
@@ -74,7 +74,7 @@ fn an_unsynced_truncation_mark_is_not_acted_on() {
     let mut ledger = Ledger::default();
     let log = open(config(&fs));
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
-    ledger.perhaps_give_up(&replayed(&log));
+    ledger.maybe_truncated(&replayed(&log));
     fs.fail(fault_at("shard-0000", Call::SyncDir, FaultKind::PowerCut));
     log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
     let fs = fs.kill();
@@ -104,7 +104,7 @@ fn an_old_generation_may_be_deleted_in_any_order() {
     log.close().expect("a sound disk");
     let log = open(config(&fs).shards(2));
     ledger.check(&replayed(&log));
-    ledger.perhaps_give_up(&replayed(&log));
+    ledger.maybe_truncated(&replayed(&log));
     // Two marks are made durable before the segments are deleted.
     let fault = fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut);
     fs.fail(shardwal::fs::sim::Fault { nth: 3, ..fault });
@@ -133,7 +133,7 @@ fn a_resharded_log_opens_after_a_truncation() {
     ledger.append(&log, 1, 10).expect("a sound disk");
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
     log.truncate_before(&checkpoint).expect("a sound disk");
-    ledger.give_up(&found.below(&checkpoint));
+    ledger.truncated(&found.below(&checkpoint));
     log.close().expect("a sound disk");
     ledger.check(&replayed(&open(config(&fs).shards(2))));
 }

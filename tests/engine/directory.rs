@@ -83,9 +83,11 @@ fn go_on_in_a_renamed_directory(fs: &SimFileSystem) {
 
 #[test]
 fn a_foreign_file_is_neither_removed_nor_replaced() {
-    for spares in [0, 2] {
+    for recycled_max in [0, 2] {
         let fs = SimFileSystem::new();
-        let log = open(at(&fs, DIR).recycled_segments_max(spares).preallocated_segments(spares));
+        let log = open(
+            at(&fs, DIR).recycled_segments_max(recycled_max).preallocated_segments(recycled_max),
+        );
         append_all(&log, 1, 0..2, 500);
         let taken: Vec<_> = (2..40).map(|number| format!("{SHARD}/{number:010}.wal")).collect();
         let free = taken.iter().filter(|path| fs.read_file(path).is_none());

@@ -51,7 +51,7 @@ fn a_refused_record_never_appears_and_appends_work_again_once_there_is_room() {
                 ledger.append(&log, 1, 1500).expect("there is room again");
                 ledger.check(&replayed(&log));
             }
-            let afters = [fs.crash(&mut || random.coin()), fs.crash(&mut || false)];
+            let afters = [fs.crash(&mut || random.flip()), fs.crash(&mut || false)];
             drop(log);
             for after in afters {
                 ledger.clone().check(&replayed(&open(config(&after))));
@@ -149,7 +149,7 @@ fn after_a_flush_over_refused_records_a_torn_write_is_no_corruption() {
     drop(log);
     let mut random = Random::new(seed());
     for _ in 0..60 {
-        let after = fs.crash(&mut || random.coin());
+        let after = fs.crash(&mut || random.flip());
         let log = open(config(&after));
         ledger.clone().check(&replayed(&log));
     }

@@ -90,7 +90,7 @@ fn at_each_cut_point(durability: Durability, kind: FaultKind) {
         drop(opened);
         ledger.lose_power();
         for attempt in 0..6 {
-            let after = fs.crash(&mut || attempt == 1 || (attempt > 1 && random.coin()));
+            let after = fs.crash(&mut || attempt == 1 || (attempt > 1 && random.flip()));
             ledger.clone().check(&replayed(&open(config(&after))));
         }
         if !fired {

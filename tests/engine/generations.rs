@@ -66,7 +66,7 @@ fn a_checkpoint_covers_the_generations_before_its_own_and_none_after() {
         replay.unwrap().records
     };
     assert_eq!((count(&first), count(&second), count(&log.checkpoint())), (48, 24, 0));
-    ledger.give_up(&replayed(&log).below(&second));
+    ledger.truncated(&replayed(&log).below(&second));
     log.truncate_before(&second).unwrap();
     ledger.check(&replayed(&log));
     drop(log);
@@ -90,7 +90,7 @@ fn a_power_loss_at_any_call_of_a_reshard_loses_nothing() {
         let opened = ShardedWal::open(config(&fs).shards(3));
         let fired = fs.fired() > 0;
         let mut afters = vec![fs.kill(), fs.crash(&mut || false), fs.crash(&mut || true)];
-        afters.extend((0..3).map(|_| fs.crash(&mut || random.coin())));
+        afters.extend((0..3).map(|_| fs.crash(&mut || random.flip())));
         drop(opened);
         for (attempt, after) in afters.into_iter().enumerate() {
             let mut ledger = ledger.clone();
@@ -155,10 +155,10 @@ mod after_a_power_loss {
         let mut random = Random::new(seed());
         ledger.lose_power();
         for _ in 0..200 {
-            let (mut ledger, after) = (ledger.clone(), fs.crash(&mut || random.coin()));
+            let (mut ledger, after) = (ledger.clone(), fs.crash(&mut || random.flip()));
             let log = open(config(&after).shards(2));
             ledger.check(&replayed(&log));
-            let after = after.crash(&mut || random.coin());
+            let after = after.crash(&mut || random.flip());
             drop(log);
             ledger.check(&replayed(&open(config(&after).shards(2))));
         }

@@ -10,7 +10,7 @@ use std::thread::{self, ThreadId};
 
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
-use crate::support::machine::telling;
+use crate::support::machine::reporting;
 use crate::support::{EIO, config, must_end, open, payload, replayed};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{AppendError, Cause, CloseError, Durability, ShardedWal};
@@ -25,7 +25,7 @@ fn driven(
     let config = config(&SimFileSystem::new()).shards(1).durability(durability);
     let log = ShardedWal::open_with_state_machine(config, |_| {
         let applied_by = applied_by.clone();
-        telling(
+        reporting(
             move |key| assert_ne!(Some(key), panics_at, "a planned panic"),
             move || applied_by.lock().unwrap().push(thread::current().id()),
         )
@@ -141,7 +141,7 @@ fn an_answered_caller_does_not_run_the_sync_of_a_flush() {
     must_end("a caller that runs the sync of a flush", || {
         let (fs, gate) = (SimFileSystem::new(), Gate::default());
         let ((stepped, steps), (on, let_on)) = (channel(), channel());
-        let machine = telling(
+        let machine = reporting(
             |_| {},
             move || {
                 if stepped.send(thread::current().id()).is_ok() {

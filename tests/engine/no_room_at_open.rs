@@ -93,7 +93,7 @@ fn a_log_opened_on_a_full_disk_replays_and_accepts_appends_once_there_is_room() 
         }
         log.flush().wait().expect("nothing fails");
         check(&log, &mut ledger);
-        let after = fs.crash(&mut || random.coin());
+        let after = fs.crash(&mut || random.flip());
         drop(log);
         check(&open(two_shards(&after, case)), &mut ledger);
     }
@@ -126,7 +126,7 @@ fn a_log_on_a_full_disk_verifies_closes_and_frees_room_by_truncation() {
         let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).expect("it reads");
         assert!(reader.report().shards.iter().all(|shard| shard.corruption.is_none()), "{case:?}");
         let checkpoint = log.checkpoint();
-        ledger.give_up(&replayed(&log).below(&checkpoint));
+        ledger.truncated(&replayed(&log).below(&checkpoint));
         log.truncate_before(&checkpoint).expect("truncation needs no room");
         check(&log, &mut ledger);
         log.close().expect("close needs no room");
@@ -151,8 +151,8 @@ fn come_back(fs: &SimFileSystem, case: Case, ledger: &mut Ledger) {
     let checkpoint = log.checkpoint();
     let below = found.below(&checkpoint);
     match log.truncate_before(&checkpoint) {
-        Ok(_) => ledger.give_up(&below),
-        Err(_) => ledger.perhaps_give_up(&below),
+        Ok(_) => ledger.truncated(&below),
+        Err(_) => ledger.maybe_truncated(&below),
     }
     fs.set_capacity(None);
     for key in 0..4 {
@@ -174,7 +174,7 @@ fn a_power_loss_at_any_call_of_an_open_on_a_full_disk_loses_nothing() {
             let fired = fs.fired() > 0;
             ledger.lose_power();
             for attempt in 0..3 {
-                let after = fs.crash(&mut || attempt == 1 || (attempt > 1 && random.coin()));
+                let after = fs.crash(&mut || attempt == 1 || (attempt > 1 && random.flip()));
                 after.set_capacity((attempt != 1).then_some(0));
                 let mut ledger = ledger.clone();
                 check(&open(two_shards(&after, case)), &mut ledger);

@@ -83,7 +83,7 @@ fn a_commit_without_room_to_cut_is_not_written_and_appends_succeed_once_there_is
                 kind.fill_up(&fs, pages);
                 fill(&log, &mut ledger, 9000 + lap * 30_000);
                 ledger.clone().check(&replayed(&log));
-                let after = fs.copy().crash(&mut || random.coin());
+                let after = fs.copy().crash(&mut || random.flip());
                 FileSystem::make_room(&after);
                 let mut lost = ledger.clone();
                 lost.lose_power();

@@ -46,7 +46,7 @@ fn a_truncation_that_lacks_a_resource_can_be_retried() {
         fs.fail(fault_at("purge", Call::Rename, FaultKind::Error(errno)));
         log.truncate_before(&checkpoint).unwrap_err();
         ledger.check(&replayed(&log));
-        ledger.give_up(&replayed(&log).below(&checkpoint));
+        ledger.truncated(&replayed(&log).below(&checkpoint));
         assert!(log.truncate_before(&checkpoint).unwrap().segments > 0, "{errno}");
         ledger.check(&replayed(&log));
     }

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::support::delegate::delegate;
 use crate::support::ledger::Ledger;
-use crate::support::passed_on::passed_on;
 use crate::support::{DIR, Random, config, must_end, open, replayed, seed};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
@@ -39,7 +39,7 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, records: usize, length: usize) 
 
 fn truncate(log: &ShardedWal, ledger: &mut Ledger) {
     let checkpoint = log.checkpoint();
-    ledger.give_up(&replayed(log).below(&checkpoint));
+    ledger.truncated(&replayed(log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
 }
 
@@ -116,7 +116,7 @@ fn a_torn_commit_over_old_bytes_is_cut_and_earlier_records_stay() {
         fs.fail(Fault::new(Call::Sync, 1, FaultKind::PowerCut));
         ledger.append(&log, 1, 1500).unwrap_err();
         for _ in 0..4000 {
-            let after = fs.crash(&mut || random.coin());
+            let after = fs.crash(&mut || random.flip());
             let reader = LogReader::open_in(Arc::new(after.clone()), DIR).unwrap();
             assert_eq!(reader.report().corruption().next(), None);
             let torn = reader.report().torn_bytes();
@@ -141,7 +141,7 @@ fn a_power_loss_at_any_call_while_a_file_is_recycled_loses_nothing() {
             fs.fail(Fault::new(Call::Any, nth, FaultKind::TornPowerCut));
             let answers = [(); 12].map(|()| ledger.append(&log, 1, 1500).is_ok());
             for survives in [0, 1, 2, 2, 2, 2, 2, 2, 2] {
-                let after = fs.crash(&mut || survives == 1 || survives == 2 && random.coin());
+                let after = fs.crash(&mut || survives == 1 || survives == 2 && random.flip());
                 let log = open(config(&after));
                 let mut ledger = ledger.clone();
                 ledger.check(&replayed(&log));
@@ -226,9 +226,9 @@ mod kept_over_an_open {
 
     #[test]
     fn recycled_segments_above_the_limit_are_removed() {
-        for (spares, left) in [(2, 2), (1, 1), (0, 0)] {
+        for (recycled_max, left) in [(2, 2), (1, 1), (0, 0)] {
             let (fs, mut ledger) = with_recycled();
-            let log = open(config(&fs).recycled_segments_max(spares));
+            let log = open(config(&fs).recycled_segments_max(recycled_max));
             assert_eq!(files(&fs, "spare").len(), left);
             for _ in 0..20 {
                 append(&log, &mut ledger, 3, 1500);
@@ -236,7 +236,7 @@ mod kept_over_an_open {
             }
             // A file that becomes a segment keeps its old name for a moment.
             log.close().unwrap();
-            assert!(files(&fs, "spare").len() <= spares);
+            assert!(files(&fs, "spare").len() <= recycled_max);
         }
     }
 
@@ -369,9 +369,9 @@ mod ready_when_open_returns {
             config.segment_bytes(big).recycled_segments_max(3).preallocated_segments(2)
         };
         let log = open(config(&fs));
-        let spares = files(&fs, "spare");
-        assert_eq!(spares.len(), 2);
-        assert!(spares.iter().all(|path| fs.read_file(path).unwrap() == vec![0; 1 << 20]));
+        let recycled_max = files(&fs, "spare");
+        assert_eq!(recycled_max.len(), 2);
+        assert!(recycled_max.iter().all(|path| fs.read_file(path).unwrap() == vec![0; 1 << 20]));
         let wait_for_the_roll = |ledger: &mut Ledger| {
             while log.stats().total.rolls == 0 {
                 ledger.append(&log, 1, 100).unwrap();
@@ -454,7 +454,7 @@ impl FileSystem for Mute {
         self.0.open(path, mode)
     }
 
-    passed_on!(self => self.0);
+    delegate!(self => self.0);
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.rename(from, to)

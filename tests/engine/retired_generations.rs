@@ -16,12 +16,12 @@ use shardwal::{ReplayOptions, ShardedWal};
 fn generations(fs: &SimFileSystem) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let number = |text: &str| text.parse::<u32>().expect("a number");
     let names = fs.list(Path::new(DIR)).expect("the log is there");
-    let folders = names.iter().filter_map(|name| name.strip_prefix("generation-")).map(number);
+    let dirs = names.iter().filter_map(|name| name.strip_prefix("generation-")).map(number);
     let manifest = fs.read_file(format!("{DIR}/MANIFEST")).expect("it is there");
     let manifest = String::from_utf8(manifest).expect("it is text");
     let lines = manifest.lines().filter_map(|line| line.strip_prefix("generation "));
     let lines = lines.map(|line| number(line.split(' ').next().expect("a word")));
-    (folders.collect(), lines.collect())
+    (dirs.collect(), lines.collect())
 }
 
 /// Opens with another shard count each time, appends, and truncates everything.
@@ -34,11 +34,11 @@ fn live_through(opens: u32) {
         // A reused number would make old records valid again.
         assert_eq!(log.checkpoint().generation(), number);
         (0..4).for_each(|key| ledger.append(&log, key, 100).expect("a sound disk"));
-        ledger.give_up(&replayed(&log));
+        ledger.truncated(&replayed(&log));
         log.truncate_before(&log.checkpoint()).expect("a sound disk");
         log.close().expect("a sound disk");
-        let (folders, lines) = generations(&fs);
-        assert!(folders.len() <= 3 && folders == lines, "{number}: {folders:?}, {lines:?}");
+        let (dirs, lines) = generations(&fs);
+        assert!(dirs.len() <= 3 && dirs == lines, "{number}: {dirs:?}, {lines:?}");
         assert_eq!(lines.last(), Some(&number));
     }
 }
@@ -59,7 +59,7 @@ fn a_generation_with_a_record_and_all_later_ones_stay() {
         first.get_or_insert_with(|| log.checkpoint());
     }
     let log = open(config(&fs).shards(2));
-    ledger.give_up(&replayed(&log).below(&first.clone().unwrap()));
+    ledger.truncated(&replayed(&log).below(&first.clone().unwrap()));
     log.truncate_before(&first.unwrap()).unwrap();
     ledger.check(&replayed(&log));
     let all = BTreeSet::from([1, 2, 3, 4]);
@@ -86,13 +86,13 @@ fn check_after(after: &SimFileSystem, mut ledger: Ledger) {
     ledger.check(&replayed(&log));
     ledger.append(&log, 1, 100).unwrap();
     let checkpoint = log.checkpoint();
-    ledger.give_up(&replayed(&log));
+    ledger.truncated(&replayed(&log));
     log.truncate_before(&checkpoint).unwrap();
     drop(log);
     let log = open(config(after).shards(2));
     ledger.check(&replayed(&log));
-    let (folders, lines) = generations(after);
-    assert!(folders.len() <= 3 && folders == lines, "{folders:?}, {lines:?}");
+    let (dirs, lines) = generations(after);
+    assert!(dirs.len() <= 3 && dirs == lines, "{dirs:?}, {lines:?}");
     let each = |_: &shardwal::Record<'_>| Ok::<_, std::convert::Infallible>(());
     let left = log.replay_from(&checkpoint, ReplayOptions::default(), each);
     assert_eq!(left.unwrap().records, 0);
@@ -100,7 +100,7 @@ fn check_after(after: &SimFileSystem, mut ledger: Ledger) {
 
 fn afters(fs: &SimFileSystem, random: &mut Random) -> Vec<SimFileSystem> {
     let mut afters = vec![fs.kill(), fs.crash(&mut || false), fs.crash(&mut || true)];
-    afters.extend((0..3).map(|_| fs.crash(&mut || random.coin())));
+    afters.extend((0..3).map(|_| fs.crash(&mut || random.flip())));
     afters
 }
 
@@ -111,7 +111,7 @@ fn a_power_loss_at_any_call_of_a_truncation_that_retires_generations_loses_nothi
     for n in 1.. {
         let (fs, mut ledger) = (before.kill(), ledger.clone());
         let log = open(config(&fs).shards(3));
-        ledger.perhaps_give_up(&replayed(&log));
+        ledger.maybe_truncated(&replayed(&log));
         fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
         drop(log.truncate_before(&log.checkpoint()));
         let fired = fs.fired() > 0;
@@ -134,7 +134,7 @@ fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() 
     let mut random = Random::new(seed());
     let (before, mut ledger) = before_the_last_truncation();
     let log = open(config(&before).shards(3));
-    ledger.give_up(&replayed(&log));
+    ledger.truncated(&replayed(&log));
     let no_room = Fault::new(Call::Open, 1, FaultKind::Error(crate::support::ENOSPC));
     before.fail(Fault { path_contains: Some("MANIFEST.tmp".into()), ..no_room });
     log.truncate_before(&log.checkpoint()).unwrap();
@@ -166,7 +166,7 @@ fn a_directory_below_the_first_generation_that_holds_records_is_left_alone() {
         .map(|path| (fs.read_file(&path).unwrap(), path))
         .collect();
     let log = open(config(&fs).shards(3));
-    ledger.give_up(&replayed(&log));
+    ledger.truncated(&replayed(&log));
     log.truncate_before(&log.checkpoint()).unwrap();
     log.close().unwrap();
     drop(log);

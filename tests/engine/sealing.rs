@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::delegate::delegate;
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
-use crate::support::passed_on::passed_on;
 use crate::support::{EIO, assert_poisoned, config, must_end, open, payload, replayed};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
@@ -147,7 +147,7 @@ impl FileSystem for SlowToCreate {
         }
         self.fs.open(path, mode)
     }
-    passed_on!(self => self.fs);
+    delegate!(self => self.fs);
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.fs.rename(from, to)
     }

@@ -436,9 +436,9 @@ mod power_loss {
         assert_eq!(first.read_file("/a").unwrap(), b"xxx");
     }
 
-    fn place(number: u32) -> (u64, usize) {
-        let place = usize::try_from(number);
-        (number.into(), place.expect("at least 32 bits"))
+    fn offset_and_length(number: u32) -> (u64, usize) {
+        let length = usize::try_from(number);
+        (number.into(), length.expect("at least 32 bits"))
     }
 
     /// Random writes, cuts and syncs, compared with two plain vectors.
@@ -451,9 +451,9 @@ mod power_loss {
             let (mut live, mut durable) = (Vec::<u8>::new(), Vec::new());
             let fs = disk_with(b"");
             let mut file = open(&fs, "/a");
-            for step in (0..4).cycle().take(place(number(25)).1) {
-                let (offset, at) = place(number(20_000));
-                let (_, len) = place(number(6000));
+            for step in (0..4).cycle().take(offset_and_length(number(25)).1) {
+                let (offset, at) = offset_and_length(number(20_000));
+                let (_, len) = offset_and_length(number(6000));
                 match number(5) {
                     0 => {
                         live.resize(at, 0);

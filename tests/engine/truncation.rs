@@ -17,10 +17,10 @@ use crate::support::{EIO, Random, config, open, replayed, seed};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, Durability, ShardedWal};
 
-fn segments(fs: &SimFileSystem, folder: &str) -> Vec<PathBuf> {
+fn segments(fs: &SimFileSystem, shard_dir: &str) -> Vec<PathBuf> {
     let mut files = fs.files();
     files.retain(|path| {
-        path.to_string_lossy().contains(folder) && path.extension().is_some_and(|e| e == "wal")
+        path.to_string_lossy().contains(shard_dir) && path.extension().is_some_and(|e| e == "wal")
     });
     files
 }
@@ -39,7 +39,7 @@ fn truncated_records_are_never_replayed() {
     let log = log_of(&fs, &mut ledger, 10);
     let checkpoint = log.checkpoint();
     (0..3).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
-    ledger.give_up(&replayed(&log).below(&checkpoint));
+    ledger.truncated(&replayed(&log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
     assert_eq!(replayed(&log).of(1), [10, 11, 12]);
     // An older checkpoint does not undo a later truncation.
@@ -103,7 +103,7 @@ fn a_truncation_needs_no_space() {
     let checkpoint = log.checkpoint();
     fs.set_capacity(Some(0));
     while ledger.append(&log, 1, 3000).is_ok() {}
-    ledger.give_up(&replayed(&log).below(&checkpoint));
+    ledger.truncated(&replayed(&log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
     ledger.check(&replayed(&log));
     log.close().unwrap();
@@ -119,7 +119,7 @@ fn a_truncation_makes_the_room_that_the_next_append_needs() {
     let used: u64 = fs.files().iter().map(|f| fs.read_file(f).map_or(0, |b| b.len() as u64)).sum();
     fs.set_capacity(Some(used.next_multiple_of(4096)));
     while ledger.append(&log, 1, 3000).is_ok() {}
-    ledger.give_up(&replayed(&log));
+    ledger.truncated(&replayed(&log));
     log.truncate_before(&log.checkpoint()).unwrap();
     ledger.append(&log, 1, 3000).unwrap();
     ledger.check(&replayed(&log));
@@ -133,12 +133,12 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     let log = open(shards(&before));
     // If the next truncation is interrupted, the mark before it must still hold.
     (0..12).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
-    ledger.give_up(&replayed(&log));
-    let given_up = log.checkpoint().sequences().to_vec();
+    ledger.truncated(&replayed(&log));
+    let is_truncated = log.checkpoint().sequences().to_vec();
     log.truncate_before(&log.checkpoint()).unwrap();
     (0..24).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
     let checkpoint = log.checkpoint();
-    ledger.perhaps_give_up(&replayed(&log));
+    ledger.maybe_truncated(&replayed(&log));
     log.close().unwrap();
     for n in 1.. {
         let (fs, mut ledger) = (before.kill(), ledger.clone());
@@ -147,7 +147,7 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
         fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
         let done = log.truncate_before(&checkpoint).is_ok();
         let afters: Vec<_> = (0..6)
-            .map(|attempt| fs.crash(&mut || attempt == 0 || (attempt > 1 && random.coin())))
+            .map(|attempt| fs.crash(&mut || attempt == 0 || (attempt > 1 && random.flip())))
             .collect();
         drop(log);
         for after in afters.into_iter().chain([fs.kill()]) {
@@ -157,7 +157,7 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
             for shard in 0..2 {
                 let of_shard =
                     left.records.iter().filter(|(p, ..)| p.shard == shard).count() as u64;
-                let all = checkpoint.sequences()[shard as usize] - given_up[shard as usize];
+                let all = checkpoint.sequences()[shard as usize] - is_truncated[shard as usize];
                 assert!(of_shard == 0 || (!done && of_shard == all), "{of_shard} of {all}");
             }
             ledger.clone().check(&found);
@@ -180,7 +180,7 @@ mod after_the_process_was_killed {
         let mut ledger = Ledger::default();
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
         let checkpoint = log.checkpoint();
-        ledger.perhaps_give_up(&replayed(&log));
+        ledger.maybe_truncated(&replayed(&log));
         let at_the_marks_sync = Fault {
             path_contains: Some("shard-0000".into()),
             ..Fault::new(Call::SyncDir, 1, FaultKind::PowerCut)
@@ -212,7 +212,7 @@ mod before_the_live_segment_was_synced {
         let log = open(config(&fs));
         let mut ledger = Ledger::unsynced();
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
-        ledger.give_up(&replayed(&log));
+        ledger.truncated(&replayed(&log));
         let before = segments(&fs, "").len();
         // All acknowledged records. The log's own checkpoint reaches only as far as its
         // last sync.
@@ -221,7 +221,7 @@ mod before_the_live_segment_was_synced {
         assert!(segments(&fs, "").len() <= 2, "of {before}: the live one, and the next");
         let mut random = Random::new(seed());
         for _ in 0..20 {
-            let after = fs.crash(&mut || random.coin());
+            let after = fs.crash(&mut || random.flip());
             ledger.clone().check(&replayed(&open(config(&after))));
         }
         let after = fs.crash(&mut || false);
@@ -265,7 +265,7 @@ mod before_the_live_segment_was_synced {
         let fault = Fault::new(Call::Sync, 1, FaultKind::Error(EIO));
         fs.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
         ledger.append(&log, 1, 1000).unwrap_err();
-        ledger.give_up(&replayed(&log));
+        ledger.truncated(&replayed(&log));
         log.truncate_before(&log.checkpoint()).unwrap();
         drop(log);
         ledger.check(&replayed(&open(config(&fs))));
@@ -294,7 +294,7 @@ mod of_an_older_generation {
             let mut ledger = Ledger::default();
             let (fs, log, end) = resharded(&mut ledger, 3);
             let checkpoint = if own_checkpoint { end } else { log.checkpoint() };
-            ledger.give_up(&replayed(&log));
+            ledger.truncated(&replayed(&log));
             log.truncate_before(&checkpoint).unwrap();
             assert_eq!(segments(&fs, "generation-00001"), Vec::<PathBuf>::new());
             ledger.append(&log, 1, 10).unwrap();
@@ -309,7 +309,7 @@ mod of_an_older_generation {
     fn a_power_loss_between_the_mark_and_the_deletions_leaves_a_log_that_opens() {
         let mut ledger = Ledger::default();
         let (fs, log, _) = resharded(&mut ledger, 20);
-        ledger.give_up(&replayed(&log));
+        ledger.truncated(&replayed(&log));
         let while_deleting = Fault {
             path_contains: Some("generation-00001/shard-0000".into()),
             // Two marks are made durable first: the end of the older shard, and its
@@ -321,7 +321,7 @@ mod of_an_older_generation {
         drop(log);
         let mut random = Random::new(seed());
         for _ in 0..60 {
-            let after = fs.crash(&mut || random.coin());
+            let after = fs.crash(&mut || random.flip());
             let log = open(config(&after).shards(2));
             ledger.clone().check(&replayed(&log));
             assert_eq!(segments(&after, "generation-00001"), Vec::<PathBuf>::new());

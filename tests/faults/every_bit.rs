@@ -102,15 +102,15 @@ impl Victim {
         run: impl Fn(&SimFileSystem, usize, &mut Fates) + Sync,
     ) -> Fates {
         let half = range.start.midpoint(range.end);
-        let part = |range: Range<usize>| {
+        let flip_range = |range: Range<usize>| {
             let fs = disk_of(&self.files);
             let mut fates = Fates::default();
             range.for_each(|at| run(&fs, at, &mut fates));
             fates
         };
         let (a, b) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| part(half..range.end));
-            let own = part(range.start..half);
+            let other = scope.spawn(|| flip_range(half..range.end));
+            let own = flip_range(range.start..half);
             (own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         Fates {

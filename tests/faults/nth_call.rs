@@ -68,9 +68,9 @@ fn first_life(fs: &SimFileSystem, ledger: &mut Ledger, fault: &Fault) {
     log.flush().wait().ok();
     if let Ok(found) = try_replayed(&log) {
         let checkpoint = log.checkpoint();
-        ledger.perhaps_give_up(&found.below(&checkpoint));
+        ledger.maybe_truncated(&found.below(&checkpoint));
         if log.truncate_before(&checkpoint).is_ok() {
-            ledger.give_up(&found.below(&checkpoint));
+            ledger.truncated(&found.below(&checkpoint));
         }
     }
     (0..9).for_each(|_| append(&log, ledger, 0, 1500, fault));
@@ -122,7 +122,7 @@ fn survives(fault: &Fault, seed: u64) -> u64 {
         live(&fs, &mut ledger, fault, life);
     }
     let mut random = Random::new(seed);
-    for after in [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.coin())] {
+    for after in [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.flip())] {
         let log = open(config(&after));
         let mut ledger = ledger.clone();
         ledger.check(&replayed(&log));

@@ -137,8 +137,8 @@ impl Soak {
             let kind = KINDS[usize::try_from(self.random.below(8)).unwrap_or(0)];
             let nth = 1 + self.random.below(600);
             let shard = format!("shard-{:04}", self.random.below(SHARDS as u64));
-            let path_contains = self.random.coin().then_some(shard);
-            let sticky = kind == FaultKind::Error(ENOSPC) && self.random.coin();
+            let path_contains = self.random.flip().then_some(shard);
+            let sticky = kind == FaultKind::Error(ENOSPC) && self.random.flip();
             self.fs.fail(Fault { path_contains, sticky, ..Fault::new(call, nth, kind) });
         }
         if self.random.below(4) == 0 {
@@ -211,7 +211,7 @@ impl Soak {
             _ => {
                 self.seen.power_losses += 1;
                 let random = &mut self.random;
-                return self.fs.crash(&mut || random.coin());
+                return self.fs.crash(&mut || random.flip());
             }
         }
         self.fs.kill()

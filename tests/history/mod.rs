@@ -74,14 +74,14 @@ impl Model {
             End::Drop | End::Kill | End::PowerLoss(_) => None,
         };
         if after.is_some() {
-            self.settle(&mut waiting);
+            self.resolve(&mut waiting);
             self.ledger.flushed();
         }
         if let End::Kill | End::PowerLoss(_) = life.end {
             after = Some(self.die(fs, life.end));
         }
         // Every answer from here on was decided before the death.
-        self.settle(&mut waiting);
+        self.resolve(&mut waiting);
         drop(log);
         if fs.fired() > 0 {
             // A sync may have failed and lost written records.
@@ -98,7 +98,7 @@ impl Model {
         match end {
             End::PowerLoss(seed) => {
                 let mut random = Random::new(seed);
-                let after = fs.crash(&mut || random.coin());
+                let after = fs.crash(&mut || random.flip());
                 if self.durability != Durability::Sync {
                     // Its positions may now belong to other records.
                     self.remembered = None;
@@ -109,7 +109,7 @@ impl Model {
         }
     }
 
-    fn settle<'log>(&mut self, waiting: &mut Vec<(u64, u64, Completion<'log>)>) {
+    fn resolve<'log>(&mut self, waiting: &mut Vec<(u64, u64, Completion<'log>)>) {
         for (key, index, completion) in waiting.drain(..) {
             self.ledger.wait(key, index, completion).ok();
         }
@@ -128,24 +128,24 @@ impl Model {
                 let payload = ledger.next(*key, *length);
                 waiting.push((*key, ledger.len(*key) - 1, log.append(*key, payload)));
                 if *wait {
-                    self.settle(waiting);
+                    self.resolve(waiting);
                 }
             }
             Step::Batch { keys, length } => {
                 ledger.append_batch(log, keys, *length);
             }
             Step::Flush => {
-                self.settle(waiting);
+                self.resolve(waiting);
                 if log.flush().wait().is_ok() && fs.fired() == 0 {
                     self.ledger.flushed();
                 }
             }
             Step::Remember => {
-                self.settle(waiting);
+                self.resolve(waiting);
                 self.remembered = Some(log.checkpoint());
             }
             Step::Truncate { at_remembered } => {
-                self.settle(waiting);
+                self.resolve(waiting);
                 let now = log.checkpoint();
                 let at = self.remembered.clone().filter(|_| *at_remembered).unwrap_or(now);
                 self.truncate(log, &at);
@@ -158,8 +158,8 @@ impl Model {
     fn truncate(&mut self, log: &ShardedWal, at: &Checkpoint) {
         let Ok(found) = try_replayed(log) else { return };
         match log.truncate_before(at) {
-            Ok(_) => self.ledger.give_up(&found.below(at)),
-            Err(_) => self.ledger.perhaps_give_up(&found.below(at)),
+            Ok(_) => self.ledger.truncated(&found.below(at)),
+            Err(_) => self.ledger.maybe_truncated(&found.below(at)),
         }
     }
 

@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::below::Talk;
+use crate::faulty_device::Dialog;
 use crate::logged_device::FileSystem;
 use crate::mounts::{Rights, inside, on_each_file_system, run};
-use crate::story::Story;
+use crate::transcript::Transcript;
 
 /// A limit below which every descriptor is in use: standard input, output and error.
 const NONE_FREE: u64 = 3;
@@ -21,14 +21,14 @@ const REFUSALS: u64 = 3;
 const RECORDS_MAX: u64 = 200;
 
 /// Sets the soft limit of a running process.
-fn limit(talk: &Talk, descriptors: u64) {
-    run(&["prlimit", "--pid", &talk.pid().to_string(), &format!("--nofile={descriptors}:")]);
+fn limit(dialog: &Dialog, descriptors: u64) {
+    run(&["prlimit", "--pid", &dialog.pid().to_string(), &format!("--nofile={descriptors}:")]);
 }
 
 /// The log of one child, and the next index of keys 1 and 2, one per shard.
 struct Life {
-    talk: Talk,
-    story: Story,
+    dialog: Dialog,
+    transcript: Transcript,
     next: [u64; 2],
 }
 
@@ -36,7 +36,7 @@ impl Life {
     fn append(&mut self, key: u64) -> String {
         let index = &mut self.next[usize::from(key == 2)];
         *index += 1;
-        self.talk.append(&mut self.story, (key, *index - 1))
+        self.dialog.append(&mut self.transcript, (key, *index - 1))
     }
 
     /// Appends until a shard's next segment cannot be opened, and some records more.
@@ -57,26 +57,26 @@ impl Life {
     }
 
     fn ask(&mut self, line: &str, until: &[&str]) -> String {
-        self.talk.ask(&mut self.story, line, until)
+        self.dialog.ask(&mut self.transcript, line, until)
     }
 }
 
-fn live(system: FileSystem, mode: &str, dir: &Path) -> Story {
+fn live(system: FileSystem, mode: &str, dir: &Path) -> Transcript {
     println!("no descriptor on {}, {mode}", system.name);
     let dir = dir.join(mode.split(':').next().expect("a word"));
-    let talk = Talk::start(&dir);
-    let mut life = Life { talk, story: Story::default(), next: [0; 2] };
+    let dialog = Dialog::start(&dir);
+    let mut life = Life { dialog, transcript: Transcript::default(), next: [0; 2] };
     let opened = life.ask(&format!("open 2 4096 {mode}"), &["opened", "refused"]);
     assert!(opened.starts_with("opened"), "{opened}");
     for round in 0..ROUNDS {
-        limit(&life.talk, NONE_FREE);
+        limit(&life.dialog, NONE_FREE);
         for key in [1, 2] {
             life.roll_without_descriptors(key);
         }
         // The threads that look after the log find nothing either.
         std::thread::park_timeout(Duration::from_millis(1200));
         let truncated = life.ask("truncate", &["truncated", "unread"]);
-        limit(&life.talk, ENOUGH);
+        limit(&life.dialog, ENOUGH);
         for key in [1, 2, 1, 2, 1, 2] {
             let answer = life.append(key);
             assert!(answer.starts_with("answer kept"), "round {round}, {truncated}: {answer}");
@@ -87,12 +87,12 @@ fn live(system: FileSystem, mode: &str, dir: &Path) -> Story {
         assert_eq!(truncated, "truncated ok");
     }
     // Closed without a descriptor, and opened by the next process.
-    limit(&life.talk, NONE_FREE);
+    limit(&life.dialog, NONE_FREE);
     life.ask("close", &["closed"]);
-    let Life { talk, mut story, .. } = life;
-    drop(talk);
-    story.check_log(&dir);
-    story
+    let Life { dialog, mut transcript, .. } = life;
+    drop(dialog);
+    transcript.check_log(&dir);
+    transcript
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn a_roll_without_a_free_descriptor_is_refused_until_there_is_one() {
     let (mut refused, mut acknowledged) = (0, 0);
     let lived = on_each_file_system(name, |system, dir| {
         for mode in ["sync", "interval:20ms", "os"] {
-            let story = live(system, mode, dir);
-            assert_eq!(story.indeterminate, 0, "{story:?}");
-            refused += story.not_written;
-            acknowledged += story.acknowledged;
+            let transcript = live(system, mode, dir);
+            assert_eq!(transcript.indeterminate, 0, "{transcript:?}");
+            refused += transcript.not_written;
+            acknowledged += transcript.acknowledged;
         }
     });
     println!("FIGURE no free descriptor: {lived} file systems, three modes each");

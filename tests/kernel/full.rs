@@ -12,7 +12,7 @@ use crate::mounts::{Mount, Rights, inside, scratch};
 use crate::strace::finish;
 use crate::support::ledger::Ledger;
 use crate::support::{open, replayed};
-use crate::{child, story::Story, workload::LARGE};
+use crate::{child, transcript::Transcript, workload::LARGE};
 
 const KEYS: u64 = 8;
 
@@ -28,7 +28,7 @@ struct Filling {
 
 /// Counts over the fillings.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Outcomes {
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
     pub(crate) resumed: u64,
@@ -49,15 +49,15 @@ fn load(ballast: &Path, kib: usize) {
 
 /// Appends to all keys until each shard has refused for lack of room, with a certain
 /// answer.
-pub(crate) fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
+pub(crate) fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, outcomes: &mut Outcomes) {
     let mut full = [false; 2];
     for key in (0..KEYS).cycle() {
         match ledger.append(log, key, length) {
-            Ok(()) => seen.acknowledged += 1,
+            Ok(()) => outcomes.acknowledged += 1,
             Err(error) => {
                 assert!(error.is_not_written(), "{error}");
                 assert!(matches!(error.cause(), Cause::DiskFull(_)), "{error}");
-                seen.refused += 1;
+                outcomes.refused += 1;
                 full[log.shard_of(key)] = true;
                 if full == [true; 2] {
                     return;
@@ -68,55 +68,60 @@ pub(crate) fn fill(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &
 }
 
 /// After room was made, the next append to each shard succeeds.
-pub(crate) fn resume(log: &ShardedWal, ledger: &mut Ledger, length: usize, seen: &mut Seen) {
+pub(crate) fn resume(
+    log: &ShardedWal,
+    ledger: &mut Ledger,
+    length: usize,
+    outcomes: &mut Outcomes,
+) {
     for key in 0..KEYS {
         let appended = ledger.append(log, key, length);
         appended.unwrap_or_else(|error| panic!("there is room again: {error}"));
-        seen.acknowledged += 1;
+        outcomes.acknowledged += 1;
     }
-    seen.resumed += 1;
+    outcomes.resumed += 1;
 }
 
 /// Fills the disk, makes room, fills it, truncates, fills it, and reopens.
-fn life_on(dir: &Path, filling: Filling, seen: &mut Seen) {
+fn life_on(dir: &Path, filling: Filling, outcomes: &mut Outcomes) {
     let length = filling.length;
     let ballast = ["one", "two"].map(|name| dir.join(name));
     ballast.iter().for_each(|ballast| load(ballast, filling.ballast_kib));
     let mut ledger = Ledger::default();
     let log = open(config(dir, filling));
-    fill(&log, &mut ledger, length, seen);
+    fill(&log, &mut ledger, length, outcomes);
     ledger.check(&replayed(&log));
     fs::remove_dir_all(&ballast[0]).expect("it can be removed");
-    resume(&log, &mut ledger, length, seen);
-    fill(&log, &mut ledger, length, seen);
+    resume(&log, &mut ledger, length, outcomes);
+    fill(&log, &mut ledger, length, outcomes);
     // Truncation needs no space, and frees some.
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
     let report = log.truncate_before(&checkpoint).expect("it truncates on a full disk");
     assert!(report.segments > 0, "{report:?}");
-    ledger.give_up(&found.below(&checkpoint));
-    resume(&log, &mut ledger, length, seen);
+    ledger.truncated(&found.below(&checkpoint));
+    resume(&log, &mut ledger, length, outcomes);
     ledger.check(&replayed(&log));
-    fill(&log, &mut ledger, length, seen);
+    fill(&log, &mut ledger, length, outcomes);
     log.close().expect("close needs no new space");
     drop(log);
     // An open creates one segment per shard.
     fs::remove_dir_all(&ballast[1]).expect("it can be removed");
     let log = open(config(dir, filling));
     ledger.check(&replayed(&log));
-    resume(&log, &mut ledger, length, seen);
+    resume(&log, &mut ledger, length, outcomes);
     drop(log);
     ledger.check(&replayed(&open(config(dir, filling))));
 }
 
-fn print_figures(what: &str, file_systems: usize, seen: &Seen) {
-    let Seen { acknowledged, refused, resumed } = seen;
+fn print_figures(what: &str, file_systems: usize, outcomes: &Outcomes) {
+    let Outcomes { acknowledged, refused, resumed } = outcomes;
     println!("FIGURE full {what}: {file_systems} disks");
     println!("FIGURE full {what}, refused: {refused} appends");
     println!("FIGURE full {what}, resumed in the same process: {resumed} times");
     println!("FIGURE full {what}, acknowledged, none lost or doubled: {acknowledged} records");
     assert!(
-        seen.resumed >= 3 * file_systems as u64 && seen.refused >= 6 * file_systems as u64,
-        "{seen:?}"
+        outcomes.resumed >= 3 * file_systems as u64 && outcomes.refused >= 6 * file_systems as u64,
+        "{outcomes:?}"
     );
 }
 
@@ -128,22 +133,22 @@ fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
     if !inside(name, Rights::Tmpfs) {
         return;
     }
-    let mut seen = Seen::default();
+    let mut outcomes = Outcomes::default();
     let sizes = (192..=1024).step_by(64);
     for kib in sizes.clone() {
         let scratch = scratch();
         let mount = Mount::tmpfs(scratch.path(), kib, 4096);
-        life_on(mount.dir(), FILLING, &mut seen);
+        life_on(mount.dir(), FILLING, &mut outcomes);
     }
-    print_figures("tmpfs of 192 KiB to 1 MiB", sizes.count(), &seen);
+    print_figures("tmpfs of 192 KiB to 1 MiB", sizes.count(), &outcomes);
     // Enough bytes, but no more names.
-    let (mut seen, inodes) = (Seen::default(), 40..56);
+    let (mut outcomes, inodes) = (Outcomes::default(), 40..56);
     for inodes in inodes.clone() {
         let scratch = scratch();
         let mount = Mount::tmpfs(scratch.path(), 4096, inodes);
-        life_on(mount.dir(), FILLING, &mut seen);
+        life_on(mount.dir(), FILLING, &mut outcomes);
     }
-    print_figures("tmpfs of 40 to 55 files", inodes.count(), &seen);
+    print_figures("tmpfs of 40 to 55 files", inodes.count(), &outcomes);
 }
 
 #[test]
@@ -154,16 +159,16 @@ fn on_a_full_ext4_appends_are_refused_until_there_is_room() {
     if !inside(name, Rights::Root) {
         return;
     }
-    let mut seen = Seen::default();
+    let mut outcomes = Outcomes::default();
     let sizes = [4, 6, 8];
     for mib in sizes {
         let scratch = scratch();
         let Some(mount) = Mount::of_image(scratch.path(), EXT4.make, mib, "rw") else {
             return println!("SKIPPED: {name}: no loop device");
         };
-        life_on(mount.dir(), FILLING, &mut seen);
+        life_on(mount.dir(), FILLING, &mut outcomes);
     }
-    print_figures("ext4 of 4 to 8 MiB on a loop device", sizes.len(), &seen);
+    print_figures("ext4 of 4 to 8 MiB on a loop device", sizes.len(), &outcomes);
 }
 
 /// A limit on the size of files cuts a write short, and the next write reports the
@@ -183,13 +188,13 @@ fn a_file_size_limit_of_any_value_counts_as_a_full_disk() {
         let output = finish(child::command(&dir, &["sh", "-c", &limit, "sh"]), LARGE);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !said.contains("panicked"), "{bytes}: {output:?}");
-        let mut story = Story::default();
-        story.hear_all(&String::from_utf8_lossy(&output.stdout));
-        assert!(story.ended, "{bytes}: {output:?}");
-        assert_eq!(story.indeterminate, 0, "{bytes}: a lack of room is certain");
-        story.check_log(&dir);
-        refused += story.not_written;
-        acknowledged += story.acknowledged;
+        let mut transcript = Transcript::default();
+        transcript.hear_all(&String::from_utf8_lossy(&output.stdout));
+        assert!(transcript.ended, "{bytes}: {output:?}");
+        assert_eq!(transcript.indeterminate, 0, "{bytes}: a lack of room is certain");
+        transcript.check_log(&dir);
+        refused += transcript.not_written;
+        acknowledged += transcript.acknowledged;
     }
     println!("FIGURE file size limits: {LIMITS} limits");
     println!("FIGURE file size limits, refused: {refused} records");

@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::seen;
-use crate::story::Story;
 use crate::strace::{Bench, Traced, is_there};
+use crate::syscall_trace;
+use crate::transcript::Transcript;
 use crate::workload::{Files, SCRIPT};
 
 /// CI has two processors, and a run mostly waits for the disk.
@@ -205,15 +205,15 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, fault: &Fault, hit: bool, story: &Story) {
+    fn add(&mut self, fault: &Fault, hit: bool, transcript: &Transcript) {
         self.runs += 1;
         *self.hit.entry(fault.call).or_default() += usize::from(hit);
         self.not_reached += usize::from(!hit && !fault.must_hit);
         self.repeated += usize::from(!hit && fault.must_hit);
-        self.acknowledged += story.acknowledged;
-        self.not_written += story.not_written;
-        self.indeterminate += story.indeterminate;
-        self.refused += story.refused;
+        self.acknowledged += transcript.acknowledged;
+        self.not_written += transcript.not_written;
+        self.indeterminate += transcript.indeterminate;
+        self.refused += transcript.refused;
     }
 }
 
@@ -244,17 +244,20 @@ pub(crate) fn on_benches<T: Sync>(items: &[T], run: impl Fn(&Bench, &T) + Sync) 
     });
 }
 
-fn story_of(traced: &Traced, fault: &Fault) -> Story {
-    let mut story = Story::default();
-    story.hear_all(&traced.reported());
+fn transcript_of(traced: &Traced, fault: &Fault) -> Transcript {
+    let mut transcript = Transcript::default();
+    transcript.hear_all(&traced.reported());
     let status = traced.output.status;
-    assert!(status.success() && story.ended, "the child crashed, {status}: {fault:?} {traced:?}");
-    seen::failed_syncs_are_final(&traced.trace);
+    assert!(
+        status.success() && transcript.ended,
+        "the child crashed, {status}: {fault:?} {traced:?}"
+    );
+    syscall_trace::failed_syncs_are_final(&traced.trace);
     if fault.how == "error=EINTR" && CARRIED_ON.contains(&fault.call) {
-        let failures = story.not_written + story.indeterminate + story.refused;
+        let failures = transcript.not_written + transcript.indeterminate + transcript.refused;
         assert_eq!(failures, 0, "an interruption was reported as a failure: {fault:?}");
     }
-    story
+    transcript
 }
 
 /// Runs the fault, and repeats the run until the fault hits if it must. Another order
@@ -264,15 +267,15 @@ fn fail(bench: &Bench, fault: &Fault, tally: &Mutex<Tally>) {
     for attempt in 1..=ATTEMPTS {
         let traced = bench.run(SCRIPT, &fault.options(&bench.dir()));
         let hit = fault.is_hit(&traced);
-        let mut story = story_of(&traced, fault);
+        let mut transcript = transcript_of(&traced, fault);
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            story.check_log(&bench.dir());
+            transcript.check_log(&bench.dir());
         }));
         if let Err(panic) = found {
             println!("{fault:?} {}\n{}", traced.trace, traced.reported());
             std::panic::resume_unwind(panic);
         }
-        tally.lock().expect("no run panicked").add(fault, hit, &story);
+        tally.lock().expect("no run panicked").add(fault, hit, &transcript);
         if hit || !fault.must_hit {
             return;
         }

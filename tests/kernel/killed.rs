@@ -5,8 +5,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::inject::{Fault, OF_A_WRITER, occurrences, on_benches, scratch};
-use crate::story::Story;
 use crate::strace::{Bench, is_there};
+use crate::transcript::Transcript;
 use crate::workload::{Files, SCRIPT};
 
 /// Calls that change the disk or open a file.
@@ -60,15 +60,15 @@ fn kill(bench: &Bench, fault: &Fault, killed: &AtomicUsize) {
     const SIGKILL: i32 = 9;
     for _ in 0..3 {
         let traced = bench.run(SCRIPT, &fault.options(&bench.dir()));
-        let mut story = Story::default();
-        story.hear_all(&traced.reported());
-        story.check_log(&bench.dir());
+        let mut transcript = Transcript::default();
+        transcript.hear_all(&traced.reported());
+        transcript.check_log(&bench.dir());
         if traced.output.status.signal() == Some(SIGKILL) {
-            assert!(!story.ended, "the child ended before the kill: {fault:?}");
+            assert!(!transcript.ended, "the child ended before the kill: {fault:?}");
             killed.fetch_add(1, Relaxed);
             return;
         }
-        assert!(traced.output.status.success() && story.ended, "{fault:?} {traced:?}");
+        assert!(traced.output.status.success() && transcript.ended, "{fault:?} {traced:?}");
     }
     assert!(!fault.must_hit, "the child was not killed: {fault:?}");
 }

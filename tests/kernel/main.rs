@@ -5,15 +5,15 @@
 //! |---|---|
 //! | `inject.rs` | each system call of a trace fails, with each errno, at each occurrence |
 //! | `killed.rs` | the process is killed at each call that changes a file |
-//! | `seen.rs` | the trace: syncs before their acknowledgement, reads of an open past the cache |
+//! | `syscall_trace.rs` | the trace: syncs before their acknowledgement, reads of an open past the cache |
 //! | `full.rs` | full file systems, and appends after room was made |
 //! | `partition.rs` | full ext4, XFS and btrfs partitions; a log that is mounted over |
-//! | `below.rs` | a device that fails under ext4, and the next process |
+//! | `faulty_device.rs` | a device that fails under ext4, and the next process |
 //! | `journal.rs` | a failed commit of ext4's journal, and the other files in it |
 //! | `promises.rs` | `data=journal`, `nobarrier`, `volatile`, and a flipped bit under btrfs |
 //! | `power.rs`, `logged_device.rs` | power cuts below ext4, XFS and btrfs |
 //! | `descriptors.rs` | a process without a free descriptor on ext4, XFS and btrfs |
-//! | `child.rs`, `workload.rs`, `story.rs` | the child process, its commands, its promises |
+//! | `child.rs`, `workload.rs`, `transcript.rs` | the child process, its commands, its promises |
 //! | `strace.rs`, `mounts.rs` | the tools |
 //!
 //! A device that lies, `strace -e inject=fdatasync:retval=0`, is outside every promise
@@ -31,9 +31,9 @@ mod second_opinion;
 #[path = "../support/mod.rs"]
 mod support;
 
-mod below;
 mod child;
 mod descriptors;
+mod faulty_device;
 mod full;
 mod inject;
 mod journal;
@@ -43,7 +43,7 @@ mod mounts;
 mod partition;
 mod power;
 mod promises;
-mod seen;
-mod story;
 mod strace;
+mod syscall_trace;
+mod transcript;
 mod workload;

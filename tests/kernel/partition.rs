@@ -9,13 +9,13 @@ use std::process::Command;
 
 use shardwal::{Cause, Config, ShardedWal};
 
-use crate::below::Talk;
-use crate::full::{Seen, fill, resume};
+use crate::faulty_device::Dialog;
+use crate::full::{Outcomes, fill, resume};
 use crate::logged_device::BTRFS;
 use crate::mounts::{Mount, Rights, inside, on_each_file_system, run, scratch, text};
-use crate::story::Story;
 use crate::support::ledger::Ledger;
 use crate::support::{Found, open, replayed};
+use crate::transcript::Transcript;
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const LENGTH: usize = 8000;
@@ -38,7 +38,7 @@ fn take_all(dir: &Path) {
 }
 
 /// Frees the room. btrfs returns it with the next transaction.
-fn give_back(dir: &Path) {
+fn free_partition(dir: &Path) {
     for entry in fs::read_dir(dir).expect("it can be listed") {
         let path = entry.expect("it can be listed").path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ballast")) {
@@ -57,7 +57,7 @@ fn a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the
     if !inside(name, Rights::Root) {
         return;
     }
-    let mut seen = Seen::default();
+    let mut outcomes = Outcomes::default();
     let lived = on_each_file_system(name, |system, dir| {
         println!("a full {}, its log copied", system.name);
         let mut ledger = Ledger::default();
@@ -70,16 +70,16 @@ fn a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the
         let copied = copy.status().expect("cp runs");
         assert!(copied.success());
         take_all(dir);
-        fill(&log, &mut ledger, LENGTH, &mut seen);
+        fill(&log, &mut ledger, LENGTH, &mut outcomes);
         ledger.check(&replayed(&log));
-        give_back(dir);
-        resume(&log, &mut ledger, LENGTH, &mut seen);
+        free_partition(dir);
+        resume(&log, &mut ledger, LENGTH, &mut outcomes);
         ledger.check(&replayed(&log));
         log.close().expect("there is room");
         ledger.check(&replayed(&open(config(dir))));
     });
     println!("FIGURE full partitions after a copy of the log: {lived} file systems");
-    println!("FIGURE full partitions after a copy, refused: {} appends", seen.refused);
+    println!("FIGURE full partitions after a copy, refused: {} appends", outcomes.refused);
 }
 
 /// A process fills the partition and is killed. The next process opens the log without
@@ -94,46 +94,46 @@ fn a_killed_log_opens_on_its_full_partition() {
     let mut acknowledged = 0;
     let lived = on_each_file_system(name, |system, dir| {
         println!("a full {}, the process killed", system.name);
-        let mut story = Story::default();
-        let mut talk = Talk::start(&dir.join("log"));
+        let mut transcript = Transcript::default();
+        let mut dialog = Dialog::start(&dir.join("log"));
         let line = format!("open 2 {SEGMENT_BYTES}");
-        let opened = talk.ask(&mut story, &line, &["opened", "refused"]);
+        let opened = dialog.ask(&mut transcript, &line, &["opened", "refused"]);
         assert!(opened.starts_with("opened"), "{opened}");
-        (0..20).for_each(|index| drop(talk.append(&mut story, (index % 2 + 1, index / 2))));
+        (0..20).for_each(|index| drop(dialog.append(&mut transcript, (index % 2 + 1, index / 2))));
         take_all(dir);
         let mut next = [10, 10];
-        while story.not_written < 4 {
+        while transcript.not_written < 4 {
             for key in [1, 2] {
                 let index = &mut next[usize::from(key == 2)];
-                let answer = talk.append(&mut story, (key, *index));
+                let answer = dialog.append(&mut transcript, (key, *index));
                 assert!(!answer.starts_with("answer open"), "no room is certain: {answer}");
                 *index += 1;
             }
         }
-        drop(talk);
-        let (log, found) = open_full(dir, &mut story);
+        drop(dialog);
+        let (log, found) = open_full(dir, &mut transcript);
         assert!(matches!(refusal(&log), Cause::DiskFull(_)));
         match log.truncate_before(&log.checkpoint()) {
             Ok(report) => println!("{} segments truncated", report.segments),
             // On btrfs the truncation mark needs a new block.
             Err(error) => assert_eq!(system.name, BTRFS.name, "{error}"),
         }
-        give_back(dir);
+        free_partition(dir);
         log.append(1, "there is room").wait().expect("there is room again");
         log.append(2, "there is room").wait().expect("there is room again");
         log.close().expect("there is room");
-        acknowledged += story.acknowledged;
-        assert!(found.records.len() as u64 >= story.acknowledged);
+        acknowledged += transcript.acknowledged;
+        assert!(found.records.len() as u64 >= transcript.acknowledged);
     });
     println!("FIGURE killed on a full partition and opened there: {lived} file systems");
     println!("FIGURE killed on a full partition, acknowledged: {acknowledged} records");
 }
 
-fn open_full(dir: &Path, story: &mut Story) -> (ShardedWal, Found) {
+fn open_full(dir: &Path, transcript: &mut Transcript) -> (ShardedWal, Found) {
     let log = ShardedWal::open(config(dir));
     let log = log.unwrap_or_else(|error| panic!("it opens without a free byte: {error}"));
     let found = replayed(&log);
-    story.check(&found);
+    transcript.check(&found);
     (log, found)
 }
 

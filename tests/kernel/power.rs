@@ -19,8 +19,8 @@ use crate::child;
 use crate::logged_device::{BTRFS, EXT4, FileSystem, Images, LoggedDevice, XFS};
 use crate::mounts::{Mount, Rights, inside, run, scratch, text};
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
-use crate::story::Story;
 use crate::support::{Random, seed};
+use crate::transcript::Transcript;
 
 /// Images per file system by default.
 const IMAGES: u64 = 24;
@@ -98,12 +98,12 @@ fn record(device: &LoggedDevice, mode: &'static str, random: &mut Random) -> Run
         input.write_all(format!("{line}\n").as_bytes()).expect("the child listens");
         let (words, mut left) = answers(&line);
         while left > 0 {
-            let mut heard = String::new();
-            let bytes = output.read_line(&mut heard).expect("the child answers");
+            let mut recorded = String::new();
+            let bytes = output.read_line(&mut recorded).expect("the child answers");
             assert!(bytes > 0, "the child has ended at `{line}`");
-            let Some(said) = heard.trim_end().strip_prefix(child::MARK) else { continue };
+            let Some(said) = recorded.trim_end().strip_prefix(child::MARK) else { continue };
             left -= usize::from(words.contains(&said.split(' ').next().unwrap_or_default()));
-            lines.push((heard.trim_end().to_owned(), device.log_bytes()));
+            lines.push((recorded.trim_end().to_owned(), device.log_bytes()));
         }
     }
     drop(input);
@@ -114,32 +114,32 @@ fn record(device: &LoggedDevice, mode: &'static str, random: &mut Random) -> Run
 impl Run {
     /// The certain state at a cut: the lines read before the log had this length.
     /// Actions under way are open.
-    fn story_at(&self, log_bytes: u64) -> Story {
+    fn transcript_at(&self, log_bytes: u64) -> Transcript {
         const BEGUN: [&str; 4] = ["append", "batch", "truncate", "opening"];
-        let mut story = Story::default();
+        let mut transcript = Transcript::default();
         if self.mode != "sync" {
-            story.acknowledges_unsynced();
+            transcript.acknowledges_unsynced();
         }
-        for (line, heard_at) in &self.lines {
+        for (line, recorded_at) in &self.lines {
             let word = line.strip_prefix(child::MARK).and_then(|said| said.split(' ').next());
-            if *heard_at > log_bytes && !BEGUN.contains(&word.unwrap_or_default()) {
+            if *recorded_at > log_bytes && !BEGUN.contains(&word.unwrap_or_default()) {
                 break;
             }
-            story.hear(line);
+            transcript.hear(line);
         }
-        story.lose_power();
-        story
+        transcript.lose_power();
+        transcript
     }
 }
 
-/// Mounts an image and checks its log against the story.
-fn check(dir: &Path, run: &Run, story: &mut Story, second: Option<&SecondOpinion>) {
+/// Mounts an image and checks its log against the transcript.
+fn check(dir: &Path, run: &Run, transcript: &mut Transcript, second: Option<&SecondOpinion>) {
     let log = dir.join(&run.name);
     if let Some(second) = second {
         let library = Opinion::of_the_library(Arc::new(OsFileSystem), &log);
         second.compare(&Image::of_dir(&log), &library);
     }
-    story.check_log(&log);
+    transcript.check_log(&log);
 }
 
 fn images_wanted() -> u64 {
@@ -180,10 +180,10 @@ fn the_power_goes(name: &str, system: FileSystem) {
             let log_bytes = images.write(&file, cut, &mut random);
             run(&["mount", "-o", "loop", text(&file), text(&dir)]);
             let mounted = Mounted(&dir);
-            let mut story = run_of_mode.story_at(log_bytes);
-            check(&dir, run_of_mode, &mut story, second.as_ref());
+            let mut transcript = run_of_mode.transcript_at(log_bytes);
+            check(&dir, run_of_mode, &mut transcript, second.as_ref());
             drop(mounted);
-            acknowledged += story.acknowledged;
+            acknowledged += transcript.acknowledged;
             cuts += 1;
         }
     }

@@ -82,7 +82,7 @@ pub(crate) fn finish(mut command: Command, script: &str) -> Output {
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A process group of its own, so that a tracer and its child end together.
     let mut child = pipes.process_group(0).spawn().expect("the child starts");
-    give(&mut child, script);
+    send(&mut child, script);
     let group = format!("-{}", child.id());
     let (done, ended) = channel();
     let waiter = std::thread::spawn(move || done.send(child.wait_with_output()));
@@ -94,7 +94,7 @@ pub(crate) fn finish(mut command: Command, script: &str) -> Output {
     output.expect("its output is read")
 }
 
-fn give(child: &mut Child, script: &str) {
+fn send(child: &mut Child, script: &str) {
     use std::io::Write as _;
     let mut input = child.stdin.take().expect("its input is piped");
     // A child that was killed at once reads nothing.

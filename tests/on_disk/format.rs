@@ -95,12 +95,12 @@ fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
 
 fn files_below(golden: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
-    let mut folders = vec![golden.join("log")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+    let mut dirs = vec![golden.join("log")];
+    while let Some(directory) = dirs.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                dirs.push(path);
                 continue;
             }
             let name = Path::new("/log").join(path.strip_prefix(golden.join("log")).unwrap());

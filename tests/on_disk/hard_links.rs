@@ -32,7 +32,7 @@ fn live(dir: &Path, ledger: &mut Ledger) {
     let log = open(config(dir));
     (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
     let (found, checkpoint) = (replayed(&log), log.checkpoint());
-    ledger.give_up(&found.below(&checkpoint));
+    ledger.truncated(&found.below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
     (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
     log.close().unwrap();
@@ -100,8 +100,8 @@ fn copy_all(from: &Path, to: &Path) {
 
 /// The files of a shard whose names carry its truncation marks.
 fn carriers(dir: &Path, shard: u32) -> Vec<PathBuf> {
-    let folder = dir.join(format!("generation-00001/shard-{shard:04}"));
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let directory = dir.join(format!("generation-00001/shard-{shard:04}"));
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let is_carrier = |path: &PathBuf| path.to_str().unwrap().contains("/purge-");
     let mut found: Vec<_> = entries.filter(is_carrier).collect();
     found.sort();
@@ -121,23 +121,23 @@ fn a_removed_truncation_mark_is_reported_by_verify_and_open() {
             log.truncate_before(&log.checkpoint()).unwrap();
         }
         log.close().unwrap();
-        let told = |report: &RecoveryReport| {
+        let hard_linked = |report: &RecoveryReport| {
             let missing: Vec<_> = report.shards.iter().map(|it| it.mark_file_missing).collect();
             let is_said = report.to_string().contains("truncated records may be back");
             assert_eq!(is_said, missing.contains(&true), "{report}");
             missing
         };
-        assert_eq!(told(LogReader::open(&dir).unwrap().report()), [false, false]);
+        assert_eq!(hard_linked(LogReader::open(&dir).unwrap().report()), [false, false]);
         let files = carriers(&dir, 1);
         assert_eq!(files.len(), 2);
         removed.iter().for_each(|index| fs::remove_file(&files[*index]).unwrap());
-        assert_eq!(told(LogReader::open(&dir).unwrap().report()), [false, true]);
+        assert_eq!(hard_linked(LogReader::open(&dir).unwrap().report()), [false, true]);
         let log = open(config());
-        assert_eq!(told(log.recovery()), [false, true]);
+        assert_eq!(hard_linked(log.recovery()), [false, true]);
         log.truncate_before(&log.checkpoint()).unwrap();
         assert_eq!(replayed(&log).records.len(), 0, "truncated again");
         log.close().unwrap();
         assert_eq!(carriers(&dir, 1).len(), 2, "open has made them again");
-        assert_eq!(told(LogReader::open(&dir).unwrap().report()), [false, false]);
+        assert_eq!(hard_linked(LogReader::open(&dir).unwrap().report()), [false, false]);
     }
 }

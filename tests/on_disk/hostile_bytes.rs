@@ -322,8 +322,8 @@ fn exchanged_shards_and_generations_are_refused() {
         }
         assert_eq!(all.fate(&all.without(to), to), Fate::Refused, "without {to}");
     }
-    let purge = raw::mark_path(1, 1);
-    assert_eq!(all.fate(&all.without(&purge), "no purge file"), Fate::Refused);
+    let mark_file = raw::mark_path(1, 1);
+    assert_eq!(all.fate(&all.without(&mark_file), "no mark file"), Fate::Refused);
 }
 
 #[test]

@@ -100,9 +100,9 @@ fn a_missing_segment_is_named_with_the_advice_to_restore_it() {
 #[test]
 fn a_missing_shard_manifest_or_truncation_mark_file_is_named() {
     let victim = victim();
-    let purge = raw::mark_path(1, 0);
-    let words = [&purge, "it is missing", "restore the file from a copy"];
-    let error = assert_reported(&without(&victim, &purge), &words);
+    let mark_file = raw::mark_path(1, 0);
+    let words = [&mark_file, "it is missing", "restore the file from a copy"];
+    let error = assert_reported(&without(&victim, &mark_file), &words);
     assert!(matches!(error, OpenError::Manifest { .. }), "{error:?}");
     let words = [MANIFEST, "it is missing, but the directory has generations", "restore"];
     assert_reported(&without(&victim, MANIFEST), &words);

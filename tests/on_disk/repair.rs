@@ -117,13 +117,13 @@ impl Victim {
 /// Every replaced file is in quarantine, unchanged.
 fn check_copies(fs: &SimFileSystem, before: &Files, report: &RepairReport, what: &str) {
     for file in &report.files {
-        let folder = report.quarantine.as_ref().unwrap();
-        let copy = folder.join(file.strip_prefix("/log").unwrap());
+        let directory = report.quarantine.as_ref().unwrap();
+        let copy = directory.join(file.strip_prefix("/log").unwrap());
         let was = before.iter().find(|(path, _)| path == file).map(|(_, bytes)| bytes.clone());
         assert_eq!(fs.read_file(&copy), was, "{what}: {}", copy.display());
     }
-    if let Some(folder) = &report.quarantine {
-        let said = String::from_utf8(fs.read_file(folder.join("report.txt")).unwrap()).unwrap();
+    if let Some(directory) = &report.quarantine {
+        let said = String::from_utf8(fs.read_file(directory.join("report.txt")).unwrap()).unwrap();
         assert!(said.contains("sequences lost"), "{said}");
     }
     for (path, bytes) in before {

@@ -51,7 +51,7 @@ struct History {
     remembered: Option<Checkpoint>,
     /// Records that were acknowledged as durable, or read after a crash, by position. A
     /// position never belongs to another record, even after a loss.
-    given: BTreeMap<(u32, u32, u64), Vec<u8>>,
+    recorded: BTreeMap<(u32, u32, u64), Vec<u8>>,
     records: u64,
     log: Vec<String>,
     /// Counts of this history: repairs, and records reported as lost.
@@ -67,10 +67,21 @@ impl History {
         fs.set_copy_on_write(random.one_in(2));
         let modes = [Durability::Sync, Durability::Buffered, Durability::Interval(HOUR)];
         let durability = modes[random.below(3)];
-        let (given, log) = (BTreeMap::new(), Vec::new());
+        let (recorded, log) = (BTreeMap::new(), Vec::new());
         let (repairs, lost, cut_short, records) = (0, 0, 0, 0);
         let remembered = None;
-        Self { random, durability, fs, remembered, given, records, log, repairs, lost, cut_short }
+        Self {
+            random,
+            durability,
+            fs,
+            remembered,
+            recorded,
+            records,
+            log,
+            repairs,
+            lost,
+            cut_short,
+        }
     }
 
     fn config(&self, shards: usize) -> Config {
@@ -158,7 +169,7 @@ impl History {
                 let (key, payload) = self.record(length);
                 match log.append(key, payload.clone()).wait() {
                     Ok(at) if self.durability == Durability::Sync => {
-                        self.give((at.generation, at.shard, at.sequence), &payload);
+                        self.acknowledge((at.generation, at.shard, at.sequence), &payload);
                     }
                     Ok(_) | Err(AppendError::NotWritten { .. }) => {}
                     Err(error) => panic!("{error}"),
@@ -174,17 +185,17 @@ impl History {
         (self.random.below(6) as u64 * (u64::MAX / 6), payload)
     }
 
-    fn give(&mut self, place: (u32, u32, u64), payload: &[u8]) {
-        let before = self.given.insert(place, payload.to_vec());
+    fn acknowledge(&mut self, position: (u32, u32, u64), payload: &[u8]) {
+        let before = self.recorded.insert(position, payload.to_vec());
         let log = &self.log;
-        assert!(before.is_none_or(|it| it == payload), "{place:?} given twice\n{log:#?}");
+        assert!(before.is_none_or(|it| it == payload), "{position:?} given twice\n{log:#?}");
     }
 
     /// Every record read now was acknowledged as durable, or counts as durable from now
     /// on.
     fn now_holds(&mut self) {
         for row in self.read("it holds").0 {
-            self.give((row.0, row.1, row.2), &row.4);
+            self.acknowledge((row.0, row.1, row.2), &row.4);
         }
     }
 
@@ -221,7 +232,7 @@ impl History {
     fn corruption(&mut self, whole: &RecoveryReport) -> Did {
         let is_segment = |path: &PathBuf| {
             path.extension().is_some_and(|it| it == "wal")
-                && whole.shards.iter().any(|it| path.parent() == folder(it).as_deref())
+                && whole.shards.iter().any(|it| path.parent() == shard_path(it).as_deref())
         };
         let all: Vec<_> = self.fs.files().into_iter().filter(is_segment).collect();
         if all.is_empty() {
@@ -309,7 +320,7 @@ impl History {
     /// Intact files are not in the plan.
     fn check_untouched(&self, found: &RecoveryReport, plan: &RepairReport) {
         for file in &plan.files {
-            let is_of = |it: &ShardRecovery| folder(it).as_deref() == file.parent();
+            let is_of = |it: &ShardRecovery| shard_path(it).as_deref() == file.parent();
             assert!(found.shards.iter().any(|it| is_of(it) && it.corruption.is_some()), "{file:?}");
         }
     }
@@ -334,10 +345,10 @@ impl History {
             own.all(|it| it.2 < row.2)
         };
         // A record that an earlier repair lost may still be in a superseded segment.
-        let is_given = |row: &Row| self.given.get(&(row.0, row.1, row.2)) == Some(&row.4);
+        let is_given = |row: &Row| self.recorded.get(&(row.0, row.1, row.2)) == Some(&row.4);
         let is_invented = |row: &&Row| !rows.contains(row) && !is_beyond(row) && !is_given(row);
         let invented: Vec<_> = now.iter().filter(is_invented).collect();
-        assert!(invented.is_empty(), "invented: {:?}\n{log:#?}", places(&invented));
+        assert!(invented.is_empty(), "invented: {:?}\n{log:#?}", positions(&invented));
         let is_lost = |row: &Row| {
             report.lost.iter().any(|lost| {
                 (lost.generation, lost.shard) == (row.0, row.1)
@@ -352,7 +363,8 @@ impl History {
             row.2 >= from && !later
         };
         for row in rows.iter().filter(|row| now.binary_search(row).is_err()) {
-            let at = || (places(&[row]), places(&now.iter().rev().take(3).collect::<Vec<_>>()));
+            let at =
+                || (positions(&[row]), positions(&now.iter().rev().take(3).collect::<Vec<_>>()));
             assert!(
                 is_lost(row) || is_tail(row),
                 "{:?} is gone; {limits:?}, {whole}\n{log:#?}",
@@ -361,25 +373,28 @@ impl History {
         }
         // The end may be lost together with its proof; its sequences are free again.
         for shard in &found.shards {
-            let lane = (shard.generation, shard.shard);
+            let shard_id = (shard.generation, shard.shard);
             // By name, because an open in between may have retired or begun a
             // generation.
             let mut was = whole.shards.iter();
-            let Some(was) = was.find(|was| (was.generation, was.shard) == lane) else { continue };
-            let limit = limits.get(&lane).copied().unwrap_or(u64::MAX);
+            let Some(was) = was.find(|was| (was.generation, was.shard) == shard_id) else {
+                continue;
+            };
+            let limit = limits.get(&shard_id).copied().unwrap_or(u64::MAX);
             let next = shard.next_sequence;
-            assert!(next >= was.durable_below.min(limit), "{lane:?} ends at {next}\n{log:#?}");
-            self.given.retain(|place, _| (place.0, place.1) != lane || place.2 < next);
+            assert!(next >= was.durable_below.min(limit), "{shard_id:?} ends at {next}\n{log:#?}");
+            self.recorded
+                .retain(|position, _| (position.0, position.1) != shard_id || position.2 < next);
         }
     }
 }
 
-fn folder(shard: &ShardRecovery) -> Option<PathBuf> {
+fn shard_path(shard: &ShardRecovery) -> Option<PathBuf> {
     let segment = PathBuf::from(raw::segment_path(shard.generation, shard.shard, 1));
     segment.parent().map(PathBuf::from)
 }
 
-fn places(rows: &[&Row]) -> Vec<(u32, u32, u64)> {
+fn positions(rows: &[&Row]) -> Vec<(u32, u32, u64)> {
     rows.iter().map(|row| (row.0, row.1, row.2)).collect()
 }
 
@@ -406,7 +421,7 @@ fn limits(
         let first = long(bytes, 48).min(long(bytes, 72));
         end = Some(end.map_or(first, |end: u64| end.min(first)));
     }
-    let is_it = |it: &&ShardRecovery| folder(it).as_deref() == Some(shard);
+    let is_it = |it: &&ShardRecovery| shard_path(it).as_deref() == Some(shard);
     if let (Some(end), Some(it)) = (end, whole.shards.iter().find(is_it)) {
         limits.insert((it.generation, it.shard), end);
     }

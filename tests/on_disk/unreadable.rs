@@ -91,7 +91,7 @@ fn repair(fs: &SimFileSystem) -> Repair {
 
 /// Reads the log: the rows of the first shard, and its corruption. The other shard must
 /// be intact.
-fn look(victim: &Victim, fs: &SimFileSystem) -> (Vec<Row>, Option<Corruption>) {
+fn inspect(victim: &Victim, fs: &SimFileSystem) -> (Vec<Row>, Option<Corruption>) {
     let (rows, report) = raw::read(fs).expect("one bad block does not prevent a read");
     let (first, second): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.1 == 0);
     let expected = victim.rows.iter().filter(|row| row.1 == 1);
@@ -108,7 +108,7 @@ fn an_unreadable_page_is_corruption_with_a_position() {
             let (fs, path) = (victim.fs(), segment_path(1, 0, number));
             fs.make_unreadable(&path, range.clone());
             let before = files(&fs);
-            let (rows, corruption) = look(victim, &fs);
+            let (rows, corruption) = inspect(victim, &fs);
             let lost = victim.rows_within(number, &range);
             let Some(corruption) = corruption else {
                 assert!(lost.is_empty() && rows == all, "{path} {range:?}: records are missing");
@@ -160,7 +160,7 @@ fn repaired(victim: &Victim, unreadable: &[(u64, Range<u64>)]) -> (RepairReport,
     let report = repair(&fs).run("/log/quarantine").unwrap();
     assert_eq!((&plan.files, &plan.lost), (&report.files, &report.lost));
     check_copies(&fs, &before, &report, unreadable);
-    let (rows, none) = look(victim, &fs);
+    let (rows, none) = inspect(victim, &fs);
     assert_eq!(none, None, "{unreadable:?}");
     let is_lost = |row: &&Row| {
         report.lost.iter().any(|lost| (lost.first_sequence..lost.next_sequence).contains(&row.2))
@@ -192,10 +192,10 @@ fn check_copies(
     report: &RepairReport,
     unreadable: &[(u64, Range<u64>)],
 ) {
-    let Some(folder) = &report.quarantine else { return };
-    let said = String::from_utf8(fs.read_file(folder.join("report.txt")).unwrap()).unwrap();
+    let Some(directory) = &report.quarantine else { return };
+    let said = String::from_utf8(fs.read_file(directory.join("report.txt")).unwrap()).unwrap();
     for file in &report.files {
-        let copy = fs.read_file(folder.join(file.strip_prefix("/log").unwrap())).unwrap();
+        let copy = fs.read_file(directory.join(file.strip_prefix("/log").unwrap())).unwrap();
         let (_, mut expected) = before.iter().find(|(path, _)| path == file).unwrap().clone();
         for (number, range) in unreadable {
             if file.as_os_str() != segment_path(1, 0, *number).as_str() {

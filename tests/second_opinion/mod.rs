@@ -107,7 +107,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     pub(crate) files: Vec<(String, Vec<u8>)>,
-    folders: Vec<String>,
+    dirs: Vec<String>,
 }
 
 impl Image {
@@ -129,8 +129,8 @@ impl Image {
             }
             let inner = Self::walk(fs, &path, &format!("{below}/"), read);
             image.files.extend(inner.files);
-            image.folders.extend(inner.folders);
-            image.folders.push(below);
+            image.dirs.extend(inner.dirs);
+            image.dirs.push(below);
         }
         image
     }
@@ -152,8 +152,8 @@ impl Image {
     /// A simulated file system with this image.
     pub(crate) fn to_sim(&self, dir: &str) -> SimFileSystem {
         let fs = SimFileSystem::with_dir(dir);
-        for folder in self.folders.iter().rev() {
-            fs.create_dir(&Path::new(dir).join(folder)).expect("a folder comes after its own");
+        for dir_path in self.dirs.iter().rev() {
+            fs.create_dir(&Path::new(dir).join(dir_path)).expect("a directory comes after its own");
         }
         self.files.iter().for_each(|(path, bytes)| fs.write_file(Path::new(dir).join(path), bytes));
         fs
@@ -171,7 +171,7 @@ impl Image {
             bytes.extend(content);
         };
         self.files.iter().for_each(|(path, content)| enter(path, true, content));
-        self.folders.iter().for_each(|path| enter(path, false, &[]));
+        self.dirs.iter().for_each(|path| enter(path, false, &[]));
         let length = u32::try_from(bytes.len() - 4).expect("a small image");
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         bytes
@@ -262,8 +262,8 @@ impl Drop for Python {
 fn keep(image: &Image) -> PathBuf {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
     let dir = scratch.keep();
-    for folder in &image.folders {
-        fs::create_dir_all(dir.join(folder)).expect("there is room");
+    for dir_path in &image.dirs {
+        fs::create_dir_all(dir.join(dir_path)).expect("there is room");
     }
     for (path, bytes) in &image.files {
         let path = dir.join(path);

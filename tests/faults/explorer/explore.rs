@@ -68,7 +68,7 @@ pub(crate) struct Explorer {
     /// Random subsets of a crash point with too many pieces.
     subsets_max: u64,
     /// Fingerprints, spread over the locks by their last bits to reduce contention.
-    seen: Vec<Mutex<HashSet<u64>>>,
+    fingerprints: Vec<Mutex<HashSet<u64>>>,
     /// A closed log without records.
     template: SimFileSystem,
     /// The second reader; `None` without Python.
@@ -81,9 +81,9 @@ impl Explorer {
         let mut client = Client::new(&SimFileSystem::with_dir(DIR), setting, Ledger::default(), 1);
         client.open().expect("a new disk");
         let template = client.recorder.sim().crash(&mut || true);
-        let seen = (0..64).map(|_| Mutex::default()).collect();
+        let fingerprints = (0..64).map(|_| Mutex::default()).collect();
         let opinions = Opinions::start();
-        Self { counts: Counts::default(), seed, subsets_max, seen, template, opinions }
+        Self { counts: Counts::default(), seed, subsets_max, fingerprints, template, opinions }
     }
 
     fn judge(&self, after: &SimFileSystem, print: u64) {
@@ -103,14 +103,15 @@ impl Explorer {
 
     /// Forgets the known states, so that the next round counts them again.
     pub(crate) fn forget(&self) {
-        for seen in &self.seen {
-            seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        for fingerprints in &self.fingerprints {
+            fingerprints.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
 
     fn is_new(&self, print: u64) -> bool {
-        let part = &self.seen[usize::from(print.to_le_bytes()[0]) % self.seen.len()];
-        part.lock().unwrap_or_else(PoisonError::into_inner).insert(print)
+        let shard =
+            &self.fingerprints[usize::from(print.to_le_bytes()[0]) % self.fingerprints.len()];
+        shard.lock().unwrap_or_else(PoisonError::into_inner).insert(print)
     }
 
     /// A client with an open log without records.
@@ -133,8 +134,8 @@ impl Explorer {
         drop(client.log.take());
         for (number, moment) in moments.iter().enumerate() {
             let random = Random::new(self.seed ^ (number as u64) << 32);
-            let place = Place { workload, moment, number, shards: client.shards };
-            self.explore_moment(&place, random);
+            let scenario = Scenario { workload, moment, number, shards: client.shards };
+            self.explore_moment(&scenario, random);
         }
     }
 
@@ -153,10 +154,10 @@ impl Explorer {
         drop(client.log.take());
         if fired {
             let shards = client.shards;
-            let place = Place { workload, moment: &moment, number: 0, shards };
+            let scenario = Scenario { workload, moment: &moment, number: 0, shards };
             let mut random = Random::new(self.seed ^ nth);
-            place.explain(&[], || {
-                self.recover(&moment.fs, &moment.ledger, &place, true, &mut random);
+            scenario.explain(&[], || {
+                self.recover(&moment.fs, &moment.ledger, &scenario, true, &mut random);
             });
         }
         fired
@@ -171,30 +172,30 @@ impl Explorer {
         let moments = client.recorder.take();
         let mut random = Random::new(self.seed);
         for (number, moment) in moments.iter().enumerate() {
-            let place = Place { workload, moment, number, shards: 2 };
+            let scenario = Scenario { workload, moment, number, shards: 2 };
             let Moment { fs, ledger, .. } = moment;
-            place.explain(&[], || self.recover(fs, ledger, &place, true, &mut random));
+            scenario.explain(&[], || self.recover(fs, ledger, &scenario, true, &mut random));
             for subset in subsets(fs.unsynced(), 10, 200, &mut random.clone()) {
                 let after = crash(fs, &subset);
                 if self.is_new(fingerprint(&after, ledger)) {
-                    place.explain(&subset, || {
-                        self.recover(&after, ledger, &place, false, &mut random);
+                    scenario.explain(&subset, || {
+                        self.recover(&after, ledger, &scenario, false, &mut random);
                     });
                 }
             }
         }
     }
 
-    fn explore_moment(&self, place: &Place<'_>, mut random: Random) {
-        let Moment { fs, ledger, .. } = place.moment;
-        if !self.is_new(print_of_moment(place.moment)) {
+    fn explore_moment(&self, scenario: &Scenario<'_>, mut random: Random) {
+        let Moment { fs, ledger, .. } = scenario.moment;
+        if !self.is_new(print_of_moment(scenario.moment)) {
             return;
         }
         let pieces = fs.unsynced();
         let exhaustive = pieces <= EXHAUSTIVE_PIECES;
         let counter = if exhaustive { &self.counts.exhausted } else { &self.counts.sampled };
         counter.fetch_add(1, Relaxed);
-        self.after_a_kill(place, &mut random);
+        self.after_a_kill(scenario, &mut random);
         let mut ledger = ledger.clone();
         ledger.lose_power();
         for subset in subsets(pieces, EXHAUSTIVE_PIECES, self.subsets_max, &mut random) {
@@ -205,14 +206,14 @@ impl Explorer {
                 continue;
             }
             self.counts.states.fetch_add(1, Relaxed);
-            place.explain(&subset, || {
+            scenario.explain(&subset, || {
                 check_by_reading(&after, &mut ledger.clone());
                 self.judge(&after, print);
             });
             if print.is_multiple_of(OPENED_ONE_IN) {
                 let interrupted = print.is_multiple_of(OPENED_ONE_IN * INTERRUPTED_ONE_IN);
-                place.explain(&subset, || {
-                    self.recover(&after, &ledger, place, interrupted, &mut random);
+                scenario.explain(&subset, || {
+                    self.recover(&after, &ledger, scenario, interrupted, &mut random);
                 });
             }
         }
@@ -220,12 +221,12 @@ impl Explorer {
 
     /// Kills the process without a power loss. The next process sees unsynced bytes
     /// too, and loses power during its recovery.
-    fn after_a_kill(&self, place: &Place<'_>, random: &mut Random) {
-        let Moment { fs, ledger, .. } = place.moment;
+    fn after_a_kill(&self, scenario: &Scenario<'_>, random: &mut Random) {
+        let Moment { fs, ledger, .. } = scenario.moment;
         let interrupted = random.below(4) == 0;
-        place.explain(&[], || {
+        scenario.explain(&[], || {
             check_by_reading(&fs.copy(), &mut ledger.clone());
-            self.recover(fs, ledger, place, interrupted, random);
+            self.recover(fs, ledger, scenario, interrupted, random);
         });
     }
 
@@ -234,13 +235,13 @@ impl Explorer {
         &self,
         fs: &SimFileSystem,
         ledger: &Ledger,
-        place: &Place<'_>,
+        scenario: &Scenario<'_>,
         interrupted: bool,
         random: &mut Random,
     ) {
         self.counts.opened.fetch_add(1, Relaxed);
-        let setting = place.workload.setting;
-        let mut client = Client::new(&fs.copy(), setting, ledger.clone(), place.shards);
+        let setting = scenario.workload.setting;
+        let mut client = Client::new(&fs.copy(), setting, ledger.clone(), scenario.shards);
         client.recorder.begin();
         client.open().unwrap_or_else(|error| panic!("{error}"));
         let found = replayed(client.log.as_ref().expect("it is open"));
@@ -280,14 +281,14 @@ impl Explorer {
 }
 
 /// A crash point.
-pub(crate) struct Place<'a> {
+pub(crate) struct Scenario<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) moment: &'a Moment,
     pub(crate) number: usize,
     pub(crate) shards: usize,
 }
 
-impl Place<'_> {
+impl Scenario<'_> {
     /// Runs the check. If it panics, prints the crash point first.
     pub(crate) fn explain(&self, subset: &[bool], check: impl FnOnce()) {
         let what = || {

@@ -45,16 +45,16 @@ impl Recorder {
     /// Forgets the recorded moments.
     pub(crate) fn begin(&self) {
         self.lock().clear();
-        self.look("nothing");
+        self.record_moment("nothing");
     }
 
     /// The moments recorded since `begin`, the current one last.
     pub(crate) fn take(&self) -> Vec<Moment> {
-        self.look("the answer");
+        self.record_moment("the answer");
         std::mem::take(&mut *self.lock())
     }
 
-    fn look(&self, after: &'static str) {
+    fn record_moment(&self, after: &'static str) {
         let mut moments = self.lock();
         self.enter(&mut moments, after);
     }

@@ -166,10 +166,10 @@ impl Client {
         let Ok(found) = try_replayed(log) else { return false };
         let checkpoint = log.checkpoint();
         let below = found.below(&checkpoint);
-        self.recorder.ledger().perhaps_give_up(&below);
+        self.recorder.ledger().maybe_truncated(&below);
         let truncated = log.truncate_before(&checkpoint).is_ok();
         if truncated {
-            self.recorder.ledger().give_up(&below);
+            self.recorder.ledger().truncated(&below);
         }
         truncated
     }

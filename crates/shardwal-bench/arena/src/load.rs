@@ -96,7 +96,7 @@ struct Appended {
 /// Loads the peer for `elapsed`, closes it, and verifies a replay.
 pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duration) -> Outcome {
     let peer = (kind.open)(dir, shards, load.durability);
-    settle(dir);
+    wait_for_writeback(dir);
     let stop = AtomicBool::new(false);
     // The clock starts when all threads are ready, and before any appends.
     let [ready, start] = [(); 2].map(|()| Barrier::new(load.threads + 1));
@@ -167,7 +167,7 @@ impl CpuTime {
 }
 
 /// Syncs the file system, so that writes of the last run and of the opening do not count.
-pub fn settle(dir: &Path) {
+pub fn wait_for_writeback(dir: &Path) {
     let dir = std::fs::File::open(dir).expect("the scratch directory is there");
     rustix::fs::syncfs(dir).expect("the scratch disk syncs");
 }
@@ -232,7 +232,7 @@ pub fn fill(kind: &Kind, shards: usize, dir: &Path, records: u64) {
         peer.append_batch(0, &batch);
     }
     peer.close();
-    settle(dir);
+    wait_for_writeback(dir);
 }
 
 /// When a replay drops its files from the page cache.
@@ -265,7 +265,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// Writes the log's files to the disk, and drops them from the page cache.
 pub fn drop_cache(dir: &Path) {
-    settle(dir);
+    wait_for_writeback(dir);
     for path in files(dir) {
         let file = std::fs::File::open(path).expect("the file is there");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)

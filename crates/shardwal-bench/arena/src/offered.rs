@@ -186,7 +186,7 @@ impl Series {
         let scratch =
             tempfile::Builder::new().prefix("offered-").tempdir_in(dir).expect("it is writable");
         let peer = (self.kind.open)(scratch.path(), self.shards, self.durability);
-        load::settle(scratch.path());
+        load::wait_for_writeback(scratch.path());
         let start = Barrier::new(THREADS);
         let lasts = Duration::from_secs_f64(self.seconds);
         let offer = |thread| {

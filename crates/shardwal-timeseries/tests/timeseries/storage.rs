@@ -235,7 +235,7 @@ fn loses_nothing_at_any_call<L: SeriesLog>() {
         fs.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
         life::<L>(&fs, &mut told).ok();
         let fired = fs.fired() > 0;
-        let ends = [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.coin())];
+        let ends = [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.flip())];
         for (end, fs) in ends.into_iter().enumerate() {
             let what = format!("call {n}, end {end}");
             let storage = Storage::<L>::open_in(options(&fs, 2));

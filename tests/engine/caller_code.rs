@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::support::gate::Gate;
-use crate::support::machine::telling;
+use crate::support::machine::reporting;
 use crate::support::{EIO, config, must_end, open, payload};
 use shardwal::fs::sim::SimFileSystem;
 use shardwal::{AppendError, Cause, Durability, ShardedWal, StateMachine};
@@ -51,7 +51,9 @@ fn a_panic_whose_payload_panics_on_drop_reaches_no_caller() {
                         panic_any(Fragile);
                     }
                 };
-                telling(stores, move || *applied_by.lock().unwrap() = Some(thread::current().id()))
+                reporting(stores, move || {
+                    *applied_by.lock().unwrap() = Some(thread::current().id())
+                })
             });
             let log = log.unwrap();
             // The shard's thread may park late, and commits until then.
@@ -290,7 +292,7 @@ fn leave_a_record_over(flushes: bool) {
     let ((stepped, steps), (on, let_on)) = (channel(), channel());
     // Reports the thread that is about to acknowledge a commit. Then waits for
     // permission until the receiver is dropped.
-    let machine = telling(
+    let machine = reporting(
         |_| {},
         move || {
             if stepped.send(thread::current().id()).is_ok() {

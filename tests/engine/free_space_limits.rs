@@ -132,7 +132,7 @@ fn fill_up_and_go_on(marked: impl Fn(&SimFileSystem) -> Config) {
     wait_until("the look", || log.stats().free_space.free_bytes == Some(0));
     assert_eq!(gauges(&metrics)[0], 0.0);
     let checkpoint = log.checkpoint();
-    ledger.give_up(&replayed(&log).below(&checkpoint));
+    ledger.truncated(&replayed(&log).below(&checkpoint));
     assert!(log.truncate_before(&checkpoint).unwrap().segments > 10);
     ledger.append(&log, 7, 3000).expect("truncation checks the free space again");
 
@@ -193,7 +193,7 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
 
 /// More room would not help these logs.
 #[test]
-fn a_closed_or_failed_log_reports_that_even_below_the_watermark() {
+fn a_closed_or_failed_log_reports_that_even_below_the_limit() {
     for fails in [false, true] {
         let fs = limited();
         // The shard that works keeps the free space check running.
@@ -363,7 +363,7 @@ fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
 }
 
 #[test]
-fn impossible_watermarks_are_refused_at_open() {
+fn impossible_free_space_limits_are_refused_at_open() {
     let fs = limited();
     let refused = |config: Config, name: &str| match ShardedWal::open(config) {
         Err(OpenError::InvalidConfig { setting, .. }) => assert_eq!(setting, name),
@@ -393,7 +393,7 @@ fn impossible_watermarks_are_refused_at_open() {
 }
 
 #[test]
-fn a_log_opened_below_the_watermark_refuses_its_first_append() {
+fn a_log_opened_below_the_limit_refuses_its_first_append() {
     let fs = limited();
     drop(open(config(&fs)));
     leave(&fs, CAPACITY, 8 * 4096);

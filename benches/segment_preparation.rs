@@ -2,7 +2,7 @@
 //! are overwritten; past the page cache and through it; with a thousand rolls and with none.
 //! Acknowledged after the sync.
 //!
-//! `cargo bench --bench segments -- DIR levers|rolls [ROUNDS [VARIANT]]`; medians of the rounds, in
+//! `cargo bench --bench segment_preparation -- DIR levers|rolls [ROUNDS [VARIANT]]`; medians of the rounds, in
 //! which all variants, or those of this name, take turns.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
@@ -17,10 +17,10 @@ use rustix::time::{ClockId, clock_gettime};
 use shardwal::fs::{FileHandle, FileSystem, OpenMode, OsFileSystem};
 use shardwal::{Config, ShardedWal};
 
-#[path = "../tests/support/passed_on.rs"]
-mod passed_on;
+#[path = "../tests/support/delegate.rs"]
+mod delegate;
 
-use passed_on::passed_on;
+use delegate::delegate;
 
 /// The real disk without some of its features.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ impl FileSystem for Without {
         let file = OsFileSystem.open(path, mode)?;
         Ok(if self.direct { Box::new(CachedFile(file)) } else { file })
     }
-    passed_on!(self => OsFileSystem);
+    delegate!(self => OsFileSystem);
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsFileSystem.rename(from, to)
     }
@@ -88,8 +88,8 @@ struct Variant {
     name: &'static str,
     without: Without,
     segment_bytes: u64,
-    spares: usize,
-    ready: usize,
+    recycled_max: usize,
+    preallocated: usize,
     /// Interval between truncations, if any.
     truncate_each: Option<Duration>,
 }
@@ -158,10 +158,10 @@ fn run(dir: &Path, load: &Load, variant: &Variant) -> Figures {
         .file_system(Arc::new(variant.without))
         .shards(load.shards)
         .segment_bytes(variant.segment_bytes)
-        .recycled_segments_max(variant.spares.max(variant.ready))
-        .preallocated_segments(variant.ready);
+        .recycled_segments_max(variant.recycled_max.max(variant.preallocated))
+        .preallocated_segments(variant.preallocated);
     let log = ShardedWal::open(config).expect("a new log opens");
-    if variant.ready > 0 {
+    if variant.preallocated > 0 {
         // Fill the log until it uses the preallocated segment.
         while log.stats().total.rolls < load.shards as u64 {
             (0..64).for_each(|key| append(&log, load, key << 58));
@@ -225,12 +225,12 @@ const GROWING: Without = Without { direct: true, zeros: true };
 const MIB: u64 = 1 << 20;
 
 fn levers(dir: &Path, rounds: usize) {
-    let variant = |name, without, ready, truncated| Variant {
+    let variant = |name, without, preallocated, truncated| Variant {
         name,
         without,
         segment_bytes: 64 * MIB,
-        spares: if truncated { 4 } else { 0 },
-        ready,
+        recycled_max: if truncated { 4 } else { 0 },
+        preallocated,
         truncate_each: if truncated { Some(Duration::from_millis(20)) } else { None },
     };
     let variants = [
@@ -259,7 +259,7 @@ fn levers(dir: &Path, rounds: usize) {
     for load in &loads {
         // With sixteen shards, writing the zeros would dominate.
         let fewer = |variant: &&Variant| {
-            load.shards == 1 || variant.segment_bytes < 64 * MIB || variant.ready == 0
+            load.shards == 1 || variant.segment_bytes < 64 * MIB || variant.preallocated == 0
         };
         let variants: Vec<_> = variants.iter().filter(fewer).copied().collect();
         compare(dir, load, &variants, rounds);
@@ -267,12 +267,12 @@ fn levers(dir: &Path, rounds: usize) {
 }
 
 fn rolls(dir: &Path, rounds: usize) {
-    let variant = |name, segment_bytes, spares, ready, truncate_each| Variant {
+    let variant = |name, segment_bytes, recycled_max, preallocated, truncate_each| Variant {
         name,
         without: ALL,
         segment_bytes,
-        spares,
-        ready,
+        recycled_max,
+        preallocated,
         truncate_each,
     };
     let each = Some(Duration::from_millis(20));

@@ -3,7 +3,7 @@
 //! sleeps until it is answered. One more thread answers all numbers taken, at the end of a commit:
 //! one write over zeros, and `fdatasync`. No part of the log runs.
 //!
-//! `cargo bench --bench waking -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the rounds, in
+//! `cargo bench --bench wakeup_latency -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the rounds, in
 //! which all ways take turns.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
@@ -50,7 +50,7 @@ enum Way {
 const WAYS: [Way; 5] = [Way::Each, Way::Broadcast, Way::Bits, Way::Chains, Way::ChainsOnOneWord];
 
 /// A thread that parks.
-struct Place {
+struct Waiter {
     thread: Thread,
     /// One more than the number that it waits for. 0 while it is awake.
     target: AtomicU64,
@@ -62,7 +62,7 @@ struct Race {
     taken: CachePadded<AtomicU32>,
     answered: CachePadded<AtomicU32>,
     over: AtomicBool,
-    places: Vec<CachePadded<Place>>,
+    waiters: Vec<CachePadded<Waiter>>,
 }
 
 impl Race {
@@ -75,15 +75,15 @@ impl Race {
     }
 
     /// Sleeps until `number` is answered, then wakes the threads that it should.
-    fn wait(&self, place: usize, number: u32) {
+    fn wait(&self, waiter: usize, number: u32) {
         if let Way::Each | Way::Chains = self.way {
-            let target = &self.places[place].target;
+            let target = &self.waiters[waiter].target;
             target.store(u64::from(number) + 1, Ordering::SeqCst);
             while !self.is_answered(number) {
                 std::thread::park();
             }
             if target.swap(0, Ordering::SeqCst) == 0 && self.way == Way::Chains {
-                self.unpark(place, 1, self.answered.load(Ordering::SeqCst));
+                self.unpark(waiter, 1, self.answered.load(Ordering::SeqCst));
             }
             return;
         }
@@ -104,14 +104,14 @@ impl Race {
 
     /// Unparks up to `many` threads that wait for a number below `end`.
     fn unpark(&self, from: usize, mut many: u32, end: u32) {
-        for at in 0..self.places.len() {
-            let place = &self.places[(from + at) % self.places.len()];
-            let target = place.target.load(Ordering::SeqCst);
+        for at in 0..self.waiters.len() {
+            let waiter = &self.waiters[(from + at) % self.waiters.len()];
+            let target = waiter.target.load(Ordering::SeqCst);
             let takes = |it: &AtomicU64| {
                 it.compare_exchange(target, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             };
-            if many > 0 && target != 0 && target <= u64::from(end) && takes(&place.target) {
-                place.thread.unpark();
+            if many > 0 && target != 0 && target <= u64::from(end) && takes(&waiter.target) {
+                waiter.thread.unpark();
                 many -= 1;
             }
         }
@@ -205,36 +205,36 @@ fn run(way: Way, threads: usize, file: &File, duration: Duration) -> io::Result<
     let race = std::sync::OnceLock::<Race>::new();
     let (mut latencies, commits) = std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..threads)
-            .map(|place| {
+            .map(|waiter| {
                 let (race, sender) = (&race, sender.clone());
                 scope.spawn(move || {
-                    sender.send((place, std::thread::current())).expect("it is received");
+                    sender.send((waiter, std::thread::current())).expect("it is received");
                     let (race, mut latencies) = (race.wait(), Vec::new());
                     while !race.over.load(Ordering::SeqCst) {
                         let began = Instant::now();
-                        race.wait(place, race.taken.fetch_add(1, Ordering::SeqCst));
+                        race.wait(waiter, race.taken.fetch_add(1, Ordering::SeqCst));
                         latencies.push(began.elapsed());
                     }
                     latencies
                 })
             })
             .collect();
-        let mut places: Vec<_> = queue.iter().take(threads).collect();
-        places.sort_by_key(|(place, _)| *place);
-        let place = |(_, thread)| CachePadded::new(Place { thread, target: AtomicU64::new(0) });
+        let mut waiters: Vec<_> = queue.iter().take(threads).collect();
+        waiters.sort_by_key(|(waiter, _)| *waiter);
+        let waiter = |(_, thread)| CachePadded::new(Waiter { thread, target: AtomicU64::new(0) });
         let race = race.get_or_init(|| Race {
             way,
             taken: CachePadded::new(AtomicU32::new(0)),
             answered: CachePadded::new(AtomicU32::new(0)),
             over: AtomicBool::new(false),
-            places: places.into_iter().map(place).collect(),
+            waiters: waiters.into_iter().map(waiter).collect(),
         });
         let commits = race.commit(file, duration);
         race.over.store(true, Ordering::SeqCst);
         while !waiting.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             race.answered.fetch_add(1, Ordering::SeqCst);
             race.wake_on_the_word(EVERYBODY, u32::MAX);
-            race.places.iter().for_each(|place| place.thread.unpark());
+            race.waiters.iter().for_each(|waiter| waiter.thread.unpark());
             std::thread::yield_now();
         }
         let latencies = waiting.into_iter().flat_map(|it| it.join().expect("it ended"));

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::inject::on_benches;
-use crate::story::Story;
 use crate::strace::is_there;
+use crate::transcript::Transcript;
 use crate::workload::SCRIPT;
 
 /// A call that has returned, as `strace -f -y -Y` prints it.
@@ -217,8 +217,8 @@ fn the_kernel_sees_every_sync_before_its_acknowledgement() {
             }
         }
         assert!(volatile.reads > 0 && volatile.opens == 3, "{volatile:?}\n{}", traced.trace);
-        let mut story = Story::default();
-        story.hear_all(&traced.reported());
+        let mut transcript = Transcript::default();
+        transcript.hear_all(&traced.reported());
         let mut checked = checked.lock().unwrap();
         *checked = (checked.0 + volatile.acknowledgements, checked.1 + volatile.reads);
     });

@@ -11,7 +11,7 @@ use crate::support::{Found, payload, replayed};
 
 /// Reads a child's lines as they come, and checks each of its replays.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Story {
+pub(crate) struct Transcript {
     ledger: Ledger,
     /// The parts of the batch under way.
     parts: Parts,
@@ -26,7 +26,7 @@ pub(crate) struct Story {
     pub(crate) ended: bool,
 }
 
-impl Story {
+impl Transcript {
     /// Reads all of a child's output.
     pub(crate) fn hear_all(&mut self, output: &str) {
         output.lines().for_each(|line| self.hear(line));
@@ -52,10 +52,10 @@ impl Story {
             "batched" => self.batch_answered(&words[1..]),
             "truncate" => {
                 self.below = words[1..].iter().map(|word| numbers(word)).collect();
-                self.ledger.perhaps_give_up(&found(self.below.iter().copied()));
+                self.ledger.maybe_truncated(&found(self.below.iter().copied()));
             }
             "truncated" if words[1] == "ok" => {
-                self.ledger.give_up(&found(self.below.iter().copied()));
+                self.ledger.truncated(&found(self.below.iter().copied()));
             }
             "flushed" | "closed" if words[1] == "ok" => self.ledger.flushed(),
             "truncated" | "unread" | "flushed" | "closed" => {}

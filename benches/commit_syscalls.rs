@@ -4,7 +4,7 @@
 //! run on growing files, and on files allocated without zeros. Those are passed through once at a
 //! time. No part of the log runs.
 //!
-//! `cargo bench --bench commit_path -- DIR [SECONDS] [ROUNDS]`; medians of the rounds, in which all
+//! `cargo bench --bench commit_syscalls -- DIR [SECONDS] [ROUNDS]`; medians of the rounds, in which all
 //! ways take turns.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
@@ -44,7 +44,7 @@ enum Way {
 
 /// The state of the file where a commit is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ground {
+enum TestFile {
     /// Blocks that were written before.
     Zeros,
     /// Blocks that were allocated but not written: `fallocate`.
@@ -53,7 +53,7 @@ enum Ground {
     Growing,
 }
 
-impl Ground {
+impl TestFile {
     fn lay(self, file: &File) -> io::Result<()> {
         if self == Self::Zeros {
             return Ok(());
@@ -66,17 +66,17 @@ impl Ground {
     }
 }
 
-const WAYS: [(Way, Ground); 10] = [
-    (Way::Fdatasync, Ground::Zeros),
-    (Way::RwfDsync, Ground::Zeros),
-    (Way::ODsync, Ground::Zeros),
-    (Way::Direct, Ground::Zeros),
-    (Way::DirectFdatasync, Ground::Zeros),
-    (Way::DirectHalves, Ground::Zeros),
-    (Way::Fdatasync, Ground::Allocated),
-    (Way::DirectFdatasync, Ground::Allocated),
-    (Way::Fdatasync, Ground::Growing),
-    (Way::DirectFdatasync, Ground::Growing),
+const WAYS: [(Way, TestFile); 10] = [
+    (Way::Fdatasync, TestFile::Zeros),
+    (Way::RwfDsync, TestFile::Zeros),
+    (Way::ODsync, TestFile::Zeros),
+    (Way::Direct, TestFile::Zeros),
+    (Way::DirectFdatasync, TestFile::Zeros),
+    (Way::DirectHalves, TestFile::Zeros),
+    (Way::Fdatasync, TestFile::Allocated),
+    (Way::DirectFdatasync, TestFile::Allocated),
+    (Way::Fdatasync, TestFile::Growing),
+    (Way::DirectFdatasync, TestFile::Growing),
 ];
 
 impl Way {
@@ -159,7 +159,7 @@ fn cpu_time() -> Duration {
 
 fn run(
     dir: &Path,
-    (way, ground): (Way, Ground),
+    (way, test_file): (Way, TestFile),
     length: usize,
     files: usize,
     seconds: f64,
@@ -169,7 +169,7 @@ fn run(
     let mut nanos: Vec<u64> = std::thread::scope(|scope| {
         let one = |number: usize| {
             let file = way.open(&dir.join(number.to_string())).expect("a file that was made");
-            ground.lay(&file).expect("room for the file");
+            test_file.lay(&file).expect("room for the file");
             let buffer = Aligned::new(length);
             let (mut at, mut nanos) = (0, Vec::new());
             barrier.wait();
@@ -180,7 +180,7 @@ fn run(
                 nanos.push(u64::try_from(this.elapsed().as_nanos()).unwrap_or(u64::MAX));
                 at += length;
                 if at + length + BLOCK_BYTES > FILE_BYTES {
-                    ground.lay(&file).expect("room for the file");
+                    test_file.lay(&file).expect("room for the file");
                     at = 0;
                 }
             }
