@@ -4,21 +4,48 @@
 //! and what this machine cannot run as lines that begin with `SKIPPED`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+mod bench;
+mod check;
+mod end_to_end;
+mod faults;
+mod fuzz;
+mod models;
 mod mutants;
 mod process;
+mod programs;
+mod report;
+mod sanitizer;
+mod setup;
+mod test;
 mod tree;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 /// What a task returns. Every error ends the program, so that only its text matters.
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 const HELP: &str = "\
-cargo xtask mutants [--check] [WORD ...]
-    Applies each patch of mutants/ to a copy of the tree and reports which test catches it.
-    With --check, only checks that each patch applies and that each named test exists.
-    With words, only patches whose path or title contains one of them.
+cargo xtask TASK
+
+setup [tests|end-to-end]    installs the Debian packages that the other tasks use, with apt-get
+check                       formatting, clippy, rustdoc, other targets
+test [ARGUMENT ...]         the test command that README.md shows
+models [NAME ...]           the models in loom-tests/: every order of a few threads
+shuttle [NAME ...]          the scenarios in shuttle-tests/: random orders of the whole engine
+faults [NAME ...]           the fault suite: a million crashes, every flipped bit, the real kernel
+fuzz [SECONDS] [TARGET ...] the fuzz targets, under AddressSanitizer, 60 s each
+    --keep                  writes fuzz/corpus.tar.gz again, with the inputs that reach new code
+asan [NAME ...]             the tests under AddressSanitizer, with leak detection
+end-to-end [PART ...]       the ingest server beside other programs: prometheus, influx,
+                            status-page; and overload, which must be named
+bench [NAME [ARGUMENT ...]] one benchmark; without a name, lists them
+mutants [WORD ...]          applies each patch of mutants/ to a copy of the tree and runs the
+                            tests that must catch it; with words, only patches whose path or
+                            title contains one of them
+    --check                 only checks that each patch applies and that its tests exist
+
+With --no-run, `models`, `shuttle`, `fuzz` and `asan` only build.
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +55,16 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let done = match task {
+        "setup" => setup::run(rest),
+        "check" => check::run(rest),
+        "test" => test::run(rest),
+        "models" => models::loom(rest),
+        "shuttle" => models::shuttle(rest),
+        "faults" => faults::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "asan" => sanitizer::test(rest),
+        "end-to-end" => end_to_end::run(rest),
+        "bench" => bench::run(rest),
         "mutants" => mutants::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -1,23 +1,20 @@
 //! Applies each mutant to a copy of the tree and runs the tests that must catch it.
 
 mod patch;
-mod programs;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::models::{LOOM, SHUTTLE};
 use crate::process::{Ended, Interrupt, output_within};
+use crate::programs::Programs;
 use crate::{Result, tree};
 use patch::{Fate, Mutant, TestName};
-use programs::Programs;
 
 /// A mutant may make its test hang, which counts as caught.
 const TEST_SECONDS_MAX: u32 = 300;
 const BUILD_SECONDS_MAX: u32 = 3600;
-/// The options of `cargo` that select the models and the whole engine under shuttle.
-const LOOM: &[&str] = &["loom"];
-const SHUTTLE: &[&str] = &["shuttle"];
 
 pub(crate) fn run(arguments: &[String]) -> Result {
     let (options, words): (Vec<_>, Vec<_>) =
@@ -136,12 +133,14 @@ fn failure_of(
     interrupt: &Interrupt,
 ) -> Result<Option<String>> {
     let (program, path) = programs.find(&test.kind, &test.path)?;
-    let package = ["test", "--all-features", "--package", &program.package];
+    // All packages where a name selects the program: other choices would build everything again.
+    let lib = ["test", "--all-features", "--package", &program.package, "--lib"];
+    let named = ["test", "--all-features", "--workspace", "--test"];
     let selected: Vec<&str> = match (test.kind.as_str(), &program.target) {
         ("loom", _) => LOOM.to_vec(),
         ("shuttle", _) => SHUTTLE.to_vec(),
-        (_, None) => [&package[..], &["--lib"]].concat(),
-        (_, Some(target)) => [&package[..], &["--test", target]].concat(),
+        (_, None) => lib.to_vec(),
+        (_, Some(target)) => [&named[..], &[target]].concat(),
     };
     let cargo = |more: &[&str], seconds| {
         let mut command = Command::new("cargo");
