@@ -77,7 +77,7 @@ impl SegmentSource for OnTheSpot {
         self.was_asked = false;
         let mut sealed = self.sealed.pop_front()?;
         let mark = sealed.mark.expect("no other is kept");
-        Some(sealed.settle().map(|()| mark))
+        Some(sealed.sync_and_cut().map(|()| mark))
     }
 }
 

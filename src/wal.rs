@@ -28,7 +28,7 @@ use crate::recovery::RecoveryReport;
 use crate::recovery::replay::{
     Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from,
 };
-use crate::shard::completion::{BatchCompletion, Completion, Flush, Part};
+use crate::shard::completion::{BatchCompletion, Completion, Flush, ShardCompletion};
 use crate::shard::shard::{Wake, WalShard};
 use crate::shard::truncate::{OldShard, TruncateReport, is_empty, truncate};
 use crate::space::free_space::FreeSpaceMonitor;
@@ -220,7 +220,7 @@ impl ShardedWal {
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> BatchCompletion<'_> {
-        BatchCompletion::new(self.append_parts(records, None, |_| Wake::Writer))
+        BatchCompletion::new(self.append_by_shard(records, None, |_| Wake::Writer))
     }
 
     /// Appends many records and waits until they are acknowledged. It does what
@@ -234,7 +234,7 @@ impl ShardedWal {
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
     ) -> Result<(), BatchError> {
-        let parts = self.append_parts(records, self.would_deadlock(), |is_last| {
+        let parts = self.append_by_shard(records, self.would_deadlock(), |is_last| {
             // Syncs run side by side, on a thread each. Writes without a sync are short.
             if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
         });
@@ -249,12 +249,12 @@ impl ShardedWal {
 
     /// Queues each shard's part, or refuses all of them. `wake` decides whether to wake a
     /// part's writer. Its argument says whether the part is the last one.
-    fn append_parts(
+    fn append_by_shard(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,
         refusal: Option<Cause>,
         wake: impl Fn(bool) -> Wake,
-    ) -> Vec<Part<'_>> {
+    ) -> Vec<ShardCompletion<'_>> {
         let batch = self.split_by_shard(records);
         let refused = self.check_batch(&batch, refusal);
         let parts = batch.len();
@@ -264,7 +264,7 @@ impl ShardedWal {
                 Some(refused) => Completion::refused(refused.cause_in(shard)),
                 None => shard.append_part(part.body, wake(index + 1 == parts)),
             };
-            Part { shard: part.shard, last, records: part.records }
+            ShardCompletion { shard: part.shard, last, records: part.records }
         };
         batch.into_iter().enumerate().map(append).collect()
     }
@@ -439,7 +439,7 @@ impl ShardedWal {
         }
         // Update the free space now, rather than at the next housekeeping check. If it cannot
         // be read, the housekeeping thread tries again.
-        drop(self.space.look());
+        drop(self.space.check());
         truncated
     }
 

@@ -21,7 +21,7 @@ fn map() -> String {
     fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md exists")
 }
 
-/// Every Rust file below a folder, with its text.
+/// Every Rust file below a directory, with its text.
 fn sources(subdir: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut dirs = vec![root().join(subdir)];

@@ -40,7 +40,7 @@ fn large_shard() -> (TempDir, Vec<PathBuf>) {
     let mut dirs = vec![subdir];
     while let Some(subdir) = dirs.pop() {
         for entry in std::fs::read_dir(subdir).expect("the directory exists") {
-            let path = entry.expect("the folder can be listed").path();
+            let path = entry.expect("the directory can be listed").path();
             if path.is_dir() {
                 dirs.push(path);
             } else if path.extension().is_some_and(|name| name == "wal")

@@ -242,7 +242,7 @@ pub(crate) fn scratch() -> TempDir {
     tempfile::Builder::new()
         .prefix("shardwal-bench-")
         .tempdir_in(target)
-        .expect("the target folder is writable")
+        .expect("the target directory is writable")
 }
 
 /// Opens a log. Panics if that fails.

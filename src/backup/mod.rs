@@ -26,7 +26,7 @@ use shard_copy::{Copied, ShardCopy};
 
 /// The suffix of an unfinished copy's name.
 const UNFINISHED: &str = ".unfinished";
-/// Attempts at most. A writer cannot disturb so many in a row, unless it changes
+/// Attempts at most. A writer cannot disturb all of them, unless it changes
 /// its number of shards all the time.
 const ATTEMPTS_MAX: u32 = 16;
 

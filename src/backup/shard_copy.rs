@@ -23,7 +23,7 @@ use crate::util::sync::Arc;
 const PIECE_BYTES: usize = 1 << 20;
 /// Attempts per shard at most. Each new attempt follows a truncation that removed a
 /// segment during the copy.
-const LOOKS_MAX: usize = 1_000;
+const ATTEMPTS_MAX: usize = 1_000;
 
 /// Counts of copied segments, by method.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,18 +45,18 @@ pub(super) struct ShardCopy<'a> {
 impl ShardCopy<'_> {
     pub(super) fn run(&self, copied: &mut Copied) -> Result<(), BackupError> {
         let mut full = BTreeSet::new();
-        for _ in 1..LOOKS_MAX {
-            match self.look(&mut full, copied) {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.attempt(&mut full, copied) {
                 Err(gone) if gone.is_gone() => {}
-                looked => return looked,
+                result => return result,
             }
         }
-        self.look(&mut full, copied)
+        self.attempt(&mut full, copied)
     }
 
     /// Copies the shard's current segments. `full` has the numbers of segments that
     /// were copied before and have a successor.
-    fn look(&self, full: &mut BTreeSet<u64>, copied: &mut Copied) -> Result<(), BackupError> {
+    fn attempt(&self, full: &mut BTreeSet<u64>, copied: &mut Copied) -> Result<(), BackupError> {
         let mark = truncation_mark::load(self.fs.as_ref(), self.from, &self.identity)?;
         let shard_dir = ShardDir {
             fs: self.fs.clone(),

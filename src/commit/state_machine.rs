@@ -14,7 +14,7 @@
 //!   for it and before its caller is answered
 
 use crate::config::BATCH_BYTES_MAX;
-use crate::segment::frame::{Encoder, Place, record_bytes};
+use crate::segment::frame::{Encoder, FrameOrigin, record_bytes};
 use crate::util::catch_panic::CallerCode;
 
 /// Follows the records of one shard. See [`crate::ShardedWal::open_with_state_machine`].
@@ -92,13 +92,13 @@ impl Driven {
     pub(crate) fn encode_batch(
         &mut self,
         encoder: &mut Encoder,
-        place: &Place,
+        origin: &FrameOrigin,
         durable: u64,
         end: u64,
     ) {
         let stored = self.stored.len();
         assert!(stored <= BATCH_BYTES_MAX, "a state machine stored {stored} bytes for one batch");
-        encoder.begin_batch(place, durable, self.records.len(), self.body_bytes);
+        encoder.begin_batch(origin, durable, self.records.len(), self.body_bytes);
         let first = end - self.records.len() as u64;
         let mut began = 0;
         for (sequence, (key, ended)) in (first..).zip(self.records.drain(..)) {

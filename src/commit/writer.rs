@@ -191,7 +191,7 @@ impl Writer {
     fn drain_and_encode(&mut self) -> u64 {
         let first = self.sequence(self.receiver.head());
         let durable = self.durable;
-        let place = self.segments.begin(&mut self.encoder, first);
+        let origin = self.segments.begin(&mut self.encoder, first);
         let mut now = None;
         let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
         // Bytes that precede the records, such as a segment's header, do not count.
@@ -202,9 +202,9 @@ impl Writer {
             match machine {
                 Some(machine) => {
                     entry.for_each_record(|key, payload| machine.encode(key, payload));
-                    machine.encode_batch(encoder, &place, durable, first + u64::from(tickets));
+                    machine.encode_batch(encoder, &origin, durable, first + u64::from(tickets));
                 }
-                None => encoder.batch(&place, durable, first, tickets as usize, entry.body()),
+                None => encoder.batch(&origin, durable, first, tickets as usize, entry.body()),
             }
             entry.drop_moved();
             if entry.stamp() != 0 {
@@ -216,7 +216,7 @@ impl Writer {
             bytes += u64::from(payload_bytes);
             records < policy.records_max && encoder.len() < bytes_max
         });
-        encoder.close_frame(&place, durable);
+        encoder.close_frame(&origin, durable);
         bytes
     }
 
@@ -337,8 +337,8 @@ impl Writer {
     fn write_mark(&mut self) -> Result<(), Cause> {
         let durable = self.durable;
         let next = self.segments.next_sequence();
-        let place = self.segments.begin(&mut self.encoder, next);
-        self.encoder.seal(&place, next, durable);
+        let origin = self.segments.begin(&mut self.encoder, next);
+        self.encoder.seal(&origin, next, durable);
         match self.segments.append(self.encoder.bytes(), next, next) {
             Ok(()) => self.marked = durable,
             // No caller waits for a seal. The next commit carries the mark.

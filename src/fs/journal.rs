@@ -150,15 +150,15 @@ mod linux {
 
     /// Asks the system for the alignment of direct I/O.
     pub(in super::super) fn direct_alignment(file: &File) -> Direct {
-        let asked = StatxFlags::DIOALIGN;
-        match statx(file, "", AtFlags::EMPTY_PATH, asked) {
-            Ok(told) if told.stx_mask & asked.bits() != 0 => alignment_of(&told),
+        let requested = StatxFlags::DIOALIGN;
+        match statx(file, "", AtFlags::EMPTY_PATH, requested) {
+            Ok(reported) if reported.stx_mask & requested.bits() != 0 => alignment_of(&reported),
             _ => Direct::Unknown,
         }
     }
 
-    fn alignment_of(told: &Statx) -> Direct {
-        let (memory, offset) = (told.stx_dio_mem_align, told.stx_dio_offset_align);
+    fn alignment_of(reported: &Statx) -> Direct {
+        let (memory, offset) = (reported.stx_dio_mem_align, reported.stx_dio_offset_align);
         match usize::try_from(memory.max(offset)) {
             Ok(alignment) if memory > 0 && offset > 0 => {
                 Direct::Aligned(alignment.next_power_of_two())

@@ -74,27 +74,27 @@ mod linux {
         dir: impl AsFd,
         path: &Path,
     ) -> io::Result<Vec<DurabilityWarning>> {
-        let (own, upper) = look(dir, path)?;
+        let (own, upper) = inspect_mount(dir, path)?;
         // An overlay writes to its upper directory. That may be mounted where this
         // process does not see it.
-        let upper = upper.and_then(|upper| look(CWD, &upper).ok()?.0);
+        let upper = upper.and_then(|upper| inspect_mount(CWD, &upper).ok()?.0);
         Ok(own.into_iter().chain(upper).collect())
     }
 
     /// The warning about the mount of `path`, and the upper directory if it is an
     /// overlay.
-    fn look(
+    fn inspect_mount(
         dir: impl AsFd,
         path: &Path,
     ) -> io::Result<(Option<DurabilityWarning>, Option<PathBuf>)> {
-        let asked = StatxFlags::MNT_ID;
-        let told = statx(dir, path, AtFlags::empty(), asked)?;
-        if told.stx_mask & asked.bits() == 0 {
+        let requested = StatxFlags::MNT_ID;
+        let reported = statx(dir, path, AtFlags::empty(), requested)?;
+        if reported.stx_mask & requested.bits() == 0 {
             return Ok((None, None));
         }
         let table = fs::read_to_string("/proc/self/mountinfo")?;
         let mut mounts = table.lines().filter_map(parse);
-        let Some(mount) = mounts.find(|mount| mount.id == told.stx_mnt_id) else {
+        let Some(mount) = mounts.find(|mount| mount.id == reported.stx_mnt_id) else {
             return Ok((None, None));
         };
         Ok((mount.warning(), mount.option("upperdir=").map(unescaped)))
@@ -133,13 +133,13 @@ mod linux {
 
     /// Decodes a path: the kernel writes blanks and backslashes as three octal digits.
     fn unescaped(text: &str) -> PathBuf {
-        let mut parts = text.split('\\');
-        let mut path = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let mut pieces = text.split('\\');
+        let mut path = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let code = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
             match code {
-                Some(code) => path.extend([char::from(code)].into_iter().chain(part[3..].chars())),
-                None => path.extend(['\\'].into_iter().chain(part.chars())),
+                Some(code) => path.extend([char::from(code)].into_iter().chain(piece[3..].chars())),
+                None => path.extend(['\\'].into_iter().chain(piece.chars())),
             }
         }
         path.into()
@@ -159,7 +159,7 @@ mod linux {
         }
 
         #[test]
-        fn mounts_that_flush_nothing_are_told_from_others() {
+        fn mounts_that_flush_nothing_are_recognized() {
             let sound = [
                 "24 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw,errors=continue",
                 "25 1 0:31 /sub /data rw - btrfs /dev/sdb rw,ssd,discard=async,subvol=/sub",

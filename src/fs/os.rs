@@ -1,6 +1,6 @@
 //! The operating system's file system.
 //!
-//! Only the files of this folder have `cfg(target_os)`. They know system calls. They do
+//! Only the files of this directory have `cfg(target_os)`. They know system calls. They do
 //! not know segments or frames.
 
 use std::fs::{self, File, OpenOptions};

@@ -66,7 +66,9 @@ impl LogReader {
         let found = loop {
             let shards = shards_of(dir, &manifest);
             let threads = threads_each(shards.len());
-            let found = in_parallel(&shards, |(dir, identity)| look(&fs, dir, identity, threads));
+            let found = in_parallel(&shards, |(dir, identity)| {
+                scan_until_stable(&fs, dir, identity, threads)
+            });
             let latest = found.and_then(|found| {
                 check_manifest_is_latest(fs.as_ref(), dir, &manifest, &found).map(|()| found)
             });
@@ -161,8 +163,8 @@ impl LogReader {
     }
 }
 
-/// Scans per shard at most. No race with a writer needs so many.
-const LOOKS: usize = 16;
+/// Scans per shard at most. No race with a writer needs more.
+const SCANS_MAX: usize = 16;
 
 /// Scans a shard beside a writer, until the result does not depend on a race.
 ///
@@ -170,42 +172,42 @@ const LOOKS: usize = 16;
 /// appended frames after the end, or it rolled, truncated or superseded a segment.
 /// Each scan begins after the previous one has ended. By then the writer has
 /// written what the previous scan missed, or has stored a truncation mark for it.
-/// So corruption counts only if two scans find it at one place.
+/// So corruption counts only if two scans find it at one site.
 ///
 /// **A listed file that cannot be found proves nothing**, whatever an earlier scan
 /// found there. The next scan lists the directory again: the file is then truncated
 /// by a mark, or really missing.
-fn look(
+fn scan_until_stable(
     fs: &Arc<dyn FileSystem>,
     dir: &Path,
     identity: &SegmentIdentity,
     threads: usize,
 ) -> Result<Inspected, OpenError> {
     let mut last = None;
-    for _ in 1..LOOKS {
+    for _ in 1..SCANS_MAX {
         let mut found = match read_shard(fs, dir, identity, threads, ScanPurpose::Inspect) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 continue;
             }
-            looked => looked?,
+            scanned => scanned?,
         };
         let Some(corruption) = &found.scan.corruption else { return Ok(found) };
-        let place = Some(Place::of(fs.as_ref(), corruption)?);
-        if place == last {
+        let site = Some(CorruptionSite::of(fs.as_ref(), corruption)?);
+        if site == last {
             return Ok(found);
         }
         if has_frame_now(fs.as_ref(), &found)? {
             found.scan.forget_concurrent_appends();
             return Ok(found);
         }
-        last = place;
+        last = site;
     }
     read_shard(fs, dir, identity, threads, ScanPurpose::Inspect)
 }
 
-/// The place at which a scan found corruption.
+/// The site at which a scan found corruption.
 #[derive(PartialEq, Eq)]
-enum Place {
+enum CorruptionSite {
     /// At this byte of a file that still has its name. No segment ever gets the name
     /// of another one, so the bytes were that segment's.
     Within(PathBuf, u64),
@@ -213,7 +215,7 @@ enum Place {
     Gone(PathBuf),
 }
 
-impl Place {
+impl CorruptionSite {
     fn of(fs: &dyn FileSystem, corruption: &Corruption) -> Result<Self, OpenError> {
         let file = corruption.file.clone();
         match fs.open(&file, OpenMode::Read) {

@@ -6,5 +6,5 @@
 //! append.
 
 pub(crate) mod log_reader;
-#[expect(clippy::module_inception, reason = "the folder is the layer, the file its main type")]
+#[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod open;

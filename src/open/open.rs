@@ -108,23 +108,23 @@ fn start(
     // only. Without this sync a power loss could take the manifest, and with it
     // all records that are appended from now on.
     fs.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
-    let settled = in_parallel(&found, |found| resume_found(found, is_current(found)))?;
-    for (shard, (_, settled)) in report.shards.iter_mut().zip(&settled) {
-        if let Some(settled) = settled {
-            shard.copied_records = settled.copied;
-            shard.next_sequence = settled.next_sequence;
+    let resumed = in_parallel(&found, |found| resume_found(found, is_current(found)))?;
+    for (shard, (_, resumed)) in report.shards.iter_mut().zip(&resumed) {
+        if let Some(resumed) = resumed {
+            shard.copied_records = resumed.copied;
+            shard.next_sequence = resumed.next_sequence;
         }
     }
     let (mut old, mut current) = (Vec::new(), Vec::new());
-    for (found, (mark, settled)) in found.into_iter().zip(settled) {
+    for (found, (mark, resumed)) in found.into_iter().zip(resumed) {
         let found = Inspected { mark, ..found };
-        match settled {
-            Some(settled) if is_current(&found) => {
+        match resumed {
+            Some(resumed) if is_current(&found) => {
                 let Inspected { mut shard_dir, mark, .. } = found;
-                shard_dir.recycler = open_recycler(config, &space, &shard_dir, &settled.recycler)?;
-                current.push((shard_dir, mark, settled));
+                shard_dir.recycler = open_recycler(config, &space, &shard_dir, &resumed.recycler)?;
+                current.push((shard_dir, mark, resumed));
             }
-            settled => old.push(old_shard(found, settled)),
+            resumed => old.push(old_shard(found, resumed)),
         }
     }
     let is_empty = |number| is_empty(&old, number);
@@ -158,13 +158,13 @@ fn resume_found(
 ) -> Result<(TruncationMark, Option<Resumed>), OpenError> {
     let ShardDir { fs, dir, identity, .. } = &found.shard_dir;
     let fs = fs.as_ref();
-    let mark = truncation_mark::settle(fs, dir, identity, found.mark)?;
+    let mark = truncation_mark::make_durable(fs, dir, identity, found.mark)?;
     if !is_current {
         remove_recycled(fs, &found.shard_dir, &found.scan)?;
     }
     if is_current || !found.is_resumable() {
-        let settled = resume(fs, &found.shard_dir, &found.scan)?;
-        return Ok((mark, Some(settled)));
+        let resumed = resume(fs, &found.shard_dir, &found.scan)?;
+        return Ok((mark, Some(resumed)));
     }
     tidy(fs, &found.shard_dir, &found.scan)?;
     Ok((mark, None))
@@ -194,17 +194,17 @@ fn has_zeros_ahead(config: &Config) -> bool {
     config.durability == Durability::Sync && !config.fs.copy_on_write(&config.dir)
 }
 
-fn old_shard(found: Inspected, settled: Option<Resumed>) -> OldShard {
-    let (next_sequence, segments) = match settled {
+fn old_shard(found: Inspected, resumed: Option<Resumed>) -> OldShard {
+    let (next_sequence, segments) = match resumed {
         None => (found.end(), found.scan.segments),
-        Some(mut settled) => {
+        Some(mut resumed) => {
             if let (Start::Segment { position, .. }, Some(last)) =
-                (&settled.start, settled.segments.last_mut())
+                (&resumed.start, resumed.segments.last_mut())
             {
-                last.next_sequence = Some(settled.next_sequence);
+                last.next_sequence = Some(resumed.next_sequence);
                 last.end = *position;
             }
-            (settled.next_sequence, settled.segments)
+            (resumed.next_sequence, resumed.segments)
         }
     };
     OldShard {
@@ -278,8 +278,8 @@ fn create_shard(
     let mark = truncation_mark::create(fs, dir, &identity)
         .map_err(OpenError::io("creating the truncation mark of", dir))?;
     // `settle` also syncs the directory.
-    let settled = resume(fs, &shard_dir, &ShardScan::default())?;
-    Ok((shard_dir, mark, settled))
+    let resumed = resume(fs, &shard_dir, &ShardScan::default())?;
+    Ok((shard_dir, mark, resumed))
 }
 
 /// A shard that is complete except for its writer thread.
@@ -339,14 +339,14 @@ fn preallocate(
     housekeeping: &Housekeeping,
     machine: Option<Box<dyn StateMachine>>,
 ) -> Ready {
-    let (shard_dir, mark, settled) = fresh;
+    let (shard_dir, mark, resumed) = fresh;
     let sync = config.durability == Durability::Sync;
     let (committer, receiver) =
         Committer::new(config.queue_capacity, config.queue_bytes as u64, sync);
     let shard = shard_dir.identity.shard as usize;
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
-    let catalogue = Arc::new(Mutex::new(settled.segments));
+    let catalogue = Arc::new(Mutex::new(resumed.segments));
     let zeros_ahead = has_zeros_ahead(config);
     let window_bytes = match (sync, zeros_ahead) {
         (true, true) => ZERO_WINDOW_BYTES,
@@ -360,9 +360,9 @@ fn preallocate(
         window_bytes,
         header_last: config.fs.copy_on_write(&config.dir),
     };
-    let base = settled.next_sequence;
+    let base = resumed.next_sequence;
     let source = housekeeping.source(shard, shard_dir.clone());
-    let segments = match settled.start {
+    let segments = match resumed.start {
         Start::Segment { header, file, position } => {
             let catalogue = catalogue.clone();
             SegmentWriter::new(policy, &header, file, position, base, source, catalogue)

@@ -5,6 +5,6 @@
 //! what becomes of an entry: it does not know segments, commits or answers.
 
 pub(crate) mod entry;
-#[expect(clippy::module_inception, reason = "the folder is the layer, the file its main type")]
+#[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod queue;
 mod ring;

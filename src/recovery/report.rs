@@ -208,7 +208,7 @@ impl fmt::Display for RecoveryReport {
             "segments",
             "records",
             "bytes",
-            "purged",
+            "truncated",
             "next",
             "torn",
             "copied"

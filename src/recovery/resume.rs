@@ -99,9 +99,9 @@ pub(crate) fn resume(
     shard_dir: &ShardDir,
     scan: &ShardScan,
 ) -> Result<Resumed, OpenError> {
-    let settled = find_start(fs, shard_dir, scan)?;
+    let resumed = find_start(fs, shard_dir, scan)?;
     cut_last_tail(fs, shard_dir, scan);
-    Ok(settled)
+    Ok(resumed)
 }
 
 fn find_start(
@@ -113,13 +113,13 @@ fn find_start(
     match begin_segment(fs, shard_dir, scan, &joint, scan.recycler.clone()) {
         Err(Failure::NoRoom(_)) => {}
         Err(Failure::Other(error)) => return Err(error),
-        Ok(settled) => return Ok(settled),
+        Ok(resumed) => return Ok(resumed),
     }
     make_room(fs, shard_dir, scan)?;
     match begin_segment(fs, shard_dir, scan, &joint, Vec::new()) {
         Err(Failure::NoRoom(error)) => resume_in_place(fs, shard_dir, scan, error),
         Err(Failure::Other(error)) => Err(error),
-        Ok(settled) => Ok(settled),
+        Ok(resumed) => Ok(resumed),
     }
 }
 
@@ -342,7 +342,7 @@ fn first_frame_above(
     let mut next = meta.first_sequence;
     // The end of the last record, not of a seal after it: the seal may never have
     // been synced, and the next open may not find it.
-    let mut place = SEGMENT_HEADER_BYTES as u64;
+    let mut end = SEGMENT_HEADER_BYTES as u64;
     for_each_frame(fs, shard_dir, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
         if !frame.header.kind.moves_on() {
             return Ok(true);
@@ -350,11 +350,11 @@ fn first_frame_above(
         if base + frame.header.next() > durable {
             return Ok(false);
         }
-        place = frame.end();
+        end = frame.end();
         next = base + frame.header.next();
         Ok(true)
     })?;
-    Ok((place, next))
+    Ok((end, next))
 }
 
 /// Copies a frame with records or a gap. Returns the number of records. The copy's

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::OpenError;
 use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there, write_full};
 use crate::layout::shard_dir::ShardDir;
-use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, Place};
+use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, FrameOrigin};
 use crate::segment::frame_reader::Frame;
 use crate::segment::header::{SegmentHeader, unfinished_path};
 
@@ -22,7 +22,7 @@ pub(crate) struct SegmentBuilder {
     unfinished: PathBuf,
     number: u64,
     file: Box<dyn FileHandle>,
-    place: Place,
+    origin: FrameOrigin,
     encoder: Encoder,
     position: u64,
 }
@@ -42,22 +42,22 @@ impl SegmentBuilder {
         let mut encoder = Encoder::default();
         encoder.begin(&header.encode(), 1);
         let (seed, first_sequence) = (header.identity.seed(), header.first_sequence);
-        let place = Place { seed, first_sequence, offset: 0 };
-        Ok(Self { unfinished, number, file, place, encoder, position: 0 })
+        let origin = FrameOrigin { seed, first_sequence, offset: 0 };
+        Ok(Self { unfinished, number, file, origin, encoder, position: 0 })
     }
 
     /// Adds a frame with `first` as its first sequence and `durable` as its mark.
     /// A frame is never split, so that its batches stay whole.
     pub(crate) fn frame(&mut self, frame: &Frame, first: u64, durable: u64) -> io::Result<()> {
         self.check_reach(first + u64::from(frame.header.records))?;
-        self.encoder.copy(&frame.header, &frame.body, &self.place, first, durable);
+        self.encoder.copy(&frame.header, &frame.body, &self.origin, first, durable);
         self.write_if_large()
     }
 
     /// Adds a gap frame: the records before `next` are lost.
     pub(crate) fn gap(&mut self, next: u64, durable: u64) -> io::Result<()> {
         self.check_reach(next)?;
-        self.encoder.gap(&self.place, next, durable);
+        self.encoder.gap(&self.origin, next, durable);
         self.write_if_large()
     }
 
@@ -65,7 +65,7 @@ impl SegmentBuilder {
     pub(crate) fn seal(&mut self, next: u64) -> Result<(), OpenError> {
         let sealed = self.check_reach(next);
         sealed.map_err(OpenError::io("writing", &self.unfinished))?;
-        self.encoder.seal(&self.place, next, next);
+        self.encoder.seal(&self.origin, next, next);
         Ok(())
     }
 
@@ -109,15 +109,15 @@ impl SegmentBuilder {
         let bytes = self.encoder.bytes();
         write_full(self.file.as_mut(), bytes, self.position)?;
         self.position += bytes.len() as u64;
-        self.place.offset = self.position;
+        self.origin.offset = self.position;
         self.encoder.begin(&[], 1);
         Ok(())
     }
 
     /// Refuses a sequence that a frame cannot express, more than 2^32 above the
-    /// segment's first. No writer leaves so many unsynced records.
+    /// segment's first. No writer leaves that number of unsynced records.
     fn check_reach(&self, next: u64) -> io::Result<()> {
-        if u32::try_from(next.saturating_sub(self.place.first_sequence)).is_ok() {
+        if u32::try_from(next.saturating_sub(self.origin.first_sequence)).is_ok() {
             return Ok(());
         }
         Err(io::Error::other("it has more unsynced sequences than a segment can hold"))

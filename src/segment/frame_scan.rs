@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::fs::sim::SimFileSystem;
     use crate::fs::{FileSystem, OpenMode};
-    use crate::segment::frame::{Encoder, Found, Place};
+    use crate::segment::frame::{Encoder, Found, FrameOrigin};
 
     const SEED: u32 = 7;
 
@@ -160,16 +160,16 @@ mod tests {
         for number in 0..200 {
             let near_an_end = CHUNK_BYTES * (1 + number % 2) - 40 + random(360);
             let at = if random(2) == 0 { random(length - 400) } else { near_an_end };
-            let place = Place { seed: SEED, first_sequence: 3, offset: at as u64 };
+            let origin = FrameOrigin { seed: SEED, first_sequence: 3, offset: at as u64 };
             encoder.begin(&[], 1);
             match random(4) {
-                0 => encoder.seal(&place, 40 + number as u64, random(50) as u64),
-                1 => encoder.gap(&place, 60, random(50) as u64),
+                0 => encoder.seal(&origin, 40 + number as u64, random(50) as u64),
+                1 => encoder.gap(&origin, 60, random(50) as u64),
                 kind => {
                     encoder.record(9 + number as u64, 1, &[0; 300][..random(300)]);
-                    encoder.close_frame(&place, random(20) as u64);
+                    encoder.close_frame(&origin, random(20) as u64);
                     if kind == 3 {
-                        say_the_longest(&mut encoder, &place);
+                        write_the_longest(&mut encoder, &origin);
                     }
                 }
             }
@@ -180,13 +180,13 @@ mod tests {
 
     /// Replaces the encoded frame by one whose header says the longest accepted body,
     /// which ends far behind the file.
-    fn say_the_longest(encoder: &mut Encoder, place: &Place) {
+    fn write_the_longest(encoder: &mut Encoder, origin: &FrameOrigin) {
         let header = encoder.bytes().first_chunk();
-        let found = FrameHeader::parse(header.unwrap(), place.seed, place.offset);
+        let found = FrameHeader::parse(header.unwrap(), origin.seed, origin.offset);
         let Found::Header(mut header) = found else { panic!("{found:?}") };
         header.body_bytes = u32::try_from(FRAME_BODY_MAX).unwrap();
         encoder.begin(&[], 1);
-        encoder.copy(&header, &[], place, 9, 9);
+        encoder.copy(&header, &[], origin, 9, 9);
     }
 
     /// The header at `at`, if there is a plausible one.

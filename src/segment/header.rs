@@ -14,7 +14,7 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 88;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"shardwal";
 const EXTENSION: &str = "wal";
-const SPARE_EXTENSION: &str = "spare";
+const RECYCLED_EXTENSION: &str = "spare";
 /// The highest sequence, offset, segment number or epoch that a reader accepts.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
@@ -152,7 +152,7 @@ pub(crate) fn unfinished_path(dir: &Path, number: u64) -> PathBuf {
 /// The path of a recycled segment: a file kept for a later one. Its number has no
 /// meaning.
 pub(crate) fn recycled_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:010}.{SPARE_EXTENSION}"))
+    dir.join(format!("{number:010}.{RECYCLED_EXTENSION}"))
 }
 
 /// The number of the segment with this file name; `None` for any other name.
@@ -162,7 +162,7 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
 
 /// The number of the recycled segment with this file name; `None` for any other name.
 pub(crate) fn recycled_number(name: &str) -> Option<u64> {
-    numbered(name, SPARE_EXTENSION)
+    numbered(name, RECYCLED_EXTENSION)
 }
 
 fn numbered(name: &str, extension: &str) -> Option<u64> {

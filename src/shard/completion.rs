@@ -180,7 +180,7 @@ impl Future for Completion<'_> {
 #[derive(Debug)]
 #[must_use = "a batch that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct BatchCompletion<'log> {
-    parts: Vec<Part<'log>>,
+    parts: Vec<ShardCompletion<'log>>,
     failed: Vec<FailedShard>,
     /// Parts before this one are answered.
     answered: usize,
@@ -188,14 +188,14 @@ pub struct BatchCompletion<'log> {
 
 /// The part of a batch in one shard. Its last record answers for all of it.
 #[derive(Debug)]
-pub(crate) struct Part<'log> {
+pub(crate) struct ShardCompletion<'log> {
     pub(crate) shard: usize,
     pub(crate) last: Completion<'log>,
     pub(crate) records: Vec<usize>,
 }
 
 impl<'log> BatchCompletion<'log> {
-    pub(crate) fn new(parts: Vec<Part<'log>>) -> Self {
+    pub(crate) fn new(parts: Vec<ShardCompletion<'log>>) -> Self {
         Self { parts, failed: Vec::new(), answered: 0 }
     }
 
@@ -219,7 +219,11 @@ impl<'log> BatchCompletion<'log> {
     }
 }
 
-fn note(failed: &mut Vec<FailedShard>, part: &mut Part<'_>, answer: Result<Position, AppendError>) {
+fn note(
+    failed: &mut Vec<FailedShard>,
+    part: &mut ShardCompletion<'_>,
+    answer: Result<Position, AppendError>,
+) {
     if let Err(error) = answer {
         let records = std::mem::take(&mut part.records);
         let error = error.of_run(records.len());

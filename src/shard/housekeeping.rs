@@ -39,27 +39,27 @@ const FREE_SPACE_STATS_INTERVAL: Duration = Duration::from_secs(1);
 const NAME_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A request for a segment, and the channel for the answer.
-struct Chore {
+struct SegmentRequest {
     /// The shard's directory.
     shard_dir: ShardDir,
     number: u64,
     zeros: u64,
-    /// Taken by the answer. A chore that is dropped without one answers with an error,
+    /// Taken by the answer. A request that is dropped without one answers with an error,
     /// so that no writer waits forever.
-    hand_to: Option<Sender<io::Result<Prepared>>>,
+    reply: Option<Sender<io::Result<Prepared>>>,
 }
 
-impl Chore {
+impl SegmentRequest {
     /// Sends the answer. The channel holds one, and a writer has one request at a time.
     /// If the writer has ended, the next open finds the file blank.
     fn answer(&mut self, prepared: io::Result<Prepared>) {
-        if let Some(hand_to) = self.hand_to.take() {
-            drop(hand_to.try_send(prepared));
+        if let Some(reply) = self.reply.take() {
+            drop(reply.try_send(prepared));
         }
     }
 }
 
-impl Drop for Chore {
+impl Drop for SegmentRequest {
     fn drop(&mut self) {
         self.answer(Err(io::Error::other(
             "the preparer thread has ended; close the log and open it again",
@@ -69,8 +69,8 @@ impl Drop for Chore {
 
 /// The threads' ends of their channels, before the threads start.
 pub(crate) struct Housekeeping {
-    chores: Sender<Chore>,
-    inbox: Receiver<Chore>,
+    requests: Sender<SegmentRequest>,
+    inbox: Receiver<SegmentRequest>,
     seal_queues: SealQueues,
     sealer: Sealer,
     /// Carries no message. The time keeper ends once every sender is dropped.
@@ -83,20 +83,20 @@ pub(crate) struct Housekeeping {
 
 impl Housekeeping {
     pub(crate) fn new() -> Self {
-        let ((chores, inbox), (alive, ended)) = (unbounded(), unbounded());
+        let ((requests, inbox), (alive, ended)) = (unbounded(), unbounded());
         let ((watched, unwatched), (seal_queues, sealer)) = (unbounded(), sealer());
-        Self { chores, inbox, seal_queues, sealer, alive, ended, watched, unwatched }
+        Self { requests, inbox, seal_queues, sealer, alive, ended, watched, unwatched }
     }
 
     /// Makes the segment source of a shard. The threads end once every source is
     /// dropped.
     pub(crate) fn source(&self, shard: usize, shard_dir: ShardDir) -> Box<dyn SegmentSource> {
-        let (hand_to, prepared) = bounded(1);
+        let (reply, prepared) = bounded(1);
         Box::new(Housekept {
-            chores: self.chores.clone(),
-            hand_to,
+            requests: self.requests.clone(),
+            reply,
             prepared,
-            seals: self.seal_queues.committer(shard, shard_dir.recycler.clone()),
+            seals: self.seal_queues.queue(shard, shard_dir.recycler.clone()),
             _alive: (self.alive.clone(), self.watched.clone()),
             shard_dir,
         })
@@ -114,8 +114,8 @@ impl Housekeeping {
         shards: Vec<(ShardDir, Arc<Committer>, Catalogue)>,
         interval: Option<Duration>,
     ) -> io::Result<JoinHandle<()>> {
-        let Self { chores, inbox, seal_queues, sealer, alive, ended, watched, unwatched } = self;
-        drop((chores, seal_queues, alive, watched));
+        let Self { requests, inbox, seal_queues, sealer, alive, ended, watched, unwatched } = self;
+        drop((requests, seal_queues, alive, watched));
         let committers: Vec<_> = shards.iter().map(|(_, committer, _)| committer.clone()).collect();
         let sealed = committers.clone();
         let sealer = spawn("shardwal-sealer".into(), move || sealer.serve(&sealed))?;
@@ -141,7 +141,7 @@ impl Housekeeping {
 
 /// The thread that makes segments and checks the free space.
 struct Preparer {
-    inbox: Receiver<Chore>,
+    inbox: Receiver<SegmentRequest>,
     space: Arc<FreeSpaceMonitor>,
     shards: Vec<Kept>,
 }
@@ -199,31 +199,31 @@ impl Kept {
 
 impl Preparer {
     fn serve(self) {
-        let look_each = if self.space.is_watched() {
+        let check_interval = if self.space.is_watched() {
             FREE_SPACE_CHECK_INTERVAL
         } else {
             FREE_SPACE_STATS_INTERVAL
         };
-        let mut next_look = now() + look_each;
+        let mut next_check = now() + check_interval;
         loop {
-            match self.inbox.recv_deadline(next_look) {
-                Ok(chore) => self.prepare(chore),
+            match self.inbox.recv_deadline(next_check) {
+                Ok(request) => self.prepare(request),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let now = now();
-            if now >= next_look {
-                self.look();
-                next_look = now + look_each;
+            if now >= next_check {
+                self.check_space();
+                next_check = now + check_interval;
             }
         }
     }
 
     /// Checks the free space; [`FreeSpaceMonitor`] keeps the result. A file system that fails or
     /// panics must not stop the syncs of other shards.
-    fn look(&self) {
+    fn check_space(&self) {
         catch_panic(|| {
-            drop(self.space.look());
+            drop(self.space.check());
             self.delete_recycled(
                 self.shards.iter().any(|shard| shard.committer.progress.is_disk_full()),
             );
@@ -235,24 +235,27 @@ impl Preparer {
         self.shards.iter().for_each(|shard| shard.shard_dir.recycler.delete_if_scarce(full));
     }
 
-    fn prepare(&self, mut chore: Chore) {
+    fn prepare(&self, mut request: SegmentRequest) {
         // The zeros may exceed everything written since the last check.
-        self.look();
+        self.check_space();
         // If other shards wait, a segment gets its first zeros only. Its writer adds
         // the rest.
-        let zeros =
-            if self.inbox.is_empty() { chore.zeros } else { chore.zeros.min(ZERO_WINDOW_BYTES) };
-        let zeros = self.space.spare(zeros);
-        let ShardDir { fs, dir, recycler, .. } = &chore.shard_dir;
+        let zeros = if self.inbox.is_empty() {
+            request.zeros
+        } else {
+            request.zeros.min(ZERO_WINDOW_BYTES)
+        };
+        let zeros = self.space.affordable_zeros(zeros);
+        let ShardDir { fs, dir, recycler, .. } = &request.shard_dir;
         // A file system that panics must not stop the requests of other shards.
         let prepared = catch_panic(|| {
-            let spare = recycler.take(chore.number);
-            spare.map_or_else(|| prepare(fs.as_ref(), dir, chore.number, zeros), Ok)
+            let spare = recycler.take(request.number);
+            spare.map_or_else(|| prepare(fs.as_ref(), dir, request.number, zeros), Ok)
         });
         if matches!(&prepared, Some(Err(error)) if means_full(error)) {
             catch_panic(|| self.delete_recycled(true));
         }
-        chore.answer(prepared.unwrap_or_else(|| {
+        request.answer(prepared.unwrap_or_else(|| {
             Err(io::Error::other(
                 "the file system panicked while it made a segment; open the log again",
             ))
@@ -308,8 +311,8 @@ impl Keeper {
 /// A writer's end of the channels.
 struct Housekept {
     shard_dir: ShardDir,
-    chores: Sender<Chore>,
-    hand_to: Sender<io::Result<Prepared>>,
+    requests: Sender<SegmentRequest>,
+    reply: Sender<io::Result<Prepared>>,
     prepared: Receiver<io::Result<Prepared>>,
     seals: SealQueue,
     _alive: (Sender<()>, Sender<()>),
@@ -317,9 +320,9 @@ struct Housekept {
 
 impl SegmentSource for Housekept {
     fn request(&mut self, number: u64, zeros: u64) {
-        let (shard_dir, hand_to) = (self.shard_dir.clone(), Some(self.hand_to.clone()));
-        // A chore that cannot be sent answers in its `drop`.
-        drop(self.chores.send(Chore { shard_dir, number, zeros, hand_to }));
+        let (shard_dir, reply) = (self.shard_dir.clone(), Some(self.reply.clone()));
+        // A request that cannot be sent answers in its `drop`.
+        drop(self.requests.send(SegmentRequest { shard_dir, number, zeros, reply }));
     }
 
     fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>> {

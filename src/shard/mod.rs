@@ -8,6 +8,6 @@
 pub(crate) mod completion;
 pub(crate) mod housekeeping;
 pub(crate) mod sealer;
-#[expect(clippy::module_inception, reason = "the folder is the layer, the file its main type")]
+#[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod shard;
 pub(crate) mod truncate;

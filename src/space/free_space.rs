@@ -30,17 +30,17 @@ const RETURN_PART: u64 = 16;
 /// The thresholds in free bytes; 0 means never.
 #[derive(Clone, Copy, Debug)]
 struct FreeSpaceLimits {
-    soft: u64,
-    hard: u64,
+    low: u64,
+    min: u64,
 }
 
 impl FreeSpaceLimits {
     /// The state for `free` bytes, after a check that found the state `before`.
     fn state(self, free: u64, before: FreeSpaceState) -> FreeSpaceState {
         let below = |mark, was_below| free < if was_below { return_at(mark) } else { mark };
-        if below(self.hard, before == FreeSpaceState::Refusing) {
+        if below(self.min, before == FreeSpaceState::Refusing) {
             FreeSpaceState::Refusing
-        } else if below(self.soft, before != FreeSpaceState::Ok) {
+        } else if below(self.low, before != FreeSpaceState::Ok) {
             FreeSpaceState::Low
         } else {
             FreeSpaceState::Ok
@@ -57,7 +57,7 @@ fn return_at(mark: u64) -> u64 {
 pub(crate) struct FreeSpaceMonitor {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
-    marks: FreeSpaceLimits,
+    limits: FreeSpaceLimits,
     gauges: SpaceGauges,
     /// Free bytes at the last check, or `UNKNOWN`. The checking thread stores it, any
     /// thread reads it (Relaxed).
@@ -66,7 +66,7 @@ pub(crate) struct FreeSpaceMonitor {
     /// (Relaxed). Each append reads it, so it is stored only when it changes.
     state: AtomicU64,
     /// Held during a check, so that no result overwrites a later one.
-    looking: Mutex<()>,
+    checking: Mutex<()>,
 }
 
 impl FreeSpaceMonitor {
@@ -76,25 +76,23 @@ impl FreeSpaceMonitor {
     /// # Errors
     /// A threshold is set, and the file system fails or does not report free space.
     pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
-        let marks = FreeSpaceLimits {
-            soft: config.free_space_low_bytes,
-            hard: config.free_space_min_bytes,
-        };
+        let limits =
+            FreeSpaceLimits { low: config.free_space_low_bytes, min: config.free_space_min_bytes };
         let space = Self {
             fs: config.fs.clone(),
             dir: config.dir.clone(),
-            marks,
+            limits,
             gauges: SpaceGauges::new(&config.dir.display().to_string()),
             free: AtomicU64::new(UNKNOWN),
             state: AtomicU64::new(FreeSpaceState::Ok as u64),
-            looking: Mutex::new(()),
+            checking: Mutex::new(()),
         };
-        let found = space.look();
+        let found = space.check();
         if space.is_watched() {
             let asking = "asking for the free space of the file system of";
             found.map_err(OpenError::io(asking, &space.dir))?.ok_or_else(|| {
                 let setting =
-                    if marks.hard > 0 { "free_space_min_bytes" } else { "free_space_low_bytes" };
+                    if limits.min > 0 { "free_space_min_bytes" } else { "free_space_low_bytes" };
                 let problem =
                     "is set, but the file system does not report its free space; set it to 0"
                         .into();
@@ -106,17 +104,17 @@ impl FreeSpaceMonitor {
 
     /// Whether a threshold is set.
     pub(crate) fn is_watched(&self) -> bool {
-        self.marks.soft > 0 || self.marks.hard > 0
+        self.limits.low > 0 || self.limits.min > 0
     }
 
     /// Asks the file system for its free bytes. If there is no answer, the last state
     /// holds.
-    pub(crate) fn look(&self) -> std::io::Result<Option<u64>> {
-        let _one_at_a_time = self.looking.lock();
+    pub(crate) fn check(&self) -> std::io::Result<Option<u64>> {
+        let _one_at_a_time = self.checking.lock();
         let found = self.fs.free_bytes(&self.dir)?;
         if let Some(free) = found {
             let before = self.state();
-            let state = self.marks.state(free, before);
+            let state = self.limits.state(free, before);
             // ORDERING: Relaxed on both; the numbers publish nothing else. A reader may
             // see a free space and a state of two checks, and both were right a moment
             // ago.
@@ -148,7 +146,7 @@ impl FreeSpaceMonitor {
 
     #[cold]
     fn cause(&self) -> Cause {
-        let free_space_min_bytes = self.marks.hard;
+        let free_space_min_bytes = self.limits.min;
         Cause::BelowFreeSpaceMin {
             free_bytes: self.found().free_bytes.unwrap_or(0),
             free_space_min_bytes,
@@ -158,22 +156,22 @@ impl FreeSpaceMonitor {
 
     /// Returns `zeros`, or 0 if that number of bytes would bring free space below the
     /// minimum. Zeros ahead only save time, and the minimum is reserved for records.
-    pub(crate) fn spare(&self, zeros: u64) -> u64 {
-        // ORDERING: Relaxed; see `look`.
+    pub(crate) fn affordable_zeros(&self, zeros: u64) -> u64 {
+        // ORDERING: Relaxed; see `check`.
         let left = self.free.load(Ordering::Relaxed).saturating_sub(zeros);
-        if left < self.marks.hard { 0 } else { zeros }
+        if left < self.limits.min { 0 } else { zeros }
     }
 
     /// Whether the last check found fewer than `free_bytes_min` bytes, or less than a
     /// threshold. Then no file is kept that could be deleted.
     pub(crate) fn is_scarce(&self, free_bytes_min: u64) -> bool {
-        // ORDERING: Relaxed; see `look`.
+        // ORDERING: Relaxed; see `check`.
         self.state() != FreeSpaceState::Ok || self.free.load(Ordering::Relaxed) < free_bytes_min
     }
 
     /// The result of the last check.
     pub(crate) fn found(&self) -> FreeSpace {
-        // ORDERING: Relaxed; see `look`.
+        // ORDERING: Relaxed; see `check`.
         let free = self.free.load(Ordering::Relaxed);
         FreeSpace { free_bytes: (free != UNKNOWN).then_some(free), state: self.state() }
     }
@@ -195,9 +193,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_passed_upwards_a_little_later_than_downwards() {
+    fn a_limit_is_passed_upwards_a_little_later_than_downwards() {
         use FreeSpaceState::{Low, Ok, Refusing};
-        let marks = FreeSpaceLimits { soft: 3200, hard: 1600 };
+        let limits = FreeSpaceLimits { low: 3200, min: 1600 };
         let walk = [
             (3200, Ok),
             (3199, Low),
@@ -213,20 +211,20 @@ mod tests {
             (u64::MAX, Ok),
         ];
         walk.into_iter().fold(Ok, |before, (free, expected)| {
-            assert_eq!(marks.state(free, before), expected, "{free} after {before:?}");
+            assert_eq!(limits.state(free, before), expected, "{free} after {before:?}");
             expected
         });
     }
 
     #[test]
-    fn a_mark_of_zero_is_none() {
-        for (soft, hard, at_zero) in [
+    fn a_limit_of_zero_is_none() {
+        for (low, min, at_zero) in [
             (0, 0, FreeSpaceState::Ok),
             (1, 0, FreeSpaceState::Low),
             (0, 1, FreeSpaceState::Refusing),
             (u64::MAX, u64::MAX, FreeSpaceState::Refusing),
         ] {
-            assert_eq!(FreeSpaceLimits { soft, hard }.state(0, FreeSpaceState::Ok), at_zero);
+            assert_eq!(FreeSpaceLimits { low, min }.state(0, FreeSpaceState::Ok), at_zero);
         }
     }
 }

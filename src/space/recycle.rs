@@ -110,7 +110,7 @@ impl Recycler {
                 return;
             }
             kept.names.push_back(path);
-            pool.tell(&kept);
+            pool.publish(&kept);
         }
     }
 
@@ -152,7 +152,7 @@ impl Recycler {
         let renamed = pool.fs.rename_new(path, &name).is_ok();
         if renamed {
             kept.names.push_back(name);
-            pool.tell(&kept);
+            pool.publish(&kept);
         }
         renamed
     }
@@ -162,12 +162,13 @@ impl Recycler {
     pub(crate) fn take(&self, number: u64) -> Option<Prepared> {
         let pool = self.pool.as_ref()?;
         loop {
-            let spare = pool.pop()?;
-            match recycle(pool.fs.as_ref(), &spare, &pool.dir, number, pool.policy.segment_bytes) {
+            let recycled = pool.pop()?;
+            match recycle(pool.fs.as_ref(), &recycled, &pool.dir, number, pool.policy.segment_bytes)
+            {
                 Ok(Some(prepared)) => return Some(prepared),
                 // If the old name stays, the next open finds it. If the file has the
                 // segment's name, the new file replaces it.
-                Ok(None) | Err(_) => drop(pool.fs.unlink(&spare)),
+                Ok(None) | Err(_) => drop(pool.fs.unlink(&recycled)),
             }
         }
     }
@@ -175,7 +176,7 @@ impl Recycler {
     /// Deletes all files if free space is low, or if `full` is true.
     pub(crate) fn delete_if_scarce(&self, full: bool) {
         let Some(pool) = &self.pool else { return };
-        if full || pool.is_scarce_by_the_last_look() {
+        if full || pool.was_scarce() {
             let names: Vec<_> = std::iter::from_fn(|| pool.pop()).collect();
             names.iter().for_each(|name| drop(pool.fs.unlink(name)));
         }
@@ -201,22 +202,22 @@ impl Pool {
     fn pop(&self) -> Option<PathBuf> {
         let mut kept = self.kept.lock();
         let oldest = kept.names.pop_front();
-        self.tell(&kept);
+        self.publish(&kept);
         oldest
     }
 
-    fn tell(&self, kept: &Kept) {
+    fn publish(&self, kept: &Kept) {
         // ORDERING: Relaxed; a hint.
         self.has_any.store(!kept.names.is_empty(), Ordering::Relaxed);
     }
 
     /// Asks the file system. If that fails, the last result holds.
     fn is_scarce(&self) -> bool {
-        drop(self.space.look());
-        self.is_scarce_by_the_last_look()
+        drop(self.space.check());
+        self.was_scarce()
     }
 
-    fn is_scarce_by_the_last_look(&self) -> bool {
+    fn was_scarce(&self) -> bool {
         self.space.is_scarce(self.policy.free_bytes_min)
     }
 }

@@ -211,8 +211,8 @@ pub(crate) fn waiter_of_this_thread(list: usize, target: u64) -> Arc<Waiter> {
     let make = || Waiter::new(Sleeper::Thread(ParkState::of_this_thread()));
     KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        let stands = kept.iter().find(|waiter| waiter.is_waiting_on(list, target));
-        let fit = stands.or_else(|| kept.iter().find(|waiter| !waiter.is_registered()));
+        let current = kept.iter().find(|waiter| waiter.is_waiting_on(list, target));
+        let fit = current.or_else(|| kept.iter().find(|waiter| !waiter.is_registered()));
         if let Some(waiter) = fit {
             return waiter.clone();
         }

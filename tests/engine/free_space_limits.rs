@@ -1,4 +1,4 @@
-//! The free space of the log's file system. Below the low watermark the log reports it;
+//! The free space of the log's file system. Below the low limit the log reports it;
 //! below the minimum it refuses appends, and accepts them again once there is room.
 //! Truncation and close need no room.
 
@@ -250,7 +250,7 @@ fn a_batch_is_refused_before_any_part_is_queued() {
     ledger.check(&replayed(&open(marked(&fs).shards(4))));
 }
 
-/// With and without a watermark, with and without zeros ahead, and for each small
+/// With and without a limit, with and without zeros ahead, and for each small
 /// number of free pages.
 #[test]
 fn a_log_closes_on_a_full_disk_and_loses_nothing() {

@@ -191,7 +191,7 @@ fn the_later_readable_truncation_mark_counts() {
     for below in [u64::MAX, u64::MAX - 1, (1 << 62) + 1, 1 << 61] {
         let fs = disk_of(&whole);
         fs.write_file(&path, &slots(mark(2, below), [0; 32]));
-        use_it(&fs, &format!("a purge mark of {below}"));
+        use_it(&fs, &format!("a truncation mark of {below}"));
     }
 }
 

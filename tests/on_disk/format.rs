@@ -4,7 +4,7 @@
 //! names; it is only read.
 //!
 //! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test on_disk format` writes the files again.
-//! Only a new format version may need that, and then in another folder.
+//! Only a new format version may need that, and then in another directory.
 
 #![allow(
     clippy::unwrap_used,

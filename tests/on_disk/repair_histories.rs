@@ -282,7 +282,7 @@ impl History {
         let plan = repair(&self.fs).plan();
         let plan = plan.unwrap_or_else(|error| panic!("{error}\n{:#?}", self.log));
         assert_eq!(files(&self.fs), before, "a plan changes nothing");
-        let (_, found) = self.read("damaged");
+        let (_, found) = self.read("corrupted");
         let corruption: Vec<_> = found.corruption().map(ToString::to_string).collect();
         let (log, fs) = (&self.log, self.fs.files());
         assert_eq!(corruption.is_empty(), plan.files.is_empty(), "{corruption:?} {log:#?} {fs:#?}");

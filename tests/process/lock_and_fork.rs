@@ -8,7 +8,7 @@ use shardwal::{Config, ShardedWal};
 
 #[test]
 fn a_closed_log_opens_again_while_processes_are_started() {
-    let dir = tempfile::tempdir().expect("a scratch folder");
+    let dir = tempfile::tempdir().expect("a scratch directory");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let starter = || {

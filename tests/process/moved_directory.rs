@@ -29,7 +29,7 @@ fn a_change_of_the_working_directory_leads_to_no_other_log() {
     if let Some(base) = std::env::var_os(CHILD) {
         return change_the_working_directory(Path::new(&base));
     }
-    let base = tempfile::tempdir().expect("a scratch folder");
+    let base = tempfile::tempdir().expect("a scratch directory");
     // In a process of its own, because the working directory belongs to the whole
     // process.
     let mut child = Command::new(std::env::current_exe().expect("this program"));
@@ -62,7 +62,7 @@ fn change_the_working_directory(base: &Path) {
 
 #[test]
 fn a_renamed_log_keeps_working_and_leaves_a_log_at_its_old_path_alone() {
-    let base = tempfile::tempdir().expect("a scratch folder");
+    let base = tempfile::tempdir().expect("a scratch directory");
     let (old, new) = (base.path().join("wal"), base.path().join("renamed"));
     let renamed = ShardedWal::open(config(&old)).expect("it opens");
     append(&renamed, 100);
@@ -77,7 +77,7 @@ fn a_renamed_log_keeps_working_and_leaves_a_log_at_its_old_path_alone() {
 
 #[test]
 fn a_removed_log_is_noticed_within_a_second() {
-    let base = tempfile::tempdir().expect("a scratch folder");
+    let base = tempfile::tempdir().expect("a scratch directory");
     let dir = base.path().join("wal");
     let log = ShardedWal::open(config(&dir)).expect("it opens");
     append(&log, 10);

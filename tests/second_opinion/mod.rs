@@ -4,7 +4,7 @@
 //! One Python process judges many images. All integers are little-endian:
 //!
 //! - an image: its length (u32), then entries to that length. An entry: the
-//!   length of its path (u16), 1 for a file or 0 for a folder (u8), the length of
+//!   length of its path (u16), 1 for a file or 0 for a directory (u8), the length of
 //!   the file (u32), the path below the log's directory, the file's bytes.
 //! - an answer: its length (u32), then `N` (no log), `R` and a reason (refused), or
 //!   `L` and the records. A record: generation (u32), shard (u32), sequence (u64),
@@ -103,7 +103,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     *first
 }
 
-/// The files and folders of a log, as paths below its directory.
+/// The files and directories of a log, as paths below its directory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     pub(crate) files: Vec<(String, Vec<u8>)>,
@@ -112,7 +112,7 @@ pub(crate) struct Image {
 
 impl Image {
     /// Collects the image of a directory. `read` returns the bytes of a file, and
-    /// `None` for a folder.
+    /// `None` for a directory.
     fn walk(
         fs: &dyn FileSystem,
         dir: &Path,
@@ -212,7 +212,7 @@ impl SecondOpinion {
     ///
     /// # Panics
     ///
-    /// If they disagree. The image is kept in the folder that the message names.
+    /// If they disagree. The image is kept in the directory that the message names.
     pub(crate) fn compare(&self, image: &Image, library: &Opinion) {
         if let Some(difference) = self.difference(image, library) {
             panic!("the readers disagree about {}: {difference}", keep(image).display());
@@ -258,7 +258,7 @@ impl Drop for Python {
     }
 }
 
-/// Writes the image to a folder, for the analysis of a disagreement.
+/// Writes the image to a directory, for the analysis of a disagreement.
 fn keep(image: &Image) -> PathBuf {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
     let dir = scratch.keep();

@@ -68,7 +68,7 @@ struct Figures<'a> {
 
 pub(crate) fn run(settings: &Settings) -> Ended {
     let scratch = Scratch::claim(&settings.dir)?;
-    let config = Config::new(scratch.folder().join("log"));
+    let config = Config::new(scratch.logs_dir().join("log"));
     let config = config.shards(settings.shards).durability(settings.durability);
     let log = ShardedWal::open(config)?;
     let cpu_before = cpu_seconds();

@@ -1,11 +1,11 @@
-//! The scratch folder: where `bench` and `tune` make logs to measure.
+//! The scratch directory: where `bench` and `tune` make logs to measure.
 //!
-//! The folder lies in a directory that is empty or does not exist. The command
+//! The directory lies in a directory that is empty or does not exist. The command
 //! leaves that directory as it was, also after an error. Files that another
 //! program created there meanwhile stay.
 //!
-//! A killed command leaves its folder. The next command deletes it under three
-//! conditions: the folder has a mark file, no running command has the mark locked,
+//! A killed command leaves its directory. The next command deletes it under three
+//! conditions: the directory has a mark file, no running command has the mark locked,
 //! and the directory holds nothing else.
 
 use std::fs::{self, File};
@@ -14,30 +14,30 @@ use std::path::{Path, PathBuf};
 
 use crate::Failed;
 
-/// The scratch folder's name, the names in it, and the mark's text.
-const FOLDER: &str = "measured";
+/// The scratch directory's name, the names in it, and the mark's text.
+const SCRATCH_NAME: &str = "measured";
 const MARK: &str = "OWNER";
 const LOGS: &str = "logs";
 const WORDS: &str =
     "made by `shardwal bench` or `shardwal tune` to measure, and removed by it or the next\n";
 
-/// A scratch folder. A drop deletes it.
+/// A scratch directory. A drop deletes it.
 pub(crate) struct Scratch<'a> {
     dir: &'a Path,
     existed: bool,
-    folder: PathBuf,
+    scratch_dir: PathBuf,
     /// The mark, locked until the drop.
     _mark: File,
     removed: bool,
 }
 
 impl<'a> Scratch<'a> {
-    /// Creates the scratch folder. Refuses a directory that holds anything.
+    /// Creates the scratch directory. Refuses a directory that holds anything.
     pub(crate) fn claim(dir: &'a Path) -> Result<Self, Failed> {
         let with_dir = |error: io::Error| format!("{}: {error}", dir.display());
-        let folder = dir.join(FOLDER);
-        if holds_only(dir, FOLDER) {
-            remove_dead_directory(&folder)?;
+        let scratch_dir = dir.join(SCRATCH_NAME);
+        if holds_only(dir, SCRATCH_NAME) {
+            remove_dead_directory(&scratch_dir)?;
         }
         let existed = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => true,
@@ -55,7 +55,7 @@ impl<'a> Scratch<'a> {
         if !existed {
             fs::create_dir(dir).map_err(with_dir)?;
         }
-        if let Err(error) = fs::create_dir(&folder) {
+        if let Err(error) = fs::create_dir(&scratch_dir) {
             if !existed {
                 // Deletes the directory only if it is empty: another program may
                 // have put files there.
@@ -63,27 +63,27 @@ impl<'a> Scratch<'a> {
             }
             return Err(with_dir(error).into());
         }
-        let made =
-            put_mark(&folder).and_then(|mark| fs::create_dir(folder.join(LOGS)).map(|()| mark));
+        let made = put_mark(&scratch_dir)
+            .and_then(|mark| fs::create_dir(scratch_dir.join(LOGS)).map(|()| mark));
         match made {
-            Ok(mark) => Ok(Self { dir, existed, folder, _mark: mark, removed: false }),
+            Ok(mark) => Ok(Self { dir, existed, scratch_dir, _mark: mark, removed: false }),
             Err(error) => {
                 // Report the error that ends the command, not this one.
-                drop(clear(dir, existed, &folder));
+                drop(clear(dir, existed, &scratch_dir));
                 Err(with_dir(error).into())
             }
         }
     }
 
-    /// The folder for the logs. It is empty at first.
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.folder.join(LOGS)
+    /// The directory for the logs. It is empty at first.
+    pub(crate) fn logs_dir(&self) -> PathBuf {
+        self.scratch_dir.join(LOGS)
     }
 
-    /// Deletes the scratch folder, and the directory if this created it.
+    /// Deletes the scratch directory, and the directory if this created it.
     pub(crate) fn remove(mut self) -> io::Result<()> {
         self.removed = true;
-        clear(self.dir, self.existed, &self.folder)
+        clear(self.dir, self.existed, &self.scratch_dir)
     }
 }
 
@@ -91,29 +91,29 @@ impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         if !self.removed {
             // Report the error that ended the command, not this one.
-            drop(clear(self.dir, self.existed, &self.folder));
+            drop(clear(self.dir, self.existed, &self.scratch_dir));
         }
     }
 }
 
-fn clear(dir: &Path, existed: bool, folder: &Path) -> io::Result<()> {
-    remove(folder)?;
+fn clear(dir: &Path, existed: bool, scratch_dir: &Path) -> io::Result<()> {
+    remove(scratch_dir)?;
     if existed { Ok(()) } else { fs::remove_dir(dir) }
 }
 
-/// Deletes the folder, and the mark last: if the command is killed here, the next
+/// Deletes the directory, and the mark last: if the command is killed here, the next
 /// one still finds the mark.
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder.join(LOGS)) {
+fn remove(scratch_dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(scratch_dir.join(LOGS)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => fs::remove_dir_all(folder),
+        _ => fs::remove_dir_all(scratch_dir),
     }
 }
 
 /// Creates the mark. Locks it before it writes the text: so an unlocked mark with
 /// the text belongs to a dead command.
-fn put_mark(folder: &Path) -> io::Result<File> {
-    let mut mark = File::create_new(folder.join(MARK))?;
+fn put_mark(scratch_dir: &Path) -> io::Result<File> {
+    let mut mark = File::create_new(scratch_dir.join(MARK))?;
     mark.lock()?;
     mark.write_all(WORDS.as_bytes())?;
     Ok(mark)
@@ -125,25 +125,25 @@ fn holds_only(dir: &Path, name: &str) -> bool {
     first.is_some_and(|first| first.file_name() == name) && entries.next().is_none()
 }
 
-/// Deletes the folder of a killed command. Refuses any other folder.
-fn remove_dead_directory(folder: &Path) -> Result<(), Failed> {
-    let with_dir = |error: io::Error| format!("{}: {error}", folder.display());
+/// Deletes the directory of a killed command. Refuses any other directory.
+fn remove_dead_directory(scratch_dir: &Path) -> Result<(), Failed> {
+    let with_dir = |error: io::Error| format!("{}: {error}", scratch_dir.display());
     // The command was killed before it made the mark.
-    if fs::remove_dir(folder).is_ok() {
+    if fs::remove_dir(scratch_dir).is_ok() {
         return Ok(());
     }
-    let path = folder.join(MARK);
+    let path = scratch_dir.join(MARK);
     if !fs::read(&path).is_ok_and(|words| words == WORDS.as_bytes()) {
         let words = "exists, and has no mark of a killed command; delete it if it is not needed";
-        return Err(format!("{} {words}", folder.display()).into());
+        return Err(format!("{} {words}", scratch_dir.display()).into());
     }
     let mark = File::open(&path).map_err(with_dir)?;
     if mark.try_lock().is_err() {
         return Err(format!(
             "{} is in use by another command; wait for it to end",
-            folder.display()
+            scratch_dir.display()
         )
         .into());
     }
-    Ok(remove(folder).map_err(with_dir)?)
+    Ok(remove(scratch_dir).map_err(with_dir)?)
 }

@@ -82,7 +82,7 @@ struct Figures<'a> {
 
 pub(crate) fn run(settings: &Settings) -> Ended {
     let scratch = Scratch::claim(&settings.dir)?;
-    let figures = settings.measure(&scratch.folder())?;
+    let figures = settings.measure(&scratch.logs_dir())?;
     scratch.remove()?;
     let mut out = io::stdout().lock();
     if settings.json {
@@ -96,14 +96,14 @@ pub(crate) fn run(settings: &Settings) -> Ended {
 }
 
 impl Settings {
-    fn measure(&self, folder: &Path) -> Result<Figures<'_>, Failed> {
+    fn measure(&self, scratch_dir: &Path) -> Result<Figures<'_>, Failed> {
         let [for_device, for_shards, for_depths, for_check] =
             SHARES.map(|share| Duration::from_secs_f64(self.seconds * share));
-        let device = Device::measure(folder, for_device)?;
+        let device = Device::measure(scratch_dir, for_device)?;
         self.say(&device)?;
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let path = folder.join("log");
+        let path = scratch_dir.join("log");
         let config = || Config::new(&path).durability(self.durability);
         let load = self.load(self.inflight);
         let mut shards = SHARDS.to_vec();

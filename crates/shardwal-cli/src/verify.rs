@@ -13,8 +13,8 @@ use shardwal::{LogReader, OpenError, RecoveryReport};
 use crate::{Ended, Outcome, complain};
 
 pub(crate) fn run(dir: &Path, json: bool) -> Ended {
-    let looked = LogReader::open(dir);
-    let verdict = match &looked {
+    let opened = LogReader::open(dir);
+    let verdict = match &opened {
         Ok(reader) if reader.report().corruption().next().is_none() => "intact",
         // The manifest and the truncation marks are durable data too.
         Ok(_) | Err(OpenError::Manifest { .. }) => "corrupted",
@@ -22,16 +22,16 @@ pub(crate) fn run(dir: &Path, json: bool) -> Ended {
     };
     let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &as_json(verdict, &looked)?)
+        serde_json::to_writer_pretty(&mut out, &as_json(verdict, &opened)?)
             .map_err(io::Error::from)?;
         writeln!(out)?;
-    } else if let Ok(reader) = &looked {
+    } else if let Ok(reader) = &opened {
         let report = reader.report();
         write!(out, "{report}")?;
         writeln!(out, "{verdict}: {} records{}", report.records(), torn(report))?;
     }
     out.flush()?;
-    match looked {
+    match opened {
         Err(error) if verdict == "unreadable" => Err(error.into()),
         Err(error) => {
             complain(&error.to_string());
@@ -43,8 +43,8 @@ pub(crate) fn run(dir: &Path, json: bool) -> Ended {
 }
 
 /// The report with its verdict, or the error if there is no report.
-fn as_json(verdict: &str, looked: &Result<LogReader, OpenError>) -> serde_json::Result<Value> {
-    let mut object = match looked {
+fn as_json(verdict: &str, opened: &Result<LogReader, OpenError>) -> serde_json::Result<Value> {
+    let mut object = match opened {
         Ok(reader) => serde_json::to_value(reader.report())?,
         Err(error) => json!({ "shards": [], "problem": error.to_string() }),
     };

@@ -20,7 +20,7 @@ pub(crate) const SAMPLE_BYTES_MAX: usize = 96 + 4 * LABELS_MAX;
 
 /// One record of a write.
 #[derive(Debug)]
-pub(crate) struct Part<'a> {
+pub(crate) struct ShardBatch<'a> {
     /// Selects the shard.
     pub(crate) key: u64,
     pub(crate) payload: Bytes,
@@ -41,7 +41,7 @@ pub(crate) fn admit<'a>(
     head: &'a Head,
     samples: &[(SeriesHandle, Sample)],
     batch: &[TimeSeries],
-) -> Result<Vec<Part<'a>>, WriteError> {
+) -> Result<Vec<ShardBatch<'a>>, WriteError> {
     if samples.iter().any(|(handle, _)| !head.owns(*handle)) {
         return Err(WriteError::ForeignHandle);
     }
@@ -49,18 +49,18 @@ pub(crate) fn admit<'a>(
     let count = samples.len() + batch.iter().map(|series| series.samples.len()).sum::<usize>();
     let claim = budget.claim(count as u64);
     let mut claim = claim.ok_or_else(|| WriteError::MemoryFull { max: budget.max() })?;
-    let mut parts = Vec::new();
+    let mut batches = Vec::new();
     for (shard, split) in head.shards().iter().zip(split(head, samples, batch)) {
         for samples in split.samples.chunks(split.samples_max(shard)) {
-            let (samples, labels) = split.part(samples);
-            let places = u32::try_from(labels.len()).expect("a batch is bounded far below u32");
+            let (samples, labels) = split.batch(samples);
+            let reserved = u32::try_from(labels.len()).expect("a batch is bounded far below u32");
             let max = head.series_max();
-            let admitted = shard.admit(&mut claim, samples.len() as u64, places, max);
+            let admitted = shard.admit(&mut claim, samples.len() as u64, reserved, max);
             let admitted = admitted.ok_or(WriteError::TooManySeries { max })?;
-            parts.push(Part { key: split.key, payload: queue(labels, &samples), admitted });
+            batches.push(ShardBatch { key: split.key, payload: queue(labels, &samples), admitted });
         }
     }
-    Ok(parts)
+    Ok(batches)
 }
 
 fn split<'a>(
@@ -101,7 +101,7 @@ impl<'a> Split<'a> {
     }
 
     /// Returns some of the samples, renumbered, with the labels that they refer to.
-    fn part<'s>(&self, samples: &'s [SeriesSample]) -> (Cow<'s, [SeriesSample]>, &[&'a Labels]) {
+    fn batch<'s>(&self, samples: &'s [SeriesSample]) -> (Cow<'s, [SeriesSample]>, &[&'a Labels]) {
         if self.labels.is_empty() {
             return (samples.into(), &[]);
         }

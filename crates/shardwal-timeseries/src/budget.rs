@@ -46,7 +46,7 @@ impl Budget {
         self.taken.fetch_add(samples, Ordering::Relaxed);
     }
 
-    fn give_back(&self, samples: u64) {
+    fn release(&self, samples: u64) {
         // ORDERING: Relaxed; see `claim`.
         self.taken.fetch_sub(samples, Ordering::Relaxed);
     }
@@ -54,7 +54,7 @@ impl Budget {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.budget.give_back(self.left);
+        self.budget.release(self.left);
     }
 }
 
@@ -79,9 +79,9 @@ impl Pending {
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
-    /// Settles pending samples that were applied. `added` of them are new in memory.
-    pub(crate) fn settle(&self, samples: u64, added: u64) {
-        self.budget.give_back(self.take(samples).saturating_sub(added));
+    /// Releases pending samples that were applied. `added` of them are new in memory.
+    pub(crate) fn release_applied(&self, samples: u64, added: u64) {
+        self.budget.release(self.take(samples).saturating_sub(added));
     }
 
     /// Counts samples that `open` found in the log. They were never admitted.
@@ -91,7 +91,7 @@ impl Pending {
 
     /// Returns the room of pending samples that will not be applied.
     pub(crate) fn refuse(&self, samples: u64) {
-        self.budget.give_back(self.take(samples));
+        self.budget.release(self.take(samples));
     }
 
     /// Returns the room of all pending samples, because the shard has ended. The log refuses
@@ -127,7 +127,7 @@ mod tests {
         other.take_over(&mut claim, 1);
         drop(claim);
         assert_eq!(taken(), 7, "nobody took over the other 3");
-        one.settle(4, 1);
+        one.release_applied(4, 1);
         assert_eq!(taken(), 4, "3 of the 4 had been there");
         one.refuse_all();
         one.refuse(2);

@@ -34,24 +34,24 @@ impl Column {
         };
         let is_last = at + 1 == self.chunks.len();
         let chunk = Arc::make_mut(&mut self.chunks[at]);
-        let place = match chunk.last() {
+        let index = match chunk.last() {
             Some(last) if last.timestamp_ms < sample.timestamp_ms => Err(chunk.len()),
             _ => chunk.binary_search_by_key(&sample.timestamp_ms, |kept| kept.timestamp_ms),
         };
-        match place {
+        match index {
             Ok(same) => chunk[same] = sample,
             Err(end) if end == CHUNK_SAMPLES_MAX && is_last => {
                 self.chunks.push(Arc::new(vec![sample]));
             }
-            Err(place) => {
-                chunk.insert(place, sample);
+            Err(index) => {
+                chunk.insert(index, sample);
                 if chunk.len() > CHUNK_SAMPLES_MAX {
                     let rest = chunk.split_off(CHUNK_SAMPLES_MAX / 2);
                     self.chunks.insert(at + 1, Arc::new(rest));
                 }
             }
         }
-        place.is_err()
+        index.is_err()
     }
 
     /// The samples in a time range, in order.
@@ -117,9 +117,9 @@ mod tests {
     fn a_frozen_clone_does_not_change() {
         let mut column = Column::default();
         (0..2000).for_each(|n| assert!(column.insert(Sample::new(n, 1.0))));
-        let frozen = column.clone();
+        let head = column.clone();
         (0..2000).for_each(|n| assert!(!column.insert(Sample::new(n, 2.0))));
-        assert!(frozen.samples().all(|sample| sample.value == 1.0));
+        assert!(head.samples().all(|sample| sample.value == 1.0));
         assert!(column.samples().all(|sample| sample.value == 2.0));
     }
 }

@@ -180,6 +180,6 @@ mod tests {
         let again = self::head();
         assert!(Restorer::new(&again).restore(&stored).is_ok());
         let held: u64 = again.shards().iter().map(|shard| shard.samples()).sum();
-        assert_eq!(held, 2, "the log tells them apart too");
+        assert_eq!(held, 2, "the log distinguishes them too");
     }
 }

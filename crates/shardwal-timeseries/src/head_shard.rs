@@ -46,7 +46,7 @@ struct Index {
     /// Series that only the current commit defines. They are dropped if the commit is not applied.
     tentative: HashSet<u32>,
     /// Upper bound on the series that were admitted and are not defined yet.
-    places: u32,
+    reserved: u32,
 }
 
 /// The head snapshot: the series of a shard at one moment, by number.
@@ -56,25 +56,25 @@ pub(crate) struct HeadSnapshot {
     pub(crate) columns: Vec<Column>,
 }
 
-/// Samples, and places for new series, that were admitted to a shard. Dropping it returns both,
+/// Samples, and reserved numbers of new series, that were admitted to a shard. Dropping it returns both,
 /// unless the samples were queued.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
-    memory: &'a HeadShard,
+    head: &'a HeadShard,
     samples: u64,
-    places: u32,
+    reserved: u32,
 }
 
 impl Admitted<'_> {
-    /// Marks the samples as queued. The shard's state machine then settles them.
+    /// Marks the samples as queued. The shard's state machine then releases them.
     pub(crate) fn queued(mut self) {
-        (self.samples, self.places) = (0, 0);
+        (self.samples, self.reserved) = (0, 0);
     }
 }
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.memory.refuse(self.samples, self.places);
+        self.head.refuse(self.samples, self.reserved);
     }
 }
 
@@ -95,7 +95,7 @@ impl Index {
     }
 
     fn has_room(&self, series: u32, series_max: u32) -> bool {
-        let taken = self.numbers.len() as u64 + u64::from(self.places);
+        let taken = self.numbers.len() as u64 + u64::from(self.reserved);
         taken + u64::from(series) <= u64::from(series_max)
     }
 }
@@ -132,39 +132,39 @@ impl HeadShard {
         number.filter(|number| !index.tentative.contains(number))
     }
 
-    /// Admits samples and `places` new series. `None` if the shard would exceed `series_max`.
+    /// Admits samples and `reserved` new series. `None` if the shard would exceed `series_max`.
     pub(crate) fn admit(
         &self,
         claim: &mut Claim<'_>,
         samples: u64,
-        places: u32,
+        reserved: u32,
         series_max: u32,
     ) -> Option<Admitted<'_>> {
-        if places > 0 {
+        if reserved > 0 {
             let mut index = self.index.lock();
-            if !index.has_room(places, series_max) {
+            if !index.has_room(reserved, series_max) {
                 return None;
             }
-            index.places += places;
+            index.reserved += reserved;
         }
         self.pending.take_over(claim, samples);
-        Some(Admitted { memory: self, samples, places })
+        Some(Admitted { head: self, samples, reserved })
     }
 
     /// Returns samples and places that were admitted but will not be used.
-    pub(crate) fn refuse(&self, samples: u64, places: u32) {
+    pub(crate) fn refuse(&self, samples: u64, reserved: u32) {
         self.pending.refuse(samples);
-        if places > 0 {
+        if reserved > 0 {
             let mut index = self.index.lock();
-            index.places = index.places.saturating_sub(places);
+            index.reserved = index.reserved.saturating_sub(reserved);
         }
     }
 
     /// Numbers the series that a commit defines. Each had a place.
     pub(crate) fn define(&self, series: impl ExactSizeIterator<Item = Labels>) -> Vec<u32> {
         let mut index = self.index.lock();
-        let places = u32::try_from(series.len()).expect("a batch is bounded far below u32");
-        index.places = index.places.saturating_sub(places);
+        let reserved = u32::try_from(series.len()).expect("a batch is bounded far below u32");
+        index.reserved = index.reserved.saturating_sub(reserved);
         let number = |labels: Labels| {
             let (number, is_new) = index.number(&labels);
             if is_new {
@@ -190,7 +190,7 @@ impl HeadShard {
     /// Applies the samples of a commit, in order. Its new series become permanent.
     pub(crate) fn apply(&self, samples: &[SeriesSample], defined: bool) {
         let added = self.insert(samples);
-        self.pending.settle(samples.len() as u64, added);
+        self.pending.release_applied(samples.len() as u64, added);
         if defined {
             let index = &mut *self.index.lock();
             for number in index.tentative.drain() {
@@ -249,7 +249,7 @@ impl HeadShard {
     }
 
     /// Takes a snapshot of the shard. It is cheap, because the clone shares the chunks of samples.
-    pub(crate) fn freeze(&self) -> HeadSnapshot {
+    pub(crate) fn snapshot(&self) -> HeadSnapshot {
         let columns = self.columns.lock().clone();
         HeadSnapshot { labels: self.index.lock().labels.clone(), columns }
     }
@@ -322,13 +322,13 @@ mod tests {
     #[test]
     fn series_whose_ids_collide_cost_no_more_comparisons_than_others() {
         const SERIES: u64 = 4096;
-        let memory = HeadShard::new(Budget::new(0));
+        let head = HeadShard::new(Budget::new(0));
         let before = COMPARISONS.get();
         for host in 0..SERIES {
             let labels = Labels::new([("host", host.to_string())]).expect("they are valid");
             let labels = labels.with_id(SeriesId(7));
-            assert!(memory.number(&labels, u32::MAX).is_some());
-            assert!(memory.find(&labels).is_some());
+            assert!(head.number(&labels, u32::MAX).is_some());
+            assert!(head.find(&labels).is_some());
         }
         let made = COMPARISONS.get() - before;
         assert!(made < 8 * SERIES, "{made} comparisons for {SERIES} series");
@@ -337,19 +337,19 @@ mod tests {
     /// A handle requested while a commit defines its series keeps the number.
     #[test]
     fn a_discarded_commit_drops_what_it_alone_defined() {
-        let memory = HeadShard::new(Budget::new(0));
+        let head = HeadShard::new(Budget::new(0));
         let labels = |host: &str| Labels::new([("host", host)]).expect("they are valid");
         let all = ["a", "b", "c"].map(labels);
-        let numbers = memory.define(all.iter().cloned());
-        assert_eq!((memory.find(&all[1]), memory.series()), (None, 0));
-        assert_eq!(memory.number(&all[1], 10), Some(numbers[1]));
-        memory.rollback(0);
-        assert_eq!(all.each_ref().map(|labels| memory.find(labels)), [None, Some(1), None]);
-        assert_eq!(memory.series(), 1);
+        let numbers = head.define(all.iter().cloned());
+        assert_eq!((head.find(&all[1]), head.series()), (None, 0));
+        assert_eq!(head.number(&all[1], 10), Some(numbers[1]));
+        head.rollback(0);
+        assert_eq!(all.each_ref().map(|labels| head.find(labels)), [None, Some(1), None]);
+        assert_eq!(head.series(), 1);
         // Later series reuse the numbers.
-        let others = memory.define([labels("d"), labels("e")].into_iter());
-        memory.apply(&[], true);
-        assert_eq!(memory.find(&labels("d")), Some(others[0]));
+        let others = head.define([labels("d"), labels("e")].into_iter());
+        head.apply(&[], true);
+        assert_eq!(head.find(&labels("d")), Some(others[0]));
         assert!(others.iter().all(|number| *number != 1 && *number < 3), "{others:?}");
     }
 }

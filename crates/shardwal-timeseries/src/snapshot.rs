@@ -14,7 +14,7 @@ use super::admission::SAMPLE_BYTES_MAX;
 use super::codec::{BatchEncoder, SeriesLabels, SeriesSample};
 use super::head::{Head, Restorer};
 use super::head_shard::HeadSnapshot;
-use super::state_machine::Mark;
+use super::state_machine::ShardSnapshot;
 use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use shardwal::SHARDS_MAX;
@@ -58,7 +58,7 @@ pub(crate) fn remove_unfinished(fs: &dyn FileSystem, dir: &Path) -> Result<(), S
     unlink_if_there(fs, &unfinished).map_err(StorageError::io("removing", &unfinished))
 }
 
-/// Writes a snapshot of the shards at `marks`. When this returns `Ok`, the snapshot is durable and
+/// Writes a snapshot of the shards at `snapshots`. When this returns `Ok`, the snapshot is durable and
 /// has replaced the one before. After an error, either the new or the old snapshot is in place,
 /// whole.
 pub(crate) fn write(
@@ -66,13 +66,13 @@ pub(crate) fn write(
     dir: &Path,
     log: LogId,
     generation: u32,
-    marks: &[Mark],
+    snapshots: &[ShardSnapshot],
 ) -> Result<SnapshotReport, StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     let doing = |what: &'static str| StorageError::io(what, &unfinished);
     remove_unfinished(fs, dir)?;
     let file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
-    let written = Writer::new(file).write(log, generation, marks);
+    let written = Writer::new(file).write(log, generation, snapshots);
     if written.is_err() {
         // The file may have exhausted the space. If the unlink fails, `open` removes it.
         drop(fs.unlink(&unfinished));
@@ -95,53 +95,58 @@ impl Writer {
         Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
     }
 
-    fn write(mut self, log: LogId, generation: u32, marks: &[Mark]) -> io::Result<SnapshotReport> {
+    fn write(
+        mut self,
+        log: LogId,
+        generation: u32,
+        snapshots: &[ShardSnapshot],
+    ) -> io::Result<SnapshotReport> {
         write_full(self.file.as_mut(), &MAGIC, 0)?;
         self.position = MAGIC.len() as u64;
-        let mut place = log.to_bytes().to_vec();
-        place.extend_from_slice(&generation.to_le_bytes());
-        let shards = u32::try_from(marks.len()).expect("the config bounds the shards");
-        place.extend_from_slice(&shards.to_le_bytes());
-        marks.iter().for_each(|mark| place.extend_from_slice(&mark.next.to_le_bytes()));
-        self.block(&place)?;
-        marks.iter().try_for_each(|mark| self.shard(&mark.frozen))?;
+        let mut bytes = log.to_bytes().to_vec();
+        bytes.extend_from_slice(&generation.to_le_bytes());
+        let shards = u32::try_from(snapshots.len()).expect("the config bounds the shards");
+        bytes.extend_from_slice(&shards.to_le_bytes());
+        snapshots.iter().for_each(|snapshot| bytes.extend_from_slice(&snapshot.next.to_le_bytes()));
+        self.block(&bytes)?;
+        snapshots.iter().try_for_each(|snapshot| self.shard(&snapshot.head))?;
         self.block(&[])?;
         self.file.sync_data()?;
         self.report.bytes = self.position;
         Ok(self.report)
     }
 
-    fn shard(&mut self, frozen: &HeadSnapshot) -> io::Result<()> {
+    fn shard(&mut self, head: &HeadSnapshot) -> io::Result<()> {
         let mut encoder = BatchEncoder::new();
         let (mut samples, mut labels_bytes) = (Vec::new(), 0);
-        for (number, column) in (0_u32..).zip(&frozen.columns) {
+        for (number, column) in (0_u32..).zip(&head.columns) {
             if column.is_empty() {
                 continue;
             }
             self.report.series += 1;
-            labels_bytes += frozen.labels[number as usize].canonical().len();
+            labels_bytes += head.labels[number as usize].canonical().len();
             for sample in column.samples() {
                 samples.push(SeriesSample { series: number, sample });
                 if samples.len() >= BLOCK_SAMPLES || labels_bytes >= BLOCK_LABELS_BYTES {
-                    self.batch(&mut encoder, frozen, &mut samples)?;
+                    self.batch(&mut encoder, head, &mut samples)?;
                     labels_bytes = 0;
                 }
             }
         }
-        self.batch(&mut encoder, frozen, &mut samples)
+        self.batch(&mut encoder, head, &mut samples)
     }
 
     fn batch(
         &mut self,
         encoder: &mut BatchEncoder,
-        frozen: &HeadSnapshot,
+        head: &HeadSnapshot,
         samples: &mut Vec<SeriesSample>,
     ) -> io::Result<()> {
         if samples.is_empty() {
             return Ok(());
         }
         let mut batch = Vec::new();
-        encoder.encode(false, samples, frozen, &mut batch);
+        encoder.encode(false, samples, head, &mut batch);
         self.report.samples += samples.len() as u64;
         samples.clear();
         self.block(&batch)
@@ -192,9 +197,9 @@ pub(crate) fn load(
     if magic != MAGIC {
         return Err(reader.corrupted("it does not begin with a header of this version"));
     }
-    let place = reader.block()?;
-    let place = checkpoint(&place);
-    let checkpoint = place.ok_or_else(|| reader.corrupted("its position is malformed"))?;
+    let bytes = reader.block()?;
+    let bytes = checkpoint(&bytes);
+    let checkpoint = bytes.ok_or_else(|| reader.corrupted("its position is malformed"))?;
     check(Some(&checkpoint))?;
     let mut restorer = Restorer::new(head);
     loop {
@@ -212,8 +217,8 @@ pub(crate) fn load(
 }
 
 /// Parses the position of every shard.
-fn checkpoint(place: &[u8]) -> Option<Checkpoint> {
-    let (log, rest) = place.split_first_chunk::<16>()?;
+fn checkpoint(bytes: &[u8]) -> Option<Checkpoint> {
+    let (log, rest) = bytes.split_first_chunk::<16>()?;
     let (generation, rest) = rest.split_first_chunk::<4>()?;
     let (shards, rest) = rest.split_first_chunk::<4>()?;
     let (sequences, tail) = rest.as_chunks::<8>();

@@ -87,29 +87,29 @@ fn take_length(rest: &mut &[u8]) -> usize {
 }
 
 /// A shard's position, and its head snapshot there.
-pub(crate) struct Mark {
+pub(crate) struct ShardSnapshot {
     /// All records below this sequence have been applied.
     pub(crate) next: u64,
-    pub(crate) frozen: HeadSnapshot,
+    pub(crate) head: HeadSnapshot,
 }
 
 /// The state machine of one shard: its encoder and the samples of the current commit.
-pub(crate) struct Machine {
-    memory: Arc<HeadShard>,
+pub(crate) struct StorageMachine {
+    head: Arc<HeadShard>,
     encoder: BatchEncoder,
     /// S2 APPLY: the samples that the current commit has encoded, in order.
     stored: Vec<SeriesSample>,
     /// Whether the current commit defines series.
     defines: bool,
-    marks: Sender<Mark>,
+    snapshots: Sender<ShardSnapshot>,
 }
 
-impl Machine {
-    /// Requested snapshots are sent to `marks`. When the shard ends, the receiver sees the channel
+impl StorageMachine {
+    /// Requested snapshots are sent to `snapshots`. When the shard ends, the receiver sees the channel
     /// disconnected.
-    pub(crate) fn new(memory: Arc<HeadShard>, marks: Sender<Mark>) -> Self {
+    pub(crate) fn new(head: Arc<HeadShard>, snapshots: Sender<ShardSnapshot>) -> Self {
         let (encoder, stored) = (BatchEncoder::new(), Vec::new());
-        Self { memory, encoder, stored, defines: false, marks }
+        Self { head, encoder, stored, defines: false, snapshots }
     }
 
     /// Numbers the new series of a payload. Most payloads have none.
@@ -118,47 +118,47 @@ impl Machine {
             return Vec::new();
         }
         self.defines = true;
-        self.memory.define(labels.iter().map(|text| Labels::from_canonical(text)))
+        self.head.define(labels.iter().map(|text| Labels::from_canonical(text)))
     }
 }
 
-impl StateMachine for Machine {
+impl StateMachine for StorageMachine {
     fn encode(&mut self, reset: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
         let first = self.stored.len();
         let queued = Queued::read(payload);
         let numbers = self.define(&queued.labels);
         self.stored.extend(queued.samples(&numbers));
-        self.encoder.encode(reset, &self.stored[first..], self.memory.as_ref(), stored);
+        self.encoder.encode(reset, &self.stored[first..], self.head.as_ref(), stored);
     }
 
     fn apply(&mut self) {
-        self.memory.apply(&self.stored, std::mem::take(&mut self.defines));
+        self.head.apply(&self.stored, std::mem::take(&mut self.defines));
         self.stored.clear();
     }
 
     fn rollback(&mut self) {
-        self.memory.rollback(self.stored.len() as u64);
+        self.head.rollback(self.stored.len() as u64);
         self.defines = false;
         self.stored.clear();
     }
 
     fn refuse(&mut self, _key: u64, payload: &[u8]) {
         let queued = Queued::read(payload);
-        let places = u32::try_from(queued.labels.len()).expect("bounded far below u32");
-        self.memory.refuse(queued.samples.len() as u64, places);
+        let reserved = u32::try_from(queued.labels.len()).expect("bounded far below u32");
+        self.head.refuse(queued.samples.len() as u64, reserved);
     }
 
     fn snapshot(&mut self, next: u64) {
-        let frozen = self.memory.freeze();
+        let head = self.head.snapshot();
         // The receiver may have been dropped. No other thread needs the snapshot.
-        drop(self.marks.try_send(Mark { next, frozen }));
+        drop(self.snapshots.try_send(ShardSnapshot { next, head }));
     }
 }
 
-impl Drop for Machine {
+impl Drop for StorageMachine {
     /// The shard has ended, cleanly or not: nothing more will be applied.
     fn drop(&mut self) {
-        self.memory.end();
+        self.head.end();
     }
 }
 

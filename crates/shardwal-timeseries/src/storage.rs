@@ -6,13 +6,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::admission::{Part, admit};
+use super::admission::{ShardBatch, admit};
 use super::budget::Budget;
 use super::head::{Head, Restorer, SeriesHandle};
 use super::head_shard::HeadShard;
 use super::series_log::SeriesLog;
 use super::snapshot::{self, SnapshotReport};
-use super::state_machine::{Machine, Mark};
+use super::state_machine::{ShardSnapshot, StorageMachine};
 use super::storage_error::{StorageError, WriteError};
 use super::writing::{Writing, append_wait};
 use super::{Labels, Matcher, Sample, TimeSeries};
@@ -93,7 +93,7 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     lost_batches: AtomicU64,
     /// One receiver per shard's state machine. The lock is held while a snapshot is taken, and by
     /// `close`.
-    marks: Mutex<Vec<Receiver<Mark>>>,
+    snapshots: Mutex<Vec<Receiver<ShardSnapshot>>>,
     /// Holds the lock on the directory and its snapshots. `close` releases it.
     lock: Mutex<Option<Box<dyn FileHandle>>>,
 }
@@ -127,14 +127,14 @@ impl<L: SeriesLog> Storage<L> {
         let lock = take_lock(fs.as_ref(), &dir).map_err(StorageError::Log)?;
         snapshot::remove_unfinished(fs.as_ref(), &dir)?;
         internals::set_dir(&mut log, dir.join("log"), fs.clone());
-        let (mut shards, mut marks) = (Vec::new(), Vec::new());
+        let (mut shards, mut snapshots) = (Vec::new(), Vec::new());
         let budget = Budget::new(samples_max);
         let log = L::open(log, &mut |_| {
-            let memory = Arc::new(HeadShard::new(budget.clone()));
+            let head = Arc::new(HeadShard::new(budget.clone()));
             let (sender, receiver) = bounded(1);
-            shards.push(memory.clone());
-            marks.push(receiver);
-            Box::new(Machine::new(memory, sender))
+            shards.push(head.clone());
+            snapshots.push(receiver);
+            Box::new(StorageMachine::new(head, sender))
         })
         .map_err(StorageError::Log)?;
         // ORDERING: Relaxed; the numbers only have to differ.
@@ -145,7 +145,7 @@ impl<L: SeriesLog> Storage<L> {
             dir,
             head: Head::new(shards, id, series_max, budget),
             lost_batches: AtomicU64::new(0),
-            marks: Mutex::new(marks),
+            snapshots: Mutex::new(snapshots),
             lock: Mutex::new(Some(lock)),
         };
         storage.restore(replay)?;
@@ -232,9 +232,9 @@ impl<L: SeriesLog> Storage<L> {
     /// # Errors
     /// See [`WriteError`]. Other series of the batch may have been written.
     pub fn write_batch(&self, batch: &[TimeSeries]) -> Result<(), WriteError> {
-        let mut parts = self.admit(&[], batch)?;
-        let Some(last) = parts.pop() else { return Ok(()) };
-        let others = Writing::append(&self.log, parts);
+        let mut batches = self.admit(&[], batch)?;
+        let Some(last) = batches.pop() else { return Ok(()) };
+        let others = Writing::append(&self.log, batches);
         let written = append_wait(&self.log, last);
         others.wait().and(written)
     }
@@ -284,7 +284,7 @@ impl<L: SeriesLog> Storage<L> {
         &self,
         samples: &[(SeriesHandle, Sample)],
         batch: &[TimeSeries],
-    ) -> Result<Vec<Part<'_>>, WriteError> {
+    ) -> Result<Vec<ShardBatch<'_>>, WriteError> {
         admit(&self.head, samples, batch)
     }
 
@@ -333,18 +333,19 @@ impl<L: SeriesLog> Storage<L> {
         if let Some(cause) = self.log.would_deadlock() {
             return Err(StorageError::NotHere(cause));
         }
-        let receivers = self.marks.lock();
-        // Discards the result of a `mark` that a caller requested on the log itself.
-        receivers.iter().for_each(|marks| drop(marks.try_recv()));
+        let receivers = self.snapshots.lock();
+        // Discards the result of a `snapshot` that a caller requested on the log itself.
+        receivers.iter().for_each(|snapshots| drop(snapshots.try_recv()));
         self.log.request_snapshot();
-        let marks: Result<Vec<_>, _> = receivers.iter().map(Receiver::recv).collect();
-        let marks = marks.map_err(|_disconnected| StorageError::ShardFailed)?;
+        let snapshots: Result<Vec<_>, _> = receivers.iter().map(Receiver::recv).collect();
+        let snapshots = snapshots.map_err(|_disconnected| StorageError::ShardFailed)?;
         // The log must not lose a record that the snapshot covers. Its sequence would be used
         // again, and replay would skip the new record.
         self.log.flush().map_err(StorageError::Flush)?;
         let (generation, id) = (self.log.generation(), self.log.id());
-        let report = snapshot::write(self.fs.as_ref(), &self.dir, id, generation, &marks)?;
-        let checkpoint = Checkpoint::new(generation, marks.iter().map(|mark| mark.next)).of_log(id);
+        let report = snapshot::write(self.fs.as_ref(), &self.dir, id, generation, &snapshots)?;
+        let checkpoint =
+            Checkpoint::new(generation, snapshots.iter().map(|snapshot| snapshot.next)).of_log(id);
         self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;
         Ok(report)
     }
@@ -360,7 +361,7 @@ impl<L: SeriesLog> Storage<L> {
             return self.log.close();
         }
         // Once the locks are released, another process may own the directory.
-        let _no_snapshot = self.marks.lock();
+        let _no_snapshot = self.snapshots.lock();
         let closed = self.log.close();
         drop(self.lock.lock().take());
         closed

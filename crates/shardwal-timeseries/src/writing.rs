@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::admission::Part;
+use super::admission::ShardBatch;
 use super::series_log::SeriesLog;
 use super::storage_error::WriteError;
 use shardwal::AppendError;
@@ -16,39 +16,39 @@ use shardwal::Completion;
 #[must_use = "a write that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Writing<'log> {
     /// Parts that are not answered yet. Answered parts are popped.
-    parts: Vec<Completion<'log>>,
+    batches: Vec<Completion<'log>>,
 }
 
 impl<'log> Writing<'log> {
     /// Queues each part. Blocks while a queue is full. A part that is refused returns its admitted
     /// samples.
-    pub(crate) fn append<L: SeriesLog>(log: &'log L, parts: Vec<Part<'_>>) -> Self {
-        let append = |Part { key, payload, admitted }| {
-            let part = log.append(key, payload);
-            if !part.was_refused() {
+    pub(crate) fn append<L: SeriesLog>(log: &'log L, batches: Vec<ShardBatch<'_>>) -> Self {
+        let append = |ShardBatch { key, payload, admitted }| {
+            let batch = log.append(key, payload);
+            if !batch.was_refused() {
                 admitted.queued();
             }
-            part
+            batch
         };
-        Self { parts: parts.into_iter().map(append).collect() }
+        Self { batches: batches.into_iter().map(append).collect() }
     }
 
     /// Queues the parts without blocking, up to the first that is refused.
     pub(crate) fn try_append<L: SeriesLog>(
         log: &'log L,
-        parts: Vec<Part<'_>>,
+        batches: Vec<ShardBatch<'_>>,
     ) -> Result<Self, WriteError> {
-        let append = |Part { key, payload, admitted }| {
-            let part = log.try_append(key, payload);
-            let part = part.map_err(|refused| WriteError::Refused(refused.cause))?;
+        let append = |ShardBatch { key, payload, admitted }| {
+            let batch = log.try_append(key, payload);
+            let batch = batch.map_err(|refused| WriteError::Refused(refused.cause))?;
             // The log may also report a refusal in the completion.
-            if !part.was_refused() {
+            if !batch.was_refused() {
                 admitted.queued();
             }
-            Ok(part)
+            Ok(batch)
         };
-        let parts = parts.into_iter().map(append).collect::<Result<_, _>>()?;
-        Ok(Self { parts })
+        let batches = batches.into_iter().map(append).collect::<Result<_, _>>()?;
+        Ok(Self { batches })
     }
 
     /// Blocks until all parts are applied.
@@ -56,13 +56,13 @@ impl<'log> Writing<'log> {
     /// # Errors
     /// [`WriteError::Append`] for the first part that failed. Then this does not wait for the rest.
     pub fn wait(self) -> Result<(), WriteError> {
-        self.parts.into_iter().try_for_each(|part| part.wait().map(drop)).map_err(answer)
+        self.batches.into_iter().try_for_each(|batch| batch.wait().map(drop)).map_err(answer)
     }
 }
 
 /// Queues a part and waits for it. The calling thread may commit it itself.
-pub(crate) fn append_wait<L: SeriesLog>(log: &L, part: Part<'_>) -> Result<(), WriteError> {
-    let Part { key, payload, admitted } = part;
+pub(crate) fn append_wait<L: SeriesLog>(log: &L, batch: ShardBatch<'_>) -> Result<(), WriteError> {
+    let ShardBatch { key, payload, admitted } = batch;
     let written = log.append_wait(key, payload);
     if !written.as_ref().is_err_and(AppendError::was_refused) {
         admitted.queued();
@@ -81,12 +81,12 @@ impl Future for Writing<'_> {
     type Output = Result<(), WriteError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let parts = &mut self.get_mut().parts;
-        while let Some(part) = parts.last_mut() {
-            match Pin::new(part).poll(context) {
+        let batches = &mut self.get_mut().batches;
+        while let Some(batch) = batches.last_mut() {
+            match Pin::new(batch).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(answer(error))),
-                Poll::Ready(Ok(_)) => drop(parts.pop()),
+                Poll::Ready(Ok(_)) => drop(batches.pop()),
             }
         }
         Poll::Ready(Ok(()))

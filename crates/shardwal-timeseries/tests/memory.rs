@@ -205,11 +205,11 @@ fn refused_series_keep_no_memory_and_no_series_slots() {
         let config = Config::new("/db").file_system(Arc::new(fs.clone())).shards(1);
         let config = config.durability(Durability::Buffered);
         let config =
-            if limit == "watermark" { config.free_space_min_bytes(1 << 50) } else { config };
+            if limit == "free space" { config.free_space_min_bytes(1 << 50) } else { config };
         let options = StorageOptions::new(config).series_max(1000);
         let options = if limit == "samples" { options.samples_max(1) } else { options };
         let storage = Storage::open(options).unwrap();
-        if limit != "watermark" {
+        if limit != "free space" {
             storage.write(&up).unwrap();
         }
         if limit == "room" {
@@ -221,12 +221,12 @@ fn refused_series_keep_no_memory_and_no_series_slots() {
         }
         (fs, storage)
     };
-    for limit in ["samples", "watermark", "closed", "room"] {
+    for limit in ["samples", "free space", "closed", "room"] {
         let (fs, storage) = open(limit);
         let kept = kept_of_refused(&storage, if limit == "room" { 20_000 } else { 300_000 });
         println!("{limit}: {kept} bytes");
         assert!(kept < 64 << 10, "{limit}: {kept} bytes are kept");
-        assert_eq!(storage.series_count(), usize::from(limit != "watermark"), "{limit}");
+        assert_eq!(storage.series_count(), usize::from(limit != "free space"), "{limit}");
         if limit == "room" {
             fs.clear_faults();
             let labels = Labels::new([("__name__", "new")]).unwrap();

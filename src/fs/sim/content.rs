@@ -242,11 +242,11 @@ impl Content {
                 copy_sector(&page.live, &mut page.durable, sector);
             }
         }
-        self.settle();
+        self.revert_to_durable();
     }
 
     /// Makes the durable bytes the live ones.
-    fn settle(&mut self) {
+    fn revert_to_durable(&mut self) {
         let mut changed = mem::take(&mut self.dirty);
         changed.append(&mut self.lost);
         for number in changed {
@@ -267,16 +267,16 @@ impl Content {
 }
 
 impl Page {
-    fn write(&mut self, bytes: &[u8], place: Range<usize>) {
+    fn write(&mut self, bytes: &[u8], range: Range<usize>) {
         self.touch(
-            (ALL_SECTORS << (place.start / SECTOR_BYTES))
-                & (ALL_SECTORS >> (PAGE_SECTORS - 1 - (place.end - 1) / SECTOR_BYTES)),
+            (ALL_SECTORS << (range.start / SECTOR_BYTES))
+                & (ALL_SECTORS >> (PAGE_SECTORS - 1 - (range.end - 1) / SECTOR_BYTES)),
         );
         if bytes == &ZEROS[..] {
             self.live = Some(ZEROS.clone());
         } else {
             let live = self.live.get_or_insert_with(|| ZEROS.clone());
-            Arc::make_mut(live)[place].copy_from_slice(bytes);
+            Arc::make_mut(live)[range].copy_from_slice(bytes);
         }
     }
 
@@ -286,8 +286,8 @@ impl Page {
     }
 
     fn differs(&self, sector: usize) -> bool {
-        let place = sector_position(sector);
-        bytes_of(&self.live)[place.clone()] != bytes_of(&self.durable)[place]
+        let range = sector_position(sector);
+        bytes_of(&self.live)[range.clone()] != bytes_of(&self.durable)[range]
     }
 
     fn show_durable(&mut self) {

@@ -201,17 +201,17 @@ fn marks_in_names(
     identity: &SegmentIdentity,
 ) -> Result<Vec<(String, usize, Mark)>, OpenError> {
     let names = fs.list(dir).map_err(OpenError::io("listing", dir))?;
-    let said = |text: String| {
+    let parsed = |text: String| {
         let (carrier, mark) = name::parse(&text, identity)?;
         Some((text, carrier, mark))
     };
-    Ok(names.into_iter().filter_map(said).collect())
+    Ok(names.into_iter().filter_map(parsed).collect())
 }
 
 /// Syncs a mark that [`load`] found. A process that was killed may have left it in
 /// the cache only, and segments are deleted because of it. Then creates missing
 /// carriers, if there is room for them.
-pub(crate) fn settle(
+pub(crate) fn make_durable(
     fs: &dyn FileSystem,
     dir: &Path,
     identity: &SegmentIdentity,
@@ -223,19 +223,19 @@ pub(crate) fn settle(
         let mut file = fs.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
         file.sync_data().map_err(OpenError::io("syncing", &path))?;
     }
-    let mut settled = mark;
-    for (index, carrier) in settled.carriers.iter_mut().enumerate() {
+    let mut completed = mark;
+    for (index, carrier) in completed.carriers.iter_mut().enumerate() {
         // Logs of earlier versions have no carriers. Without one, the slots serve.
         *carrier = carrier.or_else(|| create_carrier(fs, dir, identity, index).ok());
     }
     // A power loss during a rename, or a copy over an older copy, leaves two names.
-    for (text, index, said) in marks_in_names(fs, dir, identity)? {
-        if settled.carriers[index].is_some_and(|carrier| said < carrier) {
+    for (text, index, parsed) in marks_in_names(fs, dir, identity)? {
+        if completed.carriers[index].is_some_and(|carrier| parsed < carrier) {
             let path = dir.join(text);
             unlink_if_there(fs, &path).map_err(OpenError::io("removing", &path))?;
         }
     }
-    Ok(settled)
+    Ok(completed)
 }
 
 /// Stores the next mark durably. Needs no room, unless the shard has no carrier.
@@ -251,9 +251,9 @@ pub(crate) fn store(
     let mut next = TruncationMark { epoch: mark.epoch, below, before: last.below, ..last };
     let renamed = match last.carriers[index] {
         None => Err(io::ErrorKind::NotFound.into()),
-        Some(said) => {
+        Some(parsed) => {
             let path = |mark| dir.join(name::name(index, mark, identity));
-            fs.rename(&path(said), &path(mark))
+            fs.rename(&path(parsed), &path(mark))
         }
     };
     match renamed {

@@ -16,9 +16,9 @@ pub(super) fn carrier(epoch: u64) -> usize {
 
 /// The name of a carrier with this mark.
 pub(super) fn name(carrier: usize, mark: Mark, identity: &SegmentIdentity) -> String {
-    let said = format!("purge-{carrier}-{:016x}-{:016x}", mark.epoch, mark.below);
-    let crc = crc(&said, identity);
-    format!("{said}-{crc:08x}")
+    let text_of_mark = format!("purge-{carrier}-{:016x}-{:016x}", mark.epoch, mark.below);
+    let crc = crc(&text_of_mark, identity);
+    format!("{text_of_mark}-{crc:08x}")
 }
 
 /// The carrier with this name, and its mark. `None` for any other name, and for a
@@ -35,9 +35,9 @@ pub(super) fn parse(text: &str, identity: &SegmentIdentity) -> Option<(usize, Ma
     (mark.is_plausible() && text == name(carrier, mark, identity)).then_some((carrier, mark))
 }
 
-fn crc(said: &str, identity: &SegmentIdentity) -> u32 {
+fn crc(text_of_mark: &str, identity: &SegmentIdentity) -> u32 {
     let mut hasher = Hasher::new_with_initial(identity.with_number(0).seed());
-    hasher.update(said.as_bytes());
+    hasher.update(text_of_mark.as_bytes());
     hasher.finalize()
 }
 
@@ -47,20 +47,23 @@ mod tests {
     use crate::layout::truncation_mark::ALL_TRUNCATED;
 
     #[test]
-    fn a_name_says_its_mark_and_no_other_name_does() {
+    fn only_the_name_of_a_mark_parses_as_that_mark() {
         let identity = SegmentIdentity { log: [7; 16], generation: 1, shard: 3, number: 0 };
         let other = SegmentIdentity { shard: 2, ..identity };
         for below in [0, 1, 0x1234_5678_9abc, ALL_TRUNCATED] {
             let mark = Mark { epoch: 6, below };
-            let said = name(0, mark, &identity);
-            assert_eq!(parse(&said, &identity), Some((0, mark)));
-            assert_eq!(parse(&said, &other), None, "it is another shard's");
-            for at in 0..said.len() {
+            let text_of_mark = name(0, mark, &identity);
+            assert_eq!(parse(&text_of_mark, &identity), Some((0, mark)));
+            assert_eq!(parse(&text_of_mark, &other), None, "it is another shard's");
+            for at in 0..text_of_mark.len() {
                 for byte in [b'0', b'1', b'f', b'-', b'F'] {
-                    let mut changed = said.clone().into_bytes();
+                    let mut changed = text_of_mark.clone().into_bytes();
                     changed[at] = byte;
                     let changed = String::from_utf8(changed).expect("it is ASCII");
-                    assert!(changed == said || parse(&changed, &identity).is_none(), "{changed}");
+                    assert!(
+                        changed == text_of_mark || parse(&changed, &identity).is_none(),
+                        "{changed}"
+                    );
                 }
             }
         }

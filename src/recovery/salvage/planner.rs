@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use super::skeleton::{Hole, Part, Skeleton};
+use super::skeleton::{Element, Hole, Skeleton};
 use super::{Piece, Rewrite, Salvage};
 use crate::error::OpenError;
 use crate::fs::{FileHandle, FileSystem, OpenMode};
@@ -27,10 +27,10 @@ const UNKNOWN_SEQUENCES: u64 = 1 << 24;
 /// Makes the plan for one shard: see [`Salvage::plan`].
 pub(super) fn plan(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<Salvage, OpenError> {
     let skeleton = Skeleton::read(fs, shard_dir)?;
-    let here = match skeleton.parts.first() {
-        Some(Part::Segment(header)) => header.first_sequence,
+    let here = match skeleton.elements.first() {
+        Some(Element::Segment(header)) => header.first_sequence,
         // Its records may begin below the truncation mark.
-        Some(Part::Hole(hole)) => {
+        Some(Element::Hole(hole)) => {
             hole.first_sequence.unwrap_or(u64::MAX).min(shard_dir.truncated_below)
         }
         None => shard_dir.truncated_below,
@@ -38,14 +38,14 @@ pub(super) fn plan(fs: &dyn FileSystem, shard_dir: &ShardDir) -> Result<Salvage,
     let salvage = Salvage { set_aside: skeleton.set_aside, ..Salvage::default() };
     let (last, remains) = (Predecessor::default(), BTreeMap::new());
     let mut planner = Planner { fs, shard_dir, remains, here, durable: 0, last, salvage };
-    planner.search_marks(&skeleton.parts)?;
-    let mut parts = skeleton.parts.as_slice();
-    while let Some((part, later)) = parts.split_first() {
-        let goes_on = match part {
-            Part::Segment(header) => planner.segment(*header, later, false)?,
-            Part::Hole(hole) => planner.hole(hole, later)?,
+    planner.search_marks(&skeleton.elements)?;
+    let mut elements = skeleton.elements.as_slice();
+    while let Some((element, later)) = elements.split_first() {
+        let goes_on = match element {
+            Element::Segment(header) => planner.segment(*header, later, false)?,
+            Element::Hole(hole) => planner.hole(hole, later)?,
         };
-        parts = if goes_on { later } else { planner.skip_to_hole(later) };
+        elements = if goes_on { later } else { planner.skip_to_hole(later) };
     }
     Ok(planner.salvage)
 }
@@ -70,7 +70,7 @@ impl Planner<'_> {
     fn segment(
         &mut self,
         header: SegmentHeader,
-        later: &[Part],
+        later: &[Element],
         write_anyway: bool,
     ) -> Result<bool, OpenError> {
         let (number, base) = (header.identity.number, header.first_sequence);
@@ -132,7 +132,7 @@ impl Planner<'_> {
     /// Plans a segment for a hole. It keeps the hole's records if their first
     /// sequence is known, otherwise it is a gap. Returns whether the log continues
     /// after it.
-    fn hole(&mut self, hole: &Hole, later: &[Part]) -> Result<bool, OpenError> {
+    fn hole(&mut self, hole: &Hole, later: &[Element]) -> Result<bool, OpenError> {
         if !self.was_there(hole, later) {
             return Ok(false);
         }
@@ -166,7 +166,7 @@ impl Planner<'_> {
 
     /// Whether the log once continued into a hole, and did not end before it. A
     /// missing file proves that only if no later open cut the log there.
-    fn was_there(&self, hole: &Hole, later: &[Part]) -> bool {
+    fn was_there(&self, hole: &Hole, later: &[Element]) -> bool {
         let (chain, cut) = chain_of(later);
         let is_there = !hole.may_be_torn || self.mark_in(hole.number) > Some(0);
         (is_there && cut.is_none())
@@ -176,12 +176,12 @@ impl Planner<'_> {
 
     /// Skips the parts that a later open cut off, up to the next hole. Sets them
     /// aside if the log continues after them.
-    fn skip_to_hole<'p>(&mut self, parts: &'p [Part]) -> &'p [Part] {
-        let (chain, hole) = chain_of(parts);
+    fn skip_to_hole<'p>(&mut self, elements: &'p [Element]) -> &'p [Element] {
+        let (chain, hole) = chain_of(elements);
         if hole.is_some() {
-            self.salvage.set_aside.extend(chain.iter().map(|part| part.number()));
+            self.salvage.set_aside.extend(chain.iter().map(|element| element.number()));
         }
-        &parts[chain.len()..]
+        &elements[chain.len()..]
     }
 
     /// Takes frames up to the first that does not follow. Returns why it stopped.
@@ -259,13 +259,13 @@ impl Planner<'_> {
     ///
     /// The open that made a hole's segment may have cut off the records before it,
     /// and used their sequences again. So marks after the hole prove nothing.
-    fn vouched(&self, limit: &Limit, header: &SegmentHeader, later: &[Part]) -> Option<Vouched> {
+    fn vouched(&self, limit: &Limit, header: &SegmentHeader, later: &[Element]) -> Option<Vouched> {
         let expected = limit.expected.map(|expected| expected.next_sequence);
         if expected == Some(self.here) {
             return None;
         }
         let (chain, cut) = chain_of(later);
-        let own = self.mark_of(&[Part::Segment(*header)]);
+        let own = self.mark_of(&[Element::Segment(*header)]);
         let mark = own.max(self.durable).max(self.mark_of(chain));
         let behind = later.get(chain.len() + 1..).unwrap_or_default();
         let vouched = match cut.filter(|hole| self.was_there(hole, behind)) {
@@ -294,14 +294,14 @@ impl Planner<'_> {
     }
 
     /// The highest durable mark in these segments.
-    fn mark_of(&self, parts: &[Part]) -> u64 {
-        let mark = |part: &Part| match part {
-            Part::Segment(header) => self
+    fn mark_of(&self, elements: &[Element]) -> u64 {
+        let mark = |element: &Element| match element {
+            Element::Segment(header) => self
                 .mark_in(header.identity.number)
                 .map(|mark| absolute(header.first_sequence, mark)),
-            Part::Hole(_) => None,
+            Element::Hole(_) => None,
         };
-        parts.iter().filter_map(mark).max().unwrap_or(0)
+        elements.iter().filter_map(mark).max().unwrap_or(0)
     }
 
     fn mark_in(&self, number: u64) -> Option<i64> {
@@ -315,8 +315,8 @@ impl Planner<'_> {
     }
 
     /// Searches each segment for marks once, however many corrupted places it has.
-    fn search_marks(&mut self, parts: &[Part]) -> Result<(), OpenError> {
-        for number in parts.iter().map(Part::number) {
+    fn search_marks(&mut self, elements: &[Element]) -> Result<(), OpenError> {
+        for number in elements.iter().map(Element::number) {
             let Some(file) = self.open(number)? else { continue };
             let seed = self.shard_dir.seed(number);
             let searched = file.len().and_then(|end| search_remains(file.as_ref(), seed, 0, end));
@@ -341,11 +341,11 @@ impl Planner<'_> {
 }
 
 /// The segments before the next hole, and the hole.
-fn chain_of(parts: &[Part]) -> (&[Part], Option<&Hole>) {
-    let at = parts.iter().position(|part| matches!(part, Part::Hole(_)));
-    let chain = &parts[..at.unwrap_or(parts.len())];
-    match parts.get(chain.len()) {
-        Some(Part::Hole(hole)) => (chain, Some(hole)),
+fn chain_of(elements: &[Element]) -> (&[Element], Option<&Hole>) {
+    let at = elements.iter().position(|element| matches!(element, Element::Hole(_)));
+    let chain = &elements[..at.unwrap_or(elements.len())];
+    match elements.get(chain.len()) {
+        Some(Element::Hole(hole)) => (chain, Some(hole)),
         _ => (chain, None),
     }
 }
@@ -362,10 +362,10 @@ struct Limit {
 }
 
 impl Limit {
-    fn of(later: &[Part]) -> Self {
+    fn of(later: &[Element]) -> Self {
         let expected = match later.first() {
-            Some(Part::Segment(successor)) => Some(successor.predecessor),
-            Some(Part::Hole(_)) | None => None,
+            Some(Element::Segment(successor)) => Some(successor.predecessor),
+            Some(Element::Hole(_)) | None => None,
         };
         let cut = chain_of(later).1.and_then(|hole| hole.first_sequence);
         let expected_below = expected.map_or(u64::MAX, |expected| expected.next_sequence);

@@ -18,16 +18,16 @@ use crate::segment::header::{
     FoundHeader, NUMBER_MAX, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
 };
 
-/// One part of the skeleton.
+/// One element of the skeleton.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Part {
+pub(crate) enum Element {
     /// A segment with its header.
     Segment(SegmentHeader),
     /// A segment that is missing, or that has no valid header.
     Hole(Hole),
 }
 
-impl Part {
+impl Element {
     pub(crate) fn number(&self) -> u64 {
         match self {
             Self::Segment(header) => header.identity.number,
@@ -58,7 +58,7 @@ impl Hole {
 #[derive(Debug, Default)]
 pub(crate) struct Skeleton {
     /// Oldest first.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) elements: Vec<Element>,
     /// Segments that are not part of it: their number is higher than any writer
     /// uses, or they have no usable header and no successor names them.
     pub(crate) set_aside: Vec<u64>,
@@ -74,37 +74,37 @@ impl Skeleton {
         }
         let mut set_aside: Vec<_> = numbers.split_off(&NUMBER_MAX).into_iter().collect();
         let (headers, headerless) = read_headers(fs, shard_dir, &numbers)?;
-        let mut parts = walk(shard_dir, &headers, &headerless);
+        let mut elements = walk(shard_dir, &headers, &headerless);
         let newest = headers.last_key_value().map_or(0, |(number, _)| *number);
         for number in numbers.range(newest + 1..) {
             // Otherwise the segment never held anything durable.
             if !headerless.contains(number) || search_file(fs, shard_dir, *number)?.mark > Some(0) {
-                parts.push(Part::Hole(Hole::new(*number, None, false)));
+                elements.push(Element::Hole(Hole::new(*number, None, false)));
             }
         }
-        if parts.is_empty() {
+        if elements.is_empty() {
             let number = numbers.last().copied().unwrap_or(1);
-            parts.push(Part::Hole(Hole::new(number, None, false)));
+            elements.push(Element::Hole(Hole::new(number, None, false)));
         }
-        if let Some(Part::Hole(first)) = parts.first_mut() {
+        if let Some(Element::Hole(first)) = elements.first_mut() {
             // A shard always has a segment, so its header once was durable.
             first.may_be_torn = false;
         }
-        let oldest = parts.first().map_or(0, Part::number);
+        let oldest = elements.first().map_or(0, Element::number);
         for number in numbers.range(oldest..).take_while(|number| **number < newest) {
-            let is_part = parts.iter().any(|part| part.number() == *number);
+            let is_element = elements.iter().any(|element| element.number() == *number);
             let remains = || search_file(fs, shard_dir, *number);
             // An open would delete these segments, but they may hold lost records.
-            if !is_part && !headers.contains_key(number) && remains()?.bytes > 0 {
+            if !is_element && !headers.contains_key(number) && remains()?.bytes > 0 {
                 set_aside.push(*number);
             }
         }
-        for part in &mut parts {
-            if let Part::Hole(hole) = part {
+        for element in &mut elements {
+            if let Element::Hole(hole) = element {
                 hole.first_sequence = first_sequence(fs, shard_dir, hole)?;
             }
         }
-        Ok(Self { parts, set_aside })
+        Ok(Self { elements, set_aside })
     }
 }
 
@@ -147,11 +147,11 @@ fn walk(
     shard_dir: &ShardDir,
     headers: &BTreeMap<u64, SegmentHeader>,
     headerless: &BTreeSet<u64>,
-) -> Vec<Part> {
-    let mut parts = Vec::new();
+) -> Vec<Element> {
+    let mut elements = Vec::new();
     let mut at = headers.last_key_value();
     while let Some((_, header)) = at {
-        parts.push(Part::Segment(*header));
+        elements.push(Element::Segment(*header));
         let expected = header.predecessor;
         // Segments below the truncation mark may be deleted already.
         if expected.number == 0 || expected.next_sequence <= shard_dir.truncated_below {
@@ -159,12 +159,12 @@ fn walk(
         }
         at = headers.get_key_value(&expected.number).or_else(|| {
             let may_be_torn = headerless.contains(&expected.number);
-            parts.push(Part::Hole(Hole::new(expected.number, Some(expected), may_be_torn)));
+            elements.push(Element::Hole(Hole::new(expected.number, Some(expected), may_be_torn)));
             headers.range(..expected.number).next_back()
         });
     }
-    parts.reverse();
-    parts
+    elements.reverse();
+    elements
 }
 
 /// The first sequence of a segment without its header. A shard's first segment

@@ -183,7 +183,7 @@ fn body_crc(body: &[u8], seed: u32) -> u32 {
 
 /// The position of the next commit in a segment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FrameOrigin {
     /// The segment's seed.
     pub(crate) seed: u32,
     /// The segment's first sequence.
@@ -223,11 +223,11 @@ impl Encoder {
     }
 
     /// Makes room for a batch of `records` records and `bytes` body bytes in one frame.
-    /// If the open frame cannot hold it, closes that frame. `place` is the position of
+    /// If the open frame cannot hold it, closes that frame. `origin` is the position of
     /// the buffer's first byte.
     pub(crate) fn begin_batch(
         &mut self,
-        place: &Place,
+        origin: &FrameOrigin,
         durable: u64,
         records: usize,
         bytes: usize,
@@ -235,7 +235,7 @@ impl Encoder {
         if let Some(frame) = &self.open {
             let body = self.bytes.len() - frame.at - FRAME_HEADER_BYTES;
             if body + bytes > FRAME_BODY_TARGET || frame.records + records > FRAME_RECORDS_MAX {
-                self.close_frame(place, durable);
+                self.close_frame(origin, durable);
             }
         }
     }
@@ -250,13 +250,13 @@ impl Encoder {
     /// Adds an encoded batch, in two pieces, to one frame.
     pub(crate) fn batch(
         &mut self,
-        place: &Place,
+        origin: &FrameOrigin,
         durable: u64,
         first: u64,
         records: usize,
         body: [&[u8]; 2],
     ) {
-        self.begin_batch(place, durable, records, body[0].len() + body[1].len());
+        self.begin_batch(origin, durable, records, body[0].len() + body[1].len());
         self.count(first, records);
         body.into_iter().for_each(|piece| self.bytes.end().extend_from_slice(piece));
     }
@@ -276,61 +276,61 @@ impl Encoder {
     }
 
     /// Closes the open frame, if there is one, and fills in its header.
-    pub(crate) fn close_frame(&mut self, place: &Place, durable: u64) {
+    pub(crate) fn close_frame(&mut self, origin: &FrameOrigin, durable: u64) {
         let Some(frame) = self.open.take() else { return };
         let body = &self.bytes[frame.at + FRAME_HEADER_BYTES..];
         let header = FrameHeader {
             kind: FrameKind::Records,
             body_bytes: fits(body.len()),
             records: u16::try_from(frame.records).expect("begin_batch bounds a frame's records"),
-            first: relative(frame.first, place),
+            first: relative(frame.first, origin),
             lag: lag(frame.first, durable),
-            body_crc: body_crc(body, place.seed),
+            body_crc: body_crc(body, origin.seed),
         };
-        self.put_header(frame.at, &header, place);
+        self.put_header(frame.at, &header, origin);
     }
 
     /// Adds a seal: a frame that says that every sequence below `durable` is durable,
     /// and that `next` is the next sequence.
-    pub(crate) fn seal(&mut self, place: &Place, next: u64, durable: u64) {
-        self.without_records(FrameKind::Seal, place, next, durable);
+    pub(crate) fn seal(&mut self, origin: &FrameOrigin, next: u64, durable: u64) {
+        self.without_records(FrameKind::Seal, origin, next, durable);
     }
 
     /// Adds a gap: a frame that says that the records up to `next` are lost.
-    pub(crate) fn gap(&mut self, place: &Place, next: u64, durable: u64) {
-        self.without_records(FrameKind::Gap, place, next, durable);
+    pub(crate) fn gap(&mut self, origin: &FrameOrigin, next: u64, durable: u64) {
+        self.without_records(FrameKind::Gap, origin, next, durable);
     }
 
-    fn without_records(&mut self, kind: FrameKind, place: &Place, next: u64, durable: u64) {
-        self.close_frame(place, durable);
+    fn without_records(&mut self, kind: FrameKind, origin: &FrameOrigin, next: u64, durable: u64) {
+        self.close_frame(origin, durable);
         let header = FrameHeader { kind, body_bytes: 0, records: 0, first: 0, lag: 0, body_crc: 0 };
-        self.copy(&header, &[], place, next, durable);
+        self.copy(&header, &[], origin, next, durable);
     }
 
     /// Adds a frame that was read from elsewhere. Encodes the parts that depend on
-    /// segment and offset anew, for `place`.
+    /// segment and offset anew, for `origin`.
     pub(crate) fn copy(
         &mut self,
         header: &FrameHeader,
         body: &[u8],
-        place: &Place,
+        origin: &FrameOrigin,
         first: u64,
         durable: u64,
     ) {
         let at = self.bytes.len();
         let header = FrameHeader {
-            first: relative(first, place),
+            first: relative(first, origin),
             lag: lag(first, durable),
-            body_crc: body_crc(body, place.seed),
+            body_crc: body_crc(body, origin.seed),
             ..*header
         };
         self.bytes.end().extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         self.bytes.end().extend_from_slice(body);
-        self.put_header(at, &header, place);
+        self.put_header(at, &header, origin);
     }
 
-    fn put_header(&mut self, at: usize, header: &FrameHeader, place: &Place) {
-        let bytes = header.encode(place.seed, place.offset + at as u64);
+    fn put_header(&mut self, at: usize, header: &FrameHeader, origin: &FrameOrigin) {
+        let bytes = header.encode(origin.seed, origin.offset + at as u64);
         self.bytes[at..at + FRAME_HEADER_BYTES].copy_from_slice(&bytes);
     }
 
@@ -344,9 +344,9 @@ impl Encoder {
     }
 }
 
-fn relative(sequence: u64, place: &Place) -> u32 {
+fn relative(sequence: u64, origin: &FrameOrigin) -> u32 {
     let relative = sequence
-        .checked_sub(place.first_sequence)
+        .checked_sub(origin.first_sequence)
         .and_then(|relative| u32::try_from(relative).ok());
     relative.expect("a segment is rolled long before its sequences pass a u32")
 }

@@ -10,7 +10,7 @@ use crate::error::means_full;
 use crate::fs::{FileHandle, write_counted};
 use crate::segment::aligned_buf::AlignedBuf;
 use crate::segment::catalogue::{Catalogue, SegmentMeta};
-use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, Place};
+use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, FrameOrigin};
 use crate::segment::header::{Predecessor, SegmentHeader, SegmentIdentity};
 
 mod direct_io;
@@ -165,7 +165,7 @@ impl SegmentWriter {
 
     /// Begins a commit whose first sequence is `next`. Puts the bytes that must precede
     /// its frames into `encoder`. Returns the position of the commit.
-    pub(crate) fn begin(&self, encoder: &mut Encoder, next: u64) -> Place {
+    pub(crate) fn begin(&self, encoder: &mut Encoder, next: u64) -> FrameOrigin {
         self.active.begin(encoder, next)
     }
 
@@ -307,7 +307,7 @@ struct ActiveSegment {
 
 impl ActiveSegment {
     /// See [`SegmentWriter::begin`].
-    fn begin(&self, encoder: &mut Encoder, next: u64) -> Place {
+    fn begin(&self, encoder: &mut Encoder, next: u64) -> FrameOrigin {
         let first_sequence = self.first_sequence.unwrap_or(next);
         let block = self.direct.as_ref().map_or(1, Blocks::block);
         if self.position == 0 {
@@ -318,7 +318,7 @@ impl ActiveSegment {
             encoder.begin(self.begun(), block);
         }
         let offset = self.position - self.begun().len() as u64;
-        Place { seed: self.identity.seed(), first_sequence, offset }
+        FrameOrigin { seed: self.identity.seed(), first_sequence, offset }
     }
 
     /// The bytes before the position in its block, if commits are written as whole
@@ -340,7 +340,7 @@ impl ActiveSegment {
         let mut touched = false;
         if let Err(error) = self.write(policy, bytes, end, &mut touched) {
             self.dirty |= touched;
-            return Err(self.take_back(policy, error, touched));
+            return Err(self.undo(policy, error, touched));
         }
         self.dirty = true;
         self.position = end;

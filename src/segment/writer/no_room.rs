@@ -13,7 +13,7 @@ use crate::fs::{read_full, write_full};
 use crate::segment::frame::FRAME_HEADER_BYTES;
 
 /// Whether a commit that failed with `error` can be taken back and tried again.
-pub(super) fn may_be_taken_back(error: &io::Error) -> bool {
+pub(super) fn may_be_undone(error: &io::Error) -> bool {
     means_full(error) || is_passing(error)
 }
 
@@ -23,13 +23,13 @@ impl ActiveSegment {
     ///
     /// Returns `Fatal` if `error` is of another kind, or if the commit could not be
     /// taken back.
-    pub(super) fn take_back(
+    pub(super) fn undo(
         &mut self,
         policy: &SegmentPolicy,
         error: io::Error,
         touched: bool,
     ) -> WriteError {
-        if !may_be_taken_back(&error) {
+        if !may_be_undone(&error) {
             return WriteError::Fatal(error);
         }
         if !touched {
@@ -40,12 +40,12 @@ impl ActiveSegment {
             self.leave_remains();
             return WriteError::NotWritten(error);
         }
-        let taken_back = match self.file.set_len(self.position) {
-            Ok(()) => self.settle_cut(),
-            Err(cut) if may_be_taken_back(&cut) => self.blank_header(),
+        let undone = match self.file.set_len(self.position) {
+            Ok(()) => self.sync_cut(),
+            Err(cut) if may_be_undone(&cut) => self.blank_header(),
             Err(cut) => Err(cut),
         };
-        match taken_back {
+        match undone {
             Ok(()) => WriteError::NotWritten(error),
             Err(fatal) => WriteError::Fatal(fatal),
         }
@@ -59,14 +59,14 @@ impl ActiveSegment {
             return Ok(());
         }
         match self.file.set_len(self.position) {
-            Ok(()) => self.settle_cut().map_err(WriteError::Fatal),
-            Err(error) if may_be_taken_back(&error) => Err(WriteError::NotWritten(error)),
+            Ok(()) => self.sync_cut().map_err(WriteError::Fatal),
+            Err(error) if may_be_undone(&error) => Err(WriteError::NotWritten(error)),
             Err(error) => Err(WriteError::Fatal(error)),
         }
     }
 
     /// Makes a cut durable. A power loss must not bring the bytes back.
-    fn settle_cut(&mut self) -> io::Result<()> {
+    fn sync_cut(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         (self.zeroed, self.stale_end, self.direct) = (self.position, 0, None);
         (self.dirty, self.has_remains) = (false, false);

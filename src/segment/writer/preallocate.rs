@@ -155,18 +155,18 @@ fn held_before(file: &dyn FileHandle) -> io::Result<Option<u64>> {
     })
 }
 
-/// Turns the file `spare` into segment `number` of `bytes` bytes. Returns `None` if the
+/// Turns the file `recycled` into segment `number` of `bytes` bytes. Returns `None` if the
 /// file has none of the [`lengths`], has a hard link, or held a later segment. **The
 /// file gets the segment's name only after its old header is gone from the disk.**
 /// After an error it has one of the two names.
 pub(crate) fn recycle(
     fs: &dyn FileSystem,
-    spare: &Path,
+    recycled: &Path,
     dir: &Path,
     number: u64,
     bytes: u64,
 ) -> io::Result<Option<Prepared>> {
-    let mut file = fs.open(spare, OpenMode::Write)?;
+    let mut file = fs.open(recycled, OpenMode::Write)?;
     let zeroed = file.len()?;
     let is_recyclable = lengths(bytes).contains(&zeroed)
         && !file.is_hard_linked()?
@@ -176,7 +176,7 @@ pub(crate) fn recycle(
     }
     file.drop_cache();
     let direct_block = blank(file.as_mut())?;
-    fs.rename_new(spare, &segment_path(dir, number))?;
+    fs.rename_new(recycled, &segment_path(dir, number))?;
     fs.sync_dir(dir)?;
     Ok(Some(Prepared { number, file, zeroed, is_recycled: true, direct_block }))
 }

@@ -1,7 +1,7 @@
 //! Rolls a shard's writer to the next segment: when, and in which steps.
 
 use super::direct_io::Blocks;
-use super::no_room::may_be_taken_back;
+use super::no_room::may_be_undone;
 use super::{
     Origin, Prepared, SEGMENT_SEQUENCES_MAX, SegmentPolicy, SegmentSource, SegmentWriter, Wait,
     WriteError, ZERO_WINDOW_BYTES,
@@ -120,9 +120,7 @@ impl SegmentWriter {
                 }
                 Ok(None)
             }
-            (Err(error), Wait::Yes) if may_be_taken_back(&error) => {
-                Err(WriteError::NotWritten(error))
-            }
+            (Err(error), Wait::Yes) if may_be_undone(&error) => Err(WriteError::NotWritten(error)),
             (Err(error), Wait::Yes) => Err(WriteError::Fatal(error)),
         }
     }

@@ -35,7 +35,7 @@ pub(crate) struct SealMark {
 
 impl Sealed {
     /// Syncs the file if it is not synced, and cuts its tail. Blocks for the sync.
-    pub(crate) fn settle(&mut self) -> io::Result<()> {
+    pub(crate) fn sync_and_cut(&mut self) -> io::Result<()> {
         if self.mark.is_some() {
             self.file.sync_data()?;
         }

@@ -93,10 +93,10 @@ fn a_commit_that_goes_past_the_zeros_goes_through_the_cache_and_repeats_nothing(
     let mut encoder = Encoder::default();
     let mut expected = Vec::new();
     for (first, length) in (0..).zip([1000_usize, 300, 9000, 70]) {
-        let place = writer.begin(&mut encoder, first);
-        assert_eq!(place.offset, (expected.len() - writer.active.begun().len()) as u64);
+        let origin = writer.begin(&mut encoder, first);
+        assert_eq!(origin.offset, (expected.len() - writer.active.begun().len()) as u64);
         encoder.record(first, 7, &vec![1 + length.to_le_bytes()[0]; length]);
-        encoder.close_frame(&place, 0);
+        encoder.close_frame(&origin, 0);
         expected.truncate(expected.len() - writer.active.begun().len());
         expected.extend_from_slice(encoder.bytes());
         writer.append(encoder.bytes(), first, first + 1).expect("there is room for it");
@@ -124,9 +124,9 @@ fn a_writer_that_starts_between_segments_takes_the_next_and_names_the_one_before
     assert!(writer.roll(Wait::Yes, 15).unwrap());
     assert!(writer.due(15).is_none());
     let mut encoder = Encoder::default();
-    let place = writer.begin(&mut encoder, 15);
+    let origin = writer.begin(&mut encoder, 15);
     encoder.record(15, 7, b"first");
-    encoder.close_frame(&place, 15);
+    encoder.close_frame(&origin, 15);
     writer.append(encoder.bytes(), 15, 16).expect("there is room for it");
     let written = fs.read_file(segment_path(Path::new("/"), 7)).expect("it has its number");
     let identity = last.with_number(7);

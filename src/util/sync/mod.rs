@@ -175,10 +175,10 @@ mod imp {
     pub(crate) fn now() -> Instant {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         per_thread! {
-            static LOOKS: Cell<u64> = const { Cell::new(0) };
+            static CALLS: Cell<u64> = const { Cell::new(0) };
         }
-        let looks = LOOKS.with(|looks| looks.replace(looks.get() + 1));
-        *BEGAN + Duration::from_nanos(looks)
+        let calls = CALLS.with(|calls| calls.replace(calls.get() + 1));
+        *BEGAN + Duration::from_nanos(calls)
     }
 
     /// No deadline of a channel or a park passes in a model.

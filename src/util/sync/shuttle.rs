@@ -1,7 +1,7 @@
 //! The facade under shuttle, which runs all threads of a test as coroutines on one
 //! thread. At each of these calls it chooses which one runs next.
 //!
-//! A thread that blocks in anything else blocks them all. Time stands still, except for
+//! A thread that blocks in anything else blocks them all. Time does not pass, except for
 //! a thread that waits for a deadline. Shuttle chooses at random whether that deadline
 //! passes.
 

@@ -91,8 +91,8 @@ impl WaitList {
         if let Some(result) = ready() {
             return Some(result);
         }
-        let stands = registration.as_ref().is_some_and(|it| it.will_wake(context.waker()));
-        if !stands {
+        let current = registration.as_ref().is_some_and(|it| it.will_wake(context.waker()));
+        if !current {
             let waiter = Waiter::of_task(context.waker().clone());
             self.register(&waiter, target);
             *registration = Some(Registration::of(waiter));

@@ -80,8 +80,8 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
     let registration = enrol(&list, task);
     let soon = || Some(now() + Duration::from_millis(1));
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "the wait times out");
-    let place = Arc::get_mut(&mut list).expect("no other thread has it");
-    assert!(catch_panic(|| *place = WaitList::new()).is_some(), "it has unwound");
+    let inner = Arc::get_mut(&mut list).expect("no other thread has it");
+    assert!(catch_panic(|| *inner = WaitList::new()).is_some(), "it has unwound");
     assert!(ended.upgrade().is_none(), "no task is kept");
     assert!(list.wait(5, soon(), || None::<()>).is_none(), "the wait times out");
     let mut waiters = 0;
@@ -92,7 +92,7 @@ fn a_list_that_ends_lets_everybody_go_and_panics_at_nobody() {
 
 /// Q4 WAKE: a wait for less than a node left behind uses another node.
 #[test]
-fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
+fn a_wait_on_many_lists_in_turn_leaves_one_node_on_each() {
     let lists = [(); 5].map(|()| WaitList::new());
     for target in (1..=3).rev().cycle().take(300) {
         for list in &lists {
@@ -113,7 +113,7 @@ fn who_looks_at_many_lists_in_turn_leaves_one_node_on_each() {
 
 /// The list keeps no task whose future was dropped, nor one whose future has moved.
 #[test]
-fn who_stops_waiting_takes_his_task_with_him() {
+fn a_cancelled_wait_drops_its_task() {
     let (list, first, second) = (WaitList::new(), Counted::new(), Counted::new());
     let (one, other) = (Waker::from(first.clone()), Waker::from(second.clone()));
     let mut registration = None;
@@ -147,18 +147,18 @@ fn a_waker_may_wait_for_a_thread_that_came_later() {
         let (sender, gone_on) = unbounded();
         let task = Arc::new(Waits(gone_on, AtomicU64::new(0)));
         let registration = enrol(&list, task.clone());
-        let (on, at, looks) = (list.clone(), reached.clone(), Counted::new());
-        let looked = looks.clone();
+        let (on, at, wakers) = (list.clone(), reached.clone(), Counted::new());
+        let count = wakers.clone();
         let thread = spawn("younger".into(), move || {
             let ready = || {
-                looked.0.fetch_add(1, Ordering::Relaxed);
+                count.0.fetch_add(1, Ordering::Relaxed);
                 (at.load(Ordering::Acquire) == 1).then_some(())
             };
             on.wait(1, None, ready).expect("there is no deadline");
             sender.send(()).expect("the test waits");
         });
         // It checks the second time once it is registered.
-        while looks.wakes() < 2 {
+        while wakers.wakes() < 2 {
             yield_now();
         }
         reached.store(1, Ordering::Release);

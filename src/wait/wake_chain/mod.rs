@@ -181,8 +181,8 @@ impl Links {
         loop {
             // ORDERING: Relaxed; it gives each index to one thread, and the link at that
             // index came with the reference.
-            let place = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(link) = self.links.get(place) else { return false };
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(link) = self.links.get(index) else { return false };
             if link.wake(Some(self)) {
                 return true;
             }

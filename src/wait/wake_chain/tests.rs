@@ -28,19 +28,19 @@ impl Waiting {
 
     fn begin_on(list: Arc<WaitList>, threads: usize) -> Self {
         let reached = Arc::new(AtomicU64::new(0));
-        let looks = Arc::new(AtomicUsize::new(0));
+        let checks = Arc::new(AtomicUsize::new(0));
         let wait = || {
-            let (list, reached, looks) = (list.clone(), reached.clone(), looks.clone());
+            let (list, reached, checks) = (list.clone(), reached.clone(), checks.clone());
             // Each checks the second time once it is registered.
             let ready = move || {
-                looks.fetch_add(1, Ordering::Relaxed);
+                checks.fetch_add(1, Ordering::Relaxed);
                 (reached.load(Ordering::Acquire) == 1).then_some(())
             };
             let wait = move || list.wait(1, None, ready).expect("there is no deadline");
             spawn("waiting".into(), wait).expect("it starts")
         };
         let threads: Vec<_> = (0..threads).map(|_| wait()).collect();
-        let registration = || looks.load(Ordering::Relaxed) >= 2 * threads.len();
+        let registration = || checks.load(Ordering::Relaxed) >= 2 * threads.len();
         yield_until(registration, Duration::from_secs(60));
         assert!(registration(), "they look twice");
         yield_until(|| false, Duration::from_millis(20));
@@ -60,7 +60,7 @@ impl Waiting {
 }
 
 #[test]
-fn who_is_woken_wakes_the_next() {
+fn a_woken_waiter_wakes_the_next() {
     let waiting = Waiting::begin(8 * cores());
     let chain = waiting.wake_some();
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
@@ -116,9 +116,9 @@ fn all_threads_are_woken_before_a_task() {
 
 /// Q4 WAKE: threads whose waits timed out are first on the list, and wake no other thread.
 #[test]
-fn nobody_hangs_on_those_who_gave_up() {
+fn no_waiter_hangs_on_waiters_that_timed_out() {
     let list = Arc::new(WaitList::new());
-    let gave_up: Vec<_> = (0..2 * cores())
+    let timed_out: Vec<_> = (0..2 * cores())
         .map(|_| {
             let list = list.clone();
             let wait = move || {
@@ -127,7 +127,7 @@ fn nobody_hangs_on_those_who_gave_up() {
             spawn("times out".into(), wait).expect("it starts")
         })
         .collect();
-    assert!(gave_up.into_iter().all(|thread| thread.join().expect("no panic")));
+    assert!(timed_out.into_iter().all(|thread| thread.join().expect("no panic")));
     let waiting = Waiting::begin_on(list, 8 * cores());
     let chain = waiting.wake_some();
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));

@@ -38,17 +38,18 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Measures for `elapsed`, with files in `folder`. Deletes them afterwards.
-    pub(crate) fn measure(folder: &Path, elapsed: Duration) -> io::Result<Self> {
+    /// Measures for `elapsed`, with files in `scratch_dir`. Deletes them afterwards.
+    pub(crate) fn measure(scratch_dir: &Path, elapsed: Duration) -> io::Result<Self> {
         let share = elapsed.div_f64((CONCURRENT.len() + 1) as f64);
-        let folder = folder.join("device");
-        fs::create_dir(&folder)?;
+        let scratch_dir = scratch_dir.join("device");
+        fs::create_dir(&scratch_dir)?;
         let mut syncs = [SyncFigures { files: 0, per_s: 0.0, p50_us: 0.0 }; CONCURRENT.len()];
         for (figures, files) in syncs.iter_mut().zip(CONCURRENT) {
-            *figures = sync_at_once(&folder, files, share)?;
+            *figures = sync_at_once(&scratch_dir, files, share)?;
         }
-        let large = overwrite(zeros(&folder.join("large"), LARGE_FILE_BYTES)?, LARGE_BYTES, share)?;
-        fs::remove_dir_all(&folder)?;
+        let large =
+            overwrite(zeros(&scratch_dir.join("large"), LARGE_FILE_BYTES)?, LARGE_BYTES, share)?;
+        fs::remove_dir_all(&scratch_dir)?;
         let mib = (large.nanos.len() * LARGE_BYTES) as f64 / f64::from(1 << 20);
         Ok(Self { syncs, mib_per_s: mib / large.seconds })
     }
@@ -63,8 +64,8 @@ impl Device {
     }
 }
 
-fn sync_at_once(folder: &Path, files: usize, elapsed: Duration) -> io::Result<SyncFigures> {
-    let name = |number: usize| -> PathBuf { folder.join(format!("{files}-{number}")) };
+fn sync_at_once(scratch_dir: &Path, files: usize, elapsed: Duration) -> io::Result<SyncFigures> {
+    let name = |number: usize| -> PathBuf { scratch_dir.join(format!("{files}-{number}")) };
     let opened: io::Result<Vec<_>> =
         (0..files).map(|number| zeros(&name(number), SMALL_FILE_BYTES)).collect();
     let overwritten: io::Result<Vec<_>> = std::thread::scope(|scope| {

@@ -36,8 +36,8 @@ fn golden() -> PathBuf {
 /// Copies the golden log, so that a test can corrupt it.
 fn golden_copy(to: &Path) {
     fs::create_dir_all(to).unwrap();
-    let mut folders = vec![(golden().join("log"), to.to_path_buf())];
-    while let Some((from, to)) = folders.pop() {
+    let mut dirs = vec![(golden().join("log"), to.to_path_buf())];
+    while let Some((from, to)) = dirs.pop() {
         for entry in fs::read_dir(from).unwrap() {
             let (path, to) = {
                 let e = entry.unwrap();
@@ -45,7 +45,7 @@ fn golden_copy(to: &Path) {
             };
             if path.is_dir() {
                 fs::create_dir(&to).unwrap();
-                folders.push((path, to));
+                dirs.push((path, to));
             } else {
                 fs::copy(path, to).unwrap();
             }
@@ -53,13 +53,13 @@ fn golden_copy(to: &Path) {
     }
 }
 
-fn bytes_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let (mut folders, mut found) = (vec![folder.to_path_buf()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+fn bytes_below(dir_path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut dirs, mut found) = (vec![dir_path.to_path_buf()], Vec::new());
+    while let Some(dir_path) = dirs.pop() {
+        for entry in fs::read_dir(dir_path).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                dirs.push(path);
             } else {
                 found.push((path.clone(), fs::read(path).unwrap()));
             }
@@ -167,14 +167,14 @@ fn verify_distinguishes_intact_and_corrupted_logs_and_changes_neither() {
     let before = bytes_below(scratch.path());
     let corrupted = run(&["verify", &log]);
     assert_eq!(corrupted.status.code(), Some(1));
-    let place = "generation 2 shard 0: a frame's body does not match its checksum at byte 112";
-    assert!(text(&corrupted.stdout).contains(place), "{}", text(&corrupted.stdout));
+    let position = "generation 2 shard 0: a frame's body does not match its checksum at byte 112";
+    assert!(text(&corrupted.stdout).contains(position), "{}", text(&corrupted.stdout));
     let corrupted = run(&["verify", &log, "--json"]);
     let report: Value = serde_json::from_slice(&corrupted.stdout).unwrap();
     assert_eq!(report["shards"][2]["corruption"]["offset"], 112);
     let dumped = run(&["dump", &log]);
     assert_eq!(dumped.status.code(), Some(1));
-    assert!(text(&dumped.stderr).contains(place), "{}", text(&dumped.stderr));
+    assert!(text(&dumped.stderr).contains(position), "{}", text(&dumped.stderr));
     assert_eq!(bytes_below(scratch.path()), before);
 }
 

@@ -141,7 +141,7 @@ fn a_directory_with_a_log_or_anything_else_is_refused_and_left_alone() {
 fn the_directory_of_a_killed_command_is_deleted_and_no_other() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("new");
-    let folder = dir.join("measured");
+    let dir_path = dir.join("measured");
     let mut killed = Command::new(env!("CARGO_BIN_EXE_shardwal"))
         .args(["tune", "--seconds", "60", "--dir"])
         .arg(&dir)
@@ -149,14 +149,14 @@ fn the_directory_of_a_killed_command_is_deleted_and_no_other() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    while !fs::read_dir(folder.join("logs")).is_ok_and(|mut entries| entries.next().is_some()) {
+    while !fs::read_dir(dir_path.join("logs")).is_ok_and(|mut entries| entries.next().is_some()) {
         std::thread::yield_now();
     }
     let refused = |words: &str| {
         let refused = tune(&dir, &[]);
         assert_eq!(refused.status.code(), Some(2));
         assert!(text(&refused.stderr).contains(words), "{}", text(&refused.stderr));
-        assert!(folder.join("logs").exists());
+        assert!(dir_path.join("logs").exists());
     };
     refused("in use by another command");
     killed.kill().unwrap();
@@ -164,10 +164,10 @@ fn the_directory_of_a_killed_command_is_deleted_and_no_other() {
     fs::write(dir.join("mine"), "").unwrap();
     refused("is not empty");
     fs::remove_file(dir.join("mine")).unwrap();
-    let mark = fs::read(folder.join("OWNER")).unwrap();
-    fs::write(folder.join("OWNER"), "mine").unwrap();
+    let mark = fs::read(dir_path.join("OWNER")).unwrap();
+    fs::write(dir_path.join("OWNER"), "mine").unwrap();
     refused("has no mark");
-    fs::write(folder.join("OWNER"), mark).unwrap();
+    fs::write(dir_path.join("OWNER"), mark).unwrap();
     let again = tune(&dir, &[]);
     assert!(again.status.success(), "{}", text(&again.stderr));
     assert!(fs::read_dir(&dir).unwrap().next().is_none());

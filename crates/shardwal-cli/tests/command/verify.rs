@@ -179,7 +179,7 @@ fn a_live_log_verifies_as_intact_every_time_and_is_not_disturbed() {
     let config = || Config::new(dir.path()).shards(2).segment_bytes(4096);
     let log = ShardedWal::open(config()).unwrap();
     let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let looks = std::thread::scope(|scope| {
+    let runs = std::thread::scope(|scope| {
         for thread in 0..2_u64 {
             let (log, stop, written) = (&log, &stop, &written);
             scope.spawn(move || {
@@ -194,20 +194,20 @@ fn a_live_log_verifies_as_intact_every_time_and_is_not_disturbed() {
                 log.truncate_before(&log.checkpoint()).unwrap();
             }
         });
-        let mut looks = Vec::new();
+        let mut runs = Vec::new();
         // On a busy disk the appends are slower than the verifier.
-        while looks.len() < 40 || (written.load(Ordering::Relaxed) <= 100 && looks.len() < 4000) {
-            let look = Command::new(SHARDWAL).arg("verify").arg(dir.path()).output().unwrap();
-            looks.push((look.status.code(), String::from_utf8(look.stdout).unwrap(), look.stderr));
+        while runs.len() < 40 || (written.load(Ordering::Relaxed) <= 100 && runs.len() < 4000) {
+            let run = Command::new(SHARDWAL).arg("verify").arg(dir.path()).output().unwrap();
+            runs.push((run.status.code(), String::from_utf8(run.stdout).unwrap(), run.stderr));
         }
         stop.store(true, Ordering::Relaxed);
         truncating.join().unwrap();
-        looks
+        runs
     });
     let written = written.into_inner();
-    println!("{} looks beside {written} appends", looks.len());
+    println!("{} looks beside {written} appends", runs.len());
     assert!(written > 100, "{written} appends are no live log");
-    for (code, reported, errors) in looks {
+    for (code, reported, errors) in runs {
         assert_eq!(code, Some(0), "{reported}\n{}", String::from_utf8_lossy(&errors));
     }
     append(&log, 0..10);

@@ -15,7 +15,7 @@ impl SeriesTable {
     /// Clears all references. Keeps the pages.
     pub(super) fn clear(&mut self) {
         for series in self.series.drain(..) {
-            let (page, at) = place(series);
+            let (page, at) = page_and_index(series);
             if let Some(page) = &mut self.pages[page] {
                 page[at] = NONE;
             }
@@ -25,7 +25,7 @@ impl SeriesTable {
     /// The reference of `series`, and whether it is new.
     #[inline]
     pub(super) fn reference(&mut self, series: u32) -> (u32, bool) {
-        let (page, at) = place(series);
+        let (page, at) = page_and_index(series);
         if let Some(Some(page)) = self.pages.get(page)
             && page[at] != NONE
         {
@@ -35,7 +35,7 @@ impl SeriesTable {
     }
 
     fn insert(&mut self, series: u32) -> u32 {
-        let (page, at) = place(series);
+        let (page, at) = page_and_index(series);
         if page >= self.pages.len() {
             self.pages.resize_with(page + 1, || None);
         }
@@ -46,6 +46,6 @@ impl SeriesTable {
     }
 }
 
-const fn place(series: u32) -> (usize, usize) {
+const fn page_and_index(series: u32) -> (usize, usize) {
     (series as usize / PAGE, series as usize % PAGE)
 }

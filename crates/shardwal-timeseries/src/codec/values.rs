@@ -26,7 +26,7 @@ const HITS_MORE: u8 = 15;
 const NO_EXPONENT: u8 = u8::MAX;
 
 /// Number of values of a binary series between two attempts to make it decimal. Only the encoder
-/// needs it, because the token tells the decoder.
+/// needs it, because the token has it.
 const RETRY_EVERY: u8 = 16;
 
 /// Bound on `Trace::trend`, in both directions.

@@ -38,12 +38,12 @@ fn series(metric: &str, host: u64, samples: &[(i64, f64)]) -> TimeSeries {
 
 /// Acknowledged samples, and samples that may exist: their write failed or was never answered.
 #[derive(Default)]
-struct Told {
+struct Acknowledged {
     sure: BTreeMap<Labels, BTreeMap<i64, u64>>,
     perhaps: BTreeMap<(Labels, i64), Vec<u64>>,
 }
 
-impl Told {
+impl Acknowledged {
     fn write<L: SeriesLog>(&mut self, storage: &Storage<L>, written: &TimeSeries) {
         let answer = storage.write(written);
         for sample in &written.samples {
@@ -88,16 +88,16 @@ impl Told {
 }
 
 /// Samples in order, out of order, repeated, and with unusual bits.
-fn workload<L: SeriesLog>(storage: &Storage<L>, told: &mut Told, from: i64) {
+fn workload<L: SeriesLog>(storage: &Storage<L>, acknowledged: &mut Acknowledged, from: i64) {
     for step in 0..4_i64 {
         for host in 0..3 {
             let time = from + 15_000 * step;
             let value = [1.5, f64::NAN, -0.0, f64::from_bits(0x7ff0_0000_0000_0002)];
             let value = value[usize::try_from(step).expect("a few steps")];
             let samples = [(time, value), (time - 7, 2.0 * step as f64), (time - 7, step as f64)];
-            told.write(storage, &series("up", host, &samples));
+            acknowledged.write(storage, &series("up", host, &samples));
         }
-        told.write(storage, &series("cpu", 1, &[(from + step, 0.01 * step as f64)]));
+        acknowledged.write(storage, &series("cpu", 1, &[(from + step, 0.01 * step as f64)]));
     }
 }
 
@@ -142,20 +142,20 @@ fn a_sample_written_twice_has_its_later_value() {
 /// gone.
 #[test]
 fn all_is_kept_through_4_16_and_3_shards_with_snapshots_in_between() {
-    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let (fs, mut acknowledged) = (SimFileSystem::new(), Acknowledged::default());
     for (life, shards) in (0..).zip([4, 16, 16, 3, 1, 4]) {
         let storage = open(&fs, shards);
-        told.check(&storage, &format!("life {life} opens"));
-        (0..5).for_each(|n| workload(&storage, &mut told, 1_000_000 * life + 70_000 * n));
+        acknowledged.check(&storage, &format!("life {life} opens"));
+        (0..5).for_each(|n| workload(&storage, &mut acknowledged, 1_000_000 * life + 70_000 * n));
         if life % 2 == 1 {
             let report = storage.snapshot().unwrap();
             assert_eq!(report.samples, storage.samples(), "S3 COMPLETE");
-            workload(&storage, &mut told, 1_000_000 * life + 900_000);
+            workload(&storage, &mut acknowledged, 1_000_000 * life + 900_000);
         }
-        told.check(&storage, &format!("life {life} ends"));
+        acknowledged.check(&storage, &format!("life {life} ends"));
         storage.close().unwrap();
     }
-    told.check(&open(&fs, 2), "the last life");
+    acknowledged.check(&open(&fs, 2), "the last life");
 }
 
 fn log_bytes(fs: &SimFileSystem) -> usize {
@@ -170,9 +170,9 @@ fn log_files(fs: &SimFileSystem) -> Vec<(std::path::PathBuf, usize)> {
 
 #[test]
 fn a_snapshot_gives_the_logs_room_back() {
-    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let (fs, mut acknowledged) = (SimFileSystem::new(), Acknowledged::default());
     let storage = open(&fs, 1);
-    (0..200).for_each(|n| workload(&storage, &mut told, 100_000 * n));
+    (0..200).for_each(|n| workload(&storage, &mut acknowledged, 100_000 * n));
     let before = log_bytes(&fs);
     let report = storage.snapshot().unwrap();
     assert_eq!(report.bytes, fs.read_file(SNAPSHOT).expect("it is there").len() as u64);
@@ -180,7 +180,7 @@ fn a_snapshot_gives_the_logs_room_back() {
     assert!(log_bytes(&fs) * 2 < before, "{} of {before} bytes are left", log_bytes(&fs));
     storage.close().unwrap();
     drop(storage);
-    told.check(&open(&fs, 1), "after the snapshot");
+    acknowledged.check(&open(&fs, 1), "after the snapshot");
 }
 
 /// Regression: truncation kept the active segment, which may hold the whole log. A server below its
@@ -215,13 +215,16 @@ fn a_snapshot_below_the_free_space_min_gives_the_segment_in_hand_back() {
 
 /// Opens, writes, takes a snapshot, writes, and takes another one. The storage may fail at any
 /// call.
-fn life<L: SeriesLog>(fs: &SimFileSystem, told: &mut Told) -> Result<(), StorageError> {
+fn life<L: SeriesLog>(
+    fs: &SimFileSystem,
+    acknowledged: &mut Acknowledged,
+) -> Result<(), StorageError> {
     let storage = Storage::<L>::open_in(options(fs, 2))?;
-    workload(&storage, told, 0);
+    workload(&storage, acknowledged, 0);
     storage.snapshot()?;
-    workload(&storage, told, 200_000);
+    workload(&storage, acknowledged, 200_000);
     storage.snapshot()?;
-    workload(&storage, told, 400_000);
+    workload(&storage, acknowledged, 400_000);
     storage.close().ok();
     Ok(())
 }
@@ -231,16 +234,16 @@ fn life<L: SeriesLog>(fs: &SimFileSystem, told: &mut Told) -> Result<(), Storage
 fn loses_nothing_at_any_call<L: SeriesLog>() {
     let mut random = Random::new(seed());
     for n in 1.. {
-        let (fs, mut told) = (SimFileSystem::new(), Told::default());
+        let (fs, mut acknowledged) = (SimFileSystem::new(), Acknowledged::default());
         fs.fail(Fault::new(Call::Any, n, FaultKind::PowerCut));
-        life::<L>(&fs, &mut told).ok();
+        life::<L>(&fs, &mut acknowledged).ok();
         let fired = fs.fired() > 0;
         let ends = [fs.kill(), fs.crash(&mut || false), fs.crash(&mut || random.flip())];
         for (end, fs) in ends.into_iter().enumerate() {
             let what = format!("call {n}, end {end}");
             let storage = Storage::<L>::open_in(options(&fs, 2));
             let storage = storage.unwrap_or_else(|error| panic!("{what}: {error}"));
-            told.check(&storage, &what);
+            acknowledged.check(&storage, &what);
             storage.write(&series("after", 0, &[(1, 1.0)])).expect("it goes on");
             storage.snapshot().unwrap_or_else(|error| panic!("{what}: {error}"));
             drop(storage);
@@ -269,19 +272,19 @@ fn a_power_loss_at_any_call_loses_nothing_on_the_log_behind_one_mutex() {
 fn a_refused_commit_leaves_no_sample_and_no_gap_in_what_follows() {
     let fs = SimFileSystem::new();
     let storage = open(&fs, 1);
-    let mut told = Told::default();
-    workload(&storage, &mut told, 0);
+    let mut acknowledged = Acknowledged::default();
+    workload(&storage, &mut acknowledged, 0);
     fs.fail(fault_at("/db/log", Call::Write, FaultKind::Error(ENOSPC)));
     let refused = storage.write(&series("new", 0, &[(1, 1.0)])).unwrap_err();
     assert!(matches!(refused, WriteError::Append(_)), "{refused:?}");
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], ALL), [], "S2 APPLY");
-    told.write(&storage, &series("new", 0, &[(2, 2.0)]));
+    acknowledged.write(&storage, &series("new", 0, &[(2, 2.0)]));
     // Nor does the next commit apply them, whose samples are applied by now.
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
-    workload(&storage, &mut told, 100_000);
+    workload(&storage, &mut acknowledged, 100_000);
     drop(storage);
     let storage = open(&fs, 1);
-    told.check(&storage, "reopened");
+    acknowledged.check(&storage, "reopened");
     assert_eq!(storage.query(&[Matcher::equal("__name__", "new")], 1..=1), [], "S2 APPLY");
 }
 
@@ -322,9 +325,9 @@ fn a_power_loss_after_os_mode_loses_nothing_that_comes_after_it() {
 
 #[test]
 fn a_snapshot_that_is_not_as_it_was_written_is_refused_with_its_place() {
-    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let (fs, mut acknowledged) = (SimFileSystem::new(), Acknowledged::default());
     let storage = open(&fs, 2);
-    workload(&storage, &mut told, 0);
+    workload(&storage, &mut acknowledged, 0);
     storage.snapshot().unwrap();
     storage.close().unwrap();
     drop(storage);
@@ -351,12 +354,12 @@ fn a_snapshot_that_is_not_as_it_was_written_is_refused_with_its_place() {
 
 #[test]
 fn a_log_truncated_beyond_its_snapshot_is_refused() {
-    let (fs, mut told) = (SimFileSystem::new(), Told::default());
+    let (fs, mut acknowledged) = (SimFileSystem::new(), Acknowledged::default());
     let storage = open(&fs, 2);
-    workload(&storage, &mut told, 0);
+    workload(&storage, &mut acknowledged, 0);
     storage.snapshot().unwrap();
     let old = fs.read_file(SNAPSHOT).expect("it is there");
-    workload(&storage, &mut told, 100_000);
+    workload(&storage, &mut acknowledged, 100_000);
     storage.snapshot().unwrap();
     storage.close().unwrap();
     drop(storage);
