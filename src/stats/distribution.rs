@@ -2,29 +2,52 @@
 //!
 //! The writer thread counts into a [`Stage`]. A [`Distribution`] is a copy that can be
 //! merged and asked for percentiles. Neither knows what its values measure.
+//!
+//! The buckets are log-linear, as in HdrHistogram. They are written here because every
+//! crate with atomic ones pulls in procedural macros, which were half of a build.
 
-use histogram::{AtomicHistogram, Config, Histogram};
+use std::ops::RangeInclusive;
 
 use super::recorder::WriterCounter;
 use super::{Latency, RecordsPerCommit};
 
-/// The buckets of every stage, so that any two stages can be merged. Values below 64
-/// are exact. Above, each power of two has 32 buckets, so the relative error is at most
-/// 1/32. That makes 1152 buckets of 8 bytes, 9 KiB per stage.
-const BUCKETS: Config = match Config::new(5, 40) {
-    Ok(config) => config,
-    Err(_) => panic!("the grouping power is below the value power"),
-};
+/// Values below `2 << LINEAR_BITS`, 64, are exact. Above, each power of two has
+/// `1 << LINEAR_BITS`, 32, buckets, so the relative error is at most 1/32.
+const LINEAR_BITS: u32 = 5;
+const LINEAR: usize = 1 << LINEAR_BITS;
 
-/// The largest value with a bucket. Larger values are counted as this one.
-const VALUE_MAX: u64 = (1 << BUCKETS.max_value_power()) - 1;
+/// Values have at most this number of bits; larger ones are counted as the largest.
+const VALUE_BITS: u32 = 40;
+const VALUE_MAX: u64 = (1 << VALUE_BITS) - 1;
+
+/// 1152 buckets of 8 bytes, 9 KiB per stage. Every stage has the same, so that any two
+/// can be merged.
+const BUCKETS: usize = (VALUE_BITS - LINEAR_BITS + 1) as usize * LINEAR;
+
+/// The bucket that counts `value`.
+fn bucket_of(value: u64) -> usize {
+    let value = value.min(VALUE_MAX);
+    // The position of the highest bit, 0 for the values 0 and 1.
+    let power = (value | 1).ilog2();
+    // The low bits that the bucket ignores.
+    let shift = power.saturating_sub(LINEAR_BITS);
+    // The bits that are left are fewer than 64; the mask only says so.
+    shift as usize * LINEAR + ((value >> shift) & 63) as usize
+}
+
+/// The values that the bucket counts.
+fn values_of(bucket: usize) -> RangeInclusive<u64> {
+    let shift = (bucket / LINEAR).saturating_sub(1);
+    let kept = (bucket - shift * LINEAR) as u64;
+    (kept << shift)..=((kept + 1) << shift) - 1
+}
 
 /// The live histogram of one stage.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Only the writer thread adds, and any thread reads. The crate's atomics are
-    /// Relaxed, each bucket by itself.
-    buckets: AtomicHistogram,
+    /// Counts by bucket. Only the writer thread adds, and any thread reads. Each bucket
+    /// is by itself: a copy may have one value and not yet an earlier one.
+    buckets: Box<[WriterCounter]>,
     /// The largest value, exact. Only the writer thread raises it, and any thread reads
     /// it.
     max: WriterCounter,
@@ -32,54 +55,53 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new() -> Self {
-        Self { buckets: AtomicHistogram::with_config(&BUCKETS), max: WriterCounter::default() }
+        let buckets = std::iter::repeat_with(WriterCounter::default).take(BUCKETS).collect();
+        Self { buckets, max: WriterCounter::default() }
     }
 
     /// Counts a value. Only the writer thread may call this.
     pub(super) fn record(&self, value: u64) {
         self.max.raise(value);
-        let counted = self.buckets.increment(value.min(VALUE_MAX));
-        // Not an assert in release builds: a statistic must not stop the writer.
-        debug_assert!(counted.is_ok(), "every value up to VALUE_MAX has a bucket");
+        // Not an index: a statistic must not stop the writer.
+        let bucket = self.buckets.get(bucket_of(value));
+        debug_assert!(bucket.is_some(), "every value has a bucket");
+        if let Some(bucket) = bucket {
+            bucket.add(1);
+        }
     }
 
     /// Copies the values counted so far.
     pub(super) fn load(&self) -> Distribution {
-        Distribution { buckets: self.buckets.load(), max: self.max.get() }
+        let buckets = self.buckets.iter().map(WriterCounter::get).collect();
+        Distribution { buckets, max: self.max.get() }
     }
 }
 
 /// A copy of one stage's values, or of several merged stages.
 #[derive(Debug)]
 pub(super) struct Distribution {
-    buckets: Histogram,
+    /// Counts by bucket.
+    buckets: Box<[u64]>,
     max: u64,
 }
 
 impl Distribution {
     pub(super) fn empty() -> Self {
-        Self { buckets: Histogram::with_config(&BUCKETS), max: 0 }
+        Self { buckets: vec![0; BUCKETS].into(), max: 0 }
     }
 
     /// Adds the values of `other`.
     pub(super) fn merge(&mut self, other: &Self) {
-        self.buckets
-            .checked_add_assign(&other.buckets)
-            .expect("all stages share BUCKETS, and nobody counts to 2^64");
+        for (sum, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum += more;
+        }
         self.max = self.max.max(other.max);
     }
 
     /// The values as durations in nanoseconds.
     pub(super) fn latency(&self) -> Latency {
         let [p50_nanos, p90_nanos, p99_nanos, p999_nanos, max_nanos] = self.percentiles();
-        Latency {
-            count: self.buckets.as_slice().iter().sum(),
-            p50_nanos,
-            p90_nanos,
-            p99_nanos,
-            p999_nanos,
-            max_nanos,
-        }
+        Latency { count: self.count(), p50_nanos, p90_nanos, p99_nanos, p999_nanos, max_nanos }
     }
 
     /// The values as numbers of records. The caller knows their mean.
@@ -95,14 +117,28 @@ impl Distribution {
     /// bucket in use: a copy made during [`Stage::record`] may have the value and not
     /// yet the maximum.
     fn percentiles(&self) -> [u64; 5] {
-        let mut found = [const { None }; 5];
-        self.buckets
-            .quantile_buckets_into(&[0.5, 0.9, 0.99, 0.999, 1.0], &mut found)
-            .expect("the quantiles are within 0..=1, with a place for each");
-        let max = found[4].as_ref().map_or(0, |highest| self.max.max(highest.start()));
-        let mut values = found.map(|bucket| bucket.map_or(0, |bucket| bucket.end().min(max)));
-        values[4] = max;
-        values
+        let count = u128::from(self.count());
+        let max = self.bucket_at(count).map_or(0, |values| self.max.max(*values.start()));
+        let value_at = |per_mille: u128| {
+            let rank = (count * per_mille).div_ceil(1000);
+            self.bucket_at(rank).map_or(0, |values| max.min(*values.end()))
+        };
+        [value_at(500), value_at(900), value_at(990), value_at(999), max]
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The values of the bucket that holds the value of this rank; 1 is the smallest
+    /// value. `None` if there are fewer values, or if `rank` is 0.
+    fn bucket_at(&self, rank: u128) -> Option<RangeInclusive<u64>> {
+        let mut counted = 0;
+        let bucket = self.buckets.iter().position(|count| {
+            counted += u128::from(*count);
+            *count > 0 && counted >= rank
+        })?;
+        (rank > 0).then(|| values_of(bucket))
     }
 }
 
@@ -135,6 +171,29 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_buckets_are_adjacent_and_each_counts_its_own_values() {
+        let mut next = 0;
+        for bucket in 0..BUCKETS {
+            let values = values_of(bucket);
+            assert_eq!(*values.start(), next);
+            assert_eq!(bucket_of(*values.start()), bucket);
+            assert_eq!(bucket_of(*values.end()), bucket);
+            let others = values.end() - values.start();
+            assert!(others <= values.start() / 32, "{values:?} are too many values");
+            next = values.end() + 1;
+        }
+        assert_eq!(next, VALUE_MAX + 1);
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn merged_values_are_those_of_both() {
+        let mut both = stage_of(0..32).load();
+        both.merge(&stage_of(32..64).load());
+        assert_eq!(both.latency(), stage_of(0..64).load().latency());
     }
 
     #[test]

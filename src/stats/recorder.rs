@@ -174,7 +174,7 @@ pub(super) struct WriterCounter(AtomicU64);
 
 impl WriterCounter {
     /// Only the writer thread may call this.
-    fn add(&self, more: u64) {
+    pub(super) fn add(&self, more: u64) {
         // ORDERING: Relaxed: a counter publishes nothing else. A load and a store
         // replace a fetch_add: only one thread stores, so its load is never stale, and
         // a plain add needs no locked instruction.
