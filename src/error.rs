@@ -625,6 +625,9 @@ pub(crate) fn means_full(error: &io::Error) -> bool {
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
+    /// Of Windows.
+    const ERROR_TOO_MANY_OPEN_FILES: i32 = 4;
+    let numbers: &[i32] = if cfg!(unix) { &[ENFILE, EMFILE] } else { &[ERROR_TOO_MANY_OPEN_FILES] };
     matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted)
-        || (cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
+        || error.raw_os_error().is_some_and(|number| numbers.contains(&number))
 }

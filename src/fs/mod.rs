@@ -112,6 +112,13 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         }
     }
 
+    /// Whether [`FileHandle::is_hard_linked`] can tell. If it cannot, no segment is
+    /// recycled: a backup made by hard links may rely on the file. The default returns
+    /// true.
+    fn counts_links(&self) -> bool {
+        true
+    }
+
     /// Adds a second name to a file (a hard link), on the same file system. The name
     /// must be free. Durable only after [`FileSystem::sync_dir`].
     ///
@@ -230,8 +237,8 @@ pub trait FileHandle: fmt::Debug + Send {
     /// one of them).
     fn sync_data(&mut self) -> io::Result<()>;
 
-    /// Whether the file has a hard link. A backup made by hard links relies on its
-    /// content. The default returns false.
+    /// Whether the file has, or may have, a hard link. A backup made by hard links relies
+    /// on its content. Return true if links cannot be counted. The default returns false.
     ///
     /// # Errors
     /// What the system returns.

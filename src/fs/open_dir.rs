@@ -223,6 +223,9 @@ mod elsewhere {
         fn links(&self, path: &Path) -> io::Result<u64> {
             OsFileSystem.links(&self.resolve(path)?)
         }
+        fn counts_links(&self) -> bool {
+            OsFileSystem.counts_links()
+        }
         fn unlink(&self, path: &Path) -> io::Result<()> {
             OsFileSystem.unlink(&self.resolve(path)?)
         }

@@ -41,7 +41,7 @@ pub(super) const UNREADABLE_ERRORS: &[i32] = &[23, 1117, 1393];
 ///
 /// It is complete on Linux. On other systems `drop_cache` does nothing, no file system
 /// counts as copy-on-write, and free space is unknown. On Windows directories cannot be
-/// synced.
+/// synced, and links cannot be counted, so that no segment is recycled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFileSystem;
 
@@ -99,6 +99,11 @@ impl FileSystem for OsFileSystem {
     #[cfg(unix)]
     fn links(&self, path: &Path) -> io::Result<u64> {
         fs::symlink_metadata(path).map(|found| std::os::unix::fs::MetadataExt::nlink(&found))
+    }
+
+    /// The standard library counts the links of a file on Unix alone.
+    fn counts_links(&self) -> bool {
+        cfg!(unix)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -161,7 +166,16 @@ pub(super) fn is_copy_on_write(fs: &rustix::fs::StatFs) -> bool {
     const BTRFS: i64 = 0x9123_683e;
     const ZFS: i64 = 0x2fc1_2fc1;
     const BCACHEFS: i64 = 0xca45_1a4e;
-    [BTRFS, ZFS, BCACHEFS].contains(&fs.f_type)
+    #[allow(clippy::unnecessary_cast, reason = "it is i32 or u32 on some machines")]
+    let number = file_system_number(fs.f_type as i64);
+    [BTRFS, ZFS, BCACHEFS].contains(&number)
+}
+
+/// The number of a file system has 32 bits. Where `f_type` is an `i32`, those of btrfs
+/// and bcachefs are negative.
+#[cfg(target_os = "linux")]
+fn file_system_number(f_type: i64) -> i64 {
+    f_type & 0xffff_ffff
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -281,9 +295,12 @@ impl FileHandle for OsFile {
         self.journal.prove(&self.file)
     }
 
-    #[cfg(unix)]
+    /// True where links cannot be counted, as on Windows.
     fn is_hard_linked(&self) -> io::Result<bool> {
-        Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) > 1)
+        #[cfg(unix)]
+        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) > 1);
+        #[cfg(not(unix))]
+        Ok(true)
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
@@ -304,5 +321,29 @@ impl FileHandle for OsFile {
             let _advice =
                 rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_is_known_where_its_number_is_signed_or_unsigned() {
+        let btrfs = 0x9123_683e_u32;
+        for f_type in [i64::from(btrfs), i64::from(btrfs.cast_signed())] {
+            assert_eq!(file_system_number(f_type), 0x9123_683e);
+        }
+    }
+
+    #[test]
+    fn a_file_whose_links_cannot_be_counted_counts_as_linked() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [path, link] = ["file", "link"].map(|name| scratch.path().join(name));
+        let file = OsFileSystem.open(&path, OpenMode::CreateNew).unwrap();
+        assert_eq!(file.is_hard_linked().unwrap(), !OsFileSystem.counts_links());
+        OsFileSystem.link(&path, &link).unwrap();
+        assert!(file.is_hard_linked().unwrap());
     }
 }

@@ -170,15 +170,17 @@ fn resume_found(
     Ok((mark, None))
 }
 
-/// Opens a shard's recycled segments. Keeps none if recycling gains nothing.
+/// Opens a shard's recycled segments. Keeps none if recycling gains nothing, or might
+/// overwrite a backup's file.
 fn open_recycler(
     config: &Config,
     space: &Arc<FreeSpaceMonitor>,
     shard_dir: &ShardDir,
     found: &[u64],
 ) -> Result<Recycler, OpenError> {
+    let recycles = has_zeros_ahead(config) && shard_dir.fs.counts_links();
     let policy = RecyclePolicy {
-        recycled_max: if has_zeros_ahead(config) { config.recycled_segments_max } else { 0 },
+        recycled_max: if recycles { config.recycled_segments_max } else { 0 },
         segment_bytes: config.segment_bytes,
         // One segment per shard must stay free. Otherwise one shard could keep
         // the space that another shard needs.

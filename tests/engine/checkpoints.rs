@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::support::ledger::Ledger;
-use crate::support::{DIR, config, open, replayed};
+use crate::support::{DIR, config, open, path_has, replayed};
 use shardwal::fs::sim::SimFileSystem;
 use shardwal::{
     Checkpoint, CheckpointError, LogReader, Position, ReplayError, ReplayOptions, ShardedWal,
@@ -54,7 +54,7 @@ fn truncate(log: &ShardedWal, checkpoint: &Checkpoint) -> Result<u64, Checkpoint
 /// themselves, because an idle segment is sealed and the next one is prepared.
 fn files(fs: &SimFileSystem) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut files = fs.files();
-    files.retain(|path| path.to_string_lossy().contains("/purge") || path.ends_with("MANIFEST"));
+    files.retain(|path| path_has(path, "/purge") || path.ends_with("MANIFEST"));
     files.into_iter().map(|path| (path.clone(), fs.read_file(&path))).collect()
 }
 

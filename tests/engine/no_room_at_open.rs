@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use crate::support::ledger::Ledger;
-use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed, try_replayed};
+use crate::support::{
+    DIR, EIO, Random, assert_is, config, fault_at, open, replayed, seed, try_replayed,
+};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Cause, Config, Durability, LogReader, OpenError, ShardedWal};
 
@@ -227,7 +229,7 @@ fn a_newest_segment_that_cannot_be_synced_fails_the_open() {
         fs.fail(Fault { sticky: true, ..fault_at(".wal", Call::Sync, FaultKind::Error(errno)) });
         match ShardedWal::open(two_shards(&fs, case)) {
             Err(OpenError::Io { source, .. }) => {
-                assert_eq!(source.raw_os_error(), Some(errno));
+                assert_is(&source, errno);
             }
             other => panic!("{:?}", other.map(drop)),
         }

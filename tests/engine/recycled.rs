@@ -523,6 +523,25 @@ fn a_recycled_segment_with_a_reused_number_is_not_used() {
     }
 }
 
+/// As on Windows, where a write to a recycled file could change a backup.
+#[test]
+fn where_links_cannot_be_counted_nothing_is_recycled() {
+    let (fs, mut ledger) = (SimFileSystem::with_dir(DIR), Ledger::default());
+    let config = || config_for(&fs, 1000).recycled_segments_max(2).preallocated_segments(2);
+    open(config()).close().unwrap();
+    assert_eq!(files(&fs, "spare").len(), 2, "they are counted");
+    fs.set_counts_links(false);
+    let log = open(config());
+    for _ in 0..5 {
+        assert_eq!(files(&fs, "spare"), Vec::<PathBuf>::new());
+        append(&log, &mut ledger, 40, 1000);
+        truncate(&log, &mut ledger);
+    }
+    append(&log, &mut ledger, 40, 1000);
+    log.close().unwrap();
+    ledger.check(&replayed(&open(config())));
+}
+
 #[test]
 fn a_hard_linked_file_is_not_overwritten() {
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

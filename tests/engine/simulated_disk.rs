@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{EIO, ENOSPC, assert_is};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
-
-const EIO: i32 = 5;
 
 fn path(text: &str) -> &Path {
     Path::new(text)
@@ -557,7 +556,7 @@ mod failed_sync {
         file.write_at(&[2; 512], 0).expect("a write");
         fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         let error = file.sync_data().expect_err("the planned error");
-        assert_eq!(error.raw_os_error(), Some(EIO));
+        assert_is(&error, EIO);
         (fs, file)
     }
 
@@ -668,7 +667,7 @@ mod faults {
         macro_rules! fails {
             ($call:ident, $act:expr) => {
                 arm(Call::$call);
-                assert_eq!($act.err().unwrap().raw_os_error(), Some(EIO));
+                assert_is(&$act.err().unwrap(), EIO);
             };
         }
         fails!(Open, fs.open(path("/w/b"), OpenMode::CreateNew));
@@ -739,8 +738,8 @@ mod faults {
         for errno in [EIO, 28] {
             fs.fail(Fault::new(Call::Len, 1, FaultKind::Error(errno)));
         }
-        assert_eq!(file.len().unwrap_err().raw_os_error(), Some(EIO));
-        assert_eq!(file.len().unwrap_err().raw_os_error(), Some(28));
+        assert_is(&file.len().unwrap_err(), EIO);
+        assert_is(&file.len().unwrap_err(), ENOSPC);
         file.len().unwrap();
     }
 

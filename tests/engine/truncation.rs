@@ -13,15 +13,13 @@ use std::path::PathBuf;
 
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
-use crate::support::{EIO, Random, config, open, replayed, seed};
+use crate::support::{EIO, Random, config, open, path_has, replayed, seed};
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, Durability, ShardedWal};
 
 fn segments(fs: &SimFileSystem, shard_dir: &str) -> Vec<PathBuf> {
     let mut files = fs.files();
-    files.retain(|path| {
-        path.to_string_lossy().contains(shard_dir) && path.extension().is_some_and(|e| e == "wal")
-    });
+    files.retain(|path| path_has(path, shard_dir) && path.extension().is_some_and(|e| e == "wal"));
     files
 }
 

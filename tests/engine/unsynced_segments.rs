@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::support::gate::Gate;
 use crate::support::ledger::Ledger;
-use crate::support::{DIR, EIO, Random, config, fault_at, open, replayed, seed};
+use crate::support::{DIR, EIO, Random, assert_is, config, fault_at, open, replayed, seed};
 use shardwal::fs::sim::{Call, FaultKind, SimFileSystem};
 use shardwal::{Config, Durability, LogReader, OpenError, ShardedWal};
 
@@ -75,7 +75,7 @@ fn a_failed_sync_fails_the_open_and_the_next_open_replays_what_is_on_the_disk() 
             ..fault_at(".wal", Call::Sync, FaultKind::Error(EIO))
         });
         match ShardedWal::open(os(&fs)) {
-            Err(OpenError::Io { source, .. }) => assert_eq!(source.raw_os_error(), Some(EIO)),
+            Err(OpenError::Io { source, .. }) => assert_is(&source, EIO),
             Err(error) => panic!("{error}"),
             Ok(log) => {
                 assert_eq!(fs.fired(), 0);

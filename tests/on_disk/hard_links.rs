@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::ledger::Ledger;
-use crate::support::{open, replayed};
+use crate::support::{open, path_has, replayed};
 use shardwal::{Config, LogReader, RecoveryReport};
 
 fn config(dir: &Path) -> Config {
@@ -102,7 +102,7 @@ fn copy_all(from: &Path, to: &Path) {
 fn carriers(dir: &Path, shard: u32) -> Vec<PathBuf> {
     let directory = dir.join(format!("generation-00001/shard-{shard:04}"));
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let is_carrier = |path: &PathBuf| path.to_str().unwrap().contains("/purge-");
+    let is_carrier = |path: &PathBuf| path_has(path, "/purge-");
     let mut found: Vec<_> = entries.filter(is_carrier).collect();
     found.sort();
     found

@@ -2,6 +2,7 @@
 //!
 //! This file knows calls and paths. The code of each call decides what a fault does.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// A call of [`FileSystem`](crate::fs::FileSystem) or [`FileHandle`](crate::fs::FileHandle).
@@ -40,8 +41,8 @@ pub enum Call {
 /// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The call fails with this error number of the operating system. It has no other
-    /// effect, but a failed sync also loses the unsynced sectors.
+    /// The call fails with this error number of Linux: see [`linux_error`]. It has no
+    /// other effect, but a failed sync also loses the unsynced sectors.
     Error(i32),
     /// A read or write moves about half of the bytes. Other calls do not match this
     /// fault.
@@ -63,8 +64,9 @@ pub enum FaultKind {
 pub struct Fault {
     /// The call that fails.
     pub call: Call,
-    /// Matches only if the path contains this text. A file has the path that it was
-    /// opened with, and a rename has both of its paths.
+    /// Matches only if the path contains this text, with `/` between its names on every
+    /// system. A file has the path that it was opened with, and a rename has both of
+    /// its paths.
     pub path_contains: Option<String>,
     /// Which matching call fails, counted from now; 1 is the next.
     pub nth: u64,
@@ -86,9 +88,41 @@ impl Fault {
         (self.call == call || self.call == Call::Any)
             && (self.kind != FaultKind::Short || can_be_short)
             && self.path_contains.as_ref().is_none_or(|part| {
-                paths.iter().any(|path| path.to_string_lossy().contains(part.as_str()))
+                paths.iter().any(|path| with_slashes(&path.to_string_lossy()).contains(part))
             })
     }
+}
+
+/// A path as text, with `/` between its names.
+fn with_slashes(path: &str) -> String {
+    if cfg!(windows) { path.replace('\\', "/") } else { path.to_owned() }
+}
+
+/// The error that has this number on Linux. It means the same on every system: it has no
+/// number if there is an [`ErrorKind`] for it, and the system's own number if the log
+/// tells the error by its number.
+#[must_use]
+pub fn linux_error(errno: i32) -> io::Error {
+    const ERROR_TOO_MANY_OPEN_FILES: i32 = 4;
+    const ERROR_IO_DEVICE: i32 = 1117;
+    let kind = match errno {
+        1 | 13 => ErrorKind::PermissionDenied,
+        2 => ErrorKind::NotFound,
+        4 => ErrorKind::Interrupted,
+        12 => ErrorKind::OutOfMemory,
+        17 => ErrorKind::AlreadyExists,
+        22 => ErrorKind::InvalidInput,
+        27 => ErrorKind::FileTooLarge,
+        28 => ErrorKind::StorageFull,
+        30 => ErrorKind::ReadOnlyFilesystem,
+        122 => ErrorKind::QuotaExceeded,
+        5 if cfg!(windows) => return io::Error::from_raw_os_error(ERROR_IO_DEVICE),
+        23 | 24 if cfg!(windows) => {
+            return io::Error::from_raw_os_error(ERROR_TOO_MANY_OPEN_FILES);
+        }
+        _ => return io::Error::from_raw_os_error(errno),
+    };
+    kind.into()
 }
 
 /// The planned faults, and the number of calls and of faults so far.
@@ -140,5 +174,35 @@ impl Faults {
             Call::Any => self.calls.iter().sum(),
             call => self.calls[call as usize],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::means_unreadable;
+
+    #[test]
+    fn an_error_of_linux_means_the_same_on_every_system() {
+        // The numbers of these errors differ between systems.
+        for errno in [1, 2, 4, 12, 13, 17, 22, 27, 28, 30, 122] {
+            assert_eq!(linux_error(errno).raw_os_error(), None, "{errno}");
+        }
+        assert_eq!(linux_error(28).kind(), ErrorKind::StorageFull);
+        assert!(means_unreadable(&linux_error(5)));
+        for errno in (0..=122).filter(|_| cfg!(target_os = "linux")) {
+            let kind = io::Error::from_raw_os_error(errno).kind();
+            assert_eq!(linux_error(errno).kind(), kind, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_paths_with_slashes() {
+        let path: std::path::PathBuf = ["wal", "shard-0000", "x.wal"].iter().collect();
+        let fault = Fault {
+            path_contains: Some("wal/shard-0000/x".into()),
+            ..Fault::new(Call::Open, 1, FaultKind::Panic)
+        };
+        assert!(fault.matches(Call::Open, &[&path]));
     }
 }

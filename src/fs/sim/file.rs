@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::content::PAGE_BYTES;
-use super::{Call, SimFileSystem, Verdict, no_power};
+use super::{Call, SimFileSystem, Verdict, linux_error, no_power};
 use crate::fs::FileHandle;
 
-const NO_SPACE: i32 = if cfg!(windows) { 112 } else { 28 };
-const UNREADABLE: i32 = if cfg!(windows) { 1117 } else { 5 };
+const EIO: i32 = 5;
 
 /// An open file. The file keeps its bytes while this exists, even without a name.
 pub(super) struct SimFile {
@@ -51,7 +50,7 @@ impl FileHandle for SimFile {
         let content = machine.content(self.file);
         let count = verdict.bytes_moved(bytes.len());
         let readable = content.readable(offset, count);
-        let readable = readable.ok_or_else(|| io::Error::from_raw_os_error(UNREADABLE))?;
+        let readable = readable.ok_or_else(|| linux_error(EIO))?;
         Ok(content.read(&mut bytes[..readable], offset))
     }
 
@@ -69,7 +68,7 @@ impl FileHandle for SimFile {
             return Err(no_power());
         }
         if taken == 0 && !bytes.is_empty() {
-            return Err(io::Error::from_raw_os_error(NO_SPACE));
+            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(taken)
     }
@@ -95,7 +94,7 @@ impl FileHandle for SimFile {
         let (mut machine, verdict) = self.fs.admit(Call::Sync, &[&self.path])?;
         if let Verdict::Fail(errno) = verdict {
             machine.content_mut(self.file).fail_sync();
-            return Err(io::Error::from_raw_os_error(errno));
+            return Err(linux_error(errno));
         }
         let latency = machine.settings.sync_latency;
         if !latency.is_zero() {
@@ -108,7 +107,8 @@ impl FileHandle for SimFile {
     }
 
     fn is_hard_linked(&self) -> io::Result<bool> {
-        Ok(self.fs.alive()?.names_of_file(self.file) > 1)
+        let machine = self.fs.alive()?;
+        Ok(!machine.settings.counts_links || machine.names_of_file(self.file) > 1)
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
@@ -117,7 +117,7 @@ impl FileHandle for SimFile {
         // Btrfs does so, even if the file ends there already.
         let cuts_page = !len.is_multiple_of(PAGE_BYTES as u64);
         if machine.settings.copies_need_room && cuts_page && machine.free_pages() == 0 {
-            return Err(io::Error::from_raw_os_error(NO_SPACE));
+            return Err(io::ErrorKind::StorageFull.into());
         }
         machine.content_mut(self.file).set_len(len);
         Ok(())

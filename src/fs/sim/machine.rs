@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) sync_latency: Duration,
     pub(super) copy_on_write: bool,
     pub(super) copies_need_room: bool,
+    pub(super) counts_links: bool,
     pub(super) direct_io_alignment: Option<usize>,
 }
 
@@ -33,6 +34,7 @@ impl Default for Settings {
             sync_latency: Duration::ZERO,
             copy_on_write: false,
             copies_need_room: false,
+            counts_links: true,
             direct_io_alignment: Some(SECTOR_BYTES),
         }
     }

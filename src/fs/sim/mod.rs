@@ -39,7 +39,7 @@ mod file;
 mod machine;
 mod names;
 
-pub use faults::{Call, Fault, FaultKind};
+pub use faults::{Call, Fault, FaultKind, linux_error};
 
 /// A simulated machine with its file system. A clone is another handle on this machine.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ enum Verdict {
     Half,
     /// Half of the call takes effect, then the machine loses power.
     Torn,
-    /// The call has no effect and returns this error of the operating system.
+    /// The call has no effect and returns this error of Linux.
     Fail(i32),
 }
 
@@ -208,6 +208,12 @@ impl SimFileSystem {
     /// btrfs does. Initially `false`.
     pub fn set_copies_need_room(&self, copies_need_room: bool) {
         self.lock_machine().settings.copies_need_room = copies_need_room;
+    }
+
+    /// Sets the result of [`FileSystem::counts_links`]. If it is `false`, every file may
+    /// have a hard link, as on Windows. Initially `true`.
+    pub fn set_counts_links(&self, counts_links: bool) {
+        self.lock_machine().settings.counts_links = counts_links;
     }
 }
 
@@ -344,7 +350,7 @@ impl SimFileSystem {
     /// calls that have no effect when they fail.
     fn enter(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
         match self.admit(call, paths)? {
-            (_, Verdict::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            (_, Verdict::Fail(errno)) => Err(linux_error(errno)),
             admitted => Ok(admitted),
         }
     }
@@ -403,6 +409,10 @@ impl FileSystem for SimFileSystem {
     fn links(&self, path: &Path) -> io::Result<u64> {
         let (base, name) = self.resolve(path)?;
         self.alive()?.links(base, name)
+    }
+
+    fn counts_links(&self) -> bool {
+        self.lock_machine().settings.counts_links
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
