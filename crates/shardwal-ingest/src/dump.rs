@@ -1,4 +1,5 @@
-//! Prints every sample of a server's log, in the format of `promtool tsdb dump`.
+//! `shardwal-ingest dump`: prints every sample of a server's log, in the format of
+//! `promtool tsdb dump`.
 //!
 //! ```text
 //! {__name__="up", job="node"} 1 1795367005066
@@ -9,19 +10,27 @@
 //! format.
 
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
+use clap::Args;
 use shardwal::{Config, LogReader};
 use shardwal_timeseries::{Storage, StorageOptions, TimeSeries};
 
 use crate::Failure;
 use crate::go_float;
 
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The server's directory. The server must be stopped
+    dir: PathBuf,
+}
+
 /// Prints the samples of a log to the standard output.
 ///
 /// # Errors
 /// No log exists there, the log cannot be opened, or the output's reader is gone.
-pub(crate) fn dump(directory: &Path) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let directory = &arguments.dir;
     // Opening with another number of shards would begin a new generation.
     let reader = LogReader::open(directory.join("log"))?;
     let generations = || reader.report().shards.iter().map(|shard| shard.generation);

@@ -1,22 +1,14 @@
-//! The demonstration: ingests a recorded Prometheus remote-write stream, is killed part-way, and
-//! proves that nothing acknowledged was lost.
+//! `shardwal-ingest`: a server for Prometheus remote write and InfluxDB's line protocol, its load
+//! generator, and a demonstration that nothing acknowledged is lost.
 //!
 //! ```text
-//! cargo run --release --example ingest
-//! cargo run --release --example ingest -- --durability interval:10ms --repeat 20
+//! cargo run --release -p shardwal-ingest
+//! cargo run --release -p shardwal-ingest -- serve --listen 127.0.0.1:9291 --dir data
+//! cargo run --release -p shardwal-ingest -- load --to 127.0.0.1:9291 --repeat 50
+//! cargo run --release -p shardwal-ingest -- dump data
 //! ```
 //!
-//! A child process logs the samples from several threads, and reports to its parent which records
-//! the log has acknowledged. Part-way the parent kills it with SIGKILL and replays the log. It
-//! checks that every acknowledged record is present and equal. A second child continues where the
-//! log ends. Then the parent checks all samples. The program exits with 0 only if every sample is
-//! present and equal.
-//!
-//! With `--listen` the program is a server, see `server`. With `--dump` it prints the samples in
-//! such a server's log.
-//!
-//! The path of the data: `stream` (requests) -> `workload` (records in order) -> `record`
-//! (payloads) -> `child` (appends) -> `acknowledgement` (what is certain) -> `check` (the oracle).
+//! Each subcommand is a module with its own `Arguments` and `run`. This file only chooses one.
 
 #![expect(
     clippy::print_stdout,
@@ -25,247 +17,69 @@
 )]
 
 use std::error::Error;
-use std::fs;
-use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Instant;
 
-use clap::Parser;
-use shardwal::{ReplayOptions, ReplayProgress, ShardedWal};
-use tempfile::TempDir;
+use clap::{Parser, Subcommand};
 
-use arguments::Arguments;
-use check::{Census, Tally};
-use progress::Progress;
-use supervisor::IngestProcess;
-use workload::Workload;
-
-mod acknowledgement;
-mod arguments;
-mod check;
-mod child;
+mod demo;
 mod dump;
 mod go_float;
+mod load;
+mod log_arguments;
 mod progress;
-mod record;
+mod serve;
 mod server;
 mod stream;
-mod supervisor;
-mod workload;
 
 /// An error that ends the program. It is printed, not handled.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Number of samples in the recording of the repository.
-const KNOWN_SAMPLES: u64 = 334_000;
+/// The recording in the repository.
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/node_exporter.remote_write");
 
-/// Share of the workload that is acknowledged when the first child is killed.
-const KILL_AT_PERCENT: u64 = 45;
+/// Receives Prometheus remote write and InfluxDB's line protocol, on a write-ahead log. Without a
+/// command it runs the demonstration
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    demo: demo::Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive writes over HTTP, and acknowledge each when it is durable
+    Serve(serve::Arguments),
+    /// Send the recorded remote-write stream to a server
+    Load(load::Arguments),
+    /// Print every sample of a stopped server's log, as `promtool tsdb dump` does
+    Dump(dump::Arguments),
+    /// Log the recorded stream, get killed part-way, recover, and check every sample
+    Demo(demo::Arguments),
+}
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = if arguments.child {
-        run_child(&arguments)
-    } else if let Some(directory) = &arguments.dump {
-        dump::dump(directory)
-    } else if let Some(address) = arguments.listen {
-        run_server(&arguments, address)
-    } else {
-        run_parent(&arguments)
+    let CommandLine { command, demo } = CommandLine::parse();
+    let command = command.unwrap_or(Command::Demo(demo));
+    // The verdict of a demonstration is its output, good or bad.
+    let shows_verdict = matches!(&command, Command::Demo(demo) if !demo.child);
+    let ended = match command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
-    let for_people = arguments.dump.is_none() && !arguments.child;
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if !for_people => {
-            eprintln!("{}", with_causes(&*failure));
-            ExitCode::FAILURE
-        }
-        Err(failure) => {
-            println!("FAILED: {}", with_causes(&*failure));
-            ExitCode::FAILURE
-        }
+    let Err(failure) = ended else { return ExitCode::SUCCESS };
+    let failure = with_causes(&*failure);
+    if shows_verdict {
+        println!("FAILED: {failure}");
+    } else {
+        eprintln!("{failure}");
     }
-}
-
-fn run_child(arguments: &Arguments) -> Result<(), Failure> {
-    let report = child::ingest(arguments, &read_workload(arguments)?)?;
-    eprintln!("{report}");
-    Ok(())
-}
-
-fn run_server(arguments: &Arguments, address: SocketAddr) -> Result<(), Failure> {
-    let directory = arguments.dir.as_deref().ok_or("a server needs --dir")?;
-    server::serve(server::Options {
-        address,
-        config: arguments.server_config(directory),
-        hard_bytes: arguments.server_hard_bytes(),
-        samples_max: arguments.samples_max,
-        snapshot_samples: arguments.snapshot_samples.get(),
-        limits: server::ServerLimits {
-            request_bytes_max: arguments.request_bytes_max,
-            in_flight_bytes_max: arguments.in_flight_bytes_max,
-            connections_max: arguments.connections_max.get().into(),
-        },
-        replay_hold: arguments.replay_hold.as_deref(),
-    })
-}
-
-fn run_parent(arguments: &Arguments) -> Result<(), Failure> {
-    let workload = read_workload(arguments)?;
-    println!(
-        "{} samples of {} series in {} records; {} threads, {} shards, durability {}",
-        workload.sample_count(),
-        workload.series_count(),
-        workload.record_count(),
-        arguments.threads,
-        arguments.shards,
-        arguments.durability,
-    );
-    let directory = LogDirectory::prepare(arguments)?;
-    match kill_and_recover(arguments, &workload, directory.path()) {
-        Ok(()) => directory.remove_if_temporary(),
-        Err(failure) => {
-            let kept = directory.keep();
-            let failure = with_causes(&*failure);
-            Err(format!("{failure} (the log is kept in {})", kept.display()).into())
-        }
-    }
-}
-
-/// Ingests, kills the child, checks, resumes, and checks all samples.
-fn kill_and_recover(
-    arguments: &Arguments,
-    workload: &Workload,
-    directory: &Path,
-) -> Result<(), Failure> {
-    let mut tally = Tally::new(workload);
-    let kill_at = (workload.sample_count() * KILL_AT_PERCENT / 100).max(1);
-    let first = IngestProcess::start(arguments, directory)?;
-    let progress = Progress::start("ingest", "samples");
-    let status = first.kill_at(kill_at, &mut tally, &progress)?;
-    drop(progress);
-    let acknowledged = tally.sample_count();
-    println!("killed the child ({status}) after {acknowledged} acknowledged samples");
-
-    let survivors = replay(arguments, workload, directory)?;
-    survivors.check_acknowledged(&tally)?;
-    let survived = survivors.sample_count();
-    println!(
-        "all {acknowledged} acknowledged samples are present and equal, and {} samples in flight",
-        survived - acknowledged
-    );
-
-    let mut tally = survivors.into_tally();
-    let second = IngestProcess::start(arguments, directory)?;
-    let progress = Progress::start("resume", "samples");
-    let report = second.finish(&mut tally, &progress)?;
-    drop(progress);
-    println!("resumed where the log ended: {report}");
-
-    let all = replay(arguments, workload, directory)?;
-    all.check_complete()?;
-    println!(
-        "OK: all {} samples are present and equal ({} series, {} records; {acknowledged} samples \
-         acknowledged before SIGKILL)",
-        all.sample_count(),
-        workload.series_count(),
-        all.record_count(),
-    );
-    Ok(())
-}
-
-/// Opens the log as its next owner would, and replays all of it.
-fn replay<'workload>(
-    arguments: &Arguments,
-    workload: &'workload Workload,
-    directory: &Path,
-) -> Result<Census<'workload>, Failure> {
-    let start = Instant::now();
-    let log = ShardedWal::open(arguments.config(directory))?;
-    let census = Census::new(workload);
-    let progress = Arc::new(Progress::start("replay", "bytes"));
-    let bar = Arc::clone(&progress);
-    let options = ReplayOptions::default().threads(arguments.threads.get()).progress(Arc::new(
-        move |replay: ReplayProgress| {
-            bar.show(replay.bytes_done, replay.bytes_total);
-        },
-    ));
-    log.replay(options, |record| census.take(record.key(), record.payload()))?;
-    drop(progress);
-    let torn_bytes: u64 = log.recovery().shards.iter().map(|shard| shard.torn_bytes).sum();
-    log.close()?;
-    println!(
-        "opened and replayed {} records in {:.2} s (cut {torn_bytes} torn bytes)",
-        census.record_count(),
-        start.elapsed().as_secs_f64()
-    );
-    Ok(census)
-}
-
-fn read_workload(arguments: &Arguments) -> Result<Workload, Failure> {
-    let workload = Workload::new(stream::read(&arguments.stream)?, arguments.repeat.get())?;
-    let expected = KNOWN_SAMPLES * u64::from(arguments.repeat.get());
-    if arguments.is_known_recording() && workload.sample_count() != expected {
-        let found = workload.sample_count();
-        return Err(format!("the recording holds {found} samples, not {expected}").into());
-    }
-    Ok(workload)
-}
-
-/// The directory of the log.
-enum LogDirectory {
-    /// Given by the user. It is kept.
-    Given(PathBuf),
-    /// Made by this program. It is removed on success.
-    Temporary(TempDir),
-}
-
-impl LogDirectory {
-    /// Uses the given directory, or makes a temporary one beside the program. The system's
-    /// temporary directory may be in memory, where a sync costs nothing.
-    fn prepare(arguments: &Arguments) -> Result<Self, Failure> {
-        let Some(given) = &arguments.dir else {
-            let program = std::env::current_exe()?;
-            let beside = program.parent().unwrap_or(Path::new("."));
-            let directory = tempfile::Builder::new().prefix("ingest-log-").tempdir_in(beside)?;
-            return Ok(Self::Temporary(directory));
-        };
-        match fs::read_dir(given).map(|mut names| names.next().is_none()) {
-            Ok(true) => {}
-            Ok(false) => {
-                let given = given.display();
-                return Err(format!("{given} is not empty; give a new or empty directory").into());
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(given)?,
-            Err(error) => return Err(format!("{}: {error}", given.display()).into()),
-        }
-        Ok(Self::Given(given.clone()))
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Given(path) => path,
-            Self::Temporary(directory) => directory.path(),
-        }
-    }
-
-    /// Keeps the log, so that the user can inspect the failure.
-    fn keep(self) -> PathBuf {
-        match self {
-            Self::Given(path) => path,
-            Self::Temporary(directory) => directory.keep(),
-        }
-    }
-
-    fn remove_if_temporary(self) -> Result<(), Failure> {
-        match self {
-            Self::Given(_) => Ok(()),
-            Self::Temporary(directory) => Ok(directory.close()?),
-        }
-    }
+    ExitCode::FAILURE
 }
 
 /// Formats an error and its causes in one line.

@@ -2,7 +2,7 @@
 //! storage on the log.
 //!
 //! ```text
-//! cargo run --release --example ingest -- --listen 127.0.0.1:9291 --dir D
+//! cargo run --release -p shardwal-ingest -- serve --listen 127.0.0.1:9291 --dir D
 //! ```
 //!
 //! The path of a request: `connections` -> `body` (within the `budget`) -> `remote_write` +
@@ -59,7 +59,7 @@ pub(crate) struct Options<'arguments> {
     /// Number of samples after which a snapshot is taken and the log truncated.
     pub(crate) snapshot_samples: u64,
     /// The log's minimum of free space.
-    pub(crate) hard_bytes: u64,
+    pub(crate) free_space_min_bytes: u64,
     /// Limits on requests.
     pub(crate) limits: Limits,
     /// The replay waits while this file exists; for tests.
@@ -93,7 +93,11 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     let app = Arc::new(App::new(options.limits, metrics));
     let opened = open(&app, &options);
     tokio::spawn(keep_history(Arc::clone(&app)));
-    tokio::spawn(keep_log_short(Arc::clone(&app), options.snapshot_samples, options.hard_bytes));
+    tokio::spawn(keep_log_short(
+        Arc::clone(&app),
+        options.snapshot_samples,
+        options.free_space_min_bytes,
+    ));
     let (end, ends) = watch::channel(false);
     let connections_max = options.limits.connections_max;
     let served = tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
@@ -159,7 +163,7 @@ async fn keep_history(app: Arc<App>) {
 
 /// Takes snapshots, which truncate the log. This bounds the log and the next replay, and leaves
 /// room on the disk for the snapshots themselves.
-async fn keep_log_short(app: Arc<App>, samples: u64, hard_bytes: u64) {
+async fn keep_log_short(app: Arc<App>, samples: u64, free_space_min_bytes: u64) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut schedule = None;
     loop {
@@ -167,7 +171,7 @@ async fn keep_log_short(app: Arc<App>, samples: u64, hard_bytes: u64) {
         let Some(storage) = app.storage_if_open() else { continue };
         let schedule = schedule.get_or_insert_with(|| {
             let found = storage.log().recovery().shards.iter().map(|shard| shard.bytes).sum();
-            Schedule::new(samples, hard_bytes, found)
+            Schedule::new(samples, free_space_min_bytes, found)
         });
         let seen = seen(&app, storage);
         let Some(due) = schedule.due(&seen, Instant::now()) else { continue };

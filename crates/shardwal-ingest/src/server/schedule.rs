@@ -49,7 +49,7 @@ pub(crate) struct Schedule {
     /// Number of samples after which a snapshot is due.
     samples: u64,
     /// The log's minimum of free space.
-    hard_bytes: u64,
+    free_space_min_bytes: u64,
     /// Bytes that the log held at start.
     found_bytes: u64,
     /// The state that the last snapshot covers.
@@ -64,9 +64,9 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// Creates a schedule. `found_bytes` is the size of the log at start.
-    pub(crate) fn new(samples: u64, hard_bytes: u64, found_bytes: u64) -> Self {
+    pub(crate) fn new(samples: u64, free_space_min_bytes: u64, found_bytes: u64) -> Self {
         let (covered, last, failed_until, low_until) = (None, None, None, None);
-        Self { samples, hard_bytes, found_bytes, covered, last, failed_until, low_until }
+        Self { samples, free_space_min_bytes, found_bytes, covered, last, failed_until, low_until }
     }
 
     /// Whether a snapshot is due now, and why.
@@ -98,7 +98,7 @@ impl Schedule {
 
     /// Below this number of free bytes, the next snapshot may soon have no room.
     fn low_bytes(&self, seen: &Seen) -> u64 {
-        let hard = self.hard_bytes.saturating_add(self.hard_bytes / 8);
+        let hard = self.free_space_min_bytes.saturating_add(self.free_space_min_bytes / 8);
         hard.saturating_add(self.snapshot_bytes(seen).saturating_mul(2)).saturating_add(SLACK_BYTES)
     }
 

@@ -1,7 +1,7 @@
 //! `shardwal-ingest`, end to end and in parts.
 //!
 //! The program that `cargo test` built is run as a user runs it. The modules that read the
-//! recording and write payloads are included here, because an example has no tests of its own.
+//! recording and write payloads are included here.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -43,8 +43,9 @@ fn ingest(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_example_survives_its_own_kill_and_finds_all_samples() {
-    for durability in ["sync", "os", "interval:10ms"] {
+fn the_demo_survives_its_own_kill_and_finds_all_samples() {
+    for durability in ["sync", "buffered", "interval:10ms"] {
+        // Without a subcommand.
         let arguments = ["--durability", durability, "--threads=3", "--shards=2"];
         let output = ingest(&arguments);
         let stdout = String::from_utf8_lossy(&output.stdout);
@@ -59,7 +60,7 @@ fn a_repeated_stream_is_logged_as_often_and_stays_in_the_given_directory() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("log");
     let path = directory.to_str().unwrap();
-    let arguments = ["--durability", "os", "--repeat", "2", "--dir", path];
+    let arguments = ["demo", "--durability", "buffered", "--repeat", "2", "--dir", path];
     let output = ingest(&arguments);
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}");

@@ -1,14 +1,14 @@
-//! The programs of `examples/`, run as a user runs them, and their parts.
+//! `shardwal-ingest`, run as a user runs it, and its parts.
 
 #[path = "../server_support/mod.rs"]
 mod server_support;
 
-// Modules of `ingest`. They refer to each other by paths from the root.
-#[path = "../../src/record.rs"]
+// Modules of the program. They refer to each other as siblings, and to `stream` from the root.
+#[path = "../../src/demo/record.rs"]
 mod record;
 #[path = "../../src/stream.rs"]
 mod stream;
-#[path = "../../src/workload.rs"]
+#[path = "../../src/demo/workload.rs"]
 mod workload;
 
 mod ingest;

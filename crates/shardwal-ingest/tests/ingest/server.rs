@@ -60,8 +60,8 @@ fn a_snapshot_and_a_sigkill_lose_nothing() {
 #[test]
 fn a_disk_below_the_free_space_min_is_503_and_on_the_status_page() {
     let directory = tempfile::tempdir().unwrap();
-    let hard = (1_u64 << 60).to_string();
-    let server = Server::start(directory.path(), &["--disk-hard-bytes", &hard]);
+    let min = (1_u64 << 60).to_string();
+    let server = Server::start(directory.path(), &["--free-space-min-bytes", &min]);
     let answer = server.write(&request(&["up"], &[(1, 0.5)]));
     assert_eq!(answer.status, 503);
     assert!(text(&answer).contains("below free_space_min_bytes"), "{}", text(&answer));
@@ -107,7 +107,7 @@ fn what_is_acknowledged_survives_sigkill() {
             server.kill();
         });
     }
-    let output = Command::new(program()).arg("--dump").arg(directory.path()).output().unwrap();
+    let output = Command::new(program()).arg("dump").arg(directory.path()).output().unwrap();
     assert!(output.status.success());
     let lines = String::from_utf8(output.stdout).unwrap();
     let found: BTreeSet<i64> = lines

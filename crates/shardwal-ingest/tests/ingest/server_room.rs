@@ -25,8 +25,8 @@ fn low() -> Seen {
 
 #[test]
 fn a_snapshot_is_due_while_there_still_is_room_for_it() {
-    let (start, hard) = (Instant::now(), 64 * MIB);
-    let mut schedule = Schedule::new(20_000, hard, 0);
+    let (start, min) = (Instant::now(), 64 * MIB);
+    let mut schedule = Schedule::new(20_000, min, 0);
     let roomy = Seen { free_bytes: Some(1 << 40), ..low() };
     assert_eq!(schedule.due(&roomy, start), None);
     assert_eq!(schedule.due(&Seen { acknowledged: 20_000, ..roomy }, start), Some(Due::Samples));
@@ -77,13 +77,14 @@ mod on_a_small_disk {
     use crate::server_support::client::Answer;
     use crate::server_support::{SNAPPY, Server, block, request, text};
 
-    const MARKS: [&str; 4] = ["--disk-hard-bytes", "8388608", "--disk-soft-bytes", "12582912"];
+    const LIMITS: [&str; 4] =
+        ["--free-space-min-bytes", "8388608", "--free-space-low-bytes", "12582912"];
 
     /// Returns true inside a mount namespace of the test's own. Outside, the test runs itself again
     /// in one, or is skipped if that is impossible.
     #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
     fn inside(test: &str) -> bool {
-        const INSIDE: &str = "SHARDWAL_TEST_EXAMPLES_INSIDE";
+        const INSIDE: &str = "SHARDWAL_TEST_INGEST_INSIDE";
         if std::env::var_os(INSIDE).is_some() {
             return true;
         }
@@ -147,15 +148,15 @@ mod on_a_small_disk {
         let directory = scratch.path().join("db");
         let mut state = 0x2545_F491_4F6C_DD1D;
         // More than twice the size of the disk.
-        let server = Server::start(&directory, &MARKS);
+        let server = Server::start(&directory, &LIMITS);
         (0..700).for_each(|_| write(&server, &mut state));
         let filled = (0..700).any(|_| post(&server, &mut state).status == 503);
         server.kill();
         assert!(filled, "the disk is soon full");
-        let server = Server::start(&directory, &MARKS);
+        let server = Server::start(&directory, &LIMITS);
         write(&server, &mut state);
         assert_eq!(server.count("noise"), 20_000);
         assert_eq!(server.stop("-TERM").code(), Some(0));
-        assert_eq!(Server::start(&directory, &MARKS).count("noise"), 20_000);
+        assert_eq!(Server::start(&directory, &LIMITS).count("noise"), 20_000);
     }
 }

@@ -44,7 +44,7 @@ impl Server {
         arguments: &[&str],
     ) -> Self {
         let mut process = command
-            .args(["--listen", "127.0.0.1:0", "--shards", "2", "--dir"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--shards", "2", "--dir"])
             .arg(directory)
             .args(arguments)
             .stdout(Stdio::piped())

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
+use super::Arguments;
+use super::acknowledgement::receive;
+use super::check::Tally;
 use crate::Failure;
-use crate::acknowledgement::receive;
-use crate::arguments::Arguments;
-use crate::check::Tally;
 use crate::progress::Progress;
 
 /// A running child. Dropping this kills the process.

@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use shardwal::{Completion, ReplayOptions, ShardedWal};
 
+use super::Arguments;
+use super::acknowledgement::{Acknowledgement, Reporter};
+use super::check::Census;
+use super::workload::{RecordId, Workload};
 use crate::Failure;
-use crate::acknowledgement::{Acknowledgement, Reporter};
-use crate::arguments::Arguments;
-use crate::check::Census;
-use crate::workload::{RecordId, Workload};
 
 /// Maximum records in flight per client thread.
 const IN_FLIGHT_RECORDS_MAX: usize = 256;
@@ -26,7 +26,7 @@ const IN_FLIGHT_RECORDS_MAX: usize = 256;
 /// The log or the pipe to the parent fails, or the log does not hold a prefix of the workload.
 pub(crate) fn ingest(arguments: &Arguments, workload: &Workload) -> Result<String, Failure> {
     let directory = arguments.dir.as_deref().ok_or("a child needs --dir")?;
-    let log = ShardedWal::open(arguments.config(directory))?;
+    let log = ShardedWal::open(arguments.log.config(directory))?;
     let census = Census::new(workload);
     let options = ReplayOptions::default().threads(arguments.threads.get());
     log.replay(options, |record| census.take(record.key(), record.payload()))?;

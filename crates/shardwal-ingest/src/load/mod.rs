@@ -1,7 +1,7 @@
-//! The load generator: sends the recorded remote-write stream to a server, on many connections.
+//! `shardwal-ingest load`: sends the recorded remote-write stream to a server, on many connections.
 //!
 //! ```text
-//! cargo run --release --example load -- --to 127.0.0.1:9291 --repeat 50
+//! cargo run --release -p shardwal-ingest -- load --to 127.0.0.1:9291 --repeat 50
 //! ```
 //!
 //! Each connection has one request in flight. Without `--rate`, it sends the next request after
@@ -9,32 +9,20 @@
 //! sustainable load. With `--rate`, requests follow a schedule, regardless of the responses, and
 //! refused requests are dropped. This creates overload.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the program prints its results; the lints are for the library"
-)]
-
-use std::error::Error;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::Args;
 
+use crate::{Failure, RECORDING};
 use bodies::Body;
 use client::Connection;
 
 mod bodies;
 mod client;
-
-/// An error that ends the program.
-type Failure = Box<dyn Error + Send + Sync>;
-
-const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/node_exporter.remote_write");
 
 const HEADERS: &str = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
      X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
@@ -45,9 +33,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Interval between two readings of the server's memory.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Sends the recorded remote-write stream to a server.
-#[derive(Debug, Parser)]
-struct Arguments {
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
     /// Address of the server, host:port
     #[arg(long, default_value = "127.0.0.1:9291")]
     to: String,
@@ -77,17 +64,12 @@ struct Arguments {
     stream: PathBuf,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Sends all requests, and prints what was acknowledged, refused and measured. Blocks.
+///
+/// # Errors
+/// The recording cannot be read, the server is not there, or it responds with another status than
+/// 204 and 503.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bodies = bodies::prepare(&arguments.stream, arguments.repeat.get())?;
     let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
     println!("prepared {} requests of {} bytes", bodies.len(), bytes / bodies.len());

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 
-use crate::record::{SeriesRecord, series_key};
+use super::record::{SeriesRecord, series_key};
 use crate::stream::{Label, Request, Sample, Series};
 
 /// All records that the log must hold in the end.

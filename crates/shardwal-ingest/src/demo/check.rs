@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::acknowledgement::Acknowledgement;
-use crate::record::SeriesRecord;
-use crate::workload::{RecordId, Workload};
+use super::acknowledgement::Acknowledgement;
+use super::record::SeriesRecord;
+use super::workload::{RecordId, Workload};
 
 /// A difference between the log and the workload or the acknowledgements.
 #[derive(Debug, PartialEq, Eq)]
