@@ -16,3 +16,4 @@ mod server;
 mod server_parts;
 mod server_requests;
 mod server_room;
+mod service;
