@@ -6,11 +6,13 @@
 
 mod bench;
 mod check;
+mod chroot;
 mod end_to_end;
 mod faults;
 mod fuzz;
 mod models;
 mod mutants;
+mod platforms;
 mod process;
 mod programs;
 mod report;
@@ -18,6 +20,7 @@ mod sanitizer;
 mod setup;
 mod test;
 mod tree;
+mod tsan;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -44,6 +47,12 @@ mutants [WORD ...]          applies each patch of mutants/ to a copy of the tree
                             tests that must catch it; with words, only patches whose path or
                             title contains one of them
     --check                 only checks that each patch applies and that its tests exist
+platforms                   checks Windows, macOS, FreeBSD, and Linux on aarch64, i686 and s390x;
+                            the golden files on i686 and s390x; lib and engine under wine
+tsan                        lib and engine under ThreadSanitizer, and a planted race that it
+                            must report
+    --chroot FOLDER         platforms, tsan: keeps their chroot of Debian sid in a folder, and
+                            uses it again; they need root, debootstrap and a mirror
 
 With --no-run, `models`, `shuttle`, `fuzz` and `asan` only build.
 ";
@@ -66,6 +75,8 @@ fn main() -> ExitCode {
         "end-to-end" => end_to_end::run(rest),
         "bench" => bench::run(rest),
         "mutants" => mutants::run(rest),
+        "platforms" => platforms::run(rest),
+        "tsan" => tsan::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
