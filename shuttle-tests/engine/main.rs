@@ -1,7 +1,7 @@
 //! The whole engine under shuttle: producers, writers and housekeeping as shipped, on the
 //! simulated disk, in random orders.
 //!
-//! `cargo shuttle` runs all scenarios. `cargo shuttle -- NAME --nocapture` runs one.
+//! `cargo xtask shuttle` runs all scenarios. `cargo xtask shuttle NAME` runs one.
 //! `SHARDWAL_SCHEDULES` sets the number of schedules in all (100,000), and `SHARDWAL_SEED`
 //! their seed. A failed schedule is printed. To repeat it, pass it (or the name of a file
 //! with it) as `SHARDWAL_SCHEDULE`. Shuttle reports a thread that is never woken as a

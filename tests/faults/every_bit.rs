@@ -131,7 +131,7 @@ fn assert_says_where(error: &OpenError, what: &str) {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn every_flipped_bit_of_a_64_kib_segment_is_detected() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
@@ -157,7 +157,7 @@ fn every_flipped_bit_of_a_64_kib_segment_is_detected() {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn every_truncated_length_of_a_64_kib_segment_is_detected() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);
@@ -173,7 +173,7 @@ fn every_truncated_length_of_a_64_kib_segment_is_detected() {
 
 /// Only the content of the newest segment says where it ends.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn every_truncated_length_of_a_newest_64_kib_segment_leaves_a_prefix() {
     let (began, victim) = (Instant::now(), write_victim());
     let segment = victim.segment(1);

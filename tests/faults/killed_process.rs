@@ -174,7 +174,7 @@ fn every_acknowledged_record_survives_a_hundred_kills() {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn every_acknowledged_record_survives_two_hundred_kills_or_more() {
     let asked = std::env::var("SHARDWAL_KILLS").ok().and_then(|kills| kills.parse().ok());
     let kills = asked.unwrap_or(KILLS);

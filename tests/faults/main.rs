@@ -1,4 +1,4 @@
-//! Tests that take minutes. `cargo faults` runs all of them, optimized; `cargo test`
+//! Tests that take minutes. `cargo xtask faults` runs all of them, optimized; `cargo test`
 //! runs the few that are not ignored. Tests with kernel faults are in `kernel/`.
 
 #[path = "../raw/mod.rs"]

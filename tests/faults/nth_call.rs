@@ -207,7 +207,7 @@ const SITES: [(Call, &str); 33] = [
 ];
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn the_workload_makes_every_kind_of_call_on_every_kind_of_file() {
     let seed = seed();
     for (call, path) in SITES.into_iter().chain([(Call::SetLen, ".wal")]) {
@@ -223,79 +223,79 @@ fn the_workload_makes_every_kind_of_call_on_every_kind_of_file() {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn opening_may_fail_at_every_call() {
     at_every_call(Call::Open);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn creating_a_directory_may_fail_at_every_call() {
     at_every_call(Call::CreateDir);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn listing_may_fail_at_every_call() {
     at_every_call(Call::List);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn syncing_a_directory_may_fail_at_every_call() {
     at_every_call(Call::SyncDir);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn renaming_may_fail_at_every_call() {
     at_every_call(Call::Rename);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn unlinking_may_fail_at_every_call() {
     at_every_call(Call::Unlink);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn removing_a_directory_may_fail_at_every_call() {
     at_every_call(Call::RemoveDir);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn locking_may_fail_at_every_call() {
     at_every_call(Call::Lock);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn reading_may_fail_at_every_call() {
     at_every_call(Call::Read);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn writing_may_fail_at_every_call() {
     at_every_call(Call::Write);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn syncing_may_fail_at_every_call() {
     at_every_call(Call::Sync);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn cutting_may_fail_at_every_call() {
     at_every_call(Call::SetLen);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn reading_the_length_may_fail_at_every_call() {
     at_every_call(Call::Len);
 }

@@ -247,7 +247,7 @@ fn soak(seed: u64, time: Duration) -> Seen {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn sixty_four_threads_on_sixteen_shards_of_a_failing_disk_lose_nothing() {
     let asked = std::env::var("SHARDWAL_SOAK_SECONDS").ok().and_then(|time| time.parse().ok());
     let time = Duration::from_secs(asked.unwrap_or(SECONDS));

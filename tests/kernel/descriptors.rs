@@ -96,7 +96,7 @@ fn live(system: FileSystem, mode: &str, dir: &Path) -> Transcript {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_roll_without_a_free_descriptor_is_refused_until_there_is_one() {
     let name = "descriptors::a_roll_without_a_free_descriptor_is_refused_until_there_is_one";
     if !inside(name, Rights::Root) {

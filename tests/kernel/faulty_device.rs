@@ -103,7 +103,7 @@ fn fail_one_sync(device: &FaultyDevice, transcript: &mut Transcript, next: &mut 
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn records_replayed_after_a_failed_sync_are_on_the_disk() {
     let name = "faulty_device::records_replayed_after_a_failed_sync_are_on_the_disk";
     if !FaultyDevice::is_ready(name) {

@@ -126,7 +126,7 @@ fn print_figures(what: &str, file_systems: usize, outcomes: &Outcomes) {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
     const FILLING: Filling = Filling { segment_bytes: 4096, length: 900, ballast_kib: 32 };
     let name = "full::on_a_full_tmpfs_appends_are_refused_until_there_is_room";
@@ -152,7 +152,7 @@ fn on_a_full_tmpfs_appends_are_refused_until_there_is_room() {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn on_a_full_ext4_appends_are_refused_until_there_is_room() {
     const FILLING: Filling = Filling { segment_bytes: 64 << 10, length: 8000, ballast_kib: 512 };
     let name = "full::on_a_full_ext4_appends_are_refused_until_there_is_room";
@@ -174,7 +174,7 @@ fn on_a_full_ext4_appends_are_refused_until_there_is_room() {
 /// A limit on the size of files cuts a write short, and the next write reports the
 /// reason. That counts as a full disk too.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_file_size_limit_of_any_value_counts_as_a_full_disk() {
     /// The smallest limit that allows the creation of a log.
     const LEAST: usize = 8192;

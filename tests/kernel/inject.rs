@@ -284,7 +284,7 @@ fn fail(bench: &Bench, fault: &Fault, tally: &Mutex<Tally>) {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn every_call_that_a_trace_shows_may_fail_at_every_occurrence() {
     if !is_there("strace") {
         return println!("SKIPPED: strace -e inject: there is no strace");

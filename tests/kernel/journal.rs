@@ -43,7 +43,7 @@ fn new_dir(device: &FaultyDevice) -> std::path::PathBuf {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_sync_after_a_failed_journal_commit_of_another_sync_fails() {
     if !FaultyDevice::is_ready(
         "journal::a_sync_after_a_failed_journal_commit_of_another_sync_fails",
@@ -72,7 +72,7 @@ fn a_sync_after_a_failed_journal_commit_of_another_sync_fails() {
 
 /// The kernel commits by itself every five seconds, and reports errors to no caller.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_sync_after_a_failed_journal_commit_by_the_kernel_fails() {
     if !FaultyDevice::is_ready("journal::a_sync_after_a_failed_journal_commit_by_the_kernel_fails")
     {
@@ -92,7 +92,7 @@ fn a_sync_after_a_failed_journal_commit_by_the_kernel_fails() {
 /// A write over synced zeros needs no journal commit. It is durable although the
 /// journal has failed.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn overwrites_of_synced_blocks_are_durable_without_the_journal() {
     if !FaultyDevice::is_ready(
         "journal::overwrites_of_synced_blocks_are_durable_without_the_journal",

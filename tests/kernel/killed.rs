@@ -23,7 +23,7 @@ const CALLS: [&str; 9] = [
 ];
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_kill_at_any_call_loses_no_acknowledged_record() {
     if !is_there("strace") {
         return println!("SKIPPED: strace -e inject=..:signal=KILL: there is no strace");

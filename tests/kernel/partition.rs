@@ -51,7 +51,7 @@ fn free_partition(dir: &Path) {
 /// A copy of the live log shares its blocks on XFS and btrfs. On the full file system
 /// each write to such a block needs room that does not exist.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the_log() {
     let name = "partition::a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the_log";
     if !inside(name, Rights::Root) {
@@ -85,7 +85,7 @@ fn a_full_partition_refuses_appends_until_there_is_room_also_after_a_copy_of_the
 /// A process fills the partition and is killed. The next process opens the log without
 /// a free byte, reads all of it, truncates, and refuses appends until there is room.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_killed_log_opens_on_its_full_partition() {
     let name = "partition::a_killed_log_opens_on_its_full_partition";
     if !inside(name, Rights::Root) {
@@ -150,7 +150,7 @@ fn refusal(log: &ShardedWal) -> Cause {
 
 /// The log continues in its directory, and an open of the path creates another log.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_log_that_is_mounted_over_keeps_working_and_leaves_the_other_log_alone() {
     let name = "partition::a_log_that_is_mounted_over_keeps_working_and_leaves_the_other_log_alone";
     if !inside(name, Rights::Tmpfs) {

@@ -215,19 +215,19 @@ impl Drop for Mounted<'_> {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn nothing_acknowledged_is_lost_below_ext4() {
     the_power_goes("power::nothing_acknowledged_is_lost_below_ext4", EXT4);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn nothing_acknowledged_is_lost_below_xfs() {
     the_power_goes("power::nothing_acknowledged_is_lost_below_xfs", XFS);
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn nothing_acknowledged_is_lost_below_btrfs() {
     the_power_goes("power::nothing_acknowledged_is_lost_below_btrfs", BTRFS);
 }

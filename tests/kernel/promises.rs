@@ -22,7 +22,7 @@ fn skip(name: &str) {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn ext4_with_journaled_data_has_no_direct_io() {
     let name = "promises::ext4_with_journaled_data_has_no_direct_io";
     if !inside(name, Rights::Root) {
@@ -53,7 +53,7 @@ fn no_flush(option: &str) -> NotDurable {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn open_warns_of_a_mount_that_makes_nothing_durable() {
     let name = "promises::open_warns_of_a_mount_that_makes_nothing_durable";
     if !inside(name, Rights::Root) {
@@ -105,7 +105,7 @@ fn sequences(reader: &LogReader) -> Vec<u64> {
 
 /// btrfs returns EIO for a read of a block that does not match its checksum.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn a_flipped_bit_under_btrfs_is_corruption_with_a_position_and_is_repaired() {
     let name = "promises::a_flipped_bit_under_btrfs_is_corruption_with_a_position_and_is_repaired";
     if !inside(name, Rights::Root) {

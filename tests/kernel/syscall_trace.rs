@@ -196,7 +196,7 @@ impl Volatile {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn the_kernel_sees_every_sync_before_its_acknowledgement() {
     if !is_there("strace") {
         return println!("SKIPPED: a trace of every sync: there is no strace");

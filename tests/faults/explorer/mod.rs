@@ -86,7 +86,7 @@ fn longer_workloads(random: &mut Random) -> Vec<Workload> {
 }
 
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn no_acknowledged_record_is_lost_in_any_state_of_a_power_loss() {
     must_end_within(Duration::from_secs(24 * 3600), "exploring", || {
         let began = Instant::now();
@@ -124,7 +124,7 @@ fn no_acknowledged_record_is_lost_in_any_state_of_a_power_loss() {
 /// After a failed sync the cache shows bytes that the disk does not have, and the next
 /// sync returns `Ok`. The log may rely on neither.
 #[test]
-#[ignore = "in the fault suite: cargo faults"]
+#[ignore = "in the fault suite: cargo xtask faults"]
 fn the_next_open_does_not_trust_the_cache_after_a_failed_sync() {
     must_end_within(Duration::from_secs(600), "exploring", || {
         let began = Instant::now();
