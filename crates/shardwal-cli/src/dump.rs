@@ -1,12 +1,14 @@
 //! `shardwal dump`: prints the records, in the order of a replay with one thread.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use shardwal::{LogReader, Record, ReplayError, ReplayOptions};
 
-use crate::{Ended, Outcome, complain};
+use crate::{Ended, Failed, Outcome, complain};
 
 /// Why a dump ends before the log does.
 #[derive(Debug)]
@@ -15,6 +17,17 @@ enum Stop {
     Enough,
     Io(io::Error),
 }
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enough => f.write_str("the limit is reached"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for Stop {}
 
 pub(crate) fn run(dir: &Path, key: Option<u64>, limit: Option<u64>) -> Ended {
     let reader = LogReader::open(dir)?;
@@ -26,11 +39,8 @@ pub(crate) fn run(dir: &Path, key: Option<u64>, limit: Option<u64>) -> Ended {
         // The mutex is never contended: the replay has one thread.
         lines.lock().unwrap_or_else(PoisonError::into_inner).print(record)
     });
-    match replayed {
-        Ok(_) | Err(ReplayError::Callback(Stop::Enough)) => {}
-        Err(ReplayError::Callback(Stop::Io(error))) => return Err(error.into()),
-        Err(ReplayError::Log(error)) => return Err(error.into()),
-        Err(error) => return Err(format!("{error:?}").into()),
+    if let Err(error) = replayed {
+        check(error)?;
     }
     lines.into_inner().unwrap_or_else(PoisonError::into_inner).out.flush()?;
     let mut outcome = Outcome::Done;
@@ -39,6 +49,16 @@ pub(crate) fn run(dir: &Path, key: Option<u64>, limit: Option<u64>) -> Ended {
         outcome = Outcome::Corrupted;
     }
     Ok(outcome)
+}
+
+/// Returns the error that the command reports, in the words of its type. The limit is none.
+fn check(error: ReplayError<Stop>) -> Result<(), Failed> {
+    match error {
+        ReplayError::Callback(Stop::Enough) => Ok(()),
+        ReplayError::Callback(Stop::Io(error)) => Err(error.into()),
+        ReplayError::Log(error) => Err(error.into()),
+        error => Err(error.into()),
+    }
 }
 
 struct Lines {
@@ -61,5 +81,22 @@ impl Lines {
         write!(self.out, "{} {} {} {key} {length} ", at.generation, at.shard, at.sequence)?;
         payload.iter().try_for_each(|byte| write!(self.out, "{byte:02x}"))?;
         writeln!(self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shardwal::{Checkpoint, ReplayError};
+
+    use super::{Stop, check};
+
+    /// Regression: such an error was printed as Rust's `Debug` prints it.
+    #[test]
+    fn a_checkpoint_error_is_reported_in_words() {
+        let error = "no checkpoint".parse::<Checkpoint>().expect_err("it is none");
+        let words = error.to_string();
+        let reported = check(ReplayError::Checkpoint(error)).expect_err("it is an error");
+        assert_eq!(reported.to_string(), format!("replay: {words}"));
+        assert!(check(ReplayError::Callback(Stop::Enough)).is_ok());
     }
 }
