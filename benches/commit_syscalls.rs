@@ -4,8 +4,8 @@
 //! run on growing files, and on files allocated without zeros. Those are passed through once at a
 //! time. No part of the log runs.
 //!
-//! `cargo bench --bench commit_syscalls -- DIR [SECONDS] [ROUNDS]`; medians of the rounds, in which all
-//! ways take turns.
+//! `cargo bench --bench commit_syscalls -- DIR [SECONDS] [ROUNDS]`; medians of the rounds, in
+//! which all ways take turns.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 
@@ -218,12 +218,12 @@ fn make_files(dir: &Path, files: usize) -> io::Result<()> {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
     let [dir, rest @ ..] = arguments.as_slice() else {
-        println!("usage: commit_path DIR [SECONDS] [ROUNDS]");
+        println!("usage: commit_syscalls DIR [SECONDS] [ROUNDS]");
         return;
     };
     let seconds = rest.first().map_or(0.2, |text| text.parse().expect("a number of seconds"));
     let rounds = rest.get(1).map_or(3, |text| text.parse().expect("a number of rounds"));
-    let dir = Path::new(dir).join("commit_path");
+    let dir = Path::new(dir).join("commit_syscalls");
     std::fs::create_dir_all(&dir).expect("a directory to write to");
     println!("bytes files way | commits/s (least .. most) MiB/s | us: P50 P99 P99.9 | cpu us");
     for length in COMMIT_BYTES {

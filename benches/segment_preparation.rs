@@ -2,8 +2,8 @@
 //! are overwritten; past the page cache and through it; with a thousand rolls and with none.
 //! Acknowledged after the sync.
 //!
-//! `cargo bench --bench segment_preparation -- DIR levers|rolls [ROUNDS [VARIANT]]`; medians of the rounds, in
-//! which all variants, or those of this name, take turns.
+//! `cargo bench --bench segment_preparation -- DIR levers|rolls [ROUNDS [VARIANT]]`;
+//! medians of the rounds, in which all variants, or those of this name, take turns.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 

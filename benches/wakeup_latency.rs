@@ -3,8 +3,8 @@
 //! sleeps until it is answered. One more thread answers all numbers taken, at the end of a commit:
 //! one write over zeros, and `fdatasync`. No part of the log runs.
 //!
-//! `cargo bench --bench wakeup_latency -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the rounds, in
-//! which all ways take turns.
+//! `cargo bench --bench wakeup_latency -- DIR [SECONDS] [ROUNDS] [THREADS]`; medians of the rounds,
+//! in which all ways take turns.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 

@@ -190,8 +190,8 @@ fn a_synced_flush_outlives_a_failure() {
         let waiting = thread::spawn(move || waiting.wait_synced(1));
         progress.mark_synced(1);
         progress.fail(1, Cause::WriterPanicked);
-        let told = waiting.join().expect("it was answered");
-        assert!(told.is_ok(), "C1 ONCE: {told:?}");
+        let outcome = waiting.join().expect("it was answered");
+        assert!(outcome.is_ok(), "C1 ONCE: {outcome:?}");
     });
 }
 

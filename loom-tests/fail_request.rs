@@ -25,8 +25,8 @@ fn request_fail(committer: &Committer, append: Option<Append>) {
     committer.request_fail(io::Error::other(WHY));
     let Some(Ok(ticket)) = append.map(|append| append(committer, 2)) else { return };
     let below = committer.queue.request_sync();
-    let told = answer(committer, ticket);
-    assert!(!matches!(told, Answer::Acknowledged), "C2 DURABLE: {told:?} after the end");
+    let outcome = answer(committer, ticket);
+    assert!(!matches!(outcome, Answer::Acknowledged), "C2 DURABLE: {outcome:?} after the end");
     committer.progress.wait_synced(below).expect_err("C2 DURABLE: synced after the end");
 }
 
@@ -37,13 +37,13 @@ fn request_fail_beside_a_sync(shape: Shape, later: Option<Append>) {
     let failing = committer.clone();
     let failing = thread::spawn(move || request_fail(&failing, later));
     let below = committer.queue.request_sync();
-    let told = answer(&committer, FIRST);
+    let outcome = answer(&committer, FIRST);
     let is_synced = committer.progress.wait_synced(below).is_ok();
     failing.join().expect("it was answered");
     let cause = writer.join().expect("no panic").expect_err("W2 STICKY: the request failed it");
     assert!(cause.to_string().contains(WHY), "C3 ANSWER: {cause}");
     assert!(append(&committer, 3).is_err(), "W2 STICKY: it takes no more");
-    if is_synced || shape.sync && matches!(told, Answer::Acknowledged) {
+    if is_synced || shape.sync && matches!(outcome, Answer::Acknowledged) {
         assert_survived(&after_power_loss(&fs), 1, FIRST);
     }
 }

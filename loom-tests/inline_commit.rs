@@ -87,16 +87,16 @@ fn a_flush_races_an_inline_commit() {
 fn close_races_an_inline_commit() {
     check("close_races_an_inline_commit", 2, || {
         let (fs, committer, writer) = Rig::new(SYNCED).start();
-        let lending = committer.clone();
-        let lending = thread::spawn(move || {
-            let ticket = append_inline(&lending, 1).ok()?;
-            let answer = answer(&lending, ticket);
+        let committing = committer.clone();
+        let committing = thread::spawn(move || {
+            let ticket = append_inline(&committing, 1).ok()?;
+            let answer = answer(&committing, ticket);
             assert!(matches!(answer, Answer::Acknowledged), "Q3 CLOSE: {answer:?}");
             Some(ticket)
         });
         committer.queue.close();
         writer.join().expect("no panic").expect("it ended in order");
-        let acknowledged = lending.join().expect("it returned");
+        let acknowledged = committing.join().expect("it returned");
         let records = after_power_loss(&fs);
         assert_eq!(records.len(), acknowledged.iter().count(), "W1 PREFIX: {records:?}");
         acknowledged.iter().for_each(|ticket| assert_survived(&records, 1, *ticket));
@@ -115,8 +115,8 @@ fn a_failed_inline_commit_answers_every_caller() {
             let (fs, committer, writer) = rig.start();
             assert!(matches!(answer(&committer, FIRST), Answer::Acknowledged), "C1 ONCE");
             let ticket = append_inline(&committer, 2).expect("it is open");
-            let told = answer(&committer, ticket);
-            assert!(matches!(told, Answer::Indeterminate(_)), "C2 DURABLE: {told:?}");
+            let outcome = answer(&committer, ticket);
+            assert!(matches!(outcome, Answer::Indeterminate(_)), "C2 DURABLE: {outcome:?}");
             assert!(writer.join().expect("the panic was caught").is_err(), "W2 STICKY");
             assert_eq!(fs.calls(Call::Sync), 2, "W2 STICKY: never synced again");
         });

@@ -158,12 +158,12 @@ impl Rig {
 
     /// A fresh shard whose full segments go to the sealer as shipped.
     pub(super) fn sealing(shape: Shape) -> (Self, Sealer) {
-        let (committers, sealer) = sealer();
+        let (queues, sealer) = sealer();
         let rig = Self::with_source(shape, None, |fs, _| {
             Box::new(ToTheSealer {
                 fs,
                 prepared: None,
-                seals: committers.committer(0, Recycler::default()),
+                seals: queues.queue(0, Recycler::default()),
             })
         });
         (rig, sealer)

@@ -90,10 +90,10 @@ fn a_refused_commit_is_not_applied() {
             matches!(answer(&beside, ticket), Answer::Acknowledged)
         });
         let first = matches!(answer(&committer, FIRST), Answer::Acknowledged);
-        let told = [first, beside.join().expect("it was answered")];
+        let answers = [first, beside.join().expect("it was answered")];
         finish(&committer, writer);
         let expected: Vec<_> =
-            told.into_iter().zip([(1, true), (2, true)]).filter(|(is, _)| *is).collect();
+            answers.into_iter().zip([(1, true), (2, true)]).filter(|(is, _)| *is).collect();
         let expected: Vec<_> = expected.into_iter().map(|(_, applied)| applied).collect();
         assert_eq!(applied(&state), expected, "S2 APPLY: the acknowledged records; S1 FRESH");
         assert!(!first, "the first commit met the full disk");

@@ -166,8 +166,8 @@ fn a_timed_out_thread_waits_for_less() {
             also.raise(1);
             also.wake();
         });
-        let gave_up = counter.waiters.wait(2, Some(deadline_once_registered()), || None::<()>);
-        assert!(gave_up.is_none(), "the number is not raised yet");
+        let timed_out = counter.waiters.wait(2, Some(deadline_once_registered()), || None::<()>);
+        assert!(timed_out.is_none(), "the number is not raised yet");
         counter.wait(1);
         wakes.join().expect("it returned");
     });
@@ -179,8 +179,8 @@ fn a_timed_out_thread_waits_for_less() {
 fn a_list_at_a_reused_address_has_its_own_waiters() {
     check("a_list_at_a_reused_address_has_its_own_waiters", 3, || {
         let mut counter = Counter::new();
-        let gave_up = counter.waiters.wait(1, Some(deadline_once_registered()), || None::<()>);
-        assert!(gave_up.is_none(), "the number is not raised");
+        let timed_out = counter.waiters.wait(1, Some(deadline_once_registered()), || None::<()>);
+        assert!(timed_out.is_none(), "the number is not raised");
         Arc::get_mut(&mut counter).expect("it has no other").waiters = WaitList::new();
         let also = counter.clone();
         thread::spawn(move || {

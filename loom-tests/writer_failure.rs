@@ -24,9 +24,9 @@ const ENOSPC: i32 = 28;
 
 /// What a caller knows of a record: its key, its ticket, its answer. `None` if the record
 /// was not queued.
-type Told = Option<(u64, u64, Answer)>;
+type Answered = Option<(u64, u64, Answer)>;
 
-fn append_and_wait(committer: &Committer, key: u64) -> Told {
+fn append_and_wait(committer: &Committer, key: u64) -> Answered {
     match append(committer, key) {
         Ok(ticket) => wait(committer, key, ticket),
         Err(PushError::Closed) => {
@@ -41,13 +41,13 @@ fn append_and_wait(committer: &Committer, key: u64) -> Told {
     }
 }
 
-fn wait(committer: &Committer, key: u64, ticket: u64) -> Told {
+fn wait(committer: &Committer, key: u64, ticket: u64) -> Answered {
     Some((key, ticket, answer(committer, ticket)))
 }
 
 /// Compares an answer with the log on the disk, without luck and with all bytes surviving.
-fn assert_true(told: &Told, unlucky: &[(u64, u64)], lucky: &[(u64, u64)]) {
-    match told {
+fn assert_true(answers: &Answered, unlucky: &[(u64, u64)], lucky: &[(u64, u64)]) {
+    match answers {
         Some((key, ticket, Answer::Acknowledged)) => assert_survived(unlucky, *key, *ticket),
         Some((key, ticket, Answer::NotWritten(_))) => {
             let there = lucky.contains(&(*key, BASE + ticket));
@@ -64,18 +64,18 @@ fn two_callers_meet(fault: Fault) {
     let (fs, committer, writer) = rig.start();
     let other = committer.clone();
     let other = thread::spawn(move || append_and_wait(&other, 2));
-    let mut told = vec![wait(&committer, 1, FIRST)];
-    told.push(other.join().expect("it was answered"));
+    let mut answers = vec![wait(&committer, 1, FIRST)];
+    answers.push(other.join().expect("it was answered"));
     // One more record, so that a fault at the second commit is certainly met.
     loom::stop_exploring();
-    told.push(append_and_wait(&committer, 3));
+    answers.push(append_and_wait(&committer, 3));
     let ended = writer.join().expect("the panic was caught");
     assert!(ended.is_err(), "W2 STICKY: the shard has failed");
     assert_eq!(append(&committer, 4), Err(PushError::Closed), "W2 STICKY: it takes no more");
     assert_eq!(fs.calls(fault.call), fault.nth, "W2 STICKY: that was the last such call");
     let (unlucky, lucky) = (after_power_loss(&fs), after_lucky_power_loss(&fs));
-    for told in &told {
-        assert_true(told, &unlucky, &lucky);
+    for answer in &answers {
+        assert_true(answer, &unlucky, &lucky);
     }
 }
 
@@ -117,18 +117,18 @@ fn a_full_disk_refuses_and_goes_on() {
         let (fs, committer, writer) = rig.start();
         let other = committer.clone();
         let other = thread::spawn(move || append_and_wait(&other, 2));
-        let told = [wait(&committer, 1, FIRST), other.join().expect("it was answered")];
+        let answers = [wait(&committer, 1, FIRST), other.join().expect("it was answered")];
         loom::stop_exploring();
         committer.queue.close();
         writer.join().expect("no panic").expect("a full disk is no failure of the shard");
-        let refused = told
+        let refused = answers
             .iter()
             .flatten()
             .filter(|(_, _, answer)| matches!(answer, Answer::NotWritten(Cause::DiskFull(_))));
         assert!((1..=2).contains(&refused.count()), "the first commit met it");
         // A refused record's sequence stays unused, which is the only hole allowed.
         let (unlucky, lucky) = (read(&fs.crash(&mut || false)), read(&fs.crash(&mut || true)));
-        told.iter().for_each(|told| assert_true(told, &unlucky, &lucky));
+        answers.iter().for_each(|answer| assert_true(answer, &unlucky, &lucky));
     });
 }
 
@@ -193,9 +193,9 @@ fn a_panicking_waker_does_not_affect_other_callers() {
         let (_disk, committer, writer) = rig.start();
         let other = committer.clone();
         let other = thread::spawn(move || append_and_wait(&other, 2));
-        let told = [wait(&committer, 1, FIRST), other.join().expect("it was answered")];
+        let answers = [wait(&committer, 1, FIRST), other.join().expect("it was answered")];
         loom::stop_exploring();
-        for (_, _, answer) in told.iter().flatten() {
+        for (_, _, answer) in answers.iter().flatten() {
             assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         }
         committer.queue.close();

@@ -106,9 +106,9 @@ impl Load {
 /// The result of a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
-    /// Records appended and settled.
+    /// Records appended and answered.
     pub(crate) records: u64,
-    /// From the first append until all were settled.
+    /// From the first append until all were answered.
     pub(crate) elapsed: Duration,
     /// User and system time of the whole process during the load.
     pub(crate) cpu: Duration,
@@ -124,7 +124,7 @@ impl Outcome {
     }
 }
 
-/// Applies the load to the subject, from threads of its own. Blocks until it is settled.
+/// Applies the load to the subject, from threads of its own. Blocks until it is answered.
 pub(crate) fn drive<S: Subject>(subject: &S, load: &Load) -> Outcome {
     let (stop, records) = (AtomicBool::new(false), AtomicU64::new(0));
     let (ready, start) = (Barrier::new(load.threads + 1), Barrier::new(load.threads + 1));

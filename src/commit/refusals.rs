@@ -117,8 +117,8 @@ mod tests {
         assert!(refusals.ranges.capacity() * size_of::<(u64, u64)>() <= 4 << 20);
         let forgotten = 3 * 2 * RANGES_MAX as u64;
         for ticket in [0, 1, forgotten - 1] {
-            let told = refusals.answer(ticket);
-            assert!(matches!(told, Some(Answer::Indeterminate(_))), "{ticket}: {told:?}");
+            let answer = refusals.answer(ticket);
+            assert!(matches!(answer, Some(Answer::Indeterminate(_))), "{ticket}: {answer:?}");
         }
         assert!(refusals.answer(forgotten).is_none(), "it was acknowledged");
         assert!(matches!(refusals.answer(forgotten + 1), Some(Answer::NotWritten(_))));

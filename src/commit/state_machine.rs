@@ -50,8 +50,8 @@ pub trait StateMachine: Send {
         let _counts_nothing = (key, payload);
     }
 
-    /// Takes a snapshot, because [`crate::ShardedWal::request_snapshot`] was called. Every applied record
-    /// has a sequence below `next`, and the next record will be fresh.
+    /// Takes a snapshot, because [`crate::ShardedWal::request_snapshot`] was called. Every
+    /// applied record has a sequence below `next`, and the next record will be fresh.
     fn snapshot(&mut self, next: u64);
 }
 

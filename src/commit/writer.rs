@@ -325,7 +325,8 @@ impl Writer {
     }
 
     /// Writes the durable mark into a frame, unless a frame has it already. Recovery then
-    /// tells corruption below the mark from a torn tail. The frame needs no sync of its own.
+    /// distinguishes corruption below the mark from a torn tail. The frame needs no sync of
+    /// its own.
     fn seal(&mut self) -> Result<(), Cause> {
         self.take_sealed()?;
         if self.durable <= self.marked {

@@ -89,7 +89,7 @@ impl LockHolder {
         Self { pid: Some(std::process::id()), host, pid_namespace }
     }
 
-    /// Longer lines of earlier holders may stand behind the first.
+    /// Longer lines of earlier holders may follow the first.
     fn encode(&self) -> String {
         let pid = self.pid.unwrap_or_default();
         let namespace = self.pid_namespace.map_or("-".into(), |number| number.to_string());

@@ -151,7 +151,7 @@ fn start(
 }
 
 /// Resumes a scanned shard. A shard of an earlier generation, which takes no
-/// appends, is resumed only if it is not settled already.
+/// appends, is resumed only if it is not resumed already.
 fn resume_found(
     found: &Inspected,
     is_current: bool,
@@ -279,7 +279,7 @@ fn create_shard(
     let (fs, dir) = (shard_dir.fs.as_ref(), &shard_dir.dir);
     let mark = truncation_mark::create(fs, dir, &identity)
         .map_err(OpenError::io("creating the truncation mark of", dir))?;
-    // `settle` also syncs the directory.
+    // `resume` also syncs the directory.
     let resumed = resume(fs, &shard_dir, &ShardScan::default())?;
     Ok((shard_dir, mark, resumed))
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | R1 REPLAY | what is replayed is a gapless prefix of what was accepted, with all that was acknowledged |
 //! | R2 EXHAUSTIVE | every way in which a segment can end has a row in one table |
-//! | R3 FRESH | open writes into no old segment, and replays nothing that it has not synced and read from the disk, or written anew |
+//! | R3 FRESH | open writes into no old segment, and replays only what is on the disk |
 
 mod diagnosis;
 pub(crate) mod inspect;

@@ -249,8 +249,8 @@ impl Preparer {
         let ShardDir { fs, dir, recycler, .. } = &request.shard_dir;
         // A file system that panics must not stop the requests of other shards.
         let prepared = catch_panic(|| {
-            let spare = recycler.take(request.number);
-            spare.map_or_else(|| prepare(fs.as_ref(), dir, request.number, zeros), Ok)
+            let recycled = recycler.take(request.number);
+            recycled.map_or_else(|| prepare(fs.as_ref(), dir, request.number, zeros), Ok)
         });
         if matches!(&prepared, Some(Err(error)) if means_full(error)) {
             catch_panic(|| self.delete_recycled(true));

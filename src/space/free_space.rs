@@ -23,7 +23,7 @@ use crate::util::sync::{Arc, AtomicU64, Mutex, Ordering};
 /// The free space is unknown.
 const UNKNOWN: u64 = u64::MAX;
 /// Free space must exceed a threshold by this fraction (one part in 16) before the log
-/// counts it as above again. So a few bytes to and fro do not switch the log on and
+/// counts it as enough again. So a few bytes to and fro do not switch the log on and
 /// off.
 const RETURN_PART: u64 = 16;
 

@@ -77,7 +77,7 @@ fn records_of_a_key_keep_their_order_with_inline_commits() {
 }
 
 #[test]
-fn a_panic_in_an_inline_commit_poisons_the_shard_and_spares_the_caller() {
+fn a_panic_in_an_inline_commit_poisons_the_shard_not_the_caller() {
     for durability in [Durability::Sync, Durability::Buffered] {
         let (log, _) = driven(durability, Some(7));
         log.append_wait(1, "before").unwrap();

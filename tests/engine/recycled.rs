@@ -263,8 +263,8 @@ mod kept_over_an_open {
     fn recycled_segments_of_another_size_are_not_used() {
         for segment_bytes in [16_384, 4096] {
             let (fs, mut ledger) = with_recycled();
-            for (number, spare) in files(&fs, "spare").into_iter().enumerate() {
-                fs.write_file(spare, &vec![7; [4095, 5 * 16_384][number]]);
+            for (number, recycled) in files(&fs, "spare").into_iter().enumerate() {
+                fs.write_file(recycled, &vec![7; [4095, 5 * 16_384][number]]);
             }
             let log = open(config(&fs).segment_bytes(segment_bytes));
             use_up(&fs, &log, &mut ledger);
@@ -281,10 +281,10 @@ mod kept_over_an_open {
     fn the_content_of_a_recycled_segment_is_ignored() {
         let (fs, mut ledger) = with_recycled();
         let segment = fs.read_file(files(&fs, "wal").pop().unwrap()).unwrap();
-        for spare in files(&fs, "spare") {
+        for recycled in files(&fs, "spare") {
             let mut bytes = segment.clone();
             bytes.resize(5000, 0xff);
-            fs.write_file(spare, &bytes);
+            fs.write_file(recycled, &bytes);
         }
         let log = open(config(&fs));
         ledger.check(&replayed(&log));

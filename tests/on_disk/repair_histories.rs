@@ -208,7 +208,7 @@ impl History {
         if !self.fs.files().contains(&"/log/MANIFEST".into()) || self.random.one_in(3) {
             return;
         }
-        let (rows, whole) = self.read("undamaged");
+        let (rows, whole) = self.read("intact");
         assert_eq!(whole.corruption().count(), 0, "{:#?}", self.log);
         // Everything is durable, because a power loss should show the effects of the
         // repair alone.

@@ -56,8 +56,8 @@ pub(crate) struct HeadSnapshot {
     pub(crate) columns: Vec<Column>,
 }
 
-/// Samples, and reserved numbers of new series, that were admitted to a shard. Dropping it returns both,
-/// unless the samples were queued.
+/// Samples, and reserved numbers of new series, that were admitted to a shard. Dropping it returns
+/// both, unless the samples were queued.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     head: &'a HeadShard,

@@ -58,8 +58,8 @@ pub(crate) fn remove_unfinished(fs: &dyn FileSystem, dir: &Path) -> Result<(), S
     unlink_if_there(fs, &unfinished).map_err(StorageError::io("removing", &unfinished))
 }
 
-/// Writes a snapshot of the shards at `snapshots`. When this returns `Ok`, the snapshot is durable and
-/// has replaced the one before. After an error, either the new or the old snapshot is in place,
+/// Writes a snapshot of the shards at `snapshots`. When this returns `Ok`, the snapshot is durable
+/// and has replaced the one before. After an error, either the new or the old snapshot is in place,
 /// whole.
 pub(crate) fn write(
     fs: &dyn FileSystem,

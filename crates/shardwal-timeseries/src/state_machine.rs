@@ -105,8 +105,8 @@ pub(crate) struct StorageMachine {
 }
 
 impl StorageMachine {
-    /// Requested snapshots are sent to `snapshots`. When the shard ends, the receiver sees the channel
-    /// disconnected.
+    /// Requested snapshots are sent to `snapshots`. When the shard ends, the receiver sees the
+    /// channel disconnected.
     pub(crate) fn new(head: Arc<HeadShard>, snapshots: Sender<ShardSnapshot>) -> Self {
         let (encoder, stored) = (BatchEncoder::new(), Vec::new());
         Self { head, encoder, stored, defines: false, snapshots }

@@ -186,9 +186,9 @@ impl<L: SeriesLog> Storage<L> {
     }
 
     /// Number of whole batches in the log that cannot be decoded, because a repair truncated
-    /// batches that they continue ([`shardwal::Repair`]). The loss ends at the next segment or at the
-    /// position of the next snapshot. It is 0 for a log that was never repaired, or was truncated
-    /// beyond the repair.
+    /// batches that they continue ([`shardwal::Repair`]). The loss ends at the next segment or at
+    /// the position of the next snapshot. It is 0 for a log that was never repaired,
+    /// or was truncated beyond the repair.
     #[must_use]
     pub fn lost_batches(&self) -> u64 {
         // ORDERING: Relaxed; `open` has ended, and no thread has written it since.

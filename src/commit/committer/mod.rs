@@ -123,7 +123,7 @@ impl Committer {
         };
         let pushed = turn.try_push(bytes, fill);
         let first = turn.has_bypassed().then_some(Work::Values);
-        self.lend(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
+        self.commit_with(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
         pushed
     }
 
@@ -137,7 +137,7 @@ impl Committer {
         }
         let asks = if self.sync || spin == SpinPolicy::TryOnce { 0 } else { SPINS_MAX };
         if let Attempt::CommitGuard(turn) = self.lock.try_lock_spinning(asks, is_answered) {
-            self.lend(turn, None, is_answered);
+            self.commit_with(turn, None, is_answered);
         }
     }
 
@@ -158,7 +158,7 @@ impl Committer {
     }
 
     /// Commits until the caller's record is answered, then a few more times for others.
-    fn lend(
+    fn commit_with(
         &self,
         turn: CommitGuard<'_, Box<Writer>>,
         first: Option<Work>,

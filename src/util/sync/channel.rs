@@ -133,7 +133,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Drop for Receiver<T> {
-    /// Drops the unreceived values, as crossbeam does: a chore answers in its
+    /// Drops the unreceived values, as crossbeam does: a request answers in its
     /// `drop`.
     fn drop(&mut self) {
         if is_unwinding() {

@@ -39,11 +39,11 @@ impl ParkState {
     /// Unparks the thread. Returns whether it was parked and no other thread has unparked
     /// it. If it is only about to park, it sees the caller's earlier writes and does not park.
     pub(crate) fn unpark(&self, chain: Option<&Arc<Links>>) -> bool {
-        let roused =
+        let notified =
             chain.map_or(NOTIFIED, |links| Weak::into_raw(Arc::downgrade(links)).cast_mut());
         let mut found = PARKED;
         loop {
-            let state = if found == PARKED { roused } else { found };
+            let state = if found == PARKED { notified } else { found };
             // ORDERING: Release pairs with the Acquire of either swap in `park`. So
             // does an exchange that changes nothing: it has a place in their order, and
             // a swap that comes after it has seen it.
@@ -53,7 +53,7 @@ impl ParkState {
             }
         }
         if found != PARKED {
-            drop(adopt(roused));
+            drop(adopt(notified));
         }
         // An earlier unparking thread may have been stopped before this line.
         if found != RUNNING {
@@ -73,8 +73,8 @@ impl ParkState {
             self.parker.park(deadline);
         }
         // ORDERING: Acquire pairs with the Release in `unpark`: the chain is complete.
-        let roused = self.state.swap(RUNNING, Ordering::Acquire);
-        if let Some(links) = adopt(roused).and_then(|chain| chain.upgrade()) {
+        let notified = self.state.swap(RUNNING, Ordering::Acquire);
+        if let Some(links) = adopt(notified).and_then(|chain| chain.upgrade()) {
             links.wake_next();
         }
     }

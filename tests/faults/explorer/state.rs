@@ -66,13 +66,13 @@ pub(crate) fn check_by_reading(fs: &SimFileSystem, ledger: &mut Ledger) {
 
 /// Checks order, gaps and payloads, and compares with the ledger.
 pub(crate) fn check_found(found: &Found, ledger: &mut Ledger) {
-    let mut lanes: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    let mut last: BTreeMap<(u32, u32), u64> = BTreeMap::new();
     let mut generation = 0;
     for (position, key, payload) in &found.records {
         let Position { generation: of, shard, sequence, .. } = *position;
         assert!(of >= generation, "{position} after generation {generation}");
         generation = of;
-        if let Some(before) = lanes.insert((of, shard), sequence) {
+        if let Some(before) = last.insert((of, shard), sequence) {
             assert_eq!(before + 1, sequence, "a gap before {position}");
         }
         assert_whole(*key, payload);

@@ -85,7 +85,7 @@ impl<'log> Client<'log> {
     fn log_all(mut self, records: impl Iterator<Item = RecordId>) -> Result<(), Failure> {
         for id in records {
             if self.in_flight.len() == IN_FLIGHT_RECORDS_MAX {
-                self.settle_oldest()?;
+                self.wait_for_oldest()?;
             }
             let acknowledgement =
                 Acknowledgement { key: self.workload.key(id.series), ordinal: id.ordinal as u64 };
@@ -94,14 +94,14 @@ impl<'log> Client<'log> {
             self.in_flight.push_back((acknowledgement, completion));
         }
         while !self.in_flight.is_empty() {
-            self.settle_oldest()?;
+            self.wait_for_oldest()?;
         }
         self.reporter.flush()?;
         Ok(())
     }
 
     /// Blocks until the oldest record in flight is acknowledged, and reports it.
-    fn settle_oldest(&mut self) -> Result<(), Failure> {
+    fn wait_for_oldest(&mut self) -> Result<(), Failure> {
         if let Some((acknowledgement, completion)) = self.in_flight.pop_front() {
             if !completion.is_done() {
                 self.reporter.flush()?;

@@ -76,7 +76,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     /// Adds the arguments of a child that ingests into `directory` to `command`.
-    fn hand_to_child(&self, command: &mut Command, directory: &Path) {
+    fn pass_to_child(&self, command: &mut Command, directory: &Path) {
         command.args(["demo", "--child"]);
         self.log.pass_on(command);
         command

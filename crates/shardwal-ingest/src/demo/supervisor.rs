@@ -30,7 +30,7 @@ impl IngestProcess {
     /// The process cannot be started.
     pub(crate) fn start(arguments: &Arguments, directory: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe()?);
-        arguments.hand_to_child(&mut command, directory);
+        arguments.pass_to_child(&mut command, directory);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let stdout = process.stdout.take().expect("the command pipes it");

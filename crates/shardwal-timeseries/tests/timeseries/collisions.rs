@@ -14,8 +14,8 @@ const PRIME_2: u64 = 0xc2b2_ae3d_27d4_eb4f;
 const BITS: usize = 8;
 
 /// One round of XXH64 on one accumulator.
-fn round(lane: u64, input: u64) -> u64 {
-    lane.wrapping_add(input.wrapping_mul(PRIME_2)).rotate_left(31).wrapping_mul(PRIME_1)
+fn round(accumulator: u64, input: u64) -> u64 {
+    accumulator.wrapping_add(input.wrapping_mul(PRIME_2)).rotate_left(31).wrapping_mul(PRIME_1)
 }
 
 /// The inverse of an odd number, by Newton's method.
@@ -29,14 +29,14 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 /// Returns a printable word other than `first`, and the word 32 bytes later with which the
 /// accumulator reaches the state that `first` and `second` lead to.
-fn alternative(lane: u64, first: u64, second: u64, random: &mut u64) -> [u64; 2] {
-    let middle = round(lane, first);
+fn alternative(accumulator: u64, first: u64, second: u64, random: &mut u64) -> [u64; 2] {
+    let middle = round(accumulator, first);
     loop {
         *random ^= *random << 13;
         *random ^= *random >> 7;
         *random ^= *random << 17;
         let other = u64::from_le_bytes(random.to_le_bytes().map(|byte| 0x21 + byte % 0x5d));
-        let difference = middle.wrapping_sub(round(lane, other));
+        let difference = middle.wrapping_sub(round(accumulator, other));
         let back = second.wrapping_add(difference.wrapping_mul(inverse(PRIME_2)));
         if other != first && back.to_le_bytes().iter().all(|byte| (0x20..0x7f).contains(byte)) {
             return [other, back];
@@ -51,14 +51,14 @@ fn colliding() -> Vec<Labels> {
     let six_bits = |number: usize| (number & 63).to_le_bytes()[0];
     let mut text = vec![1, b'a', 0x40 | six_bits(length), six_bits(length >> 6)];
     text.extend(std::iter::repeat_n(b'x', length));
-    let mut lane = round(PRIME_1.wrapping_add(PRIME_2), word(&text, 0));
+    let mut accumulator = round(PRIME_1.wrapping_add(PRIME_2), word(&text, 0));
     let mut random = 88_172_645_463_325_252;
     let mut alternatives = Vec::new();
     for pair in 0..BITS {
         let at = 32 + 64 * pair;
         let (first, second) = (word(&text, at), word(&text, at + 32));
-        alternatives.push((at, alternative(lane, first, second, &mut random)));
-        lane = round(round(lane, first), second);
+        alternatives.push((at, alternative(accumulator, first, second, &mut random)));
+        accumulator = round(round(accumulator, first), second);
     }
     let labels = |number: usize| {
         let mut text = text.clone();
