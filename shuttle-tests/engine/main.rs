@@ -13,7 +13,6 @@
 
 #![cfg(shuttle)]
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
@@ -68,7 +67,7 @@ scenarios! {
 
 fn check(name: &str, scenario: fn(), events: &[&str]) {
     if let Ok(schedule) = std::env::var("SHARDWAL_SCHEDULE") {
-        let schedule = fs::read_to_string(&schedule).unwrap_or(schedule);
+        let schedule = std::fs::read_to_string(&schedule).unwrap_or(schedule);
         run(ReplayScheduler::new_from_encoded(schedule.trim()), scenario);
         return;
     }

@@ -324,7 +324,7 @@ impl FileHandle for OsFile {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
