@@ -112,7 +112,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Whether [`FileHandle::is_hard_linked`] can tell. If it cannot, no segment is
+    /// Whether [`FileHandle::is_hard_linked`] can answer. If it cannot, no segment is
     /// recycled: a backup made by hard links may rely on the file. The default returns
     /// true.
     fn counts_links(&self) -> bool {

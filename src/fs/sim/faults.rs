@@ -100,7 +100,7 @@ fn with_slashes(path: &str) -> String {
 
 /// The error that has this number on Linux. It means the same on every system: it has no
 /// number if there is an [`ErrorKind`] for it, and the system's own number if the log
-/// tells the error by its number.
+/// distinguishes the error by its number.
 #[must_use]
 pub fn linux_error(errno: i32) -> io::Error {
     const ERROR_TOO_MANY_OPEN_FILES: i32 = 4;
