@@ -1,8 +1,9 @@
 //! The models: races that loom runs in every order, weak memory included.
 //!
 //! `cargo xtask models` runs them all and prints the number of executions of each.
-//! `cargo xtask models NAME` runs those whose name contains NAME. They are compiled as unit tests of the crate, so they drive the queue, the
-//! waiters, the progress and **the writer loop as shipped**. The writer runs over the
+//! `cargo xtask models NAME` runs those whose name contains NAME. They are compiled as
+//! unit tests of the crate, so they drive the queue, the waiters, the progress and **the
+//! writer loop as shipped**. The writer runs over the
 //! simulated disk. Capacities are 1 or 2, so that slots are reused after a push or two.
 //!
 //! Each model names the invariants (`Q2 ORDER`, ..) whose violation it detects.
