@@ -43,7 +43,7 @@ fn request_fail_beside_a_sync(shape: Shape, later: Option<Append>) {
     let cause = writer.join().expect("no panic").expect_err("W2 STICKY: the request failed it");
     assert!(cause.to_string().contains(WHY), "C3 ANSWER: {cause}");
     assert!(append(&committer, 3).is_err(), "W2 STICKY: it takes no more");
-    if is_synced || shape.sync && matches!(outcome, Answer::Acknowledged) {
+    if is_synced || shape.mode.syncs_each_commit() && matches!(outcome, Answer::Acknowledged) {
         assert_survived(&after_power_loss(&fs), 1, FIRST);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Once;
 
 use loom::thread::{self, JoinHandle};
 
+use crate::commit::commit_mode::CommitMode;
 use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::commit::state_machine::{Driven, StateMachine};
@@ -126,8 +127,7 @@ pub(super) struct Shape {
     pub(super) queue_bytes: u64,
     /// Records in a commit.
     pub(super) max_commit_records: u64,
-    /// Whether each commit is synced.
-    pub(super) sync: bool,
+    pub(super) mode: CommitMode,
     pub(super) segment_bytes: u64,
 }
 
@@ -136,11 +136,11 @@ pub(super) const SYNCED: Shape = Shape {
     queue: 2,
     queue_bytes: u64::MAX,
     max_commit_records: 2,
-    sync: true,
+    mode: CommitMode::WriteAndSync,
     segment_bytes: ROOMY,
 };
 /// `Durability::Buffered`, the rest as in [`SYNCED`].
-pub(super) const UNSYNCED: Shape = Shape { sync: false, ..SYNCED };
+pub(super) const UNSYNCED: Shape = Shape { mode: CommitMode::WriteOnly, ..SYNCED };
 
 impl Rig {
     /// A fresh shard with its first segment in place, as open makes it.
@@ -190,7 +190,7 @@ impl Rig {
             end: 0,
             durable: true,
         };
-        let (committer, receiver) = Committer::new(shape.queue, shape.queue_bytes, shape.sync);
+        let (committer, receiver) = Committer::new(shape.queue, shape.queue_bytes, shape.mode);
         let source = source(fs.clone(), committer.queue.clone());
         let segments = SegmentWriter::new(
             SegmentPolicy {
@@ -209,7 +209,7 @@ impl Rig {
         let policy = CommitPolicy {
             records_max: shape.max_commit_records,
             bytes_max: 1 << 16,
-            sync: shape.sync,
+            mode: shape.mode,
         };
         let machine = machine.map(Driven::new);
         // Nothing is acknowledged or marked above `BASE` at first.

@@ -10,10 +10,11 @@ use bytes::Bytes;
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::{Checkpoint, LogId};
+use crate::commit::commit_mode::CommitMode;
 use crate::commit::committer::SpinPolicy;
 use crate::commit::committing::Committing;
 use crate::commit::state_machine::StateMachine;
-use crate::config::{BATCH_RECORDS_MAX, Config, Durability};
+use crate::config::{BATCH_RECORDS_MAX, Config};
 use crate::error::{
     AppendError, BatchError, Cause, CloseError, OpenError, Position, ReplayError, TruncateError,
     TryAppendError,
@@ -52,8 +53,7 @@ pub struct ShardedWal {
     /// Owns the log's directory until `close` has written everything. Held during a
     /// truncation.
     lock: Mutex<Option<Lock>>,
-    /// Whether each commit ends with a sync.
-    syncs_each_commit: bool,
+    mode: CommitMode,
 }
 
 impl ShardedWal {
@@ -84,7 +84,7 @@ impl ShardedWal {
     }
 
     fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
-        let syncs_each_commit = config.durability == Durability::Sync;
+        let mode = CommitMode::of(config.durability);
         let opened = open(config, machines)?;
         let Opened { space, shards, old, recovery, generations, .. } = opened;
         Ok(Self {
@@ -95,7 +95,7 @@ impl ShardedWal {
             recovery,
             housekeeping: Mutex::new(Some(opened.housekeeping)),
             lock: Mutex::new(Some(opened.lock)),
-            syncs_each_commit,
+            mode,
         })
     }
 
@@ -236,10 +236,10 @@ impl ShardedWal {
     ) -> Result<(), BatchError> {
         let parts = self.append_by_shard(records, self.would_deadlock(), |is_last| {
             // Syncs run side by side, on a thread each. Writes without a sync are short.
-            if is_last || !self.syncs_each_commit { Wake::Nobody } else { Wake::Writer }
+            if is_last || !self.mode.syncs_each_commit() { Wake::Nobody } else { Wake::Writer }
         });
         let commit_inline = |spin| parts.iter().for_each(|part| part.last.commit_inline(spin));
-        if !self.syncs_each_commit && parts.len() > 1 {
+        if !self.mode.syncs_each_commit() && parts.len() > 1 {
             // First only shards whose commit lock is free: two callers then use two shards.
             commit_inline(SpinPolicy::TryOnce);
         }

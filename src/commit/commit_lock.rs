@@ -1,4 +1,4 @@
-//! A poisonable try-lock around a value. No thread ever waits for it.
+//! A poisonable try-lock around a value. No thread blocks on it.
 //!
 //! One thread at a time holds the lock and uses the value. A thread that finds it
 //! held goes away, or tries again for a while. The thread that releases it **must
@@ -47,21 +47,12 @@ impl<T> fmt::Debug for CommitLock<T> {
 // SAFETY: only the thread that has set `LOCKED` touches the value, one at a time.
 unsafe impl<T: Send> Sync for CommitLock<T> {}
 
-/// The result of an attempt to take the lock.
-pub(crate) enum Attempt<'a, T> {
-    /// The caller holds the lock.
-    CommitGuard(CommitGuard<'a, T>),
-    /// Another thread holds it, and checks for work once it releases it. Or the value
-    /// is gone.
-    Busy,
-}
-
 /// The lock's guard, with the value. [`CommitGuard::unlock`] releases the lock. If the guard
 /// is dropped instead, by return or by panic, it drops the value too, and poisons the
 /// lock: no thread takes it again.
 pub(crate) struct CommitGuard<'a, T> {
     lock: &'a CommitLock<T>,
-    /// `None` once it is put back.
+    /// `None` once the lock is released.
     value: Option<T>,
 }
 
@@ -77,26 +68,27 @@ impl<T> CommitLock<T> {
         CommitGuard { lock: self, value: Some(value) }
     }
 
-    /// Takes the lock if it is free. Never blocks. If the result is `Busy`, the holder sees
-    /// everything that this thread did before, once it releases the lock.
-    pub(crate) fn try_lock(&self) -> Attempt<'_, T> {
+    /// Takes the lock if it is free. Never blocks. Returns `None` if another thread holds the
+    /// lock, or if it is poisoned. That holder sees everything that this thread did before,
+    /// once it releases the lock.
+    pub(crate) fn try_lock(&self) -> Option<CommitGuard<'_, T>> {
         // ORDERING: SeqCst fence, pairs with the one in `unlock`: either this
         // thread finds the lock free, or its holder finds what this thread did.
         fence(Ordering::SeqCst);
         self.try_lock_unfenced()
     }
 
-    /// Takes the lock if it is free. If the result is `Busy`, the holder may not see what
-    /// this thread did before, so this thread must not have left it any work.
-    pub(crate) fn try_lock_unfenced(&self) -> Attempt<'_, T> {
+    /// Takes the lock as [`CommitLock::try_lock`] does. After `None` the holder may not see
+    /// what this thread did before, so this thread must not have left it any work.
+    pub(crate) fn try_lock_unfenced(&self) -> Option<CommitGuard<'_, T>> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let mut word = self.0.word.load(Ordering::Relaxed);
         loop {
             if word & LOCKED != 0 {
-                return Attempt::Busy;
+                return None;
             }
             match self.exchange(word, word | LOCKED) {
-                Ok(()) => return Attempt::CommitGuard(self.value()),
+                Ok(()) => return Some(self.guard()),
                 Err(now) => word = now,
             }
         }
@@ -104,10 +96,14 @@ impl<T> CommitLock<T> {
 
     /// Takes the lock if it is free, and tries up to `times` more, with a yield in between.
     /// Stops early once `done` returns `true`.
-    pub(crate) fn try_lock_spinning(&self, times: u32, done: impl Fn() -> bool) -> Attempt<'_, T> {
-        let mut attempt = self.try_lock();
-        if times == 0 || !matches!(attempt, Attempt::Busy) {
-            return attempt;
+    pub(crate) fn try_lock_spinning(
+        &self,
+        times: u32,
+        done: impl Fn() -> bool,
+    ) -> Option<CommitGuard<'_, T>> {
+        let guard = self.try_lock();
+        if times == 0 || guard.is_some() {
+            return guard;
         }
         // ORDERING: Relaxed on this and the next; only the word matters, and its
         // changes have one order.
@@ -115,7 +111,7 @@ impl<T> CommitLock<T> {
         for _ in 0..times {
             let word = self.0.word.load(Ordering::Relaxed);
             if word & LOCKED == 0 && self.exchange(word, (word | LOCKED) - SPINNER).is_ok() {
-                return Attempt::CommitGuard(self.value());
+                return Some(self.guard());
             }
             if word & POISONED != 0 || done() {
                 break;
@@ -127,9 +123,9 @@ impl<T> CommitLock<T> {
         // order and counts one thread less. If it is free, the thread that released it
         // has left the check to the threads that were trying.
         if self.0.word.fetch_sub(SPINNER, Ordering::Relaxed) & LOCKED == 0 {
-            attempt = self.try_lock();
+            return self.try_lock();
         }
-        attempt
+        None
     }
 
     /// Whether the value is gone, because a guard was dropped.
@@ -150,7 +146,8 @@ impl<T> CommitLock<T> {
         self.0.word.compare_exchange(word, with, Ordering::Acquire, Ordering::Relaxed).map(drop)
     }
 
-    fn value(&self) -> CommitGuard<'_, T> {
+    /// Takes the value out. Only the thread that has just set `LOCKED` calls it.
+    fn guard(&self) -> CommitGuard<'_, T> {
         let value = self.0.value.with_mut(|cell| {
             // SAFETY: this thread has set `LOCKED`, and no other thread touches the value
             // until it is cleared.
@@ -183,13 +180,13 @@ impl<T> Deref for CommitGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value.as_ref().expect("it is taken until it is put back")
+        self.value.as_ref().expect("the guard has the value until it is released")
     }
 }
 
 impl<T> DerefMut for CommitGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.value.as_mut().expect("it is taken until it is put back")
+        self.value.as_mut().expect("the guard has the value until it is released")
     }
 }
 

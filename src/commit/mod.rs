@@ -6,6 +6,7 @@
 //! layer does not know other shards, checkpoints, recovery or handles of callers.
 
 pub(crate) mod commit_lock;
+pub(crate) mod commit_mode;
 pub(crate) mod committer;
 pub(crate) mod committing;
 pub(crate) mod progress;

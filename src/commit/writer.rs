@@ -15,6 +15,7 @@
 
 use std::io;
 
+use crate::commit::commit_mode::CommitMode;
 use crate::commit::progress::Progress;
 use crate::commit::state_machine::Driven;
 use crate::error::Cause;
@@ -26,20 +27,14 @@ use crate::stats::{CommitSample, Observer};
 use crate::trace;
 use crate::util::sync::Arc;
 
-/// Bytes at which a commit that ends without a sync takes no more records. They are then
-/// still in the core's cache when the kernel copies them (docs/performance.md, "Buffered
-/// commits").
-pub(crate) const CACHED_COMMIT_BYTES_MAX: usize = 128 << 10;
-
-/// The limits of a commit, and whether it ends with a sync.
+/// The limits of a commit, and how it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommitPolicy {
     /// Records at which a commit takes no more.
     pub(crate) records_max: u64,
     /// Bytes at which a commit takes no more records.
     pub(crate) bytes_max: usize,
-    /// Whether each commit ends with a sync.
-    pub(crate) sync: bool,
+    pub(crate) mode: CommitMode,
 }
 
 /// Commits the records of one shard to its segments.
@@ -126,6 +121,11 @@ impl Writer {
         self.receiver.has_bypassed()
     }
 
+    /// The next work, a value that the queue does not show included.
+    pub(crate) fn next_work(&self) -> Option<Work> {
+        self.receiver.next_work()
+    }
+
     /// Does the work that the queue reported.
     pub(crate) fn step(&mut self, work: Work) -> Flow {
         self.receiver.accept(work);
@@ -175,7 +175,7 @@ impl Writer {
             queue_depth: depth,
             write_nanos: began.map(|began| self.observer.now().saturating_sub(began)),
         });
-        if self.policy.sync {
+        if self.policy.mode.syncs_each_commit() {
             self.sync()?;
         }
         self.check_fail_request()?;

@@ -5,12 +5,12 @@
 //! is scanned, resumed or written.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use crate::commit::commit_mode::{CommitMode, sync_tick};
 use crate::commit::committer::Committer;
 use crate::commit::state_machine::{Driven, StateMachine};
-use crate::commit::writer::{CACHED_COMMIT_BYTES_MAX, CommitPolicy, Writer};
-use crate::config::{Config, Durability, OnCorruption};
+use crate::commit::writer::{CommitPolicy, Writer};
+use crate::config::{Config, OnCorruption};
 use crate::error::OpenError;
 use crate::fs::FileSystem;
 use crate::layout::dir_lock::{
@@ -30,7 +30,7 @@ use crate::recovery::{
     RecoveryReport, Resumed, ScanPurpose, ShardScan, Start, remove_recycled, resume, tidy,
 };
 use crate::segment::header::SegmentIdentity;
-use crate::segment::writer::{CACHE_WINDOW_BYTES, SegmentPolicy, SegmentWriter, ZERO_WINDOW_BYTES};
+use crate::segment::writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::housekeeping::Housekeeping;
 use crate::shard::shard::WalShard;
 use crate::shard::truncate::{OldShard, is_empty};
@@ -190,10 +190,9 @@ fn open_recycler(
     Recycler::open(fs, dir, policy, space.clone(), found).map_err(OpenError::io("tidying", dir))
 }
 
-/// Whether segments are filled with zeros ahead. Only `Sync` mode syncs often
-/// enough for the cost of a file's growth to matter.
 fn has_zeros_ahead(config: &Config) -> bool {
-    config.durability == Durability::Sync && !config.fs.copy_on_write(&config.dir)
+    let is_copy_on_write = config.fs.copy_on_write(&config.dir);
+    CommitMode::of(config.durability).has_zeros_ahead(is_copy_on_write)
 }
 
 fn old_shard(found: Inspected, resumed: Option<Resumed>) -> OldShard {
@@ -305,15 +304,11 @@ fn start_shards(
     let housekeeping = Housekeeping::new();
     let preallocate = |(shard, fresh)| preallocate(config, fresh, &housekeeping, machines(shard));
     let ready: Vec<_> = current.into_iter().enumerate().map(preallocate).collect();
-    let interval = match config.durability {
-        Durability::Interval(interval) => Some(interval),
-        Durability::Sync | Durability::Buffered => None,
-    };
     let kept = |it: &Ready| (it.shard_dir.clone(), it.committer.clone(), it.catalogue.clone());
     let kept = ready.iter().map(kept).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
-        .start(space.clone(), lock.clone(), kept, interval.map(sync_tick))
+        .start(space.clone(), lock.clone(), kept, sync_tick(config.durability))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for ready in ready {
@@ -329,12 +324,6 @@ fn start_shards(
     Ok((shards, housekeeping))
 }
 
-/// How often to start a sync. A sync must *complete* within the interval, so half
-/// of the interval is left for the sync itself.
-fn sync_tick(interval: Duration) -> Duration {
-    interval / 2
-}
-
 fn preallocate(
     config: &Config,
     fresh: Fresh,
@@ -342,25 +331,19 @@ fn preallocate(
     machine: Option<Box<dyn StateMachine>>,
 ) -> Ready {
     let (shard_dir, mark, resumed) = fresh;
-    let sync = config.durability == Durability::Sync;
+    let mode = CommitMode::of(config.durability);
     let (committer, receiver) =
-        Committer::new(config.queue_capacity, config.queue_bytes as u64, sync);
+        Committer::new(config.queue_capacity, config.queue_bytes as u64, mode);
     let shard = shard_dir.identity.shard as usize;
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
     let catalogue = Arc::new(Mutex::new(resumed.segments));
-    let zeros_ahead = has_zeros_ahead(config);
-    let window_bytes = match (sync, zeros_ahead) {
-        (true, true) => ZERO_WINDOW_BYTES,
-        // On a copy-on-write file system, an overwrite of zeros is a copy.
-        (true, false) => 0,
-        (false, _) => CACHE_WINDOW_BYTES,
-    };
+    let is_copy_on_write = config.fs.copy_on_write(&config.dir);
     let policy = SegmentPolicy {
         segment_bytes: config.segment_bytes,
-        zeros_ahead,
-        window_bytes,
-        header_last: config.fs.copy_on_write(&config.dir),
+        zeros_ahead: mode.has_zeros_ahead(is_copy_on_write),
+        window_bytes: mode.window_bytes(is_copy_on_write),
+        header_last: is_copy_on_write,
     };
     let base = resumed.next_sequence;
     let source = housekeeping.source(shard, shard_dir.clone());
@@ -374,11 +357,10 @@ fn preallocate(
             SegmentWriter::between(policy, last, predecessor, base, source, catalogue.clone())
         }
     };
-    let cached = config.max_commit_bytes.min(CACHED_COMMIT_BYTES_MAX);
     let policy = CommitPolicy {
         records_max: config.max_commit_records as u64,
-        bytes_max: if sync { config.max_commit_bytes } else { cached },
-        sync,
+        bytes_max: mode.commit_bytes_max(config.max_commit_bytes),
+        mode,
     };
     let machine = machine.map(Driven::new);
     let queue = (committer.queue.clone(), committer.progress.clone(), receiver);

@@ -486,6 +486,14 @@ impl<T> Receiver<T> {
         self.has_bypassed
     }
 
+    /// The next work, with a value that bypassed the ring. Requests come before that value: a
+    /// busy shard would never serve them otherwise.
+    pub(crate) fn next_work(&self) -> Option<Work> {
+        let work = self.queue.next_work();
+        let is_request = matches!(work, Some(Work::Stop | Work::Mark | Work::Sync));
+        if self.has_bypassed && !is_request { Some(Work::Values) } else { work }
+    }
+
     /// Receives values in ticket order, until `take` returns `false` or the ring is
     /// empty.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {

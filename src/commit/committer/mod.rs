@@ -12,7 +12,8 @@
 
 use std::{io, process};
 
-use crate::commit::commit_lock::{Attempt, CommitGuard, CommitLock};
+use crate::commit::commit_lock::{CommitGuard, CommitLock};
+use crate::commit::commit_mode::CommitMode;
 use crate::commit::committing::Committing;
 use crate::commit::progress::Progress;
 use crate::commit::writer::{Flow, Writer};
@@ -37,6 +38,9 @@ const EXTRA_INLINE_COMMITS_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
 /// does not wait may append at any time.
 const GATHER_YIELDS_MAX: u32 = 3;
 
+/// The commit lock's guard, with the writer.
+type WriterGuard<'a> = CommitGuard<'a, Box<Writer>>;
+
 /// The shared part of one shard. Its fields are the queue, the progress and the lock.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -44,9 +48,9 @@ pub(crate) struct Committer {
     pub(crate) progress: Arc<Progress>,
     /// Q5 TURN: the commit lock. The thread that holds it commits.
     lock: CommitLock<Box<Writer>>,
-    /// Whether each commit ends with a sync. If so, a caller tries the commit lock only
-    /// once, since commits take long, and makes no further commit for others.
-    sync: bool,
+    /// If each commit ends with a sync, a caller tries the commit lock only once, since
+    /// commits take long, and makes no further commit for others.
+    mode: CommitMode,
     /// The process whose threads serve the shard.
     origin: Origin,
 }
@@ -55,12 +59,12 @@ impl Committer {
     pub(crate) fn new(
         queue_capacity: usize,
         queue_bytes: u64,
-        sync: bool,
+        mode: CommitMode,
     ) -> (Arc<Self>, Receiver<Entry>) {
         let (queue, receiver) = Queue::new(queue_capacity.next_power_of_two(), queue_bytes);
         let (progress, lock) = (Arc::new(Progress::new()), CommitLock::new());
         let origin = Origin::here();
-        (Arc::new(Self { queue, progress, lock, sync, origin }), receiver)
+        (Arc::new(Self { queue, progress, lock, mode, origin }), receiver)
     }
 
     /// The error for a call in a forked child, where no thread serves the shard.
@@ -80,32 +84,31 @@ impl Committer {
     /// shard fails.
     pub(crate) fn run_thread(&self, writer: Writer) -> Result<(), Cause> {
         let _for_life = Committing::enter();
-        let mut turn = self.lock.init(Box::new(writer));
+        let mut locked = Some(self.lock.init(Box::new(writer)));
         let mut answered = WakeChain::default();
-        loop {
-            let mut again = true;
-            let goes_on = |_| self.sync || std::mem::take(&mut again);
-            answered = self.work(turn, None, answered, goes_on);
-            let next = self.queue.wait_for_work(|work| {
-                // Checked first: an inline commit may have ended the shard, with or without
-                // values left in the queue.
-                if self.lock.is_poisoned() {
-                    return Some(None);
-                }
-                match work.map(|_| self.lock.try_lock()) {
-                    Some(Attempt::CommitGuard(turn)) => Some(Some(turn)),
-                    _ => {
-                        // Wake the rest of the chain before this thread parks.
-                        answered.wake_rest();
-                        None
-                    }
-                }
-            });
-            match next.flatten() {
-                Some(taken) => turn = taken,
-                None => return self.progress.failure().map_or(Ok(()), Err),
-            }
+        while let Some(guard) = locked {
+            answered = self.contain(move || self.thread_loop(guard, answered));
+            locked = self.wait_for_lock(&mut answered);
         }
+        self.progress.failure().map_or(Ok(()), Err)
+    }
+
+    /// Waits for work, and takes the commit lock. Returns `None` once the writer has ended.
+    fn wait_for_lock(&self, answered: &mut WakeChain) -> Option<WriterGuard<'_>> {
+        let locked = self.queue.wait_for_work(|work| {
+            // Checked first: an inline commit may have ended the shard, with or without
+            // values left in the queue.
+            if self.lock.is_poisoned() {
+                return Some(None);
+            }
+            let guard = work.and_then(|_| self.lock.try_lock());
+            if guard.is_none() {
+                // Wake the rest of the chain before this thread parks.
+                answered.wake_rest();
+            }
+            guard.map(Some)
+        });
+        locked.flatten()
     }
 
     /// Queues a value for a caller that is about to wait for it, and commits it inline if
@@ -116,14 +119,13 @@ impl Committer {
         bytes: u32,
         fill: impl FnOnce(u64, &mut Entry),
     ) -> Result<u64, PushError> {
-        let Attempt::CommitGuard(mut turn) = self.lock.try_lock_unfenced() else {
+        let Some(mut guard) = self.lock.try_lock_unfenced() else {
             let ticket = self.queue.try_push_no_wake(1, bytes, fill)?;
             self.commit_inline(ticket, SpinPolicy::Spin);
             return Ok(ticket);
         };
-        let pushed = turn.try_push(bytes, fill);
-        let first = turn.has_bypassed().then_some(Work::Values);
-        self.commit_with(turn, first, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
+        let pushed = guard.try_push(bytes, fill);
+        self.run_inline(guard, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
         pushed
     }
 
@@ -135,9 +137,10 @@ impl Committer {
         if is_answered() {
             return;
         }
-        let asks = if self.sync || spin == SpinPolicy::TryOnce { 0 } else { SPINS_MAX };
-        if let Attempt::CommitGuard(turn) = self.lock.try_lock_spinning(asks, is_answered) {
-            self.commit_with(turn, None, is_answered);
+        let tries_once = self.mode.syncs_each_commit() || spin == SpinPolicy::TryOnce;
+        let spins = if tries_once { 0 } else { SPINS_MAX };
+        if let Some(guard) = self.lock.try_lock_spinning(spins, is_answered) {
+            self.run_inline(guard, is_answered);
         }
     }
 
@@ -157,74 +160,62 @@ impl Committer {
         self.progress.answer(ticket).is_some()
     }
 
-    /// Commits until the caller's record is answered, then a few more times for others.
-    fn commit_with(
-        &self,
-        turn: CommitGuard<'_, Box<Writer>>,
-        first: Option<Work>,
-        is_answered: impl Fn() -> bool,
-    ) {
+    /// Runs a caller's inline commits, and wakes their waiters.
+    fn run_inline(&self, guard: WriterGuard<'_>, is_answered: impl Fn() -> bool) {
         let _meanwhile = Committing::enter();
-        let mut more = if self.sync { 0 } else { EXTRA_INLINE_COMMITS_MAX };
-        let mut committed = false;
-        let answered = self.work(turn, first, WakeChain::default(), |work| match work {
-            Work::Stop => true,
-            // Requests of other threads. Once this caller has committed, the shard's
-            // thread serves them: `unlock` wakes it.
-            Work::Mark | Work::Sync => !committed && !is_answered(),
-            Work::Values if !is_answered() => {
-                committed = true;
-                true
-            }
-            Work::Values if more == 0 || self.lock.is_contended() => false,
-            Work::Values => {
-                more -= 1;
-                true
-            }
-            // Only the shard's thread seals and closes.
-            Work::Seal | Work::Closed => false,
-        });
-        drop(answered);
+        drop(self.contain(move || self.inline_loop(guard, is_answered)));
     }
 
-    /// Does `first`, then further work while `goes_on` returns `true`. Then it releases
-    /// the commit lock, or ends the writer. A panic of the writer ends here, so that it
-    /// reaches no caller. Returns the waiters of the last commit that are not woken yet.
-    fn work(
+    /// The loop of the shard's thread. If commits end with a sync, it commits until there is
+    /// no work. Otherwise it does one step, because its waiters are woken after the release.
+    /// Returns the waiters that are not woken yet, or `None` if the writer has ended.
+    fn thread_loop(
         &self,
-        mut turn: CommitGuard<'_, Box<Writer>>,
-        mut first: Option<Work>,
+        mut guard: WriterGuard<'_>,
         mut answered: WakeChain,
-        mut goes_on: impl FnMut(Work) -> bool,
-    ) -> WakeChain {
-        let work = move || {
-            let mut next = || {
-                let found = self.queue.next_work();
-                // Requests come before `first`; a busy shard would never serve them otherwise.
-                let is_contended = matches!(found, Some(Work::Stop | Work::Mark | Work::Sync));
-                if first.is_some() && !is_contended {
-                    return first.take();
-                }
-                found.filter(|work| goes_on(*work)).or_else(|| first.take())
-            };
-            while let Some(work) = next() {
-                if work == Work::Values && self.sync && answered.count() > 1 {
-                    self.gather(turn.last_commit_records());
-                }
-                if turn.step(work) == Flow::Ended {
-                    return None;
-                }
-                if self.sync {
-                    // The waiters of the last commit had the time of a sync to wake
-                    // each other.
-                    drop(answered);
-                    answered = self.progress.wake_some_answered();
-                }
+    ) -> Option<WakeChain> {
+        while let Some(work) = self.queue.next_work() {
+            self.step(&mut guard, work, &mut answered)?;
+            if !self.mode.syncs_each_commit() {
+                break;
             }
-            self.unlock(turn);
-            Some(answered)
-        };
-        let answered = catch_panic(work).flatten();
+        }
+        self.release(guard);
+        Some(answered)
+    }
+
+    /// The loop of a caller: commits until its record is answered, then a few more times for
+    /// other callers. Returns as [`Committer::thread_loop`] does.
+    fn inline_loop(
+        &self,
+        mut guard: WriterGuard<'_>,
+        is_answered: impl Fn() -> bool,
+    ) -> Option<WakeChain> {
+        let mut answered = WakeChain::default();
+        let mut has_committed = false;
+        let mut extra = if self.mode.syncs_each_commit() { 0 } else { EXTRA_INLINE_COMMITS_MAX };
+        while let Some(work) = guard.next_work() {
+            let is_waiting = guard.has_bypassed() || !is_answered();
+            match work {
+                Work::Stop => {}
+                // Requests of other threads. Once this caller has committed, the shard's
+                // thread serves them: `release` wakes it.
+                Work::Mark | Work::Sync if is_waiting && !has_committed => {}
+                Work::Values if is_waiting => has_committed = true,
+                Work::Values if extra > 0 && !self.lock.is_contended() => extra -= 1,
+                // Only the shard's thread seals and closes.
+                _ => break,
+            }
+            self.step(&mut guard, work, &mut answered)?;
+        }
+        self.release(guard);
+        Some(answered)
+    }
+
+    /// Runs one of the two loops. A panic of the writer ends here, so that it reaches no
+    /// caller. Returns the waiters of the last commit that are not woken yet.
+    fn contain(&self, commits: impl FnOnce() -> Option<WakeChain>) -> WakeChain {
+        let answered = catch_panic(commits).flatten();
         if answered.is_none() {
             // The writer has answered the waiting callers, also after a panic.
             // Only the shard's thread may still wait for the commit lock.
@@ -233,13 +224,31 @@ impl Committer {
         answered.unwrap_or_default()
     }
 
+    /// Does one piece of work, and wakes waiters if it ends with a sync. Returns `None` if
+    /// the writer has ended.
+    fn step(&self, writer: &mut Writer, work: Work, answered: &mut WakeChain) -> Option<()> {
+        let syncs = self.mode.syncs_each_commit();
+        if work == Work::Values && syncs && answered.count() > 1 {
+            self.gather(writer.last_commit_records());
+        }
+        if writer.step(work) == Flow::Ended {
+            return None;
+        }
+        if syncs {
+            // The waiters of the last commit had the time of a sync to wake each other.
+            answered.wake_rest();
+            *answered = self.progress.wake_some_answered();
+        }
+        Some(())
+    }
+
     /// Yields so that the callers of the last commit can append again. Larger commits
     /// matter where the syncs of many shards compete for one disk and two cores.
     fn gather(&self, records: u64) {
-        let mut turns = 0;
-        while turns < GATHER_YIELDS_MAX && self.queue.depth() < records {
+        let mut yields = 0;
+        while yields < GATHER_YIELDS_MAX && self.queue.depth() < records {
             yield_now();
-            turns += 1;
+            yields += 1;
         }
     }
 
@@ -248,10 +257,11 @@ impl Committer {
     /// The lock is released first: a woken thread may take the core and would find the
     /// lock held. If commits end with a sync, the waiters are woken before, for larger
     /// commits. Tasks are woken last, because their wakers may wait for the queued work.
-    fn unlock(&self, turn: CommitGuard<'_, Box<Writer>>) {
-        let is_left_to_me = turn.unlock();
-        let _tasks = (!self.sync).then(|| self.progress.wake_answered_threads());
-        if is_left_to_me && self.queue.next_work().is_some() {
+    fn release(&self, guard: WriterGuard<'_>) {
+        let must_check = guard.unlock();
+        let _tasks =
+            (!self.mode.syncs_each_commit()).then(|| self.progress.wake_answered_threads());
+        if must_check && self.queue.next_work().is_some() {
             self.queue.wake_receiver();
         }
     }

@@ -15,6 +15,8 @@ use crate::segment::writer::{
 };
 use crate::util::sync::yields;
 
+use CommitMode::{WriteAndSync, WriteOnly};
+
 /// The record limit of a commit.
 const COMMIT_RECORDS: u64 = 4;
 
@@ -53,10 +55,10 @@ fn segments() -> SegmentWriter {
 }
 
 /// Yields that two commits of `records` in all make, if `waiting` tasks wait for the first.
-fn yields_of(records: u64, waiting: u64, sync: bool) -> u32 {
-    let (committer, receiver) = Committer::new(16, u64::MAX, sync);
+fn yields_of(records: u64, waiting: u64, mode: CommitMode) -> u32 {
+    let (committer, receiver) = Committer::new(16, u64::MAX, mode);
     let queue = (committer.queue.clone(), committer.progress.clone(), receiver);
-    let policy = CommitPolicy { records_max: COMMIT_RECORDS, bytes_max: 1 << 16, sync };
+    let policy = CommitPolicy { records_max: COMMIT_RECORDS, bytes_max: 1 << 16, mode };
     let writer = Writer::new(queue, segments(), policy, Arc::new(()), 0, None);
     for _ in 0..records {
         let fill = |_, entry: &mut Entry| entry.hold(1, &mut (&[7]).into(), 0);
@@ -67,22 +69,25 @@ fn yields_of(records: u64, waiting: u64, sync: bool) -> u32 {
         assert!(committer.progress.poll(ticket, &mut context, &mut None).is_none(), "it waits");
     }
     let before = yields();
-    let turn = committer.lock.init(Box::new(writer));
-    drop(committer.work(turn, None, WakeChain::default(), |_| true));
+    let mut locked = Some(committer.lock.init(Box::new(writer)));
+    while let Some(guard) = locked {
+        drop(committer.thread_loop(guard, WakeChain::default()));
+        locked = committer.queue.next_work().and_then(|_| committer.lock.try_lock());
+    }
     assert_eq!(committer.progress.acknowledged(), records);
     yields() - before
 }
 
 #[test]
 fn a_commit_gathers_if_several_waited_and_fewer_have_come() {
-    assert_eq!(yields_of(COMMIT_RECORDS + 2, 2, true), GATHER_YIELDS_MAX);
-    assert_eq!(yields_of(COMMIT_RECORDS + 2, 4, true), GATHER_YIELDS_MAX);
-    assert_eq!(yields_of(2 * COMMIT_RECORDS, 4, true), 0, "as many have come");
+    assert_eq!(yields_of(COMMIT_RECORDS + 2, 2, WriteAndSync), GATHER_YIELDS_MAX);
+    assert_eq!(yields_of(COMMIT_RECORDS + 2, 4, WriteAndSync), GATHER_YIELDS_MAX);
+    assert_eq!(yields_of(2 * COMMIT_RECORDS, 4, WriteAndSync), 0, "as many have come");
 }
 
 #[test]
 fn a_commit_does_not_gather_without_waiters_nor_for_one() {
-    assert_eq!(yields_of(COMMIT_RECORDS + 2, 0, true), 0);
-    assert_eq!(yields_of(COMMIT_RECORDS + 2, 1, true), 0);
-    assert_eq!(yields_of(COMMIT_RECORDS + 2, 4, false), 0, "commits end without a sync");
+    assert_eq!(yields_of(COMMIT_RECORDS + 2, 0, WriteAndSync), 0);
+    assert_eq!(yields_of(COMMIT_RECORDS + 2, 1, WriteAndSync), 0);
+    assert_eq!(yields_of(COMMIT_RECORDS + 2, 4, WriteOnly), 0, "commits end without a sync");
 }
