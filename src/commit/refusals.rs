@@ -48,15 +48,12 @@ impl Refusals {
     /// The answer to a ticket that was acknowledged or refused. `None` if it was acknowledged.
     pub(crate) fn answer(&self, ticket: u64) -> Option<Answer> {
         if ticket < self.forgotten_below {
-            let what =
-                "this answer was forgotten after too many later refusals; read the log to find it";
-            return Some(Answer::Indeterminate(no_room(what)));
+            return Some(Answer::Indeterminate(Forgotten::Answer.cause()));
         }
         let at = self.find(ticket)?;
         let causes_from = self.ranges.len() - self.causes.len();
         let cause = at.checked_sub(causes_from).map(|at| self.causes[at].clone());
-        let what = "only newer refusals keep the system's error";
-        Some(Answer::NotWritten(cause.unwrap_or_else(|| no_room(what))))
+        Some(Answer::NotWritten(cause.unwrap_or_else(|| Forgotten::Error.cause())))
     }
 
     /// The first ticket of the range that holds `ticket`. Forgotten ranges are not found.
@@ -71,6 +68,27 @@ impl Refusals {
     fn find(&self, ticket: u64) -> Option<usize> {
         let after = self.ranges.partition_point(|(first, _)| *first <= ticket);
         after.checked_sub(1).filter(|at| ticket < self.ranges[*at].1)
+    }
+}
+
+/// What is no longer known about an old refusal.
+#[derive(Clone, Copy, Debug)]
+enum Forgotten {
+    /// The system's error.
+    Error,
+    /// Whether the ticket was refused at all.
+    Answer,
+}
+
+impl Forgotten {
+    /// The cause to report in place of the one that was forgotten.
+    fn cause(self) -> Cause {
+        no_room(match self {
+            Self::Error => "only newer refusals keep the system's error",
+            Self::Answer => {
+                "this answer was forgotten after too many later refusals; read the log to find it"
+            }
+        })
     }
 }
 
