@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use crate::queue::queue::{Queue, Receiver, Work};
+use crate::queue::queue::Queue;
+use crate::queue::receiver::Receiver;
+use crate::queue::requests::Work;
 use crate::util::sync::{Arc, Parker, now};
 
 mod commit_lock;

@@ -6,7 +6,9 @@ use std::task::{Context, Waker};
 use loom::thread::{self, JoinHandle};
 
 use super::{TaskThread, check, wait};
-use crate::queue::queue::{Queue, Receiver, Work};
+use crate::queue::queue::Queue;
+use crate::queue::receiver::Receiver;
+use crate::queue::requests::Work;
 use crate::util::sync::Arc;
 
 /// No limit in bytes.

@@ -3,7 +3,8 @@
 use loom::thread;
 
 use super::{check, wait};
-use crate::queue::queue::{PushError, Queue, Work};
+use crate::queue::queue::{PushError, Queue};
+use crate::queue::requests::Work;
 
 /// No limit in bytes.
 const ANY: u64 = u64::MAX;

@@ -8,7 +8,8 @@ use super::{check, wait};
 use crate::commit::progress::Answer;
 use crate::commit::state_machine::StateMachine;
 use crate::fs::sim::{Call, Fault, FaultKind};
-use crate::queue::queue::{Queue, Work};
+use crate::queue::queue::Queue;
+use crate::queue::requests::Work;
 use crate::util::sync::Arc;
 
 /// The applied keys, and whether each was fresh. There is no lock, so that loom reports a
@@ -106,12 +107,12 @@ fn a_mark_request_races_push() {
     check("a_mark_request_races_push", 3, || {
         let (queue, mut receiver) = Queue::new(1, u64::MAX);
         let (asking, pushing) = (queue.clone(), queue.clone());
-        let asked = thread::spawn(move || asking.request_mark());
+        let asked = thread::spawn(move || asking.request_snapshot());
         let pushed = thread::spawn(move || pushing.try_push(1, 0, |_, slot| *slot = 7_u64));
         let (mut marks, mut values) = (0, Vec::new());
         while marks + values.len() < 2 {
             match wait(&queue, &mut receiver) {
-                Work::Mark => marks += 1,
+                Work::Snapshot => marks += 1,
                 Work::Values => receiver.drain(|value| {
                     values.push(*value.value);
                     true

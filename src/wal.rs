@@ -29,8 +29,9 @@ use crate::recovery::RecoveryReport;
 use crate::recovery::replay::{
     Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from,
 };
+use crate::shard::append::Wake;
 use crate::shard::completion::{BatchCompletion, Completion, Flush, ShardCompletion};
-use crate::shard::shard::{Wake, WalShard};
+use crate::shard::shard::WalShard;
 use crate::shard::truncate::{OldShard, TruncateReport, is_empty, truncate};
 use crate::space::free_space::FreeSpaceMonitor;
 use crate::stats::WalStats;
@@ -399,7 +400,7 @@ impl ShardedWal {
     /// segments of the shard. Does not block. A shard that has failed or closed does not call
     /// it, because its state machine is dropped.
     pub fn request_snapshot(&self) {
-        self.shards.iter().for_each(|shard| shard.committer().queue.request_mark());
+        self.shards.iter().for_each(|shard| shard.committer().queue.request_snapshot());
     }
 
     /// The checkpoint of stable storage. Every record below it is durable, in every mode, and

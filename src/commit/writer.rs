@@ -20,7 +20,9 @@ use crate::commit::progress::Progress;
 use crate::commit::state_machine::Driven;
 use crate::error::Cause;
 use crate::queue::entry::Entry;
-use crate::queue::queue::{PushError, Queue, Received, Receiver, Work};
+use crate::queue::queue::{PushError, Queue};
+use crate::queue::receiver::{Received, Receiver};
+use crate::queue::requests::Work;
 use crate::segment::frame::Encoder;
 use crate::segment::writer::{SegmentWriter, Wait, WriteError};
 use crate::stats::{CommitSample, Observer};
@@ -134,7 +136,7 @@ impl Writer {
             Work::Values => self.commit(),
             Work::Sync => self.sync_unless_sealing(),
             Work::Seal => self.seal(),
-            Work::Mark => self.mark(),
+            Work::Snapshot => self.mark(),
             Work::Closed => self.finish(),
         };
         match done {

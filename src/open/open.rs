@@ -302,8 +302,8 @@ fn start_shards(
     machines: Machines<'_>,
 ) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
     let housekeeping = Housekeeping::new();
-    let preallocate = |(shard, fresh)| preallocate(config, fresh, &housekeeping, machines(shard));
-    let ready: Vec<_> = current.into_iter().enumerate().map(preallocate).collect();
+    let make_ready = |(shard, fresh)| make_ready(config, fresh, &housekeeping, machines(shard));
+    let ready: Vec<_> = current.into_iter().enumerate().map(make_ready).collect();
     let kept = |it: &Ready| (it.shard_dir.clone(), it.committer.clone(), it.catalogue.clone());
     let kept = ready.iter().map(kept).collect();
     let started = |what| OpenError::io(what, &config.dir);
@@ -324,7 +324,7 @@ fn start_shards(
     Ok((shards, housekeeping))
 }
 
-fn preallocate(
+fn make_ready(
     config: &Config,
     fresh: Fresh,
     housekeeping: &Housekeeping,

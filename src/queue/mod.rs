@@ -7,4 +7,8 @@
 pub(crate) mod entry;
 #[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod queue;
+pub(crate) mod receiver;
+pub(crate) mod requests;
 mod ring;
+#[cfg(all(test, not(loom)))]
+mod tests;

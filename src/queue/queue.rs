@@ -6,11 +6,7 @@
 //! receiver gets it whole. The queue does not know files or records. It knows
 //! values, the number of their tickets and their size in bytes.
 //!
-//! **Requests** (sync, seal, mark) travel beside the slots. Each names a ticket:
-//! "once every value below ticket t is received, do this". Their order among the
-//! values is therefore fixed, as it would be in the ring. But a request takes no
-//! ticket, because tickets become the records' permanent sequences, which have no
-//! holes. And a full ring cannot delay a request.
+//! Requests to the receiver travel beside the values ([`Requests`]).
 //!
 //! There is one [`Receiver`]. Threads may hand it to each other. Any thread may call
 //! [`Queue::next_work`] to see whether the receiver has work.
@@ -27,8 +23,10 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::queue::ring::{Held, Ring};
-use crate::util::sync::{Arc, AtomicBool, AtomicU64, Ordering, fence, yield_now};
+use crate::queue::receiver::Receiver;
+use crate::queue::requests::{Requests, Work};
+use crate::queue::ring::Ring;
+use crate::util::sync::{Arc, AtomicU64, Ordering, fence, yield_now};
 use crate::wait::wait_list::WaitList;
 use crate::wait::waiter::Registration;
 
@@ -45,56 +43,33 @@ pub(crate) enum PushError {
     Closed,
 }
 
-/// One value that [`Receiver::drain`] hands out.
-#[derive(Debug)]
-pub(crate) struct Received<'a, T> {
-    /// Its first ticket.
-    pub(crate) ticket: u64,
-    /// The number of its tickets.
-    pub(crate) tickets: u32,
-    /// Its size in bytes, as passed to the push.
-    pub(crate) bytes: u32,
-    /// The value stays in its slot; the next producer overwrites it in place.
-    pub(crate) value: &'a mut T,
-}
-
 /// The shared part: producers push, any thread may close it or make a request.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     /// The fields that producers change with each push, on a cache line of their own.
-    claims: CachePadded<Claims>,
+    pub(super) claims: CachePadded<Claims>,
     /// Q1 BOUND: every ticket below this has left its slot. Only the receiver stores
     /// (Release). Producers load (Acquire) before they claim a slot again.
-    received: CachePadded<AtomicU64>,
-    /// Sync once every ticket below this is received. Any thread raises it.
-    sync_below: AtomicU64,
-    /// The receiver's head when it last began a sync. Only the receiver stores.
-    synced_below: AtomicU64,
-    /// The sync request that the receiver is working towards. Later requests do not
-    /// postpone it. Only the receiver stores.
-    sync_goal: AtomicU64,
-    /// A seal is requested. Any thread sets it, the receiver clears it.
-    seal: AtomicBool,
-    /// A mark is requested. Any thread sets it, the receiver clears it.
-    mark: AtomicBool,
-    /// The receiver must stop, even if values or requests are left.
-    stop: AtomicBool,
+    pub(super) received: CachePadded<AtomicU64>,
+    /// Work for the receiver beside the values.
+    pub(super) requests: Requests,
     bytes_max: u64,
-    ring: Ring<T>,
+    pub(super) ring: Ring<T>,
     /// Q4 WAKE: producers that wait for room.
-    not_full: WaitList,
+    pub(super) not_full: WaitList,
     /// Q4 WAKE: threads that wait for work.
     not_empty: WaitList,
 }
 
+/// The fields that producers change with each push.
 #[derive(Debug)]
-struct Claims {
+pub(super) struct Claims {
     /// Q1 BOUND, Q3 CLOSE: the next ticket, and `CLOSED`. Producers raise it by
     /// exchange, `close` sets the bit, every thread reads it.
     tail: AtomicU64,
     /// Q1 BOUND: bytes of the values that are claimed and not yet received.
     /// Producers add before they publish, the receiver subtracts.
-    bytes: AtomicU64,
+    pub(super) bytes: AtomicU64,
 }
 
 impl<T: Default> Queue<T> {
@@ -104,23 +79,13 @@ impl<T: Default> Queue<T> {
         let queue = Arc::new(Self {
             claims: CachePadded::new(Claims { tail: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             received: CachePadded::new(AtomicU64::new(0)),
-            sync_below: AtomicU64::new(0),
-            synced_below: AtomicU64::new(0),
-            sync_goal: AtomicU64::new(0),
-            seal: AtomicBool::new(false),
-            mark: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
+            requests: Requests::new(),
             bytes_max,
             ring: Ring::new(capacity),
             not_full: WaitList::new(),
             not_empty: WaitList::new(),
         });
-        let receiver = Receiver {
-            queue: queue.clone(),
-            head: 0,
-            bypass: Held::default(),
-            has_bypassed: false,
-        };
+        let receiver = Receiver::new(queue.clone());
         (queue, receiver)
     }
 }
@@ -223,7 +188,7 @@ impl<T> Queue<T> {
     /// nothing to undo. Each racing caller may exceed the limit by one push, whose
     /// payload it would hold in memory anyway. A push larger than the limit is accepted
     /// when the queue is empty.
-    fn claim(&self, count: u32, bytes: u32) -> Result<u64, PushError> {
+    pub(super) fn claim(&self, count: u32, bytes: u32) -> Result<u64, PushError> {
         let (count, bytes) = (u64::from(count), u64::from(bytes));
         assert!(
             (1..=self.capacity()).contains(&count),
@@ -267,14 +232,20 @@ impl<T> Queue<T> {
         queued != 0 && queued + bytes > self.bytes_max
     }
 
-    fn publish(&self, first: u64, tickets: u32, bytes: u32, fill: impl FnOnce(u64, &mut T)) {
+    pub(super) fn publish(
+        &self,
+        first: u64,
+        tickets: u32,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut T),
+    ) {
         self.add_bytes(bytes);
         // SAFETY: `claim` gave `first` to this thread alone, and had seen that the
         // ring has room for it.
         unsafe { self.ring.put(first, |held| held.fill(first, tickets, bytes, fill)) };
     }
 
-    fn add_bytes(&self, bytes: u32) {
+    pub(super) fn add_bytes(&self, bytes: u32) {
         // ORDERING: Relaxed; the Release of `put` comes after it, so that the
         // receiver never subtracts bytes that are not yet added.
         self.claims.bytes.fetch_add(bytes.into(), Ordering::Relaxed);
@@ -284,40 +255,32 @@ impl<T> Queue<T> {
     /// ticket below which those values are.
     pub(crate) fn request_sync(&self) -> u64 {
         let below = self.tail();
-        // ORDERING: Relaxed; the fences of `not_empty` order it (Q4 WAKE), and the
-        // receiver acts on it only by what it has itself received.
-        self.sync_below.fetch_max(below, Ordering::Relaxed);
+        self.requests.sync(below);
         self.not_empty.wake_everyone();
         below
     }
 
     /// Requests a seal. The receiver writes it once there is nothing else to do.
     pub(crate) fn request_seal(&self) {
-        // ORDERING: Relaxed; a hint, ordered by the fences of `not_empty`.
-        self.seal.store(true, Ordering::Relaxed);
+        self.requests.seal();
         self.not_empty.wake_everyone();
     }
 
-    /// Requests a mark, ahead of the values that are still queued.
-    pub(crate) fn request_mark(&self) {
-        // ORDERING: Relaxed; the request publishes nothing but itself, and the
-        // fences of `not_empty` order it (Q4 WAKE).
-        self.mark.store(true, Ordering::Relaxed);
+    /// Requests a snapshot, ahead of the values that are still queued.
+    pub(crate) fn request_snapshot(&self) {
+        self.requests.snapshot();
         self.not_empty.wake_everyone();
     }
 
     /// Requests that the receiver stops, ahead of the values that are still queued.
     pub(crate) fn request_stop(&self) {
-        // ORDERING: Release pairs with the Acquire in `is_stop_requested`; the
-        // fences of `not_empty` order it for a receiver that sleeps (Q4 WAKE).
-        self.stop.store(true, Ordering::Release);
+        self.requests.stop();
         self.not_empty.wake_everyone();
     }
 
     /// Whether [`Queue::request_stop`] was called.
     pub(crate) fn is_stop_requested(&self) -> bool {
-        // ORDERING: Acquire pairs with the Release in `request_stop`.
-        self.stop.load(Ordering::Acquire)
+        self.requests.is_stop_requested()
     }
 
     /// Q3 CLOSE: refuses every later push. Values already claimed are still received.
@@ -344,19 +307,10 @@ impl<T> Queue<T> {
         // ORDERING: Relaxed; the thread that has the receiver stored it, or got the
         // receiver from the thread that did.
         let head = self.received.load(Ordering::Relaxed);
-        if self.is_stop_requested() {
-            return Some(Work::Stop);
+        if let Some(request) = self.requests.due(head) {
+            return Some(request);
         }
-        // ORDERING: Relaxed on all of them; see `request_mark`, `request_sync`,
-        // `request_seal` and `close`.
-        if self.mark.load(Ordering::Relaxed) {
-            return Some(Work::Mark);
-        }
-        let synced_below = self.synced_below.load(Ordering::Relaxed);
-        let requests = [&self.sync_goal, &self.sync_below].map(|it| it.load(Ordering::Relaxed));
-        if requests.iter().any(|below| *below > synced_below && *below <= head) {
-            return Some(Work::Sync);
-        }
+        // ORDERING: Relaxed; see `close`.
         let tail = self.claims.tail.load(Ordering::Relaxed);
         // Check `tail` first: the slot of an unclaimed ticket is in no cache.
         if tail & !CLOSED != head && self.ring.is_published(head) {
@@ -366,13 +320,13 @@ impl<T> Queue<T> {
             return Some(Work::Closed);
         }
         let idle = tail == head;
-        (idle && self.seal.load(Ordering::Relaxed)).then_some(Work::Seal)
+        (idle && self.requests.is_seal_requested()).then_some(Work::Seal)
     }
 
     /// Q4 WAKE: whether half of the ring is free. Producers that wait for room are woken
     /// only then, so that one wake-up serves many tickets. If half is not free, a claimed
     /// value is still to be received, and its receiver checks again.
-    fn is_half_free(&self, head: u64) -> bool {
+    pub(super) fn is_half_free(&self, head: u64) -> bool {
         // ORDERING: Relaxed; bytes added since belong to later claims, whose receiver
         // checks again.
         let bytes = self.claims.bytes.load(Ordering::Relaxed);
@@ -398,239 +352,5 @@ impl<T> Queue<T> {
     /// Wakes the threads that wait for work.
     pub(crate) fn wake_receiver(&self) {
         self.not_empty.wake_everyone();
-    }
-}
-
-/// The next thing for the receiver to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// A stop was requested; values that are left are not received.
-    Stop,
-    /// There are values to receive.
-    Values,
-    /// Every ticket below a requested one is received: sync.
-    Sync,
-    /// A seal was requested, and there is nothing else to do.
-    Seal,
-    /// A mark was requested.
-    Mark,
-    /// The queue is closed, and every value is received.
-    Closed,
-}
-
-/// The one consumer.
-#[derive(Debug)]
-pub(crate) struct Receiver<T> {
-    queue: Arc<Queue<T>>,
-    /// The next ticket to receive.
-    head: u64,
-    /// A value that the owner pushed past the ring, with the ticket `head`. It is
-    /// valid while `has_bypassed`, and its memory is reused as a slot's is.
-    bypass: Held<T>,
-    has_bypassed: bool,
-}
-
-impl<T> Receiver<T> {
-    /// The next ticket to receive. Every ticket below it is received.
-    pub(crate) fn head(&self) -> u64 {
-        self.head
-    }
-
-    /// Clears a request that [`Queue::next_work`] returned, because it is about to be done.
-    pub(crate) fn accept(&mut self, work: Work) {
-        let queue = &self.queue;
-        match work {
-            // ORDERING: Relaxed on all; a request that comes now is the next one.
-            Work::Seal => queue.seal.store(false, Ordering::Relaxed),
-            Work::Mark => queue.mark.store(false, Ordering::Relaxed),
-            Work::Sync => queue.synced_below.store(self.head, Ordering::Relaxed),
-            Work::Values => self.set_sync_goal(),
-            Work::Stop | Work::Closed => {}
-        }
-    }
-
-    /// Remembers a sync request that waits for values, until it is done.
-    fn set_sync_goal(&self) {
-        let queue = &self.queue;
-        // ORDERING: Relaxed on all; the receiver's own, and a request that is
-        // missed now is found with the next values.
-        let synced_below = queue.synced_below.load(Ordering::Relaxed);
-        let goal = queue.sync_goal.load(Ordering::Relaxed);
-        let sync_below = queue.sync_below.load(Ordering::Relaxed);
-        // An unchanged store would take the cache line from the producers.
-        if goal <= synced_below && goal != sync_below {
-            queue.sync_goal.store(sync_below, Ordering::Relaxed);
-        }
-    }
-
-    /// Pushes one value for the owner of the receiver, which drains it next. If the queue
-    /// is empty, the value bypasses the ring, whose memory may be in no cache.
-    pub(crate) fn try_push(
-        &mut self,
-        bytes: u32,
-        fill: impl FnOnce(u64, &mut T),
-    ) -> Result<u64, PushError> {
-        let ticket = self.queue.claim(1, bytes)?;
-        if ticket == self.head {
-            self.queue.add_bytes(bytes);
-            self.bypass.fill(ticket, 1, bytes, fill);
-            self.has_bypassed = true;
-        } else {
-            self.queue.publish(ticket, 1, bytes, fill);
-        }
-        Ok(ticket)
-    }
-
-    /// Whether there is a value that bypassed the ring. [`Queue::next_work`] does not show it.
-    pub(crate) fn has_bypassed(&self) -> bool {
-        self.has_bypassed
-    }
-
-    /// The next work, with a value that bypassed the ring. Requests come before that value: a
-    /// busy shard would never serve them otherwise.
-    pub(crate) fn next_work(&self) -> Option<Work> {
-        let work = self.queue.next_work();
-        let is_request = matches!(work, Some(Work::Stop | Work::Mark | Work::Sync));
-        if self.has_bypassed && !is_request { Some(Work::Values) } else { work }
-    }
-
-    /// Receives values in ticket order, until `take` returns `false` or the ring is
-    /// empty.
-    pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
-        let (mut values, mut bytes) = (0_u32, 0);
-        loop {
-            let Self { queue, head, bypass, has_bypassed } = &mut *self;
-            let ticket = *head;
-            let mut receive = |held: &mut Held<T>| {
-                let Held { tickets, bytes: size, value } = held;
-                let (tickets, size) = (*tickets, *size);
-                // First, so that a value that makes `take` panic is not received again.
-                *head += u64::from(tickets);
-                bytes += u64::from(size);
-                take(Received { ticket, tickets, bytes: size, value })
-            };
-            let is_bypass = std::mem::take(has_bypassed);
-            let goes_on = if is_bypass {
-                Some(receive(bypass))
-            } else {
-                // SAFETY: this is the receiver, and `free` comes later.
-                unsafe { queue.ring.take(ticket, receive) }
-            };
-            let Some(goes_on) = goes_on else { break };
-            // Free slots every so often, without a wake-up each.
-            values += 1;
-            if values.is_multiple_of(64) {
-                self.free(std::mem::take(&mut bytes));
-            }
-            if !goes_on || is_bypass && self.queue.tail() == self.head {
-                break;
-            }
-        }
-        self.free(bytes);
-        if self.queue.is_half_free(self.head) {
-            self.queue.not_full.wake_everyone();
-        }
-    }
-
-    /// Receives the values that are claimed by now, and no later ones. Otherwise fast
-    /// producers could keep the caller here forever.
-    pub(crate) fn drain_present(&mut self, mut take: impl FnMut(Received<'_, T>)) {
-        let end = self.queue.tail();
-        if self.head == end {
-            return;
-        }
-        self.drain(|received| {
-            let next = received.ticket + u64::from(received.tickets);
-            take(received);
-            next < end
-        });
-    }
-
-    fn free(&self, bytes: u64) {
-        // ORDERING: Relaxed; see `exceeds_byte_limit`.
-        self.queue.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `claim`: the receiver no longer
-        // uses the slots that it hands on.
-        self.queue.received.store(self.head, Ordering::Release);
-    }
-}
-
-impl<T> Drop for Receiver<T> {
-    /// Closes the queue: nothing would receive its values.
-    fn drop(&mut self) {
-        self.queue.close();
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    /// Q2 ORDER: a value that the owner pushes to itself comes after the queued values.
-    #[test]
-    fn a_bypassing_value_keeps_its_place() {
-        let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
-        let fill = |ticket, value: &mut u64| *value = 10 * (ticket + 1);
-        queue.try_push(1, 1, fill).expect("there is room");
-        receiver.try_push(1, fill).expect("there is room");
-        assert!(!receiver.has_bypassed(), "the value is in its slot");
-        let mut received = Vec::new();
-        let mut drain = |receiver: &mut Receiver<u64>| {
-            receiver.drain(|Received { ticket, value, .. }| {
-                received.push((ticket, *value));
-                true
-            });
-        };
-        drain(&mut receiver);
-        receiver.try_push(1, fill).expect("there is room");
-        assert!(receiver.has_bypassed(), "nothing was before it");
-        queue.try_push(1, 1, fill).expect("there is room");
-        drain(&mut receiver);
-        drain(&mut receiver);
-        assert_eq!(received, [(0, 10), (1, 20), (2, 30), (3, 40)]);
-        assert_eq!((queue.depth(), queue.next_work()), (0, None));
-    }
-
-    /// Q4 WAKE: sync requests come faster than the values below them are received, and
-    /// the ring is never empty. Each request is still done.
-    #[test]
-    fn later_requests_do_not_postpone_a_sync() {
-        let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
-        let push = || queue.try_push(1, 0, |_, _| {}).expect("there is room");
-        for _ in 0..3 {
-            push();
-        }
-        let mut syncs = 0;
-        for _ in 0..100 {
-            push();
-            queue.request_sync();
-            let work = queue.next_work().expect("the ring is not empty");
-            receiver.accept(work);
-            match work {
-                Work::Sync => {
-                    syncs += 1;
-                    receiver.drain(|_| false);
-                }
-                _ => receiver.drain(|_| false),
-            }
-        }
-        assert!(syncs >= 20, "{syncs} syncs for 100 requests");
-    }
-
-    /// C3 ANSWER: a drain ends, so that its callers get their answers, even if a producer
-    /// pushes another value for each one that is received.
-    #[test]
-    fn drain_present_leaves_later_values() {
-        let (queue, mut receiver) = Queue::<u64>::new(256, u64::MAX);
-        let push = || queue.try_push(1, 0, |_, _| {}).is_ok();
-        assert!((0..256).all(|_| push()), "there is room");
-        let mut received = 0;
-        receiver.drain_present(|_| {
-            received += 1;
-            assert!(received <= 256, "it goes on with what has come meanwhile");
-            push();
-        });
-        assert_eq!(received, 256);
-        assert_eq!(receiver.head(), 256);
     }
 }

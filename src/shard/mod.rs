@@ -1,10 +1,11 @@
 //! One shard as its callers see it, and the threads that serve all shards of a log.
 //!
-//! [`shard`] checks an append, queues it and returns a [`completion`]. Four
+//! A [`shard`] checks and queues an [`append`], and returns a [`completion`]. Four
 //! [`housekeeping`] threads keep time, prepare segments, watch files and sync full
 //! segments ([`sealer`]). [`truncate`] deletes segments. The layer does not know how a
 //! key is routed, or how a log is opened.
 
+pub(crate) mod append;
 pub(crate) mod completion;
 pub(crate) mod housekeeping;
 pub(crate) mod sealer;

@@ -20,7 +20,9 @@ use crate::commit::writer::{Flow, Writer};
 use crate::error::Cause;
 use crate::fs::Origin;
 use crate::queue::entry::Entry;
-use crate::queue::queue::{PushError, Queue, Receiver, Work};
+use crate::queue::queue::{PushError, Queue};
+use crate::queue::receiver::Receiver;
+use crate::queue::requests::Work;
 use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, yield_now};
 use crate::wait::wake_chain::WakeChain;
@@ -200,7 +202,7 @@ impl Committer {
                 Work::Stop => {}
                 // Requests of other threads. Once this caller has committed, the shard's
                 // thread serves them: `release` wakes it.
-                Work::Mark | Work::Sync if is_waiting && !has_committed => {}
+                Work::Snapshot | Work::Sync if is_waiting && !has_committed => {}
                 Work::Values if is_waiting => has_committed = true,
                 Work::Values if extra > 0 && !self.lock.is_contended() => extra -= 1,
                 // Only the shard's thread seals and closes.

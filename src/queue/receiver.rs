@@ -1,0 +1,149 @@
+//! The one consumer of a queue. Threads may hand it to each other.
+//!
+//! This file does not know what the values are, nor which thread receives them.
+
+use crate::queue::queue::{PushError, Queue};
+use crate::queue::requests::Work;
+use crate::queue::ring::Held;
+use crate::util::sync::{Arc, Ordering};
+
+/// One value that [`Receiver::drain`] hands out.
+#[derive(Debug)]
+pub(crate) struct Received<'a, T> {
+    /// Its first ticket.
+    pub(crate) ticket: u64,
+    /// The number of its tickets.
+    pub(crate) tickets: u32,
+    /// Its size in bytes, as passed to the push.
+    pub(crate) bytes: u32,
+    /// The value stays in its slot; the next producer overwrites it in place.
+    pub(crate) value: &'a mut T,
+}
+
+/// The one consumer.
+#[derive(Debug)]
+pub(crate) struct Receiver<T> {
+    queue: Arc<Queue<T>>,
+    /// The next ticket to receive.
+    head: u64,
+    /// A value that the owner pushed past the ring, with the ticket `head`. It is
+    /// valid while `has_bypassed`, and its memory is reused as a slot's is.
+    bypass: Held<T>,
+    has_bypassed: bool,
+}
+
+impl<T: Default> Receiver<T> {
+    pub(super) fn new(queue: Arc<Queue<T>>) -> Self {
+        Self { queue, head: 0, bypass: Held::default(), has_bypassed: false }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next ticket to receive. Every ticket below it is received.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Clears a request that [`Queue::next_work`] returned, because it is about to be done.
+    pub(crate) fn accept(&self, work: Work) {
+        self.queue.requests.accept(work, self.head);
+    }
+
+    /// Pushes one value for the owner of the receiver, which drains it next. If the queue
+    /// is empty, the value bypasses the ring, whose memory may be in no cache.
+    pub(crate) fn try_push(
+        &mut self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut T),
+    ) -> Result<u64, PushError> {
+        let ticket = self.queue.claim(1, bytes)?;
+        if ticket == self.head {
+            self.queue.add_bytes(bytes);
+            self.bypass.fill(ticket, 1, bytes, fill);
+            self.has_bypassed = true;
+        } else {
+            self.queue.publish(ticket, 1, bytes, fill);
+        }
+        Ok(ticket)
+    }
+
+    /// Whether there is a value that bypassed the ring. [`Queue::next_work`] does not show it.
+    pub(crate) fn has_bypassed(&self) -> bool {
+        self.has_bypassed
+    }
+
+    /// The next work, with a value that bypassed the ring. Requests come before that value: a
+    /// busy shard would never serve them otherwise.
+    pub(crate) fn next_work(&self) -> Option<Work> {
+        let work = self.queue.next_work();
+        let is_request = matches!(work, Some(Work::Stop | Work::Snapshot | Work::Sync));
+        if self.has_bypassed && !is_request { Some(Work::Values) } else { work }
+    }
+
+    /// Receives values in ticket order, until `take` returns `false` or the ring is
+    /// empty.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
+        let (mut values, mut bytes) = (0_u32, 0);
+        loop {
+            let Self { queue, head, bypass, has_bypassed } = &mut *self;
+            let ticket = *head;
+            let mut receive = |held: &mut Held<T>| {
+                let Held { tickets, bytes: size, value } = held;
+                let (tickets, size) = (*tickets, *size);
+                // First, so that a value that makes `take` panic is not received again.
+                *head += u64::from(tickets);
+                bytes += u64::from(size);
+                take(Received { ticket, tickets, bytes: size, value })
+            };
+            let is_bypass = std::mem::take(has_bypassed);
+            let goes_on = if is_bypass {
+                Some(receive(bypass))
+            } else {
+                // SAFETY: this is the receiver, and `free` comes later.
+                unsafe { queue.ring.take(ticket, receive) }
+            };
+            let Some(goes_on) = goes_on else { break };
+            // Free slots every so often, without a wake-up each.
+            values += 1;
+            if values.is_multiple_of(64) {
+                self.free(std::mem::take(&mut bytes));
+            }
+            if !goes_on || is_bypass && self.queue.tail() == self.head {
+                break;
+            }
+        }
+        self.free(bytes);
+        if self.queue.is_half_free(self.head) {
+            self.queue.not_full.wake_everyone();
+        }
+    }
+
+    /// Receives the values that are claimed by now, and no later ones. Otherwise fast
+    /// producers could keep the caller here forever.
+    pub(crate) fn drain_present(&mut self, mut take: impl FnMut(Received<'_, T>)) {
+        let end = self.queue.tail();
+        if self.head == end {
+            return;
+        }
+        self.drain(|received| {
+            let next = received.ticket + u64::from(received.tickets);
+            take(received);
+            next < end
+        });
+    }
+
+    fn free(&self, bytes: u64) {
+        // ORDERING: Relaxed; see `exceeds_byte_limit`.
+        self.queue.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire in `claim`: the receiver no longer
+        // uses the slots that it hands on.
+        self.queue.received.store(self.head, Ordering::Release);
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    /// Closes the queue: nothing would receive its values.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}

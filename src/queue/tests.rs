@@ -1,0 +1,73 @@
+//! Tests of the queue on one thread: order, requests, how a drain ends.
+
+use crate::queue::queue::Queue;
+use crate::queue::receiver::{Received, Receiver};
+use crate::queue::requests::Work;
+
+/// Q2 ORDER: a value that the owner pushes to itself comes after the queued values.
+#[test]
+fn a_bypassing_value_keeps_its_place() {
+    let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
+    let fill = |ticket, value: &mut u64| *value = 10 * (ticket + 1);
+    queue.try_push(1, 1, fill).expect("there is room");
+    receiver.try_push(1, fill).expect("there is room");
+    assert!(!receiver.has_bypassed(), "the value is in its slot");
+    let mut received = Vec::new();
+    let mut drain = |receiver: &mut Receiver<u64>| {
+        receiver.drain(|Received { ticket, value, .. }| {
+            received.push((ticket, *value));
+            true
+        });
+    };
+    drain(&mut receiver);
+    receiver.try_push(1, fill).expect("there is room");
+    assert!(receiver.has_bypassed(), "nothing was before it");
+    queue.try_push(1, 1, fill).expect("there is room");
+    drain(&mut receiver);
+    drain(&mut receiver);
+    assert_eq!(received, [(0, 10), (1, 20), (2, 30), (3, 40)]);
+    assert_eq!((queue.depth(), queue.next_work()), (0, None));
+}
+
+/// Q4 WAKE: sync requests come faster than the values below them are received, and
+/// the ring is never empty. Each request is still done.
+#[test]
+fn later_requests_do_not_postpone_a_sync() {
+    let (queue, mut receiver) = Queue::<u64>::new(8, u64::MAX);
+    let push = || queue.try_push(1, 0, |_, _| {}).expect("there is room");
+    for _ in 0..3 {
+        push();
+    }
+    let mut syncs = 0;
+    for _ in 0..100 {
+        push();
+        queue.request_sync();
+        let work = queue.next_work().expect("the ring is not empty");
+        receiver.accept(work);
+        match work {
+            Work::Sync => {
+                syncs += 1;
+                receiver.drain(|_| false);
+            }
+            _ => receiver.drain(|_| false),
+        }
+    }
+    assert!(syncs >= 20, "{syncs} syncs for 100 requests");
+}
+
+/// C3 ANSWER: a drain ends, so that its callers get their answers, even if a producer
+/// pushes another value for each one that is received.
+#[test]
+fn drain_present_leaves_later_values() {
+    let (queue, mut receiver) = Queue::<u64>::new(256, u64::MAX);
+    let push = || queue.try_push(1, 0, |_, _| {}).is_ok();
+    assert!((0..256).all(|_| push()), "there is room");
+    let mut received = 0;
+    receiver.drain_present(|_| {
+        received += 1;
+        assert!(received <= 256, "it goes on with what has come meanwhile");
+        push();
+    });
+    assert_eq!(received, 256);
+    assert_eq!(receiver.head(), 256);
+}
