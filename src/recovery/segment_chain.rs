@@ -112,7 +112,7 @@ impl SegmentChain {
                     let what = format!("its format is version {version}");
                     return Err(OpenError::OlderFormat { file: shard_dir.path(number), what });
                 }
-                FoundHeader::CallerCode(found) => {
+                FoundHeader::Foreign(found) => {
                     self.corruption = Some(diagnosis::foreign(shard_dir, number, &found));
                     return Ok(Attempt::Corrupted);
                 }

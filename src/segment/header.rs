@@ -75,7 +75,7 @@ pub(crate) enum FoundHeader {
     /// A format version below the first.
     Older(u32),
     /// The whole header of another segment: the file was copied or renamed.
-    CallerCode(SegmentIdentity),
+    Foreign(SegmentIdentity),
     Bad,
 }
 
@@ -125,7 +125,7 @@ impl SegmentHeader {
         let identity =
             SegmentIdentity { log, generation: int(12), shard: int(16), number: long(40) };
         if identity != *expected {
-            return FoundHeader::CallerCode(identity);
+            return FoundHeader::Foreign(identity);
         }
         // The limit is far above any real log, and far below a sum that overflows.
         if [long(48), long(64), long(72)].iter().any(|number| *number > NUMBER_MAX) {

@@ -81,7 +81,7 @@ impl Planner<'_> {
             return Ok(false);
         }
         let mut frames = self.frames(number, &limit)?;
-        let mut taken = CommitGuard::default();
+        let mut taken = Taken::default();
         self.here = self.here.max(base);
         let mut is_lost_to_the_end = false;
         let goes_on = loop {
@@ -190,7 +190,7 @@ impl Planner<'_> {
         frames: &mut FrameReader,
         base: u64,
         limit: &Limit,
-        taken: &mut CommitGuard,
+        taken: &mut Taken,
     ) -> io::Result<Stop> {
         loop {
             match frames.next()? {
@@ -227,7 +227,7 @@ impl Planner<'_> {
             && is_consistent(frame)
     }
 
-    fn take(&mut self, frame: &Frame, base: u64, taken: &mut CommitGuard) {
+    fn take(&mut self, frame: &Frame, base: u64, taken: &mut Taken) {
         taken.frame(frame);
         if frame.header.kind.moves_on() {
             self.here = base + frame.header.next();
@@ -383,13 +383,13 @@ struct Vouched {
 
 /// What to keep of a segment, so far.
 #[derive(Default)]
-struct CommitGuard {
+struct Taken {
     pieces: Vec<Piece>,
     records_end: u64,
     is_changed: bool,
 }
 
-impl CommitGuard {
+impl Taken {
     fn frame(&mut self, frame: &Frame) {
         match self.pieces.last_mut() {
             Some(Piece::Frames { to, .. }) if *to == frame.offset => *to = frame.end(),

@@ -134,7 +134,7 @@ fn read_headers(
             FoundHeader::Bad
                 if search_file(fs, shard_dir, *number)?.unreadable.first().is_some() => {}
             FoundHeader::Blank | FoundHeader::Bad => drop(headerless.insert(*number)),
-            FoundHeader::Header(_) | FoundHeader::CallerCode(_) => {}
+            FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
         }
     }
     Ok((headers, headerless))

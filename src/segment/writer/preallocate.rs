@@ -148,7 +148,7 @@ fn held_before(file: &dyn FileHandle) -> io::Result<Option<u64>> {
     read_full(file, &mut header, 0)?;
     let nobody = SegmentIdentity { log: [0; 16], generation: 0, shard: 0, number: 0 };
     Ok(match SegmentHeader::parse(&header, &nobody) {
-        FoundHeader::CallerCode(held) => Some(held.number),
+        FoundHeader::Foreign(held) => Some(held.number),
         // The number in a header of another version is unknown.
         FoundHeader::Newer(_) | FoundHeader::Older(_) => Some(u64::MAX),
         FoundHeader::Header(_) | FoundHeader::Blank | FoundHeader::Bad => None,

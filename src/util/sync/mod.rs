@@ -235,35 +235,25 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Parker {
         unpark: mpsc::Sender<()>,
-        /// Only the parking thread locks it. The lock makes the parker `Sync`. `None`
-        /// while it is dropped.
-        park: std::sync::Mutex<Option<mpsc::Receiver<()>>>,
+        /// Only the parking thread locks it. The lock makes the parker `Sync`.
+        park: std::sync::Mutex<mpsc::Receiver<()>>,
     }
 
     impl Parker {
         pub(crate) fn for_this_thread() -> Self {
             let (unpark, park) = mpsc::channel();
-            Self { unpark, park: std::sync::Mutex::new(Some(park)) }
+            Self { unpark, park: std::sync::Mutex::new(park) }
         }
 
         /// Blocks until an unpark. No deadline passes. std sees all threads of a model
         /// as one, so a panic of another may have poisoned the lock.
         pub(crate) fn park(&self, _deadline: Option<Instant>) {
             let park = self.park.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            park.as_ref().unwrap().recv().unwrap();
+            park.recv().unwrap();
         }
 
         pub(crate) fn unpark(&self) {
             self.unpark.send(()).unwrap();
-        }
-    }
-
-    impl Drop for Parker {
-        fn drop(&mut self) {
-            if is_unwinding() {
-                let park = self.park.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-                std::mem::forget(park.take());
-            }
         }
     }
 
