@@ -215,7 +215,8 @@ fn the_workload_makes_every_kind_of_call_on_every_kind_of_file() {
         let harmless = FaultKind::WriteBack;
         let path_contains = Some(path.into());
         let fault = Fault { path_contains, sticky: true, ..Fault::new(call, 1, harmless) };
-        let hits = survives(&fault, seed);
+        // Whether a recycled file is used in time depends on the threads' schedule.
+        let hits = (0..10).map(|_| survives(&fault, seed)).find(|hits| *hits > 0).unwrap_or(0);
         println!("{call:>10?} {path:<18} {hits:>5}");
         assert!(hits > 0, "no {call:?} of {path}");
     }

@@ -355,13 +355,13 @@ impl History {
             own.all(|it| it.2 < row.2)
         };
         // A record that an earlier repair lost may still be in a superseded segment.
-        // If no commit was synced, so may a record of a torn tail whose position was given
-        // again, in a segment that is lost now (FORMAT.md, "Limits").
+        // So may a record of a torn tail, although its position was given again: if all files
+        // that confirm the later record are corrupted (FORMAT.md, "Limits").
         let is_given = |row: &Row| {
             let position = (row.0, row.1, row.2);
+            let is_unconfirmed = limits.get(&(row.0, row.1)).is_some_and(|limit| row.2 >= *limit);
             self.recorded.get(&position) == Some(&row.4)
-                || limits.contains_key(&(row.0, row.1))
-                    && self.held.contains(&(position, row.4.clone()))
+                || is_unconfirmed && self.held.contains(&(position, row.4.clone()))
         };
         let is_invented = |row: &&Row| !rows.contains(row) && !is_beyond(row) && !is_given(row);
         let invented: Vec<_> = now.iter().filter(is_invented).collect();
@@ -403,6 +403,8 @@ impl History {
             self.recorded
                 .retain(|position, _| (position.0, position.1) != shard_id || position.2 < next);
         }
+        // What the log holds now is durable, older copies included.
+        self.recorded.extend(now.into_iter().map(|row| ((row.0, row.1, row.2), row.4)));
     }
 }
 
@@ -429,7 +431,10 @@ fn limits(
     for (path, bytes) in
         own.filter(|(path, _)| path.extension().is_some_and(|it| it == "wal")).rev()
     {
-        if bytes.len() < HEADER_BYTES || bytes[0] == 0 {
+        // Files without a valid header are no part of the log and confirm nothing.
+        let has_header = bytes.len() >= HEADER_BYTES
+            && raw::crc(0, &bytes[..HEADER_BYTES - 4]) == raw::int(bytes, HEADER_BYTES - 4);
+        if !has_header {
             continue;
         }
         if !did.iter().any(|(file, ..)| file == path) {
