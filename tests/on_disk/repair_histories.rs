@@ -388,7 +388,19 @@ impl History {
                 at()
             );
         }
-        // The end may be lost together with its proof; its sequences are free again.
+        self.forget_lost_ends(whole, &found, limits);
+        // What the log holds now is durable, older copies included.
+        self.recorded.extend(now.into_iter().map(|row| ((row.0, row.1, row.2), row.4)));
+    }
+
+    /// The end of a shard may be lost together with its proof. Its sequences are free again.
+    fn forget_lost_ends(
+        &mut self,
+        whole: &RecoveryReport,
+        found: &RecoveryReport,
+        limits: &BTreeMap<(u32, u32), u64>,
+    ) {
+        let log = &self.log;
         for shard in &found.shards {
             let shard_id = (shard.generation, shard.shard);
             // By name, because an open in between may have retired or begun a
@@ -403,8 +415,6 @@ impl History {
             self.recorded
                 .retain(|position, _| (position.0, position.1) != shard_id || position.2 < next);
         }
-        // What the log holds now is durable, older copies included.
-        self.recorded.extend(now.into_iter().map(|row| ((row.0, row.1, row.2), row.4)));
     }
 }
 
