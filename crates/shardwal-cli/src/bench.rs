@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     /// Appends in flight per thread
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     inflight: u32,
-    /// When appends are acknowledged: sync, os, or an interval, such as interval:10ms
+    /// When appends are acknowledged: sync, buffered, or an interval, such as interval:10ms
     #[arg(long, default_value = "sync")]
     durability: Durability,
     /// Seconds to append

@@ -44,7 +44,7 @@ pub(crate) struct Settings {
     /// Appends in flight per thread. With 1, the thread waits for each append
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     inflight: u32,
-    /// When appends are acknowledged: sync, os, or an interval, such as interval:10ms
+    /// When appends are acknowledged: sync, buffered, or an interval, such as interval:10ms
     #[arg(long, default_value = "sync")]
     durability: Durability,
     /// Seconds to measure. Opening and deleting logs takes more time on top
