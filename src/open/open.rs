@@ -121,7 +121,7 @@ fn start(
         match resumed {
             Some(resumed) if is_current(&found) => {
                 let Inspected { mut shard_dir, mark, .. } = found;
-                shard_dir.recycler = open_recycler(config, &space, &shard_dir, &resumed.recycler)?;
+                shard_dir.recycler = open_recycler(config, &space, &shard_dir, &resumed.recycled)?;
                 current.push((shard_dir, mark, resumed));
             }
             resumed => old.push(old_shard(found, resumed)),

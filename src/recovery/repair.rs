@@ -120,10 +120,10 @@ pub(crate) fn repair(
         return Ok(None);
     }
     let mut report = plan.report;
-    let shard_dir = new_directory(fs, quarantine)?;
+    let copies = new_directory(fs, quarantine)?;
     let mut notes = String::new();
     for file in &report.files {
-        let copied = shard_dir.join(file.strip_prefix(dir).unwrap_or(file));
+        let copied = copies.join(file.strip_prefix(dir).unwrap_or(file));
         let unreadable = copy((log.as_ref(), file), (fs, &copied))?;
         for Range { start, end } in unreadable.ranges() {
             // Writing to a String cannot fail.
@@ -134,9 +134,9 @@ pub(crate) fn repair(
             );
         }
     }
-    report.quarantine = Some(shard_dir.clone());
-    store(fs, &shard_dir.join(REPORT), format!("{report}{notes}").as_bytes())?;
-    sync_the_way_to(fs, &shard_dir.join(REPORT))?;
+    report.quarantine = Some(copies.clone());
+    store(fs, &copies.join(REPORT), format!("{report}{notes}").as_bytes())?;
+    sync_the_way_to(fs, &copies.join(REPORT))?;
     for (index, salvage) in plan.shards {
         let shard = &found[index].shard_dir;
         salvage.write(shard.fs.as_ref(), shard)?;
@@ -184,11 +184,11 @@ impl Plan {
 fn new_directory(fs: &dyn FileSystem, quarantine: &Path) -> Result<PathBuf, OpenError> {
     create_dirs(fs, quarantine)?;
     for number in 1_u64.. {
-        let shard_dir = quarantine.join(format!("{number:04}"));
-        match fs.create_dir(&shard_dir) {
-            Ok(()) => return Ok(shard_dir),
+        let copies = quarantine.join(format!("{number:04}"));
+        match fs.create_dir(&copies) {
+            Ok(()) => return Ok(copies),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(OpenError::io("creating the directory", &shard_dir)(error)),
+            Err(error) => return Err(OpenError::io("creating the directory", &copies)(error)),
         }
     }
     unreachable!("a directory has fewer names than there are numbers")

@@ -90,11 +90,11 @@ impl fmt::Display for RepairReport {
         }
         let (rewritten, lost) = (self.files.len(), self.lost_sequences());
         match &self.quarantine {
-            Some(shard_dir) => {
+            Some(copies) => {
                 writeln!(
                     f,
                     "{rewritten} segments rewritten, {lost} sequences lost; copies of the old segments are in {}",
-                    shard_dir.display()
+                    copies.display()
                 )
             }
             None => writeln!(f, "{rewritten} segments to rewrite, {lost} sequences to lose"),

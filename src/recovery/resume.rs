@@ -42,7 +42,7 @@ pub(crate) struct Resumed {
     /// The number of copied records.
     pub(crate) copied: u64,
     /// The numbers of the recycled segments that are left.
-    pub(crate) recycler: Vec<u64>,
+    pub(crate) recycled: Vec<u64>,
 }
 
 /// Where the shard's next commit goes.
@@ -110,7 +110,7 @@ fn find_start(
     scan: &ShardScan,
 ) -> Result<Resumed, OpenError> {
     let joint = find_joint(fs, shard_dir, scan)?;
-    match begin_segment(fs, shard_dir, scan, &joint, scan.recycler.clone()) {
+    match begin_segment(fs, shard_dir, scan, &joint, scan.recycled.clone()) {
         Err(Failure::NoRoom(_)) => {}
         Err(Failure::Other(error)) => return Err(error),
         Ok(resumed) => return Ok(resumed),
@@ -129,7 +129,7 @@ fn begin_segment(
     shard_dir: &ShardDir,
     scan: &ShardScan,
     joint: &Joint,
-    recycler: Vec<u64>,
+    recycled: Vec<u64>,
 ) -> Result<Resumed, Failure> {
     let number = scan.highest_number + 1;
     let first_sequence = match joint.copy_from {
@@ -157,7 +157,7 @@ fn begin_segment(
         durable: true,
     });
     let start = Start::Segment { header, file, position };
-    Ok(Resumed { start, next_sequence, segments, copied, recycler })
+    Ok(Resumed { start, next_sequence, segments, copied, recycled })
 }
 
 /// Copies the records above the durable mark. Returns their number and the next
@@ -216,7 +216,7 @@ fn resume_in_place(
         next_sequence: scan.next_sequence,
         segments: scan.segments.clone(),
         copied: 0,
-        recycler: Vec::new(),
+        recycled: Vec::new(),
     })
 }
 
@@ -239,7 +239,7 @@ pub(crate) fn remove_recycled(
     shard_dir: &ShardDir,
     scan: &ShardScan,
 ) -> Result<(), OpenError> {
-    let mut paths = scan.recycler.iter().map(|number| recycled_path(&shard_dir.dir, *number));
+    let mut paths = scan.recycled.iter().map(|number| recycled_path(&shard_dir.dir, *number));
     paths.try_for_each(|path| remove(fs, &path))
 }
 

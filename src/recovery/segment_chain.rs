@@ -38,7 +38,7 @@ pub(crate) struct SegmentChain {
     /// empty.
     pub(crate) unused: Vec<PathBuf>,
     /// The numbers of the recycled segments.
-    pub(crate) recycler: Vec<u64>,
+    pub(crate) recycled: Vec<u64>,
     /// Bytes in the segments that were left out because a header is missing.
     pub(crate) discarded_bytes: u64,
     /// The highest durable mark in the segments that were left out.
@@ -61,7 +61,7 @@ impl SegmentChain {
             Self { highest_number: numbers.last().copied().unwrap_or(0), ..Self::default() };
         let unfinished = names.iter().filter(|name| is_unfinished(name));
         chain.superfluous.extend(unfinished.map(|name| shard_dir.dir.join(name)));
-        chain.recycler = names.iter().filter_map(|name| recycled_number(name)).collect();
+        chain.recycled = names.iter().filter_map(|name| recycled_number(name)).collect();
         if shard_dir.is_all_truncated() {
             chain.superfluous.extend(numbers.iter().map(|number| shard_dir.path(*number)));
             return Ok(chain);

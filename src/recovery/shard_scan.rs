@@ -55,7 +55,7 @@ pub(crate) struct ShardScan {
     /// The files of `superfluous` that were prepared and never used.
     pub(crate) unused: Vec<PathBuf>,
     /// The numbers of the recycled segments.
-    pub(crate) recycler: Vec<u64>,
+    pub(crate) recycled: Vec<u64>,
     /// The scan synced the log below this sequence in place, then read it.
     pub(crate) synced_below: u64,
     /// The newest segment, if bytes follow its last frame that are no torn write:
@@ -89,12 +89,12 @@ pub(crate) fn scan_shard(
     purpose: ScanPurpose,
 ) -> Result<ShardScan, OpenError> {
     let chain = SegmentChain::read(fs, shard_dir)?;
-    let mut surveyor =
+    let mut scanner =
         ShardScanner { fs, shard_dir, purpose, scan: ShardScan::default(), broken: None };
-    surveyor.scan.highest_number = chain.highest_number;
-    surveyor.scan.superfluous = chain.superfluous.clone();
-    surveyor.scan.unused = chain.unused.clone();
-    surveyor.scan.recycler = chain.recycler.clone();
+    scanner.scan.highest_number = chain.highest_number;
+    scanner.scan.superfluous = chain.superfluous.clone();
+    scanner.scan.unused = chain.unused.clone();
+    scanner.scan.recycled = chain.recycled.clone();
     let steps = steps(&chain.links);
     let ends = steps.iter().map(|step| step.link.header.predecessor.end);
     let worth = ends.fold(0, u64::saturating_add) / THREAD_BYTES;
@@ -106,9 +106,9 @@ pub(crate) fn scan_shard(
         ScanPurpose::Resume => read_durable(fs, shard_dir, &steps, threads)?,
     };
     for (step, segment_scan) in steps.iter().zip(scans) {
-        surveyor.add(step, &segment_scan)?;
+        scanner.add(step, &segment_scan)?;
     }
-    surveyor.judge(&chain)
+    scanner.judge(&chain)
 }
 
 /// Reads the newest segment first, because its frames have the highest durable

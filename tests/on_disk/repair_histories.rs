@@ -102,10 +102,10 @@ impl History {
             }
             if self.random.one_in(3) {
                 self.open_in_vain(shards);
-                self.perhaps_corruption();
+                self.maybe_corrupt();
             }
             self.live(shards);
-            self.perhaps_corruption();
+            self.maybe_corrupt();
         }
     }
 
@@ -210,7 +210,7 @@ impl History {
         read.unwrap_or_else(|error| panic!("{what}: {error}\n{:#?}", self.log))
     }
 
-    fn perhaps_corruption(&mut self) {
+    fn maybe_corrupt(&mut self) {
         if !self.fs.files().contains(&"/log/MANIFEST".into()) || self.random.one_in(3) {
             return;
         }
@@ -224,7 +224,7 @@ impl History {
         for row in &rows {
             self.acknowledge((row.0, row.1, row.2), &row.4);
         }
-        let did = self.corruption(&whole);
+        let did = self.corrupt(&whole);
         if did.is_empty() {
             return;
         }
@@ -239,7 +239,7 @@ impl History {
     }
 
     /// Corrupts a few segments of one shard.
-    fn corruption(&mut self, whole: &RecoveryReport) -> Did {
+    fn corrupt(&mut self, whole: &RecoveryReport) -> Did {
         let is_segment = |path: &PathBuf| {
             path.extension().is_some_and(|it| it == "wal")
                 && whole.shards.iter().any(|it| path.parent() == shard_path(it).as_deref())

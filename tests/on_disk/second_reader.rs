@@ -69,7 +69,7 @@ fn both_readers_agree_on_corrupted_logs() {
         for _ in 0..IMAGES {
             let mut image = log.clone();
             for _ in 0..=random.below(2) {
-                image.corruption(&mut |below| random.below(below));
+                image.corrupt(&mut |below| random.below(below));
             }
             second.compare(&image, &library(&image.to_sim(DIR)));
         }

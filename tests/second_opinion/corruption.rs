@@ -8,7 +8,7 @@ impl Image {
     /// Applies one corruption to a file that is not empty: a flipped bit, a cut, a
     /// sector of zeros or of another file, another file's bytes, or deletion. `random`
     /// returns a number below its argument.
-    pub(crate) fn corruption(&mut self, random: &mut dyn FnMut(u64) -> u64) {
+    pub(crate) fn corrupt(&mut self, random: &mut dyn FnMut(u64) -> u64) {
         let mut pick = |below: usize| usize::try_from(random(below as u64)).expect("it is below");
         let is_full = |at: &usize| !self.files[*at].1.is_empty();
         let full: Vec<_> = (0..self.files.len()).filter(is_full).collect();

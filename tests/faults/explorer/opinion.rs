@@ -37,7 +37,7 @@ impl Opinions {
         self.second.compare(&image, &library(after));
         self.crashes.fetch_add(1, Relaxed);
         let mut random = Random::new(print);
-        image.corruption(&mut |below| random.below(below));
+        image.corrupt(&mut |below| random.below(below));
         self.second.compare(&image, &library(&image.to_sim(DIR)));
         self.corrupted.fetch_add(1, Relaxed);
     }
