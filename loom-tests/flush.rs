@@ -12,6 +12,7 @@ use super::{TaskThread, check};
 use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::fs::sim::{Call, Fault, FaultKind};
+use crate::queue::queue::PushError;
 
 const EIO: i32 = 5;
 
@@ -22,16 +23,19 @@ fn poll_synced(committer: &Committer, below: u64) -> bool {
     task.run(|| committer.progress.poll_synced(below, &mut context, &mut registration)).is_ok()
 }
 
-/// C2 DURABLE: what this thread appended before the flush is on the disk after it. A
-/// concurrent append is answered, durable or not.
-#[test]
-fn a_flush_races_append() {
-    check("a_flush_races_append", 2, || {
+/// This thread appends, then waits for a flush. What it appended is on the disk after it. A
+/// concurrent append by `append` is answered, durable or not.
+pub(super) fn flush_beside(
+    name: &str,
+    append: impl Fn(&Committer, u64) -> Result<u64, PushError> + Copy + Send + Sync + 'static,
+) {
+    check(name, 2, move || {
         let (fs, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
         let other = committer.clone();
         let other = thread::spawn(move || {
-            let ticket = append(&other, 2).expect("it is open");
-            assert!(matches!(answer(&other, ticket), Answer::Acknowledged), "C3 ANSWER");
+            let ticket = append(&other, 2).expect("it is open, and there is room for both");
+            let answer = answer(&other, ticket);
+            assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
         });
         let below = committer.queue.request_sync();
         committer.progress.wait_synced(below).expect("no fault is planned");
@@ -39,6 +43,12 @@ fn a_flush_races_append() {
         assert_survived(&after_power_loss(&fs), 1, FIRST);
         finish(&committer, writer);
     });
+}
+
+/// C2 DURABLE: the concurrent append is committed by the shard's thread.
+#[test]
+fn a_flush_races_append() {
+    flush_beside("a_flush_races_append", append);
 }
 
 /// C2 DURABLE, W1 PREFIX: each commit has a segment of its own, and the sync reaches

@@ -7,6 +7,7 @@ use std::task::{Context, Wake, Waker};
 use loom::thread;
 
 use super::check;
+use super::flush::flush_beside;
 use super::rig::{
     FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append, append_inline,
     append_no_wake, assert_acknowledged, assert_survived, finish, wait_and_lose_power,
@@ -65,20 +66,7 @@ fn two_callers_spin_for_the_lock() {
 /// the caller leaves it, the shard's thread does it.
 #[test]
 fn a_flush_races_an_inline_commit() {
-    check("a_flush_races_an_inline_commit", 2, || {
-        let (fs, committer, writer) = Rig::new(UNSYNCED).with_first(1).start();
-        let other = committer.clone();
-        let other = thread::spawn(move || {
-            let ticket = append_inline(&other, 2).expect("it is open, and there is room for both");
-            let answer = answer(&other, ticket);
-            assert!(matches!(answer, Answer::Acknowledged), "C3 ANSWER: {answer:?}");
-        });
-        let below = committer.queue.request_sync();
-        committer.progress.wait_synced(below).expect("no fault is planned");
-        other.join().expect("it was answered");
-        assert_survived(&after_power_loss(&fs), 1, FIRST);
-        finish(&committer, writer);
-    });
+    flush_beside("a_flush_races_an_inline_commit", append_inline);
 }
 
 /// Q3 CLOSE, C3 ANSWER, W1 PREFIX: the log is closed during an inline commit. The caller is
