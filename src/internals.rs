@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use crate::checkpoint::{Reach, ShardReach};
 pub use crate::fs::{read_full, unlink_if_there, write_full};
-pub use crate::layout::dir_lock::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
+pub use crate::layout::dir_lock::{LockedDir, create_and_lock};
 pub use crate::layout::router::shard_of;
 
 use crate::error::{OpenError, TruncateError};

@@ -17,7 +17,7 @@ const LOCK: &str = "LOCK";
 ///
 /// # Errors
 /// The file system refuses.
-pub fn create_dirs(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn create_dirs(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
@@ -40,7 +40,7 @@ pub(crate) fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenErro
 ///
 /// # Errors
 /// The directory cannot be opened.
-pub fn open_log_dir(
+pub(crate) fn open_log_dir(
     fs: &Arc<dyn FileSystem>,
     dir: &Path,
 ) -> Result<Arc<dyn FileSystem>, OpenError> {
@@ -56,7 +56,7 @@ pub(crate) type Lock = Arc<Mutex<Box<dyn FileHandle>>>;
 ///
 /// # Errors
 /// [`OpenError::Locked`] if another open has it, or what the file system returns.
-pub fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>, OpenError> {
+pub(crate) fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>, OpenError> {
     let path = dir.join(LOCK);
     match fs.lock(&path) {
         Ok(mut file) => {
@@ -70,6 +70,28 @@ pub fn take_lock(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn FileHandle>,
         }
         Err(error) => Err(OpenError::io("locking", &path)(error)),
     }
+}
+
+/// An open and locked directory.
+#[derive(Debug)]
+pub struct LockedDir {
+    /// Reaches all files through the directory's descriptor.
+    pub fs: Arc<dyn FileSystem>,
+    /// Held until it is dropped.
+    pub lock: Box<dyn FileHandle>,
+}
+
+/// Creates a directory and its missing parents, makes their names durable, opens the
+/// directory and locks it.
+///
+/// # Errors
+/// [`OpenError::Locked`] if another open has the lock, or what the file system returns.
+pub fn create_and_lock(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<LockedDir, OpenError> {
+    create_dirs(fs.as_ref(), dir)?;
+    sync_the_way_to(fs.as_ref(), dir)?;
+    let fs = open_log_dir(fs, dir)?;
+    let lock = take_lock(fs.as_ref(), dir)?;
+    Ok(LockedDir { fs, lock })
 }
 
 /// The process that holds the lock, as its file says: one line for people, with the process
@@ -124,7 +146,7 @@ impl LockHolder {
 ///
 /// # Errors
 /// A directory that this program may have created cannot be synced.
-pub fn sync_the_way_to(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn sync_the_way_to(fs: &dyn FileSystem, dir: &Path) -> Result<(), OpenError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match fs.sync_dir(parent) {

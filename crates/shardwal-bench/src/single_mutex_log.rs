@@ -19,8 +19,7 @@ use shardwal::Completion;
 use shardwal::ReplayOptions;
 use shardwal::StateMachine;
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
-use shardwal::internals::{self, Reach, ShardReach};
-use shardwal::internals::{create_dirs, open_log_dir, sync_the_way_to, take_lock};
+use shardwal::internals::{self, LockedDir, Reach, ShardReach};
 use shardwal::internals::{read_full, unlink_if_there, write_full};
 use shardwal::{
     AppendError, Cause, CloseError, OpenError, Position, TruncateError, TryAppendError,
@@ -273,11 +272,9 @@ impl SeriesLog for SingleMutexLog {
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         internals::validate(&config)?;
         let dir = internals::dir(&config).to_path_buf();
-        let fs = internals::file_system(&config).clone();
-        create_dirs(fs.as_ref(), &dir)?;
-        sync_the_way_to(fs.as_ref(), &dir)?;
-        let fs = open_log_dir(&fs, &dir)?;
-        let lock = Mutex::new(Some(take_lock(fs.as_ref(), &dir)?));
+        let LockedDir { fs, lock } =
+            internals::create_and_lock(internals::file_system(&config), &dir)?;
+        let lock = Mutex::new(Some(lock));
         let path = dir.join("records");
         let old = match fs.open(&path, OpenMode::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

@@ -23,7 +23,7 @@ use shardwal::Config;
 use shardwal::ReplayOptions;
 use shardwal::ShardedWal;
 use shardwal::fs::{FileHandle, FileSystem};
-use shardwal::internals::{self, create_dirs, open_log_dir, sync_the_way_to, take_lock};
+use shardwal::internals::{self, LockedDir};
 use shardwal::{CloseError, Position};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -117,14 +117,11 @@ impl<L: SeriesLog> Storage<L> {
     pub fn open_in(options: StorageOptions) -> Result<Self, StorageError> {
         let StorageOptions { mut log, replay, series_max, samples_max } = options;
         let mut dir = internals::dir(&log).to_path_buf();
-        let fs = internals::file_system(&log).clone();
         if dir.as_os_str().is_empty() {
             dir.push(".");
         }
-        create_dirs(fs.as_ref(), &dir).map_err(StorageError::Log)?;
-        sync_the_way_to(fs.as_ref(), &dir).map_err(StorageError::Log)?;
-        let fs = open_log_dir(&fs, &dir).map_err(StorageError::Log)?;
-        let lock = take_lock(fs.as_ref(), &dir).map_err(StorageError::Log)?;
+        let LockedDir { fs, lock } = internals::create_and_lock(internals::file_system(&log), &dir)
+            .map_err(StorageError::Log)?;
         snapshot::remove_unfinished(fs.as_ref(), &dir)?;
         internals::set_dir(&mut log, dir.join("log"), fs.clone());
         let (mut shards, mut snapshots) = (Vec::new(), Vec::new());
