@@ -54,7 +54,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         below[shard] = next;
         counts.extend(part);
     }
-    let checkpoint = Checkpoint::new(log.checkpoint().generation(), below).of_log(log.id());
+    let checkpoint = Checkpoint::new(log.durable_checkpoint().generation(), below).of_log(log.id());
     // The snapshot must be durable before the records that it replaces are deleted.
     let out = File::create(&file)?;
     serde_json::to_writer(&out, &(checkpoint.to_string(), counts))?;

@@ -407,8 +407,12 @@ impl ShardedWal {
     /// no sequence below it can be lost and given to another record. In the modes
     /// [`crate::Durability::Interval`] and [`crate::Durability::Buffered`] it is behind the
     /// acknowledged records. [`ShardedWal::flush`] brings it up to them.
+    ///
+    /// It does not say what the caller has applied. A record may be durable before the caller
+    /// gets its answer, so a truncation here may delete records that the caller's state does
+    /// not hold yet. For a snapshot of state, use [`ShardedWal::request_snapshot`].
     #[must_use]
-    pub fn checkpoint(&self) -> Checkpoint {
+    pub fn durable_checkpoint(&self) -> Checkpoint {
         let generation = self.shards[0].shard_dir().identity.generation;
         let below = self.shards.iter().map(WalShard::durable_below);
         Checkpoint::new(generation, below).of_log(self.id())

@@ -39,7 +39,7 @@ pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
     let scene = Scene::with(|config| config.durability(mode));
     let first = append(&scene, Book::new(&scene.log, 2, Weather::Fair).unsynced(), 1);
     later(100);
-    if scene.log.checkpoint().sequences().iter().any(|durable| *durable > 0) {
+    if scene.log.durable_checkpoint().sequences().iter().any(|durable| *durable > 0) {
         record_event("a sync by the clock");
     }
     let run = |scene: &Scene, book: Book| {
@@ -56,10 +56,10 @@ pub(crate) fn a_barrier_covers_what_was_appended_before_it() {
 pub(crate) fn truncation_beside_appends_takes_what_it_says() {
     let scene = Scene::new();
     let truncator = start(&scene, |scene| {
-        let mut last = scene.log.checkpoint();
+        let mut last = scene.log.durable_checkpoint();
         for _ in 0..3 {
             later(60);
-            last = scene.log.checkpoint();
+            last = scene.log.durable_checkpoint();
             let taken = scene.log.truncate_before(&last).expect("its own checkpoint is taken");
             if taken.segments > 0 {
                 record_event("a segment was deleted");

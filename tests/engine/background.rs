@@ -139,7 +139,7 @@ fn a_late_tail_cut_does_not_touch_a_later_segment() {
         let length = 200 + usize::try_from(random.below(6000)).unwrap();
         ledger.append(&log, 1, length).unwrap();
         std::thread::sleep(Duration::from_millis(1));
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         ledger.truncated(&replayed(&log).below(&checkpoint));
         log.truncate_before(&checkpoint).unwrap();
     }
@@ -179,7 +179,7 @@ fn an_append_does_not_wait_for_full_segments_of_another_shard() {
         assert!(log.stats().total.rolls > rolls, "segments of this shard wait for the other shard");
         gate.open();
         log.flush().wait().unwrap();
-        assert_eq!(log.checkpoint().sequences()[1], 60);
+        assert_eq!(log.durable_checkpoint().sequences()[1], 60);
     });
 }
 
@@ -194,7 +194,7 @@ fn a_segment_truncated_during_a_name_check_is_not_reported_missing() {
     gate.shut();
     gate.wait_for_writer();
     (0..6).for_each(|_| append());
-    let truncated = log.truncate_before(&log.checkpoint()).unwrap();
+    let truncated = log.truncate_before(&log.durable_checkpoint()).unwrap();
     assert!(truncated.segments > 0, "the truncation deletes the segment being checked");
     gate.open();
     std::thread::sleep(Duration::from_millis(300));

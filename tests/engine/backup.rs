@@ -131,7 +131,7 @@ impl Meanwhile {
                 }
                 Self::Truncate => {
                     append(&log, 0..10);
-                    log.truncate_before(&log.checkpoint()).unwrap();
+                    log.truncate_before(&log.durable_checkpoint()).unwrap();
                     append(&log, 0..3);
                     log
                 }
@@ -139,7 +139,7 @@ impl Meanwhile {
                     drop(log);
                     let log = open(config(&fs).shards(3));
                     append(&log, 0..10);
-                    log.truncate_before(&log.checkpoint()).unwrap();
+                    log.truncate_before(&log.durable_checkpoint()).unwrap();
                     append(&log, 0..3);
                     log
                 }
@@ -177,7 +177,7 @@ fn check_copy(fs: &SimFileSystem, log: &ShardedWal, before: &Records, report: &B
     let (now, after) = (records(log), fs.crash(&mut || false));
     assert_eq!(report.log, log.id());
     let copy = open(in_copy(&after));
-    assert_eq!((copy.id(), copy.checkpoint()), (log.id(), report.checkpoint.clone()));
+    assert_eq!((copy.id(), copy.durable_checkpoint()), (log.id(), report.checkpoint.clone()));
     let found = records(&copy);
     for (position, record) in before {
         let is_truncated = !now.contains_key(position);
@@ -198,13 +198,13 @@ fn check_copy(fs: &SimFileSystem, log: &ShardedWal, before: &Records, report: &B
 fn a_backup_keeps_truncation_marks_and_generations() {
     let fs = SimFileSystem::new();
     let log = lived(&fs);
-    let old = log.checkpoint();
+    let old = log.durable_checkpoint();
     append(&log, 0..9);
     log.truncate_before(&old).unwrap();
     let report = backup(fs.clone()).unwrap();
     assert_eq!((report.cloned, report.linked, report.attempts), (0, 0, 1));
     assert!(report.copied > 0 && report.copied_bytes > 9 * 900, "{report}");
-    assert_eq!(report.checkpoint, log.checkpoint());
+    assert_eq!(report.checkpoint, log.durable_checkpoint());
     let now = records(&log);
     let copy = open(in_copy(&fs));
     assert_eq!((copy.shards(), records(&copy)), (2, now));
@@ -311,7 +311,7 @@ fn a_log_corrupt_in_any_part_is_not_backed_up() {
     log.flush().wait().unwrap();
     (0..3).for_each(|_| ledger.append(&log, 1, 900).unwrap());
     log.flush().wait().unwrap();
-    let durable = log.checkpoint();
+    let durable = log.durable_checkpoint();
     log.close().unwrap();
     let segments =
         sim.files().into_iter().filter(|it| it.extension().is_some_and(|it| it == "wal"));

@@ -72,7 +72,7 @@ fn a_batch_with_an_oversized_part_queues_nothing() {
         let cause = part.error.cause();
         assert!(matches!(cause, Cause::TooLarge { found: 5, max: 4, .. }), "{cause}");
     }
-    assert_eq!(log.checkpoint().sequences(), [0, 0]);
+    assert_eq!(log.durable_checkpoint().sequences(), [0, 0]);
 
     let heavy = Bytes::from(vec![0; BATCH_BYTES_MAX / 2 + 1]);
     let error = log.append_batch([(large, heavy.clone()), (large, heavy)]).wait().unwrap_err();

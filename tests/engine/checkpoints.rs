@@ -62,7 +62,7 @@ fn files(fs: &SimFileSystem) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing() {
     let fs = SimFileSystem::new();
     let (log, mut ledger) = log_of(&fs, 40);
-    let (id, own) = (log.id(), log.checkpoint());
+    let (id, own) = (log.id(), log.durable_checkpoint());
     let ends = own.sequences().to_vec();
     let other = open(config(&SimFileSystem::new()).shards(2)).id();
     let of = |generation, below: &[u64]| Checkpoint::new(generation, below.to_vec()).of_log(id);
@@ -103,9 +103,9 @@ fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing()
 fn a_replay_from_a_truncated_position_is_refused_with_the_first_kept_position() {
     let fs = SimFileSystem::new();
     let (log, mut ledger) = log_of(&fs, 40);
-    let first = log.checkpoint();
+    let first = log.durable_checkpoint();
     (0..40).for_each(|key| ledger.append(&log, key, 100).unwrap());
-    let second = log.checkpoint();
+    let second = log.durable_checkpoint();
     log.truncate_before(&second).unwrap();
     let at = |checkpoint: &Checkpoint| Position {
         generation: 1,
@@ -131,7 +131,7 @@ fn a_checkpoint_beyond_the_end_of_a_restored_older_copy_is_refused() {
     drop(log);
     let log = open(config(&fs).shards(2));
     (0..10).for_each(|key| ledger.append(&log, key, 100).unwrap());
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     let log = open(config(&older).shards(2));
     let refused = replay_from(&log, &checkpoint);
     assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
@@ -143,7 +143,7 @@ fn a_checkpoint_beyond_the_end_of_a_restored_older_copy_is_refused() {
     let log = open(config(&older).shards(3));
     let refused = replay_from(&log, &checkpoint);
     assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     let refused = replay_from(&log, &checkpoint);
     assert!(matches!(refused, Err(CheckpointError::BeyondEnd { .. })), "{refused:?}");
 }
@@ -154,7 +154,7 @@ fn a_checkpoint_beyond_the_end_of_a_restored_older_copy_is_refused() {
 fn a_checkpoint_of_an_earlier_shard_count_stays_valid_after_it_truncates() {
     let fs = SimFileSystem::new();
     let (log, mut ledger) = log_of(&fs, 40);
-    let end = log.checkpoint();
+    let end = log.durable_checkpoint();
     ledger.truncated(&replayed(&log));
     drop(log);
     // Twice: a generation without appends changes nothing.
@@ -180,10 +180,10 @@ fn a_checkpoint_of_an_earlier_shard_count_stays_valid_after_it_truncates() {
 fn records_of_an_older_generation_below_a_checkpoint_may_be_missing() {
     let fs = SimFileSystem::new();
     let (log, _) = log_of(&fs, 40);
-    let first = log.checkpoint();
+    let first = log.durable_checkpoint();
     drop(log);
     let log = open(config(&fs).shards(3));
-    let second = log.checkpoint();
+    let second = log.durable_checkpoint();
     log.truncate_before(&second).unwrap();
     drop(log);
     let log = open(config(&fs).shards(3));
@@ -203,7 +203,7 @@ fn records_of_an_older_generation_below_a_checkpoint_may_be_missing() {
 #[test]
 fn a_checkpoint_round_trips_as_text() {
     let log = open(config(&SimFileSystem::new()).shards(2));
-    let own = log.checkpoint();
+    let own = log.durable_checkpoint();
     assert_eq!(own.log(), Some(log.id()));
     let text = own.to_string();
     assert_eq!(text, format!("{}/1/0,0", log.id()));

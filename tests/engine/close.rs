@@ -75,7 +75,7 @@ fn close_writes_queued_records_and_resolves_every_completion() {
 fn a_closed_log_refuses_appends_and_still_answers() {
     let fs = SimFileSystem::new();
     let log = open(config(&fs).shards(2));
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     log.append(1, payload(1, 0, 10)).wait().unwrap();
     log.close().unwrap();
     log.close().unwrap();

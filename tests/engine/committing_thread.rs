@@ -105,7 +105,7 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
         ("try_append", matches!(log.try_append(1, "x").unwrap_err().cause, Cause::QueueFull)),
         ("flush", would_deadlock(&log.flush().wait().unwrap_err())),
         ("truncate_before", {
-            let result = log.truncate_before(&log.checkpoint()).unwrap_err();
+            let result = log.truncate_before(&log.durable_checkpoint()).unwrap_err();
             matches!(result, TruncateError::NotHere(Cause::WouldDeadlock))
         }),
         ("replay", {
@@ -114,7 +114,7 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
             matches!(answer, Err(ReplayError::NotHere(Cause::WouldDeadlock)))
         }),
         ("replay_from", {
-            let (from, options) = (log.checkpoint(), ReplayOptions::default());
+            let (from, options) = (log.durable_checkpoint(), ReplayOptions::default());
             let answer = log.replay_from(&from, options, |_| Ok::<_, AppendError>(()));
             matches!(answer, Err(ReplayError::NotHere(Cause::WouldDeadlock)))
         }),
@@ -255,6 +255,6 @@ fn a_caller_may_block_again_after_an_inline_commit() {
             log.append(1, "committed there").wait().unwrap();
             log.flush().wait().unwrap();
         }
-        log.truncate_before(&log.checkpoint()).unwrap();
+        log.truncate_before(&log.durable_checkpoint()).unwrap();
     }
 }

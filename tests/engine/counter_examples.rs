@@ -40,7 +40,7 @@ fn a_truncation_without_syncs_leaves_a_log_that_opens() {
     let mut ledger = Ledger::unsynced();
     let log = open(config(&fs));
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
-    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    let (found, checkpoint) = (replayed(&log), log.durable_checkpoint());
     log.truncate_before(&checkpoint).expect("a sound disk");
     ledger.truncated(&found.below(&checkpoint));
     let after = lose_all(&fs);
@@ -58,7 +58,7 @@ fn a_truncation_after_a_failed_sync_leaves_a_log_that_opens() {
         let mut ledger = Ledger::default();
         let log = open(config(&fs));
         (0..20).for_each(|_| drop(ledger.append(&log, 1, 1000)));
-        let (found, checkpoint) = (replayed(&log), log.checkpoint());
+        let (found, checkpoint) = (replayed(&log), log.durable_checkpoint());
         ledger.maybe_truncated(&found.below(&checkpoint));
         drop(log.truncate_before(&checkpoint));
         drop(log);
@@ -76,7 +76,7 @@ fn an_unsynced_truncation_mark_is_not_acted_on() {
     (0..20).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
     ledger.maybe_truncated(&replayed(&log));
     fs.fail(fault_at("shard-0000", Call::SyncDir, FaultKind::PowerCut));
-    log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
+    log.truncate_before(&log.durable_checkpoint()).expect_err("the power is gone");
     let fs = fs.kill();
     drop(log);
     let log = open(config(&fs));
@@ -108,7 +108,7 @@ fn an_old_generation_may_be_deleted_in_any_order() {
     // Two marks are made durable before the segments are deleted.
     let fault = fault_at("generation-00001", Call::SyncDir, FaultKind::PowerCut);
     fs.fail(shardwal::fs::sim::Fault { nth: 3, ..fault });
-    log.truncate_before(&log.checkpoint()).expect_err("the power is gone");
+    log.truncate_before(&log.durable_checkpoint()).expect_err("the power is gone");
     drop(log);
     for lost in 0..fs.unsynced() {
         let mut asked = 0;
@@ -131,7 +131,7 @@ fn a_resharded_log_opens_after_a_truncation() {
     log.close().expect("a sound disk");
     let log = open(config(&fs).shards(2));
     ledger.append(&log, 1, 10).expect("a sound disk");
-    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    let (found, checkpoint) = (replayed(&log), log.durable_checkpoint());
     log.truncate_before(&checkpoint).expect("a sound disk");
     ledger.truncated(&found.below(&checkpoint));
     log.close().expect("a sound disk");

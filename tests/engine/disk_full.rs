@@ -116,7 +116,7 @@ fn a_checkpoint_of_a_full_disk_skips_no_record_appended_after_reopening() {
     let log = open(config(&fs));
     let mut ledger = Ledger::default();
     fill_the_disk(&fs, &log, &mut ledger, 7);
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     let known = ledger.len(7);
     let after = fs.crash(&mut || true);
     drop(log);

@@ -131,7 +131,7 @@ fn fill_up_and_go_on(marked: impl Fn(&SimFileSystem) -> Config) {
     leave(&fs, CAPACITY, 0);
     wait_until("the look", || log.stats().free_space.free_bytes == Some(0));
     assert_eq!(gauges(&metrics)[0], 0.0);
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     ledger.truncated(&replayed(&log).below(&checkpoint));
     assert!(log.truncate_before(&checkpoint).unwrap().segments > 10);
     ledger.append(&log, 7, 3000).expect("truncation checks the free space again");

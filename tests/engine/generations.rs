@@ -52,10 +52,10 @@ fn a_checkpoint_covers_the_generations_before_its_own_and_none_after() {
     let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
     let log = live_through(&fs, &mut ledger, &[4]);
-    let first = log.checkpoint();
+    let first = log.durable_checkpoint();
     drop(log);
     let log = live_through(&fs, &mut ledger, &[16]);
-    let second = log.checkpoint();
+    let second = log.durable_checkpoint();
     drop(log);
     let log = live_through(&fs, &mut ledger, &[3]);
     let count = |checkpoint| {
@@ -65,7 +65,7 @@ fn a_checkpoint_covers_the_generations_before_its_own_and_none_after() {
         });
         replay.unwrap().records
     };
-    assert_eq!((count(&first), count(&second), count(&log.checkpoint())), (48, 24, 0));
+    assert_eq!((count(&first), count(&second), count(&log.durable_checkpoint())), (48, 24, 0));
     ledger.truncated(&replayed(&log).below(&second));
     log.truncate_before(&second).unwrap();
     ledger.check(&replayed(&log));

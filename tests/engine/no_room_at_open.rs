@@ -127,7 +127,7 @@ fn a_log_on_a_full_disk_verifies_closes_and_frees_room_by_truncation() {
         check(&log, &mut ledger);
         let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).expect("it reads");
         assert!(reader.report().shards.iter().all(|shard| shard.corruption.is_none()), "{case:?}");
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         ledger.truncated(&replayed(&log).below(&checkpoint));
         log.truncate_before(&checkpoint).expect("truncation needs no room");
         check(&log, &mut ledger);
@@ -150,7 +150,7 @@ fn come_back(fs: &SimFileSystem, case: Case, ledger: &mut Ledger) {
     let Ok(found) = try_replayed(&log) else { return };
     ledger.flushed();
     ledger.check(&found);
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     let below = found.below(&checkpoint);
     match log.truncate_before(&checkpoint) {
         Ok(_) => ledger.truncated(&below),
@@ -247,6 +247,6 @@ fn a_change_of_the_shard_count_on_a_full_disk_is_refused_and_changes_nothing() {
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
         let log = open(two_shards(&fs, case));
         check(&log, &mut ledger);
-        assert_eq!(log.checkpoint().generation(), 1);
+        assert_eq!(log.durable_checkpoint().generation(), 1);
     }
 }

@@ -23,7 +23,7 @@ fn truncate_accepts_a_checkpoint_taken_beside_appends() {
         });
         let mut truncations = 0_u64;
         while !done.load(Ordering::Relaxed) {
-            let truncated = log.truncate_before(&log.checkpoint());
+            let truncated = log.truncate_before(&log.durable_checkpoint());
             truncated.unwrap_or_else(|error| panic!("after {truncations}: {error}"));
             truncations += 1;
         }

@@ -42,7 +42,7 @@ fn a_truncation_that_lacks_a_resource_can_be_retried() {
         let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
         let log = open(config(&fs));
         (0..20).for_each(|_| ledger.append(&log, 1, 1500).unwrap());
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         fs.fail(fault_at("purge", Call::Rename, FaultKind::Error(errno)));
         log.truncate_before(&checkpoint).unwrap_err();
         ledger.check(&replayed(&log));

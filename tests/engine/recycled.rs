@@ -38,7 +38,7 @@ fn append(log: &ShardedWal, ledger: &mut Ledger, records: usize, length: usize) 
 }
 
 fn truncate(log: &ShardedWal, ledger: &mut Ledger) {
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     ledger.truncated(&replayed(log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
 }
@@ -426,7 +426,7 @@ mod beside_a_reader {
         let replayed = log.replay(options, |record| {
             // Not in the first segment, which the writer left before it was full.
             if record.position().sequence >= 20 && !acted.swap(true, Relaxed) {
-                log.truncate_before(&log.checkpoint()).unwrap();
+                log.truncate_before(&log.durable_checkpoint()).unwrap();
                 // Until every recycled file is full again.
                 let rolls = log.stats().total.rolls + 4;
                 while log.stats().total.rolls < rolls {
@@ -563,7 +563,7 @@ fn a_hard_linked_file_is_not_overwritten() {
         }
     }
     kept.sort();
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     for _ in 0..200 {
         log.append_wait(1, &[2; 1000]).unwrap();
     }

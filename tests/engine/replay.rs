@@ -146,7 +146,7 @@ fn a_panic_in_the_callback_reaches_the_caller_and_the_log_keeps_working() {
 fn a_replay_from_a_checkpoint_returns_the_later_records() {
     let fs = SimFileSystem::new();
     let log = log_with_records(&fs);
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     (0..KEYS).for_each(|key| append_all(&log, key, RECORDS..RECORDS + 2, 200));
     let indices = |log: &ShardedWal| {
         let found: Mutex<BTreeMap<u64, Vec<u64>>> = Mutex::default();

@@ -32,10 +32,10 @@ fn live_through(opens: u32) {
         let log = open(config(&fs).shards(1 + number as usize % 3));
         ledger.check(&replayed(&log));
         // A reused number would make old records valid again.
-        assert_eq!(log.checkpoint().generation(), number);
+        assert_eq!(log.durable_checkpoint().generation(), number);
         (0..4).for_each(|key| ledger.append(&log, key, 100).expect("a sound disk"));
         ledger.truncated(&replayed(&log));
-        log.truncate_before(&log.checkpoint()).expect("a sound disk");
+        log.truncate_before(&log.durable_checkpoint()).expect("a sound disk");
         log.close().expect("a sound disk");
         let (dirs, lines) = generations(&fs);
         assert!(dirs.len() <= 3 && dirs == lines, "{number}: {dirs:?}, {lines:?}");
@@ -56,7 +56,7 @@ fn a_generation_with_a_record_and_all_later_ones_stay() {
     for shards in [1, 2, 3, 2] {
         let log = open(config(&fs).shards(shards));
         (0..8).for_each(|key| ledger.append(&log, key, 100).unwrap());
-        first.get_or_insert_with(|| log.checkpoint());
+        first.get_or_insert_with(|| log.durable_checkpoint());
     }
     let log = open(config(&fs).shards(2));
     ledger.truncated(&replayed(&log).below(&first.clone().unwrap()));
@@ -85,7 +85,7 @@ fn check_after(after: &SimFileSystem, mut ledger: Ledger) {
     let log = open(config(after).shards(2));
     ledger.check(&replayed(&log));
     ledger.append(&log, 1, 100).unwrap();
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     ledger.truncated(&replayed(&log));
     log.truncate_before(&checkpoint).unwrap();
     drop(log);
@@ -113,7 +113,7 @@ fn a_power_loss_at_any_call_of_a_truncation_that_retires_generations_loses_nothi
         let log = open(config(&fs).shards(3));
         ledger.maybe_truncated(&replayed(&log));
         fs.fail(Fault::new(Call::Any, n, FaultKind::TornPowerCut));
-        drop(log.truncate_before(&log.checkpoint()));
+        drop(log.truncate_before(&log.durable_checkpoint()));
         let fired = fs.fired() > 0;
         let afters = afters(&fs, &mut random);
         drop(log);
@@ -137,7 +137,7 @@ fn a_power_loss_at_any_call_of_an_open_that_retires_generations_loses_nothing() 
     ledger.truncated(&replayed(&log));
     let no_room = Fault::new(Call::Open, 1, FaultKind::Error(crate::support::ENOSPC));
     before.fail(Fault { path_contains: Some("MANIFEST.tmp".into()), ..no_room });
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     assert_eq!(before.fired(), 1);
     log.close().unwrap();
     assert_eq!(generations(&before).1.len(), 3);
@@ -167,7 +167,7 @@ fn a_directory_below_the_first_generation_that_holds_records_is_left_alone() {
         .collect();
     let log = open(config(&fs).shards(3));
     ledger.truncated(&replayed(&log));
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     log.close().unwrap();
     drop(log);
     assert_eq!(generations(&fs).0, BTreeSet::from([2, 3]));

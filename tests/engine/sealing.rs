@@ -20,7 +20,7 @@ const MODES: [Durability; 2] =
 const SEALED_MAX: u64 = 64;
 
 fn durable(log: &ShardedWal) -> u64 {
-    log.checkpoint().sequences()[0]
+    log.durable_checkpoint().sequences()[0]
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn an_interval_sync_does_not_wait_for_the_next_segment() {
         log.append(a, vec![1; 40 << 10]).wait().unwrap();
         gate.wait_for_writer();
         log.append(b, "y").wait().unwrap();
-        while log.checkpoint().sequences()[1] < 1 {
+        while log.durable_checkpoint().sequences()[1] < 1 {
             std::thread::sleep(Duration::from_millis(1));
         }
         gate.open();

@@ -35,7 +35,7 @@ fn truncated_records_are_never_replayed() {
     let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
     let log = log_of(&fs, &mut ledger, 10);
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     (0..3).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
     ledger.truncated(&replayed(&log).below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
@@ -62,7 +62,7 @@ fn sequences_continue_above_a_truncated_log() {
     let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
     let log = log_of(&fs, &mut ledger, 10);
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     drop(log);
     for expected in 10..13 {
         let log = open(config(&fs));
@@ -85,10 +85,10 @@ fn only_whole_segments_are_deleted_and_the_live_one_stays() {
     assert_eq!(report.segments, deleted as u64);
     assert!(deleted > 0 && report.bytes > 0, "{report:?}");
     assert!(before[deleted..].iter().all(|path| kept.contains(path)), "oldest first");
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     let live = segments(&fs, "");
     assert!((1..=2).contains(&live.len()), "the live one and perhaps the next: {live:?}");
-    assert_eq!(log.truncate_before(&log.checkpoint()).unwrap().segments, 0);
+    assert_eq!(log.truncate_before(&log.durable_checkpoint()).unwrap().segments, 0);
     ledger.append(&log, 1, 10).unwrap();
     assert_eq!(replayed(&log).of(1), [30]);
 }
@@ -98,7 +98,7 @@ fn a_truncation_needs_no_space() {
     let fs = SimFileSystem::new();
     let mut ledger = Ledger::default();
     let log = log_of(&fs, &mut ledger, 10);
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     fs.set_capacity(Some(0));
     while ledger.append(&log, 1, 3000).is_ok() {}
     ledger.truncated(&replayed(&log).below(&checkpoint));
@@ -118,7 +118,7 @@ fn a_truncation_makes_the_room_that_the_next_append_needs() {
     fs.set_capacity(Some(used.next_multiple_of(4096)));
     while ledger.append(&log, 1, 3000).is_ok() {}
     ledger.truncated(&replayed(&log));
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     ledger.append(&log, 1, 3000).unwrap();
     ledger.check(&replayed(&log));
 }
@@ -132,10 +132,10 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     // If the next truncation is interrupted, the mark before it must still hold.
     (0..12).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
     ledger.truncated(&replayed(&log));
-    let is_truncated = log.checkpoint().sequences().to_vec();
-    log.truncate_before(&log.checkpoint()).unwrap();
+    let is_truncated = log.durable_checkpoint().sequences().to_vec();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     (0..24).for_each(|key| ledger.append(&log, key % 4, 1000).unwrap());
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     ledger.maybe_truncated(&replayed(&log));
     log.close().unwrap();
     for n in 1.. {
@@ -177,7 +177,7 @@ mod after_the_process_was_killed {
         let log = open(config(&fs));
         let mut ledger = Ledger::default();
         (0..20).for_each(|_| ledger.append(&log, 1, 1000).unwrap());
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         ledger.maybe_truncated(&replayed(&log));
         let at_the_marks_sync = Fault {
             path_contains: Some("shard-0000".into()),
@@ -214,7 +214,8 @@ mod before_the_live_segment_was_synced {
         let before = segments(&fs, "").len();
         // All acknowledged records. The log's own checkpoint reaches only as far as its
         // last sync.
-        let checkpoint = Checkpoint::new(log.checkpoint().generation(), [20]).of_log(log.id());
+        let checkpoint =
+            Checkpoint::new(log.durable_checkpoint().generation(), [20]).of_log(log.id());
         log.truncate_before(&checkpoint).unwrap();
         assert!(segments(&fs, "").len() <= 2, "of {before}: the live one, and the next");
         let mut random = Random::new(seed());
@@ -238,7 +239,7 @@ mod before_the_live_segment_was_synced {
             ledger.append(&log, 1, 1000).unwrap();
         }
         gate.wait_for(1);
-        let all = Checkpoint::new(log.checkpoint().generation(), [ledger.len(1)]);
+        let all = Checkpoint::new(log.durable_checkpoint().generation(), [ledger.len(1)]);
         let all = all.of_log(log.id());
         let truncated = std::thread::scope(|scope| {
             let truncation = scope.spawn(|| log.truncate_before(&all));
@@ -264,7 +265,7 @@ mod before_the_live_segment_was_synced {
         fs.fail(Fault { path_contains: Some("0000000002.wal".into()), ..fault });
         ledger.append(&log, 1, 1000).unwrap_err();
         ledger.truncated(&replayed(&log));
-        log.truncate_before(&log.checkpoint()).unwrap();
+        log.truncate_before(&log.durable_checkpoint()).unwrap();
         drop(log);
         ledger.check(&replayed(&open(config(&fs))));
     }
@@ -278,7 +279,7 @@ mod of_an_older_generation {
         let fs = SimFileSystem::new();
         let log = open(config(&fs));
         (0..records).for_each(|_| ledger.append(&log, 1, 1000).expect("a sound disk"));
-        let end = log.checkpoint();
+        let end = log.durable_checkpoint();
         log.close().expect("a sound disk");
         let log = open(config(&fs).shards(2));
         (fs, log, end)
@@ -291,7 +292,7 @@ mod of_an_older_generation {
         for own_checkpoint in [true, false] {
             let mut ledger = Ledger::default();
             let (fs, log, end) = resharded(&mut ledger, 3);
-            let checkpoint = if own_checkpoint { end } else { log.checkpoint() };
+            let checkpoint = if own_checkpoint { end } else { log.durable_checkpoint() };
             ledger.truncated(&replayed(&log));
             log.truncate_before(&checkpoint).unwrap();
             assert_eq!(segments(&fs, "generation-00001"), Vec::<PathBuf>::new());
@@ -315,7 +316,7 @@ mod of_an_older_generation {
             ..Fault::new(Call::SyncDir, 3, FaultKind::PowerCut)
         };
         fs.fail(while_deleting);
-        log.truncate_before(&log.checkpoint()).unwrap_err();
+        log.truncate_before(&log.durable_checkpoint()).unwrap_err();
         drop(log);
         let mut random = Random::new(seed());
         for _ in 0..60 {

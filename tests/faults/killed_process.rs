@@ -156,7 +156,7 @@ fn kill_again_and_again(cycles: usize) -> Seen {
         }
         first = seen.into_iter().map(|(key, range)| (key, range.1)).collect();
         if cycle % 10 == 9 {
-            let checkpoint = log.checkpoint();
+            let checkpoint = log.durable_checkpoint();
             log.truncate_before(&checkpoint).expect("it truncates");
             assert_eq!(read(&log, None), BTreeMap::new(), "no truncated record comes back");
             // The next child starts from 0, because it finds nothing.

@@ -67,7 +67,7 @@ fn first_life(fs: &SimFileSystem, ledger: &mut Ledger, fault: &Fault) {
     // A failed flush adds nothing to the ledger.
     log.flush().wait().ok();
     if let Ok(found) = try_replayed(&log) {
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         ledger.maybe_truncated(&found.below(&checkpoint));
         if log.truncate_before(&checkpoint).is_ok() {
             ledger.truncated(&found.below(&checkpoint));

@@ -221,7 +221,7 @@ impl Soak {
     fn begin_epoch(&mut self) {
         let log = self.open();
         self.check(&log);
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         log.truncate_before(&checkpoint).expect("the disk is whole");
         assert!(replayed(&log).records.is_empty(), "no truncated record comes back");
         drop(log);

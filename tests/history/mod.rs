@@ -142,11 +142,11 @@ impl Model {
             }
             Step::Remember => {
                 self.resolve(waiting);
-                self.remembered = Some(log.checkpoint());
+                self.remembered = Some(log.durable_checkpoint());
             }
             Step::Truncate { at_remembered } => {
                 self.resolve(waiting);
-                let now = log.checkpoint();
+                let now = log.durable_checkpoint();
                 let at = self.remembered.clone().filter(|_| *at_remembered).unwrap_or(now);
                 self.truncate(log, &at);
             }

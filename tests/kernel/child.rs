@@ -163,7 +163,7 @@ fn batch(log: &ShardedWal, length: usize, words: &[&str]) {
 
 fn truncate(log: &ShardedWal) {
     let Ok(found) = try_replayed(log) else { return say("unread") };
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     say(&format!("truncate{}", list(&found.below(&checkpoint))));
     match log.truncate_before(&checkpoint) {
         Ok(_) => say("truncated ok"),

@@ -95,7 +95,7 @@ fn life_on(dir: &Path, filling: Filling, outcomes: &mut Outcomes) {
     resume(&log, &mut ledger, length, outcomes);
     fill(&log, &mut ledger, length, outcomes);
     // Truncation needs no space, and frees some.
-    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    let (found, checkpoint) = (replayed(&log), log.durable_checkpoint());
     let report = log.truncate_before(&checkpoint).expect("it truncates on a full disk");
     assert!(report.segments > 0, "{report:?}");
     ledger.truncated(&found.below(&checkpoint));

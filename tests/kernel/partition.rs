@@ -113,7 +113,7 @@ fn a_killed_log_opens_on_its_full_partition() {
         let (log, found) = open_full(dir, &mut transcript);
         assert!(matches!(refusal(&log), Cause::DiskFull(_)));
         // The mark is in file names, so that it needs no block on any of the file systems.
-        let truncated = log.truncate_before(&log.checkpoint());
+        let truncated = log.truncate_before(&log.durable_checkpoint());
         let truncated = truncated.unwrap_or_else(|error| panic!("{}: {error}", system.name));
         println!("{} segments truncated", truncated.segments);
         free_partition(dir);

@@ -31,7 +31,7 @@ fn link_all(from: &Path, to: &Path) {
 fn live(dir: &Path, ledger: &mut Ledger) {
     let log = open(config(dir));
     (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
-    let (found, checkpoint) = (replayed(&log), log.checkpoint());
+    let (found, checkpoint) = (replayed(&log), log.durable_checkpoint());
     ledger.truncated(&found.below(&checkpoint));
     log.truncate_before(&checkpoint).unwrap();
     (0..20).for_each(|key| ledger.append(&log, key % 4, 700).unwrap());
@@ -79,7 +79,7 @@ fn a_backup_of_an_older_log_keeps_its_own_truncation_marks() {
     let count = |dir: &Path| LogReader::open(dir).unwrap().report().records();
     let before = count(&backup);
     let opened = open(config(&log).shards(3));
-    opened.truncate_before(&opened.checkpoint()).unwrap();
+    opened.truncate_before(&opened.durable_checkpoint()).unwrap();
     assert!(replayed(&opened).records.is_empty());
     opened.close().unwrap();
     assert_eq!(count(&backup), before);
@@ -118,7 +118,7 @@ fn a_removed_truncation_mark_is_reported_by_verify_and_open() {
         let log = open(config());
         for _ in 0..3 {
             (0..4).for_each(|key| assert!(log.append_wait(key, "truncated").is_ok()));
-            log.truncate_before(&log.checkpoint()).unwrap();
+            log.truncate_before(&log.durable_checkpoint()).unwrap();
         }
         log.close().unwrap();
         let hard_linked = |report: &RecoveryReport| {
@@ -134,7 +134,7 @@ fn a_removed_truncation_mark_is_reported_by_verify_and_open() {
         assert_eq!(hard_linked(LogReader::open(&dir).unwrap().report()), [false, true]);
         let log = open(config());
         assert_eq!(hard_linked(log.recovery()), [false, true]);
-        log.truncate_before(&log.checkpoint()).unwrap();
+        log.truncate_before(&log.durable_checkpoint()).unwrap();
         assert_eq!(replayed(&log).records.len(), 0, "truncated again");
         log.close().unwrap();
         assert_eq!(carriers(&dir, 1).len(), 2, "open has made them again");

@@ -197,7 +197,7 @@ fn a_restored_superseded_or_truncated_segment_is_harmless() {
     let truncated = file(&victim, &segment_path(2, 0, 1));
     let fs = disk_of(&victim);
     let log = ShardedWal::open(config(&fs, 2)).unwrap();
-    log.truncate_before(&log.checkpoint()).unwrap();
+    log.truncate_before(&log.durable_checkpoint()).unwrap();
     log.close().unwrap();
     assert_eq!(fs.read_file(segment_path(2, 0, 1)), None);
     let victim = files(&fs);

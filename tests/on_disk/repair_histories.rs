@@ -156,9 +156,9 @@ impl History {
                     self.now_holds();
                 }
             }
-            1 => self.remembered = Some(log.checkpoint()),
+            1 => self.remembered = Some(log.durable_checkpoint()),
             2 => {
-                let at = self.remembered.take().unwrap_or_else(|| log.checkpoint());
+                let at = self.remembered.take().unwrap_or_else(|| log.durable_checkpoint());
                 let done = log.truncate_before(&at);
                 self.log.push(format!("truncate {at:?}: {:?}", done.is_ok()));
             }

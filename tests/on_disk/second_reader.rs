@@ -44,7 +44,7 @@ fn logs() -> Vec<Image> {
     let close = |log: ShardedWal| log.close().expect("a sound disk");
     let kill = |log: ShardedWal| std::mem::forget(log.append(9, "not waited for"));
     let truncate = |log: ShardedWal| {
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         append_all(&log, 4, 0..6, 1900);
         log.truncate_before(&checkpoint).expect("a sound disk");
         append_all(&log, 5, 0..3, 1900);

@@ -95,7 +95,7 @@ fn reports_and_stats_serialize_with_their_field_names() {
     assert_eq!(stats["shards"].as_array().map(Vec::len), Some(2));
     let replayed = log.replay(ReplayOptions::default(), |_| Ok::<_, std::io::Error>(())).unwrap();
     assert_eq!(to_value(replayed).unwrap(), json!({"records": 1, "payload_bytes": 3}));
-    let truncated = log.truncate_before(&log.checkpoint()).unwrap();
+    let truncated = log.truncate_before(&log.durable_checkpoint()).unwrap();
     assert_eq!(to_value(truncated).unwrap()["segments"], 0);
     log.close().unwrap();
 

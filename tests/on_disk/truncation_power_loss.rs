@@ -25,10 +25,10 @@ fn os_config(fs: &SimFileSystem) -> shardwal::Config {
 /// Also returns the position where the second begins.
 fn rolled_and_not_synced(fs: &SimFileSystem) -> (ShardedWal, Checkpoint) {
     let log = ShardedWal::open(os_config(fs)).unwrap();
-    let mut end = log.checkpoint();
+    let mut end = log.durable_checkpoint();
     while log.stats().total.rolls == 0 {
         log.flush().wait().unwrap();
-        end = log.checkpoint();
+        end = log.durable_checkpoint();
         log.append(7, vec![7; 1000]).wait().unwrap();
     }
     (log, end)
@@ -57,7 +57,7 @@ fn a_log_opens_after_truncation_at_the_end_of_an_earlier_generation() {
     for key in 0..10_u64 {
         log.append(key, "old").wait().unwrap();
     }
-    let end = log.checkpoint();
+    let end = log.durable_checkpoint();
     log.close().unwrap();
 
     let log = ShardedWal::open(config(&fs, 3)).unwrap();

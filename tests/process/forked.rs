@@ -96,7 +96,7 @@ fn wrong(log: &ShardedWal, parent: u32) -> Vec<String> {
         }),
         (
             "truncate_before",
-            match log.truncate_before(&log.checkpoint()) {
+            match log.truncate_before(&log.durable_checkpoint()) {
                 Err(TruncateError::NotHere(cause)) => forked(&cause),
                 _ => false,
             },

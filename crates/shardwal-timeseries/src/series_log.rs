@@ -137,7 +137,7 @@ impl SeriesLog for ShardedWal {
     }
 
     fn generation(&self) -> u32 {
-        self.checkpoint().generation()
+        self.durable_checkpoint().generation()
     }
 
     fn flush(&self) -> Result<(), AppendError> {

@@ -164,7 +164,7 @@ impl Client {
     fn truncate(&self) -> bool {
         let Some(log) = &self.log else { return true };
         let Ok(found) = try_replayed(log) else { return false };
-        let checkpoint = log.checkpoint();
+        let checkpoint = log.durable_checkpoint();
         let below = found.below(&checkpoint);
         self.recorder.ledger().maybe_truncated(&below);
         let truncated = log.truncate_before(&checkpoint).is_ok();

@@ -85,7 +85,7 @@ fn copies_of_a_live_log_stay_whole_while_its_files_are_recycled() {
     });
     // Every file of the log is recycled or deleted.
     for round in 0..3 {
-        log.truncate_before(&log.checkpoint()).unwrap();
+        log.truncate_before(&log.durable_checkpoint()).unwrap();
         (0..400).for_each(|number| append(&log, round, number));
     }
     log.close().unwrap();
@@ -101,7 +101,7 @@ fn copies_of_a_live_log_stay_whole_while_its_files_are_recycled() {
         assert_eq!(names.len(), 2, "the manifest and a generation: {names:?}");
         // The copy is a log: it accepts appends, and does not touch shared files.
         let log = ShardedWal::open(config(copy)).unwrap();
-        log.truncate_before(&log.checkpoint()).unwrap();
+        log.truncate_before(&log.durable_checkpoint()).unwrap();
         (0..400).for_each(|number| append(&log, 1, number));
         log.close().unwrap();
     }
@@ -117,7 +117,7 @@ fn backup_reports_its_work_and_its_obstacles() {
     let (from, to) = (log_dir.to_str().unwrap(), copy.to_str().unwrap());
     let output = shardwal(&["backup", from, to]);
     let said = text(&output.stdout);
-    assert!(said.contains(&format!("checkpoint: {}\n", log.checkpoint())), "{said}");
+    assert!(said.contains(&format!("checkpoint: {}\n", log.durable_checkpoint())), "{said}");
     let again = shardwal(&["backup", from, to]);
     assert_eq!(again.status.code(), Some(2));
     assert!(text(&again.stderr).contains("exists"), "{}", text(&again.stderr));
@@ -134,7 +134,7 @@ fn a_closed_log_is_truncated_and_keeps_its_shards() {
     let path = log_dir.to_str().unwrap();
     let log = ShardedWal::open(config()).unwrap();
     (0..900).for_each(|number| append(&log, number % 5, number));
-    let checkpoint = log.checkpoint();
+    let checkpoint = log.durable_checkpoint();
     (0..7).for_each(|number| append(&log, number, number));
     let text_form = checkpoint.to_string();
     let open = shardwal(&["truncate", path, "--before", &text_form]);

@@ -191,7 +191,7 @@ fn a_live_log_verifies_as_intact_every_time_and_is_not_disturbed() {
         }
         let truncating = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                log.truncate_before(&log.checkpoint()).unwrap();
+                log.truncate_before(&log.durable_checkpoint()).unwrap();
             }
         });
         let mut runs = Vec::new();
