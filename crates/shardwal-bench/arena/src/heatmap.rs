@@ -56,7 +56,12 @@ const SETTINGS: [Setting; 4] = [
         durability: Durability::Sync,
         simulated: true,
     },
-    Setting { id: "os-real", title: "Os, real disk", durability: Durability::Buffered, simulated: false },
+    Setting {
+        id: "os-real",
+        title: "Os, real disk",
+        durability: Durability::Buffered,
+        simulated: false,
+    },
     Setting {
         id: "os-1ms",
         title: "Os, simulated disk, 1 ms",

@@ -135,14 +135,15 @@ pub fn run(kind: &Kind, shards: usize, load: &Load, dir: &Path, elapsed: Duratio
 }
 
 /// CPU ticks: busy and total of the machine, and of this process.
-struct CpuTime {
+pub struct CpuTime {
     busy: u64,
     all: u64,
     own: u64,
 }
 
 impl CpuTime {
-    fn now() -> Self {
+    /// Reads the counters of the kernel.
+    pub fn now() -> Self {
         let numbers = |path: &str, skip: usize| -> Vec<u64> {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let line = text.lines().next().unwrap_or_default();
@@ -159,7 +160,7 @@ impl CpuTime {
     }
 
     /// The share of other programs since `self`.
-    fn others(&self) -> f64 {
+    pub fn others(&self) -> f64 {
         let now = Self::now();
         let busy = (now.busy - self.busy).saturating_sub(now.own - self.own);
         busy as f64 / (now.all - self.all).max(1) as f64

@@ -1,9 +1,10 @@
 //! The arena: compares shardwal to what a user could choose instead. Each peer runs with its best
 //! settings, in turn. Every run is verified by replay.
 //!
-//! `cargo run --release --bin arena -- [--rounds R] [--seconds S] [--tries T] [--replay-mib N]
-//! [--workload TEXT] [--peer TEXT] [--dir D] [--csv FILE]`. The table goes to stdout, the progress
-//! to stderr. `--from CSV` prints the table of an earlier run.
+//! `cargo run --release -- [--rounds R] [--seconds S] [--tries T] [--replay-mib N]
+//! [--workload TEXT] [--shards N,N] [--peer TEXT] [--dir D] [--csv FILE]` runs loads of threads.
+//! The table goes to stdout, the progress to stderr. `--from CSV` prints the table of an earlier
+//! run. `cargo run --release -- tasks` runs loads of tasks: see `tasks`.
 
 mod cores;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
@@ -15,6 +16,7 @@ mod machine_words;
 mod peer;
 mod peers;
 mod table;
+mod tasks;
 mod workload;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +41,8 @@ struct Arguments {
     tries: usize,
     replay_mib: u64,
     workload: String,
+    /// Numbers of shards to run. All if it is empty.
+    shards: Vec<usize>,
     peer: String,
     dir: PathBuf,
     csv: Option<PathBuf>,
@@ -46,19 +50,19 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn parse() -> Self {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Self {
         let mut parsed = Self {
             rounds: 5,
             seconds: 1.0,
             tries: 3,
             replay_mib: 1024,
             workload: String::new(),
+            shards: Vec::new(),
             peer: String::new(),
             dir: "target".into(),
             csv: None,
             from: None,
         };
-        let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let value = arguments.next().expect("each option takes a value");
             match argument.as_str() {
@@ -67,6 +71,10 @@ impl Arguments {
                 "--tries" => parsed.tries = value.parse().expect("tries are a number"),
                 "--replay-mib" => parsed.replay_mib = value.parse().expect("MiB are a number"),
                 "--workload" => parsed.workload = value,
+                "--shards" => {
+                    let number = |word: &str| word.parse().expect("shards are numbers");
+                    parsed.shards = value.split(',').map(number).collect();
+                }
                 "--peer" => parsed.peer = value,
                 "--dir" => parsed.dir = value.into(),
                 "--csv" => parsed.csv = Some(value.into()),
@@ -92,7 +100,11 @@ fn scratch(dir: &Path) -> TempDir {
 }
 
 fn main() {
-    let arguments = Arguments::parse();
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if(|word| word == "tasks").is_some() {
+        return tasks::main(words);
+    }
+    let arguments = Arguments::parse(words);
     if let Some(from) = &arguments.from {
         let csv = std::fs::read_to_string(from).expect("the CSV can be read");
         let (head, rows) = figures::from_csv(&csv);
@@ -157,7 +169,9 @@ fn entries(arguments: &Arguments) -> Vec<Entry> {
     for workload in WORKLOADS.iter().filter(|one| one.id.contains(&arguments.workload)) {
         for kind in KINDS.iter().filter(|kind| named(kind, &arguments.peer)) {
             let entry = |shards| Entry { kind, shards, workload, filled: None };
-            entries.extend(workload.shards(kind).into_iter().map(entry));
+            let asked =
+                |shards: &usize| arguments.shards.is_empty() || arguments.shards.contains(shards);
+            entries.extend(workload.shards(kind).into_iter().filter(asked).map(entry));
         }
     }
     entries

@@ -24,7 +24,7 @@ pub enum Durability {
     /// After the write and an fdatasync.
     Sync,
     /// After the write.
-    Os,
+    Buffered,
 }
 
 /// Receives replayed records. A peer that can calls it from several threads.

@@ -36,7 +36,8 @@ pub const KIND: Kind = Kind {
     replay: |dir, logs, found, opened| replay_parts(dir, logs, |dir| replay(dir, &found, opened)),
 };
 
-fn start(dir: &Path) -> WriteAhead<SimpleFile> {
+/// Starts a log in a directory, empty or not.
+pub fn start(dir: &Path) -> WriteAhead<SimpleFile> {
     let mut log = WriteAhead::with_options(WriteAheadOptions {
         log_dir: dir.into(),
         queue_capacity: 1024,
@@ -46,7 +47,8 @@ fn start(dir: &Path) -> WriteAhead<SimpleFile> {
     log
 }
 
-fn replay(dir: &Path, found: &Found, opened: Opened<'_>) {
+/// Reads a log, on the calling thread.
+pub fn replay(dir: &Path, found: &Found, opened: Opened<'_>) {
     let log = start(dir);
     opened();
     let mut records = log.create_stream().expect("the log can be read");

@@ -1,0 +1,163 @@
+//! Tasks that append and await, on a runtime of tokio with two workers.
+//!
+//! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--shards N,default] [--peer TEXT]
+//! [--workload closed|runs] [--dir D] [--csv FILE] [--from CSV]`. The table goes to stdout, the
+//! progress to stderr.
+
+mod arguments;
+mod latencies;
+mod log;
+mod peers;
+mod run;
+mod table;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use arguments::Arguments;
+use run::{Load, Manner, Outcome};
+
+use crate::figures::{FAILED, Row};
+use crate::workload::{LINE, OTHERS, P50, P99, RATE};
+use crate::{cores, figures, machine_words, scratch};
+
+/// 99.9th percentile of what a task awaits.
+pub const P999: &str = "p999_us";
+/// CPU time of the process per record, in microseconds.
+pub const CPU: &str = "cpu_us";
+/// The number of shards in the figures of a log at its default.
+pub const DEFAULT_SHARDS: usize = 0;
+/// Records that one task appends before it awaits the last: four tasks have 16,384 in flight.
+const RUN_RECORDS: u32 = 4096;
+const RUN_TASKS: usize = 4;
+/// The load of such tasks, in the figures.
+pub const RUNS: &str = "tasks-4x4096-in-flight";
+
+/// A log that tasks append to.
+#[derive(Clone, Copy)]
+pub struct Contender {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Whether it has shards. Otherwise it is one log.
+    sharded: bool,
+    run: fn(&Path, Option<usize>, Load, Duration) -> Outcome,
+}
+
+const fn contender<L: log::TaskLog>(name: &'static str) -> Contender {
+    Contender { name, sharded: false, run: run::run::<L> }
+}
+
+/// shardwal.
+pub const OURS: &str = "shardwal";
+/// The designs that an engineer writes in an afternoon.
+pub const MUTEX: &str = "mutex + wakers";
+pub const CHANNELS: &str = "mpsc + oneshot";
+
+const CONTENDERS: &[Contender] = &[
+    Contender { sharded: true, ..contender::<shardwal::ShardedWal>(OURS) },
+    contender::<peers::mutex_wakers::MutexWakers>(MUTEX),
+    contender::<peers::channels::Channels>(CHANNELS),
+    contender::<peers::writeahead::Writeahead>("writeahead 0.4"),
+    contender::<peers::camus::Camus>("camus 1.0"),
+];
+
+/// A log with a number of shards under one load.
+struct Entry {
+    contender: Contender,
+    shards: Option<usize>,
+    load: Load,
+}
+
+/// The name of a load in the figures.
+fn workload(load: Load) -> String {
+    match load.manner {
+        Manner::Awaiting => format!("tasks-{}", load.tasks),
+        Manner::Runs(_) => RUNS.into(),
+    }
+}
+
+fn entries(arguments: &Arguments) -> Vec<Entry> {
+    let mut loads = Vec::new();
+    if "closed".contains(&arguments.workload) {
+        let awaiting = |tasks: &usize| Load { tasks: *tasks, manner: Manner::Awaiting };
+        loads.extend(arguments.tasks.iter().map(awaiting));
+    }
+    if "runs".contains(&arguments.workload) {
+        loads.push(Load { tasks: RUN_TASKS, manner: Manner::Runs(RUN_RECORDS) });
+    }
+    let mut entries = Vec::new();
+    for load in loads {
+        for contender in CONTENDERS.iter().filter(|one| arguments.selects(one.name)) {
+            let shards = if contender.sharded { &arguments.shards[..] } else { &[Some(1)] };
+            let entry =
+                |shards: &Option<usize>| Entry { contender: *contender, shards: *shards, load };
+            entries.extend(shards.iter().map(entry));
+        }
+    }
+    entries
+}
+
+/// The command.
+pub fn main(arguments: impl Iterator<Item = String>) {
+    let arguments = Arguments::parse(arguments);
+    let (head, rows) = match &arguments.from {
+        Some(from) => {
+            let csv = std::fs::read_to_string(from).expect("the CSV can be read");
+            figures::from_csv(&csv)
+        }
+        None => measure(&arguments),
+    };
+    if let Some(csv) = &arguments.csv {
+        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
+    }
+    print!("{}", table::markdown(&head, &rows));
+}
+
+fn measure(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
+    std::fs::create_dir_all(&arguments.dir).expect("the folder can be made");
+    let dir = arguments.dir.canonicalize().expect("the folder is there");
+    let mut head = machine_words::describe(&dir, "arena");
+    let mut entries = entries(arguments);
+    let mut rows = Vec::new();
+    for round in 0..arguments.rounds {
+        for entry in &entries {
+            rows.extend(measure_one(entry, round, arguments, &dir));
+        }
+        // Odd rounds run backwards, so that other activity of the machine affects all alike.
+        entries.reverse();
+    }
+    head.extend(crate::disturbances(&rows));
+    (head, rows)
+}
+
+/// Performs one run. A run that panics or does not verify has failed, and has no figures.
+fn measure_one(entry: &Entry, round: usize, arguments: &Arguments, dir: &Path) -> Vec<Row> {
+    let Entry { contender, shards, load } = entry;
+    let lasts = Duration::from_secs_f64(arguments.seconds);
+    let before = cores::line_nanos();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        (contender.run)(scratch(dir).path(), *shards, *load, lasts)
+    }));
+    let mut figures = outcome.map_or_else(|_| vec![(FAILED, 1.0)], figures_of);
+    let lines = [before, cores::line_nanos()].into_iter().flatten();
+    figures.extend(lines.map(|nanos| (LINE, nanos)));
+    let shards = shards.unwrap_or(DEFAULT_SHARDS);
+    eprintln!("{round} {} {} {shards}: {figures:.3?}", workload(*load), contender.name);
+    let row = |(metric, value): (&str, f64)| Row {
+        round,
+        workload: workload(*load),
+        peer: contender.name.into(),
+        shards,
+        metric: metric.into(),
+        value,
+    };
+    figures.into_iter().map(row).collect()
+}
+
+fn figures_of(outcome: Outcome) -> Vec<(&'static str, f64)> {
+    let Outcome { per_second, micros, cpu_micros, others } = outcome;
+    let mut figures = vec![(RATE, per_second), (CPU, cpu_micros), (OTHERS, others)];
+    figures.extend(micros.into_iter().flat_map(|micros| [P50, P99, P999].into_iter().zip(micros)));
+    figures
+}

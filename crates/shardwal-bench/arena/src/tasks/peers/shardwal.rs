@@ -1,0 +1,58 @@
+//! shardwal at its defaults, with the number of shards under test. Only its public interface is
+//! used, and only in this file.
+
+use std::convert::Infallible;
+use std::path::Path;
+
+use bytes::Bytes;
+use shardwal::{Completion, Config, LogReader, ReplayOptions, ShardedWal};
+
+use crate::peer::{Found, Record};
+use crate::tasks::log::TaskLog;
+
+/// Bytes of a segment, by default.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Waits for room, and queues the record.
+async fn queue(log: &ShardedWal, record: Record) -> Completion<'_> {
+    let payload = Bytes::from_static(record.payload);
+    log.append_async(record.key, payload).await.expect("the record is queued")
+}
+
+impl TaskLog for ShardedWal {
+    fn open(dir: &Path, shards: Option<usize>, zeroed: u64) -> Self {
+        let config = Config::new(dir.join("log"));
+        let config = shards.into_iter().fold(config, Config::shards);
+        // Segments are filled with zeros per shard, and the default has two shards.
+        let segments = zeroed.div_ceil(SEGMENT_BYTES * shards.unwrap_or(2) as u64) as usize;
+        let config = config.recycled_segments_max(segments.max(2)).preallocated_segments(segments);
+        ShardedWal::open(config).expect("the log opens")
+    }
+
+    async fn append(&self, record: Record) {
+        queue(self, record).await.await.expect("the record is durable");
+    }
+
+    async fn append_run(&self, records: impl Iterator<Item = Record> + Send) {
+        let mut last = None;
+        for record in records {
+            last = Some(queue(self, record).await);
+        }
+        if let Some(last) = last {
+            last.await.expect("the last record is durable, and so are all before it");
+        }
+    }
+
+    fn close(self) {
+        ShardedWal::close(&self).expect("the log closes");
+    }
+
+    fn replay(dir: &Path, _records: u64, found: &Found) {
+        let log = LogReader::open(dir.join("log")).expect("the log can be read");
+        log.replay(ReplayOptions::default().threads(2), |record| {
+            found(record.key(), record.payload());
+            Ok::<_, Infallible>(())
+        })
+        .expect("what was written can be read");
+    }
+}
