@@ -1,98 +1,24 @@
-//! The configuration of a log: each setting with its unit, default and limits.
+//! The configuration of a log: each setting with its unit and default.
 //!
-//! Knows values; it does not know what they do to the log's parts.
+//! `config/limits.rs` has the limits. This folder knows values; it does not know what they
+//! do to the log's parts.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::error::OpenError;
 use crate::fs::{FileSystem, OsFileSystem};
-use crate::util::human_duration;
 
-/// When the log acknowledges an append, and what the record then survives.
-///
-/// The default is [`Durability::Sync`].
-///
-/// As text: `sync`, `os` or `interval:10ms`. With the `serde` feature: `"sync"`,
-/// `"os"` or `{"interval": "10ms"}`. The units are `s`, `ms`, `us` and `ns`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Durability {
-    /// Acknowledges after the write and the fdatasync of the record's commit have
-    /// succeeded. The record survives a power loss.
-    #[default]
-    Sync,
-    /// Acknowledges after the write. A sync follows within this interval: 100 us
-    /// to 1 hour. The record survives a crash of the process. A power loss may
-    /// lose the records of the last interval.
-    Interval(
-        #[cfg_attr(feature = "serde", serde(with = "crate::util::human_duration::serde"))] Duration,
-    ),
-    /// Acknowledges after the write. The kernel writes the record to the disk
-    /// later. The record survives a crash of the process. A power loss may lose
-    /// every record since the last sync; [`crate::ShardedWal::flush`] and a close
-    /// sync.
-    #[cfg_attr(feature = "serde", serde(alias = "os"))]
-    Buffered,
-}
+mod durability;
+mod limits;
 
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sync => f.write_str("sync"),
-            Self::Interval(interval) => write!(f, "interval:{}", human_duration::print(*interval)),
-            Self::Buffered => f.write_str("buffered"),
-        }
-    }
-}
-
-impl FromStr for Durability {
-    type Err = OpenError;
-
-    fn from_str(text: &str) -> Result<Self, OpenError> {
-        let interval = match text {
-            "sync" => return Ok(Self::Sync),
-            "buffered" | "os" => return Ok(Self::Buffered),
-            _ => text.strip_prefix("interval:"),
-        };
-        let unknown = || {
-            format!("`{text}` is unknown; use sync, buffered or an interval, such as interval:10ms")
-        };
-        interval
-            .ok_or_else(unknown)
-            .and_then(human_duration::parse)
-            .map(Self::Interval)
-            .map_err(|problem| OpenError::InvalidConfig { setting: "durability", problem })
-    }
-}
-
-/// What an open does if durable records cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum OnCorruption {
-    /// The open fails with [`OpenError::Corrupted`] and changes nothing. The error
-    /// says which records are lost. A copy of the log may still have them.
-    #[default]
-    Refuse,
-    /// The open repairs the corrupted shards as [`crate::Repair`] does, and goes
-    /// on without the lost records. It first copies the files that it replaces to
-    /// `quarantine` in the log's directory. [`crate::RecoveryReport::repair`] says
-    /// which records are lost.
-    Quarantine,
-}
+pub use durability::{Durability, OnCorruption};
+pub use limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, QUEUE_CAPACITY_MAX, SHARDS_MAX};
 
 /// How to open a log.
 ///
 /// [`Config::new`] makes one with all defaults, and the methods change it.
 /// [`crate::ShardedWal::open`] checks the values: a value outside its limits
-/// fails with [`OpenError::InvalidConfig`], and no log is created. With the
+/// fails with [`InvalidConfig`](crate::OpenError::InvalidConfig), and no log is created. With the
 /// `serde` feature only `dir` is required.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -129,25 +55,6 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(skip, default = "default_file_system"))]
     pub(crate) fs: Arc<dyn FileSystem>,
 }
-
-/// The maximum number of shards of a log.
-pub const SHARDS_MAX: usize = 1024;
-/// The maximum of [`Config::queue_capacity`].
-pub const QUEUE_CAPACITY_MAX: usize = 1 << 20;
-/// The maximum payload bytes of one record, and of the part of a batch that goes
-/// to one shard: 64 MiB. A larger append fails with
-/// [`Cause::TooLarge`](crate::Cause::TooLarge).
-pub const BATCH_BYTES_MAX: usize = 64 << 20;
-/// The maximum number of records in the part of a batch that goes to one shard.
-/// A larger batch fails with [`Cause::TooLarge`](crate::Cause::TooLarge).
-pub const BATCH_RECORDS_MAX: usize = 65_535;
-const RECYCLED_SEGMENTS_MAX: u64 = 1024;
-/// Larger than any disk.
-const DISK_BYTES_MAX: u64 = 1 << 60;
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
-
-// A frame's length is a u32, and a segment may exceed its size by one commit.
-const _: () = assert!(BATCH_BYTES_MAX <= (1 << 30));
 
 fn default_shards() -> usize {
     2
@@ -243,7 +150,7 @@ impl Config {
     /// that another program configured.
     ///
     /// The log must exist. If there is none, the open returns
-    /// [`OpenError::NotALog`] and creates nothing. A later call of
+    /// [`NotALog`](crate::OpenError::NotALog) and creates nothing. A later call of
     /// [`Config::shards`] revokes this.
     #[must_use]
     pub fn keep_shards(mut self) -> Self {
@@ -391,47 +298,5 @@ impl Config {
     pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
         self.fs = fs;
         self
-    }
-
-    /// Checks each setting against its limits.
-    pub(crate) fn validate(&self) -> Result<(), OpenError> {
-        let within = |setting, found: u64, min: u64, max: u64| {
-            if (min..=max).contains(&found) {
-                return Ok(());
-            }
-            let problem = format!("is {found}; it must be {min} to {max}");
-            Err(OpenError::InvalidConfig { setting, problem })
-        };
-        within("shards", self.shards as u64, 1, SHARDS_MAX as u64)?;
-        within("queue_capacity", self.queue_capacity as u64, 1, QUEUE_CAPACITY_MAX as u64)?;
-        within("queue_bytes", self.queue_bytes as u64, 1, u64::MAX >> 1)?;
-        within("segment_bytes", self.segment_bytes, *SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())?;
-        within(
-            "recycled_segments_max",
-            self.recycled_segments_max as u64,
-            0,
-            RECYCLED_SEGMENTS_MAX,
-        )?;
-        within(
-            "preallocated_segments",
-            self.preallocated_segments as u64,
-            0,
-            self.recycled_segments_max as u64,
-        )?;
-        within("max_commit_records", self.max_commit_records as u64, 1, u64::MAX)?;
-        within("max_commit_bytes", self.max_commit_bytes as u64, 1, 256 << 20)?;
-        if let Durability::Interval(interval) = self.durability {
-            let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
-            within("durability: interval in microseconds", micros, 100, 3_600_000_000)?;
-        }
-        within("free_space_low_bytes", self.free_space_low_bytes, 0, DISK_BYTES_MAX)?;
-        within("free_space_min_bytes", self.free_space_min_bytes, 0, DISK_BYTES_MAX)?;
-        let (soft, hard) = (self.free_space_low_bytes, self.free_space_min_bytes);
-        if (1..hard).contains(&soft) {
-            let problem =
-                format!("is {soft}; it must be 0, or at least free_space_min_bytes, {hard}");
-            return Err(OpenError::InvalidConfig { setting: "free_space_low_bytes", problem });
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,124 @@
+//! Appends of one record.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::ShardedWal;
+use crate::error::{AppendError, Position, TryAppendError};
+use crate::payload::Payload;
+use crate::shard::completion::Completion;
+use crate::shard::shard::WalShard;
+use crate::space::free_space::FreeSpaceMonitor;
+use crate::util::sync::now;
+use crate::wait::waiter::Registration;
+
+impl ShardedWal {
+    /// Appends a record. Blocks while its shard's queue is full. Records that one thread
+    /// appends with one key are written in that order. The completion may be dropped: the
+    /// record is still written.
+    ///
+    /// The completion also reports a refused record. To get the payload back, use
+    /// [`ShardedWal::try_append`]. To wait at once, use [`ShardedWal::append_wait`], which is
+    /// cheaper.
+    ///
+    /// Do not hold a lock that a waker, a payload's `Drop` or a [`StateMachine`] takes:
+    /// the shard's writer runs them, and this call may wait for that writer. Inside such code,
+    /// a call that would block is refused with [`Cause::WouldDeadlock`].
+    pub fn append<'p>(&self, key: u64, payload: impl Into<Payload<'p>>) -> Completion<'_> {
+        let shard = self.shard(key);
+        let admitted = shard.admit(&self.space, payload.into());
+        let appended = admitted.and_then(|payload| shard.append(key, payload, None));
+        appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
+    }
+
+    /// Appends a record and waits until it is acknowledged. It does what `append(..).wait()`
+    /// does, but if the shard is idle, the calling thread commits the record itself, together
+    /// with all records queued before it. No other thread is woken for that. Meanwhile the
+    /// calling thread may run the log's [`StateMachine`].
+    ///
+    /// The calling thread may run the wakers of other tasks, and the `Drop` of other
+    /// callers' payloads. Do not hold a lock that one of them takes: the thread would wait
+    /// for itself.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. Calls from a waker, a payload's `Drop` or a [`StateMachine`] are
+    /// always refused, with [`Cause::WouldDeadlock`].
+    pub fn append_wait<'p>(
+        &self,
+        key: u64,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<Position, AppendError> {
+        let shard = self.shard(key);
+        let admitted = shard.admit(&self.space, payload.into());
+        let appended = admitted.and_then(|payload| shard.append_inline(key, payload));
+        appended.unwrap_or_else(|refused| Completion::refused(refused.cause)).wait()
+    }
+
+    /// Appends a record, or returns its payload at once. Never blocks.
+    ///
+    /// # Errors
+    /// [`TryAppendError`], with the cause and the payload.
+    pub fn try_append<'p>(
+        &self,
+        key: u64,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<Completion<'_>, TryAppendError> {
+        let shard = self.shard(key);
+        shard.try_append(key, shard.admit(&self.space, payload.into())?)
+    }
+
+    /// Appends a record. Blocks while the queue is full, for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`TryAppendError`], with the cause and the payload.
+    pub fn append_timeout<'p>(
+        &self,
+        key: u64,
+        payload: impl Into<Payload<'p>>,
+        timeout: Duration,
+    ) -> Result<Completion<'_>, TryAppendError> {
+        let deadline = now().checked_add(timeout);
+        let shard = self.shard(key);
+        shard.append(key, shard.admit(&self.space, payload.into())?, deadline)
+    }
+
+    /// Appends a record without blocking. The future waits for room in the queue. It resolves
+    /// to the record's completion once the record is queued.
+    pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
+        let payload = Some(payload.into().into());
+        let (space, shard) = (&*self.space, self.shard(key));
+        AppendFuture { space, shard, key, payload, registration: None }
+    }
+}
+
+/// Waits for room in a shard's queue, then queues a record. See
+/// [`ShardedWal::append_async`].
+#[derive(Debug)]
+#[must_use = "nothing is appended until it is polled"]
+pub struct AppendFuture<'log> {
+    space: &'log FreeSpaceMonitor,
+    shard: &'log WalShard,
+    key: u64,
+    /// `None` once the record is queued or refused.
+    payload: Option<Payload<'static>>,
+    registration: Option<Registration>,
+}
+
+impl<'log> Future for AppendFuture<'log> {
+    type Output = Result<Completion<'log>, TryAppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(payload) = this.payload.take() {
+            this.payload = Some(this.shard.admit(this.space, payload)?);
+        }
+        match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.registration) {
+            Some(appended) => Poll::Ready(appended),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Snapshots, checkpoints and truncation of an open log.
+
+use super::ShardedWal;
+use crate::checkpoint::Checkpoint;
+use crate::error::TruncateError;
+use crate::recovery::replay::reach;
+use crate::shard::shard::WalShard;
+use crate::shard::truncate::{TruncateReport, is_empty, truncate};
+
+impl ShardedWal {
+    /// Requests a snapshot: each shard's writer will call its [`StateMachine::snapshot`] soon,
+    /// once, between two commits. Below a free-space limit, or after a full disk, the
+    /// writer begins a new segment first. A truncation at the snapshot can then delete all earlier
+    /// segments of the shard. Does not block. A shard that has failed or closed does not call
+    /// it, because its state machine is dropped.
+    pub fn request_snapshot(&self) {
+        self.shards.iter().for_each(|shard| shard.committer().queue.request_snapshot());
+    }
+
+    /// The checkpoint of stable storage. Every record below it is durable, in every mode, and
+    /// no sequence below it can be lost and given to another record. In the modes
+    /// [`crate::Durability::Interval`] and [`crate::Durability::Buffered`] it is behind the
+    /// acknowledged records. [`ShardedWal::flush`] brings it up to them.
+    ///
+    /// It does not say what the caller has applied. A record may be durable before the caller
+    /// gets its answer, so a truncation here may delete records that the caller's state does
+    /// not hold yet. For a snapshot of state, use [`ShardedWal::request_snapshot`].
+    #[must_use]
+    pub fn durable_checkpoint(&self) -> Checkpoint {
+        let generation = self.shards[0].shard_dir().identity.generation;
+        let below = self.shards.iter().map(WalShard::durable_below);
+        Checkpoint::new(generation, below).of_log(self.id())
+    }
+
+    /// Truncates the log below the checkpoint. Records below it will never be replayed again,
+    /// and segments that hold no others are deleted. The truncation is durable when this
+    /// returns, and needs no free space. Segments are deleted as a whole, and the active
+    /// segment stays. Generations without records are removed, except the newest of them.
+    ///
+    /// # Errors
+    /// See [`TruncateError`]. Nothing at or above the checkpoint is changed.
+    pub fn truncate_before(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<TruncateReport, TruncateError> {
+        if let Some(cause) = self.would_deadlock() {
+            return Err(TruncateError::NotHere(cause));
+        }
+        let lock = self.lock.lock();
+        if lock.is_none() {
+            return Err(TruncateError::Closed);
+        }
+        let reach = reach(self.id(), &self.plans());
+        reach.check_position(checkpoint).map_err(TruncateError::Checkpoint)?;
+        let truncated = truncate(&self.old, &self.shards, checkpoint);
+        if truncated.is_ok() {
+            self.generations.retire(|number| is_empty(&self.old, number));
+        }
+        // Update the free space now, rather than at the next housekeeping check. If it cannot
+        // be read, the housekeeping thread tries again.
+        drop(self.space.check());
+        truncated
+    }
+}

@@ -1,0 +1,95 @@
+//! Replays of an open log.
+
+use super::ShardedWal;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::error::ReplayError;
+use crate::recovery::replay::{
+    Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from,
+};
+use crate::shard::truncate::OldShard;
+
+impl ShardedWal {
+    /// Calls `callback` with every record: those in the log when it was opened, and those
+    /// acknowledged before this call. Blocks until done. Generations are replayed one after
+    /// the other. Within one, shards run in parallel and each in order, so that records of one
+    /// key come in append order.
+    ///
+    /// # Errors
+    /// The callback's first error, or the log's. The other threads then stop.
+    /// [`ReplayError::NotHere`] on a thread that commits, or in a forked child.
+    ///
+    /// # Panics
+    /// Panics with the callback's panic, once the other threads have stopped.
+    pub fn replay<E: Send>(
+        &self,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        self.check_caller()?;
+        replay(self.plans(), &options, &callback)
+    }
+
+    /// Replays the records from a checkpoint on. Records below it are not passed to
+    /// `callback`, and segments below it are not read.
+    ///
+    /// Call it before the first append after an open. If an older copy of the log was
+    /// restored, the log may end before the checkpoint. That is an error now, but cannot be
+    /// detected any more after enough appends.
+    ///
+    /// # Errors
+    /// [`ReplayError::Checkpoint`] if the checkpoint does not fit the log, or if records above
+    /// it were truncated. Otherwise as for [`ShardedWal::replay`].
+    ///
+    /// # Panics
+    /// As for [`ShardedWal::replay`].
+    pub fn replay_from<E: Send>(
+        &self,
+        checkpoint: &Checkpoint,
+        options: ReplayOptions,
+        callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<ReplayReport, ReplayError<E>> {
+        self.check_caller()?;
+        let mut plans = self.plans();
+        start_from(self.id(), &mut plans, checkpoint)?;
+        replay(plans, &options, &callback)
+    }
+
+    /// A thread that commits must not replay: the callback runs on other threads too, and
+    /// may wait there for the commit.
+    fn check_caller<E>(&self) -> Result<(), ReplayError<E>> {
+        self.would_deadlock().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
+    }
+
+    /// One plan per shard, grouped by generation, oldest first.
+    pub(super) fn plans(&self) -> Vec<Vec<ShardPlan>> {
+        let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
+        let first = self.generations.first();
+        let old = self.old.iter().map(OldShard::plan);
+        let old = old.filter(|plan| plan.shard_dir.identity.generation >= first);
+        let current = self.shards.iter().map(|shard| ShardPlan {
+            shard_dir: shard.shard_dir().clone(),
+            from: *shard.truncated_below().lock(),
+            // The synced mark rises a moment before the acknowledged one. A caller that has
+            // waited for a flush must find the records that it covers.
+            to: shard.acknowledged_below().max(shard.durable_below()),
+            segments: shard.catalogue().lock().clone(),
+        });
+        for plan in old.chain(current) {
+            let generation = plan.shard_dir.identity.generation;
+            match generations.last_mut() {
+                Some(plans) if plans[0].shard_dir.identity.generation == generation => {
+                    plans.push(plan)
+                }
+                _ => generations.push(vec![plan]),
+            }
+        }
+        generations
+    }
+
+    /// Checks that the log has every record from the checkpoint on. Without a checkpoint, it
+    /// must have every record that was ever appended.
+    pub(crate) fn check(&self, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
+        let reach = reach(self.id(), &self.plans());
+        checkpoint.map_or_else(|| reach.check_whole(), |checkpoint| reach.check_kept(checkpoint))
+    }
+}
