@@ -11,10 +11,15 @@ mod cores;
 mod figures;
 mod fio;
 mod load;
+mod log_plot;
 mod machine_words;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod peer;
 mod peers;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod picture;
+#[allow(dead_code, reason = "several programs share it, and each uses a part")]
+mod poisson;
 mod table;
 mod tasks;
 mod workload;

@@ -17,6 +17,7 @@ mod curves;
 mod figures;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod load;
+mod log_plot;
 mod machine_words;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod peer;
@@ -24,30 +25,28 @@ mod peer;
 mod peers;
 #[allow(dead_code, reason = "several programs share it, and each uses a part")]
 mod picture;
+mod poisson;
 
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arguments::Arguments;
 use figures::Row;
-use peer::{Arrivals, Due, Durability, Kind, Offered, Record};
+use peer::{Durability, Kind, Offered, Record};
+use poisson::Poisson;
 
 /// Offered loads, in percent of saturation.
 pub const LOADS: [usize; 8] = [10, 25, 50, 75, 90, 100, 125, 150];
 /// Number of threads that produce records.
 const THREADS: usize = 2;
-/// Maximum records returned per reading of the clock.
-const DUE_MAX: usize = 1000;
 /// The factor by which the load is raised, and the share that a log must answer in time to keep up.
 const MORE: f64 = 1.25;
 const KEEPS_UP: f64 = 0.85;
 /// A log may miss that once, because of a disturbance.
 const MISSED_MAX: usize = 2;
 const SATURATING_RUNS_MAX: usize = 12;
-/// No record is offered later than this multiple of the time in which records fall due.
-const LATE_MAX: u32 = 4;
 
 /// A peer, its number of shards, and whether the caller appends all due records as one batch and
 /// waits for it, as callers of a blocking log do.
@@ -243,66 +242,6 @@ fn outcome(offered: impl Iterator<Item = Offered>, elapsed: Duration, lasts: Dur
     }
 }
 
-/// The records of one thread. Gaps are random, with a given mean.
-struct Poisson {
-    thread: usize,
-    count: u64,
-    began: Instant,
-    /// When the next record is due, and when the last one is.
-    next: Instant,
-    end: Instant,
-    /// After this, due records are no longer offered.
-    cap: Instant,
-    /// In seconds. 0: everything is due at once, for the whole run.
-    mean_gap: f64,
-    state: u64,
-}
-
-impl Poisson {
-    fn new(thread: usize, per_second: f64, lasts: Duration) -> Self {
-        let began = Instant::now();
-        let cap = began + if per_second.is_finite() { lasts * LATE_MAX } else { lasts };
-        Self {
-            thread,
-            count: 0,
-            began,
-            next: began,
-            end: began + lasts,
-            cap,
-            mean_gap: 1.0 / per_second,
-            state: 0x9e37_79b9_7f4a_7c15 ^ (thread as u64 + 1),
-        }
-    }
-
-    /// Draws an exponentially distributed gap.
-    fn gap(&mut self) -> Duration {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        let uniform = ((self.state >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
-        Duration::from_secs_f64(-uniform.ln() * self.mean_gap)
-    }
-}
-
-impl Arrivals for Poisson {
-    fn take(&mut self, due: &mut Vec<Due>) -> bool {
-        due.clear();
-        let now = Instant::now();
-        if self.next >= self.end || now >= self.cap {
-            return false;
-        }
-        std::thread::sleep(self.next.saturating_duration_since(now));
-        let now = Instant::now();
-        while self.next <= now && self.next < self.end && due.len() < DUE_MAX {
-            due.push(Due { at: self.next, record: load::record(self.thread, self.count) });
-            self.count += 1;
-            let gap = self.gap();
-            self.next += gap;
-        }
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,12 +254,5 @@ mod tests {
         // Measured from when they were sent, almost none would take longer than a batch.
         let late = offered.nanos.iter().filter(|nanos| **nanos > 25_000_000).count();
         assert!(late * 2 > offered.nanos.len(), "{late} of {}", offered.nanos.len());
-    }
-
-    #[test]
-    fn gaps_have_the_mean_that_is_asked() {
-        let mut poisson = Poisson::new(1, 1e4, Duration::from_secs(1));
-        let sum: f64 = (0..100_000).map(|_| poisson.gap().as_secs_f64()).sum();
-        assert!((sum / 10.0 - 1.0).abs() < 0.02, "{sum} s in place of 10");
     }
 }

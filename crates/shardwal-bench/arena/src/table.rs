@@ -35,6 +35,10 @@ fn rival(rows: &[Row], target: &Target) -> Option<Standing> {
         Against::Named("mutex") => {
             best(rows, target, |peer| peer.contains("mutex") && promises_less(peer).is_empty())
         }
+        Against::Ours(shards) => {
+            let target = Target { shards: Some(shards), ..*target };
+            best(rows, &target, |peer| peer == OURS)
+        }
         Against::Named(name) => best(rows, target, |peer| peer.contains(name)),
         Against::Fio(figure) => standings(rows, "fio", figure).into_iter().next(),
         Against::FioRead => standings(rows, target.workload, FIO_READ).into_iter().next(),

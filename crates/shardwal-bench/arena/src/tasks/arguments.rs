@@ -13,14 +13,18 @@ pub struct Arguments {
     pub seconds: f64,
     /// shardwal's numbers of shards. `None` is its default.
     pub shards: Vec<Option<usize>>,
-    /// Selects the kinds of load whose name contains this text.
-    pub workload: String,
+    /// Records per second of the open loop.
+    pub offered: Vec<usize>,
+    /// Selects kinds of load: see `selects_load`.
+    workload: String,
     /// Directory for the logs.
     pub dir: PathBuf,
     /// Where the figures go.
     pub csv: Option<PathBuf>,
-    /// Figures of an earlier run, to print.
-    pub from: Option<PathBuf>,
+    /// Where the picture goes.
+    pub svg: Option<String>,
+    /// Figures of earlier runs, to print and draw.
+    pub from: Vec<PathBuf>,
     peer: String,
 }
 
@@ -40,10 +44,12 @@ impl Arguments {
             rounds: 5,
             seconds: 1.0,
             shards: vec![Some(1), None],
+            offered: vec![100_000, 500_000, 1_000_000],
             workload: String::new(),
             dir: "target".into(),
             csv: None,
-            from: None,
+            svg: None,
+            from: Vec::new(),
             peer: String::new(),
         };
         while let Some(argument) = arguments.next() {
@@ -56,11 +62,13 @@ impl Arguments {
                     let one = |word: &str| (word != "default").then(|| list(word)[0]);
                     parsed.shards = value.split(',').map(one).collect();
                 }
+                "--offered" => parsed.offered = list(&value),
                 "--peer" => parsed.peer = value,
                 "--workload" => parsed.workload = value,
                 "--dir" => parsed.dir = value.into(),
                 "--csv" => parsed.csv = Some(value.into()),
-                "--from" => parsed.from = Some(value.into()),
+                "--svg" => parsed.svg = Some(value),
+                "--from" => parsed.from.push(value.into()),
                 other => panic!("no such option: {other}"),
             }
         }
@@ -70,5 +78,11 @@ impl Arguments {
     /// Whether the name contains the text of `--peer`, or one of several separated by bars.
     pub fn selects(&self, name: &str) -> bool {
         self.peer.split('|').any(|text| name.contains(text))
+    }
+
+    /// Whether `--workload` names the kind of load, alone or between bars. All are selected if it
+    /// is not given.
+    pub fn selects_load(&self, kind: &str) -> bool {
+        self.workload.is_empty() || self.workload.split('|').any(|text| text == kind)
     }
 }

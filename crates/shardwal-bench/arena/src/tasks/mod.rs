@@ -1,14 +1,20 @@
 //! Tasks that append and await, on a runtime of tokio with two workers.
 //!
 //! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--shards N,default] [--peer TEXT]
-//! [--workload closed|runs] [--dir D] [--csv FILE] [--from CSV]`. The table goes to stdout, the
-//! progress to stderr.
+//! [--workload closed|runs|open|memory] [--offered N,N] [--dir D] [--csv FILE] [--svg FILE]
+//! [--from CSV]...`. The table goes to stdout, the progress to stderr. `--from`, which may be
+//! repeated, prints and draws earlier runs.
 
 mod arguments;
+mod curves;
+mod heap;
 mod latencies;
 mod log;
+mod memory;
+mod open_loop;
 mod peers;
 mod run;
+mod session;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,16 +22,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use arguments::Arguments;
-use run::{Load, Manner, Outcome};
+use run::{Figures, Load};
 
 use crate::figures::{FAILED, Row};
-use crate::workload::{LINE, OTHERS, P50, P99, RATE};
+use crate::workload::LINE;
 use crate::{cores, figures, machine_words, scratch};
 
-/// 99.9th percentile of what a task awaits.
-pub const P999: &str = "p999_us";
-/// CPU time of the process per record, in microseconds.
-pub const CPU: &str = "cpu_us";
 /// The number of shards in the figures of a log at its default.
 pub const DEFAULT_SHARDS: usize = 0;
 /// Records that one task appends before it awaits the last: four tasks have 16,384 in flight.
@@ -41,7 +43,7 @@ pub struct Contender {
     pub name: &'static str,
     /// Whether it has shards. Otherwise it is one log.
     sharded: bool,
-    run: fn(&Path, Option<usize>, Load, Duration) -> Outcome,
+    run: fn(&Path, Option<usize>, Load, Duration) -> Figures,
 }
 
 const fn contender<L: log::TaskLog>(name: &'static str) -> Contender {
@@ -71,23 +73,28 @@ struct Entry {
 
 /// The name of a load in the figures.
 fn workload(load: Load) -> String {
-    match load.manner {
-        Manner::Awaiting => format!("tasks-{}", load.tasks),
-        Manner::Runs(_) => RUNS.into(),
+    match load {
+        Load::Closed(tasks) => format!("tasks-{tasks}"),
+        Load::Runs { .. } => RUNS.into(),
+        Load::Offered(per_second) => format!("offered-{per_second}"),
+        Load::Memory(tasks) => format!("memory-{tasks}"),
     }
 }
 
+fn loads(arguments: &Arguments) -> Vec<Load> {
+    let kinds = [
+        ("closed", arguments.tasks.iter().copied().map(Load::Closed).collect()),
+        ("runs", vec![Load::Runs { tasks: RUN_TASKS, records: RUN_RECORDS }]),
+        ("open", arguments.offered.iter().copied().map(Load::Offered).collect()),
+        ("memory", arguments.tasks.iter().copied().map(Load::Memory).collect()),
+    ];
+    let selected = kinds.into_iter().filter(|(kind, _)| arguments.selects_load(kind));
+    selected.flat_map(|(_, loads)| loads).collect()
+}
+
 fn entries(arguments: &Arguments) -> Vec<Entry> {
-    let mut loads = Vec::new();
-    if "closed".contains(&arguments.workload) {
-        let awaiting = |tasks: &usize| Load { tasks: *tasks, manner: Manner::Awaiting };
-        loads.extend(arguments.tasks.iter().map(awaiting));
-    }
-    if "runs".contains(&arguments.workload) {
-        loads.push(Load { tasks: RUN_TASKS, manner: Manner::Runs(RUN_RECORDS) });
-    }
     let mut entries = Vec::new();
-    for load in loads {
+    for load in loads(arguments) {
         for contender in CONTENDERS.iter().filter(|one| arguments.selects(one.name)) {
             let shards = if contender.sharded { &arguments.shards[..] } else { &[Some(1)] };
             let entry =
@@ -101,15 +108,15 @@ fn entries(arguments: &Arguments) -> Vec<Entry> {
 /// The command.
 pub fn main(arguments: impl Iterator<Item = String>) {
     let arguments = Arguments::parse(arguments);
-    let (head, rows) = match &arguments.from {
-        Some(from) => {
-            let csv = std::fs::read_to_string(from).expect("the CSV can be read");
-            figures::from_csv(&csv)
-        }
-        None => measure(&arguments),
+    let (head, rows) = match &arguments.from[..] {
+        [] => measure(&arguments),
+        earlier => figures::merged(earlier),
     };
     if let Some(csv) = &arguments.csv {
         std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
+    }
+    if let Some(svg) = &arguments.svg {
+        curves::draw(svg, &head, &rows);
     }
     print!("{}", table::markdown(&head, &rows));
 }
@@ -139,7 +146,7 @@ fn measure_one(entry: &Entry, round: usize, arguments: &Arguments, dir: &Path) -
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         (contender.run)(scratch(dir).path(), *shards, *load, lasts)
     }));
-    let mut figures = outcome.map_or_else(|_| vec![(FAILED, 1.0)], figures_of);
+    let mut figures = outcome.unwrap_or_else(|_| vec![(FAILED, 1.0)]);
     let lines = [before, cores::line_nanos()].into_iter().flatten();
     figures.extend(lines.map(|nanos| (LINE, nanos)));
     let shards = shards.unwrap_or(DEFAULT_SHARDS);
@@ -153,11 +160,4 @@ fn measure_one(entry: &Entry, round: usize, arguments: &Arguments, dir: &Path) -
         value,
     };
     figures.into_iter().map(row).collect()
-}
-
-fn figures_of(outcome: Outcome) -> Vec<(&'static str, f64)> {
-    let Outcome { per_second, micros, cpu_micros, others } = outcome;
-    let mut figures = vec![(RATE, per_second), (CPU, cpu_micros), (OTHERS, others)];
-    figures.extend(micros.into_iter().flat_map(|micros| [P50, P99, P999].into_iter().zip(micros)));
-    figures
 }

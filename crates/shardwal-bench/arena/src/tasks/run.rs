@@ -1,187 +1,86 @@
-//! One run: a log in an empty directory, tasks that append for a fixed time, and a replay that
-//! must find exactly the acknowledged records.
+//! One run of a load, and the replay that must find exactly the acknowledged records.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
-
-use super::latencies::{self, Latencies};
 use super::log::{TaskLog, record};
-use crate::load::{CpuTime, wait_for_writeback};
+use super::session::{Clock, Manner, Session};
+use super::{memory, open_loop};
 use crate::peer::Found;
+use crate::workload::{OTHERS, P50, P99, RATE};
 
-/// Worker threads of the runtime.
-const WORKERS: usize = 2;
-/// Records of one run, over all tasks: 1.5 GiB. The run ends early here.
-const RECORDS_MAX: usize = 6 << 20;
-/// Bytes that a log fills with zeros ahead of time, per second of the run: 3.2 M records.
-const ZEROED_PER_SECOND: f64 = (832 << 20) as f64;
-/// A task measures one of this number of records, because reading the clock is not free.
-const MEASURED_EACH: u32 = 8;
-
-/// How tasks append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// One record at a time. The task awaits each.
-    Awaiting,
-    /// This number of records without awaiting each. The task awaits the last.
-    Runs(u32),
-}
+/// 99.9th percentile of what a task awaits.
+pub const P999: &str = "p999_us";
+/// CPU time of the process per record, in microseconds.
+pub const CPU: &str = "cpu_us";
 
 /// The load on a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Number of tasks.
-    pub tasks: usize,
-    /// How they append.
-    pub manner: Manner,
+pub enum Load {
+    /// This number of tasks. Each appends a record, awaits it, and appends the next.
+    Closed(usize),
+    /// Tasks that append this number of records before they await the last.
+    Runs { tasks: usize, records: u32 },
+    /// This number of records per second, each from a task of its own.
+    Offered(usize),
+    /// The memory of this number of tasks that wait.
+    Memory(usize),
 }
 
-/// The result of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Records acknowledged per second.
-    pub per_second: f64,
-    /// P50, P99 and P99.9 of what a task awaits, in microseconds.
-    pub micros: Option<[f64; 3]>,
-    /// User and system time of the process per record, in microseconds.
-    pub cpu_micros: f64,
-    /// The share of the machine's CPU time that other programs used.
-    pub others: f64,
-}
-
-/// What the tasks share.
-struct Shared<L> {
-    log: L,
-    start: Notify,
-    ready: AtomicUsize,
-    stop: AtomicBool,
-}
-
-impl<L: TaskLog> Shared<L> {
-    async fn started(&self) {
-        let mut start = std::pin::pin!(self.start.notified());
-        start.as_mut().enable();
-        self.ready.fetch_add(1, Ordering::Release);
-        start.await;
-    }
-
-    /// Whether a task of `count` records goes on.
-    fn goes_on(&self, count: u32, share: usize) -> bool {
-        (count as usize) < share && !self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// Appends until the end, and awaits each record. Returns the number of records.
-async fn append<L: TaskLog>(shared: Arc<Shared<L>>, task: usize, share: usize) -> u32 {
-    shared.started().await;
-    let mut count = 0;
-    while shared.goes_on(count, share) {
-        let measured = (task as u32).wrapping_add(count).is_multiple_of(MEASURED_EACH);
-        let began = measured.then(Instant::now);
-        shared.log.append(record(task, count)).await;
-        began.into_iter().for_each(latencies::note);
-        count += 1;
-    }
-    count
-}
-
-/// Appends until the end, `run` records at a time. Returns the number of records.
-async fn append_runs<L: TaskLog>(
-    shared: Arc<Shared<L>>,
-    task: usize,
-    share: usize,
-    run: u32,
-) -> u32 {
-    shared.started().await;
-    let mut count = 0;
-    while shared.goes_on(count, share) {
-        let began = Instant::now();
-        shared.log.append_run((count..count + run).map(|count| record(task, count))).await;
-        latencies::note(began);
-        count += run;
-    }
-    count
-}
-
-/// A runtime of two workers, which hand their latencies over when it ends.
-pub fn runtime(latencies: &Latencies) -> Runtime {
-    let latencies = latencies.clone();
-    Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_time()
-        .on_thread_stop(move || latencies.collect())
-        .build()
-        .expect("a runtime starts")
-}
-
-/// Bytes to fill with zeros for a run.
-pub fn zeroed_bytes(lasts: Duration) -> u64 {
-    ((ZEROED_PER_SECOND * lasts.as_secs_f64()) as u64).next_multiple_of(64 << 20)
-}
-
-/// User and system time of this process, as `getrusage` has it.
-pub fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::try_from(time).expect("a process has used no less than no time")
-}
+/// The figures of a run.
+pub type Figures = Vec<(&'static str, f64)>;
 
 /// Loads the log for `lasts`, closes it, and verifies a replay.
-pub fn run<L: TaskLog>(dir: &Path, shards: Option<usize>, load: Load, lasts: Duration) -> Outcome {
-    let log = L::open(dir, shards, zeroed_bytes(lasts));
-    wait_for_writeback(dir);
-    let shared = Arc::new(Shared {
-        log,
-        start: Notify::new(),
-        ready: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
-    });
-    let latencies = Latencies::default();
-    let runtime = runtime(&latencies);
-    let share = RECORDS_MAX / load.tasks;
-    let spawn = |task| {
-        let shared = Arc::clone(&shared);
-        match load.manner {
-            Manner::Awaiting => runtime.spawn(append(shared, task, share)),
-            Manner::Runs(run) => runtime.spawn(append_runs(shared, task, share, run)),
-        }
+pub fn run<L: TaskLog>(dir: &Path, shards: Option<usize>, load: Load, lasts: Duration) -> Figures {
+    let session = Session::<L>::open(dir, shards, lasts);
+    let (counts, figures) = match load {
+        Load::Closed(tasks) => closed_loop(session, tasks, Manner::Awaiting, lasts),
+        Load::Runs { tasks, records } => closed_loop(session, tasks, Manner::Runs(records), lasts),
+        Load::Offered(per_second) => open_loop::run(session, per_second, lasts),
+        Load::Memory(tasks) => memory::run(session, tasks, lasts),
     };
-    let tasks: Vec<_> = (0..load.tasks).map(spawn).collect();
-    while shared.ready.load(Ordering::Acquire) < load.tasks {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let (began, cpu, machine) = (Instant::now(), cpu_time(), CpuTime::now());
-    shared.start.notify_waiters();
-    std::thread::sleep(lasts);
-    shared.stop.store(true, Ordering::Relaxed);
-    let counts: Vec<u32> = runtime.block_on(async {
-        let mut counts = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            counts.push(task.await.expect("no append failed"));
-        }
-        counts
-    });
-    let (elapsed, cpu, others) = (began.elapsed(), cpu_time() - cpu, machine.others());
-    drop(runtime);
-    let shared = Arc::into_inner(shared).expect("the tasks have ended");
-    shared.log.close();
     verify::<L>(dir, &counts);
-    let records = counts.iter().map(|count| f64::from(*count)).sum::<f64>();
-    Outcome {
-        per_second: records / elapsed.as_secs_f64(),
-        micros: latencies.micros(),
-        cpu_micros: cpu.as_secs_f64() * 1e6 / records,
-        others,
-    }
+    figures
+}
+
+fn closed_loop<L: TaskLog>(
+    mut session: Session<L>,
+    tasks: usize,
+    manner: Manner,
+    lasts: Duration,
+) -> (Vec<u32>, Figures) {
+    session.spawn(tasks, manner);
+    let clock = Clock::start();
+    session.start();
+    std::thread::sleep(lasts);
+    let counts = session.stop();
+    let records = sum(&counts) as f64;
+    let figures = figures(records, &clock, session);
+    (counts, figures)
+}
+
+/// The figures at the end of a load. Closes the log.
+pub fn figures<L: TaskLog>(records: f64, clock: &Clock, session: Session<L>) -> Figures {
+    let used = clock.used();
+    let mut figures = vec![
+        (RATE, records / used.elapsed.as_secs_f64()),
+        (CPU, used.cpu.as_secs_f64() * 1e6 / records),
+        (OTHERS, used.others),
+    ];
+    let micros = session.close().micros();
+    figures.extend(micros.into_iter().flat_map(|micros| [P50, P99, P999].into_iter().zip(micros)));
+    figures
+}
+
+fn sum(counts: &[u32]) -> u64 {
+    counts.iter().map(|count| u64::from(*count)).sum()
 }
 
 /// Checks that the log has as many records per key as were acknowledged, in their order and with
 /// their own bytes, and no others.
-pub fn verify<L: TaskLog>(dir: &Path, acknowledged: &[u32]) {
+fn verify<L: TaskLog>(dir: &Path, acknowledged: &[u32]) {
     let seen: Arc<Vec<_>> = Arc::new(acknowledged.iter().map(|_| AtomicU32::new(0)).collect());
     let wrong = Arc::new(AtomicU64::new(0));
     let found: Found = {
@@ -194,7 +93,7 @@ pub fn verify<L: TaskLog>(dir: &Path, acknowledged: &[u32]) {
             wrong.fetch_add(u64::from(!good), Ordering::Relaxed);
         })
     };
-    let records = acknowledged.iter().map(|count| u64::from(*count)).sum();
+    let records = sum(acknowledged);
     L::replay(dir, records, &found);
     let keys = seen.iter().zip(acknowledged);
     let missed = keys.filter(|(seen, count)| seen.load(Ordering::Relaxed) != **count).count();

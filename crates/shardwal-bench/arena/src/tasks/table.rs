@@ -1,9 +1,11 @@
 //! The figures of tasks as Markdown: first the targets, then each load.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
-use super::{CHANNELS, CPU, DEFAULT_SHARDS, MUTEX, OURS, P999, RUNS};
+use super::memory::{FUTURE, HEAP, RELEASED, TOTAL};
+use super::open_loop::OUTSTANDING;
+use super::run::{CPU, P999};
+use super::{CHANNELS, DEFAULT_SHARDS, MUTEX, OURS, RUNS};
 use crate::figures::{FAILED, Row, Spread, standings};
 use crate::machine_words::short;
 use crate::workload::{P50, P99, RATE};
@@ -36,6 +38,8 @@ const TARGETS: &[Target] = &[
     ("tasks-100000", CPU, Against::Load("tasks-1024"), 2.0),
     (RUNS, RATE, Against::Value, 2.5e6),
     (RUNS, CPU, Against::Value, 0.25),
+    ("memory-16384", RELEASED, Against::Value, 64.0),
+    ("memory-100000", RELEASED, Against::Value, 64.0),
 ];
 
 fn spread(rows: &[Row], load: &str, metric: &str, peer: &str, shards: usize) -> Option<Spread> {
@@ -82,28 +86,42 @@ fn target(rows: &[Row], shards: usize, target: &Target) -> Option<String> {
     ))
 }
 
+/// The columns of a load: their titles, and their metrics. The first decides the order.
+fn columns(load: &str) -> &'static [(&'static str, &'static str)] {
+    if load.starts_with("memory") {
+        return &[("bytes", TOTAL), ("future", FUTURE), ("heap", HEAP), ("released", RELEASED)];
+    }
+    &[
+        ("records/s", RATE),
+        ("P50 us", P50),
+        ("P99 us", P99),
+        ("P99.9 us", P999),
+        ("CPU us", CPU),
+        ("tasks at most", OUTSTANDING),
+    ]
+}
+
 fn load(rows: &[Row], load: &str, out: &mut String) {
-    writeln!(
-        out,
-        "\n### {load}\n\n| | shards | records/s | x mutex | P50 us | P99 us | P99.9 us | CPU us |\n\
-         |---|---|---|---|---|---|---|---|"
-    )
-    .expect("a string takes a line");
-    let mutex = spread(rows, load, RATE, MUTEX, 1);
-    for one in standings(rows, load, RATE) {
-        let figure =
-            |metric| spread(rows, load, metric, &one.peer, one.shards).map_or("-".into(), ranged);
+    let columns =
+        columns(load).iter().filter(|(_, metric)| !standings(rows, load, metric).is_empty());
+    let columns: Vec<_> = columns.collect();
+    let Some((_, first)) = columns.first() else { return };
+    let titles: String = columns.iter().map(|(title, _)| format!("{title} | ")).collect();
+    let line = "---|".repeat(columns.len() + 3);
+    out.push_str(&format!(
+        "\n### {load}\n\n| | shards | x mutex | {}\n|{line}\n",
+        titles.trim_end()
+    ));
+    let mutex = spread(rows, load, first, MUTEX, 1);
+    for one in standings(rows, load, first) {
         let times =
             mutex.map_or("-".into(), |mutex| format!("{:.2}", one.spread.median / mutex.median));
-        let [p50, p99, p999, cpu] = [P50, P99, P999, CPU].map(figure);
-        writeln!(
-            out,
-            "| {} | {} | {} | {times} | {p50} | {p99} | {p999} | {cpu} |",
-            one.peer,
-            name(one.shards),
-            ranged(one.spread)
-        )
-        .expect("a string takes a line");
+        out.push_str(&format!("| {} | {} | {times} |", one.peer, name(one.shards)));
+        for (_, metric) in &columns {
+            let figure = spread(rows, load, metric, &one.peer, one.shards);
+            out.push_str(&format!(" {} |", figure.map_or("-".into(), ranged)));
+        }
+        out.push('\n');
     }
 }
 
@@ -125,8 +143,8 @@ pub fn markdown(head: &[String], rows: &[Row]) -> String {
     for Row { round, workload, peer, shards, .. } in rows.iter().filter(|row| row.metric == FAILED)
     {
         let shards = name(*shards);
-        writeln!(out, "\n- failed, no figure: {workload}, {peer}, {shards} shards, round {round}")
-            .expect("a string takes a line");
+        let run = format!("{workload}, {peer}, {shards} shards, round {round}");
+        out.push_str(&format!("\n- failed, no figure: {run}\n"));
     }
     out
 }
