@@ -87,7 +87,7 @@ pub use config::{
 };
 pub use error::{
     AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, OpenError, Position,
-    ReplayError, TruncateError, TryAppendError,
+    ReplayError, SnapshotError, TruncateError, TryAppendError,
 };
 pub use open::log_reader::LogReader;
 pub use payload::Payload;
@@ -95,9 +95,10 @@ pub use recovery::repair::Repair;
 pub use recovery::replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 pub use recovery::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
 pub use shard::completion::{BatchCompletion, Completion, Flush};
+pub use shard::snapshot::SnapshotRequest;
 pub use shard::truncate::TruncateReport;
 pub use stats::{FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, ShardStats, WalStats};
-pub use wal::{AppendFuture, ShardedWal};
+pub use wal::{AppendFuture, Applied, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.
 #[cfg(doctest)]

@@ -41,8 +41,10 @@ impl Reach {
     pub fn check_position(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let log = self.log;
         match checkpoint.log() {
+            None if checkpoint.is_start() => return Ok(()),
             None => return Err(CheckpointError::NamesNoLog { log }),
             Some(named) if named != log => return Err(CheckpointError::AnotherLog { named, log }),
+            Some(_) if checkpoint.is_start() => return Ok(()),
             Some(_) => {}
         }
         let (generation, below) = (checkpoint.generation(), checkpoint.sequences());
@@ -74,6 +76,9 @@ impl Reach {
     /// It has not, or the checkpoint does not lie in it.
     pub fn check_kept(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.check_position(checkpoint)?;
+        if checkpoint.is_start() {
+            return self.check_whole();
+        }
         let (first, _) = self.generations();
         if checkpoint.generation() < first {
             let sequence = checkpoint.sequences().first().copied().unwrap_or(0);

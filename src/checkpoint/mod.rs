@@ -73,6 +73,7 @@ impl FromStr for LogId {
 ///
 /// As text it is `LOG/GENERATION/SEQUENCE,SEQUENCE,..`, with one sequence per
 /// shard. A checkpoint that names no log has `-` in place of the log's id.
+/// [`Checkpoint::start`] is `-/0/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Checkpoint {
@@ -88,6 +89,20 @@ impl Checkpoint {
     /// until [`Checkpoint::of_log`] sets one.
     pub fn new(generation: u32, below: impl IntoIterator<Item = u64>) -> Self {
         Self { log: None, generation, below: below.into_iter().collect() }
+    }
+
+    /// The checkpoint before the first record of any log, for a state that is empty. A replay
+    /// from it passes every record. The replay is refused if records were truncated: then a
+    /// snapshot exists somewhere, and an empty state is wrong. A truncation at it deletes
+    /// nothing.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { log: None, generation: 0, below: Vec::new() }
+    }
+
+    /// Whether this is [`Checkpoint::start`]. Generations count from 1.
+    fn is_start(&self) -> bool {
+        self.generation == 0 && self.below.is_empty()
     }
 
     /// Sets the log that the checkpoint belongs to. [`crate::ShardedWal::id`]

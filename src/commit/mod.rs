@@ -11,5 +11,6 @@ pub(crate) mod committer;
 pub(crate) mod committing;
 pub(crate) mod progress;
 mod refusals;
+pub(crate) mod snapshots;
 pub(crate) mod state_machine;
 pub(crate) mod writer;

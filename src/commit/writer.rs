@@ -17,6 +17,7 @@ use std::io;
 
 use crate::commit::commit_mode::CommitMode;
 use crate::commit::progress::Progress;
+use crate::commit::snapshots::{SnapshotTaker, Snapshots};
 use crate::commit::state_machine::Driven;
 use crate::error::Cause;
 use crate::queue::entry::Entry;
@@ -52,6 +53,7 @@ pub(crate) struct Writer {
     encoder: Encoder,
     /// The state machine of the shard, if it has one.
     machine: Option<Driven>,
+    snapshots: SnapshotTaker,
     /// The time stamps of the commit's sampled records.
     stamps: Vec<u64>,
     /// The sequence after the last synced record or seal. It does not cover sequences refused
@@ -100,6 +102,7 @@ impl Writer {
             base,
             encoder: Encoder::default(),
             machine,
+            snapshots: SnapshotTaker::default(),
             stamps: Vec::new(),
             durable: base,
             marked: base,
@@ -107,6 +110,12 @@ impl Writer {
             last_commit_records: 0,
             has_ended: false,
         }
+    }
+
+    /// Sets where the writer answers requests for snapshots.
+    pub(crate) fn with_snapshots(mut self, snapshots: Arc<Snapshots>) -> Self {
+        self.snapshots = SnapshotTaker::new(snapshots);
+        self
     }
 
     /// Queues a value for the thread that has the writer, which commits next.
@@ -354,11 +363,13 @@ impl Writer {
     /// Lets the state machine take a snapshot. It gets the sequence after the last written
     /// record. Refused sequences do not count, because they may be used again.
     fn mark(&mut self) -> Result<(), Cause> {
+        let requests = self.snapshots.begin();
         if self.segments.is_room_low() || self.progress.is_disk_full() {
             self.leave_segment()?;
         }
         let next = self.segments.next_sequence();
         self.machine.iter_mut().for_each(|machine| machine.snapshot(next));
+        self.snapshots.taken(requests, next);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub use append::{AppendError, BatchError, FailedShard, TryAppendError};
 pub use cause::Cause;
 pub(crate) use open::RESTORE;
 pub use open::{Corruption, OpenError};
-pub use operation::{CloseError, ReplayError, TruncateError};
+pub use operation::{CloseError, ReplayError, SnapshotError, TruncateError};
 
 /// Whether an error of a *write* means that there is no room. Then the writer can
 /// undo the write and go on. After a *sync* such an error is fatal.

@@ -1,4 +1,4 @@
-//! Errors of the other operations: replay, truncation, close.
+//! Errors of the other operations: replay, snapshot, truncation, close.
 
 use std::error::Error;
 use std::fmt;
@@ -123,6 +123,27 @@ impl fmt::Display for CloseError {
 }
 
 impl Error for CloseError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.io()
+    }
+}
+
+/// A snapshot that not every shard took. What was stored before is still valid.
+#[derive(Clone, Debug)]
+pub struct SnapshotError {
+    /// The first shard that took none.
+    pub shard: usize,
+    /// Why the shard took none: it has failed or closed, or this thread must not wait for it.
+    pub cause: Cause,
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {} took no snapshot: {}", self.shard, self.cause)
+    }
+}
+
+impl Error for SnapshotError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.io()
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commit::commit_mode::{CommitMode, sync_tick};
 use crate::commit::committer::Committer;
+use crate::commit::snapshots::Snapshots;
 use crate::commit::state_machine::{Driven, StateMachine};
 use crate::commit::writer::{CommitPolicy, Writer};
 use crate::config::{Config, OnCorruption};
@@ -32,7 +33,7 @@ use crate::recovery::{
 use crate::segment::header::SegmentIdentity;
 use crate::segment::writer::{SegmentPolicy, SegmentWriter};
 use crate::shard::housekeeping::Housekeeping;
-use crate::shard::shard::WalShard;
+use crate::shard::shard::{ShardParts, WalShard};
 use crate::shard::truncate::{OldShard, is_empty};
 use crate::space::free_space::FreeSpaceMonitor;
 use crate::space::recycle::{RecyclePolicy, Recycler};
@@ -285,12 +286,7 @@ fn create_shard(
 
 /// A shard that is complete except for its writer thread.
 struct Ready {
-    shard_dir: ShardDir,
-    mark: TruncationMark,
-    committer: Arc<Committer>,
-    recorder: Arc<Recorder>,
-    catalogue: crate::segment::catalogue::Catalogue,
-    base: u64,
+    parts: ShardParts,
     writer: Writer,
 }
 
@@ -304,22 +300,23 @@ fn start_shards(
     let housekeeping = Housekeeping::new();
     let make_ready = |(shard, fresh)| make_ready(config, fresh, &housekeeping, machines(shard));
     let ready: Vec<_> = current.into_iter().enumerate().map(make_ready).collect();
-    let kept = |it: &Ready| (it.shard_dir.clone(), it.committer.clone(), it.catalogue.clone());
+    let kept = |Ready { parts, .. }: &Ready| {
+        (parts.shard_dir.clone(), parts.committer.clone(), parts.catalogue.clone())
+    };
     let kept = ready.iter().map(kept).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
         .start(space.clone(), lock.clone(), kept, sync_tick(config.durability))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
-    for ready in ready {
-        let Ready { shard_dir, mark, committer, recorder, catalogue, base, writer } = ready;
-        let name = format!("shardwal-{}", shard_dir.identity.shard);
-        let serving = committer.clone();
+    for Ready { parts, writer } in ready {
+        let name = format!("shardwal-{}", parts.shard_dir.identity.shard);
+        let serving = parts.committer.clone();
         // If a thread cannot be started, the drop of the writers and shards made
         // so far ends them cleanly.
         let writer = spawn(name, move || serving.run_thread(writer))
             .map_err(started("starting a writer thread of"))?;
-        shards.push(WalShard::new(shard_dir, base, committer, recorder, catalogue, mark, writer));
+        shards.push(WalShard::new(parts, writer));
     }
     Ok((shards, housekeeping))
 }
@@ -364,6 +361,9 @@ fn make_ready(
     };
     let machine = machine.map(Driven::new);
     let queue = (committer.queue.clone(), committer.progress.clone(), receiver);
-    let writer = Writer::new(queue, segments, policy, recorder.clone(), base, machine);
-    Ready { shard_dir, mark, committer, recorder, catalogue, base, writer }
+    let snapshots = Arc::new(Snapshots::default());
+    let writer = Writer::new(queue, segments, policy, recorder.clone(), base, machine)
+        .with_snapshots(snapshots.clone());
+    let parts = ShardParts { shard_dir, base, committer, snapshots, recorder, catalogue, mark };
+    Ready { parts, writer }
 }

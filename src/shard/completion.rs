@@ -263,8 +263,10 @@ pub struct Flush<'log> {
 }
 
 impl<'log> Flush<'log> {
-    pub(crate) fn new(shards: Vec<(&'log WalShard, u64)>) -> Self {
-        Self { shards, passed: 0, registration: None }
+    /// Requests a sync of all these shards.
+    pub(crate) fn of(shards: &'log [WalShard]) -> Self {
+        let request = |shard: &'log WalShard| (shard, shard.committer().queue.request_sync());
+        Self { shards: shards.iter().map(request).collect(), passed: 0, registration: None }
     }
 
     /// Blocks until all those records are on stable storage.

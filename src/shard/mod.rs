@@ -11,4 +11,5 @@ pub(crate) mod housekeeping;
 pub(crate) mod sealer;
 #[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod shard;
+pub(crate) mod snapshot;
 pub(crate) mod truncate;

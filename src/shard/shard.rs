@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
+use crate::commit::snapshots::Snapshots;
 use crate::error::{AppendError, Cause, Position, TryAppendError};
 use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark::TruncationMark;
@@ -27,6 +28,7 @@ pub(crate) struct WalShard {
     /// The sequence of ticket 0.
     base: u64,
     committer: Arc<Committer>,
+    snapshots: Arc<Snapshots>,
     recorder: Arc<Recorder>,
     catalogue: Catalogue,
     /// Held during a truncation.
@@ -46,22 +48,41 @@ impl fmt::Debug for WalShard {
     }
 }
 
+/// A shard without its writer thread.
+pub(crate) struct ShardParts {
+    pub(crate) shard_dir: ShardDir,
+    /// The sequence of ticket 0.
+    pub(crate) base: u64,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) mark: TruncationMark,
+}
+
 impl WalShard {
-    pub(crate) fn new(
-        shard_dir: ShardDir,
-        base: u64,
-        committer: Arc<Committer>,
-        recorder: Arc<Recorder>,
-        catalogue: Catalogue,
-        mark: TruncationMark,
-        writer: Writer,
-    ) -> Self {
+    pub(crate) fn new(parts: ShardParts, writer: Writer) -> Self {
+        let ShardParts { shard_dir, base, committer, snapshots, recorder, catalogue, mark } = parts;
         let truncated_below = Mutex::new(mark.below);
         let (mark, writer) = (Mutex::new(Some(mark)), Mutex::new(Some(writer)));
-        Self { shard_dir, base, committer, recorder, catalogue, mark, truncated_below, writer }
+        Self {
+            shard_dir,
+            base,
+            committer,
+            snapshots,
+            recorder,
+            catalogue,
+            mark,
+            truncated_below,
+            writer,
+        }
     }
 
-    pub(crate) fn committer(&self) -> &Committer {
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    pub(crate) fn committer(&self) -> &Arc<Committer> {
         &self.committer
     }
 

@@ -5,16 +5,28 @@ use crate::checkpoint::Checkpoint;
 use crate::error::TruncateError;
 use crate::recovery::replay::reach;
 use crate::shard::shard::WalShard;
+use crate::shard::snapshot::SnapshotRequest;
 use crate::shard::truncate::{TruncateReport, is_empty, truncate};
 
 impl ShardedWal {
-    /// Requests a snapshot: each shard's writer will call its [`StateMachine::snapshot`] soon,
-    /// once, between two commits. Below a free-space limit, or after a full disk, the
-    /// writer begins a new segment first. A truncation at the snapshot can then delete all earlier
-    /// segments of the shard. Does not block. A shard that has failed or closed does not call
-    /// it, because its state machine is dropped.
-    pub fn request_snapshot(&self) {
-        self.shards.iter().for_each(|shard| shard.committer().queue.request_snapshot());
+    /// Requests a snapshot of the state machines. Does not block.
+    ///
+    /// Each shard's writer calls its [`StateMachine::snapshot`] soon, once, between two commits.
+    /// The state then holds every record below the `next` that it gets, and no other. Appends
+    /// go on. The result says when all shards have done so, and the checkpoint to store with
+    /// the state. It may be dropped.
+    ///
+    /// A request that comes before a shard has begun the snapshot of an earlier request shares
+    /// that snapshot. In a log without state machines, the checkpoint lies between two commits
+    /// of each shard.
+    ///
+    /// Below a free-space limit, or after a full disk, the writer begins a new segment first. A
+    /// truncation at the snapshot can then delete all earlier segments of the shard. A shard
+    /// that has failed or closed takes no snapshot, because its state machine is dropped.
+    ///
+    /// [`StateMachine::snapshot`]: crate::StateMachine::snapshot
+    pub fn request_snapshot(&self) -> SnapshotRequest<'_> {
+        SnapshotRequest::new(self.id(), &self.shards)
     }
 
     /// The checkpoint of stable storage. Every record below it is durable, in every mode, and
@@ -24,7 +36,8 @@ impl ShardedWal {
     ///
     /// It does not say what the caller has applied. A record may be durable before the caller
     /// gets its answer, so a truncation here may delete records that the caller's state does
-    /// not hold yet. For a snapshot of state, use [`ShardedWal::request_snapshot`].
+    /// not hold yet. For a snapshot of state, use [`ShardedWal::request_snapshot`] or
+    /// [`crate::Applied`].
     #[must_use]
     pub fn durable_checkpoint(&self) -> Checkpoint {
         let generation = self.shards[0].shard_dir().identity.generation;

@@ -20,11 +20,13 @@ use crate::stats::WalStats;
 use crate::util::sync::{Arc, JoinHandle, Mutex};
 
 mod append;
+mod applied;
 mod batch;
 mod checkpoints;
 mod replay;
 
 pub use append::AppendFuture;
+pub use applied::Applied;
 
 /// A sharded write-ahead log in one directory.
 ///
@@ -124,11 +126,7 @@ impl ShardedWal {
     /// Flushes all shards. The result resolves once every record that was appended before
     /// this call is on stable storage, in every durability mode.
     pub fn flush(&self) -> Flush<'_> {
-        let flush = |shard| {
-            let shard: &WalShard = shard;
-            (shard, shard.committer().queue.request_sync())
-        };
-        Flush::new(self.shards.iter().map(flush).collect())
+        Flush::of(&self.shards)
     }
 
     /// The counters of the shards since open. Takes no lock that an append could meet.

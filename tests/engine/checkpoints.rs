@@ -78,7 +78,7 @@ fn a_checkpoint_that_does_not_fit_is_refused_by_every_call_and_changes_nothing()
         (own.clone().of_log(other), CheckpointError::AnotherLog { named: other, log: id }),
         (of(2, &[]), no_such(2)),
         (of(2, &[0, 0]), no_such(2)),
-        (of(0, &[]), no_such(0)),
+        (of(0, &[0]), no_such(0)),
         (of(1, &[]), wrong(0)),
         (of(1, &[0]), wrong(1)),
         (of(1, &[0, 0, 0]), wrong(3)),

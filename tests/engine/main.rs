@@ -35,5 +35,6 @@ mod replay;
 mod retired_generations;
 mod sealing;
 mod simulated_disk;
+mod snapshots;
 mod truncation;
 mod unsynced_segments;

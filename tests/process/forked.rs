@@ -108,6 +108,14 @@ fn wrong(log: &ShardedWal, parent: u32) -> Vec<String> {
                 _ => false,
             },
         ),
+        (
+            "request_snapshot",
+            log.request_snapshot().wait().is_err_and(|error| forked(&error.cause))
+                && match pin!(log.request_snapshot()).poll(&mut context) {
+                    Poll::Ready(Err(error)) => forked(&error.cause),
+                    _ => false,
+                },
+        ),
         ("close", forked(&log.close().unwrap_err().cause)),
     ];
     found.into_iter().filter(|(_, right)| !right).map(|(call, _)| call.into()).collect()

@@ -9,3 +9,4 @@ mod descriptors;
 mod forked;
 mod lock_and_fork;
 mod moved_directory;
+mod snapshot_kills;

@@ -125,7 +125,7 @@ impl SeriesLog for ShardedWal {
     }
 
     fn request_snapshot(&self) {
-        self.request_snapshot();
+        drop(self.request_snapshot());
     }
 
     fn would_deadlock(&self) -> Option<Cause> {
