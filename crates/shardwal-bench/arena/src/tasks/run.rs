@@ -104,3 +104,78 @@ fn verify<L: TaskLog>(dir: &Path, acknowledged: &[u32]) {
          records are unknown, out of order or with other bytes"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::peer::Record;
+    use crate::peers::framed;
+    use crate::tasks::log::TaskLog;
+
+    const SOUND: u8 = 0;
+    const LOSES: u8 = 1;
+    const REPEATS: u8 = 2;
+    const CONFUSES: u8 = 3;
+
+    /// A log in memory until it is closed. It answers at once, and mistreats record 100.
+    struct Faulty<const FAULT: u8>(Mutex<(usize, Vec<u8>)>, std::path::PathBuf);
+
+    impl<const FAULT: u8> TaskLog for Faulty<FAULT> {
+        fn open(dir: &Path, _shards: Option<usize>, _zeroed: u64) -> Self {
+            Self(Mutex::default(), dir.join("log"))
+        }
+
+        async fn append(&self, mut record: Record) {
+            let mut log = self.0.lock().expect("no append failed");
+            let (records, bytes) = &mut *log;
+            *records += 1;
+            let times = match (*records, FAULT) {
+                (100, LOSES) => 0,
+                (100, REPEATS) => 2,
+                (100, CONFUSES) => {
+                    record.key ^= 1;
+                    1
+                }
+                _ => 1,
+            };
+            (0..times).for_each(|_| framed::frame(bytes, record));
+        }
+
+        async fn append_run(&self, records: impl Iterator<Item = Record> + Send) {
+            for record in records {
+                self.append(record).await;
+            }
+        }
+
+        fn close(self) {
+            std::fs::write(self.1, &self.0.lock().expect("no append failed").1)
+                .expect("the scratch disk takes a write");
+        }
+
+        fn replay(dir: &Path, _records: u64, found: &Found) {
+            framed::read(&dir.join("log"), &**found);
+        }
+    }
+
+    fn is_verified<const FAULT: u8>() -> bool {
+        let loads = [Load::Closed(2), Load::Runs { tasks: 2, records: 8 }, Load::Offered(10_000)];
+        let verified = loads.map(|load| {
+            let dir = tempfile::tempdir().expect("a scratch directory");
+            let lasts = Duration::from_millis(50);
+            let run = || run::<Faulty<FAULT>>(dir.path(), None, load, lasts);
+            std::panic::catch_unwind(run).is_ok()
+        });
+        assert!(verified.windows(2).all(|pair| pair[0] == pair[1]), "{verified:?}");
+        verified[0]
+    }
+
+    #[test]
+    fn only_a_log_that_keeps_each_record_once_and_by_its_key_is_verified() {
+        assert!(is_verified::<SOUND>());
+        assert!(!is_verified::<LOSES>());
+        assert!(!is_verified::<REPEATS>());
+        assert!(!is_verified::<CONFUSES>());
+    }
+}
