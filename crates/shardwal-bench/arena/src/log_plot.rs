@@ -11,13 +11,15 @@ pub const PANEL: (i32, i32) = (520, 380);
 /// Margins of a plot in its panel: left, above, right, below.
 pub const MARGIN: (i32, i32, i32, i32) = (66, 34, 30, 44);
 /// Colours of curves, in turn.
-pub const COLOURS: [RGBColor; 6] = [
+pub const COLOURS: [RGBColor; 8] = [
     RGBColor(0xd6, 0x5f, 0x0e),
     RGBColor(0xe8, 0xa2, 0x3d),
     RGBColor(0x9c, 0x2f, 0x2f),
     RGBColor(0x8a, 0x5f, 0xa8),
     RGBColor(0x2f, 0x6f, 0xa8),
     RGBColor(0x3d, 0x8f, 0x6b),
+    RGBColor(0x55, 0x55, 0x55),
+    RGBColor(0xc2, 0x5b, 0x8f),
 ];
 
 /// A point of a curve.

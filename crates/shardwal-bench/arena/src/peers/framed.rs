@@ -14,12 +14,17 @@ const READ_BYTES: usize = 1 << 20;
 
 /// Appends the record's frame to the buffer. Callers do this outside every lock.
 pub fn frame(buffer: &mut Vec<u8>, record: Record) {
+    frame_parts(buffer, record.key, record.payload);
+}
+
+/// Appends the frame of a key and a payload to the buffer.
+pub fn frame_parts(buffer: &mut Vec<u8>, key: u64, payload: &[u8]) {
     let at = buffer.len();
-    let length = u32::try_from(record.payload.len()).expect("a record of the arena is small");
+    let length = u32::try_from(payload.len()).expect("a record of the arena is small");
     buffer.extend_from_slice(&length.to_le_bytes());
     buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(&record.key.to_le_bytes());
-    buffer.extend_from_slice(record.payload);
+    buffer.extend_from_slice(&key.to_le_bytes());
+    buffer.extend_from_slice(payload);
     let crc = crc32fast::hash(&buffer[at + 8..]);
     buffer[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
 }

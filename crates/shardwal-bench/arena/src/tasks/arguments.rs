@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::figures::{self, Row};
+
 /// Options. The head of `tasks` lists them.
 pub struct Arguments {
     /// Numbers of tasks.
@@ -11,6 +13,8 @@ pub struct Arguments {
     pub rounds: usize,
     /// Duration of a run, in seconds.
     pub seconds: f64,
+    /// Number of times that a disturbed run is tried.
+    pub tries: usize,
     /// shardwal's numbers of shards. `None` is its default.
     pub shards: Vec<Option<usize>>,
     /// Records per second of the open loop.
@@ -19,8 +23,8 @@ pub struct Arguments {
     workload: String,
     /// Directory for the logs.
     pub dir: PathBuf,
-    /// Where the figures go.
-    pub csv: Option<PathBuf>,
+    /// Where the figures go, after each round.
+    csv: Option<PathBuf>,
     /// Where the picture goes.
     pub svg: Option<String>,
     /// Figures of earlier runs, to print and draw.
@@ -43,6 +47,7 @@ impl Arguments {
             tasks: vec![64, 1024, 16_384, 100_000],
             rounds: 5,
             seconds: 1.0,
+            tries: 1,
             shards: vec![Some(1), None],
             offered: vec![100_000, 500_000, 1_000_000],
             workload: String::new(),
@@ -58,6 +63,7 @@ impl Arguments {
                 "--tasks" => parsed.tasks = list(&value),
                 "--rounds" => parsed.rounds = value.parse().expect("rounds are a number"),
                 "--seconds" => parsed.seconds = value.parse().expect("seconds are a number"),
+                "--tries" => parsed.tries = value.parse().expect("tries are a number"),
                 "--shards" => {
                     let one = |word: &str| (word != "default").then(|| list(word)[0]);
                     parsed.shards = value.split(',').map(one).collect();
@@ -73,6 +79,13 @@ impl Arguments {
             }
         }
         parsed
+    }
+
+    /// Writes the figures, if `--csv` is given.
+    pub fn write(&self, head: &[String], rows: &[Row]) {
+        if let Some(csv) = &self.csv {
+            std::fs::write(csv, figures::to_csv(head, rows)).expect("the CSV can be written");
+        }
     }
 
     /// Whether the name contains the text of `--peer`, or one of several separated by bars.

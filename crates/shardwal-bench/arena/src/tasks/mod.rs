@@ -1,6 +1,6 @@
 //! Tasks that append and await, on a runtime of tokio with two workers.
 //!
-//! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--shards N,default] [--peer TEXT]
+//! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--tries T] [--shards N,default] [--peer TEXT]
 //! [--workload closed|runs|open|memory] [--offered N,N] [--dir D] [--csv FILE] [--svg FILE]
 //! [--from CSV]...`. The table goes to stdout, the progress to stderr. `--from`, which may be
 //! repeated, prints and draws earlier runs.
@@ -25,8 +25,8 @@ use arguments::Arguments;
 use run::{Figures, Load};
 
 use crate::figures::{FAILED, Row};
-use crate::workload::LINE;
-use crate::{cores, figures, machine_words, scratch};
+use crate::workload::{LINE, OTHERS};
+use crate::{OTHERS_MAX, cores, figures, machine_words, scratch};
 
 /// The number of shards in the figures of a log at its default.
 pub const DEFAULT_SHARDS: usize = 0;
@@ -59,7 +59,8 @@ pub const CHANNELS: &str = "mpsc + oneshot";
 const CONTENDERS: &[Contender] = &[
     Contender { sharded: true, ..contender::<shardwal::ShardedWal>(OURS) },
     contender::<peers::mutex_wakers::MutexWakers>(MUTEX),
-    contender::<peers::channels::Channels>(CHANNELS),
+    contender::<peers::channels::Channels<Vec<u8>>>(CHANNELS),
+    contender::<peers::channels::Channels<&'static [u8]>>("mpsc + oneshot, slices"),
     contender::<peers::writeahead::Writeahead>("writeahead 0.4"),
     contender::<peers::camus::Camus>("camus 1.0"),
 ];
@@ -112,9 +113,7 @@ pub fn main(arguments: impl Iterator<Item = String>) {
         [] => measure(&arguments),
         earlier => figures::merged(earlier),
     };
-    if let Some(csv) = &arguments.csv {
-        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
-    }
+    arguments.write(&head, &rows);
     if let Some(svg) = &arguments.svg {
         curves::draw(svg, &head, &rows);
     }
@@ -133,20 +132,36 @@ fn measure(arguments: &Arguments) -> (Vec<String>, Vec<Row>) {
         }
         // Odd rounds run backwards, so that other activity of the machine affects all alike.
         entries.reverse();
+        arguments.write(&head, &rows);
     }
     head.extend(crate::disturbances(&rows));
     (head, rows)
 }
 
-/// Performs one run. A run that panics or does not verify has failed, and has no figures.
+/// The share of the machine's CPU time that other programs used. A failed run is not repeated.
+fn others(figures: &Figures) -> f64 {
+    figures.iter().find(|(metric, _)| *metric == OTHERS).map_or(0.0, |(_, share)| *share)
+}
+
+/// Performs one run, and repeats it while others disturb it. A run that panics or does not verify has failed, and has no figures.
 fn measure_one(entry: &Entry, round: usize, arguments: &Arguments, dir: &Path) -> Vec<Row> {
     let Entry { contender, shards, load } = entry;
     let lasts = Duration::from_secs_f64(arguments.seconds);
     let before = cores::line_nanos();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        (contender.run)(scratch(dir).path(), *shards, *load, lasts)
-    }));
-    let mut figures = outcome.unwrap_or_else(|_| vec![(FAILED, 1.0)]);
+    let once = || {
+        let run = || (contender.run)(scratch(dir).path(), *shards, *load, lasts);
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| vec![(FAILED, 1.0)])
+    };
+    let mut figures = once();
+    for _ in 1..arguments.tries {
+        if others(&figures) <= OTHERS_MAX {
+            break;
+        }
+        let again = once();
+        if others(&again) < others(&figures) {
+            figures = again;
+        }
+    }
     let lines = [before, cores::line_nanos()].into_iter().flatten();
     figures.extend(lines.map(|nanos| (LINE, nanos)));
     let shards = shards.unwrap_or(DEFAULT_SHARDS);
