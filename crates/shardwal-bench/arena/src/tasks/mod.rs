@@ -1,9 +1,9 @@
 //! Tasks that append and await, on a runtime of tokio with two workers.
 //!
-//! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--tries T] [--shards N,default] [--peer TEXT]
-//! [--workload closed|runs|open|memory] [--offered N,N] [--dir D] [--csv FILE] [--svg FILE]
-//! [--from CSV]...`. The table goes to stdout, the progress to stderr. `--from`, which may be
-//! repeated, prints and draws earlier runs.
+//! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--tries T] [--shards N,default]
+//! [--peer TEXT] [--workload closed|runs|open|memory] [--offered N,N] [--dir D] [--csv FILE]
+//! [--svg FILE] [--from CSV]...`. The table goes to stdout, the progress to stderr. `--from`,
+//! which may be repeated, prints and draws earlier runs.
 
 mod arguments;
 mod curves;
@@ -143,7 +143,8 @@ fn others(figures: &Figures) -> f64 {
     figures.iter().find(|(metric, _)| *metric == OTHERS).map_or(0.0, |(_, share)| *share)
 }
 
-/// Performs one run, and repeats it while others disturb it. A run that panics or does not verify has failed, and has no figures.
+/// Performs one run, and repeats it while others disturb it. A run that panics or does not verify
+/// has failed, and has no figures.
 fn measure_one(entry: &Entry, round: usize, arguments: &Arguments, dir: &Path) -> Vec<Row> {
     let Entry { contender, shards, load } = entry;
     let lasts = Duration::from_secs_f64(arguments.seconds);
