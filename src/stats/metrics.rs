@@ -17,19 +17,14 @@ pub(crate) use on::SpaceGauges;
 mod on {
     use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
-    use crate::stats::{CommitSample, FreeSpaceState};
+    use crate::stats::counter::{COUNTERS, Exported, ROWS, Unit as CounterUnit};
+    use crate::stats::{self, CommitSample, FreeSpaceState};
 
     /// One shard's handles. They are registered once, and used once per commit.
     #[derive(Debug)]
     pub(in crate::stats) struct Metrics {
-        records: Counter,
-        bytes: Counter,
-        commits: Counter,
-        syncs: Counter,
-        rolls: Counter,
-        refused_records: Counter,
-        /// In nanoseconds, because the facade's counters hold whole numbers.
-        blocked: Counter,
+        /// By [`crate::stats::Counter`].
+        counters: [Counter; COUNTERS],
         queue_depth: Gauge,
         poisoned: Gauge,
         records_per_commit: Histogram,
@@ -45,18 +40,11 @@ mod on {
                 Label::new("log", log_name.to_owned()),
                 Label::new("shard", shard.to_string()),
             ]);
-            let counter = |name, unit, about| series.counter(name, unit, about);
             let gauge = |name, about| series.gauge(name, Unit::Count, about);
             let seconds = |name, about| series.histogram(name, Unit::Seconds, about);
             #[rustfmt::skip]
             let metrics = Self {
-                records: counter("shardwal_records_total", Unit::Count, "Records that commits have written."),
-                bytes: counter("shardwal_bytes_total", Unit::Bytes, "Payload bytes of the records written."),
-                commits: counter("shardwal_commits_total", Unit::Count, "Commits that were written."),
-                syncs: counter("shardwal_syncs_total", Unit::Count, "Data syncs that succeeded."),
-                rolls: counter("shardwal_rolls_total", Unit::Count, "Segments begun after the first."),
-                refused_records: counter("shardwal_refused_records_total", Unit::Count, "Records answered NotWritten."),
-                blocked: counter("shardwal_blocked_nanoseconds_total", Unit::Nanoseconds, "Time that callers spent blocked on a full queue, summed over the callers."),
+                counters: ROWS.map(|row| series.counter(row.exported)),
                 queue_depth: gauge("shardwal_queue_depth", "Records found in the queue at the last commit's drain."),
                 poisoned: gauge("shardwal_poisoned", "1 once a failed sync has ended the shard, else 0."),
                 records_per_commit: series.histogram("shardwal_records_per_commit", Unit::Count, "Records in a commit."),
@@ -69,8 +57,8 @@ mod on {
             metrics
         }
 
-        pub(in crate::stats) fn blocked(&self, nanos: u64) {
-            self.blocked.increment(nanos);
+        pub(in crate::stats) fn count(&self, counter: stats::Counter, more: u64) {
+            self.counters[counter as usize].increment(more);
         }
 
         pub(in crate::stats) fn queue_waited(&self, nanos: u64) {
@@ -82,25 +70,13 @@ mod on {
         }
 
         pub(in crate::stats) fn committed(&self, sample: CommitSample) {
-            self.records.increment(sample.records);
-            self.bytes.increment(sample.bytes);
-            self.commits.increment(1);
             self.queue_depth.set(sample.queue_depth as f64);
             self.records_per_commit.record(sample.records as f64);
             sample.write_nanos.iter().for_each(|nanos| self.write.record(seconds(*nanos)));
         }
 
         pub(in crate::stats) fn synced(&self, nanos: u64) {
-            self.syncs.increment(1);
             self.sync.record(seconds(nanos));
-        }
-
-        pub(in crate::stats) fn rolled(&self) {
-            self.rolls.increment(1);
-        }
-
-        pub(in crate::stats) fn refused(&self, records: u64) {
-            self.refused_records.increment(records);
         }
 
         pub(in crate::stats) fn poisoned(&self) {
@@ -147,7 +123,12 @@ mod on {
     struct Series(Vec<Label>);
 
     impl Series {
-        fn counter(&self, name: &'static str, unit: Unit, about: &'static str) -> Counter {
+        fn counter(&self, (name, unit, about): Exported) -> Counter {
+            let unit = match unit {
+                CounterUnit::Count => Unit::Count,
+                CounterUnit::Bytes => Unit::Bytes,
+                CounterUnit::Nanoseconds => Unit::Nanoseconds,
+            };
             metrics::describe_counter!(name, unit, about);
             metrics::counter!(name, self.0.clone())
         }
@@ -166,7 +147,7 @@ mod on {
 
 #[cfg(not(feature = "metrics"))]
 mod off {
-    use crate::stats::{CommitSample, FreeSpaceState};
+    use crate::stats::{CommitSample, Counter, FreeSpaceState};
 
     /// The empty facade, for builds without the `metrics` feature.
     #[derive(Debug)]
@@ -176,13 +157,11 @@ mod off {
         pub(in crate::stats) fn new(_log_name: &str, _shard: usize) -> Self {
             Self
         }
-        pub(in crate::stats) fn blocked(&self, _nanos: u64) {}
+        pub(in crate::stats) fn count(&self, _counter: Counter, _more: u64) {}
         pub(in crate::stats) fn queue_waited(&self, _nanos: u64) {}
         pub(in crate::stats) fn acknowledged(&self, _nanos: u64) {}
         pub(in crate::stats) fn committed(&self, _sample: CommitSample) {}
         pub(in crate::stats) fn synced(&self, _nanos: u64) {}
-        pub(in crate::stats) fn rolled(&self) {}
-        pub(in crate::stats) fn refused(&self, _records: u64) {}
         pub(in crate::stats) fn poisoned(&self) {}
     }
 

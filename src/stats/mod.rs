@@ -5,12 +5,14 @@
 //! layer counts, and sorts durations into buckets. It does not know queues, segments or
 //! completions. It decides nothing and takes no lock.
 
+mod counter;
 mod distribution;
 mod metrics;
 mod observer;
 mod recorder;
 mod table;
 
+pub(crate) use counter::Counter;
 pub(crate) use metrics::SpaceGauges;
 pub(crate) use observer::{CommitSample, Observer};
 pub(crate) use recorder::Recorder;

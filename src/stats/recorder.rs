@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use super::counter::{COUNTERS, Counter, ROWS};
 use super::distribution::{Distribution, Stage};
 use super::metrics::Metrics;
 use super::{CommitSample, Observer, ShardStats};
@@ -27,21 +28,17 @@ pub(crate) struct Recorder {
     /// On its own cache lines, so that a commit does not invalidate `made` in the
     /// caches of appending threads.
     by_writer: CachePadded<ByWriter>,
-    /// Nanoseconds that callers were blocked on a full queue. Any caller adds after it
-    /// was blocked, and any thread reads.
-    blocked_nanos: CachePadded<AtomicU64>,
+    /// What other threads than the writer counted, by [`Counter`]. Any thread adds, and
+    /// any thread reads.
+    by_callers: CachePadded<[AtomicU64; COUNTERS]>,
 }
 
 /// The counts of the writer thread. It alone stores. Any thread reads them through
 /// [`Recorder::tally`]. No thread waits.
 #[derive(Debug)]
 struct ByWriter {
-    records: WriterCounter,
-    bytes: WriterCounter,
-    commits: WriterCounter,
-    syncs: WriterCounter,
-    rolls: WriterCounter,
-    refused_records: WriterCounter,
+    /// By [`Counter`].
+    counters: [WriterCounter; COUNTERS],
     queue_depth_max: WriterCounter,
     /// The writer thread sets it, once. Any thread reads it.
     poisoned: AtomicBool,
@@ -60,12 +57,7 @@ impl Recorder {
             made: Instant::now(),
             facade: Metrics::new(log_name, shard),
             by_writer: CachePadded::new(ByWriter {
-                records: WriterCounter::default(),
-                bytes: WriterCounter::default(),
-                commits: WriterCounter::default(),
-                syncs: WriterCounter::default(),
-                rolls: WriterCounter::default(),
-                refused_records: WriterCounter::default(),
+                counters: Default::default(),
                 queue_depth_max: WriterCounter::default(),
                 poisoned: AtomicBool::new(false),
                 records_per_commit: Stage::new(),
@@ -74,39 +66,50 @@ impl Recorder {
                 sync: Stage::new(),
                 acknowledged: Stage::new(),
             }),
-            blocked_nanos: CachePadded::new(AtomicU64::new(0)),
+            by_callers: CachePadded::default(),
         }
     }
 
     /// A caller was blocked on a full queue for `nanos`. Any thread may call this.
     pub(crate) fn blocked(&self, nanos: u64) {
+        self.count(Counter::BlockedNanos, nanos);
+    }
+
+    /// Adds to a counter. Any thread may call this.
+    pub(crate) fn count(&self, counter: Counter, more: u64) {
         // ORDERING: Relaxed: many callers add, so the addition must be atomic. A sum
         // publishes nothing else.
-        self.blocked_nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.facade.blocked(nanos);
+        self.by_callers[counter as usize].fetch_add(more, Ordering::Relaxed);
+        self.facade.count(counter, more);
+    }
+
+    /// Adds to a counter, without a locked instruction. Only the writer thread may call
+    /// this.
+    fn count_by_writer(&self, counter: Counter, more: u64) {
+        self.by_writer.counters[counter as usize].add(more);
+        self.facade.count(counter, more);
     }
 
     /// Copies the counts, with the queue's current depth. Any thread may call this. It
     /// copies the histograms, so it is too slow for each append.
     pub(super) fn tally(&self, queue_depth: u64) -> Tally {
         let counted = &self.by_writer;
+        let mut counts = ShardStats {
+            // ORDERING: Relaxed: a report. A caller learns from the shard that it
+            // is poisoned, not from here.
+            poisoned: counted.poisoned.load(Ordering::Relaxed),
+            queue_depth,
+            queue_depth_max: counted.queue_depth_max.get(),
+            ..ShardStats::default()
+        };
+        for row in &ROWS {
+            let counter = row.counter as usize;
+            // ORDERING: Relaxed: only a recent sum is promised.
+            let by_callers = self.by_callers[counter].load(Ordering::Relaxed);
+            *(row.field)(&mut counts) = counted.counters[counter].get().wrapping_add(by_callers);
+        }
         Tally {
-            counts: ShardStats {
-                records: counted.records.get(),
-                bytes: counted.bytes.get(),
-                commits: counted.commits.get(),
-                syncs: counted.syncs.get(),
-                rolls: counted.rolls.get(),
-                refused_records: counted.refused_records.get(),
-                // ORDERING: Relaxed: a report. A caller learns from the shard that it
-                // is poisoned, not from here.
-                poisoned: counted.poisoned.load(Ordering::Relaxed),
-                queue_depth,
-                queue_depth_max: counted.queue_depth_max.get(),
-                // ORDERING: Relaxed: only a recent sum is promised.
-                blocked_nanos: self.blocked_nanos.load(Ordering::Relaxed),
-                ..ShardStats::default()
-            },
+            counts,
             records_per_commit: counted.records_per_commit.load(),
             queue_wait: counted.queue_wait.load(),
             write: counted.write.load(),
@@ -134,9 +137,9 @@ impl Observer for Recorder {
 
     fn committed(&self, sample: CommitSample) {
         let counted = &self.by_writer;
-        counted.records.add(sample.records);
-        counted.bytes.add(sample.bytes);
-        counted.commits.add(1);
+        self.count_by_writer(Counter::Records, sample.records);
+        self.count_by_writer(Counter::Bytes, sample.bytes);
+        self.count_by_writer(Counter::Commits, 1);
         counted.queue_depth_max.raise(sample.queue_depth);
         counted.records_per_commit.record(sample.records);
         sample.write_nanos.iter().for_each(|nanos| counted.write.record(*nanos));
@@ -144,19 +147,17 @@ impl Observer for Recorder {
     }
 
     fn synced(&self, nanos: u64) {
-        self.by_writer.syncs.add(1);
+        self.count_by_writer(Counter::Syncs, 1);
         self.by_writer.sync.record(nanos);
         self.facade.synced(nanos);
     }
 
     fn rolled(&self) {
-        self.by_writer.rolls.add(1);
-        self.facade.rolled();
+        self.count_by_writer(Counter::Rolls, 1);
     }
 
     fn refused(&self, records: u64) {
-        self.by_writer.refused_records.add(records);
-        self.facade.refused(records);
+        self.count_by_writer(Counter::RefusedRecords, records);
     }
 
     fn poisoned(&self) {
@@ -224,17 +225,14 @@ impl Tally {
 
     /// Adds the counts of another shard.
     pub(super) fn merge(&mut self, other: &Self) {
-        let (sum, more) = (&mut self.counts, &other.counts);
-        sum.records += more.records;
-        sum.bytes += more.bytes;
-        sum.commits += more.commits;
-        sum.syncs += more.syncs;
-        sum.rolls += more.rolls;
-        sum.refused_records += more.refused_records;
+        let (sum, mut more) = (&mut self.counts, other.counts.clone());
+        for row in &ROWS {
+            let field = (row.field)(sum);
+            *field = field.saturating_add(*(row.field)(&mut more));
+        }
         sum.poisoned |= more.poisoned;
         sum.queue_depth += more.queue_depth;
         sum.queue_depth_max = sum.queue_depth_max.max(more.queue_depth_max);
-        sum.blocked_nanos = sum.blocked_nanos.saturating_add(more.blocked_nanos);
         self.records_per_commit.merge(&other.records_per_commit);
         self.queue_wait.merge(&other.queue_wait);
         self.write.merge(&other.write);
