@@ -37,9 +37,9 @@ pub fn victim_file(path: &str) -> &'static [u8] {
     &file.expect("a file of the victim").1
 }
 
-/// Makes the checksums right of a segment whose header is: frame after frame, by
-/// their lengths as they stand, as far as they fit. Whoever reads it gets past
-/// the checksums, and the fuzzer need not guess them.
+/// Corrects the frames' checksums of a segment with a valid header. It follows the
+/// frames' lengths as far as they fit. A reader then gets past the checksums, so that
+/// the fuzzer need not guess them.
 pub fn seal_frames(segment: &mut [u8]) {
     let (mut at, seed) = (HEADER_BYTES, raw::seed(segment));
     while segment.len() >= at + FRAME_BYTES {
@@ -143,7 +143,8 @@ pub fn write(fs: &SimFileSystem, read: &Result<Vec<Row>, OpenError>) {
     assert_eq!(&rows[..expected], before, "an open keeps what was read");
 }
 
-/// One input in so many is written to as well: that takes threads.
+/// Whether the log of this input is also appended to: one input in eight, because
+/// that starts threads.
 pub fn is_written(data: &[u8]) -> bool {
     crc(0, data) % 8 == 0
 }

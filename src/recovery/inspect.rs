@@ -25,7 +25,7 @@ pub(crate) struct Inspected {
     pub(crate) scan: ShardScan,
 }
 
-/// What is reported of each shard.
+/// The recovery report of each shard.
 pub(crate) fn reports(found: &[Inspected]) -> Vec<ShardRecovery> {
     let has_carriers = found.iter().any(|found| found.mark.carriers() > 0);
     found.iter().map(|found| found.report(has_carriers)).collect()

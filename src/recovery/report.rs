@@ -59,7 +59,7 @@ pub struct LostRange {
     /// record is lost, only a seal or a header. Some sequences of the range may
     /// never have been written.
     pub next_sequence: u64,
-    /// What is wrong with the segment.
+    /// The problem with the segment.
     pub what: String,
 }
 

@@ -1,5 +1,5 @@
-//! A file system that is really full. The kernel reports it, and the log continues in
-//! the same process as soon as there is room. No record is lost, and none appears
+//! A file system that is really full. The kernel reports it, and the log continues, in
+//! this process, as soon as there is room. No record is lost, and none appears
 //! twice.
 
 use std::fs;

@@ -213,7 +213,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read before an error is still worth showing.
+            // Bytes that were read before an error are still worth showing.
             _ = pipe.read_to_end(&mut bytes);
         }
         bytes

@@ -70,12 +70,12 @@ pub(crate) enum StreamError {
         request: usize,
         /// The offset of the request in the file, including its length.
         offset: usize,
-        /// What is wrong with it.
+        /// How it is corrupted.
         corruption: Corruption,
     },
 }
 
-/// What is wrong with a request.
+/// How a request is corrupted.
 #[derive(Debug)]
 pub(crate) enum Corruption {
     /// The file ends within the request.

@@ -19,7 +19,7 @@ pub enum StorageError {
     Batch {
         /// Position of the record.
         position: Position,
-        /// What is wrong with it.
+        /// How it is corrupted.
         error: DecodeError,
     },
     /// The snapshot file is corrupt.
@@ -28,7 +28,7 @@ pub enum StorageError {
         path: PathBuf,
         /// Byte offset of the corruption.
         offset: u64,
-        /// What is wrong at that offset.
+        /// The problem at that offset.
         what: &'static str,
     },
     /// The log was truncated beyond the snapshot. The records between the two are in neither.

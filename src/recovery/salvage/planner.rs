@@ -350,7 +350,7 @@ fn chain_of(elements: &[Element]) -> (&[Element], Option<&Hole>) {
     }
 }
 
-/// What is known of a segment's end.
+/// Facts that limit where a segment ends.
 struct Limit {
     /// The end according to its successor.
     expected: Option<Predecessor>,

@@ -10,7 +10,7 @@ use super::app::App;
 /// Number of seconds kept.
 const SECONDS_MAX: usize = 300;
 
-/// What was counted in each of the last seconds.
+/// The counts of each of the last seconds.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     seconds: VecDeque<Second>,

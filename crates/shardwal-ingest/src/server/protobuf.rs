@@ -11,7 +11,7 @@ use std::fmt;
 /// The bytes are not a `WriteRequest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed {
-    /// What is wrong.
+    /// The problem.
     pub(crate) what: &'static str,
 }
 

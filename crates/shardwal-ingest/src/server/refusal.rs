@@ -19,7 +19,7 @@ pub(crate) enum Refusal {
     Invalid(String),
     /// The request exceeds a limit of this server.
     TooLarge {
-        /// What is too large.
+        /// The thing that is too large.
         what: &'static str,
         /// Its size, as far as it was measured.
         found: u64,

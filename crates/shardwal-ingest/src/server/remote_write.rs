@@ -100,7 +100,7 @@ pub(crate) fn decompress(
 /// A decoded request.
 struct Decoded<'app> {
     batch: Complete<'app>,
-    /// What is wrong with the series that were skipped.
+    /// The problem with the series that were skipped.
     invalid: Option<String>,
 }
 

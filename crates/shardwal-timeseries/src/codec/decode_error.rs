@@ -10,11 +10,11 @@ use crate::LabelsError;
 pub struct DecodeError {
     /// Byte offset in the batch.
     pub offset: usize,
-    /// What is wrong at that offset.
+    /// The problem at that offset.
     pub fault: DecodeFault,
 }
 
-/// What is wrong with a batch.
+/// The problem with a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeFault {

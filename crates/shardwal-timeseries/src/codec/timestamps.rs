@@ -12,7 +12,7 @@ const EXPECTED: u8 = 2;
 /// A run of other samples. A difference for each follows.
 const DIFFERENCES: u8 = 4;
 
-/// What is known of one series' timestamps.
+/// The state of one series' timestamps.
 #[derive(Clone, Copy, Default)]
 struct Clock {
     last: i64,

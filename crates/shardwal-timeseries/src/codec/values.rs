@@ -32,7 +32,7 @@ const RETRY_EVERY: u8 = 16;
 /// Bound on `Trace::trend`, in both directions.
 const TREND_MAX: i8 = 3;
 
-/// What is known of one series' values.
+/// The state of one series' values.
 #[derive(Clone, Copy, Default)]
 struct Trace {
     /// The last value. 0.0 before the first.

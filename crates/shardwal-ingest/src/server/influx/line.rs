@@ -19,7 +19,7 @@ pub(crate) struct LineError {
     pub(crate) line: usize,
     /// The beginning of the line.
     begins: String,
-    /// What is wrong.
+    /// The problem.
     what: String,
 }
 
