@@ -1,9 +1,9 @@
-//! What needs no run: formatting, lints, documentation, other targets.
+//! What needs no run: formatting, lints, documentation, other targets, dependencies.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{cargo, output, run as run_program};
+use crate::process::{cargo, is_installed, output, run as run_program};
 use crate::{Result, report};
 
 /// Packages that compile the library once more. Their lints would repeat.
@@ -24,6 +24,16 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     run_program(cargo(all).args(COPIES).args(deny))?;
     let doc = ["doc", "--workspace", "--no-deps", "--all-features"];
     run_program(cargo(doc).args(COPIES).env("RUSTDOCFLAGS", "-D warnings"))?;
+    check_targets()?;
+    if is_installed("cargo-deny") {
+        run_program(&mut cargo(["deny", "--workspace", "check"]))
+    } else {
+        report::skip("licences and advisories of dependencies", "cargo-deny is not installed");
+        Ok(())
+    }
+}
+
+fn check_targets() -> Result {
     for target in TARGETS {
         let library =
             output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;

@@ -32,7 +32,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
 setup [tests|end-to-end]    installs the Debian packages that the other tasks use, with apt-get
-check                       formatting, clippy, rustdoc, other targets
+check                       formatting, clippy, rustdoc, other targets, cargo deny
 test [ARGUMENT ...]         the test command that README.md shows
 models [NAME ...]           the models in loom-tests/: every order of a few threads
 shuttle [NAME ...]          the scenarios in shuttle-tests/: random orders of the whole engine
