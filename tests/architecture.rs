@@ -149,7 +149,7 @@ fn only_the_facade_names_std_loom_and_shuttle() {
         "util/sync/shuttle.rs",
         "internals.rs",
         "stats/recorder.rs",
-        "recovery/replay.rs",
+        "recovery/replay/threads.rs",
         "util/parallel.rs",
     ];
     for (path, text) in sources("src") {

@@ -21,6 +21,7 @@ use crate::segment::frame::FRAME_HEADER_BYTES;
 use crate::segment::frame_reader::FrameReader;
 use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader, recycled_number};
 
+mod limit;
 mod planner;
 mod skeleton;
 

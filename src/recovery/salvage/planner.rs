@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
+use super::limit::{Limit, Taken, Vouched, chain_of};
 use super::skeleton::{Element, Hole, Skeleton};
 use super::{Piece, Rewrite, Salvage};
 use crate::error::OpenError;
@@ -336,64 +337,6 @@ impl Planner<'_> {
                 file.drop_cache();
                 Ok(Some(file))
             }
-        }
-    }
-}
-
-/// The segments before the next hole, and the hole.
-fn chain_of(elements: &[Element]) -> (&[Element], Option<&Hole>) {
-    let at = elements.iter().position(|element| matches!(element, Element::Hole(_)));
-    let chain = &elements[..at.unwrap_or(elements.len())];
-    match elements.get(chain.len()) {
-        Some(Element::Hole(hole)) => (chain, Some(hole)),
-        _ => (chain, None),
-    }
-}
-
-/// Facts that limit where a segment ends.
-struct Limit {
-    /// The end according to its successor.
-    expected: Option<Predecessor>,
-    /// The first sequence of the next hole, if it is known.
-    cut: Option<u64>,
-    /// The lower of the two. From this sequence on, the segment's frames are not the
-    /// log's.
-    below: u64,
-}
-
-impl Limit {
-    fn of(later: &[Element]) -> Self {
-        let expected = match later.first() {
-            Some(Element::Segment(successor)) => Some(successor.predecessor),
-            Some(Element::Hole(_)) | None => None,
-        };
-        let cut = chain_of(later).1.and_then(|hole| hole.first_sequence);
-        let expected_below = expected.map_or(u64::MAX, |expected| expected.next_sequence);
-        Self { expected, cut, below: expected_below.min(cut.unwrap_or(u64::MAX)) }
-    }
-}
-
-/// The proof that the log continued after a corrupted place.
-struct Vouched {
-    /// The sequence that the log reached.
-    to: u64,
-    /// Frames that begin with a higher sequence do not count.
-    first_max: u64,
-}
-
-/// What to keep of a segment, so far.
-#[derive(Default)]
-struct Taken {
-    pieces: Vec<Piece>,
-    records_end: u64,
-    is_changed: bool,
-}
-
-impl Taken {
-    fn frame(&mut self, frame: &Frame) {
-        match self.pieces.last_mut() {
-            Some(Piece::Frames { to, .. }) if *to == frame.offset => *to = frame.end(),
-            _ => self.pieces.push(Piece::Frames { from: frame.offset, to: frame.end() }),
         }
     }
 }

@@ -1,232 +1,27 @@
-//! Replay: reads the log back within bounded memory.
-//!
-//! Generations are replayed one after the other. Within one, threads replay the
-//! shards in parallel, and each shard in order. This file knows segments and the
-//! caller's callback; it never writes.
+//! The threads of a replay: each takes a shard and reads its segments in order.
 
-use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
-
-use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
+use super::ShardPlan;
+use super::options::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 use crate::error::{Corruption, OpenError, Position, RESTORE, ReplayError};
-use crate::fs::{OpenMode, Unreadable, read_around};
-use crate::layout::shard_dir::ShardDir;
+use crate::fs::{FileHandle, OpenMode, Unreadable, read_around};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::{FrameKind, next_record};
 use crate::segment::frame_reader::{Frame, FrameReader, Stop};
-use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
-use crate::trace;
-use crate::util::sync::cores;
+use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Limits of a thread's read buffer. A larger buffer reads no faster, and the disk
 /// is idle for longer while the thread works through it.
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(1 << 20);
 
-/// How to replay: threads, memory and progress. `ReplayOptions::default()` has one
-/// thread per core, 64 MiB, and no progress.
-#[derive(Clone)]
-pub struct ReplayOptions {
-    threads: usize,
-    memory_bytes: usize,
-    progress: Option<Arc<dyn Fn(ReplayProgress) + Send + Sync>>,
-}
-
-impl fmt::Debug for ReplayOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayOptions")
-            .field("threads", &self.threads)
-            .field("memory_bytes", &self.memory_bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Default for ReplayOptions {
-    /// One thread per core, 64 MiB, no progress.
-    fn default() -> Self {
-        Self { threads: cores(), memory_bytes: 64 << 20, progress: None }
-    }
-}
-
-impl ReplayOptions {
-    /// The number of threads that read and call the callback: at least one. A
-    /// generation uses at most one thread per shard.
-    #[must_use]
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = threads.max(1);
-        self
-    }
-
-    /// The memory for reading, in bytes, over all threads. Each thread uses at
-    /// least 64 KiB, or the size of its largest batch. Payloads that the callback
-    /// keeps ([`Record::to_bytes`]) hold more memory on top.
-    #[must_use]
-    pub fn memory_bytes(mut self, bytes: usize) -> Self {
-        self.memory_bytes = bytes;
-        self
-    }
-
-    /// Sets a callback that reports progress. Any of the threads may call it.
-    #[must_use]
-    pub fn progress(mut self, progress: Arc<dyn Fn(ReplayProgress) + Send + Sync>) -> Self {
-        self.progress = Some(progress);
-        self
-    }
-}
-
-/// The progress of a replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplayProgress {
-    /// The bytes of segments that were read.
-    pub bytes_done: u64,
-    /// The bytes of segments to read.
-    pub bytes_total: u64,
-}
-
-/// A record that a replay passes to its callback.
-#[derive(Debug)]
-pub struct Record<'a> {
-    position: Position,
-    key: u64,
-    payload: &'a [u8],
-    frame: &'a Bytes,
-}
-
-impl Record<'_> {
-    /// The record's position in the log.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        self.position
-    }
-
-    /// The record's series key.
-    #[must_use]
-    pub fn key(&self) -> u64 {
-        self.key
-    }
-
-    /// The record's payload.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        self.payload
-    }
-
-    /// The record's payload as `Bytes`, without a copy. It shares the read buffer:
-    /// the whole buffer stays in memory until the last such payload is dropped.
-    #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        self.frame.slice_ref(self.payload)
-    }
-}
-
-/// What a replay passed to its callback.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct ReplayReport {
-    /// The number of records.
-    pub records: u64,
-    /// The bytes of their payloads.
-    pub payload_bytes: u64,
-}
-
-/// The part of a replay that reads one shard.
-#[derive(Clone, Debug)]
-pub(crate) struct ShardPlan {
-    pub(crate) shard_dir: ShardDir,
-    pub(crate) segments: Vec<SegmentMeta>,
-    /// The callback gets the records of `from..to`.
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-}
-
-impl ShardPlan {
-    /// The range of the shard. Valid before a checkpoint limits the plan.
-    fn reach(&self) -> ShardReach {
-        let SegmentIdentity { generation, shard, .. } = self.shard_dir.identity;
-        ShardReach { generation, shard, first: self.from.min(self.to), end: self.to }
-    }
-
-    /// Drops the segments without a record of `from..to`.
-    fn trim(&mut self) {
-        let (from, to) = (self.from, self.to);
-        self.segments.retain(|meta| {
-            meta.first_sequence < to && meta.next_sequence.is_none_or(|next| next > from)
-        });
-    }
-}
-
-/// The ranges of a log's shards, from the plans of all of them.
-pub(crate) fn reach(log: LogId, generations: &[Vec<ShardPlan>]) -> Reach {
-    Reach { log, shards: generations.iter().flatten().map(ShardPlan::reach).collect() }
-}
-
-/// Limits the plans to the records from a checkpoint on. Fails if the log does not
-/// have all of them.
-pub(crate) fn start_from<E>(
-    log: LogId,
-    generations: &mut [Vec<ShardPlan>],
-    checkpoint: &Checkpoint,
-) -> Result<(), ReplayError<E>> {
-    reach(log, generations).check_kept(checkpoint).map_err(ReplayError::Checkpoint)?;
-    for plan in generations.iter_mut().flatten() {
-        let identity = &plan.shard_dir.identity;
-        plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
-    }
-    Ok(())
-}
-
-/// Replays the generations one after the other. Blocks until all threads are done.
-/// A panic of the callback is resumed on the calling thread.
-pub(crate) fn replay<E: Send>(
-    mut generations: Vec<Vec<ShardPlan>>,
-    options: &ReplayOptions,
-    callback: &(dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
-) -> Result<ReplayReport, ReplayError<E>> {
-    let mut bytes_total = 0;
-    for plan in generations.iter_mut().flatten() {
-        plan.trim();
-        for meta in &plan.segments {
-            bytes_total += segment_bytes(plan, meta).map_err(ReplayError::Log)?;
-        }
-    }
-    let _span = trace::replaying(bytes_total);
-    let shared = Shared {
-        options,
-        callback,
-        bytes_total,
-        bytes_done: AtomicU64::new(0),
-        records: AtomicU64::new(0),
-        payload_bytes: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-        failure: Mutex::new(None),
-    };
-    for plans in generations {
-        shared.run_generation(plans)?;
-    }
-    Ok(ReplayReport {
-        records: shared.records.into_inner(),
-        payload_bytes: shared.payload_bytes.into_inner(),
-    })
-}
-
-fn segment_bytes(plan: &ShardPlan, meta: &SegmentMeta) -> Result<u64, OpenError> {
-    if meta.next_sequence.is_some() {
-        return Ok(meta.end);
-    }
-    let path = plan.shard_dir.path(meta.number);
-    let file =
-        plan.shard_dir.fs.open(&path, OpenMode::Read).map_err(OpenError::io("opening", &path))?;
-    file.len().map_err(OpenError::io("reading the size of", &path))
-}
-
 /// The state that the threads of a replay share. The counters order nothing: they
 /// are read after the join, or only shown to a user. Hence Relaxed.
-struct Shared<'a, E> {
+pub(super) struct Shared<'a, E> {
     options: &'a ReplayOptions,
     callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
     bytes_total: u64,
@@ -245,8 +40,34 @@ enum Failure<E> {
     Panic(Box<dyn std::any::Any + Send>),
 }
 
-impl<E: Send> Shared<'_, E> {
-    fn run_generation(&self, plans: Vec<ShardPlan>) -> Result<(), ReplayError<E>> {
+impl<'a, E: Send> Shared<'a, E> {
+    pub(super) fn new(
+        options: &'a ReplayOptions,
+        callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+        bytes_total: u64,
+    ) -> Self {
+        Self {
+            options,
+            callback,
+            bytes_total,
+            bytes_done: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            payload_bytes: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// What the callback got.
+    pub(super) fn into_report(self) -> ReplayReport {
+        ReplayReport {
+            records: self.records.into_inner(),
+            payload_bytes: self.payload_bytes.into_inner(),
+        }
+    }
+
+    /// Replays the shards of one generation. Blocks until all threads are done.
+    pub(super) fn run_generation(&self, plans: Vec<ShardPlan>) -> Result<(), ReplayError<E>> {
         let threads = self.options.threads.min(plans.len()).max(1);
         let memory = self.options.memory_bytes / threads;
         let chunk_bytes = memory.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
@@ -357,7 +178,7 @@ impl<E: Send> Shared<'_, E> {
     /// Checks that a segment still has its name. A segment that was truncated during
     /// the read may have been recycled, and its file now holds another segment. That
     /// is reported as a missing file, not as corruption.
-    fn check_is_there(plan: &ShardPlan, path: &std::path::Path) -> Result<(), ReplayError<E>> {
+    fn check_is_there(plan: &ShardPlan, path: &Path) -> Result<(), ReplayError<E>> {
         let opened = plan.shard_dir.fs.open(path, OpenMode::Read).map(drop);
         opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
     }
@@ -366,7 +187,7 @@ impl<E: Send> Shared<'_, E> {
         &self,
         plan: &ShardPlan,
         meta: &SegmentMeta,
-        file: &dyn crate::fs::FileHandle,
+        file: &dyn FileHandle,
     ) -> Result<u64, ReplayError<E>> {
         let path = plan.shard_dir.path(meta.number);
         let (mut bytes, mut unreadable) = ([0; SEGMENT_HEADER_BYTES], Unreadable::default());
@@ -433,7 +254,7 @@ impl<E: Send> Shared<'_, E> {
 /// The error if a record cannot be read now, but could at open.
 fn changed<E>(
     plan: &ShardPlan,
-    path: &std::path::Path,
+    path: &Path,
     offset: u64,
     first_sequence: u64,
     durable_below: u64,
