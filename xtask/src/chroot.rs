@@ -90,19 +90,10 @@ impl Chroot {
         Ok(None)
     }
 
-    /// Copies the tree anew. What was built stays.
+    /// Copies the tree anew. What was built stays, and so does the time of a file that has
+    /// not changed: cargo builds only what has.
     pub(crate) fn copy_project(&self) -> Result {
-        let project = self.project();
-        if project.exists() {
-            for entry in tree::entries(&project)? {
-                match entry.file_name().is_some_and(|name| name == "target") {
-                    true => {}
-                    false if entry.is_dir() => fs::remove_dir_all(entry)?,
-                    false => fs::remove_file(entry)?,
-                }
-            }
-        }
-        tree::copy(&tree::root(), &project)
+        tree::update(&tree::root(), &self.project(), &["target"])
     }
 
     /// The copy of the tree, as a path outside the chroot.
@@ -154,6 +145,7 @@ impl Chroot {
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             "DEBIAN_FRONTEND=noninteractive",
             "CARGO_INCREMENTAL=0",
+            "CARGO_PROFILE_DEV_DEBUG=none",
             "CARGO_TERM_COLOR=never",
             "nice",
             "sh",

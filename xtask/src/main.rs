@@ -48,7 +48,7 @@ mutants [WORD ...]          applies each patch of mutants/ to a copy of the tree
                             title contains one of them
     --check                 only checks that each patch applies and that its tests exist
 platforms                   checks Windows, macOS, FreeBSD, and Linux on aarch64, i686 and s390x;
-                            the golden files on i686 and s390x; lib and engine under wine
+                            lib and golden files on i686 and s390x; lib and engine under wine
 tsan                        lib and engine under ThreadSanitizer, and a planted race that it
                             must report
     --chroot FOLDER         platforms, tsan: keeps their chroot of Debian sid in a folder, and

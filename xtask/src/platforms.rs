@@ -1,7 +1,7 @@
 //! Checks the library on other platforms, and runs tests on some of them.
 //!
-//! The golden files are read and written on a 32-bit and on a big-endian machine. The
-//! library's tests and `engine` run on Windows' interface, under wine.
+//! The unit tests run, and the golden files are read and written, on a 32-bit and on a
+//! big-endian machine. The library's tests and `engine` run on Windows' interface, under wine.
 
 use crate::Result;
 use crate::chroot::Chroot;
@@ -62,9 +62,10 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         chroot.step(&format!("check {target}"), &check)?;
         let test = format!("export {environment}; cargo test --all-features --target {target}");
         chroot.step(
-            &format!("golden files on {target}"),
+            &format!("unit tests and golden files on {target}"),
             &format!(
-                "{test} -p shardwal --lib --test on_disk format::; \
+                "{test} -p shardwal --lib; \
+                {test} -p shardwal --test on_disk format::; \
                 {test} -p shardwal-timeseries --test timeseries format::"
             ),
         )?;

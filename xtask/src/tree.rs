@@ -1,5 +1,6 @@
 //! The source tree: its root, its packages, its files, and copies of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -96,6 +97,31 @@ impl Drop for Scratch {
 
 /// Copies all files that git tracks or would add, with their present content.
 pub(crate) fn copy(root: &Path, to: &Path) -> Result {
+    for name in files(root)? {
+        copy_file(&root.join(&name), &to.join(&name))?;
+    }
+    Ok(())
+}
+
+/// Makes `to` a copy as [`copy`] does, and deletes everything else in it but what is in its
+/// folders `kept`. A file with the same content keeps its time.
+pub(crate) fn update(root: &Path, to: &Path, kept: &[&str]) -> Result {
+    let names = files(root)?;
+    if to.is_dir() {
+        let kept: Vec<PathBuf> = kept.iter().map(|folder| to.join(folder)).collect();
+        delete_others(to, &names.iter().map(|name| to.join(name)).collect(), &kept)?;
+    }
+    for name in names {
+        let (from, to) = (root.join(&name), to.join(&name));
+        if fs::read(&from)? != fs::read(&to).unwrap_or_default() || !to.exists() {
+            copy_file(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// The files that git tracks or would add, relative to the root.
+fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
@@ -104,16 +130,71 @@ pub(crate) fn copy(root: &Path, to: &Path) -> Result {
     if !listed.status.success() {
         return Err("git cannot list the files".into());
     }
+    let mut names = Vec::new();
     for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let name = std::str::from_utf8(name)?;
-        let (from, to) = (root.join(name), to.join(name));
+        let name = PathBuf::from(std::str::from_utf8(name)?);
         // A file that was deleted and not yet committed is listed too.
-        if from.is_file() {
-            if let Some(folder) = to.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            fs::copy(from, to)?;
+        if root.join(&name).is_file() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, to)?;
+    Ok(())
+}
+
+/// Deletes the files in a folder and below that are not listed.
+fn delete_others(folder: &Path, files: &BTreeSet<PathBuf>, kept: &[PathBuf]) -> Result {
+    for path in entries(folder)?.into_iter().filter(|path| !kept.contains(path)) {
+        if path.is_dir() && !path.is_symlink() {
+            delete_others(&path, files, kept)?;
+        } else if !files.contains(&path) {
+            fs::remove_file(path)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_rewrites_what_changed_and_deletes_what_is_gone() {
+        let scratch = Scratch::new(&std::env::temp_dir(), "shardwal-update").unwrap();
+        let (root, to) = (scratch.path().join("root"), scratch.path().join("to"));
+        fs::create_dir_all(root.join("src")).unwrap();
+        let git = Command::new("git").arg("init").arg("-q").current_dir(&root).status().unwrap();
+        assert!(git.success());
+        for name in ["src/same", "src/changed", "gone"] {
+            fs::write(root.join(name), "before").unwrap();
+        }
+        update(&root, &to, &["target"]).unwrap();
+        fs::create_dir_all(to.join("target")).unwrap();
+        fs::write(to.join("target/built"), "built").unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        for name in ["src/same", "src/changed"] {
+            fs::File::options()
+                .write(true)
+                .open(to.join(name))
+                .unwrap()
+                .set_modified(long_ago)
+                .unwrap();
+        }
+        fs::write(root.join("src/changed"), "after").unwrap();
+        fs::remove_file(root.join("gone")).unwrap();
+
+        update(&root, &to, &["target"]).unwrap();
+        let modified = |name| fs::metadata(to.join(name)).unwrap().modified().unwrap();
+        assert_eq!(modified("src/same"), long_ago);
+        assert!(modified("src/changed") > long_ago);
+        assert_eq!(fs::read(to.join("src/changed")).unwrap(), b"after");
+        assert!(!to.join("gone").exists() && to.join("target/built").exists());
+    }
 }
