@@ -21,9 +21,9 @@ pub(crate) struct Unreadable {
 
 impl Unreadable {
     /// The first range that overlaps `part`.
-    pub(crate) fn within(&self, part: &Range<u64>) -> Option<Range<u64>> {
-        let at = self.ranges.partition_point(|range| range.end <= part.start);
-        self.ranges.get(at).filter(|range| range.start < part.end).cloned()
+    pub(crate) fn within(&self, wanted: &Range<u64>) -> Option<Range<u64>> {
+        let at = self.ranges.partition_point(|range| range.end <= wanted.start);
+        self.ranges.get(at).filter(|range| range.start < wanted.end).cloned()
     }
 
     pub(crate) fn ranges(&self) -> &[Range<u64>] {

@@ -63,17 +63,18 @@ impl LogReader {
         let load = || find_manifest(fs.as_ref(), dir);
         let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
         let mut manifest = load()?.ok_or_else(not_a_log)?;
-        let found = loop {
+        let inspected = loop {
             let shards = shards_of(dir, &manifest);
             let threads = threads_each(shards.len());
-            let found = in_parallel(&shards, |(dir, identity)| {
+            let inspected = in_parallel(&shards, |(dir, identity)| {
                 scan_until_stable(&fs, dir, identity, threads)
             });
-            let latest = found.and_then(|found| {
-                check_manifest_is_latest(fs.as_ref(), dir, &manifest, &found).map(|()| found)
+            let latest = inspected.and_then(|inspected| {
+                check_manifest_is_latest(fs.as_ref(), dir, &manifest, &inspected)
+                    .map(|()| inspected)
             });
             let failed = match latest {
-                Ok(found) => break found,
+                Ok(inspected) => break inspected,
                 Err(failed) => failed,
             };
             // A writer may have added or retired generations since the manifest was
@@ -85,20 +86,20 @@ impl LogReader {
             manifest = later;
         };
         let report = RecoveryReport {
-            shards: reports(&found),
+            shards: reports(&inspected),
             durability_warnings: durability_warnings(fs.as_ref(), dir),
             ..RecoveryReport::default()
         };
         let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
         plans.resize_with(manifest.generations.len(), Vec::new);
-        for found in found {
-            let number = found.shard_dir.identity.generation;
+        for inspected in inspected {
+            let number = inspected.shard_dir.identity.generation;
             let at = manifest.generations.partition_point(|known| known.number < number);
             plans[at].push(ShardPlan {
-                from: found.shard_dir.truncated_below,
-                to: found.end(),
-                shard_dir: found.shard_dir,
-                segments: found.scan.segments,
+                from: inspected.shard_dir.truncated_below,
+                to: inspected.end(),
+                shard_dir: inspected.shard_dir,
+                segments: inspected.scan.segments,
             });
         }
         Ok(Self { id: LogId(manifest.log), plans, report })
@@ -185,20 +186,20 @@ fn scan_until_stable(
 ) -> Result<Inspected, OpenError> {
     let mut last = None;
     for _ in 1..SCANS_MAX {
-        let mut found = match read_shard(fs, dir, identity, threads, ScanPurpose::Inspect) {
+        let mut inspected = match read_shard(fs, dir, identity, threads, ScanPurpose::Inspect) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 continue;
             }
             scanned => scanned?,
         };
-        let Some(corruption) = &found.scan.corruption else { return Ok(found) };
+        let Some(corruption) = &inspected.scan.corruption else { return Ok(inspected) };
         let site = Some(CorruptionSite::of(fs.as_ref(), corruption)?);
         if site == last {
-            return Ok(found);
+            return Ok(inspected);
         }
-        if has_frame_now(fs.as_ref(), &found)? {
-            found.scan.forget_concurrent_appends();
-            return Ok(found);
+        if has_frame_now(fs.as_ref(), &inspected)? {
+            inspected.scan.forget_concurrent_appends();
+            return Ok(inspected);
         }
         last = site;
     }
@@ -228,8 +229,8 @@ impl CorruptionSite {
 
 /// Whether the frame that was missing at the end is there now. This saves a second
 /// scan of a long shard, which the writer would overtake as well.
-fn has_frame_now(fs: &dyn FileSystem, found: &Inspected) -> Result<bool, OpenError> {
-    let scan = &found.scan;
+fn has_frame_now(fs: &dyn FileSystem, inspected: &Inspected) -> Result<bool, OpenError> {
+    let scan = &inspected.scan;
     let (Some(corruption), Some(link)) = (&scan.corruption, scan.links.last()) else {
         return Ok(false);
     };
@@ -241,7 +242,7 @@ fn has_frame_now(fs: &dyn FileSystem, found: &Inspected) -> Result<bool, OpenErr
         opened => opened.map_err(OpenError::io("opening", &corruption.file))?,
     };
     let end = file.len().map_err(OpenError::io("reading the size of", &corruption.file))?;
-    let seed = found.shard_dir.seed(link.header.identity.number);
+    let seed = inspected.shard_dir.seed(link.header.identity.number);
     let mut frames = FrameReader::new(file, seed, corruption.offset, end, 1 << 16);
     let frame = frames.next().map_err(OpenError::io("reading", &corruption.file))?;
     Ok(frame.is_ok_and(|frame| {

@@ -26,9 +26,9 @@ pub(crate) struct Inspected {
 }
 
 /// The recovery report of each shard.
-pub(crate) fn reports(found: &[Inspected]) -> Vec<ShardRecovery> {
-    let has_carriers = found.iter().any(|found| found.mark.carriers() > 0);
-    found.iter().map(|found| found.report(has_carriers)).collect()
+pub(crate) fn reports(inspected: &[Inspected]) -> Vec<ShardRecovery> {
+    let has_carriers = inspected.iter().any(|inspected| inspected.mark.carriers() > 0);
+    inspected.iter().map(|inspected| inspected.report(has_carriers)).collect()
 }
 
 impl Inspected {
@@ -69,17 +69,17 @@ pub(crate) fn check_manifest_is_latest(
     fs: &dyn FileSystem,
     dir: &Path,
     manifest: &Manifest,
-    found: &[Inspected],
+    inspected: &[Inspected],
 ) -> Result<(), OpenError> {
     let stale = |what: String| {
         let what = format!("it is older than the log: {what}");
         Err(OpenError::Manifest { file: dir.join("MANIFEST"), what })
     };
     let current = manifest.current().map_or(0, |generation| generation.number);
-    let is_all_truncated = |found: &Inspected| {
-        found.shard_dir.identity.generation == current && found.shard_dir.is_all_truncated()
+    let is_all_truncated = |inspected: &Inspected| {
+        inspected.shard_dir.identity.generation == current && inspected.shard_dir.is_all_truncated()
     };
-    if found.iter().any(is_all_truncated) {
+    if inspected.iter().any(is_all_truncated) {
         return stale(format!("its last generation, {current}, was truncated for a later one"));
     }
     let next = Generation { number: current + 1, shards: 0 }.dir(dir);

@@ -84,9 +84,9 @@ impl Repair {
         // Read the log first: without a log, not even a lock file is created.
         read(&fs, &self.dir)?;
         let _lock = take_lock(fs.as_ref(), &self.dir)?;
-        let mut found = read(&fs, &self.dir)?;
+        let mut inspected = read(&fs, &self.dir)?;
         let quarantine = (self.fs.as_ref(), quarantine.as_ref());
-        repair((&fs, &self.dir), quarantine, &mut found).map(Option::unwrap_or_default)
+        repair((&fs, &self.dir), quarantine, &mut inspected).map(Option::unwrap_or_default)
     }
 
     fn open_dir(&self) -> Result<Arc<dyn FileSystem>, OpenError> {
@@ -102,9 +102,9 @@ impl Repair {
 fn read(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Vec<Inspected>, OpenError> {
     let manifest = find_manifest(fs.as_ref(), dir)?;
     let manifest = manifest.ok_or_else(|| OpenError::NotALog { dir: dir.to_path_buf() })?;
-    let found = read_shards(fs, dir, &manifest, ScanPurpose::Inspect)?;
-    check_manifest_is_latest(fs.as_ref(), dir, &manifest, &found)?;
-    Ok(found)
+    let inspected = read_shards(fs, dir, &manifest, ScanPurpose::Inspect)?;
+    check_manifest_is_latest(fs.as_ref(), dir, &manifest, &inspected)?;
+    Ok(inspected)
 }
 
 /// Repairs the corrupted shards of a log and scans them again. Returns `None` if no
@@ -113,9 +113,9 @@ fn read(fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Vec<Inspected>, OpenErro
 pub(crate) fn repair(
     (log, dir): (&Arc<dyn FileSystem>, &Path),
     (fs, quarantine): (&dyn FileSystem, &Path),
-    found: &mut [Inspected],
+    inspected: &mut [Inspected],
 ) -> Result<Option<RepairReport>, OpenError> {
-    let plan = Plan::of(found)?;
+    let plan = Plan::of(inspected)?;
     if plan.shards.is_empty() {
         return Ok(None);
     }
@@ -138,18 +138,19 @@ pub(crate) fn repair(
     store(fs, &copies.join(REPORT), format!("{report}{notes}").as_bytes())?;
     sync_the_way_to(fs, &copies.join(REPORT))?;
     for (index, salvage) in plan.shards {
-        let shard = &found[index].shard_dir;
+        let shard = &inspected[index].shard_dir;
         salvage.write(shard.fs.as_ref(), shard)?;
-        found[index] = read_shard(&shard.fs, &shard.dir, &shard.identity, 1, ScanPurpose::Resume)?;
-        refuse_corruption(&found[index..=index])?;
+        inspected[index] =
+            read_shard(&shard.fs, &shard.dir, &shard.identity, 1, ScanPurpose::Resume)?;
+        refuse_corruption(&inspected[index..=index])?;
     }
     report.lost.iter().for_each(|lost| trace::quarantined(lost));
     Ok(Some(report))
 }
 
 /// Fails with the first corruption that a scan found.
-pub(crate) fn refuse_corruption(found: &[Inspected]) -> Result<(), OpenError> {
-    match found.iter().find_map(|found| found.scan.corruption.clone()) {
+pub(crate) fn refuse_corruption(inspected: &[Inspected]) -> Result<(), OpenError> {
+    match inspected.iter().find_map(|inspected| inspected.scan.corruption.clone()) {
         Some(corruption) => Err(OpenError::Corrupted(Box::new(corruption))),
         None => Ok(()),
     }
@@ -163,14 +164,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(found: &[Inspected]) -> Result<Self, OpenError> {
+    fn of(inspected: &[Inspected]) -> Result<Self, OpenError> {
         let mut plan = Self { shards: Vec::new(), report: RepairReport::default() };
-        for (index, found) in found.iter().enumerate() {
-            if found.scan.corruption.is_none() {
+        for (index, inspected) in inspected.iter().enumerate() {
+            if inspected.scan.corruption.is_none() {
                 continue;
             }
-            let mut salvage = Salvage::plan(found.shard_dir.fs.as_ref(), &found.shard_dir)?;
-            let files = salvage.numbers().map(|number| found.shard_dir.path(number));
+            let mut salvage = Salvage::plan(inspected.shard_dir.fs.as_ref(), &inspected.shard_dir)?;
+            let files = salvage.numbers().map(|number| inspected.shard_dir.path(number));
             plan.report.files.extend(files);
             plan.report.lost.append(&mut salvage.lost);
             plan.shards.push((index, salvage));

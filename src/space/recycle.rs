@@ -65,22 +65,22 @@ struct Kept {
 }
 
 impl Recycler {
-    /// The recycled segments of a shard whose directory holds the numbers `found`.
+    /// The recycled segments of a shard whose directory holds these numbers.
     /// Keeps as many as the policy allows, and deletes the others.
     pub(crate) fn open(
         fs: &Arc<dyn FileSystem>,
         dir: &Path,
         policy: RecyclePolicy,
         space: Arc<FreeSpaceMonitor>,
-        found: &[u64],
+        recycled: &[u64],
     ) -> io::Result<Self> {
-        let (kept, others) = found.split_at(found.len().min(policy.recycled_max));
+        let (kept, others) = recycled.split_at(recycled.len().min(policy.recycled_max));
         others
             .iter()
             .try_for_each(|number| unlink_if_there(fs.as_ref(), &recycled_path(dir, *number)))?;
         let kept = Kept {
             names: kept.iter().map(|number| recycled_path(dir, *number)).collect(),
-            next: found.iter().max().map_or(1, |last| last + 1),
+            next: recycled.iter().max().map_or(1, |last| last + 1),
         };
         let pool = Pool {
             fs: fs.clone(),

@@ -102,7 +102,7 @@ impl Chroot {
     }
 
     /// Installs packages. Returns false, and prints `SKIPPED`, if there are none.
-    pub(crate) fn add(&mut self, part: &str, architecture: &str, packages: &str) -> Result<bool> {
+    pub(crate) fn add(&mut self, what: &str, architecture: &str, packages: &str) -> Result<bool> {
         let mut script = String::new();
         if !architecture.is_empty() {
             script = format!("dpkg --add-architecture {architecture}; apt-get update -qq; ");
@@ -110,7 +110,7 @@ impl Chroot {
         script += &format!("apt-get install -y -qq {packages}");
         let (installed, text) = self.script(&script)?;
         if !installed {
-            report::skip(part, &format!("{packages} cannot be installed\n{text}"));
+            report::skip(what, &format!("{packages} cannot be installed\n{text}"));
             self.skipped += 1;
         }
         Ok(installed)

@@ -87,8 +87,8 @@ impl Fault {
         let can_be_short = matches!(call, Call::Read | Call::Write);
         (self.call == call || self.call == Call::Any)
             && (self.kind != FaultKind::Short || can_be_short)
-            && self.path_contains.as_ref().is_none_or(|part| {
-                paths.iter().any(|path| with_slashes(&path.to_string_lossy()).contains(part))
+            && self.path_contains.as_ref().is_none_or(|text| {
+                paths.iter().any(|path| with_slashes(&path.to_string_lossy()).contains(text))
             })
     }
 }

@@ -98,14 +98,14 @@ impl Planner<'_> {
             let Some(vouched) = vouched.filter(|_| !is_lost_to_the_end) else {
                 break limit.expected.is_none_or(|expected| expected.next_sequence == self.here);
             };
-            let found = self.find_frame(&mut frames, base, &limit, &vouched);
-            let found = found.map_err(io("reading"))?;
+            let following = self.find_frame(&mut frames, base, &limit, &vouched);
+            let following = following.map_err(io("reading"))?;
             taken.is_changed = true;
-            is_lost_to_the_end = found.is_none();
-            let first = found.as_ref().map(|frame| base + u64::from(frame.header.first));
+            is_lost_to_the_end = following.is_none();
+            let first = following.as_ref().map(|frame| base + u64::from(frame.header.first));
             let next = first.unwrap_or(vouched.to);
             taken.pieces.extend(self.lose(number, at, next, &stop.to_string()));
-            if let Some(frame) = found {
+            if let Some(frame) = following {
                 self.take(&frame, base, &mut taken);
             }
         };
