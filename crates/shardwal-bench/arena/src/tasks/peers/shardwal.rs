@@ -13,6 +13,13 @@ use crate::tasks::log::TaskLog;
 /// Bytes of a segment, by default.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// The number of shards of a log that is opened without a setting.
+fn default_shards(dir: &Path) -> usize {
+    let log = ShardedWal::open(Config::new(dir.join("default"))).expect("the log opens");
+    ShardedWal::close(&log).expect("the log closes");
+    log.shards()
+}
+
 /// Waits for room, and queues the record.
 async fn queue(log: &ShardedWal, record: Record) -> Completion<'_> {
     let payload = Bytes::from_static(record.payload);
@@ -23,8 +30,9 @@ impl TaskLog for ShardedWal {
     fn open(dir: &Path, shards: Option<usize>, zeroed: u64) -> Self {
         let config = Config::new(dir.join("log"));
         let config = shards.into_iter().fold(config, Config::shards);
-        // Segments are filled with zeros per shard, and the default has two shards.
-        let segments = zeroed.div_ceil(SEGMENT_BYTES * shards.unwrap_or(2) as u64) as usize;
+        // Segments are filled with zeros per shard.
+        let shards = shards.unwrap_or_else(|| default_shards(dir));
+        let segments = zeroed.div_ceil(SEGMENT_BYTES * shards as u64) as usize;
         let config = config.recycled_segments_max(segments.max(2)).preallocated_segments(segments);
         ShardedWal::open(config).expect("the log opens")
     }
