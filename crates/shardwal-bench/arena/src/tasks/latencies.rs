@@ -2,13 +2,25 @@
 //! nothing. A worker hands its list over when it stops.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 thread_local!(static NANOS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) });
 
+/// Whether latencies are noted now.
+static COUNTS: AtomicBool = AtomicBool::new(true);
+
+/// Starts or ends noting latencies.
+pub fn count(counts: bool) {
+    COUNTS.store(counts, Ordering::Relaxed);
+}
+
 /// Notes the time since `began`.
 pub fn note(began: Instant) {
+    if !COUNTS.load(Ordering::Relaxed) {
+        return;
+    }
     let nanos = u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX);
     NANOS.with_borrow_mut(|all| all.push(nanos));
 }

@@ -6,6 +6,7 @@
 //! task is equally large in both states. What a design keeps in the future of an append is in the
 //! task, so it is reported apart.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::heap;
@@ -49,6 +50,26 @@ pub fn run<L: TaskLog>(
         (FUTURE, future as f64),
     ];
     (counts, figures)
+}
+
+/// Heap bytes of an idle shard.
+pub const SHARD: &str = "shard_bytes";
+const SHARDS: usize = 64;
+
+/// Measures the heap of a log with many shards against one with one.
+pub fn idle<L: TaskLog>(dir: &Path) -> Figures {
+    let opened = |shards: usize| {
+        let dir = dir.join(shards.to_string());
+        std::fs::create_dir(&dir).expect("the scratch disk takes a directory");
+        heap::count(true);
+        let before = heap::bytes();
+        let log = L::open(&dir, Some(shards), 0);
+        let bytes = heap::bytes() - before;
+        heap::count(false);
+        log.close();
+        bytes
+    };
+    vec![(SHARD, (opened(SHARDS + 1) - opened(1)) as f64 / SHARDS as f64)]
 }
 
 /// The median of the heap's size over the second half of a run.

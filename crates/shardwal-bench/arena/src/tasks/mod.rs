@@ -1,9 +1,9 @@
 //! Tasks that append and await, on a runtime of tokio with two workers.
 //!
 //! `arena tasks [--tasks N,N] [--rounds R] [--seconds S] [--tries T] [--shards N,default]
-//! [--peer TEXT] [--workload closed|runs|open|memory] [--offered N,N] [--dir D] [--csv FILE]
-//! [--svg FILE] [--from CSV]...`. The table goes to stdout, the progress to stderr. `--from`,
-//! which may be repeated, prints and draws earlier runs.
+//! [--peer TEXT] [--workload closed|runs|open|memory|idle|rolls|truncation] [--offered N,N]
+//! [--dir D] [--csv FILE] [--svg FILE] [--from CSV]...`. The table goes to stdout, the progress to
+//! stderr. `--from`, which may be repeated, prints and draws earlier runs.
 
 mod arguments;
 mod curves;
@@ -33,7 +33,9 @@ pub const DEFAULT_SHARDS: usize = 0;
 /// Records that one task appends before it awaits the last: four tasks have 16,384 in flight.
 const RUN_RECORDS: u32 = 4096;
 const RUN_TASKS: usize = 4;
-/// The load of such tasks, in the figures.
+/// Number of tasks while a log rolls or truncates.
+const UPKEEP_TASKS: usize = 1024;
+/// The load of tasks that append runs, in the figures.
 pub const RUNS: &str = "tasks-4x4096-in-flight";
 
 /// A log that tasks append to.
@@ -65,6 +67,30 @@ const CONTENDERS: &[Contender] = &[
     contender::<peers::camus::Camus>("camus 1.0"),
 ];
 
+/// A log that is not disturbed, beside the log that is.
+pub const NO_ROLLS: &str = "shardwal, no rolls";
+pub const NO_TRUNCATION: &str = "shardwal, no truncation";
+
+const IDLE: &[Contender] = &[contender::<shardwal::ShardedWal>(OURS)];
+const ROLLS: &[Contender] = &[
+    Contender { sharded: true, ..contender::<peers::upkeep::Rolling>(OURS) },
+    Contender { sharded: true, ..contender::<shardwal::ShardedWal>(NO_ROLLS) },
+];
+const TRUNCATION: &[Contender] = &[
+    Contender { sharded: true, ..contender::<peers::upkeep::Filled<true>>(OURS) },
+    Contender { sharded: true, ..contender::<peers::upkeep::Filled<false>>(NO_TRUNCATION) },
+];
+
+/// The logs that take part in a load.
+fn contenders(load: Load) -> &'static [Contender] {
+    match load {
+        Load::Idle => IDLE,
+        Load::Rolls(_) => ROLLS,
+        Load::Truncation(_) => TRUNCATION,
+        _ => CONTENDERS,
+    }
+}
+
 /// A log with a number of shards under one load.
 struct Entry {
     contender: Contender,
@@ -79,6 +105,9 @@ fn workload(load: Load) -> String {
         Load::Runs { .. } => RUNS.into(),
         Load::Offered(per_second) => format!("offered-{per_second}"),
         Load::Memory(tasks) => format!("memory-{tasks}"),
+        Load::Idle => "idle".into(),
+        Load::Rolls(tasks) => format!("rolls-{tasks}"),
+        Load::Truncation(tasks) => format!("truncation-{tasks}"),
     }
 }
 
@@ -88,6 +117,9 @@ fn loads(arguments: &Arguments) -> Vec<Load> {
         ("runs", vec![Load::Runs { tasks: RUN_TASKS, records: RUN_RECORDS }]),
         ("open", arguments.offered.iter().copied().map(Load::Offered).collect()),
         ("memory", arguments.tasks.iter().copied().map(Load::Memory).collect()),
+        ("idle", vec![Load::Idle]),
+        ("rolls", vec![Load::Rolls(UPKEEP_TASKS)]),
+        ("truncation", vec![Load::Truncation(UPKEEP_TASKS)]),
     ];
     let selected = kinds.into_iter().filter(|(kind, _)| arguments.selects_load(kind));
     selected.flat_map(|(_, loads)| loads).collect()
@@ -96,7 +128,7 @@ fn loads(arguments: &Arguments) -> Vec<Load> {
 fn entries(arguments: &Arguments) -> Vec<Entry> {
     let mut entries = Vec::new();
     for load in loads(arguments) {
-        for contender in CONTENDERS.iter().filter(|one| arguments.selects(one.name)) {
+        for contender in contenders(load).iter().filter(|one| arguments.selects(one.name)) {
             let shards = if contender.sharded { &arguments.shards[..] } else { &[Some(1)] };
             let entry =
                 |shards: &Option<usize>| Entry { contender: *contender, shards: *shards, load };

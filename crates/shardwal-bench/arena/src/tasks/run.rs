@@ -27,6 +27,12 @@ pub enum Load {
     Offered(usize),
     /// The memory of this number of tasks that wait.
     Memory(usize),
+    /// The memory of a shard without tasks.
+    Idle,
+    /// As `Closed`, with and without frequent rolls.
+    Rolls(usize),
+    /// As `Closed`, with and without a truncation.
+    Truncation(usize),
 }
 
 /// The figures of a run.
@@ -34,12 +40,18 @@ pub type Figures = Vec<(&'static str, f64)>;
 
 /// Loads the log for `lasts`, closes it, and verifies a replay.
 pub fn run<L: TaskLog>(dir: &Path, shards: Option<usize>, load: Load, lasts: Duration) -> Figures {
+    if load == Load::Idle {
+        return memory::idle::<L>(dir);
+    }
     let session = Session::<L>::open(dir, shards, lasts);
     let (counts, figures) = match load {
-        Load::Closed(tasks) => closed_loop(session, tasks, Manner::Awaiting, lasts),
+        Load::Closed(tasks) | Load::Rolls(tasks) | Load::Truncation(tasks) => {
+            closed_loop(session, tasks, Manner::Awaiting, lasts)
+        }
         Load::Runs { tasks, records } => closed_loop(session, tasks, Manner::Runs(records), lasts),
         Load::Offered(per_second) => open_loop::run(session, per_second, lasts),
         Load::Memory(tasks) => memory::run(session, tasks, lasts),
+        Load::Idle => unreachable!("it needs no session"),
     };
     verify::<L>(dir, &counts);
     figures

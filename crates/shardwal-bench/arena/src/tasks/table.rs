@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::memory::{FUTURE, HEAP, RELEASED, TOTAL};
+use super::memory::{FUTURE, HEAP, RELEASED, SHARD, TOTAL};
 use super::open_loop::OUTSTANDING;
 use super::run::{CPU, P999};
-use super::{CHANNELS, DEFAULT_SHARDS, MUTEX, OURS, RUNS};
+use super::{CHANNELS, DEFAULT_SHARDS, MUTEX, NO_ROLLS, NO_TRUNCATION, OURS, RUNS};
 use crate::figures::{FAILED, Row, Spread, standings};
 use crate::machine_words::short;
 use crate::workload::{P50, P99, RATE};
@@ -40,6 +40,9 @@ const TARGETS: &[Target] = &[
     (RUNS, CPU, Against::Value, 0.25),
     ("memory-16384", RELEASED, Against::Value, 64.0),
     ("memory-100000", RELEASED, Against::Value, 64.0),
+    ("idle", SHARD, Against::Value, 65_536.0),
+    ("rolls-1024", P999, Against::Peer(NO_ROLLS), 2.0),
+    ("truncation-1024", P99, Against::Peer(NO_TRUNCATION), 1.5),
 ];
 
 fn spread(rows: &[Row], load: &str, metric: &str, peer: &str, shards: usize) -> Option<Spread> {
@@ -63,7 +66,8 @@ fn target(rows: &[Row], shards: usize, target: &Target) -> Option<String> {
     let (rival, theirs) = match against {
         Against::Value => (String::from("-"), 1.0),
         Against::Peer(peer) => {
-            let theirs = spread(rows, load, metric, peer, 1)?;
+            let theirs = spread(rows, load, metric, peer, shards)
+                .or_else(|| spread(rows, load, metric, peer, 1))?;
             (format!("{peer}: {}", ranged(theirs)), theirs.median)
         }
         Against::Load(other) => {
@@ -90,6 +94,9 @@ fn target(rows: &[Row], shards: usize, target: &Target) -> Option<String> {
 fn columns(load: &str) -> &'static [(&'static str, &'static str)] {
     if load.starts_with("memory") {
         return &[("bytes", TOTAL), ("future", FUTURE), ("heap", HEAP), ("released", RELEASED)];
+    }
+    if load == "idle" {
+        return &[("bytes per shard", SHARD)];
     }
     &[
         ("records/s", RATE),

@@ -4,6 +4,7 @@ pub mod camus;
 pub mod channels;
 pub mod mutex_wakers;
 pub mod shardwal;
+pub mod upkeep;
 pub mod writeahead;
 
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! shardwal at its defaults, with the number of shards under test. Only its public interface is
-//! used, and only in this file.
+//! shardwal at its defaults, with the number of shards under test. Tasks use only its public
+//! interface, and only in this file.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -26,15 +26,21 @@ async fn queue(log: &ShardedWal, record: Record) -> Completion<'_> {
     log.append_async(record.key, payload).await.expect("the record is queued")
 }
 
+/// The configuration of a log with this number of bytes filled with zeros, over all shards.
+pub fn config(dir: &Path, shards: Option<usize>, zeroed: u64) -> Config {
+    let config = Config::new(dir.join("log"));
+    let config = shards.into_iter().fold(config, Config::shards);
+    if zeroed == 0 {
+        return config;
+    }
+    let shards = shards.unwrap_or_else(|| default_shards(dir));
+    let segments = zeroed.div_ceil(SEGMENT_BYTES * shards as u64) as usize;
+    config.recycled_segments_max(segments.max(2)).preallocated_segments(segments)
+}
+
 impl TaskLog for ShardedWal {
     fn open(dir: &Path, shards: Option<usize>, zeroed: u64) -> Self {
-        let config = Config::new(dir.join("log"));
-        let config = shards.into_iter().fold(config, Config::shards);
-        // Segments are filled with zeros per shard.
-        let shards = shards.unwrap_or_else(|| default_shards(dir));
-        let segments = zeroed.div_ceil(SEGMENT_BYTES * shards as u64) as usize;
-        let config = config.recycled_segments_max(segments.max(2)).preallocated_segments(segments);
-        ShardedWal::open(config).expect("the log opens")
+        ShardedWal::open(config(dir, shards, zeroed)).expect("the log opens")
     }
 
     async fn append(&self, record: Record) {
