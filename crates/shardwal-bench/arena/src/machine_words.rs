@@ -20,8 +20,10 @@ pub fn describe(dir: &Path, binary: &str) -> Vec<String> {
     let file_system = said("findmnt", &["-no", "FSTYPE,SOURCE,OPTIONS", "--target", dir]);
     let file_system: Vec<_> = file_system.split_whitespace().collect();
     let commit = said("git", &["rev-parse", "--short=10", "HEAD"]);
-    let changed =
-        said("git", &["status", "--porcelain", "--untracked-files=no", "--", "../../src", "src"]);
+    // A path that begins with `:/` counts from the root of the tree.
+    let sources = [":/src", ":/crates/shardwal-bench"];
+    let status = ["status", "--porcelain", "--untracked-files=no", "--"];
+    let changed = said("git", &[&status[..], &sources].concat());
     let changed = if changed == "?" { "" } else { ", changed" };
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     vec![
