@@ -13,27 +13,8 @@ pub use crate::layout::router::shard_of;
 use crate::error::{OpenError, TruncateError};
 use crate::fs::FileSystem;
 use crate::{
-    AppendError, Cause, Checkpoint, CheckpointError, Completion, Config, Durability, Position,
-    ShardedWal,
+    AppendError, Cause, Checkpoint, CheckpointError, Completion, Config, Position, ShardedWal,
 };
-
-/// The directory of a log to be opened.
-#[must_use]
-pub fn dir(config: &Config) -> &Path {
-    &config.dir
-}
-
-/// The file system of a log to be opened.
-#[must_use]
-pub fn file_system(config: &Config) -> &Arc<dyn FileSystem> {
-    &config.fs
-}
-
-/// When appends to a log to be opened are acknowledged.
-#[must_use]
-pub fn durability(config: &Config) -> Durability {
-    config.durability
-}
 
 /// Opens the log in another directory, reached through another file system.
 pub fn set_dir(config: &mut Config, dir: PathBuf, fs: Arc<dyn FileSystem>) {
@@ -58,14 +39,6 @@ pub fn would_deadlock(log: &ShardedWal) -> Option<Cause> {
 /// The first difference.
 pub fn check(log: &ShardedWal, checkpoint: Option<&Checkpoint>) -> Result<(), CheckpointError> {
     log.check(checkpoint)
-}
-
-/// Checks each setting against its limit.
-///
-/// # Errors
-/// The first setting that is out of its limits.
-pub fn validate(config: &Config) -> Result<(), OpenError> {
-    config.validate()
 }
 
 /// Whether an error of a write means that there is no room.

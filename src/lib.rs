@@ -98,6 +98,7 @@ pub use shard::completion::{BatchCompletion, Completion, Flush};
 pub use shard::snapshot::SnapshotRequest;
 pub use shard::truncate::TruncateReport;
 pub use stats::{FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, ShardStats, WalStats};
+pub use util::byte_size::{ByteSize, ByteSizeError};
 pub use wal::{AppendFuture, Applied, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.

@@ -12,11 +12,9 @@ use crate::util::human_duration;
 ///
 /// The default is [`Durability::Sync`].
 ///
-/// As text: `sync`, `os` or `interval:10ms`. With the `serde` feature: `"sync"`,
-/// `"os"` or `{"interval": "10ms"}`. The units are `s`, `ms`, `us` and `ns`.
+/// As text: `sync`, `interval:10ms` or `buffered`; `os` is read too. The units of an interval
+/// are `s`, `ms`, `us` and `ns`. With the `serde` feature it is the same text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Durability {
     /// Acknowledges after the write and the fdatasync of the record's commit have
@@ -26,14 +24,11 @@ pub enum Durability {
     /// Acknowledges after the write. A sync follows within this interval: 100 us
     /// to 1 hour. The record survives a crash of the process. A power loss may
     /// lose the records of the last interval.
-    Interval(
-        #[cfg_attr(feature = "serde", serde(with = "crate::util::human_duration::serde"))] Duration,
-    ),
+    Interval(Duration),
     /// Acknowledges after the write. The kernel writes the record to the disk
     /// later. The record survives a crash of the process. A power loss may lose
     /// every record since the last sync; [`crate::ShardedWal::flush`] and a close
     /// sync.
-    #[cfg_attr(feature = "serde", serde(alias = "os"))]
     Buffered,
 }
 
@@ -64,6 +59,25 @@ impl FromStr for Durability {
             .and_then(human_duration::parse)
             .map(Self::Interval)
             .map_err(|problem| OpenError::InvalidConfig { setting: "durability", problem })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Durability {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Durability {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        match text.parse() {
+            Ok(durability) => Ok(durability),
+            Err(OpenError::InvalidConfig { problem, .. }) => Err(serde::de::Error::custom(problem)),
+            Err(other) => Err(serde::de::Error::custom(other)),
+        }
     }
 }
 

@@ -23,8 +23,12 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(4 << 30);
 const _: () = assert!(BATCH_BYTES_MAX <= (1 << 30));
 
 impl Config {
-    /// Checks each setting against its limits.
-    pub(crate) fn validate(&self) -> Result<(), OpenError> {
+    /// Checks each setting against its limits. Does not touch the disk.
+    /// [`crate::ShardedWal::open`] checks them too.
+    ///
+    /// # Errors
+    /// [`OpenError::InvalidConfig`], for the first setting that is outside its limits.
+    pub fn validate(&self) -> Result<(), OpenError> {
         let within = |setting, found: u64, min: u64, max: u64| {
             if (min..=max).contains(&found) {
                 return Ok(());
@@ -56,10 +60,10 @@ impl Config {
         }
         within("free_space_low_bytes", self.free_space_low_bytes, 0, DISK_BYTES_MAX)?;
         within("free_space_min_bytes", self.free_space_min_bytes, 0, DISK_BYTES_MAX)?;
-        let (soft, hard) = (self.free_space_low_bytes, self.free_space_min_bytes);
-        if (1..hard).contains(&soft) {
+        let (low, min) = (self.free_space_low_bytes, self.free_space_min_bytes);
+        if (1..min).contains(&low) {
             let problem =
-                format!("is {soft}; it must be 0, or at least free_space_min_bytes, {hard}");
+                format!("is {low}; it must be 0, or at least free_space_min_bytes, {min}");
             return Err(OpenError::InvalidConfig { setting: "free_space_low_bytes", problem });
         }
         Ok(())

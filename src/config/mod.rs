@@ -7,19 +7,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fs::{FileSystem, OsFileSystem};
+#[cfg(feature = "serde")]
+use crate::util::byte_size::serde_form as byte_size;
 
 mod durability;
 mod limits;
+mod read;
 
 pub use durability::{Durability, OnCorruption};
 pub use limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, QUEUE_CAPACITY_MAX, SHARDS_MAX};
 
 /// How to open a log.
 ///
-/// [`Config::new`] makes one with all defaults, and the methods change it.
-/// [`crate::ShardedWal::open`] checks the values: a value outside its limits
-/// fails with [`InvalidConfig`](crate::OpenError::InvalidConfig), and no log is created. With the
-/// `serde` feature only `dir` is required.
+/// [`Config::new`] makes one with all defaults, and the methods change it. [`Config::dir`] and
+/// the methods that begin with `get_` read it. [`Config::validate`] and
+/// [`crate::ShardedWal::open`] check the values: a value outside its limits fails with
+/// [`InvalidConfig`](crate::OpenError::InvalidConfig), and no log is created.
+///
+/// With the `serde` feature it can be read from a file. Only `dir` is required, and an unknown
+/// field is an error. A size is a number of bytes or a text such as `"64MiB"`
+/// ([`crate::ByteSize`]). A durability is a text such as `"interval:10ms"`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -32,9 +39,9 @@ pub struct Config {
     pub(crate) keep_shards: bool,
     #[cfg_attr(feature = "serde", serde(default = "default_queue_capacity"))]
     pub(crate) queue_capacity: usize,
-    #[cfg_attr(feature = "serde", serde(default = "default_queue_bytes"))]
+    #[cfg_attr(feature = "serde", serde(default = "default_queue_bytes", with = "byte_size"))]
     pub(crate) queue_bytes: usize,
-    #[cfg_attr(feature = "serde", serde(default = "default_segment_bytes"))]
+    #[cfg_attr(feature = "serde", serde(default = "default_segment_bytes", with = "byte_size"))]
     pub(crate) segment_bytes: u64,
     #[cfg_attr(feature = "serde", serde(default = "default_recycled_segments_max"))]
     pub(crate) recycled_segments_max: usize,
@@ -42,15 +49,15 @@ pub struct Config {
     pub(crate) preallocated_segments: usize,
     #[cfg_attr(feature = "serde", serde(default = "default_max_commit_records"))]
     pub(crate) max_commit_records: usize,
-    #[cfg_attr(feature = "serde", serde(default = "default_max_commit_bytes"))]
+    #[cfg_attr(feature = "serde", serde(default = "default_max_commit_bytes", with = "byte_size"))]
     pub(crate) max_commit_bytes: usize,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(crate) durability: Durability,
     #[cfg_attr(feature = "serde", serde(default))]
     pub(crate) on_corruption: OnCorruption,
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[cfg_attr(feature = "serde", serde(default, with = "byte_size"))]
     pub(crate) free_space_low_bytes: u64,
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[cfg_attr(feature = "serde", serde(default, with = "byte_size"))]
     pub(crate) free_space_min_bytes: u64,
     #[cfg_attr(feature = "serde", serde(skip, default = "default_file_system"))]
     pub(crate) fs: Arc<dyn FileSystem>,

@@ -37,28 +37,6 @@ pub(crate) fn print(duration: Duration) -> String {
     format!("{}{name}", nanos / u128::from(*unit))
 }
 
-/// For `#[serde(with = ..)]`.
-#[cfg(feature = "serde")]
-pub(crate) mod serde {
-    use std::time::Duration;
-
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::Serializer;
-
-    pub(crate) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::print(*duration))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        super::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

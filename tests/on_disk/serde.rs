@@ -13,11 +13,7 @@ fn a_durability_serializes_as_its_text_form() {
     let cases = [
         (Durability::Sync, json!("sync"), "sync"),
         (Durability::Buffered, json!("buffered"), "buffered"),
-        (
-            Durability::Interval(Duration::from_millis(10)),
-            json!({"interval": "10ms"}),
-            "interval:10ms",
-        ),
+        (Durability::Interval(Duration::from_millis(10)), json!("interval:10ms"), "interval:10ms"),
     ];
     for (durability, value, text) in cases {
         assert_eq!(to_value(durability).unwrap(), value);
@@ -28,7 +24,7 @@ fn a_durability_serializes_as_its_text_form() {
     // The name of earlier versions.
     assert_eq!(from_value::<Durability>(json!("os")).unwrap(), Durability::Buffered);
     assert_eq!("os".parse::<Durability>().unwrap(), Durability::Buffered);
-    for wrong in [json!("fast"), json!({"interval": "10"}), json!({"interval": 10})] {
+    for wrong in [json!("fast"), json!("interval:10"), json!({"interval": "10ms"}), json!(10)] {
         assert!(from_value::<Durability>(wrong.clone()).is_err(), "{wrong}");
     }
     for wrong in ["", "interval", "interval:", "interval:soon", "Sync"] {
@@ -58,14 +54,56 @@ fn a_config_needs_only_its_directory_and_round_trips() {
     assert_eq!(
         value,
         json!({
-            "dir": "/log", "shards": 7, "queue_capacity": 9, "queue_bytes": 11,
-            "segment_bytes": 13, "recycled_segments_max": 25, "preallocated_segments": 23, "max_commit_records": 15, "max_commit_bytes": 17,
-            "durability": {"interval": "1500us"}, "free_space_low_bytes": 21, "free_space_min_bytes": 19,
+            "dir": "/log", "shards": 7, "queue_capacity": 9, "queue_bytes": "11B",
+            "segment_bytes": "13B", "recycled_segments_max": 25, "preallocated_segments": 23,
+            "max_commit_records": 15, "max_commit_bytes": "17B", "durability": "interval:1500us",
+            "free_space_low_bytes": "21B", "free_space_min_bytes": "19B",
             "on_corruption": "quarantine",
         })
     );
     let back: Config = from_value(value.clone()).unwrap();
-    assert_eq!(to_value(back).unwrap(), value);
+    assert_eq!(to_value(&back).unwrap(), value);
+    assert_eq!(back.dir(), config.dir());
+    assert_eq!(
+        (back.get_shards(), back.get_queue_capacity(), back.get_queue_bytes()),
+        (Some(7), 9, 11)
+    );
+    assert_eq!((back.get_segment_bytes(), back.get_recycled_segments_max()), (13, 25));
+    assert_eq!((back.get_preallocated_segments(), back.get_max_commit_records()), (23, 15));
+    assert_eq!(back.get_max_commit_bytes(), 17);
+    assert_eq!(back.get_durability(), config.get_durability());
+    assert_eq!(back.get_on_corruption(), OnCorruption::Quarantine);
+    assert_eq!((back.get_free_space_min_bytes(), back.get_free_space_low_bytes()), (19, 21));
+    assert_eq!(back.keep_shards().get_shards(), None);
+}
+
+#[test]
+fn sizes_have_units_and_whatever_is_no_setting_is_refused() {
+    let config: Config = from_value(json!({
+        "dir": "/log", "segment_bytes": "8MiB", "queue_bytes": 4096, "max_commit_bytes": "1MiB",
+        "free_space_low_bytes": "2GiB", "free_space_min_bytes": "1GiB",
+    }))
+    .unwrap();
+    assert_eq!((config.get_segment_bytes(), config.get_queue_bytes()), (8 << 20, 4096));
+    assert_eq!(config.get_max_commit_bytes(), 1 << 20);
+    assert_eq!(
+        (config.get_free_space_low_bytes(), config.get_free_space_min_bytes()),
+        (2 << 30, 1 << 30)
+    );
+    config.validate().unwrap();
+    for (wrong, said) in [
+        (json!({"dir": "/log", "shard": 4}), "unknown field `shard`"),
+        (json!({"dir": "/log", "segment_bytes": "8MB"}), "`8MB` is not a size"),
+        (json!({"dir": "/log", "queue_bytes": -1}), "not negative"),
+        (json!({"dir": "/log", "queue_bytes": 1.5}), "such as `64MiB`"),
+        (json!({"dir": "/log", "durability": "interval:10"}), "`10` is not a duration"),
+    ] {
+        let error = from_value::<Config>(wrong).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let wrong: Config = from_value(json!({"dir": "/log", "segment_bytes": "1KiB"})).unwrap();
+    let error = wrong.validate().unwrap_err().to_string();
+    assert!(error.contains("segment_bytes is 1024; it must be 4096 to 4294967296"), "{error}");
 }
 
 #[test]

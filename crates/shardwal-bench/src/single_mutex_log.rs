@@ -270,10 +270,9 @@ fn rewrite(
 
 impl SeriesLog for SingleMutexLog {
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
-        internals::validate(&config)?;
-        let dir = internals::dir(&config).to_path_buf();
-        let LockedDir { fs, lock } =
-            internals::create_and_lock(internals::file_system(&config), &dir)?;
+        config.validate()?;
+        let dir = config.dir().to_path_buf();
+        let LockedDir { fs, lock } = internals::create_and_lock(config.get_file_system(), &dir)?;
         let lock = Mutex::new(Some(lock));
         let path = dir.join("records");
         let old = match fs.open(&path, OpenMode::Read) {
@@ -285,7 +284,7 @@ impl SeriesLog for SingleMutexLog {
         let state = rewrite(fs.as_ref(), &dir, old.as_deref(), None);
         let mut state = state.map_err(internals::open_error("rewriting", &path))?;
         state.machine = Some(machines(0));
-        let sync = internals::durability(&config) != Durability::Buffered;
+        let sync = config.get_durability() != Durability::Buffered;
         Ok(Self { fs, dir, sync, state: Mutex::new(state), lock })
     }
 

@@ -116,12 +116,12 @@ impl<L: SeriesLog> Storage<L> {
     /// See [`StorageError`].
     pub fn open_in(options: StorageOptions) -> Result<Self, StorageError> {
         let StorageOptions { mut log, replay, series_max, samples_max } = options;
-        let mut dir = internals::dir(&log).to_path_buf();
+        let mut dir = log.dir().to_path_buf();
         if dir.as_os_str().is_empty() {
             dir.push(".");
         }
-        let LockedDir { fs, lock } = internals::create_and_lock(internals::file_system(&log), &dir)
-            .map_err(StorageError::Log)?;
+        let LockedDir { fs, lock } =
+            internals::create_and_lock(log.get_file_system(), &dir).map_err(StorageError::Log)?;
         snapshot::remove_unfinished(fs.as_ref(), &dir)?;
         internals::set_dir(&mut log, dir.join("log"), fs.clone());
         let (mut shards, mut snapshots) = (Vec::new(), Vec::new());
