@@ -36,9 +36,10 @@
 //! | shed load | [`ShardedWal::try_append`], [`ShardedWal::append_timeout`], [`TryAppendError`] |
 //! | append many records as a unit | [`ShardedWal::append_batch`], [`BatchError`] |
 //! | handle an error | [`AppendError`], [`Cause`] |
-//! | read the records back | [`ShardedWal::replay`], [`ShardedWal::replay_from`], [`Record`] |
+//! | read the records back | [`ShardedWal::replay`], [`ShardedWal::replay_into`], [`Record`] |
+//! | keep state in step with the log | [`StateMachine`], [`ShardedWal::request_snapshot`] |
+//! | keep state outside of the log | [`Applied`] |
 //! | delete old records | [`ShardedWal::truncate_before`], [`Checkpoint`] |
-//! | keep state in step with the log | [`StateMachine`] |
 //! | read a log that another process writes | [`LogReader`] |
 //! | copy or repair a log | [`Backup`], [`Repair`] |
 //! | watch it | [`ShardedWal::stats`], [`WalStats`] |
@@ -78,6 +79,9 @@ mod util;
 mod wait;
 mod wal;
 
+/// The crate of [`bytes::Bytes`], which payloads are made of.
+pub use bytes;
+
 pub use backup::{Backup, BackupError, BackupReport};
 pub use checkpoint::{Checkpoint, CheckpointError, LogId};
 pub use commit::state_machine::StateMachine;
@@ -92,7 +96,9 @@ pub use error::{
 pub use open::log_reader::LogReader;
 pub use payload::Payload;
 pub use recovery::repair::Repair;
-pub use recovery::replay::{Record, ReplayOptions, ReplayProgress, ReplayReport};
+pub use recovery::replay::{
+    Record, ReplayOptions, ReplayProgress, ReplayReport, Replayed, ShardId, ShardState,
+};
 pub use recovery::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
 pub use shard::completion::{BatchCompletion, Completion, Flush};
 pub use shard::snapshot::SnapshotRequest;

@@ -116,6 +116,13 @@ impl Error for TryAppendError {
     }
 }
 
+impl From<TryAppendError> for AppendError {
+    /// `NotWritten`, without a position. The payload is dropped.
+    fn from(refused: TryAppendError) -> Self {
+        Self::NotWritten { position: None, cause: refused.cause }
+    }
+}
+
 /// A batch that was not acknowledged in full.
 ///
 /// A batch has one part per shard. Each part is in the log as a whole or not at

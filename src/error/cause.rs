@@ -150,3 +150,9 @@ impl Cause {
         }
     }
 }
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.io()
+    }
+}

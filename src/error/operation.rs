@@ -1,5 +1,6 @@
 //! Errors of the other operations: replay, snapshot, truncation, close.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -29,7 +30,8 @@ pub enum ReplayError<E> {
 impl<E: fmt::Display> fmt::Display for ReplayError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Callback(error) => write!(f, "the replay's callback failed: {error}"),
+            // The alternate form of `anyhow::Error` has its whole chain.
+            Self::Callback(error) => write!(f, "the replay's callback failed: {error:#}"),
             Self::Checkpoint(error) => write!(f, "replay: {error}"),
             Self::Log(error) => write!(f, "replay: {error}"),
             Self::NotHere(cause) => write!(f, "not replayed: {cause}"),
@@ -37,15 +39,41 @@ impl<E: fmt::Display> fmt::Display for ReplayError<E> {
     }
 }
 
-impl<E: Error + 'static> Error for ReplayError<E> {
+impl<E> ReplayError<E> {
+    /// The callback's own error, or this error if the callback did not fail.
+    ///
+    /// # Errors
+    /// The replay itself failed.
+    pub fn into_callback(self) -> Result<E, Self> {
+        match self {
+            Self::Callback(error) => Ok(error),
+            other => Err(other),
+        }
+    }
+}
+
+/// For `?`, also if the callback fails with `anyhow::Error` or
+/// `Box<dyn Error + Send + Sync>`, which are no `Error` themselves. The text contains that of
+/// the callback's error. [`ReplayError::into_callback`] returns the error itself.
+impl<E: fmt::Debug + fmt::Display + 'static> Error for ReplayError<E> {
+    /// The callback's error if it is an `io::Error` or a `Box<dyn Error + Send + Sync>`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Callback(error) => Some(error),
+            Self::Callback(error) => known_error(error),
             Self::Checkpoint(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::NotHere(_) => None,
         }
     }
+}
+
+/// An error whose type is no bound of the callback, because two common types are no `Error`.
+fn known_error<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
+    let error: &dyn Any = error;
+    if let Some(error) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
+        return Some(error.as_ref());
+    }
+    error.downcast_ref::<io::Error>().map(|error| error as _)
 }
 
 /// Why a truncation ended early. Every record at or above the checkpoint is still

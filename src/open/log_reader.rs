@@ -14,6 +14,7 @@ use crate::recovery::inspect::{
     shards_of,
 };
 use crate::recovery::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, start_from};
+use crate::recovery::replay::{Replayed, ShardId, replay_into};
 use crate::recovery::{RecoveryReport, ScanPurpose};
 use crate::segment::frame_reader::{FrameReader, is_consistent};
 use crate::segment::header::SegmentIdentity;
@@ -161,6 +162,26 @@ impl LogReader {
         let mut plans = self.plans.clone();
         start_from(self.id, &mut plans, checkpoint)?;
         replay(plans, &options, &callback)
+    }
+
+    /// Replays the records that the log had when the reader was opened, each shard into a
+    /// state of its own. Otherwise like [`crate::ShardedWal::replay_into`].
+    ///
+    /// # Errors
+    /// As for [`LogReader::replay_from`].
+    ///
+    /// # Panics
+    /// If a callback panics.
+    pub fn replay_into<S: Send, E: Send>(
+        &self,
+        from: Option<&Checkpoint>,
+        options: ReplayOptions,
+        new: impl Fn(ShardId) -> S + Sync,
+        apply: impl Fn(&mut S, &Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<Replayed<S>, ReplayError<E>> {
+        let mut plans = self.plans.clone();
+        from.map_or(Ok(()), |from| start_from(self.id, &mut plans, from))?;
+        replay_into(plans, &options, &new, &apply)
     }
 }
 

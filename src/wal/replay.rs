@@ -6,6 +6,7 @@ use crate::error::ReplayError;
 use crate::recovery::replay::{
     Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from,
 };
+use crate::recovery::replay::{Replayed, ShardId, replay_into};
 use crate::shard::truncate::OldShard;
 
 impl ShardedWal {
@@ -52,6 +53,57 @@ impl ShardedWal {
         let mut plans = self.plans();
         start_from(self.id(), &mut plans, checkpoint)?;
         replay(plans, &options, &callback)
+    }
+
+    /// Replays each shard into a state of its own, without locks. `new` makes the state of a
+    /// shard, and `apply` changes it with each of its records, in order. One thread at a time
+    /// has a state. Blocks until done, then returns the states. With a checkpoint, records
+    /// below it are left out, as [`ShardedWal::replay_from`] does.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use shardwal::{Config, ReplayOptions, ShardedWal};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let scratch = tempfile::tempdir()?;
+    /// # let log = ShardedWal::open(Config::new(scratch.path()))?;
+    /// # (0..6).try_for_each(|key| log.append_wait(key % 3, "event").map(drop))?;
+    /// let replayed = log.replay_into(
+    ///     None,
+    ///     ReplayOptions::default(),
+    ///     |_shard| HashMap::new(),
+    ///     |counts, record| {
+    ///         *counts.entry(record.key()).or_insert(0) += 1;
+    ///         Ok::<_, std::io::Error>(())
+    ///     },
+    /// )?;
+    /// // A key is in one shard per generation. Generations come in order.
+    /// let mut counts = HashMap::new();
+    /// for part in replayed.shards {
+    ///     for (key, count) in part.state {
+    ///         *counts.entry(key).or_insert(0) += count;
+    ///     }
+    /// }
+    /// assert_eq!(counts, HashMap::from([(0, 2), (1, 2), (2, 2)]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`ShardedWal::replay_from`]. The states are dropped then.
+    ///
+    /// # Panics
+    /// As for [`ShardedWal::replay`].
+    pub fn replay_into<S: Send, E: Send>(
+        &self,
+        from: Option<&Checkpoint>,
+        options: ReplayOptions,
+        new: impl Fn(ShardId) -> S + Sync,
+        apply: impl Fn(&mut S, &Record<'_>) -> Result<(), E> + Sync,
+    ) -> Result<Replayed<S>, ReplayError<E>> {
+        self.check_caller()?;
+        let mut plans = self.plans();
+        from.map_or(Ok(()), |from| start_from(self.id(), &mut plans, from))?;
+        replay_into(plans, &options, &new, &apply)
     }
 
     /// A thread that commits must not replay: the callback runs on other threads too, and

@@ -20,7 +20,9 @@ use std::time::Duration;
 use crate::support::{self, append_all, config, must_end, open, payload, replayed};
 use bytes::Bytes;
 use shardwal::fs::sim::SimFileSystem;
-use shardwal::{ReplayError, ReplayOptions, ReplayProgress, ShardedWal};
+use shardwal::{
+    AppendError, LogReader, ReplayError, ReplayOptions, ReplayProgress, ShardId, ShardedWal,
+};
 
 const KEYS: u64 = 12;
 const RECORDS: u64 = 20;
@@ -230,4 +232,85 @@ fn an_empty_log_replays_nothing() {
     assert_eq!(replayed(&log).records, []);
     let mut late = log.append(1, payload(1, 0, 10));
     assert!(late.wait_timeout(Duration::from_secs(3600)).expect("in an hour").is_ok());
+}
+
+/// Each shard of each generation has a state, built in order without locks.
+#[test]
+fn a_replay_builds_a_state_per_shard_without_locks() {
+    let fs = SimFileSystem::new();
+    for (generation, shards) in [(0, 4), (1, 3)] {
+        let log = open(config(&fs).shards(shards));
+        for key in 0..KEYS {
+            append_all(&log, key, generation * RECORDS..(generation + 1) * RECORDS, 50);
+        }
+        log.close().unwrap();
+    }
+    let log = open(config(&fs).shards(3));
+    let new = |shard: ShardId| (shard, BTreeMap::<u64, Vec<u64>>::new());
+    let apply = |state: &mut (ShardId, BTreeMap<u64, Vec<u64>>), record: &shardwal::Record<'_>| {
+        let position = record.position();
+        let shard = ShardId { generation: position.generation, shard: position.shard };
+        assert_eq!(shard, state.0, "a record of another shard");
+        let (key, index) = support::key_and_index(record.payload());
+        state.1.entry(key).or_default().push(index);
+        Ok::<_, Infallible>(())
+    };
+    let replayed = log.replay_into(None, ReplayOptions::default(), new, apply).unwrap();
+    assert_eq!(replayed.report.records, 2 * KEYS * RECORDS);
+    let shards: Vec<_> = replayed.shards.iter().map(|part| part.shard).collect();
+    let shard_ids =
+        |generation, shards| (0..shards).map(move |shard| ShardId { generation, shard });
+    assert!(shards.iter().copied().eq(shard_ids(1, 4).chain(shard_ids(2, 3))), "{shards:?}");
+    let mut merged: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for part in replayed.shards {
+        for (key, indices) in part.state.1 {
+            merged.entry(key).or_default().extend(indices);
+        }
+    }
+    assert!(merged.into_values().all(|indices| indices.into_iter().eq(0..2 * RECORDS)));
+    let reader = LogReader::open_in(Arc::new(fs.clone()), support::DIR).unwrap();
+    let from = log.durable_checkpoint();
+    let replayed = reader.replay_into(Some(&from), ReplayOptions::default(), new, apply).unwrap();
+    assert_eq!((replayed.report.records, replayed.shards.len()), (0, 7));
+}
+
+/// An error that is no `Error`, as that of `anyhow`.
+#[derive(Debug)]
+struct Opaque;
+
+impl std::fmt::Display for Opaque {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if f.alternate() { "opaque: its cause" } else { "opaque" })
+    }
+}
+
+#[test]
+fn a_question_mark_takes_the_error_of_any_callback() {
+    type Boxed = Box<dyn std::error::Error + Send + Sync>;
+    let fs = SimFileSystem::new();
+    let log = log_with_records(&fs);
+    let opaque = || -> Result<(), Boxed> {
+        log.replay(ReplayOptions::default(), |_| Err(Opaque))?;
+        Ok(())
+    };
+    let error = opaque().unwrap_err();
+    assert_eq!(error.to_string(), "the replay's callback failed: opaque: its cause");
+    let boxed = || -> Result<(), Boxed> {
+        log.replay(ReplayOptions::default(), |_| {
+            Err::<(), Boxed>(io::Error::other("from the callback").into())
+        })?;
+        Ok(())
+    };
+    let error = boxed().unwrap_err();
+    let source = error.source().expect("the callback's error");
+    assert!(source.downcast_ref::<io::Error>().is_some(), "{source}");
+    let failed = log.replay(ReplayOptions::default(), |_| Err(Opaque)).unwrap_err();
+    assert!(failed.into_callback().is_ok_and(|Opaque| true));
+
+    log.close().unwrap();
+    let append = || -> Result<(), AppendError> { log.try_append(1, "refused")?.wait().map(drop) };
+    let error = append().unwrap_err();
+    assert!(error.was_refused(), "{error}");
+    let cause: Boxed = error.cause().clone().into();
+    assert_eq!(cause.to_string(), "the log is closed; open it again to append");
 }

@@ -4,9 +4,12 @@
 //! shards in parallel, and each shard in order. This file knows segments and the
 //! caller's callback; it never writes.
 
+mod into_states;
 mod options;
 mod threads;
 
+pub(crate) use into_states::replay_into;
+pub use into_states::{Replayed, ShardId, ShardState};
 pub use options::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 
 use crate::checkpoint::{Checkpoint, LogId, Reach, ShardReach};
@@ -64,12 +67,41 @@ pub(crate) fn start_from<E>(
     Ok(())
 }
 
+/// Receives the records of one shard, in order and on one thread.
+pub(crate) trait ShardVisitor<E> {
+    fn visit(&mut self, record: &Record<'_>) -> Result<(), E>;
+
+    /// Called after the shard's last record, unless a visit failed.
+    fn end(self: Box<Self>) {}
+}
+
+/// A caller's callback, for the records of all shards.
+struct Calls<'a, F>(&'a F);
+
+impl<E, F: Fn(&Record<'_>) -> Result<(), E>> ShardVisitor<E> for Calls<'_, F> {
+    fn visit(&mut self, record: &Record<'_>) -> Result<(), E> {
+        (self.0)(record)
+    }
+}
+
+/// Makes the visitor of a shard, on the thread that will use it.
+type Visitors<'a, E> = dyn Fn(ShardId) -> Box<dyn ShardVisitor<E> + 'a> + Sync + 'a;
+
 /// Replays the generations one after the other. Blocks until all threads are done.
 /// A panic of the callback is resumed on the calling thread.
 pub(crate) fn replay<E: Send>(
+    generations: Vec<Vec<ShardPlan>>,
+    options: &ReplayOptions,
+    callback: &(impl Fn(&Record<'_>) -> Result<(), E> + Sync),
+) -> Result<ReplayReport, ReplayError<E>> {
+    replay_shards(generations, options, &|_| Box::new(Calls(callback)))
+}
+
+/// Replays each shard to a visitor of its own, otherwise like [`replay`].
+fn replay_shards<E: Send>(
     mut generations: Vec<Vec<ShardPlan>>,
     options: &ReplayOptions,
-    callback: &(dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+    visitors: &Visitors<'_, E>,
 ) -> Result<ReplayReport, ReplayError<E>> {
     let mut bytes_total = 0;
     for plan in generations.iter_mut().flatten() {
@@ -79,7 +111,7 @@ pub(crate) fn replay<E: Send>(
         }
     }
     let _span = trace::replaying(bytes_total);
-    let shared = Shared::new(options, callback, bytes_total);
+    let shared = Shared::new(options, visitors, bytes_total);
     for plans in generations {
         shared.run_generation(plans)?;
     }

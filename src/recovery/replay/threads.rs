@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::ShardPlan;
 use super::options::{Record, ReplayOptions, ReplayProgress, ReplayReport};
+use super::{ShardId, ShardPlan, ShardVisitor, Visitors};
 use crate::error::{Corruption, OpenError, Position, RESTORE, ReplayError};
 use crate::fs::{FileHandle, OpenMode, Unreadable, read_around};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::{FrameKind, next_record};
 use crate::segment::frame_reader::{Frame, FrameReader, Stop};
-use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 
 /// Limits of a thread's read buffer. A larger buffer reads no faster, and the disk
 /// is idle for longer while the thread works through it.
@@ -21,9 +21,9 @@ const CHUNK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(1 << 20);
 
 /// The state that the threads of a replay share. The counters order nothing: they
 /// are read after the join, or only shown to a user. Hence Relaxed.
-pub(super) struct Shared<'a, E> {
+pub(super) struct Shared<'a, 'v, E> {
     options: &'a ReplayOptions,
-    callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+    visitors: &'a Visitors<'v, E>,
     bytes_total: u64,
     bytes_done: AtomicU64,
     records: AtomicU64,
@@ -40,15 +40,15 @@ enum Failure<E> {
     Panic(Box<dyn std::any::Any + Send>),
 }
 
-impl<'a, E: Send> Shared<'a, E> {
+impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
     pub(super) fn new(
         options: &'a ReplayOptions,
-        callback: &'a (dyn Fn(&Record<'_>) -> Result<(), E> + Sync),
+        visitors: &'a Visitors<'v, E>,
         bytes_total: u64,
     ) -> Self {
         Self {
             options,
-            callback,
+            visitors,
             bytes_total,
             bytes_done: AtomicU64::new(0),
             records: AtomicU64::new(0),
@@ -112,9 +112,12 @@ impl<'a, E: Send> Shared<'a, E> {
     }
 
     fn run_shard(&self, plan: &ShardPlan, chunk_bytes: usize) -> Result<(), ReplayError<E>> {
+        let SegmentIdentity { generation, shard, .. } = plan.shard_dir.identity;
+        let mut visitor = (self.visitors)(ShardId { generation, shard });
         for meta in &plan.segments {
-            self.run_segment(plan, meta, chunk_bytes)?;
+            self.run_segment(plan, meta, chunk_bytes, visitor.as_mut())?;
         }
+        visitor.end();
         Ok(())
     }
 
@@ -123,6 +126,7 @@ impl<'a, E: Send> Shared<'a, E> {
         plan: &ShardPlan,
         meta: &SegmentMeta,
         chunk_bytes: usize,
+        visitor: &mut dyn ShardVisitor<E>,
     ) -> Result<(), ReplayError<E>> {
         let path = plan.shard_dir.path(meta.number);
         let log = |doing| {
@@ -155,7 +159,7 @@ impl<'a, E: Send> Shared<'a, E> {
                         next = base + frame.header.next();
                     }
                     if frame.header.kind == FrameKind::Records {
-                        self.run_frame(plan, base, &frame, &mut replayed)?;
+                        Self::run_frame(plan, base, &frame, visitor, &mut replayed)?;
                     }
                 }
                 Err(stop) => {
@@ -211,10 +215,10 @@ impl<'a, E: Send> Shared<'a, E> {
     }
 
     fn run_frame(
-        &self,
         plan: &ShardPlan,
         base: u64,
         frame: &Frame,
+        visitor: &mut dyn ShardVisitor<E>,
         replayed: &mut ReplayReport,
     ) -> Result<(), ReplayError<E>> {
         let first = base + u64::from(frame.header.first);
@@ -236,7 +240,8 @@ impl<'a, E: Send> Shared<'a, E> {
             let payload = &frame.body[range];
             replayed.records += 1;
             replayed.payload_bytes += payload.len() as u64;
-            (self.callback)(&Record { position, key, payload, frame: &frame.body })
+            visitor
+                .visit(&Record { position, key, payload, frame: &frame.body })
                 .map_err(ReplayError::Callback)?;
         }
         Ok(())
