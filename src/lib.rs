@@ -34,6 +34,7 @@
 //! | append from a thread | [`ShardedWal::append_wait`], [`ShardedWal::append`], [`Completion::wait`] |
 //! | append from a task | [`ShardedWal::append_async`]; [`Completion`] is a future |
 //! | shed load | [`ShardedWal::try_append`], [`ShardedWal::append_timeout`], [`TryAppendError`] |
+//! | make a key of a name | [`key_of`] |
 //! | append many records as a unit | [`ShardedWal::append_batch`], [`BatchError`] |
 //! | handle an error | [`AppendError`], [`Cause`] |
 //! | read the records back | [`ShardedWal::replay`], [`ShardedWal::replay_into`], [`Record`] |
@@ -93,6 +94,7 @@ pub use error::{
     AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, OpenError, Position,
     ReplayError, SnapshotError, TruncateError, TryAppendError,
 };
+pub use layout::key_of::key_of;
 pub use open::log_reader::LogReader;
 pub use payload::Payload;
 pub use recovery::repair::Repair;
