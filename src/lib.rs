@@ -105,7 +105,11 @@ pub use recovery::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
 pub use shard::completion::{BatchCompletion, Completion, Flush};
 pub use shard::snapshot::SnapshotRequest;
 pub use shard::truncate::TruncateReport;
-pub use stats::{FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, ShardStats, WalStats};
+#[cfg(feature = "metrics")]
+pub use stats::describe_metrics;
+pub use stats::{
+    FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, RefusedAppends, ShardStats, WalStats,
+};
 pub use util::byte_size::{ByteSize, ByteSizeError};
 pub use wal::{AppendFuture, Applied, ShardedWal};
 

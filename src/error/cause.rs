@@ -135,6 +135,44 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
+    /// Every result of [`Cause::as_label`].
+    pub const LABELS: [&'static str; 11] = [
+        "queue_full",
+        "segment_not_ready",
+        "too_large",
+        "disk_full",
+        "out_of_resources",
+        "below_free_space_min",
+        "poisoned",
+        "writer_panicked",
+        "would_deadlock",
+        "forked",
+        "closed",
+    ];
+
+    /// The name of the variant in snake case, for a label of a metric or a log.
+    #[must_use]
+    pub fn as_label(&self) -> &'static str {
+        Self::LABELS[self.label_index()]
+    }
+
+    /// The index of the label in [`Cause::LABELS`].
+    pub(crate) fn label_index(&self) -> usize {
+        match self {
+            Self::QueueFull => 0,
+            Self::SegmentNotReady => 1,
+            Self::TooLarge { .. } => 2,
+            Self::DiskFull(_) => 3,
+            Self::OutOfResources(_) => 4,
+            Self::BelowFreeSpaceMin { .. } => 5,
+            Self::Poisoned(_) => 6,
+            Self::WriterPanicked => 7,
+            Self::WouldDeadlock => 8,
+            Self::Forked { .. } => 9,
+            Self::Closed => 10,
+        }
+    }
+
     /// The cause of a commit that failed without effect, from the system's error.
     pub(crate) fn of_refusal(error: io::Error) -> Self {
         let error = Arc::new(error);

@@ -142,6 +142,7 @@ impl WalShard {
     /// completion is that of the last record. After `Wake::Nobody`, the caller must commit
     /// inline.
     pub(crate) fn append_part(&self, part: BatchBody, wake: Wake) -> Completion<'_> {
+        let records = part.records;
         match self.push_part(part) {
             Ok(last) => {
                 if wake == Wake::Writer {
@@ -149,7 +150,10 @@ impl WalShard {
                 }
                 Completion::queued(self, last)
             }
-            Err(cause) => Completion::refused(cause),
+            Err(cause) => {
+                self.recorder().refused_append(&cause, records);
+                Completion::refused(cause)
+            }
         }
     }
 

@@ -155,6 +155,12 @@ impl WalShard {
         })
     }
 
+    /// Counts a record that was refused before it was queued.
+    pub(crate) fn count_refusal(&self, refused: TryAppendError) -> TryAppendError {
+        self.recorder.refused_append(&refused.cause, 1);
+        refused
+    }
+
     /// The cause to refuse every append, if the shard is closed or has failed.
     pub(crate) fn end(&self) -> Option<Cause> {
         self.committer.queue.is_closed().then(|| self.refusal(PushError::Closed))

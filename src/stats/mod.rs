@@ -10,12 +10,16 @@ mod distribution;
 mod metrics;
 mod observer;
 mod recorder;
+mod refused;
 mod table;
 
 pub(crate) use counter::Counter;
 pub(crate) use metrics::SpaceGauges;
+#[cfg(feature = "metrics")]
+pub use metrics::describe_metrics;
 pub(crate) use observer::{CommitSample, Observer};
 pub(crate) use recorder::Recorder;
+pub use refused::RefusedAppends;
 
 use std::fmt;
 
@@ -133,6 +137,8 @@ pub struct ShardStats {
     /// Records whose commit failed without effect, for instance because the disk was
     /// full. They were answered `NotWritten`, and no replay will return them.
     pub refused_records: u64,
+    /// Records that appends refused before they were queued, by cause.
+    pub refused_appends: RefusedAppends,
     /// Whether a sync failed, so that the shard refuses appends. In the total: whether
     /// any shard did; see [`WalStats::poisoned_shards`].
     pub poisoned: bool,

@@ -11,7 +11,8 @@ use crossbeam_utils::CachePadded;
 use super::counter::{COUNTERS, Counter, ROWS};
 use super::distribution::{Distribution, Stage};
 use super::metrics::Metrics;
-use super::{CommitSample, Observer, ShardStats};
+use super::{CommitSample, Observer, RefusedAppends, ShardStats};
+use crate::error::Cause;
 
 /// The counters and histograms of one shard, about 46 KiB. Made when the shard is
 /// opened.
@@ -31,6 +32,9 @@ pub(crate) struct Recorder {
     /// What other threads than the writer counted, by [`Counter`]. Any thread adds, and
     /// any thread reads.
     by_callers: CachePadded<[AtomicU64; COUNTERS]>,
+    /// Records that were refused before they were queued, by [`Cause::LABELS`]. Any caller
+    /// adds after a refusal, and any thread reads.
+    refused_appends: CachePadded<[AtomicU64; Cause::LABELS.len()]>,
 }
 
 /// The counts of the writer thread. It alone stores. Any thread reads them through
@@ -67,12 +71,22 @@ impl Recorder {
                 acknowledged: Stage::new(),
             }),
             by_callers: CachePadded::default(),
+            refused_appends: CachePadded::default(),
         }
     }
 
     /// A caller was blocked on a full queue for `nanos`. Any thread may call this.
     pub(crate) fn blocked(&self, nanos: u64) {
         self.count(Counter::BlockedNanos, nanos);
+    }
+
+    /// An append refused this number of records before they were queued. Any thread may call
+    /// this.
+    pub(crate) fn refused_append(&self, cause: &Cause, records: u64) {
+        let cause = cause.label_index();
+        // ORDERING: Relaxed: as in `count`.
+        self.refused_appends[cause].fetch_add(records, Ordering::Relaxed);
+        self.facade.refused_appends(cause, records);
     }
 
     /// Adds to a counter. Any thread may call this.
@@ -94,7 +108,11 @@ impl Recorder {
     /// copies the histograms, so it is too slow for each append.
     pub(super) fn tally(&self, queue_depth: u64) -> Tally {
         let counted = &self.by_writer;
+        // ORDERING: Relaxed: only recent numbers are promised.
+        let refused =
+            std::array::from_fn(|label| self.refused_appends[label].load(Ordering::Relaxed));
         let mut counts = ShardStats {
+            refused_appends: RefusedAppends::new(refused),
             // ORDERING: Relaxed: a report. A caller learns from the shard that it
             // is poisoned, not from here.
             poisoned: counted.poisoned.load(Ordering::Relaxed),
@@ -230,6 +248,7 @@ impl Tally {
             let field = (row.field)(sum);
             *field = field.saturating_add(*(row.field)(&mut more));
         }
+        sum.refused_appends.add(&more.refused_appends);
         sum.poisoned |= more.poisoned;
         sum.queue_depth += more.queue_depth;
         sum.queue_depth_max = sum.queue_depth_max.max(more.queue_depth_max);

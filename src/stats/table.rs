@@ -31,6 +31,10 @@ impl fmt::Display for WalStats {
             writeln!(f, "disk  {} free, {}", size(free), self.free_space.state)?;
         }
 
+        if self.total.refused_appends.total() > 0 {
+            writeln!(f, "refused before the queue  {}", self.total.refused_appends)?;
+        }
+
         writeln!(
             f,
             "\n{:<15}{:>11}{:>9}{:>9}{:>9}{:>9}{:>9}",
@@ -117,6 +121,7 @@ fn scaled(number: u64, step: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Cause;
     use crate::stats::{CommitSample, FreeSpace, FreeSpaceState, Observer, Recorder};
 
     #[test]
@@ -139,6 +144,8 @@ mod tests {
         });
         recorders[0].acknowledged(1_500_000);
         recorders[0].blocked(2_000_000);
+        recorders[0].refused_append(&Cause::QueueFull, 3);
+        recorders[1].refused_append(&Cause::Closed, 1);
         recorders[1].poisoned();
         let free_space = FreeSpace { free_bytes: Some(3 << 29), state: FreeSpaceState::Low };
         let stats = WalStats::of(recorders.iter().map(|recorder| (recorder, 8)), free_space);
@@ -149,6 +156,7 @@ shard       records      bytes    commits  records      syncs  rolls    queue/ma
 1                 0        0 B          0      0.0          0      0          8/0     0 ns        0  1 poisoned
 total         12000    3.0 MiB          1  12000.0          0      0       16/900   2.0 ms        0  1 poisoned
 disk  1.5 GiB free, low
+refused before the queue  queue_full 3, closed 1
 
 total                count      p50      p90      p99    p99.9      max
 queue wait *             0     0 ns     0 ns     0 ns     0 ns     0 ns

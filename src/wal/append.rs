@@ -32,7 +32,7 @@ impl ShardedWal {
         let shard = self.shard(key);
         let admitted = shard.admit(&self.space, payload.into());
         let appended = admitted.and_then(|payload| shard.append(key, payload, None));
-        appended.unwrap_or_else(|refused| Completion::refused(refused.cause))
+        appended.unwrap_or_else(|refused| Completion::refused(shard.count_refusal(refused).cause))
     }
 
     /// Appends a record and waits until it is acknowledged. It does what `append(..).wait()`
@@ -55,7 +55,9 @@ impl ShardedWal {
         let shard = self.shard(key);
         let admitted = shard.admit(&self.space, payload.into());
         let appended = admitted.and_then(|payload| shard.append_inline(key, payload));
-        appended.unwrap_or_else(|refused| Completion::refused(refused.cause)).wait()
+        appended
+            .unwrap_or_else(|refused| Completion::refused(shard.count_refusal(refused).cause))
+            .wait()
     }
 
     /// Appends a record, or returns its payload at once. Never blocks.
@@ -68,7 +70,9 @@ impl ShardedWal {
         payload: impl Into<Payload<'p>>,
     ) -> Result<Completion<'_>, TryAppendError> {
         let shard = self.shard(key);
-        shard.try_append(key, shard.admit(&self.space, payload.into())?)
+        let admitted = shard.admit(&self.space, payload.into());
+        let appended = admitted.and_then(|payload| shard.try_append(key, payload));
+        appended.map_err(|refused| shard.count_refusal(refused))
     }
 
     /// Appends a record. Blocks while the queue is full, for at most `timeout`.
@@ -83,7 +87,9 @@ impl ShardedWal {
     ) -> Result<Completion<'_>, TryAppendError> {
         let deadline = now().checked_add(timeout);
         let shard = self.shard(key);
-        shard.append(key, shard.admit(&self.space, payload.into())?, deadline)
+        let admitted = shard.admit(&self.space, payload.into());
+        let appended = admitted.and_then(|payload| shard.append(key, payload, deadline));
+        appended.map_err(|refused| shard.count_refusal(refused))
     }
 
     /// Appends a record without blocking. The future waits for room in the queue. It resolves
@@ -114,10 +120,15 @@ impl<'log> Future for AppendFuture<'log> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(payload) = this.payload.take() {
-            this.payload = Some(this.shard.admit(this.space, payload)?);
+            match this.shard.admit(this.space, payload) {
+                Ok(payload) => this.payload = Some(payload),
+                Err(refused) => return Poll::Ready(Err(this.shard.count_refusal(refused))),
+            }
         }
         match this.shard.poll_append(this.key, &mut this.payload, context, &mut this.registration) {
-            Some(appended) => Poll::Ready(appended),
+            Some(appended) => {
+                Poll::Ready(appended.map_err(|refused| this.shard.count_refusal(refused)))
+            }
             None => Poll::Pending,
         }
     }

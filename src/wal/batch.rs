@@ -62,7 +62,11 @@ impl ShardedWal {
         let append = |(index, part): (usize, ShardBatch)| {
             let shard = &self.shards[part.shard];
             let last = match &refused {
-                Some(refused) => Completion::refused(refused.cause_in(shard)),
+                Some(refused) => {
+                    let cause = refused.cause_in(shard);
+                    shard.recorder().refused_append(&cause, part.records.len() as u64);
+                    Completion::refused(cause)
+                }
                 None => shard.append_part(part.body, wake(index + 1 == parts)),
             };
             ShardCompletion { shard: part.shard, last, records: part.records }

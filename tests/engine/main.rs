@@ -31,6 +31,7 @@ mod own_checkpoint;
 mod passing_errors;
 mod property;
 mod recycled;
+mod refusals;
 mod replay;
 mod retired_generations;
 mod sealing;
