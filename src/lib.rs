@@ -111,7 +111,7 @@ pub use stats::{
     FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, RefusedAppends, ShardStats, WalStats,
 };
 pub use util::byte_size::{ByteSize, ByteSizeError};
-pub use wal::{AppendFuture, Applied, ShardedWal};
+pub use wal::{AppendFuture, Applied, Closing, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.
 #[cfg(doctest)]

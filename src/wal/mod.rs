@@ -23,16 +23,22 @@ mod append;
 mod applied;
 mod batch;
 mod checkpoints;
+mod close;
 mod replay;
 
 pub use append::AppendFuture;
 pub use applied::Applied;
+pub use close::Closing;
 
 /// A sharded write-ahead log in one directory.
 ///
 /// Share it by reference or in an `Arc`: every method takes `&self`, and no append takes a
-/// lock that another caller could hold. Dropping it closes it, as [`ShardedWal::close`] does,
-/// but reports no error.
+/// lock that another caller could hold.
+///
+/// Dropping it closes it, as [`ShardedWal::close`] does, but reports no error. **The drop blocks**
+/// until the queued records are synced and the threads have ended: for as long as the disk takes.
+/// In a task, that is a worker of the runtime. So a service awaits [`ShardedWal::close_async`]
+/// before it drops the last handle.
 #[derive(Debug)]
 pub struct ShardedWal {
     space: Arc<FreeSpaceMonitor>,
@@ -137,7 +143,8 @@ impl ShardedWal {
         WalStats::of(shards, self.space.found())
     }
 
-    /// Closes the log. Later appends are refused. Queued records are written and synced, the
+    /// Closes the log, and blocks until that is done. A task calls [`ShardedWal::close_async`].
+    /// Later appends are refused. Queued records are written and synced, the
     /// threads are joined, and the directory's lock is released. Every completion is resolved
     /// when this returns. Another call returns the same result.
     ///

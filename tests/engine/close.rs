@@ -8,6 +8,10 @@
     reason = "a test fails by a panic and prints its seed"
 )]
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::thread;
 
 use crate::support::gate::Gate;
@@ -192,4 +196,29 @@ mod the_lock {
         log.close().unwrap_err();
         open(config(&fs));
     }
+}
+
+/// The call returns while the writer is blocked. The last handle is dropped on the thread that
+/// closes, before the task is answered.
+#[test]
+fn a_task_closes_without_blocking_its_thread() {
+    must_end("a close by a task", || {
+        for errno in [None, Some(EIO)] {
+            let (fs, gate) = (SimFileSystem::new(), Gate::default());
+            let log = Arc::new(held_up(&fs, &gate));
+            let handles = Arc::downgrade(&log);
+            let mut closing = log.close_async();
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut closing).poll(&mut context).is_pending());
+            drop(log);
+            errno.map_or_else(|| gate.open(), |errno| gate.open_with_error(errno));
+            let closed = futures_executor::block_on(&mut closing);
+            match errno {
+                None => closed.unwrap(),
+                Some(_) => assert!(matches!(closed.unwrap_err().cause, Cause::Poisoned(_))),
+            }
+            assert!(handles.upgrade().is_none(), "a handle is left");
+            assert_eq!(replayed(&open(config(&fs))).of(1), [0]);
+        }
+    });
 }
