@@ -28,7 +28,7 @@ const FILLER_BYTES: usize = 256 << 10;
 /// Seconds of appends without a truncation.
 const QUIET: Duration = Duration::from_secs(2);
 /// Time for the disk to finish what a fill has left behind.
-const SETTLE: Duration = Duration::from_millis(1500);
+const QUIESCE: Duration = Duration::from_millis(1500);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
@@ -128,10 +128,10 @@ fn truncation(dir: &Path, rounds: usize, threads: usize, segments: u64) {
         }
         let wal = ShardedWal::open(config).expect("the log opens");
         fill(&wal, segments * SEGMENT_BYTES);
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(QUIESCE);
         let (mut took, mut deleted) = (Duration::ZERO, 0);
         let phases = Appenders::run(&wal, threads, RECORD_BYTES, 4, |begin| {
-            std::thread::sleep(SETTLE);
+            std::thread::sleep(QUIESCE);
             begin(1);
             std::thread::sleep(QUIET);
             begin(2);
@@ -167,7 +167,7 @@ fn rolls(dir: &Path, rounds: usize, threads: usize) {
             let log = scratch(dir);
             let config = Config::new(&log).shards(1).segment_bytes(segment_bytes);
             let wal = ShardedWal::open(config).expect("the log opens");
-            std::thread::sleep(SETTLE);
+            std::thread::sleep(QUIESCE);
             let mut phases = Appenders::run(&wal, threads, BYTES, 2, |begin| {
                 std::thread::sleep(Duration::from_millis(300));
                 begin(1);

@@ -204,7 +204,7 @@ impl Rig {
             SEGMENT_HEADER_BYTES as u64,
             BASE,
             source,
-            Arc::new(Mutex::new(vec![meta])),
+            Arc::new(Mutex::new([meta].into())),
         );
         let policy = CommitPolicy {
             records_max: shape.max_commit_records,

@@ -212,7 +212,7 @@ fn old_shard(found: Inspected, resumed: Option<Resumed>) -> OldShard {
     OldShard {
         truncated_below: Mutex::new(found.mark.below),
         shard_dir: found.shard_dir,
-        segments: Mutex::new(segments),
+        segments: Mutex::new(segments.into()),
         next_sequence,
         mark: Mutex::new(Some(found.mark)),
     }
@@ -334,7 +334,7 @@ fn make_ready(
     let shard = shard_dir.identity.shard as usize;
     let log_name = config.dir.display().to_string();
     let recorder = Arc::new(Recorder::new(&log_name, shard));
-    let catalogue = Arc::new(Mutex::new(resumed.segments));
+    let catalogue = Arc::new(Mutex::new(resumed.segments.into()));
     let is_copy_on_write = config.fs.copy_on_write(&config.dir);
     let policy = SegmentPolicy {
         segment_bytes: config.segment_bytes,

@@ -1,5 +1,7 @@
 //! The segments of a shard, as its writer, truncation and replay share them.
 
+use std::collections::VecDeque;
+
 use crate::util::sync::{Arc, Mutex};
 
 /// A segment as readers see it.
@@ -17,5 +19,6 @@ pub(crate) struct SegmentMeta {
 }
 
 /// The segments of a shard, oldest first. The writer adds a segment at a roll. Replay
-/// and truncation read the list. All three are rare, so a mutex is cheap enough.
-pub(crate) type Catalogue = Arc<Mutex<Vec<SegmentMeta>>>;
+/// reads the list, and truncation removes the oldest. All three are rare, so a mutex is
+/// cheap enough.
+pub(crate) type Catalogue = Arc<Mutex<VecDeque<SegmentMeta>>>;

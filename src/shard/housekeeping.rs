@@ -168,7 +168,7 @@ impl Kept {
     /// The number of the active segment, if there is one.
     fn active_segment(&self) -> Option<u64> {
         let catalogue = self.catalogue.lock();
-        let last = catalogue.last().filter(|meta| meta.next_sequence.is_none());
+        let last = catalogue.back().filter(|meta| meta.next_sequence.is_none());
         last.map(|meta| meta.number)
     }
 

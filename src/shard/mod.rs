@@ -7,6 +7,7 @@
 
 pub(crate) mod append;
 pub(crate) mod completion;
+pub(crate) mod gradual_deletion;
 pub(crate) mod housekeeping;
 pub(crate) mod sealer;
 #[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]

@@ -4,6 +4,7 @@
 //! them. After a crash in between, the next open deletes the files. Knows marks and
 //! whole segments; it does not know frames.
 
+use std::collections::VecDeque;
 use std::io;
 
 use crate::checkpoint::Checkpoint;
@@ -13,6 +14,7 @@ use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark::{self, ALL_TRUNCATED, StoreError, TruncationMark};
 use crate::recovery::replay::ShardPlan;
 use crate::segment::catalogue::SegmentMeta;
+use crate::shard::gradual_deletion::{Deletion, Pace};
 use crate::shard::shard::WalShard;
 use crate::util::sync::Mutex;
 
@@ -35,7 +37,7 @@ pub(crate) type SharedMark = Mutex<Option<TruncationMark>>;
 #[derive(Debug)]
 pub(crate) struct OldShard {
     pub(crate) shard_dir: ShardDir,
-    pub(crate) segments: Mutex<Vec<SegmentMeta>>,
+    pub(crate) segments: Mutex<VecDeque<SegmentMeta>>,
     /// The sequence after the last record, truncated or not.
     pub(crate) next_sequence: u64,
     pub(crate) mark: SharedMark,
@@ -52,7 +54,7 @@ impl OldShard {
     pub(crate) fn plan(&self) -> ShardPlan {
         ShardPlan {
             shard_dir: self.shard_dir.clone(),
-            segments: self.segments.lock().clone(),
+            segments: self.segments.lock().iter().copied().collect(),
             from: *self.truncated_below.lock(),
             to: self.next_sequence,
         }
@@ -74,7 +76,7 @@ struct Target<'a> {
     shard_dir: &'a ShardDir,
     mark: &'a SharedMark,
     truncated_below: &'a Mutex<u64>,
-    segments: &'a Mutex<Vec<SegmentMeta>>,
+    segments: &'a Mutex<VecDeque<SegmentMeta>>,
     below: u64,
     /// The next sequence of a shard of an earlier generation, otherwise `u64::MAX`.
     end: u64,
@@ -110,7 +112,7 @@ pub(crate) fn truncate(
         end: shard.next_sequence,
         current: None,
     });
-    let current = current.iter().map(|shard| Target {
+    let targets = current.iter().map(|shard| Target {
         shard_dir: shard.shard_dir(),
         mark: shard.mark(),
         truncated_below: shard.truncated_below(),
@@ -119,15 +121,22 @@ pub(crate) fn truncate(
         end: u64::MAX,
         current: Some(shard),
     });
-    let mut report = TruncateReport::default();
-    for target in old.chain(current) {
-        target.mark_and_delete(&mut report)?;
-    }
-    Ok(report)
+    let (mut report, mut deletion) = (TruncateReport::default(), Deletion::default());
+    let truncated = old
+        .chain(targets)
+        .try_for_each(|target| target.mark_and_delete(&mut report, &mut deletion));
+    // What was renamed so far is deleted, even if a later shard failed. No lock that an
+    // append or a replay takes is held meanwhile.
+    let deleted = deletion.run(Pace::of(current));
+    truncated.and(deleted).map(|()| report)
 }
 
 impl Target<'_> {
-    fn mark_and_delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
+    fn mark_and_delete(
+        &self,
+        report: &mut TruncateReport,
+        deletion: &mut Deletion,
+    ) -> Result<(), TruncateError> {
         let dir = &self.shard_dir.dir;
         let mut mark = self.mark.lock();
         let last = mark.ok_or_else(|| {
@@ -152,7 +161,7 @@ impl Target<'_> {
                 *self.truncated_below.lock() = below;
             }
         }
-        self.delete(report)
+        self.delete(report, deletion)
     }
 
     /// Stores the next mark. If there is no room, deletes recycled segments and
@@ -171,8 +180,13 @@ impl Target<'_> {
     }
 
     /// Deletes or recycles the segments below the mark, oldest first. This includes
-    /// segments that an earlier truncation could not delete.
-    fn delete(&self, report: &mut TruncateReport) -> Result<(), TruncateError> {
+    /// segments that an earlier truncation could not delete. Large files only lose their
+    /// names, and `deletion` gets them.
+    fn delete(
+        &self,
+        report: &mut TruncateReport,
+        deletion: &mut Deletion,
+    ) -> Result<(), TruncateError> {
         let (fs, dir) = (self.shard_dir.fs.as_ref(), &self.shard_dir.dir);
         // A quota, for example, does not show in the file system's free bytes.
         let is_full = self.current.is_some_and(|shard| shard.committer().progress.is_disk_full());
@@ -182,10 +196,13 @@ impl Target<'_> {
             let oldest = self.deletable().or_else(|| self.deletable_after_sync());
             let Some(oldest) = oldest else { break };
             let path = self.shard_dir.path(oldest.number);
-            if is_full || !self.shard_dir.recycler.keep(&path, &oldest) {
+            let is_gone = !is_full
+                && (self.shard_dir.recycler.keep(&path, &oldest)
+                    || deletion.take(self.shard_dir, &oldest));
+            if !is_gone {
                 unlink_if_there(fs, &path).map_err(TruncateError::io("deleting", &path))?;
             }
-            self.segments.lock().remove(0);
+            self.segments.lock().pop_front();
             deleted += 1;
             report.bytes += oldest.end;
         }
@@ -200,7 +217,7 @@ impl Target<'_> {
     /// Recovery needs the successor's header to begin at.
     fn deletable(&self) -> Option<SegmentMeta> {
         let segments = self.segments.lock();
-        let oldest = segments.first()?;
+        let oldest = segments.front()?;
         let is_succeeded = match segments.get(1) {
             Some(successor) => successor.durable,
             // A shard that takes appends keeps one segment, even between two.
@@ -218,7 +235,7 @@ impl Target<'_> {
     /// more; then the next open deletes the segment.
     fn deletable_after_sync(&self) -> Option<SegmentMeta> {
         let committer = self.current?.committer();
-        if !self.segments.lock().first().is_some_and(|oldest| self.covers(oldest)) {
+        if !self.segments.lock().front().is_some_and(|oldest| self.covers(oldest)) {
             return None;
         }
         let end = committer.queue.request_sync();

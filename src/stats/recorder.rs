@@ -75,6 +75,12 @@ impl Recorder {
         }
     }
 
+    /// The number of commits so far, and the bytes of their payloads. Any thread may call this.
+    pub(crate) fn committed_so_far(&self) -> (u64, u64) {
+        let count = |counter: Counter| self.by_writer.counters[counter as usize].get();
+        (count(Counter::Commits), count(Counter::Bytes))
+    }
+
     /// A caller was blocked on a full queue for `nanos`. Any thread may call this.
     pub(crate) fn blocked(&self, nanos: u64) {
         self.count(Counter::BlockedNanos, nanos);

@@ -50,6 +50,11 @@ impl ShardedWal {
     /// returns, and needs no free space. Segments are deleted as a whole, and the active
     /// segment stays. Generations without records are removed, except the newest of them.
     ///
+    /// Blocks until the files are deleted. If the log is in use, files of more than 8 MiB are
+    /// freed in pieces, with pauses of up to 50 ms, so that appends need not wait for the disk.
+    /// Then 4 GiB take up to 30 s longer than the deletions alone. There are no pauses if room
+    /// is needed, or once the log is being closed.
+    ///
     /// # Errors
     /// See [`TruncateError`]. Nothing at or above the checkpoint is changed.
     pub fn truncate_before(

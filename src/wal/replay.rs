@@ -124,7 +124,7 @@ impl ShardedWal {
             // The synced mark rises a moment before the acknowledged one. A caller that has
             // waited for a flush must find the records that it covers.
             to: shard.acknowledged_below().max(shard.durable_below()),
-            segments: shard.catalogue().lock().clone(),
+            segments: shard.catalogue().lock().iter().copied().collect(),
         });
         for plan in old.chain(current) {
             let generation = plan.shard_dir.identity.generation;

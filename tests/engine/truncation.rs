@@ -166,6 +166,192 @@ fn a_power_loss_at_any_call_of_a_truncation_is_all_or_nothing_per_shard() {
     }
 }
 
+mod of_large_segments {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use crate::support::delegate::delegate;
+    use shardwal::fs::{FileHandle, FileSystem, OpenMode};
+    use std::io;
+    use std::path::Path;
+
+    const RECORD_BYTES: usize = 3 << 20;
+    const SEGMENT_BYTES: u64 = 18 << 20;
+
+    fn fill(log: &ShardedWal, ledger: &mut Ledger, records: usize) {
+        (0..records).for_each(|_| ledger.append(log, 1, RECORD_BYTES).unwrap());
+    }
+
+    fn large(config: shardwal::Config) -> shardwal::Config {
+        config.segment_bytes(SEGMENT_BYTES).recycled_segments_max(0)
+    }
+
+    fn half_deleted(fs: &SimFileSystem) -> Vec<(PathBuf, usize)> {
+        let files = fs.files().into_iter().filter(|it| it.extension().is_some_and(|e| e == "tmp"));
+        files.map(|path| (path.clone(), fs.read_file(&path).map_or(0, |it| it.len()))).collect()
+    }
+
+    /// A segment is cut in pieces. Wherever that ends, the log opens, keeps the records above
+    /// the mark, and deletes what is left of the file.
+    #[test]
+    fn a_power_loss_or_an_error_at_any_call_leaves_a_log_that_opens() {
+        let (before, mut ledger) = (SimFileSystem::new(), Ledger::default());
+        let log = open(large(config(&before)));
+        fill(&log, &mut ledger, 20);
+        let checkpoint = log.durable_checkpoint();
+        ledger.maybe_truncated(&replayed(&log));
+        fill(&log, &mut ledger, 1);
+        log.close().unwrap();
+        let mut lengths = Vec::new();
+        for (n, kind) in
+            (1..).flat_map(|n| [(n, FaultKind::TornPowerCut), (n, FaultKind::Error(EIO))])
+        {
+            let fs = before.kill();
+            let log = open(large(config(&fs)));
+            fs.fail(Fault::new(Call::Any, n, kind));
+            let done = log.truncate_before(&checkpoint).is_ok();
+            lengths.extend(half_deleted(&fs).into_iter().map(|(_, length)| length));
+            let after = if kind == FaultKind::Error(EIO) {
+                fs.kill()
+            } else {
+                fs.crash(&mut || n % 2 == 0)
+            };
+            drop(log);
+            let log = open(large(config(&after)));
+            ledger.clone().check(&replayed(&log));
+            assert_eq!(half_deleted(&after), [], "call {n}");
+            let is_past_the_end = done && kind == FaultKind::TornPowerCut;
+            if is_past_the_end {
+                break;
+            }
+        }
+        let is_cut = |length: &usize| *length > 0 && (*length as u64) < SEGMENT_BYTES;
+        assert!(lengths.iter().any(is_cut), "a file was cut in between: {lengths:?}");
+    }
+
+    /// While a file is about to be cut, links all segments, as a backup does.
+    #[derive(Debug)]
+    struct LinksInBetween {
+        below: SimFileSystem,
+        armed: Arc<AtomicBool>,
+        linked: Arc<Mutex<Vec<(PathBuf, usize)>>>,
+    }
+
+    #[derive(Debug)]
+    struct LinkingFile {
+        below: Box<dyn FileHandle>,
+        fs: SimFileSystem,
+        armed: Arc<AtomicBool>,
+        linked: Arc<Mutex<Vec<(PathBuf, usize)>>>,
+    }
+
+    impl LinkingFile {
+        fn link_all(&self) {
+            for path in segments(&self.fs, "") {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                let copy = Path::new("/").join(format!("linked-{name}"));
+                if self.fs.read_file(&copy).is_none() {
+                    self.fs.link(&path, &copy);
+                    let length = self.fs.read_file(&copy).map_or(0, |bytes| bytes.len());
+                    self.linked.lock().unwrap().push((copy, length));
+                }
+            }
+        }
+    }
+
+    impl FileHandle for LinkingFile {
+        fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.below.read_at(bytes, offset)
+        }
+
+        fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.below.write_at(bytes, offset)
+        }
+
+        fn sync_data(&mut self) -> io::Result<()> {
+            self.below.sync_data()
+        }
+
+        fn is_hard_linked(&self) -> io::Result<bool> {
+            let before = self.below.is_hard_linked();
+            if self.armed.load(Ordering::Relaxed) {
+                self.link_all();
+            }
+            before
+        }
+
+        fn set_len(&mut self, len: u64) -> io::Result<()> {
+            self.below.set_len(len)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.below.len()
+        }
+
+        fn drop_cache(&self) {
+            self.below.drop_cache();
+        }
+    }
+
+    impl FileSystem for LinksInBetween {
+        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
+            let below = self.below.open(path, mode)?;
+            let (fs, armed, linked) = (self.below.clone(), self.armed.clone(), self.linked.clone());
+            Ok(Box::new(LinkingFile { below, fs, armed, linked }))
+        }
+
+        delegate!(self => self.below);
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.below.rename(from, to)
+        }
+
+        fn copy_on_write(&self, path: &Path) -> bool {
+            self.below.copy_on_write(path)
+        }
+    }
+
+    #[test]
+    fn a_link_that_a_backup_makes_meanwhile_is_not_cut() {
+        let fs = SimFileSystem::new();
+        let (armed, linked) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let hooked = LinksInBetween { below: fs.clone(), armed: armed.clone(), linked };
+        let linked = hooked.linked.clone();
+        let mut ledger = Ledger::default();
+        let log = open(large(config(&fs)).file_system(Arc::new(hooked)));
+        fill(&log, &mut ledger, 20);
+        log.flush().wait().unwrap();
+        armed.store(true, Ordering::Relaxed);
+        let report = log.truncate_before(&log.durable_checkpoint()).unwrap();
+        armed.store(false, Ordering::Relaxed);
+        log.close().unwrap();
+        assert!(report.segments >= 2, "{report:?}");
+        let linked = linked.lock().unwrap();
+        assert!(!linked.is_empty(), "the active segment, at least");
+        for (copy, length) in linked.iter() {
+            let found = fs.read_file(copy).unwrap().len();
+            assert!(found >= *length, "{} was cut to {found} of {length}", copy.display());
+        }
+    }
+
+    /// A link that was there before keeps the whole file.
+    #[test]
+    fn a_linked_segment_is_deleted_and_not_cut() {
+        let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
+        let log = open(large(config(&fs)));
+        fill(&log, &mut ledger, 20);
+        let oldest = segments(&fs, "").into_iter().next().unwrap();
+        let (copy, bytes) = (Path::new("/copy"), fs.read_file(&oldest).unwrap());
+        fs.link(&oldest, copy);
+        log.truncate_before(&log.durable_checkpoint()).unwrap();
+        assert!(!segments(&fs, "").contains(&oldest), "it is deleted");
+        assert!(fs.read_file(copy).unwrap() == bytes, "the backup has all of it");
+        assert_eq!(half_deleted(&fs), []);
+        log.close().unwrap();
+    }
+}
+
 mod after_the_process_was_killed {
     use super::*;
 

@@ -208,11 +208,11 @@ impl SegmentWriter {
     fn enter_into_catalogue(&self, first_sequence: u64) {
         let ActiveSegment { identity, predecessor, .. } = &self.active;
         let mut catalogue = self.catalogue.lock();
-        if let Some(last) = catalogue.last_mut() {
+        if let Some(last) = catalogue.back_mut() {
             last.next_sequence = Some(predecessor.next_sequence);
             last.end = predecessor.end;
         }
-        catalogue.push(SegmentMeta {
+        catalogue.push_back(SegmentMeta {
             number: identity.number,
             first_sequence,
             next_sequence: None,

@@ -77,6 +77,11 @@ mod imp {
         Instant::now()
     }
 
+    /// Blocks the calling thread until `deadline`.
+    pub(crate) fn wait_until(deadline: Instant) {
+        std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+    }
+
     /// The number of threads that can run at once. Computed once: on Linux it is read
     /// from files of the control group, which takes longer than opening a small log.
     pub(crate) fn cores() -> usize {
