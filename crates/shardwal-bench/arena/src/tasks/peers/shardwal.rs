@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use bytes::Bytes;
 use shardwal::{Completion, Config, LogReader, ReplayOptions, ShardedWal};
 
 use crate::peer::{Found, Record};
@@ -22,8 +21,7 @@ fn default_shards(dir: &Path) -> usize {
 
 /// Waits for room, and queues the record.
 async fn queue(log: &ShardedWal, record: Record) -> Completion<'_> {
-    let payload = Bytes::from_static(record.payload);
-    log.append_async(record.key, payload).await.expect("the record is queued")
+    log.append_async(record.key, record.payload).await.expect("the record is queued")
 }
 
 /// The configuration of a log with this number of bytes filled with zeros, over all shards.
