@@ -1,25 +1,20 @@
-//! An HTTP service that answers 204 once a record is durable, and 503 while it cannot write.
+//! An HTTP service that answers 204 once a record is durable. Another status says why it is not.
 //!
 //! ```text
 //! cargo run -p shardwal-ingest --example service
 //! curl -i --data 'cpu 0.93' http://127.0.0.1:8080/append/7
 //! ```
 
-use std::error::Error;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header::RETRY_AFTER};
+use axum::http::{StatusCode as Status, header::RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::{Router, body::Bytes, routing::post};
 use shardwal::{Cause, Config, ShardedWal};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::{net::TcpListener, sync::Semaphore};
 
-/// Maximum bytes of a body, and of all bodies together until they are durable.
+/// Maximum bytes of a body, and of all bodies that are not durable yet.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// Maximum time that a request waits for room in the queue of its shard.
@@ -30,28 +25,37 @@ struct App {
     in_flight: Semaphore,
 }
 
-/// A 503: the client sends the record again, so records must be idempotent.
-fn unavailable(why: impl ToString) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why.to_string()).into_response()
+/// Says why a record may not be in the log, and when to send it again: records must be idempotent.
+fn failed(cause: &Cause, why: &str) -> Response {
+    let (status, seconds) = match cause {
+        Cause::QueueFull | Cause::SegmentNotReady => (Status::SERVICE_UNAVAILABLE, "1"),
+        // An operator must free space.
+        Cause::DiskFull(_) | Cause::BelowFreeSpaceMin { .. } => {
+            (Status::INSUFFICIENT_STORAGE, "30")
+        }
+        // The shard is out of service until this process opens the log again.
+        _ => (Status::INTERNAL_SERVER_ERROR, "60"),
+    };
+    (status, [(RETRY_AFTER, seconds)], why.to_owned()).into_response()
 }
 
 async fn append(State(app): State<Arc<App>>, Path(series): Path<u64>, body: Bytes) -> Response {
-    // Held until the answer, so that records in the log's queue count too.
     let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    // Held until the answer, so that records in the log's queue count too.
     let Ok(_held) = app.in_flight.try_acquire_many(bytes) else {
-        return unavailable("too many requests are in flight");
+        return failed(&Cause::QueueFull, "too many requests are in flight");
     };
     // Does not block the thread. If the time is up, the record is not appended.
     let queued = tokio::time::timeout(ROOM_TIME_MAX, app.log.append_async(series, body)).await;
     let completion = match queued {
         Ok(Ok(completion)) => completion,
-        Ok(Err(refused)) => return unavailable(refused.cause),
-        Err(_time_is_up) => return unavailable(Cause::QueueFull),
+        Ok(Err(refused)) => return failed(&refused.cause, &refused.cause.to_string()),
+        Err(_time_is_up) => return failed(&Cause::QueueFull, "no room in the queue"),
     };
     // The writer wakes this task after the fdatasync.
     match completion.await {
-        Ok(_position) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => unavailable(error),
+        Ok(_position) => Status::NO_CONTENT.into_response(),
+        Err(error) => failed(error.cause(), &error.to_string()),
     }
 }
 

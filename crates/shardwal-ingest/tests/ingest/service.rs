@@ -1,9 +1,13 @@
 //! The example `service`: what it answers 204 is in the log.
 
+use std::error::Error;
 use std::io;
 use std::thread;
 
 use shardwal::{Config, LogReader, ReplayOptions};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::server_support::client::Connection;
 
@@ -11,20 +15,40 @@ use crate::server_support::client::Connection;
 #[path = "../../examples/service.rs"]
 mod example;
 
+/// A service on a port of its own.
+struct Served {
+    runtime: Runtime,
+    address: String,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), Box<dyn Error + Send + Sync>>>,
+}
+
+impl Served {
+    fn start(config: Config) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async { drop(stopped.await) };
+        let serving = runtime.spawn(example::serve(listener, config, stopped));
+        Self { runtime, address, stop, serving }
+    }
+
+    fn stop(self) {
+        self.stop.send(()).expect("it serves");
+        self.runtime.block_on(self.serving).expect("no panic").expect("it closes");
+    }
+}
+
 #[test]
 fn the_example_acknowledges_after_durability() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let stopped = async { drop(stopped.await) };
-    let serving = runtime.spawn(example::serve(listener, Config::new(&log), stopped));
-
+    let served = Served::start(Config::new(&log));
     let clients: Vec<_> = (0..8)
         .map(|client| {
-            let address = address.clone();
+            let address = served.address.clone();
             thread::spawn(move || {
                 let mut connection = Connection::open(&address).unwrap();
                 for at in 0..50 {
@@ -46,6 +70,18 @@ fn the_example_acknowledges_after_durability() {
     let found = LogReader::open(&log).unwrap();
     let report = found.replay(ReplayOptions::default(), |_| Ok::<_, io::Error>(())).unwrap();
     assert_eq!(report.records, 400);
-    stop.send(()).unwrap();
-    runtime.block_on(serving).unwrap().unwrap();
+    served.stop();
+}
+
+/// A full disk needs an operator, and an overload passes: their status differs.
+#[test]
+fn the_example_distinguishes_a_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::new(directory.path().join("log"));
+    let served = Served::start(config.free_space_low_bytes(1 << 60).free_space_min_bytes(1 << 60));
+    let mut connection = Connection::open(&served.address).unwrap();
+    let answer = connection.send("POST", "/append/1", "", b"cpu 0.93").unwrap();
+    assert_eq!(answer.status, 507);
+    assert!(String::from_utf8_lossy(&answer.body).contains("free_space_min_bytes"));
+    served.stop();
 }
