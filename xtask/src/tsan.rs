@@ -9,7 +9,7 @@ use crate::chroot::Chroot;
 
 /// The race, and the tests that meet it.
 const PLANTED: &str = "mutants/queue/value-published-relaxed.patch";
-const RACING_TESTS: &str = "backpressure order batches watermarks";
+const RACING_TESTS: &str = "backpressure order batches";
 const REPORT: &str = "WARNING: ThreadSanitizer";
 /// The exit code of a program in which a race was seen.
 const RACE: &str = "66";
@@ -45,4 +45,17 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     }
     chroot.copy_project()?;
     chroot.finish("tsan")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tree;
+
+    #[test]
+    fn the_planted_race_and_the_tests_that_meet_it_exist() {
+        assert!(tree::root().join(super::PLANTED).is_file());
+        for module in super::RACING_TESTS.split(' ') {
+            assert!(tree::root().join(format!("tests/engine/{module}.rs")).is_file(), "{module}");
+        }
+    }
 }
