@@ -177,7 +177,7 @@ mod of_large_segments {
     use std::path::Path;
 
     const RECORD_BYTES: usize = 3 << 20;
-    const SEGMENT_BYTES: u64 = 18 << 20;
+    const SEGMENT_BYTES: u64 = 9 << 20;
 
     fn fill(log: &ShardedWal, ledger: &mut Ledger, records: usize) {
         (0..records).for_each(|_| ledger.append(log, 1, RECORD_BYTES).unwrap());
@@ -198,7 +198,7 @@ mod of_large_segments {
     fn a_power_loss_or_an_error_at_any_call_leaves_a_log_that_opens() {
         let (before, mut ledger) = (SimFileSystem::new(), Ledger::default());
         let log = open(large(config(&before)));
-        fill(&log, &mut ledger, 20);
+        fill(&log, &mut ledger, 12);
         let checkpoint = log.durable_checkpoint();
         ledger.maybe_truncated(&replayed(&log));
         fill(&log, &mut ledger, 1);
@@ -320,7 +320,7 @@ mod of_large_segments {
         let linked = hooked.linked.clone();
         let mut ledger = Ledger::default();
         let log = open(large(config(&fs)).file_system(Arc::new(hooked)));
-        fill(&log, &mut ledger, 20);
+        fill(&log, &mut ledger, 12);
         log.flush().wait().unwrap();
         armed.store(true, Ordering::Relaxed);
         let report = log.truncate_before(&log.durable_checkpoint()).unwrap();
@@ -340,7 +340,7 @@ mod of_large_segments {
     fn a_linked_segment_is_deleted_and_not_cut() {
         let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
         let log = open(large(config(&fs)));
-        fill(&log, &mut ledger, 20);
+        fill(&log, &mut ledger, 12);
         let oldest = segments(&fs, "").into_iter().next().unwrap();
         let (copy, bytes) = (Path::new("/copy"), fs.read_file(&oldest).unwrap());
         fs.link(&oldest, copy);
