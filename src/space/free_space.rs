@@ -87,10 +87,10 @@ impl FreeSpaceMonitor {
             state: AtomicU64::new(FreeSpaceState::Ok as u64),
             checking: Mutex::new(()),
         };
-        let found = space.check();
+        let checked = space.check();
         if space.is_watched() {
             let asking = "asking for the free space of the file system of";
-            found.map_err(OpenError::io(asking, &space.dir))?.ok_or_else(|| {
+            checked.map_err(OpenError::io(asking, &space.dir))?.ok_or_else(|| {
                 let setting =
                     if limits.min > 0 { "free_space_min_bytes" } else { "free_space_low_bytes" };
                 let problem =
@@ -111,8 +111,8 @@ impl FreeSpaceMonitor {
     /// holds.
     pub(crate) fn check(&self) -> std::io::Result<Option<u64>> {
         let _one_at_a_time = self.checking.lock();
-        let found = self.fs.free_bytes(&self.dir)?;
-        if let Some(free) = found {
+        let reported = self.fs.free_bytes(&self.dir)?;
+        if let Some(free) = reported {
             let before = self.state();
             let state = self.limits.state(free, before);
             // ORDERING: Relaxed on both; the numbers publish nothing else. A reader may
@@ -123,9 +123,9 @@ impl FreeSpaceMonitor {
                 self.state.store(state as u64, Ordering::Relaxed);
                 trace::disk_space(free, state);
             }
-            self.gauges.found(free, state);
+            self.gauges.set(free, state);
         }
-        Ok(found)
+        Ok(reported)
     }
 
     /// Returns the payload if appends are accepted.
@@ -148,7 +148,7 @@ impl FreeSpaceMonitor {
     fn cause(&self) -> Cause {
         let free_space_min_bytes = self.limits.min;
         Cause::BelowFreeSpaceMin {
-            free_bytes: self.found().free_bytes.unwrap_or(0),
+            free_bytes: self.last_check().free_bytes.unwrap_or(0),
             free_space_min_bytes,
             required_bytes: return_at(free_space_min_bytes),
         }
@@ -170,7 +170,7 @@ impl FreeSpaceMonitor {
     }
 
     /// The result of the last check.
-    pub(crate) fn found(&self) -> FreeSpace {
+    pub(crate) fn last_check(&self) -> FreeSpace {
         // ORDERING: Relaxed; see `check`.
         let free = self.free.load(Ordering::Relaxed);
         FreeSpace { free_bytes: (free != UNKNOWN).then_some(free), state: self.state() }

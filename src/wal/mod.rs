@@ -140,7 +140,7 @@ impl ShardedWal {
     pub fn stats(&self) -> WalStats {
         let depth = |shard: &WalShard| shard.committer().queue.depth();
         let shards = self.shards.iter().map(|shard| (shard.recorder(), depth(shard)));
-        WalStats::of(shards, self.space.found())
+        WalStats::of(shards, self.space.last_check())
     }
 
     /// Closes the log, and blocks until that is done. A task calls [`ShardedWal::close_async`].

@@ -27,5 +27,5 @@ impl SpaceGauges {
     pub(crate) fn new(_log_name: &str) -> Self {
         Self
     }
-    pub(crate) fn found(&self, _free_bytes: u64, _state: FreeSpaceState) {}
+    pub(crate) fn set(&self, _free_bytes: u64, _state: FreeSpaceState) {}
 }

@@ -174,7 +174,7 @@ impl SpaceGauges {
         }))
     }
 
-    pub(crate) fn found(&self, free_bytes: u64, state: FreeSpaceState) {
+    pub(crate) fn set(&self, free_bytes: u64, state: FreeSpaceState) {
         let handles = self.0.get();
         handles.free.set(free_bytes as f64);
         handles.low.set(f64::from(u8::from(state != FreeSpaceState::Ok)));
