@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         "export RUSTFLAGS='-Zsanitizer=thread -Zexternal-clangrt -Clinker=clang-{llvm} \
             -Clink-arg=-fsanitize=thread -Cunsafe-allow-abi-mismatch=sanitizer'
         export TSAN_OPTIONS='exitcode={RACE} external_symbolizer_path=/usr/bin/llvm-symbolizer-{llvm}'
-        export RUSTC_BOOTSTRAP=1
+        # Its reports name lines.
+        export RUSTC_BOOTSTRAP=1 CARGO_PROFILE_DEV_DEBUG=line-tables-only
         cargo test -Zbuild-std --target x86_64-unknown-linux-gnu --all-features"
     );
     chroot.step("the library's tests and engine", &format!("{test} --lib --test engine"))?;
