@@ -341,12 +341,22 @@ mod of_large_segments {
         let (fs, mut ledger) = (SimFileSystem::new(), Ledger::default());
         let log = open(large(config(&fs)));
         fill(&log, &mut ledger, 12);
-        let oldest = segments(&fs, "").into_iter().next().unwrap();
-        let (copy, bytes) = (Path::new("/copy"), fs.read_file(&oldest).unwrap());
-        fs.link(&oldest, copy);
-        log.truncate_before(&log.durable_checkpoint()).unwrap();
-        assert!(!segments(&fs, "").contains(&oldest), "it is deleted");
-        assert!(fs.read_file(copy).unwrap() == bytes, "the backup has all of it");
+        log.close().unwrap();
+        let link = |path: &PathBuf| {
+            let copy = Path::new("/copies").join(path.file_name().unwrap());
+            fs.link(path, &copy);
+            (fs.read_file(&copy).unwrap(), copy)
+        };
+        let linked: Vec<_> = segments(&fs, "").iter().map(link).collect();
+        let is_large = |(bytes, _): &&(Vec<u8>, PathBuf)| bytes.len() as u64 > SEGMENT_BYTES;
+        assert!(linked.iter().filter(is_large).count() >= 2, "they would be cut");
+        let log = open(large(config(&fs)));
+        let report = log.truncate_before(&log.durable_checkpoint()).unwrap();
+        assert!(report.segments + 1 >= linked.len() as u64, "{report:?}");
+        for (bytes, copy) in &linked {
+            let found = fs.read_file(copy).unwrap();
+            assert!(found == *bytes, "{} has {} bytes", copy.display(), found.len());
+        }
         assert_eq!(half_deleted(&fs), []);
         log.close().unwrap();
     }
