@@ -146,6 +146,7 @@ impl Chroot {
             "DEBIAN_FRONTEND=noninteractive",
             "CARGO_INCREMENTAL=0",
             "CARGO_PROFILE_DEV_DEBUG=none",
+            "SHARDWAL_TEST_SLOWDOWN=10",
             "CARGO_TERM_COLOR=never",
             "nice",
             "sh",
