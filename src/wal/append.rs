@@ -25,9 +25,9 @@ impl ShardedWal {
     /// [`ShardedWal::try_append`]. To wait at once, use [`ShardedWal::append_wait`], which is
     /// cheaper.
     ///
-    /// Do not hold a lock that a waker, a payload's `Drop` or a [`StateMachine`] takes:
+    /// Do not hold a lock that a waker, a payload's `Drop` or a [`crate::StateMachine`] takes:
     /// the shard's writer runs them, and this call may wait for that writer. Inside such code,
-    /// a call that would block is refused with [`Cause::WouldDeadlock`].
+    /// a call that would block is refused with [`crate::Cause::WouldDeadlock`].
     pub fn append<'p>(&self, key: u64, payload: impl Into<Payload<'p>>) -> Completion<'_> {
         let shard = self.shard(key);
         let admitted = shard.admit(&self.space, payload.into());
@@ -38,15 +38,15 @@ impl ShardedWal {
     /// Appends a record and waits until it is acknowledged. It does what `append(..).wait()`
     /// does, but if the shard is idle, the calling thread commits the record itself, together
     /// with all records queued before it. No other thread is woken for that. Meanwhile the
-    /// calling thread may run the log's [`StateMachine`].
+    /// calling thread may run the log's [`crate::StateMachine`].
     ///
     /// The calling thread may run the wakers of other tasks, and the `Drop` of other
     /// callers' payloads. Do not hold a lock that one of them takes: the thread would wait
     /// for itself.
     ///
     /// # Errors
-    /// See [`AppendError`]. Calls from a waker, a payload's `Drop` or a [`StateMachine`] are
-    /// always refused, with [`Cause::WouldDeadlock`].
+    /// See [`AppendError`]. Calls from a waker, a payload's `Drop` or a [`crate::StateMachine`] are
+    /// always refused, with [`crate::Cause::WouldDeadlock`].
     pub fn append_wait<'p>(
         &self,
         key: u64,

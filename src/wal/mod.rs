@@ -66,7 +66,7 @@ impl ShardedWal {
         Self::open_driving(config, &mut |_| None)
     }
 
-    /// Opens a log whose shards each drive a [`StateMachine`]. `machine` makes one for each
+    /// Opens a log whose shards each drive a [`crate::StateMachine`]. `machine` makes one for each
     /// shard number. The state machine encodes payloads for the log, and applies them once
     /// they are acknowledged. It does not apply records already in the log: replay them before
     /// the first append.
