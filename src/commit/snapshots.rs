@@ -12,6 +12,7 @@ use std::task::Waker;
 
 use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, Mutex, Parker};
+use crate::wait::waiter::wake_task;
 
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +50,9 @@ enum Waiter {
 }
 
 impl Waiter {
-    /// Wakes the waiter. A panic of a waker is contained.
     fn wake(self) {
         match self {
-            Self::Task(waker) => {
-                catch_panic(|| waker.wake());
-            }
+            Self::Task(waker) => wake_task(waker),
             Self::Thread(parker) => parker.unpark(),
         }
     }
@@ -157,7 +155,10 @@ impl Drop for SnapshotTaker {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::task::Wake;
+
     use super::*;
+    use crate::util::sync::{Ordering, UnmodelledAtomicUsize};
 
     fn ends() -> (Arc<Snapshots>, SnapshotTaker) {
         let snapshots = Arc::new(Snapshots::default());
@@ -186,6 +187,41 @@ mod tests {
         let after = snapshots.add();
         let answers = [before, after].map(|it| snapshots.answer(it));
         assert_eq!(answers, [Some(Snapshot::Ended); 2]);
+    }
+
+    /// C3 ANSWER: the waker of a request panics as it wakes and as it is dropped. The next
+    /// request's waiter is still woken.
+    #[test]
+    fn a_waker_that_panics_twice_harms_no_other_request() {
+        struct Fragile;
+
+        impl Wake for Fragile {
+            fn wake(self: Arc<Self>) {
+                panic!("a planned panic of a wake");
+            }
+        }
+
+        impl Drop for Fragile {
+            fn drop(&mut self) {
+                panic!("a planned panic at the end of a task");
+            }
+        }
+
+        struct Woken(UnmodelledAtomicUsize);
+
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        let (snapshots, taker) = ends();
+        let woken = Arc::new(Woken(UnmodelledAtomicUsize::new(0)));
+        let numbers = [snapshots.add(), snapshots.add()];
+        assert_eq!(snapshots.poll(numbers[0], &Waker::from(Arc::new(Fragile))), None);
+        assert_eq!(snapshots.poll(numbers[1], &Waker::from(woken.clone())), None);
+        taker.taken(taker.begin(), 1);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -124,8 +124,7 @@ impl Waiter {
         self.registration.store(false, Ordering::Release);
     }
 
-    /// Wakes it. For the thread that took it off its list. A panic of a task's waker, or of
-    /// its drop, is contained: it must harm neither the writer nor the next waiters.
+    /// Wakes it. For the thread that took it off its list.
     pub(crate) fn wake(self: Arc<Self>) {
         self.let_go();
         match &self.sleeper {
@@ -133,11 +132,9 @@ impl Waiter {
                 sleep.unpark(None);
             }
             Sleeper::Task(task) => {
-                let Some(waker) = task.take() else { return };
-                // Each separately, and by reference: if `wake` panicked, unwinding would
-                // drop the waker, and a second panic would abort the process.
-                catch_panic(|| waker.wake_by_ref());
-                catch_panic(move || drop(waker));
+                if let Some(waker) = task.take() {
+                    wake_task(waker);
+                }
             }
         }
     }
@@ -151,6 +148,15 @@ impl Waiter {
             catch_panic(move || drop(waker));
         }
     }
+}
+
+/// Wakes a task. A panic of its waker, or of the waker's drop, is contained: it must harm
+/// neither the thread that wakes nor the next waiters.
+pub(crate) fn wake_task(waker: Waker) {
+    // Each separately, and by reference: if `wake` panicked, unwinding would drop the waker,
+    // and a second panic would abort the process.
+    catch_panic(|| waker.wake_by_ref());
+    catch_panic(move || drop(waker));
 }
 
 /// A future's registration on a list, between two polls. Dropping it drops the waker.

@@ -8,6 +8,7 @@ use super::ShardedWal;
 use crate::error::{Cause, CloseError};
 use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, Mutex, spawn};
+use crate::wait::waiter::wake_task;
 
 /// The outcome of [`ShardedWal::close_async`]. It needs no runtime.
 ///
@@ -61,7 +62,7 @@ fn resolve(state: &Mutex<State>, result: Result<(), CloseError>) {
     };
     // Without the lock: a waker may poll the future.
     if let Some(waker) = waker {
-        catch_panic(|| waker.wake());
+        wake_task(waker);
     }
 }
 
