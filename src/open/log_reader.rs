@@ -13,8 +13,10 @@ use crate::recovery::inspect::{
     Inspected, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
     shards_of,
 };
-use crate::recovery::replay::{Record, ReplayOptions, ReplayReport, ShardPlan, replay, start_from};
-use crate::recovery::replay::{Replayed, ShardId, replay_into};
+use crate::recovery::replay::{
+    Record, ReplayOptions, ReplayReport, Replayed, ShardId, ShardPlan, replay, replay_into,
+    start_from,
+};
 use crate::recovery::{RecoveryReport, ScanPurpose};
 use crate::segment::frame_reader::{FrameReader, is_consistent};
 use crate::segment::header::SegmentIdentity;
@@ -141,7 +143,7 @@ impl LogReader {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        replay(self.plans.clone(), &options, &callback)
+        replay(self.plans_from(None)?, &options, &callback)
     }
 
     /// Replays the records from a checkpoint on that the log had when the reader was
@@ -159,9 +161,7 @@ impl LogReader {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        let mut plans = self.plans.clone();
-        start_from(self.id, &mut plans, checkpoint)?;
-        replay(plans, &options, &callback)
+        replay(self.plans_from(Some(checkpoint))?, &options, &callback)
     }
 
     /// Replays the records that the log had when the reader was opened, each shard into a
@@ -179,9 +179,15 @@ impl LogReader {
         new: impl Fn(ShardId) -> S + Sync,
         apply: impl Fn(&mut S, &Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<Replayed<S>, ReplayError<E>> {
-        let mut plans = self.plans.clone();
-        from.map_or(Ok(()), |from| start_from(self.id, &mut plans, from))?;
-        replay_into(plans, &options, &new, &apply)
+        replay_into(self.plans_from(from)?, &options, &new, &apply)
+    }
+
+    /// The plans of a replay, from a checkpoint on if there is one.
+    fn plans_from<E>(
+        &self,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Vec<Vec<ShardPlan>>, ReplayError<E>> {
+        start_from(self.id, self.plans.clone(), checkpoint)
     }
 }
 

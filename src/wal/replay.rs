@@ -4,9 +4,9 @@ use super::ShardedWal;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::ReplayError;
 use crate::recovery::replay::{
-    Record, ReplayOptions, ReplayReport, ShardPlan, reach, replay, start_from,
+    Record, ReplayOptions, ReplayReport, Replayed, ShardId, ShardPlan, reach, replay, replay_into,
+    start_from,
 };
-use crate::recovery::replay::{Replayed, ShardId, replay_into};
 use crate::shard::truncate::OldShard;
 
 impl ShardedWal {
@@ -26,8 +26,7 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        self.check_caller()?;
-        replay(self.plans(), &options, &callback)
+        replay(self.plans_from(None)?, &options, &callback)
     }
 
     /// Replays the records from a checkpoint on. Records below it are not passed to
@@ -49,10 +48,7 @@ impl ShardedWal {
         options: ReplayOptions,
         callback: impl Fn(&Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<ReplayReport, ReplayError<E>> {
-        self.check_caller()?;
-        let mut plans = self.plans();
-        start_from(self.id(), &mut plans, checkpoint)?;
-        replay(plans, &options, &callback)
+        replay(self.plans_from(Some(checkpoint))?, &options, &callback)
     }
 
     /// Replays each shard into a state of its own, without locks. `new` makes the state of a
@@ -100,16 +96,19 @@ impl ShardedWal {
         new: impl Fn(ShardId) -> S + Sync,
         apply: impl Fn(&mut S, &Record<'_>) -> Result<(), E> + Sync,
     ) -> Result<Replayed<S>, ReplayError<E>> {
-        self.check_caller()?;
-        let mut plans = self.plans();
-        from.map_or(Ok(()), |from| start_from(self.id(), &mut plans, from))?;
-        replay_into(plans, &options, &new, &apply)
+        replay_into(self.plans_from(from)?, &options, &new, &apply)
     }
 
-    /// A thread that commits must not replay: the callback runs on other threads too, and
-    /// may wait there for the commit.
-    fn check_caller<E>(&self) -> Result<(), ReplayError<E>> {
-        self.would_deadlock().map_or(Ok(()), |cause| Err(ReplayError::NotHere(cause)))
+    /// The plans of a replay, from a checkpoint on if there is one. A thread that commits must
+    /// not replay: the callback runs on other threads too, and may wait there for the commit.
+    fn plans_from<E>(
+        &self,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Vec<Vec<ShardPlan>>, ReplayError<E>> {
+        if let Some(cause) = self.would_deadlock() {
+            return Err(ReplayError::NotHere(cause));
+        }
+        start_from(self.id(), self.plans(), checkpoint)
     }
 
     /// One plan per shard, grouped by generation, oldest first.

@@ -52,19 +52,20 @@ pub(crate) fn reach(log: LogId, generations: &[Vec<ShardPlan>]) -> Reach {
     Reach { log, shards: generations.iter().flatten().map(ShardPlan::reach).collect() }
 }
 
-/// Limits the plans to the records from a checkpoint on. Fails if the log does not
-/// have all of them.
+/// Limits the plans to the records from a checkpoint on, if there is one. Fails if the log
+/// does not have all of them.
 pub(crate) fn start_from<E>(
     log: LogId,
-    generations: &mut [Vec<ShardPlan>],
-    checkpoint: &Checkpoint,
-) -> Result<(), ReplayError<E>> {
-    reach(log, generations).check_kept(checkpoint).map_err(ReplayError::Checkpoint)?;
+    mut generations: Vec<Vec<ShardPlan>>,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Vec<Vec<ShardPlan>>, ReplayError<E>> {
+    let Some(checkpoint) = checkpoint else { return Ok(generations) };
+    reach(log, &generations).check_kept(checkpoint).map_err(ReplayError::Checkpoint)?;
     for plan in generations.iter_mut().flatten() {
         let identity = &plan.shard_dir.identity;
         plan.from = plan.from.max(checkpoint.below(identity.generation, identity.shard));
     }
-    Ok(())
+    Ok(generations)
 }
 
 /// Receives the records of one shard, in order and on one thread.
