@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::TruncateError;
-use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there};
+use crate::fs::{FileSystem, OpenMode, unlink_if_there};
 use crate::layout::shard_dir::ShardDir;
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::header::unfinished_path;
+use crate::segment::writer::cut_unless_linked;
 use crate::shard::shard::WalShard;
 use crate::util::sync::{Arc, now, wait_until};
 
@@ -63,40 +64,33 @@ impl Deletion {
             cut_gradually(fs.as_ref(), &path, &mut pace);
             let deleted = unlink_if_there(fs.as_ref(), &path);
             result = result.and(deleted.map_err(TruncateError::io("deleting", &path)));
-            pace.freed(PIECE_BYTES);
+            pace.pause();
         }
         result
     }
 }
 
-/// Cuts a file down to one piece. If that fails, the file is deleted as it is. Each cut is
-/// synced by itself: a journal could discard many pieces at once. Nothing depends on the
-/// sync, so its error is ignored.
+/// Cuts a file down to one piece. If that fails, the file is deleted as it is. A hard link
+/// that is made meanwhile has the new name, which no backup needs. Each cut is synced by
+/// itself: a journal could discard many pieces at once. Nothing depends on the sync, so its
+/// error is ignored.
 fn cut_gradually(fs: &dyn FileSystem, path: &std::path::Path, pace: &mut Pace<'_>) {
     let Ok(mut file) = fs.open(path, OpenMode::Write) else { return };
     let Ok(mut length) = file.len() else { return };
     while length > PIECE_BYTES && !pace.is_urgent() {
         length = (length - 1) / PIECE_BYTES * PIECE_BYTES;
-        if !cut(file.as_mut(), length) {
+        if !cut_unless_linked(file.as_mut(), length) {
             return;
         }
         drop(file.sync_data());
-        pace.freed(PIECE_BYTES);
+        pace.pause();
     }
-}
-
-/// Cuts a file to `length` bytes. **A file with a hard link is left as it is**: the link may
-/// be a backup's. A link made later would have the new name, which no backup needs.
-fn cut(file: &mut dyn FileHandle, length: u64) -> bool {
-    file.is_hard_linked().is_ok_and(|others| !others) && file.set_len(length).is_ok()
 }
 
 /// Pauses between pieces while the shards of the log are busy.
 #[derive(Debug)]
 pub(super) struct Pace<'a> {
     shards: &'a [WalShard],
-    /// Bytes freed since the last pause.
-    freed: u64,
     /// When the last pause ended.
     began: Instant,
     /// What the shards had done by then.
@@ -113,23 +107,20 @@ struct Done {
 
 impl<'a> Pace<'a> {
     pub(super) fn of(shards: &'a [WalShard]) -> Self {
-        Self { shards, freed: 0, began: now(), before: Done::by(shards) }
+        Self { shards, began: now(), before: Done::by(shards) }
     }
 
-    /// Counts freed bytes. Pauses once they are a piece.
-    fn freed(&mut self, bytes: u64) {
-        self.freed += bytes;
-        if self.freed >= PIECE_BYTES {
-            self.pause();
-            (self.freed, self.began, self.before) = (0, now(), Done::by(self.shards));
-        }
+    /// Pauses after a piece, and begins the next.
+    fn pause(&mut self) {
+        self.wait();
+        (self.began, self.before) = (now(), Done::by(self.shards));
     }
 
     /// Returns at once if the log is idle. Else returns after a number of commits, but no
     /// later than a multiple of the time that the last piece took. Returns earlier once half
     /// of its bytes have been committed, because a truncation must be faster than the log
     /// grows.
-    fn pause(&self) {
+    fn wait(&self) {
         let end =
             now() + (now().saturating_duration_since(self.began) * PAUSE_FACTOR).min(PAUSE_MAX);
         while self.is_busy() && !self.is_urgent() {
@@ -137,7 +128,7 @@ impl<'a> Pace<'a> {
             let left = end.saturating_duration_since(now());
             if left.is_zero()
                 || done.commits - self.before.commits >= PAUSE_COMMITS
-                || done.bytes - self.before.bytes >= self.freed / 2
+                || done.bytes - self.before.bytes >= PIECE_BYTES / 2
             {
                 return;
             }
@@ -167,8 +158,10 @@ impl<'a> Pace<'a> {
 
 impl Done {
     fn by(shards: &[WalShard]) -> Self {
-        let counts = || shards.iter().map(|shard| shard.recorder().committed_so_far());
-        let commits = counts().map(|(commits, _)| commits).sum();
-        Self { commits, bytes: counts().map(|(_, bytes)| bytes).sum() }
+        let counts = shards.iter().map(|shard| shard.recorder().committed_so_far());
+        counts.fold(Self { commits: 0, bytes: 0 }, |sum, (commits, bytes)| Self {
+            commits: sum.commits + commits,
+            bytes: sum.bytes + bytes,
+        })
     }
 }

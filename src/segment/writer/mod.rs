@@ -24,7 +24,7 @@ use direct_io::Blocks;
 use no_file::Nowhere;
 pub(crate) use preallocate::{Prepared, fill, lengths, prepare, recycle};
 use rolling::Rolling;
-pub(crate) use sealing::{SEALED_SEGMENTS_MAX, SealMark, Sealed, cut_tail};
+pub(crate) use sealing::{SEALED_SEGMENTS_MAX, SealMark, Sealed, cut_tail, cut_unless_linked};
 
 /// The number of sequences after which a segment is rolled.
 ///

@@ -46,12 +46,17 @@ impl Sealed {
 
 /// Cuts a file behind its last frame. The tail is zeros, or bytes of an earlier
 /// segment. Errors are ignored: only disk usage depends on the cut, and copies made by
-/// file size. **A file with a hard link is left as it is**: the link may be a backup's.
+/// file size.
 pub(crate) fn cut_tail(file: &mut dyn FileHandle, end: u64) {
-    let has_tail = file.len().is_ok_and(|length| length > end);
-    if has_tail && file.is_hard_linked().is_ok_and(|others| !others) {
-        drop(file.set_len(end));
+    if file.len().is_ok_and(|length| length > end) {
+        cut_unless_linked(file, end);
     }
+}
+
+/// Cuts a file to `length` bytes. Returns whether it did. **A file with a hard link is left
+/// as it is**: the link may be a backup's.
+pub(crate) fn cut_unless_linked(file: &mut dyn FileHandle, length: u64) -> bool {
+    file.is_hard_linked().is_ok_and(|others| !others) && file.set_len(length).is_ok()
 }
 
 impl SegmentWriter {
