@@ -113,7 +113,7 @@ pub(crate) fn update(root: &Path, to: &Path, kept: &[&str]) -> Result {
     }
     for name in names {
         let (from, to) = (root.join(&name), to.join(&name));
-        if fs::read(&from)? != fs::read(&to).unwrap_or_default() || !to.exists() {
+        if fs::read(&to).ok() != Some(fs::read(&from)?) {
             copy_file(&from, &to)?;
         }
     }
