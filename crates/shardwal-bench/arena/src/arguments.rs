@@ -60,9 +60,7 @@ impl Arguments {
             [] => measure(self),
             earlier => figures::merged(earlier),
         };
-        if let Some(csv) = &self.csv {
-            std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
-        }
+        figures::write(self.csv.as_deref(), &head, &rows);
         if let Some(svg) = &self.svg {
             draw(svg, &head, &rows);
         }

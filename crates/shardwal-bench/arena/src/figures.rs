@@ -1,6 +1,7 @@
 //! The raw figures: rows of the CSV, and queries on them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// One measured figure.
 #[derive(Clone, Debug)]
@@ -81,8 +82,15 @@ pub fn of_runs(rows: &[Row], metric: &str, test: impl Fn(f64) -> bool) -> Vec<Ro
     rows.iter().filter(|row| fits.get(&run(row)).copied().unwrap_or(true)).cloned().collect()
 }
 
+/// Writes the CSV, if there is a path for it.
+pub fn write(csv: Option<&Path>, head: &[String], rows: &[Row]) {
+    if let Some(csv) = csv {
+        std::fs::write(csv, to_csv(head, rows)).expect("the CSV can be written");
+    }
+}
+
 /// Formats the CSV. Lines of the head begin with `#`.
-pub fn to_csv(head: &[String], rows: &[Row]) -> String {
+fn to_csv(head: &[String], rows: &[Row]) -> String {
     let mut csv: String = head.iter().map(|line| format!("# {line}\n")).collect();
     csv.push_str(HEADER);
     for row in rows {

@@ -134,9 +134,7 @@ fn main() {
     drop(entries);
     rows.extend(fio(1));
     head.extend(disturbances(&rows));
-    if let Some(csv) = &arguments.csv {
-        std::fs::write(csv, figures::to_csv(&head, &rows)).expect("the CSV can be written");
-    }
+    figures::write(arguments.csv.as_deref(), &head, &rows);
     print!("{}", table::markdown(&head, &rows));
 }
 

@@ -83,9 +83,7 @@ impl Arguments {
 
     /// Writes the figures, if `--csv` is given.
     pub fn write(&self, head: &[String], rows: &[Row]) {
-        if let Some(csv) = &self.csv {
-            std::fs::write(csv, figures::to_csv(head, rows)).expect("the CSV can be written");
-        }
+        figures::write(self.csv.as_deref(), head, rows);
     }
 
     /// Whether the name contains the text of `--peer`, or one of several separated by bars.
