@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::content::PAGE_BYTES;
-use super::{Call, SimFileSystem, Verdict, linux_error, no_power};
+use super::file_system::{Verdict, no_power};
+use super::{Call, SimFileSystem, linux_error};
 use crate::fs::FileHandle;
 
 const EIO: i32 = 5;

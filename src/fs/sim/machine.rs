@@ -1,10 +1,9 @@
-//! The state of one simulated machine: its tree of names and its files, and the effect
-//! of a power loss or the death of the process.
+//! The state of one simulated machine: its tree of names, its files and its free space.
 //!
 //! This file knows no lock. Of handles it knows the number. [`super::SimFileSystem`] keeps
 //! the machine behind a mutex.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,31 +46,22 @@ pub(super) struct Machine {
     /// Set once, by a power loss or the death of the process. Every later call fails.
     /// The state remains, so that a test can derive any number of crashes from it.
     pub(super) dead: bool,
-    directories: BTreeMap<u64, Arc<Directory>>,
+    pub(super) directories: BTreeMap<u64, Arc<Directory>>,
     /// Number of handles of each open directory. It exists while it has one, even
     /// without a name.
-    open_directories: BTreeMap<u64, usize>,
-    files: BTreeMap<u64, File>,
-    next_id: u64,
+    pub(super) open_directories: BTreeMap<u64, usize>,
+    pub(super) files: BTreeMap<u64, File>,
+    pub(super) next_id: u64,
 }
 
 /// A file, with or without a name.
 #[derive(Clone, Default)]
-struct File {
+pub(super) struct File {
     content: Arc<Content>,
     /// Number of its live names. A crash that kept half of a rename leaves two.
-    names: usize,
-    handles: usize,
-    locked: bool,
-}
-
-/// Every target that a name has, or may have after a crash, in the order in which a
-/// crash asks about them.
-#[derive(Default)]
-struct Reachable {
-    directories: Vec<u64>,
-    files: Vec<u64>,
-    seen: BTreeSet<u64>,
+    pub(super) names: usize,
+    pub(super) handles: usize,
+    pub(super) locked: bool,
 }
 
 impl Machine {
@@ -173,7 +163,7 @@ impl Machine {
         Arc::make_mut(directory.expect("a directory that a path leads to"))
     }
 
-    fn file_mut(&mut self, id: u64) -> &mut File {
+    pub(super) fn file_mut(&mut self, id: u64) -> &mut File {
         let file = self.files.get_mut(&id);
         file.expect("a file that has a name or a handle")
     }
@@ -256,116 +246,6 @@ impl Machine {
         let held = self.files.values().filter(|f| f.names + f.handles > 0);
         let allocated: u64 = held.map(|file| file.content.allocated()).sum();
         (capacity_bytes / PAGE_BYTES as u64).saturating_sub(allocated)
-    }
-}
-
-/// Syncs, kills and power losses.
-impl Machine {
-    pub(super) fn unsynced(&self) -> usize {
-        let reachable = self.reachable();
-        let names = reachable.directories.iter();
-        let files = reachable.files.iter();
-        names.map(|id| self.directories[id].unsynced()).sum::<usize>()
-            + files.map(|id| self.content(*id).unsynced()).sum::<usize>()
-    }
-
-    /// Makes everything durable, as the operating system may do at any time.
-    pub(super) fn write_back(&mut self) {
-        let reachable = self.reachable();
-        for id in reachable.directories {
-            self.directory_mut(id).sync();
-        }
-        for id in reachable.files {
-            self.content_mut(id).sync();
-        }
-    }
-
-    /// A copy of this machine for another process. Everything live stays live.
-    pub(super) fn after_kill(&self) -> Self {
-        let mut after = Self {
-            settings: self.settings,
-            faults: Faults::default(),
-            dead: false,
-            directories: self.directories.clone(),
-            open_directories: BTreeMap::new(),
-            files: self.files.clone(),
-            next_id: self.next_id,
-        };
-        for file in after.files.values_mut() {
-            file.handles = 0;
-            file.locked = false;
-        }
-        after.forget_unreachable();
-        after
-    }
-
-    /// Loses the power. No handle may be open. Asks about the changes of names first,
-    /// per directory, then about each file's length and sectors.
-    pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
-        let reachable = self.reachable();
-        for id in reachable.directories {
-            if !self.directories[&id].is_resumable() {
-                self.directory_mut(id).lose_power(choice);
-            }
-        }
-        for id in reachable.files {
-            if !self.content(id).is_resumable() {
-                self.content_mut(id).lose_power(choice);
-            }
-            self.file_mut(id).names = 0;
-        }
-        self.forget_unreachable();
-        for directory in self.directories.values() {
-            for node in directory.live().values() {
-                if let Some(file) = file_of(&mut self.files, *node) {
-                    file.names += 1;
-                }
-            }
-        }
-    }
-
-    fn reachable(&self) -> Reachable {
-        let mut reachable = Reachable::default();
-        reachable.add(Node::Directory(ROOT), &self.directories);
-        reachable
-    }
-
-    /// Everything that a crash can restore, or that is open.
-    fn held(&self) -> Reachable {
-        let mut held = self.reachable();
-        for id in self.open_directories.keys() {
-            held.add(Node::Directory(*id), &self.directories);
-        }
-        held
-    }
-
-    /// Drops everything that no handle holds and no crash can restore.
-    pub(super) fn forget_unreachable(&mut self) {
-        let seen = self.held().seen;
-        self.directories.retain(|id, _| seen.contains(id));
-        self.files.retain(|id, file| file.handles > 0 || seen.contains(id));
-    }
-}
-
-impl Reachable {
-    fn add(&mut self, node: Node, directories: &BTreeMap<u64, Arc<Directory>>) {
-        match node {
-            Node::File(id) if self.seen.insert(id) => self.files.push(id),
-            Node::Directory(id) if self.seen.insert(id) => {
-                self.directories.push(id);
-                for node in directories[&id].possible() {
-                    self.add(node, directories);
-                }
-            }
-            Node::File(_) | Node::Directory(_) => {}
-        }
-    }
-}
-
-fn file_of(files: &mut BTreeMap<u64, File>, node: Node) -> Option<&mut File> {
-    match node {
-        Node::File(id) => files.get_mut(&id),
-        Node::Directory(_) => None,
     }
 }
 

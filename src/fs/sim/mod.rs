@@ -20,24 +20,21 @@
 //! disk. Only another write saves them.
 
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{FileHandle, FileSystem, OpenMode};
-use content::PAGE_BYTES;
-use file::SimFile;
 use machine::{Machine, ROOT};
-use names::Node;
 
 mod calls;
 mod content;
 mod faults;
 mod file;
+mod file_system;
 mod machine;
 mod names;
+mod power_loss;
 
 pub use faults::{Call, Fault, FaultKind, linux_error};
 
@@ -66,27 +63,6 @@ impl Drop for OpenDir {
 
 fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
     machine.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How one call ends.
-enum Verdict {
-    Whole,
-    Half,
-    /// Half of the call takes effect, then the machine loses power.
-    Torn,
-    /// The call has no effect and returns this error of Linux.
-    Fail(i32),
-}
-
-impl Verdict {
-    fn bytes_moved(&self, asked: usize) -> usize {
-        match self {
-            Self::Whole => asked,
-            Self::Half => asked - asked / 2,
-            Self::Torn => asked / 2,
-            Self::Fail(_) => 0,
-        }
-    }
 }
 
 /// Creation, power loss and kill.
@@ -183,7 +159,7 @@ impl SimFileSystem {
 
     /// Limits the space of all files together, in blocks of 4096 bytes. Holes occupy
     /// nothing. A write takes as much as fits, and fails with the system's "no space"
-    /// if nothing does. [`FileSystem::free_bytes`] returns the rest.
+    /// if nothing does. [`free_bytes`](super::FileSystem::free_bytes) returns the rest.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_machine().settings.capacity_bytes = bytes;
     }
@@ -199,7 +175,8 @@ impl SimFileSystem {
         self.lock_machine().settings.direct_io_alignment = bytes;
     }
 
-    /// Sets the result of [`FileSystem::copy_on_write`]. Initially `false`.
+    /// Sets the result of [`copy_on_write`](super::FileSystem::copy_on_write). Initially
+    /// `false`.
     pub fn set_copy_on_write(&self, copy_on_write: bool) {
         self.lock_machine().settings.copy_on_write = copy_on_write;
     }
@@ -210,8 +187,8 @@ impl SimFileSystem {
         self.lock_machine().settings.copies_need_room = copies_need_room;
     }
 
-    /// Sets the result of [`FileSystem::counts_links`]. If it is `false`, every file may
-    /// have a hard link, as on Windows. Initially `true`.
+    /// Sets the result of [`counts_links`](super::FileSystem::counts_links). If it is
+    /// `false`, every file may have a hard link, as on Windows. Initially `true`.
     pub fn set_counts_links(&self, counts_links: bool) {
         self.lock_machine().settings.counts_links = counts_links;
     }
@@ -306,145 +283,6 @@ impl SimFileSystem {
     fn lock_machine(&self) -> MutexGuard<'_, Machine> {
         lock(&self.machine)
     }
-
-    /// The directory that a path is resolved from, and the rest of the path.
-    fn resolve<'path>(&self, path: &'path Path) -> io::Result<(u64, &'path Path)> {
-        let Some(dir) = &self.open_dir else { return Ok((ROOT, path)) };
-        let name = path.strip_prefix(&dir.path).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok((dir.id, name))
-    }
-
-    fn alive(&self) -> io::Result<MutexGuard<'_, Machine>> {
-        let machine = self.lock_machine();
-        if machine.dead {
-            return Err(no_power());
-        }
-        Ok(machine)
-    }
-
-    /// Starts a call. Fails if the machine is dead, or a fault kills it.
-    fn admit(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
-        let mut machine = self.alive()?;
-        let verdict = match machine.faults.meet(call, paths) {
-            None => Verdict::Whole,
-            Some(FaultKind::Error(errno)) => Verdict::Fail(errno),
-            Some(FaultKind::Short) => Verdict::Half,
-            Some(FaultKind::TornPowerCut) if call == Call::Write => Verdict::Torn,
-            Some(FaultKind::PowerCut | FaultKind::TornPowerCut) => {
-                machine.dead = true;
-                return Err(no_power());
-            }
-            Some(FaultKind::Panic) => {
-                drop(machine);
-                panic!("a planned panic in {call:?} of {paths:?}");
-            }
-            Some(FaultKind::WriteBack) => {
-                machine.write_back();
-                Verdict::Whole
-            }
-        };
-        Ok((machine, verdict))
-    }
-
-    /// Starts a call like [`SimFileSystem::admit`], and also returns planned errors. For
-    /// calls that have no effect when they fail.
-    fn enter(&self, call: Call, paths: &[&Path]) -> io::Result<(MutexGuard<'_, Machine>, Verdict)> {
-        match self.admit(call, paths)? {
-            (_, Verdict::Fail(errno)) => Err(linux_error(errno)),
-            admitted => Ok(admitted),
-        }
-    }
-}
-
-impl FileSystem for SimFileSystem {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
-        let (mut machine, _) = self.enter(Call::Open, &[path])?;
-        let (base, name) = self.resolve(path)?;
-        let file = match mode {
-            OpenMode::Read | OpenMode::Write => machine.find_file(base, name)?,
-            OpenMode::CreateNew => machine.create_file(base, name)?,
-        };
-        machine.add_handle(file, false)?;
-        let writable = mode != OpenMode::Read;
-        Ok(Box::new(SimFile::new(self, file, path, writable, false)))
-    }
-
-    /// Not a call: it meets no fault and is not counted.
-    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
-        let (base, name) = self.resolve(path)?;
-        let mut machine = self.alive()?;
-        let id = machine.find_directory(base, name)?;
-        machine.open_directory(id);
-        drop(machine);
-        let dir = OpenDir { machine: self.machine.clone(), id, path: path.to_path_buf() };
-        Ok(Some(Arc::new(Self { machine: self.machine.clone(), open_dir: Some(Arc::new(dir)) })))
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let (base, name) = self.resolve(path)?;
-        self.enter(Call::CreateDir, &[path])?.0.create_dir(base, name)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let (base, name) = self.resolve(path)?;
-        self.enter(Call::List, &[path])?.0.list(base, name)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let (base, name) = self.resolve(path)?;
-        self.enter(Call::SyncDir, &[path])?.0.sync_dir(base, name)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((base, old), (_, new)) = (self.resolve(from)?, self.resolve(to)?);
-        self.enter(Call::Rename, &[from, to])?.0.rename(base, old, new)
-    }
-
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((base, old), (_, new)) = (self.resolve(from)?, self.resolve(to)?);
-        self.enter(Call::Rename, &[from, to])?.0.rename_new(base, old, new)
-    }
-
-    /// Not a call: it meets no fault and is not counted.
-    fn links(&self, path: &Path) -> io::Result<u64> {
-        let (base, name) = self.resolve(path)?;
-        self.alive()?.links(base, name)
-    }
-
-    fn counts_links(&self) -> bool {
-        self.lock_machine().settings.counts_links
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        let (base, name) = self.resolve(path)?;
-        self.enter(Call::Unlink, &[path])?.0.unlink(base, name)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let (base, name) = self.resolve(path)?;
-        self.enter(Call::RemoveDir, &[path])?.0.remove_dir(base, name)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
-        let (base, name) = self.resolve(path)?;
-        let (mut machine, _) = self.enter(Call::Lock, &[path])?;
-        let file = match machine.find(base, name) {
-            Ok(Node::File(file)) => file,
-            Ok(Node::Directory(_)) => return Err(io::ErrorKind::IsADirectory.into()),
-            Err(_) => machine.create_file(base, name)?,
-        };
-        machine.add_handle(file, true)?;
-        Ok(Box::new(SimFile::new(self, file, path, true, true)))
-    }
-
-    fn copy_on_write(&self, _path: &Path) -> bool {
-        self.lock_machine().settings.copy_on_write
-    }
-
-    /// The free space within the capacity; a huge number without one.
-    fn free_bytes(&self, _path: &Path) -> io::Result<Option<u64>> {
-        Ok(Some(self.alive()?.free_pages().saturating_mul(PAGE_BYTES as u64)))
-    }
 }
 
 impl Default for SimFileSystem {
@@ -457,8 +295,4 @@ impl fmt::Debug for SimFileSystem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("SimFileSystem").finish_non_exhaustive()
     }
-}
-
-fn no_power() -> io::Error {
-    io::Error::other("the simulated machine has lost its power")
 }
