@@ -41,7 +41,7 @@ impl Machine {
 
     pub(super) fn sync_dir(&mut self, base: u64, path: &Path) -> io::Result<()> {
         let id = self.find_directory(base, path)?;
-        if !self.directory(id).is_resumable() {
+        if !self.directory(id).is_durable() {
             self.directory_mut(id).sync();
             self.forget_unreachable();
         }

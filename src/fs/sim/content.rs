@@ -204,7 +204,7 @@ impl Content {
     }
 
     /// Whether a power loss changes nothing, whichever sectors survive.
-    pub(super) fn is_resumable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         self.dirty.is_empty() && self.lost.is_empty() && self.len == self.durable_len
     }
 

@@ -53,7 +53,7 @@ impl Directory {
         replace(&mut self.live, name, node)
     }
 
-    pub(super) fn is_resumable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         self.unsynced.is_empty()
     }
 

@@ -75,12 +75,12 @@ impl Machine {
     pub(super) fn lose_power(&mut self, choice: &mut dyn FnMut() -> bool) {
         let reachable = self.reachable();
         for id in reachable.directories {
-            if !self.directories[&id].is_resumable() {
+            if !self.directories[&id].is_durable() {
                 self.directory_mut(id).lose_power(choice);
             }
         }
         for id in reachable.files {
-            if !self.content(id).is_resumable() {
+            if !self.content(id).is_durable() {
                 self.content_mut(id).lose_power(choice);
             }
             self.file_mut(id).names = 0;
