@@ -12,6 +12,7 @@
 
 mod diagnosis;
 pub(crate) mod inspect;
+mod log_end;
 pub(crate) mod repair;
 pub(crate) mod replay;
 mod report;
@@ -19,6 +20,7 @@ mod resume;
 mod salvage;
 mod segment_builder;
 mod segment_chain;
+mod segment_file;
 mod segment_scan;
 mod shard_scan;
 mod verdict;

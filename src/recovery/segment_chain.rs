@@ -12,7 +12,7 @@ use crate::error::{Corruption, OpenError};
 use crate::fs::FileSystem;
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::diagnosis;
-use crate::recovery::shard_scan::{absolute, read_header, search_file};
+use crate::recovery::segment_file::{absolute, read_header, search_file};
 use crate::segment::header::{
     FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, recycled_number,
     segment_number,

@@ -10,7 +10,7 @@ use crate::error::OpenError;
 use crate::fs::{FileSystem, OpenMode};
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::segment_chain::Link;
-use crate::recovery::shard_scan::{absolute, read_header};
+use crate::recovery::segment_file::{absolute, read_header};
 use crate::segment::frame::FrameKind;
 use crate::segment::frame_reader::{FrameReader, Stop, is_consistent};
 use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};

@@ -3,20 +3,20 @@
 //! It combines the segment scans, and asks the verdict what the end means. It
 //! changes no file, but may sync segments. It does not know how to go on.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::error::{Corruption, OpenError, RESTORE};
-use crate::fs::{FileSystem, OpenMode, Unreadable, means_unreadable, read_around};
+use crate::error::{Corruption, OpenError};
+use crate::fs::{FileSystem, OpenMode};
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::diagnosis;
+use crate::recovery::log_end::{BytesBeyond, LogEnd};
 use crate::recovery::segment_chain::{Link, SegmentChain};
 use crate::recovery::segment_scan::{SegmentScan, Step, steps};
-use crate::recovery::verdict::{Beyond, Facts, Verdict, judge};
+use crate::recovery::verdict::{Beyond, Verdict, judge};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::FRAME_HEADER_BYTES;
 use crate::segment::frame_reader::Stop;
-use crate::segment::frame_scan::{Remains, search_remains};
+use crate::segment::frame_scan::search_remains;
 use crate::segment::header::SEGMENT_HEADER_BYTES;
 use crate::util::parallel::on_threads;
 
@@ -90,7 +90,7 @@ pub(crate) fn scan_shard(
 ) -> Result<ShardScan, OpenError> {
     let chain = SegmentChain::read(fs, shard_dir)?;
     let mut scanner =
-        ShardScanner { fs, shard_dir, purpose, scan: ShardScan::default(), broken: None };
+        ShardScanner { fs, shard_dir, purpose, scan: ShardScan::default(), end: None };
     scanner.scan.highest_number = chain.highest_number;
     scanner.scan.superfluous = chain.superfluous.clone();
     scanner.scan.unused = chain.unused.clone();
@@ -139,35 +139,16 @@ struct ShardScanner<'a> {
     shard_dir: &'a ShardDir,
     purpose: ScanPurpose,
     scan: ShardScan,
-    broken: Option<Broken>,
-}
-
-/// The first place where reading stopped before the expected end.
-struct Broken {
-    stop: Stop,
-    number: u64,
-    offset: u64,
-    /// The segment's end according to its successor.
-    successor_end: Option<u64>,
-    agrees: bool,
-    /// The file's length.
-    file_end: u64,
-    /// The bytes after the place that belong to frames.
-    remains: u64,
-    /// The highest durable mark from here on, as a sequence.
-    mark: u64,
-    /// The highest sequence after a frame from here on.
-    next: u64,
-    /// The first unreadable bytes from here on, and the number of their segment.
-    unreadable: Option<(u64, Range<u64>)>,
+    /// `None` while every segment agrees with its successor.
+    end: Option<LogEnd>,
 }
 
 impl ShardScanner<'_> {
-    /// Adds the next segment. After the first broken place, segments count only
-    /// for the durable marks of their frames.
+    /// Adds the next segment. After the log's end, segments count only for the durable
+    /// marks of their frames.
     fn add(&mut self, step: &Step<'_>, read: &SegmentScan) -> Result<(), OpenError> {
-        if self.broken.is_some() {
-            return self.read_past_the_break(step, SEGMENT_HEADER_BYTES as u64, read.bytes);
+        if self.end.is_some() {
+            return self.search_beyond_end(step, SEGMENT_HEADER_BYTES as u64, read.bytes);
         }
         let number = step.link.header.identity.number;
         self.scan.next_sequence = read.next_sequence;
@@ -201,28 +182,20 @@ impl ShardScanner<'_> {
         if agrees && !matches!(read.stop, Stop::UnknownKind(_)) {
             return Ok(());
         }
-        self.broken = Some(Broken {
+        self.end = Some(LogEnd {
             stop: read.stop,
             number,
             offset: read.at,
             successor_end: predecessor.map(|it| it.end),
             agrees,
             file_end: read.bytes,
-            remains: 0,
-            mark: 0,
-            next: 0,
-            unreadable: None,
+            beyond: BytesBeyond::default(),
         });
-        self.read_past_the_break(step, read.at, read.bytes)
+        self.search_beyond_end(step, read.at, read.bytes)
     }
 
-    /// Searches the bytes after the broken place for frames with durable marks.
-    fn read_past_the_break(
-        &mut self,
-        step: &Step<'_>,
-        from: u64,
-        end: u64,
-    ) -> Result<(), OpenError> {
+    /// Searches the bytes after the log's end for frames with durable marks.
+    fn search_beyond_end(&mut self, step: &Step<'_>, from: u64, end: u64) -> Result<(), OpenError> {
         let number = step.link.header.identity.number;
         let path = self.shard_dir.path(number);
         let io = |doing| OpenError::io(doing, &path);
@@ -230,139 +203,59 @@ impl ShardScanner<'_> {
         let remains = search_remains(file.as_ref(), self.shard_dir.seed(number), from, end)
             .map_err(io("reading"))?;
         let base = step.link.header.first_sequence;
-        let is_bad = self
-            .broken
-            .as_ref()
-            .is_some_and(|broken| broken.number == number && matches!(broken.stop, Stop::Bad(_)));
+        let Some(log_end) = &mut self.end else { return Ok(()) };
+        let is_end = number == log_end.number;
+        let is_bad = is_end && matches!(log_end.stop, Stop::Bad(_));
         self.scan.torn_bytes += remains.torn_bytes(if is_bad { FRAME_HEADER_BYTES } else { 0 });
-        if let Some(broken) = &mut self.broken {
-            broken.mark = broken.mark.max(remains.mark.map_or(0, |mark| absolute(base, mark)));
-            broken.next = broken.next.max(remains.next.map_or(0, |next| base + next));
-            // Bytes past the end that the successor names are not the log's.
-            let range = remains.unreadable.within(&(from..step.end(end)));
-            broken.unreadable = broken.unreadable.take().or(range.map(|range| (number, range)));
-            if number == broken.number {
-                broken.remains = remains.torn_bytes(0);
-            } else {
-                self.scan.superfluous.push(path);
-            }
+        // Bytes past the end that the successor names are not the log's.
+        log_end.add(number, base, &remains, &(from..step.end(end)));
+        if !is_end {
+            self.scan.superfluous.push(path);
         }
         Ok(())
     }
 
     fn judge(self, chain: &SegmentChain) -> Result<ShardScan, OpenError> {
-        let Self { shard_dir, mut scan, broken, .. } = self;
+        let Self { shard_dir, mut scan, end, .. } = self;
         scan.torn_bytes += chain.discarded_bytes;
         if let Some(corruption) = &chain.corruption {
             scan.corruption = Some(corruption.clone());
             return Ok(scan);
         }
         let here = scan.next_sequence;
-        let Some(broken) = broken else {
+        let Some(end) = end else {
             // Only a shard without segments gets here.
             scan.next_sequence = here.max(shard_dir.least_next());
             return Ok(scan);
         };
-        let mark = broken.mark.max(scan.durable_below).max(chain.discarded_mark);
-        let unreadable = broken.unreadable.as_ref().or(chain.discarded_unreadable.as_ref());
-        let facts = Facts {
-            stop: broken.stop,
-            has_successor: broken.successor_end.is_some(),
-            agrees: broken.agrees,
-            durable_beyond: match unreadable {
-                _ if mark > here => Beyond::Yes,
-                Some(_) => Beyond::Unreadable,
-                None => Beyond::No,
-            },
+        let mark = end.beyond.mark.max(scan.durable_below).max(chain.discarded_mark);
+        let unreadable = end.beyond.unreadable.as_ref().or(chain.discarded_unreadable.as_ref());
+        let durable_beyond = match unreadable {
+            _ if mark > here => Beyond::Yes,
+            Some(_) => Beyond::Unreadable,
+            None => Beyond::No,
         };
-        let path = shard_dir.path(broken.number);
-        match judge(facts) {
+        match judge(end.facts(durable_beyond)) {
             Verdict::GoOn => {}
             Verdict::End | Verdict::TornTail => {
-                scan.torn_records = broken.next.max(chain.discarded_next).saturating_sub(here);
+                scan.torn_records = end.beyond.next.max(chain.discarded_next).saturating_sub(here);
             }
             Verdict::Corruption => {
-                let corruption = corruption(shard_dir, &path, &broken, here, mark);
+                let corruption = end.corruption(shard_dir, here, mark);
                 scan.corruption = Some(match unreadable.filter(|_| mark <= here) {
                     Some((number, range)) => {
                         diagnosis::unreadable(corruption, shard_dir, *number, range)
                     }
                     None => corruption,
                 });
-                scan.is_corrupted_at_end = broken.successor_end.is_none();
+                scan.is_corrupted_at_end = end.successor_end.is_none();
             }
             Verdict::Newer => {
-                let what = format!("{} at byte {}", broken.stop, broken.offset);
-                return Err(OpenError::NewerFormat { file: path, what });
+                let what = format!("{} at byte {}", end.stop, end.offset);
+                return Err(OpenError::NewerFormat { file: shard_dir.path(end.number), what });
             }
         }
         scan.next_sequence = here.max(shard_dir.least_next());
         Ok(scan)
     }
-}
-
-fn corruption(
-    shard_dir: &ShardDir,
-    path: &Path,
-    broken: &Broken,
-    here: u64,
-    mark: u64,
-) -> Corruption {
-    let is_blank = matches!(broken.stop, Stop::End | Stop::Blank) && broken.remains == 0;
-    let corruption = Corruption {
-        generation: shard_dir.identity.generation,
-        shard: shard_dir.identity.shard,
-        file: path.to_path_buf(),
-        offset: broken.offset,
-        first_sequence: here,
-        durable_below: mark,
-        what: broken.stop.to_string(),
-        advice: RESTORE.into(),
-    };
-    match broken.successor_end {
-        Some(end) if broken.offset < end && (broken.file_end < end || is_blank) => {
-            diagnosis::cut_short(corruption, broken.file_end, end)
-        }
-        _ => corruption,
-    }
-}
-
-/// Turns a mark relative to a segment's first sequence into a sequence.
-pub(crate) fn absolute(base: u64, mark: i64) -> u64 {
-    base.saturating_add_signed(mark)
-}
-
-/// Searches a segment without a usable header for frames.
-pub(crate) fn search_file(
-    fs: &dyn FileSystem,
-    shard_dir: &ShardDir,
-    number: u64,
-) -> Result<Remains, OpenError> {
-    let path = shard_dir.path(number);
-    let io = |doing| OpenError::io(doing, &path);
-    let file = fs.open(&path, OpenMode::Read).map_err(io("opening"))?;
-    file.drop_cache();
-    let bytes = file.len().map_err(io("reading the size of"))?;
-    search_remains(file.as_ref(), shard_dir.seed(number), 0, bytes).map_err(io("reading"))
-}
-
-/// The bytes of a segment's header, or fewer if the file is shorter. `None` if the
-/// disk cannot read them, or cannot open the file.
-pub(crate) fn read_header(
-    fs: &dyn FileSystem,
-    shard_dir: &ShardDir,
-    number: u64,
-) -> Result<Option<Vec<u8>>, OpenError> {
-    let path = shard_dir.path(number);
-    let open = || fs.open(&path, OpenMode::Read);
-    let once_more = |error| if means_unreadable(&error) { open() } else { Err(error) };
-    let file = match open().or_else(once_more) {
-        Err(error) if means_unreadable(&error) => return Ok(None),
-        opened => opened.map_err(OpenError::io("opening", &path))?,
-    };
-    file.drop_cache();
-    let (mut bytes, mut unreadable) = (vec![0; SEGMENT_HEADER_BYTES], Unreadable::default());
-    let read = read_around(file.as_ref(), &mut bytes, 0, &mut unreadable);
-    bytes.truncate(read.map_err(OpenError::io("reading", &path))?);
-    Ok(unreadable.first().is_none().then_some(bytes))
 }

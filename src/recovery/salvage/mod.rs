@@ -16,7 +16,7 @@ use crate::fs::{FileSystem, OpenMode};
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::report::LostRange;
 use crate::recovery::segment_builder::{PIECE_BYTES, SegmentBuilder};
-use crate::recovery::shard_scan::absolute;
+use crate::recovery::segment_file::absolute;
 use crate::segment::frame::FRAME_HEADER_BYTES;
 use crate::segment::frame_reader::FrameReader;
 use crate::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader, recycled_number};

@@ -12,7 +12,7 @@ use crate::error::OpenError;
 use crate::fs::{FileHandle, FileSystem, OpenMode};
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::report::LostRange;
-use crate::recovery::shard_scan::absolute;
+use crate::recovery::segment_file::absolute;
 use crate::segment::frame_reader::{Frame, FrameReader, Stop, is_consistent};
 use crate::segment::frame_scan::{Remains, search_remains};
 use crate::segment::header::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};

@@ -11,7 +11,7 @@ use crate::error::OpenError;
 use crate::fs::{FileHandle, FileSystem, OpenMode};
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::segment_builder::PIECE_BYTES;
-use crate::recovery::shard_scan::{read_header, search_file};
+use crate::recovery::segment_file::{read_header, search_file};
 use crate::segment::frame::FrameHeader;
 use crate::segment::frame_reader::{FrameReader, is_consistent};
 use crate::segment::header::{
