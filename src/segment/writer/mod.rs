@@ -6,25 +6,28 @@
 
 use std::io;
 
-use crate::error::means_full;
-use crate::fs::{FileHandle, write_counted};
+use crate::fs::FileHandle;
 use crate::segment::aligned_buf::AlignedBuf;
 use crate::segment::catalogue::{Catalogue, SegmentMeta};
-use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, FrameOrigin};
+use crate::segment::frame::{Encoder, FrameOrigin};
 use crate::segment::header::{Predecessor, SegmentHeader, SegmentIdentity};
 
+mod active;
 mod direct_io;
 mod no_file;
 mod no_room;
 mod preallocate;
 mod rolling;
 mod sealing;
+mod source;
 
-use direct_io::Blocks;
+use active::{ActiveSegment, Origin};
 use no_file::Nowhere;
 pub(crate) use preallocate::{Prepared, fill, lengths, prepare, recycle};
 use rolling::Rolling;
+pub(crate) use rolling::Wait;
 pub(crate) use sealing::{SEALED_SEGMENTS_MAX, SealMark, Sealed, cut_tail, cut_unless_linked};
+pub(crate) use source::SegmentSource;
 
 /// The number of sequences after which a segment is rolled.
 ///
@@ -41,40 +44,6 @@ pub(crate) const ZERO_WINDOW_BYTES: u64 = 256 << 10;
 /// single pages. In a larger run, small writes take more CPU (docs/performance.md,
 /// "Buffered commits").
 pub(crate) const CACHE_WINDOW_BYTES: u64 = 32 << 10;
-
-/// Supplies a writer with new segments, and takes its full ones.
-pub(crate) trait SegmentSource: Send {
-    /// Requests segment `number` with `zeros` bytes of zeros. Does not block. At most
-    /// one request may be open at a time.
-    fn request(&mut self, number: u64, zeros: u64);
-    /// Takes the requested segment. Returns `None` if it is not ready and `wait` is
-    /// false. Blocks if `wait` is true.
-    ///
-    /// # Errors
-    /// The segment could not be made. The request is then closed.
-    fn take(&mut self, wait: bool) -> Option<io::Result<Prepared>>;
-    /// Whether a recycled segment is available, so that no file need be written.
-    fn has_recycled(&self) -> bool {
-        false
-    }
-    /// Whether free space is below a configured threshold.
-    fn is_room_low(&self) -> bool {
-        false
-    }
-    /// Takes a full segment, to sync it and cut its tail. If too many segments wait
-    /// already, it blocks if `wait` is true, and else returns the segment.
-    fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed>;
-    /// The mark of the oldest segment that was handed over with one and is now synced.
-    /// Returns `None` if it is not synced yet and `wait` is false. Blocks if `wait` is
-    /// true.
-    ///
-    /// # Errors
-    /// The sync failed; the shard has failed.
-    fn sealed(&mut self, wait: bool) -> Option<io::Result<SealMark>>;
-    /// Reports that the shard has failed. The sealer leaves its remaining segments as
-    /// they are.
-    fn abandon(&mut self) {}
-}
 
 /// Why a commit's bytes are not in the segment.
 #[derive(Debug)]
@@ -262,182 +231,6 @@ impl SegmentWriter {
     pub(crate) fn is_room_low(&self) -> bool {
         self.rolling.source.is_room_low()
     }
-}
-
-/// Where the active segment comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// There is no segment yet. The first commit rolls to one.
-    Missing,
-    /// Open made it, without zeros ahead. The writer leaves it as soon as the next
-    /// segment is ready.
-    Makeshift,
-    /// The writer stays in it until it is full.
-    Prepared,
-}
-
-/// The segment that commits are written to now.
-struct ActiveSegment {
-    identity: SegmentIdentity,
-    predecessor: Predecessor,
-    /// `None` until the first commit has written the header.
-    first_sequence: Option<u64>,
-    origin: Origin,
-    file: Box<dyn FileHandle>,
-    /// Offset of the next frame. At 0 the next commit writes the header first.
-    position: u64,
-    /// The file has allocated blocks up to this offset.
-    zeroed: u64,
-    /// Bytes of an earlier segment may follow the commits up to this offset; 0 if there
-    /// are none.
-    stale_end: u64,
-    /// Writes commits past the page cache, within the zeros of the file. `None` if
-    /// direct I/O is not available, or once a commit has gone beyond the zeros.
-    direct: Option<Blocks>,
-    /// The sequence after the last record or seal in the segment.
-    next_sequence: u64,
-    /// Whether a write of zeros found no room in this segment.
-    zeros_refused: bool,
-    /// Whether bytes of a refused commit may follow the position. No reader takes them
-    /// for records. The next commit cuts them off first.
-    has_remains: bool,
-    /// Whether the file has unsynced bytes.
-    dirty: bool,
-}
-
-impl ActiveSegment {
-    /// See [`SegmentWriter::begin`].
-    fn begin(&self, encoder: &mut Encoder, next: u64) -> FrameOrigin {
-        let first_sequence = self.first_sequence.unwrap_or(next);
-        let block = self.direct.as_ref().map_or(1, Blocks::block);
-        if self.position == 0 {
-            let (identity, predecessor) = (self.identity, self.predecessor);
-            let header = SegmentHeader { identity, first_sequence, predecessor };
-            encoder.begin(&header.encode(), block);
-        } else {
-            encoder.begin(self.begun(), block);
-        }
-        let offset = self.position - self.begun().len() as u64;
-        FrameOrigin { seed: self.identity.seed(), first_sequence, offset }
-    }
-
-    /// The bytes before the position in its block, if commits are written as whole
-    /// blocks.
-    fn begun(&self) -> &[u8] {
-        self.direct.as_ref().map_or(&[], Blocks::begun)
-    }
-
-    /// See [`SegmentWriter::append`].
-    fn append(
-        &mut self,
-        policy: &SegmentPolicy,
-        bytes: &mut AlignedBuf,
-        first: u64,
-        next: u64,
-    ) -> Result<(), WriteError> {
-        self.cut_remains()?;
-        let end = self.position + (bytes.len() - self.begun().len()) as u64;
-        let mut touched = false;
-        if let Err(error) = self.write(policy, bytes, end, &mut touched) {
-            self.dirty |= touched;
-            return Err(self.undo(policy, error, touched));
-        }
-        self.dirty = true;
-        self.position = end;
-        self.zeroed = self.zeroed.max(end);
-        self.next_sequence = next;
-        self.first_sequence.get_or_insert(first);
-        Ok(())
-    }
-
-    /// Writes the commit. On an error, `touched` says whether bytes may follow the
-    /// position.
-    fn write(
-        &mut self,
-        policy: &SegmentPolicy,
-        bytes: &mut AlignedBuf,
-        end: u64,
-        touched: &mut bool,
-    ) -> io::Result<()> {
-        let (blank, begun) = (self.blank_behind(end), self.begun().len());
-        if let Some(blocks) = &mut self.direct {
-            let start = self.position - begun as u64;
-            if start + blocks.whole(bytes.len() + blank) as u64 <= self.zeroed {
-                // A failed direct write does not report how far it came.
-                *touched = true;
-                return blocks.write(self.file.as_mut(), bytes, blank, start);
-            }
-            self.direct = None;
-        }
-        let window = self.window_behind(policy, end);
-        match self.write_with_zeros(policy, bytes, begun, blank.max(window), touched) {
-            // The commit may still fit without the zeros.
-            Err(error) if window > 0 && means_full(&error) => {
-                self.zeros_refused = true;
-                self.write_with_zeros(policy, bytes, begun, blank, touched)
-            }
-            written => written,
-        }
-    }
-
-    /// Writes the new bytes of the commit, with zeros behind them. The first `begun`
-    /// bytes are in the file already.
-    fn write_with_zeros(
-        &mut self,
-        policy: &SegmentPolicy,
-        bytes: &mut AlignedBuf,
-        begun: usize,
-        zeros: usize,
-        touched: &mut bool,
-    ) -> io::Result<()> {
-        let length = bytes.len();
-        bytes.resize(length + zeros);
-        let new = &bytes[begun..];
-        let first = if policy.header_last { FRAME_HEADER_BYTES.min(new.len()) } else { 0 };
-        let (file, position) = (self.file.as_mut(), self.position);
-        let written = write_counted(file, &new[first..], position + first as u64, touched)
-            .and_then(|()| write_counted(file, &new[..first], position, touched));
-        if written.is_ok() {
-            self.zeroed = self.zeroed.max(self.position + new.len() as u64);
-        }
-        bytes.resize(length);
-        written
-    }
-
-    /// Number of zeros that must follow a commit that ends at `end`. If bytes of an
-    /// earlier segment follow it, a reader must find a blank frame header there, which
-    /// ends the log. The next commit overwrites these zeros.
-    fn blank_behind(&self, end: u64) -> usize {
-        let stale = self.stale_end.saturating_sub(end);
-        usize::try_from(stale).unwrap_or(usize::MAX).min(FRAME_HEADER_BYTES)
-    }
-
-    /// Number of zeros to write after a commit that ends at `end` and grows the file.
-    fn window_behind(&self, policy: &SegmentPolicy, end: u64) -> usize {
-        let window = policy.window_bytes;
-        if window == 0 || self.zeros_refused || end <= self.zeroed {
-            return 0;
-        }
-        let to = end.next_multiple_of(window).min(policy.segment_bytes.max(end));
-        usize::try_from(to - end).unwrap_or(0)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        if self.dirty {
-            self.file.sync_data()?;
-            self.dirty = false;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a roll must wait for the next segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// It must: this segment may not grow further.
-    Yes,
-    /// It need not: this segment may grow in the meantime.
-    No,
 }
 
 #[cfg(test)]

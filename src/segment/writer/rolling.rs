@@ -3,10 +3,19 @@
 use super::direct_io::Blocks;
 use super::no_room::may_be_undone;
 use super::{
-    Origin, Prepared, SEGMENT_SEQUENCES_MAX, SegmentPolicy, SegmentSource, SegmentWriter, Wait,
+    Origin, Prepared, SEGMENT_SEQUENCES_MAX, SegmentPolicy, SegmentSource, SegmentWriter,
     WriteError, ZERO_WINDOW_BYTES,
 };
 use crate::segment::header::Predecessor;
+
+/// Whether a roll must wait for the next segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It must: this segment may not grow further.
+    Yes,
+    /// It need not: this segment may grow in the meantime.
+    No,
+}
 
 /// How the next segment comes, and how full ones go.
 pub(super) struct Rolling {
