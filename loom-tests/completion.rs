@@ -6,27 +6,33 @@ use std::task::{Context, Waker};
 use loom::thread;
 
 use super::{TaskThread, Waits, check, deadline_once_registered};
-use crate::commit::progress::{Answer, Progress};
+use crate::commit::progress::{Answer, Progress, TicketRegistration};
 use crate::error::Cause;
 use crate::util::sync::Arc;
 
 fn progress() -> Arc<Progress> {
-    Arc::new(Progress::new())
+    Arc::new(Progress::new(2))
 }
 
 fn acknowledge(progress: &Progress, end: u64) {
+    let from = progress.acknowledged();
     progress.acknowledge(end);
-    drop(progress.wake_answered_threads());
+    wake_answered(progress, from);
+}
+
+/// Wakes those whose tickets are answered, from ticket `from` on.
+fn wake_answered(progress: &Progress, from: u64) {
+    drop(progress.wake_answered_threads(from));
 }
 
 fn wait(progress: &Progress, ticket: u64) -> Answer {
-    progress.wait(ticket, None).expect("there was no deadline")
+    progress.wait(ticket, None, &TicketRegistration::None).expect("there was no deadline")
 }
 
 fn poll_until_answered(progress: &Progress, ticket: u64) -> Answer {
     let task = TaskThread::new();
     let waker = Waker::from(task.clone());
-    let (mut context, mut registration) = (Context::from_waker(&waker), None);
+    let (mut context, mut registration) = (Context::from_waker(&waker), Default::default());
     task.run(|| progress.poll(ticket, &mut context, &mut registration))
 }
 
@@ -58,10 +64,11 @@ fn an_answer_publishes_earlier_writes() {
     check("an_answer_publishes_earlier_writes", 3, || {
         let progress = progress();
         let written = Arc::new(loom::cell::UnsafeCell::new(0));
-        for _ in 0..2 {
+        // One in the ticket's slot, one on the list.
+        for registration in [TicketRegistration::None, TicketRegistration::OnList(None)] {
             let (progress, written) = (progress.clone(), written.clone());
             thread::spawn(move || {
-                wait(&progress, 0);
+                progress.wait(0, None, &registration).expect("there was no deadline");
                 // SAFETY: written before the answer only; loom checks it.
                 assert_eq!(written.with(|cell| unsafe { *cell }), 1, "C2 DURABLE");
             });
@@ -96,7 +103,7 @@ fn the_latest_waker_is_woken() {
         let resolving = progress.clone();
         let resolving = thread::spawn(move || acknowledge(&resolving, 1));
         let (first, second) = (TaskThread::new(), TaskThread::new());
-        let mut registration = None;
+        let mut registration = TicketRegistration::default();
         let waker = Waker::from(first);
         let early = progress.poll(0, &mut Context::from_waker(&waker), &mut registration);
         if early.is_none() {
@@ -118,14 +125,17 @@ fn an_abandoned_wait_does_not_affect_others() {
         let (abandoning, waiting) = (progress.clone(), progress.clone());
         thread::spawn(move || {
             let waker = Waker::from(TaskThread::new());
-            let mut registration = None;
+            let mut registration = TicketRegistration::default();
             let mut context = Context::from_waker(&waker);
             drop(abandoning.poll(0, &mut context, &mut registration));
-            drop(registration);
+            abandoning.withdraw(0, &mut registration);
         });
         let waiting = thread::spawn(move || {
-            drop(waiting.wait(0, Some(deadline_once_registered())));
-            assert!(matches!(wait(&waiting, 0), Answer::Acknowledged));
+            // Not in the slot of the ticket, which the other one has.
+            let on_list = TicketRegistration::OnList(None);
+            drop(waiting.wait(0, Some(deadline_once_registered()), &on_list));
+            let answer = waiting.wait(0, None, &on_list).expect("there was no deadline");
+            assert!(matches!(answer, Answer::Acknowledged));
         });
         acknowledge(&progress, 1);
         waiting.join().expect("it was answered");
@@ -152,7 +162,8 @@ fn a_refusal_races_wait() {
             });
         }
         progress.refuse(0, 1, no_room());
-        acknowledge(&progress, 2);
+        progress.acknowledge(2);
+        wake_answered(&progress, 0);
     });
 }
 
@@ -204,11 +215,13 @@ fn a_failure_races_the_wake_of_answered_waiters() {
         let progress = progress();
         let (waiting, failing) = (progress.clone(), progress.clone());
         let waiting = thread::spawn(move || {
-            assert!(matches!(wait(&waiting, 1), Answer::Indeterminate(_)), "C1 ONCE");
+            // On the list, from which it may be put back.
+            let answer = waiting.wait(1, None, &TicketRegistration::OnList(None));
+            assert!(matches!(answer, Some(Answer::Indeterminate(_))), "C1 ONCE");
         });
         progress.acknowledge(1);
         let failing = thread::spawn(move || failing.fail(2, Cause::WriterPanicked));
-        drop(progress.wake_answered_threads());
+        wake_answered(&progress, 0);
         for thread in [waiting, failing] {
             thread.join().expect("it returned");
         }
@@ -223,7 +236,7 @@ fn a_waker_may_wait_for_a_thread_of_the_same_failure() {
         let progress = progress();
         let (task, barrier) = (TaskThread::new(), progress.clone());
         let waker = Waker::from(Waits::on(task.clone()));
-        let mut registration = None;
+        let mut registration = TicketRegistration::default();
         let polled = progress.poll(0, &mut Context::from_waker(&waker), &mut registration);
         assert!(polled.is_none(), "nothing is answered yet");
         thread::spawn(move || {
@@ -252,5 +265,48 @@ fn an_acknowledgement_outlives_a_failure() {
         acknowledge(&progress, 1);
         progress.fail(1, Cause::WriterPanicked);
         assert!(matches!(progress.answer(0), Some(Answer::Acknowledged)), "C1 ONCE");
+    });
+}
+
+/// W3 SLOT, C3 ANSWER: a wait of a ticket times out in its slot, and the next ticket of that slot
+/// waits there. Each is answered.
+#[test]
+fn a_slot_serves_the_ticket_of_the_next_lap() {
+    check("a_slot_serves_the_ticket_of_the_next_lap", 3, || {
+        let progress = progress();
+        let (early, late) = (progress.clone(), progress.clone());
+        let early = thread::spawn(move || {
+            let waited = early.wait(0, Some(deadline_once_registered()), &TicketRegistration::None);
+            assert!(matches!(waited, None | Some(Answer::Acknowledged)));
+        });
+        let late = thread::spawn(move || {
+            assert!(matches!(wait(&late, 2), Answer::Acknowledged), "the table has two slots");
+        });
+        acknowledge(&progress, 1);
+        acknowledge(&progress, 3);
+        for thread in [early, late] {
+            thread.join().expect("it was answered");
+        }
+    });
+}
+
+/// W3 SLOT, C3 ANSWER: a task that waits in a ticket's slot is polled once more with another
+/// waker, while it is answered.
+#[test]
+fn a_slot_replaces_its_earlier_waker() {
+    check("a_slot_replaces_its_earlier_waker", 3, || {
+        let progress = progress();
+        let answering = progress.clone();
+        let (first, second) = (TaskThread::new(), TaskThread::new());
+        let mut registration = TicketRegistration::default();
+        let waker = Waker::from(first.clone());
+        let polled = progress.poll(0, &mut Context::from_waker(&waker), &mut registration);
+        assert!(polled.is_none(), "nothing is answered yet");
+        let answering = thread::spawn(move || acknowledge(&answering, 1));
+        let waker = Waker::from(second.clone());
+        let mut context = Context::from_waker(&waker);
+        let answer = second.run(|| progress.poll(0, &mut context, &mut registration));
+        assert!(matches!(answer, Answer::Acknowledged));
+        answering.join().expect("it has answered");
     });
 }

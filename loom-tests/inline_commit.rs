@@ -14,6 +14,7 @@ use super::rig::{
 };
 use crate::commit::committer::{Committer, SpinPolicy};
 use crate::commit::progress::Answer;
+use crate::commit::progress::TicketRegistration;
 use crate::error::Cause;
 use crate::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use crate::queue::queue::PushError;
@@ -178,7 +179,9 @@ fn code_that_a_commit_runs_must_not_wait() {
         let rig = Rig::new(SYNCED).with_first(1);
         let task =
             Arc::new(WouldWait { committer: rig.committer.clone(), may_not: Mutex::new(None) });
-        let (waker, mut registration) = (Waker::from(task.clone()), None);
+        // On the list: `assert_acknowledged` waits in the ticket's slot.
+        let mut registration = TicketRegistration::OnList(None);
+        let waker = Waker::from(task.clone());
         let answer =
             rig.committer.progress.poll(FIRST, &mut Context::from_waker(&waker), &mut registration);
         assert!(answer.is_none(), "the writer has not started");
@@ -189,6 +192,5 @@ fn code_that_a_commit_runs_must_not_wait() {
         finish(&committer, writer);
         let may_not = *task.may_not.lock().expect("nobody panics");
         assert_eq!(may_not, Some(true), "C3 ANSWER: it would wait for the thread that runs it");
-        drop(registration);
     });
 }

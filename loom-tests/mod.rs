@@ -29,6 +29,7 @@ mod rig;
 mod sealing;
 mod state_machine;
 mod wait_list;
+mod waiter_table;
 mod writer;
 mod writer_failure;
 

@@ -9,7 +9,7 @@ use loom::thread::{self, JoinHandle};
 
 use crate::commit::commit_mode::CommitMode;
 use crate::commit::committer::Committer;
-use crate::commit::progress::Answer;
+use crate::commit::progress::{Answer, TicketRegistration};
 use crate::commit::state_machine::{Driven, StateMachine};
 use crate::commit::writer::{CommitPolicy, Writer};
 use crate::error::Cause;
@@ -279,7 +279,7 @@ fn fill(entry: &mut Entry, key: u64) {
 
 /// Waits for the answer to a ticket. Loom reports a deadlock if it never comes.
 pub(super) fn answer(committer: &Committer, ticket: u64) -> Answer {
-    committer.progress.wait(ticket, None).expect("there was no deadline")
+    committer.progress.wait(ticket, None, &TicketRegistration::None).expect("there was no deadline")
 }
 
 /// Cuts the power so that only synced bytes survive, and reads the log: the key and

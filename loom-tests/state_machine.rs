@@ -5,7 +5,7 @@ use loom::thread;
 
 use super::rig::{FIRST, Rig, SYNCED, answer, append, finish};
 use super::{check, wait};
-use crate::commit::progress::Answer;
+use crate::commit::progress::{Answer, TicketRegistration};
 use crate::commit::state_machine::StateMachine;
 use crate::fs::sim::{Call, Fault, FaultKind};
 use crate::queue::queue::Queue;
@@ -65,7 +65,10 @@ fn an_answered_record_is_applied() {
         let (_, committer, writer) = rig.start();
         let (beside, seen) = (committer.clone(), state.clone());
         let beside = thread::spawn(move || {
-            assert!(matches!(answer(&beside, FIRST), Answer::Acknowledged));
+            // Not in the ticket's slot, which has one waiter.
+            let on_list = TicketRegistration::OnList(None);
+            let answer = beside.progress.wait(FIRST, None, &on_list);
+            assert!(matches!(answer, Some(Answer::Acknowledged)));
             assert_eq!(applied(&seen), [(1, true)], "S2 APPLY");
         });
         assert!(matches!(answer(&committer, FIRST), Answer::Acknowledged));

@@ -12,12 +12,11 @@ use super::rig::{
     assert_survived, read,
 };
 use crate::commit::committer::Committer;
-use crate::commit::progress::Answer;
+use crate::commit::progress::{Answer, TicketRegistration};
 use crate::error::Cause;
 use crate::fs::sim::{Call, Fault, FaultKind};
 use crate::queue::queue::PushError;
 use crate::util::sync::Arc;
-use crate::wait::waiter::Registration;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -166,11 +165,9 @@ impl Wake for Panicking {
 
 /// Registers a task whose waker panics. The result keeps its node alive: loom must not see
 /// an address reused in some executions and not in others.
-fn register_panicking(
-    poll: impl FnOnce(&mut Context<'_>, &mut Option<Registration>),
-) -> Option<Registration> {
+fn register_panicking<R: Default>(poll: impl FnOnce(&mut Context<'_>, &mut R)) -> R {
     let waker = Waker::from(Arc::new(Panicking(AtomicU64::new(0))));
-    let mut registration = None;
+    let mut registration = R::default();
     poll(&mut Context::from_waker(&waker), &mut registration);
     registration
 }
@@ -182,14 +179,16 @@ fn a_panicking_waker_does_not_affect_other_callers() {
     check("a_panicking_waker_does_not_affect_other_callers", 2, || {
         let rig = Rig::new(SYNCED).with_first(1);
         let progress = &rig.committer.progress;
-        let registration = [
+        let registrations = (
             register_panicking(|context, registration| {
                 drop(progress.poll_synced(1, context, registration))
             }),
             register_panicking(|context, registration| {
+                // `wait` waits in the ticket's slot.
+                *registration = TicketRegistration::OnList(None);
                 drop(progress.poll(FIRST, context, registration))
             }),
-        ];
+        );
         let (_disk, committer, writer) = rig.start();
         let other = committer.clone();
         let other = thread::spawn(move || append_and_wait(&other, 2));
@@ -200,6 +199,6 @@ fn a_panicking_waker_does_not_affect_other_callers() {
         }
         committer.queue.close();
         writer.join().expect("no panic").expect("a caller's panic is not the shard's");
-        drop(registration);
+        drop(registrations);
     });
 }

@@ -1,10 +1,9 @@
 //! The progress of a shard: the numbers that callers wait for and the writer raises.
 //!
 //! One number answers every append: each ticket below [`Progress::acknowledged`] is
-//! answered. An append that does not wait costs no allocation and no count. A thread
-//! that waits reuses its one node, a task brings a new one. The waking thread collects
-//! the tasks in a list. If commits end with a sync, it makes a list of the threads too,
-//! one per commit. This file knows tickets. It does not know records or files.
+//! answered. An append that does not wait costs no allocation and no count. One that waits
+//! takes its ticket's slot in a table, so that a commit touches the waiters that it answers
+//! and no others. This file knows tickets. It does not know records or files.
 //!
 //! Invariants:
 //!
@@ -22,10 +21,12 @@ use crossbeam_utils::CachePadded;
 
 use crate::commit::refusals::Refusals;
 use crate::error::Cause;
-use crate::util::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::util::sync::{AtomicBool, AtomicU64, Mutex, Ordering, now};
+use crate::wait::sleeper::{Sleepers, Tasks};
 use crate::wait::wait_list::WaitList;
-use crate::wait::waiter::{Registration, Tasks};
-use crate::wait::wake_chain::WakeChain;
+use crate::wait::waiter::Registration;
+use crate::wait::waiter_table::{NewWaiter, WaiterTable};
+use crate::wait::wake_chain::{ParkState, WakeChain};
 
 /// The answer to one ticket.
 #[derive(Clone, Debug)]
@@ -36,6 +37,23 @@ pub(crate) enum Answer {
     NotWritten(Cause),
     /// The record may be in the log.
     Indeterminate(Cause),
+}
+
+/// Where the waiter of a ticket is registered between two polls. [`Progress::withdraw`] ends
+/// it.
+#[derive(Debug, Default)]
+pub(crate) enum TicketRegistration {
+    #[default]
+    None,
+    InTable,
+    /// On the list, from its first poll on. For a ticket that may have other waiters.
+    OnList(Option<Registration>),
+}
+
+impl TicketRegistration {
+    fn is_on_list(&self) -> bool {
+        matches!(self, Self::OnList(_))
+    }
 }
 
 /// Why a shard stopped for good.
@@ -78,10 +96,13 @@ pub(crate) struct Progress {
     /// C2 DURABLE: tickets below are answered. The writer raises it after the
     /// mode's condition held, or after it has recorded a refusal.
     acknowledged: Watermark,
+    /// The waiters of single tickets. One whose slot is in use waits on the list of
+    /// `acknowledged`, as those do that wait for all tickets below one.
+    tickets: WaiterTable,
     /// C2 DURABLE: tickets below are on stable storage or refused.
     synced: Watermark,
-    /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered tickets
-    /// from here on will not be acknowledged. Stored once, after `failure`, as the
+    /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered
+    /// tickets from here on will not be acknowledged. Stored once, after `failure`, as the
     /// failed writer is dropped.
     failed_from: AtomicU64,
     /// Written before `failed_from`.
@@ -105,9 +126,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
+    /// A shard that seldom has more than `unanswered` tickets without an answer.
+    pub(crate) fn new(unanswered: usize) -> Self {
         Self {
             acknowledged: Watermark::new(),
+            tickets: WaiterTable::new(unanswered),
             synced: Watermark::new(),
             failed_from: AtomicU64::new(u64::MAX),
             failure: Mutex::new(None),
@@ -144,8 +167,35 @@ impl Progress {
     }
 
     /// Blocks until the ticket is answered. Returns `None` once the deadline has passed.
-    pub(crate) fn wait(&self, ticket: u64, deadline: Option<Instant>) -> Option<Answer> {
-        self.acknowledged.waiters.wait(ticket + 1, deadline, || self.answer(ticket))
+    /// `registration` is that of an earlier poll, which this leaves as it is.
+    pub(crate) fn wait(
+        &self,
+        ticket: u64,
+        deadline: Option<Instant>,
+        registration: &TicketRegistration,
+    ) -> Option<Answer> {
+        let has_passed = || deadline.is_some_and(|deadline| deadline <= now());
+        if let Some(answer) = self.answer(ticket) {
+            return Some(answer);
+        }
+        // A caller that only checks registers nothing.
+        if has_passed() {
+            return None;
+        }
+        let thread = ParkState::of_this_thread();
+        let is_free = matches!(registration, TicketRegistration::None);
+        if !is_free || !self.tickets.register(ticket, NewWaiter::Thread(&thread)) {
+            let waiters = &self.acknowledged.waiters;
+            return waiters.wait(ticket.saturating_add(1), deadline, || self.answer(ticket));
+        }
+        loop {
+            let answer = self.answer(ticket);
+            if answer.is_some() || has_passed() {
+                self.tickets.withdraw(ticket);
+                return answer;
+            }
+            thread.park(|| self.answer(ticket).is_none(), deadline);
+        }
     }
 
     /// Checks for a task. `None` means that its waker will be called.
@@ -153,10 +203,45 @@ impl Progress {
         &self,
         ticket: u64,
         context: &mut Context<'_>,
-        registration: &mut Option<Registration>,
+        registration: &mut TicketRegistration,
     ) -> Option<Answer> {
+        if let Some(answer) = self.answer(ticket) {
+            // Usually the thread that answered has taken it. If not, it wakes the task once
+            // more.
+            if !registration.is_on_list() {
+                *registration = TicketRegistration::None;
+            }
+            return Some(answer);
+        }
+        if !registration.is_on_list()
+            && self.tickets.register(ticket, NewWaiter::Task(context.waker()))
+        {
+            *registration = TicketRegistration::InTable;
+            let answer = self.answer(ticket)?;
+            self.withdraw(ticket, registration);
+            return Some(answer);
+        }
+        let mut listed = match std::mem::take(registration) {
+            TicketRegistration::OnList(listed) => listed,
+            _ => None,
+        };
         let waiters = &self.acknowledged.waiters;
-        waiters.poll(ticket + 1, context, registration, || self.answer(ticket))
+        let target = ticket.saturating_add(1);
+        let answer = waiters.poll(target, context, &mut listed, || self.answer(ticket));
+        *registration = TicketRegistration::OnList(listed);
+        answer
+    }
+
+    /// Ends the registration of a ticket's waiter, which then leaves nothing behind.
+    pub(crate) fn withdraw(&self, ticket: u64, registration: &mut TicketRegistration) {
+        match registration {
+            TicketRegistration::InTable => {
+                *registration = TicketRegistration::None;
+                self.tickets.withdraw(ticket);
+            }
+            TicketRegistration::OnList(listed) => *listed = None,
+            TicketRegistration::None => {}
+        }
     }
 
     /// Blocks until every record below `end` is on stable storage or refused.
@@ -252,17 +337,24 @@ impl Progress {
         self.synced.waiters.wake(|| self.synced());
     }
 
-    /// C3 ANSWER: wakes the threads whose tickets are answered. The thread that answered
-    /// calls it, once no other thread waits for its work. The tasks are woken as the result
-    /// is dropped.
-    pub(crate) fn wake_answered_threads(&self) -> Tasks {
-        self.acknowledged.waiters.wake_threads(|| self.answered())
+    /// C3 ANSWER: wakes the threads whose tickets are answered, from ticket `from` on. The
+    /// thread that answered them calls it, once no other thread waits for its work. The tasks
+    /// are woken as the result is dropped.
+    pub(crate) fn wake_answered_threads(&self, from: u64) -> Tasks {
+        self.take_answered(from).wake_threads()
     }
 
-    /// C3 ANSWER: wakes the waiters whose tickets are answered. Some threads may be left in
-    /// the chain, to be woken as it is dropped.
-    pub(crate) fn wake_some_answered(&self) -> WakeChain {
-        self.acknowledged.waiters.wake_some(|| self.answered())
+    /// C3 ANSWER: wakes the waiters whose tickets are answered, from ticket `from` on. Some
+    /// threads may be left in the chain, to be woken as it is dropped.
+    pub(crate) fn wake_some_answered(&self, from: u64) -> WakeChain {
+        WakeChain::begin(self.take_answered(from))
+    }
+
+    fn take_answered(&self, from: u64) -> Sleepers {
+        let mut sleepers = Sleepers::default();
+        self.tickets.take(from, self.acknowledged(), &mut |sleeper| sleepers.push(sleeper));
+        self.acknowledged.waiters.take_sleepers(|| self.answered(), &mut sleepers);
+        sleepers
     }
 
     /// The number up to which waiters are woken. A failure answers every ticket without
@@ -303,10 +395,13 @@ impl Progress {
         // answer, but a flush over it fails; the other way round likewise.
         let lower = self.synced().min(self.acknowledged());
         self.failed_from.store(lower, Ordering::Release);
-        // Threads of both lists before any task.
-        let answered = self.acknowledged.waiters.wake_every_thread();
+        // Every thread before any task.
+        let mut sleepers = Sleepers::default();
+        self.tickets.take_all(&mut |sleeper| sleepers.push(sleeper));
+        let answered = sleepers.wake_threads();
+        let listed = self.acknowledged.waiters.wake_every_thread();
         let synced = self.synced.waiters.wake_every_thread();
-        drop((answered, synced));
+        drop((answered, listed, synced));
     }
 
     /// Stores the error that ends the shard, for the writer to take. Only the first call

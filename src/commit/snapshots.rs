@@ -12,7 +12,7 @@ use std::task::Waker;
 
 use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, Mutex, Parker};
-use crate::wait::waiter::wake_task;
+use crate::wait::sleeper::wake_task;
 
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The result of an append: a position, and later the answer.
 //!
 //! A completion is a shard and a ticket, borrowed from the log. It owns nothing that the
-//! writer would have to free. So dropping it costs nothing, and the record is written
+//! writer would have to free. Dropping it takes its waker back, and the record is written
 //! nevertheless.
 
 use std::future::Future;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::commit::committer::SpinPolicy;
-use crate::commit::progress::Answer;
+use crate::commit::progress::{Answer, TicketRegistration};
 use crate::error::{AppendError, BatchError, Cause, FailedShard, Position};
 use crate::shard::shard::WalShard;
 use crate::util::sync::now;
@@ -23,10 +23,14 @@ use crate::wait::waiter::Registration;
 /// resolves: a shutdown, a panic of the writer and a failed disk resolve it too. It answers
 /// once. After that, `wait` and `poll` return the same answer.
 ///
-/// As a future it needs no runtime. The first poll that finds no answer allocates one small
-/// node. Waiting allocates nothing, except for the first wait of a thread. The thread that
-/// wakes the waiters allocates one list of tasks per commit. If each commit is synced, the
-/// list holds threads too.
+/// As a future it needs no runtime. A poll that finds no answer keeps a clone of the waker in
+/// a table of the shard. That allocates nothing, but for the table itself: 64 places at a time,
+/// which are reused. Waiting allocates nothing, except for the first wait of a thread. The
+/// thread that wakes the waiters allocates one list of them per commit.
+///
+/// A completion borrows the log and has a `Drop`, so the log cannot be moved or dropped while
+/// one is in scope. Dropping a completion takes its waker back: a future that is dropped
+/// leaves nothing behind.
 ///
 /// The thread that has committed the record calls the waker: the shard's thread, or a caller
 /// of [`crate::ShardedWal::append_wait`]. A panic of the waker is contained. The waker may
@@ -38,7 +42,7 @@ use crate::wait::waiter::Registration;
 #[must_use = "an append that is not waited for may still fail; drop it on purpose if that is meant"]
 pub struct Completion<'log> {
     state: State<'log>,
-    registration: Option<Registration>,
+    registration: TicketRegistration,
 }
 
 #[derive(Debug)]
@@ -49,7 +53,7 @@ enum State<'log> {
 
 impl<'log> Completion<'log> {
     pub(crate) fn queued(shard: &'log WalShard, ticket: u64) -> Self {
-        Self { state: State::Queued { shard, ticket }, registration: None }
+        Self { state: State::Queued { shard, ticket }, registration: TicketRegistration::None }
     }
 
     pub(crate) fn refused(cause: Cause) -> Self {
@@ -57,7 +61,7 @@ impl<'log> Completion<'log> {
     }
 
     pub(crate) fn answered(answer: Result<Position, AppendError>) -> Self {
-        Self { state: State::Answered(answer), registration: None }
+        Self { state: State::Answered(answer), registration: TicketRegistration::None }
     }
 
     /// The record's position, known once it is queued. `None` if it was refused before.
@@ -134,7 +138,7 @@ impl<'log> Completion<'log> {
             (None, Some(cause @ Cause::Forked { .. })) => Answer::Indeterminate(cause),
             (None, Some(_)) if timeout.is_some() => return None,
             (None, Some(cause)) => Answer::Indeterminate(cause),
-            (None, None) => progress.wait(ticket, timeout.flatten())?,
+            (None, None) => progress.wait(ticket, timeout.flatten(), &self.registration)?,
         };
         Some(self.answer_with(shard.outcome(ticket, answer)))
     }
@@ -173,6 +177,15 @@ impl Future for Completion<'_> {
         };
         let Some(answer) = answer else { return Poll::Pending };
         Poll::Ready(this.answer_with(shard.outcome(ticket, answer)))
+    }
+}
+
+impl Drop for Completion<'_> {
+    /// Takes its waker back, so that it leaves nothing behind.
+    fn drop(&mut self) {
+        if let State::Queued { shard, ticket } = &self.state {
+            shard.committer().progress.withdraw(*ticket, &mut self.registration);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, per_thread,
 };
+use crate::wait::sleeper::Sleeper;
 use crate::wait::wake_chain::ParkState;
 
 /// Waiters that a thread keeps for reuse, one per list on which a wait timed out. A
@@ -31,12 +32,12 @@ pub(crate) struct Waiter {
     target: AtomicU64,
     /// The next older waiter. Written before the push, read after the take.
     pub(crate) older: AtomicPtr<Waiter>,
-    sleeper: Sleeper,
+    owner: Owner,
 }
 
 #[derive(Debug)]
-enum Sleeper {
-    Thread(ParkState),
+enum Owner {
+    Thread(Arc<ParkState>),
     Task(Task),
 }
 
@@ -65,26 +66,26 @@ impl Task {
 }
 
 impl Waiter {
-    fn new(sleeper: Sleeper) -> Arc<Self> {
+    fn new(owner: Owner) -> Arc<Self> {
         Arc::new(Self {
             registration: AtomicBool::new(false),
             list: AtomicUsize::new(0),
             target: AtomicU64::new(0),
             older: AtomicPtr::new(ptr::null_mut()),
-            sleeper,
+            owner,
         })
     }
 
     /// A waiter for one poll of a future.
     pub(crate) fn of_task(waker: Waker) -> Arc<Self> {
-        Self::new(Sleeper::Task(Task::new(waker)))
+        Self::new(Owner::Task(Task::new(waker)))
     }
 
     /// The thread's sleep state, or `None` for a task.
     pub(crate) fn park_state(&self) -> Option<&ParkState> {
-        match &self.sleeper {
-            Sleeper::Thread(sleep) => Some(sleep),
-            Sleeper::Task(_) => None,
+        match &self.owner {
+            Owner::Thread(thread) => Some(thread),
+            Owner::Task(_) => None,
         }
     }
 
@@ -124,39 +125,25 @@ impl Waiter {
         self.registration.store(false, Ordering::Release);
     }
 
-    /// Wakes it. For the thread that took it off its list.
-    pub(crate) fn wake(self: Arc<Self>) {
+    /// Marks it as off its list, and returns whom to wake. For the thread that took it off.
+    /// `None` if its future was dropped.
+    pub(crate) fn release(&self) -> Option<Sleeper> {
         self.let_go();
-        match &self.sleeper {
-            Sleeper::Thread(sleep) => {
-                sleep.unpark(None);
-            }
-            Sleeper::Task(task) => {
-                if let Some(waker) = task.take() {
-                    wake_task(waker);
-                }
-            }
+        match &self.owner {
+            Owner::Thread(thread) => Some(Sleeper::Thread(thread.clone())),
+            Owner::Task(task) => task.take().map(Sleeper::Task),
         }
     }
 
     /// Drops a task's waker, and with it everything that the task owns, unless another
     /// thread is about to call it.
     pub(crate) fn forget_task(&self) {
-        if let Sleeper::Task(task) = &self.sleeper
+        if let Owner::Task(task) = &self.owner
             && let Some(waker) = task.take()
         {
             catch_panic(move || drop(waker));
         }
     }
-}
-
-/// Wakes a task. A panic of its waker, or of the waker's drop, is contained: it must harm
-/// neither the thread that wakes nor the next waiters.
-pub(crate) fn wake_task(waker: Waker) {
-    // Each separately, and by reference: if `wake` panicked, unwinding would drop the waker,
-    // and a second panic would abort the process.
-    catch_panic(|| waker.wake_by_ref());
-    catch_panic(move || drop(waker));
 }
 
 /// A future's registration on a list, between two polls. Dropping it drops the waker.
@@ -174,7 +161,7 @@ impl Registration {
         let is_same = |task: &Task| task.address == Task::address(waker);
         // Check in this order: a registered waiter holds its waker, so no other task
         // can have that address.
-        self.0.is_registered() && matches!(&self.0.sleeper, Sleeper::Task(task) if is_same(task))
+        self.0.is_registered() && matches!(&self.0.owner, Owner::Task(task) if is_same(task))
     }
 }
 
@@ -186,35 +173,13 @@ impl Drop for Registration {
     }
 }
 
-/// Tasks that were taken off a list. Dropping it calls their wakers, oldest first. Drop
-/// it once no thread waits for the caller's own work, because a waker may block.
-#[must_use = "dropping it wakes them"]
-#[derive(Debug, Default)]
-pub(crate) struct Tasks(Vec<Arc<Waiter>>);
-
-impl Tasks {
-    pub(crate) fn push(&mut self, waiter: Arc<Waiter>) {
-        self.0.push(waiter);
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.0.len() as u64
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Waiter::wake);
-    }
-}
-
 /// Returns a waiter of the calling thread. It reuses one, unless an earlier wait that
 /// timed out has left it on another list.
 pub(crate) fn waiter_of_this_thread(list: usize, target: u64) -> Arc<Waiter> {
     per_thread! {
         static KEPT: RefCell<Vec<Arc<Waiter>>> = const { RefCell::new(Vec::new()) };
     }
-    let make = || Waiter::new(Sleeper::Thread(ParkState::of_this_thread()));
+    let make = || Waiter::new(Owner::Thread(ParkState::of_this_thread()));
     KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
         let current = kept.iter().find(|waiter| waiter.is_waiting_on(list, target));

@@ -8,7 +8,7 @@ use super::ShardedWal;
 use crate::error::{Cause, CloseError};
 use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, Mutex, spawn};
-use crate::wait::waiter::wake_task;
+use crate::wait::sleeper::wake_task;
 
 /// The outcome of [`ShardedWal::close_async`]. It needs no runtime.
 ///

@@ -213,7 +213,7 @@ impl Wake for Idle {
     fn wake(self: Arc<Self>) {}
 }
 
-/// A dropped future, such as one under a timeout, leaves neither waker nor task behind.
+/// W3 SLOT: a dropped future, such as one under a timeout, leaves neither waker nor task behind.
 #[test]
 fn dropped_futures_leave_no_waker_behind() {
     let (fs, gate) = (SimFileSystem::new(), Gate::default());

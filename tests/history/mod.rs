@@ -82,6 +82,7 @@ impl Model {
         }
         // Every answer from here on was decided before the death.
         self.resolve(&mut waiting);
+        drop(waiting);
         drop(log);
         if fs.fired() > 0 {
             // A sync may have failed and lost written records.

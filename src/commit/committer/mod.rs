@@ -64,7 +64,8 @@ impl Committer {
         mode: CommitMode,
     ) -> (Arc<Self>, Receiver<Entry>) {
         let (queue, receiver) = Queue::new(queue_capacity.next_power_of_two(), queue_bytes);
-        let (progress, lock) = (Arc::new(Progress::new()), CommitLock::new());
+        // As many in a commit as in the queue.
+        let (progress, lock) = (Arc::new(Progress::new(2 * queue_capacity)), CommitLock::new());
         let origin = Origin::here();
         (Arc::new(Self { queue, progress, lock, mode, origin }), receiver)
     }
@@ -176,13 +177,14 @@ impl Committer {
         mut guard: WriterGuard<'_>,
         mut answered: WakeChain,
     ) -> Option<WakeChain> {
+        let from = self.progress.acknowledged();
         while let Some(work) = self.queue.next_work() {
             self.step(&mut guard, work, &mut answered)?;
             if !self.mode.syncs_each_commit() {
                 break;
             }
         }
-        self.release(guard);
+        self.release(guard, from);
         Some(answered)
     }
 
@@ -194,6 +196,7 @@ impl Committer {
         is_answered: impl Fn() -> bool,
     ) -> Option<WakeChain> {
         let mut answered = WakeChain::default();
+        let from = self.progress.acknowledged();
         let mut has_committed = false;
         let mut extra = if self.mode.syncs_each_commit() { 0 } else { EXTRA_INLINE_COMMITS_MAX };
         while let Some(work) = guard.next_work() {
@@ -210,7 +213,7 @@ impl Committer {
             }
             self.step(&mut guard, work, &mut answered)?;
         }
-        self.release(guard);
+        self.release(guard, from);
         Some(answered)
     }
 
@@ -233,13 +236,14 @@ impl Committer {
         if work == Work::Values && syncs && answered.count() > 1 {
             self.gather(writer.last_commit_records());
         }
+        let from = self.progress.acknowledged();
         if writer.step(work) == Flow::Ended {
             return None;
         }
         if syncs {
             // The waiters of the last commit had the time of a sync to wake each other.
             answered.wake_rest();
-            *answered = self.progress.wake_some_answered();
+            *answered = self.progress.wake_some_answered(from);
         }
         Some(())
     }
@@ -254,15 +258,16 @@ impl Committer {
         }
     }
 
-    /// Releases the commit lock and wakes the answered waiters.
+    /// Releases the commit lock and wakes the waiters answered since it was taken, from ticket
+    /// `from` on.
     ///
     /// The lock is released first: a woken thread may take the core and would find the
     /// lock held. If commits end with a sync, the waiters are woken before, for larger
     /// commits. Tasks are woken last, because their wakers may wait for the queued work.
-    fn release(&self, guard: WriterGuard<'_>) {
+    fn release(&self, guard: WriterGuard<'_>, from: u64) {
         let must_check = guard.unlock();
         let _tasks =
-            (!self.mode.syncs_each_commit()).then(|| self.progress.wake_answered_threads());
+            (!self.mode.syncs_each_commit()).then(|| self.progress.wake_answered_threads(from));
         if must_check && self.queue.next_work().is_some() {
             self.queue.wake_receiver();
         }

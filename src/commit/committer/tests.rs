@@ -5,6 +5,7 @@ use std::path::Path;
 use std::task::{Context, Waker};
 
 use super::*;
+use crate::commit::progress::TicketRegistration;
 use crate::commit::writer::CommitPolicy;
 use crate::fs::sim::SimFileSystem;
 use crate::fs::{FileSystem, OpenMode};
@@ -66,7 +67,9 @@ fn yields_of(records: u64, waiting: u64, mode: CommitMode) -> u32 {
     }
     for ticket in 0..waiting {
         let mut context = Context::from_waker(Waker::noop());
-        assert!(committer.progress.poll(ticket, &mut context, &mut None).is_none(), "it waits");
+        let mut registration = TicketRegistration::default();
+        let polled = committer.progress.poll(ticket, &mut context, &mut registration);
+        assert!(polled.is_none(), "it waits");
     }
     let before = yields();
     let mut locked = Some(committer.lock.init(Box::new(writer)));

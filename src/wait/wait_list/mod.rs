@@ -26,8 +26,8 @@ use std::task::Context;
 use std::time::Instant;
 
 use crate::util::sync::{Arc, AtomicPtr, Ordering, fence, now};
-use crate::wait::waiter::{Registration, Tasks, Waiter, waiter_of_this_thread};
-use crate::wait::wake_chain::WakeChain;
+use crate::wait::sleeper::{Sleepers, Tasks};
+use crate::wait::waiter::{Registration, Waiter, waiter_of_this_thread};
 
 /// Above every number that a waiter can wait for.
 const EVERYONE: u64 = u64::MAX;
@@ -146,12 +146,9 @@ impl WaitList {
     /// Wakes the threads as [`WaitList::wake`] does, and returns the tasks. The caller can
     /// finish its own work before it drops them, which runs their wakers.
     pub(crate) fn wake_threads(&self, reached: impl Fn() -> u64) -> Tasks {
-        let mut tasks = Tasks::default();
-        self.take(reached, |waiter| match waiter.park_state() {
-            Some(_) => waiter.wake(),
-            None => tasks.push(waiter),
-        });
-        tasks
+        let mut sleepers = Sleepers::default();
+        self.take_sleepers(reached, &mut sleepers);
+        sleepers.wake_threads()
     }
 
     /// Wakes every waiter, whatever its target.
@@ -164,15 +161,25 @@ impl WaitList {
         self.wake_threads(|| EVERYONE)
     }
 
-    /// Wakes waiters as [`WaitList::wake`] does. But some threads may be left in the chain:
-    /// woken threads wake them, or the drop of the chain does.
-    pub(crate) fn wake_some(&self, reached: impl Fn() -> u64) -> WakeChain {
-        let (mut threads, mut tasks) = (Vec::new(), Tasks::default());
-        self.take(reached, |waiter| match waiter.park_state() {
-            Some(_) => threads.push(waiter),
-            None => tasks.push(waiter),
+    /// Wakes waiters as [`WaitList::wake`] does, as a chain.
+    #[cfg(test)]
+    pub(crate) fn wake_some(
+        &self,
+        reached: impl Fn() -> u64,
+    ) -> crate::wait::wake_chain::WakeChain {
+        let mut sleepers = Sleepers::default();
+        self.take_sleepers(reached, &mut sleepers);
+        crate::wait::wake_chain::WakeChain::begin(sleepers)
+    }
+
+    /// Takes the waiters off whose target is at most the number that `reached` returns, and
+    /// adds them to `sleepers`.
+    pub(crate) fn take_sleepers(&self, reached: impl Fn() -> u64, sleepers: &mut Sleepers) {
+        self.take(reached, |waiter| {
+            if let Some(sleeper) = waiter.release() {
+                sleepers.push(sleeper);
+            }
         });
-        WakeChain::begin(threads, tasks)
     }
 
     /// Takes the waiters off whose target is at most the number that `reached` returns.

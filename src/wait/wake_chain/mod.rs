@@ -7,11 +7,14 @@
 //! A stopped thread delays no other thread, wherever it stopped. No lock is taken here,
 //! and the drop of the chain unparks every thread on it that is not known to run.
 
+use std::cell::RefCell;
 use std::ptr;
 use std::time::Instant;
 
-use crate::util::sync::{Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, Parker, Weak, cores};
-use crate::wait::waiter::{Tasks, Waiter};
+use crate::util::sync::{
+    Arc, AtomicBool, AtomicPtr, AtomicUsize, Ordering, Parker, Weak, cores, per_thread,
+};
+use crate::wait::sleeper::Sleepers;
 
 /// The thread runs, or has ended: no wake-up is needed.
 const RUNNING: *mut Links = ptr::null_mut();
@@ -32,8 +35,16 @@ pub(crate) struct ParkState {
 }
 
 impl ParkState {
-    pub(crate) fn of_this_thread() -> Self {
-        Self { parker: Parker::for_this_thread(), state: AtomicPtr::new(RUNNING) }
+    /// The park state of the calling thread. A thread has one, in all its waits.
+    pub(crate) fn of_this_thread() -> Arc<Self> {
+        per_thread! {
+            static OWN: RefCell<Option<Arc<ParkState>>> = const { RefCell::new(None) };
+        }
+        let make =
+            || Arc::new(Self { parker: Parker::for_this_thread(), state: AtomicPtr::new(RUNNING) });
+        OWN.try_with(|own| own.borrow_mut().get_or_insert_with(make).clone())
+            // The thread is ending, and its thread-locals are gone.
+            .unwrap_or_else(|_| make())
     }
 
     /// Unparks the thread. Returns whether it was parked and no other thread has unparked
@@ -108,20 +119,19 @@ pub(crate) struct Links {
 
 #[derive(Debug)]
 struct Link {
-    waiter: Arc<Waiter>,
+    thread: Arc<ParkState>,
     /// Set by the thread that has woken it, read as the chain is dropped.
     woken: AtomicBool,
 }
 
 impl Link {
-    fn new(waiter: Arc<Waiter>) -> Self {
-        waiter.let_go();
-        Self { waiter, woken: AtomicBool::new(false) }
+    fn new(thread: Arc<ParkState>) -> Self {
+        Self { thread, woken: AtomicBool::new(false) }
     }
 
     /// Unparks it. Returns whether it was parked and no other thread has unparked it.
     fn wake(&self, chain: Option<&Arc<Links>>) -> bool {
-        let slept = self.waiter.park_state().is_some_and(|sleep| sleep.unpark(chain));
+        let slept = self.thread.unpark(chain);
         // ORDERING: Release pairs with the Acquire in `is_woken`.
         self.woken.store(true, Ordering::Release);
         slept
@@ -134,17 +144,16 @@ impl Link {
 }
 
 impl WakeChain {
-    /// Takes threads from a list, and wakes as many as there are cores. With tasks, it
+    /// Takes sleepers, and wakes as many threads as there are cores. With tasks, it
     /// wakes every thread and then the tasks: a waker is the caller's code, and may block
     /// on a thread that a chain would wake later.
-    pub(crate) fn begin(threads: Vec<Arc<Waiter>>, tasks: Tasks) -> Self {
-        let count = threads.len() as u64 + tasks.count();
-        if threads.len() <= cores() || tasks.count() > 0 {
-            threads.into_iter().for_each(Waiter::wake);
-            drop(tasks);
+    pub(crate) fn begin(sleepers: Sleepers) -> Self {
+        let count = sleepers.threads.len() as u64 + sleepers.tasks.count();
+        if sleepers.threads.len() <= cores() || sleepers.tasks.count() > 0 {
+            drop(sleepers.wake_threads());
             return Self { count, links: None };
         }
-        let links = threads.into_iter().map(Link::new).collect();
+        let links = sleepers.threads.into_iter().map(Link::new).collect();
         let links = Arc::new(Links { links, next: AtomicUsize::new(0) });
         for _ in 0..cores() {
             links.wake_next();

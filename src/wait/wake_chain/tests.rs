@@ -71,10 +71,10 @@ fn a_woken_waiter_wakes_the_next() {
 /// taken, and none is woken.
 fn let_go(waiting: &Waiting, next: usize) -> WakeChain {
     waiting.reached.store(1, Ordering::Release);
-    let mut waiters = Vec::new();
-    waiting.list.take(|| 1, |waiter| waiters.push(waiter));
-    let count = waiters.len() as u64;
-    let links = waiters.into_iter().map(Link::new).collect();
+    let mut sleepers = Sleepers::default();
+    waiting.list.take_sleepers(|| 1, &mut sleepers);
+    let count = sleepers.threads.len() as u64;
+    let links = sleepers.threads.into_iter().map(Link::new).collect();
     WakeChain { count, links: Some(Arc::new(Links { links, next: AtomicUsize::new(next) })) }
 }
 
@@ -93,7 +93,7 @@ fn nobody_hangs_on_a_woken_thread_that_is_stopped_before_it_unparks() {
     let waiting = Waiting::begin(3);
     let chain = let_go(&waiting, 1);
     let links = chain.links.as_ref().expect("it is whole");
-    let first = links.links[0].waiter.park_state().expect("it is a thread");
+    let first = &links.links[0].thread;
     assert_eq!(first.state.swap(NOTIFIED, Ordering::Release), PARKED, "it sleeps");
     drop(chain);
     assert!(waiting.have_all_gone_on(Duration::from_secs(60)));
