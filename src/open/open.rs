@@ -48,7 +48,7 @@ pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateM
 /// The parts of an open log, for [`crate::ShardedWal`].
 pub(crate) struct Opened {
     pub(crate) space: Arc<FreeSpaceMonitor>,
-    pub(crate) shards: Vec<WalShard>,
+    pub(crate) shards: Vec<Arc<WalShard>>,
     pub(crate) old: Vec<OldShard>,
     pub(crate) generations: Generations,
     pub(crate) recovery: RecoveryReport,
@@ -296,9 +296,10 @@ fn start_shards(
     current: Vec<Fresh>,
     lock: &Lock,
     machines: Machines<'_>,
-) -> Result<(Vec<WalShard>, JoinHandle<()>), OpenError> {
+) -> Result<(Vec<Arc<WalShard>>, JoinHandle<()>), OpenError> {
     let housekeeping = Housekeeping::new();
-    let make_ready = |(shard, fresh)| make_ready(config, fresh, &housekeeping, machines(shard));
+    let make_ready =
+        |(shard, fresh)| make_ready(config, space, fresh, &housekeeping, machines(shard));
     let ready: Vec<_> = current.into_iter().enumerate().map(make_ready).collect();
     let kept = |Ready { parts, .. }: &Ready| {
         (parts.shard_dir.clone(), parts.committer.clone(), parts.catalogue.clone())
@@ -316,13 +317,14 @@ fn start_shards(
         // so far ends them cleanly.
         let writer = spawn(name, move || serving.run_thread(writer))
             .map_err(started("starting a writer thread of"))?;
-        shards.push(WalShard::new(parts, writer));
+        shards.push(Arc::new(WalShard::new(parts, writer)));
     }
     Ok((shards, housekeeping))
 }
 
 fn make_ready(
     config: &Config,
+    space: &Arc<FreeSpaceMonitor>,
     fresh: Fresh,
     housekeeping: &Housekeeping,
     machine: Option<Box<dyn StateMachine>>,
@@ -364,6 +366,8 @@ fn make_ready(
     let snapshots = Arc::new(Snapshots::default());
     let writer = Writer::new(queue, segments, policy, recorder.clone(), base, machine)
         .with_snapshots(snapshots.clone());
-    let parts = ShardParts { shard_dir, base, committer, snapshots, recorder, catalogue, mark };
+    let space = space.clone();
+    let parts =
+        ShardParts { shard_dir, base, committer, snapshots, space, recorder, catalogue, mark };
     Ready { parts, writer }
 }

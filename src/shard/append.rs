@@ -11,9 +11,9 @@ use crate::payload::Payload;
 use crate::queue::entry::{BatchBody, Entry};
 use crate::queue::queue::PushError;
 use crate::shard::completion::Completion;
-use crate::shard::shard::WalShard;
+use crate::shard::shard::{ShardRef, WalShard};
 use crate::stats::Observer;
-use crate::util::sync::now;
+use crate::util::sync::{Arc, now};
 use crate::wait::waiter::Registration;
 
 /// One record in this many is timed. A power of two.
@@ -67,7 +67,7 @@ impl Limit {
 impl WalShard {
     /// Appends a record. Blocks while the queue is full, until the deadline.
     pub(crate) fn append(
-        &self,
+        self: &Arc<Self>,
         key: u64,
         payload: Payload<'_>,
         deadline: Option<Instant>,
@@ -87,7 +87,7 @@ impl WalShard {
 
     /// Appends a record, or returns the payload with the cause. Does not block.
     pub(crate) fn try_append(
-        &self,
+        self: &Arc<Self>,
         key: u64,
         payload: Payload<'_>,
     ) -> Result<Completion<'_>, TryAppendError> {
@@ -98,7 +98,7 @@ impl WalShard {
 
     /// Appends a record and commits it inline if the shard is idle. For a caller that waits next.
     pub(crate) fn append_inline(
-        &self,
+        self: &Arc<Self>,
         key: u64,
         payload: Payload<'_>,
     ) -> Result<Completion<'_>, TryAppendError> {
@@ -117,12 +117,12 @@ impl WalShard {
     /// Appends a record for a task. `None` means that the queue is full and the task's waker
     /// will be called.
     pub(crate) fn poll_append(
-        &self,
+        self: &Arc<Self>,
         key: u64,
         payload: &mut Option<Payload<'static>>,
         context: &mut Context<'_>,
         registration: &mut Option<Registration>,
-    ) -> Option<Result<Completion<'_>, TryAppendError>> {
+    ) -> Option<Result<u64, TryAppendError>> {
         let given = payload.take().expect("an append future is not polled after it resolved");
         let mut record = match self.check_record(key, given) {
             Ok(record) => record,
@@ -130,7 +130,7 @@ impl WalShard {
         };
         let bytes = record.bytes();
         match self.committer().queue.poll_push(bytes, context, registration, record.fill()) {
-            Some(pushed) => Some(record.completion(pushed)),
+            Some(pushed) => Some(record.ticket(pushed)),
             None => {
                 *payload = Some(record.payload);
                 None
@@ -141,14 +141,14 @@ impl WalShard {
     /// Appends a batch's part in this shard as a whole. Blocks while the queue is full. The
     /// completion is that of the last record. After `Wake::Nobody`, the caller must commit
     /// inline.
-    pub(crate) fn append_part(&self, part: BatchBody, wake: Wake) -> Completion<'_> {
+    pub(crate) fn append_part(self: &Arc<Self>, part: BatchBody, wake: Wake) -> Completion<'_> {
         let records = part.records;
         match self.push_part(part) {
             Ok(last) => {
                 if wake == Wake::Writer {
                     self.committer().queue.wake_receiver();
                 }
-                Completion::queued(self, last)
+                Completion::queued(ShardRef::Borrowed(self), last)
             }
             Err(cause) => {
                 self.recorder().refused_append(&cause, records);
@@ -195,7 +195,7 @@ impl WalShard {
 
     /// Checks a record before it is queued, and returns it if it is refused.
     fn check_record<'p>(
-        &self,
+        self: &Arc<Self>,
         key: u64,
         payload: Payload<'p>,
     ) -> Result<PendingRecord<'_, 'p>, TryAppendError> {
@@ -246,7 +246,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// A record before it is queued, so that its payload can be returned.
 struct PendingRecord<'log, 'p> {
-    shard: &'log WalShard,
+    shard: &'log Arc<WalShard>,
     key: u64,
     payload: Payload<'p>,
 }
@@ -278,13 +278,15 @@ impl<'log> PendingRecord<'log, '_> {
         self,
         pushed: Result<u64, PushError>,
     ) -> Result<Completion<'log>, TryAppendError> {
-        match pushed {
-            Ok(ticket) => Ok(Completion::queued(self.shard, ticket)),
-            Err(error) => {
-                let cause = self.shard.refusal(error);
-                self.refused(cause)
-            }
-        }
+        let shard = self.shard;
+        self.ticket(pushed).map(|ticket| Completion::queued(ShardRef::Borrowed(shard), ticket))
+    }
+
+    fn ticket(self, pushed: Result<u64, PushError>) -> Result<u64, TryAppendError> {
+        pushed.map_err(|error| {
+            let cause = self.shard.refusal(error);
+            TryAppendError { payload: self.payload.into_bytes(), cause }
+        })
     }
 
     fn refused(self, cause: Cause) -> Result<Completion<'log>, TryAppendError> {

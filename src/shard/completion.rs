@@ -1,8 +1,8 @@
 //! The result of an append: a position, and later the answer.
 //!
-//! A completion is a shard and a ticket, borrowed from the log. It owns nothing that the
-//! writer would have to free. Dropping it takes its waker back, and the record is written
-//! nevertheless.
+//! A completion is a shard and a ticket. The shard is borrowed from the log, or shared with it.
+//! A completion owns nothing that the writer would have to free. Dropping it takes its waker
+//! back, and the record is written nevertheless.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::commit::committer::SpinPolicy;
 use crate::commit::progress::{Answer, TicketRegistration};
 use crate::error::{AppendError, BatchError, Cause, FailedShard, Position};
-use crate::shard::shard::WalShard;
-use crate::util::sync::now;
+use crate::shard::shard::{ShardRef, WalShard};
+use crate::util::sync::{Arc, now};
 use crate::wait::waiter::Registration;
 
 /// The outcome of one append: wait for it, await it, or drop it.
@@ -29,8 +29,8 @@ use crate::wait::waiter::Registration;
 /// thread that wakes the waiters allocates one list of them per commit.
 ///
 /// A completion borrows the log and has a `Drop`, so the log cannot be moved or dropped while
-/// one is in scope. Dropping a completion takes its waker back: a future that is dropped
-/// leaves nothing behind.
+/// one is in scope. [`Completion::into_owned`] ends the borrow. Dropping a completion takes its
+/// waker back: a future that is dropped leaves nothing behind.
 ///
 /// The thread that has committed the record calls the waker: the shard's thread, or a caller
 /// of [`crate::ShardedWal::append_wait`]. A panic of the waker is contained. The waker may
@@ -47,13 +47,24 @@ pub struct Completion<'log> {
 
 #[derive(Debug)]
 enum State<'log> {
-    Queued { shard: &'log WalShard, ticket: u64 },
+    Queued { shard: ShardRef<'log>, ticket: u64 },
     Answered(Result<Position, AppendError>),
 }
 
 impl<'log> Completion<'log> {
-    pub(crate) fn queued(shard: &'log WalShard, ticket: u64) -> Self {
+    pub(crate) fn queued(shard: ShardRef<'log>, ticket: u64) -> Self {
         Self { state: State::Queued { shard, ticket }, registration: TicketRegistration::None }
+    }
+
+    /// The completion of a position that another completion may also wait for.
+    pub(crate) fn of_position(shard: ShardRef<'log>, position: Position) -> Self {
+        match shard.ticket(position) {
+            Some(ticket) => Self {
+                state: State::Queued { shard, ticket },
+                registration: TicketRegistration::OnList(None),
+            },
+            None => Self::answered(Ok(position)),
+        }
     }
 
     pub(crate) fn refused(cause: Cause) -> Self {
@@ -62,6 +73,21 @@ impl<'log> Completion<'log> {
 
     pub(crate) fn answered(answer: Result<Position, AppendError>) -> Self {
         Self { state: State::Answered(answer), registration: TicketRegistration::None }
+    }
+
+    /// Ends the borrow of the log. The result can be stored, or sent to another task. It keeps
+    /// the shard's memory, not the log: closing or dropping the log answers it. Costs one
+    /// reference count.
+    #[must_use = "it is the completion"]
+    pub fn into_owned(mut self) -> Completion<'static> {
+        let answered = || {
+            State::Answered(Err(AppendError::NotWritten { position: None, cause: Cause::Closed }))
+        };
+        let state = match std::mem::replace(&mut self.state, answered()) {
+            State::Queued { shard, ticket } => State::Queued { shard: shard.into_owned(), ticket },
+            State::Answered(answer) => State::Answered(answer),
+        };
+        Completion { state, registration: std::mem::take(&mut self.registration) }
     }
 
     /// The record's position, known once it is queued. `None` if it was refused before.
@@ -130,7 +156,8 @@ impl<'log> Completion<'log> {
         &mut self,
         timeout: Option<Option<Instant>>,
     ) -> Option<Result<Position, AppendError>> {
-        let State::Queued { shard, ticket } = self.state else { return self.answered_already() };
+        let State::Queued { shard, ticket } = &self.state else { return self.answered_already() };
+        let ticket = *ticket;
         let progress = &shard.committer().progress;
         let answer = match (progress.answer(ticket), shard.would_deadlock()) {
             (Some(answer), _) => answer,
@@ -140,7 +167,8 @@ impl<'log> Completion<'log> {
             (None, Some(cause)) => Answer::Indeterminate(cause),
             (None, None) => progress.wait(ticket, timeout.flatten(), &self.registration)?,
         };
-        Some(self.answer_with(shard.outcome(ticket, answer)))
+        let answer = shard.outcome(ticket, answer);
+        Some(self.answer_with(answer))
     }
 
     /// C1 ONCE: keeps the answer for later calls.
@@ -165,18 +193,13 @@ impl Future for Completion<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let State::Queued { shard, ticket } = this.state else {
+        let State::Queued { shard, ticket } = &this.state else {
             return this.answered_already().map_or(Poll::Pending, Poll::Ready);
         };
-        let answer = match shard.forked() {
-            Some(cause) => {
-                let answer = shard.committer().progress.answer(ticket);
-                Some(answer.unwrap_or(Answer::Indeterminate(cause)))
-            }
-            None => shard.committer().progress.poll(ticket, context, &mut this.registration),
-        };
+        let answer = shard.poll_answer(*ticket, context, &mut this.registration);
         let Some(answer) = answer else { return Poll::Pending };
-        Poll::Ready(this.answer_with(shard.outcome(ticket, answer)))
+        let answer = shard.outcome(*ticket, answer);
+        Poll::Ready(this.answer_with(answer))
     }
 }
 
@@ -210,6 +233,18 @@ pub(crate) struct ShardCompletion<'log> {
 impl<'log> BatchCompletion<'log> {
     pub(crate) fn new(parts: Vec<ShardCompletion<'log>>) -> Self {
         Self { parts, failed: Vec::new(), answered: 0 }
+    }
+
+    /// Ends the borrow of the log. See [`Completion::into_owned`].
+    #[must_use = "it is the completion"]
+    pub fn into_owned(self) -> BatchCompletion<'static> {
+        let Self { parts, failed, answered } = self;
+        let own = |part: ShardCompletion<'log>| ShardCompletion {
+            shard: part.shard,
+            last: part.last.into_owned(),
+            records: part.records,
+        };
+        BatchCompletion { parts: parts.into_iter().map(own).collect(), failed, answered }
     }
 
     /// Whether each part is answered. Does not block.
@@ -269,7 +304,7 @@ impl Future for BatchCompletion<'_> {
 #[derive(Debug)]
 #[must_use = "a flush says nothing until it is waited for"]
 pub struct Flush<'log> {
-    shards: Vec<(&'log WalShard, u64)>,
+    shards: Vec<(ShardRef<'log>, u64)>,
     /// Shards before this one are synced.
     passed: usize,
     registration: Option<Registration>,
@@ -277,9 +312,18 @@ pub struct Flush<'log> {
 
 impl<'log> Flush<'log> {
     /// Requests a sync of all these shards.
-    pub(crate) fn of(shards: &'log [WalShard]) -> Self {
-        let request = |shard: &'log WalShard| (shard, shard.committer().queue.request_sync());
+    pub(crate) fn of(shards: &'log [Arc<WalShard>]) -> Self {
+        let request = |shard: &'log Arc<WalShard>| {
+            (ShardRef::Borrowed(shard), shard.committer().queue.request_sync())
+        };
         Self { shards: shards.iter().map(request).collect(), passed: 0, registration: None }
+    }
+
+    /// Ends the borrow of the log. See [`Completion::into_owned`].
+    #[must_use = "a flush says nothing until it is waited for"]
+    pub fn into_owned(self) -> Flush<'static> {
+        let shards = self.shards.into_iter().map(|(shard, end)| (shard.into_owned(), end));
+        Flush { shards: shards.collect(), passed: self.passed, registration: self.registration }
     }
 
     /// Blocks until all those records are on stable storage.
@@ -295,7 +339,7 @@ impl<'log> Flush<'log> {
                 (None, Some(cause)) => Err(cause),
                 (None, None) => progress.wait_synced(end),
             };
-            synced.map_err(|cause| barrier_error(shard, cause))?;
+            synced.map_err(|cause| barrier_error(&shard, cause))?;
         }
         Ok(())
     }

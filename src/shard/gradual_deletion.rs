@@ -90,7 +90,7 @@ fn cut_gradually(fs: &dyn FileSystem, path: &std::path::Path, pace: &mut Pace<'_
 /// Pauses between pieces while the shards of the log are busy.
 #[derive(Debug)]
 pub(super) struct Pace<'a> {
-    shards: &'a [WalShard],
+    shards: &'a [Arc<WalShard>],
     /// When the last pause ended.
     began: Instant,
     /// What the shards had done by then.
@@ -106,7 +106,7 @@ struct Done {
 }
 
 impl<'a> Pace<'a> {
-    pub(super) fn of(shards: &'a [WalShard]) -> Self {
+    pub(super) fn of(shards: &'a [Arc<WalShard>]) -> Self {
         Self { shards, began: now(), before: Done::by(shards) }
     }
 
@@ -138,7 +138,7 @@ impl<'a> Pace<'a> {
 
     /// Whether a shard has committed since the last pause, or has records to commit.
     fn is_busy(&self) -> bool {
-        let is_behind = |shard: &WalShard| {
+        let is_behind = |shard: &Arc<WalShard>| {
             let committer = shard.committer();
             committer.progress.acknowledged() < committer.queue.tail()
         };
@@ -157,7 +157,7 @@ impl<'a> Pace<'a> {
 }
 
 impl Done {
-    fn by(shards: &[WalShard]) -> Self {
+    fn by(shards: &[Arc<WalShard>]) -> Self {
         let counts = shards.iter().map(|shard| shard.recorder().committed_so_far());
         counts.fold(Self { commits: 0, bytes: 0 }, |sum, (commits, bytes)| Self {
             commits: sum.commits + commits,

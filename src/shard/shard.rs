@@ -3,9 +3,11 @@
 //! It does not know how a commit is written, nor how the records are laid out on disk.
 
 use std::fmt;
+use std::ops::Deref;
+use std::task::Context;
 
 use crate::commit::committer::Committer;
-use crate::commit::progress::Answer;
+use crate::commit::progress::{Answer, TicketRegistration};
 use crate::commit::snapshots::Snapshots;
 use crate::error::{AppendError, Cause, Position, TryAppendError};
 use crate::layout::shard_dir::ShardDir;
@@ -29,6 +31,7 @@ pub(crate) struct WalShard {
     base: u64,
     committer: Arc<Committer>,
     snapshots: Arc<Snapshots>,
+    space: Arc<FreeSpaceMonitor>,
     recorder: Arc<Recorder>,
     catalogue: Catalogue,
     /// Held during a truncation.
@@ -37,6 +40,38 @@ pub(crate) struct WalShard {
     truncated_below: Mutex<u64>,
     /// `None` once the shard is closed.
     writer: Mutex<Option<Writer>>,
+}
+
+/// A shard that is borrowed from its log, or shared with it.
+#[derive(Clone, Debug)]
+pub(crate) enum ShardRef<'log> {
+    Borrowed(&'log Arc<WalShard>),
+    Shared(Arc<WalShard>),
+}
+
+impl Deref for ShardRef<'_> {
+    type Target = WalShard;
+
+    fn deref(&self) -> &WalShard {
+        self.shared()
+    }
+}
+
+impl ShardRef<'_> {
+    pub(crate) fn shared(&self) -> &Arc<WalShard> {
+        match self {
+            Self::Borrowed(shard) => shard,
+            Self::Shared(shard) => shard,
+        }
+    }
+
+    /// The shard, kept as long as the result.
+    pub(crate) fn into_owned(self) -> ShardRef<'static> {
+        match self {
+            Self::Borrowed(shard) => ShardRef::Shared(shard.clone()),
+            Self::Shared(shard) => ShardRef::Shared(shard),
+        }
+    }
 }
 
 impl fmt::Debug for WalShard {
@@ -55,6 +90,7 @@ pub(crate) struct ShardParts {
     pub(crate) base: u64,
     pub(crate) committer: Arc<Committer>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) space: Arc<FreeSpaceMonitor>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) catalogue: Catalogue,
     pub(crate) mark: TruncationMark,
@@ -62,7 +98,8 @@ pub(crate) struct ShardParts {
 
 impl WalShard {
     pub(crate) fn new(parts: ShardParts, writer: Writer) -> Self {
-        let ShardParts { shard_dir, base, committer, snapshots, recorder, catalogue, mark } = parts;
+        let ShardParts { shard_dir, base, committer, snapshots, space, recorder, catalogue, mark } =
+            parts;
         let truncated_below = Mutex::new(mark.below);
         let (mark, writer) = (Mutex::new(Some(mark)), Mutex::new(Some(writer)));
         Self {
@@ -70,6 +107,7 @@ impl WalShard {
             base,
             committer,
             snapshots,
+            space,
             recorder,
             catalogue,
             mark,
@@ -130,6 +168,11 @@ impl WalShard {
         }
     }
 
+    /// The ticket of a position in this shard. `None` if it is from before the open.
+    pub(crate) fn ticket(&self, position: Position) -> Option<u64> {
+        position.sequence.checked_sub(self.base)
+    }
+
     /// Converts a ticket's answer into the caller's result.
     pub(crate) fn outcome(&self, ticket: u64, answer: Answer) -> Result<Position, AppendError> {
         let position = self.position(ticket);
@@ -142,14 +185,26 @@ impl WalShard {
         }
     }
 
+    /// Checks for a task whether a ticket is answered. `None` means that its waker will be
+    /// called.
+    pub(crate) fn poll_answer(
+        &self,
+        ticket: u64,
+        context: &mut Context<'_>,
+        registration: &mut TicketRegistration,
+    ) -> Option<Answer> {
+        let progress = &self.committer.progress;
+        match self.forked() {
+            // No thread of a forked child will ever answer.
+            Some(cause) => Some(progress.answer(ticket).unwrap_or(Answer::Indeterminate(cause))),
+            None => progress.poll(ticket, context, registration),
+        }
+    }
+
     /// Accepts a payload if the disk has room for it, or returns it. The cause that ended the
     /// shard comes before a lack of room, because no free room would help.
-    pub(crate) fn admit<'p>(
-        &self,
-        space: &FreeSpaceMonitor,
-        payload: Payload<'p>,
-    ) -> Result<Payload<'p>, TryAppendError> {
-        space.admit(payload).map_err(|TryAppendError { payload, cause }| {
+    pub(crate) fn admit<'p>(&self, payload: Payload<'p>) -> Result<Payload<'p>, TryAppendError> {
+        self.space.admit(payload).map_err(|TryAppendError { payload, cause }| {
             let cause = self.end().unwrap_or(cause);
             TryAppendError { payload, cause }
         })

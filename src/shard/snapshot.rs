@@ -11,6 +11,7 @@ use crate::commit::snapshots::Snapshot;
 use crate::error::{AppendError, Cause, SnapshotError};
 use crate::shard::completion::Flush;
 use crate::shard::shard::WalShard;
+use crate::util::sync::Arc;
 
 /// The outcome of [`crate::ShardedWal::request_snapshot`]: wait for it, await it, or drop it.
 ///
@@ -27,7 +28,7 @@ use crate::shard::shard::WalShard;
 #[derive(Debug)]
 pub struct SnapshotRequest<'log> {
     log: LogId,
-    shards: &'log [WalShard],
+    shards: &'log [Arc<WalShard>],
     /// Each shard's number for this request.
     requests: Vec<u64>,
     /// The answers of the first shards.
@@ -37,7 +38,7 @@ pub struct SnapshotRequest<'log> {
 }
 
 impl<'log> SnapshotRequest<'log> {
-    pub(crate) fn new(log: LogId, shards: &'log [WalShard]) -> Self {
+    pub(crate) fn new(log: LogId, shards: &'log [Arc<WalShard>]) -> Self {
         let requests = shards.iter().map(|shard| shard.snapshots().add()).collect();
         // Each writer is woken after its request is there to be found.
         shards.iter().for_each(|shard| shard.committer().queue.request_snapshot());
@@ -63,7 +64,7 @@ impl<'log> SnapshotRequest<'log> {
     }
 
     /// The next shard that has not answered yet, and its number for this request.
-    fn next_shard(&self) -> Option<(&'log WalShard, u64)> {
+    fn next_shard(&self) -> Option<(&'log Arc<WalShard>, u64)> {
         let at = self.below.len();
         self.shards.get(at).map(|shard| (shard, self.requests[at]))
     }

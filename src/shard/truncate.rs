@@ -16,7 +16,7 @@ use crate::recovery::replay::ShardPlan;
 use crate::segment::catalogue::SegmentMeta;
 use crate::shard::gradual_deletion::{Deletion, Pace};
 use crate::shard::shard::WalShard;
-use crate::util::sync::Mutex;
+use crate::util::sync::{Arc, Mutex};
 
 /// What a truncation removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ struct Target<'a> {
 /// has accepted.
 pub(crate) fn truncate(
     old: &[OldShard],
-    current: &[WalShard],
+    current: &[Arc<WalShard>],
     checkpoint: &Checkpoint,
 ) -> Result<TruncateReport, TruncateError> {
     let below = |shard_dir: &ShardDir| {

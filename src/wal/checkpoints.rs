@@ -4,7 +4,6 @@ use super::ShardedWal;
 use crate::checkpoint::Checkpoint;
 use crate::error::TruncateError;
 use crate::recovery::replay::reach;
-use crate::shard::shard::WalShard;
 use crate::shard::snapshot::SnapshotRequest;
 use crate::shard::truncate::{TruncateReport, is_empty, truncate};
 
@@ -41,7 +40,7 @@ impl ShardedWal {
     #[must_use]
     pub fn durable_checkpoint(&self) -> Checkpoint {
         let generation = self.shards[0].shard_dir().identity.generation;
-        let below = self.shards.iter().map(WalShard::durable_below);
+        let below = self.shards.iter().map(|shard| shard.durable_below());
         Checkpoint::new(generation, below).of_log(self.id())
     }
 

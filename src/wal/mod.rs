@@ -42,7 +42,7 @@ pub use close::Closing;
 #[derive(Debug)]
 pub struct ShardedWal {
     space: Arc<FreeSpaceMonitor>,
-    shards: Vec<WalShard>,
+    shards: Vec<Arc<WalShard>>,
     old: Vec<OldShard>,
     generations: Generations,
     recovery: RecoveryReport,
@@ -125,7 +125,7 @@ impl ShardedWal {
         shard_of(key, self.shards.len())
     }
 
-    fn shard(&self, key: u64) -> &WalShard {
+    fn shard(&self, key: u64) -> &Arc<WalShard> {
         &self.shards[self.shard_of(key)]
     }
 
@@ -138,7 +138,7 @@ impl ShardedWal {
     /// The counters of the shards since open. Takes no lock that an append could meet.
     #[must_use]
     pub fn stats(&self) -> WalStats {
-        let depth = |shard: &WalShard| shard.committer().queue.depth();
+        let depth = |shard: &Arc<WalShard>| shard.committer().queue.depth();
         let shards = self.shards.iter().map(|shard| (shard.recorder(), depth(shard)));
         WalStats::of(shards, self.space.last_check())
     }
@@ -161,14 +161,14 @@ impl ShardedWal {
         if let Some(cause) = self.shards[0].forked() {
             return Err(CloseError { shard: 0, cause });
         }
-        self.shards.iter().for_each(WalShard::close_queue);
+        self.shards.iter().for_each(|shard| shard.close_queue());
         if Committing::is_here() {
             return Ok(());
         }
         // Held to the end, so that a second caller does not return earlier.
         let mut housekeeping = self.housekeeping.lock();
         let mut first = Ok(());
-        for (shard, ended) in self.shards.iter().map(WalShard::join).enumerate() {
+        for (shard, ended) in self.shards.iter().map(|shard| shard.join()).enumerate() {
             let ended = ended.map_err(|cause| CloseError { shard, cause });
             first = first.and(ended);
         }
@@ -189,7 +189,7 @@ impl Drop for ShardedWal {
             std::mem::forget(std::mem::take(&mut self.shards));
             std::mem::forget(std::mem::replace(&mut self.housekeeping, Mutex::new(None)));
         } else if Committing::is_here() {
-            self.shards.iter().for_each(WalShard::leave);
+            self.shards.iter().for_each(|shard| shard.leave());
         } else {
             drop(self.close());
         }

@@ -28,6 +28,7 @@ mod no_room_at_open;
 mod no_room_to_cut;
 mod order;
 mod own_checkpoint;
+mod owned_handles;
 mod passing_errors;
 mod property;
 mod recycled;

@@ -82,7 +82,6 @@ impl Model {
         }
         // Every answer from here on was decided before the death.
         self.resolve(&mut waiting);
-        drop(waiting);
         drop(log);
         if fs.fired() > 0 {
             // A sync may have failed and lost written records.
@@ -110,24 +109,24 @@ impl Model {
         }
     }
 
-    fn resolve<'log>(&mut self, waiting: &mut Vec<(u64, u64, Completion<'log>)>) {
+    fn resolve(&mut self, waiting: &mut Vec<(u64, u64, Completion<'static>)>) {
         for (key, index, completion) in waiting.drain(..) {
             self.ledger.wait(key, index, completion).ok();
         }
     }
 
-    fn step<'log>(
+    fn step(
         &mut self,
         fs: &SimFileSystem,
-        log: &'log ShardedWal,
+        log: &ShardedWal,
         step: &Step,
-        waiting: &mut Vec<(u64, u64, Completion<'log>)>,
+        waiting: &mut Vec<(u64, u64, Completion<'static>)>,
     ) {
         let ledger = &mut self.ledger;
         match step {
             Step::Append { key, length, wait } => {
                 let payload = ledger.next(*key, *length);
-                waiting.push((*key, ledger.len(*key) - 1, log.append(*key, payload)));
+                waiting.push((*key, ledger.len(*key) - 1, log.append(*key, payload).into_owned()));
                 if *wait {
                     self.resolve(waiting);
                 }
