@@ -56,7 +56,7 @@ impl TicketRegistration {
     }
 }
 
-/// Why a shard stopped for good.
+/// Why a shard stopped for good: `Cause::Closed` if it stopped in order.
 #[derive(Debug)]
 struct Failure {
     /// Tickets from the first unanswered one up to this one may be in the log.
@@ -101,9 +101,9 @@ pub(crate) struct Progress {
     tickets: WaiterTable,
     /// C2 DURABLE: tickets below are on stable storage or refused.
     synced: Watermark,
-    /// C3 ANSWER: below `u64::MAX` once the shard has failed: unanswered
+    /// C3 ANSWER: below `u64::MAX` once the shard has failed or was closed: unanswered
     /// tickets from here on will not be acknowledged. Stored once, after `failure`, as the
-    /// failed writer is dropped.
+    /// writer ends.
     failed_from: AtomicU64,
     /// Written before `failed_from`.
     failure: Mutex<Option<Failure>>,
@@ -360,10 +360,10 @@ impl Progress {
     /// The number up to which waiters are woken. A failure answers every ticket without
     /// raising the mark, and a waiter above the mark must not miss it.
     fn answered(&self) -> u64 {
-        if self.has_failed() { u64::MAX } else { self.acknowledged() }
+        if self.has_ended() { u64::MAX } else { self.acknowledged() }
     }
 
-    fn has_failed(&self) -> bool {
+    fn has_ended(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `fail`.
         self.failed_from.load(Ordering::Acquire) != u64::MAX
     }
@@ -404,6 +404,12 @@ impl Progress {
         drop((answered, listed, synced));
     }
 
+    /// Ends the shard in order: every record is answered and synced. The tickets from here
+    /// on, for which a caller may wait by their position, get no record.
+    pub(crate) fn close(&self) {
+        self.fail(self.acknowledged(), Cause::Closed);
+    }
+
     /// Stores the error that ends the shard, for the writer to take. Only the first call
     /// counts.
     pub(crate) fn request_fail(&self, error: io::Error) {
@@ -417,10 +423,12 @@ impl Progress {
 
     /// The cause of the shard's failure, if it has failed.
     pub(crate) fn failure(&self) -> Option<Cause> {
-        if !self.has_failed() {
+        if !self.has_ended() {
             return None;
         }
-        self.failure.lock().as_ref().map(|failure| failure.cause.clone())
+        let failure = self.failure.lock();
+        let cause = failure.as_ref().map(|failure| failure.cause.clone());
+        cause.filter(|cause| !matches!(cause, Cause::Closed))
     }
 
     /// Whether the last commit found no room: a hint.

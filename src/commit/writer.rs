@@ -150,7 +150,7 @@ impl Writer {
         };
         match done {
             Ok(()) if work != Work::Closed => return Flow::GoesOn,
-            Ok(()) => self.has_ended = true,
+            Ok(()) => self.end(),
             Err(cause) => self.fail(cause),
         }
         Flow::Ended
@@ -397,6 +397,12 @@ impl Writer {
         self.sync()?;
         self.segments.cut_tail();
         Ok(())
+    }
+
+    /// C3 ANSWER: ends the shard in order.
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.progress.close();
     }
 
     /// C2 DURABLE: fails if another thread has ended the shard, for example because its

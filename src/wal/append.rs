@@ -112,8 +112,10 @@ impl ShardedWal {
     /// To await many appends, await the last position of each shard. That takes one wake-up,
     /// where each record's own completion takes one each.
     ///
-    /// The position may be one that no record has yet. A position from before this open resolves
-    /// to itself at once: its record was recovered, or is not in the log any more.
+    /// The position may be one that no record has yet. If the log closes before it has one, the
+    /// completion resolves to `NotWritten` with [`crate::Cause::Closed`]. A position from before
+    /// this open resolves to itself at once: its record was recovered, or is not in the log any
+    /// more.
     pub fn acknowledged(&self, position: Position) -> Completion<'_> {
         let current = self.shards[0].shard_dir().identity.generation;
         let shard = usize::try_from(position.shard).ok().and_then(|index| self.shards.get(index));

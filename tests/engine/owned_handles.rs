@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::task::{Context, Waker};
 use std::thread;
+use std::time::Duration;
 
 use futures_executor::block_on;
 use shardwal::fs::sim::SimFileSystem;
-use shardwal::{AppendFuture, BatchCompletion, Cause, Completion, Flush, Position};
+use shardwal::{AppendError, AppendFuture, BatchCompletion, Cause, Completion, Flush, Position};
 
 use crate::support::gate::Gate;
 use crate::support::{config, open, payload};
@@ -87,4 +88,22 @@ fn a_position_is_awaited_by_many() {
     drop(log.append(1, payload(1, 3, 10)));
     assert_eq!(block_on(early).expect("it is written"), next(3));
     assert_eq!(log.acknowledged(first).wait().expect("it is written"), first);
+}
+
+/// A position from before the open is answered at once. One that the shard can no longer give is
+/// refused when the log closes.
+#[test]
+fn a_position_of_an_earlier_open_or_of_no_record_is_answered() {
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(1));
+    let first = log.append(1, "kept").wait().expect("it is written");
+    log.close().expect("it ends in order");
+    let log = open(config(&fs).shards(1));
+    assert_eq!(log.acknowledged(first).wait().expect("it was recovered"), first);
+    let mut never =
+        log.acknowledged(Position { sequence: first.sequence + 9, ..first }).into_owned();
+    drop(log);
+    let answer = never.wait_timeout(Duration::from_secs(60)).expect("the close answers it");
+    let refused = answer.expect_err("there is no such record");
+    assert!(matches!(refused, AppendError::NotWritten { cause: Cause::Closed, .. }), "{refused}");
 }
