@@ -18,6 +18,8 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The first build of std, and a test under an emulator, take long.
 const STEP_SECONDS_MAX: u32 = 2 * 3600;
 const LINES_SHOWN: usize = 60;
+/// What the present step writes.
+const OUTPUT: &str = "output";
 
 /// The chroot, with a copy of the tree in `/project`.
 pub(crate) struct Chroot {
@@ -132,7 +134,7 @@ impl Chroot {
     }
 
     /// Runs a shell script in the project. Returns whether it succeeded, and the last
-    /// lines of its output.
+    /// lines of its output. While it runs, all lines are in the chroot's file [`OUTPUT`].
     pub(crate) fn script(&self, script: &str) -> Result<(bool, String)> {
         let proxies = ["http_proxy", "https_proxy", "no_proxy"];
         let proxies = proxies.iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
@@ -152,8 +154,12 @@ impl Chroot {
             "sh",
             "-ec",
         ]);
-        command.arg(format!("mkdir -p /project; cd /project; {script}"));
-        self.output(&mut command)
+        // One file for both streams: an error stays beside the lines that explain it.
+        let output = self.folder.join(OUTPUT);
+        command.arg(format!("exec >/{OUTPUT} 2>&1; mkdir -p /project; cd /project; {script}"));
+        let (passed, text) = self.output(&mut command)?;
+        let written = fs::read(output).unwrap_or_default();
+        Ok((passed, last_lines(&format!("{}{text}", String::from_utf8_lossy(&written)))))
     }
 
     fn output(&self, command: &mut Command) -> Result<(bool, String)> {
