@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use crate::checkpoint::{Reach, ShardReach};
-pub use crate::fs::{read_full, unlink_if_there, write_full};
+pub use crate::fs::{read_full, unlink_if_exists, write_full};
 pub use crate::layout::dir_lock::{LockedDir, create_and_lock};
 pub use crate::layout::router::shard_of;
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::error::BackupError;
 use crate::error::OpenError;
-use crate::fs::{FileSystem, OpenMode, read_full, unlink_if_there, write_full};
+use crate::fs::{FileSystem, OpenMode, read_full, unlink_if_exists, write_full};
 use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark;
 use crate::recovery::SegmentChain;
@@ -93,7 +93,7 @@ impl ShardCopy<'_> {
 
     fn remove(&self, number: u64) -> Result<(), BackupError> {
         let path = segment_path(self.to, number);
-        unlink_if_there(self.fs.as_ref(), &path).map_err(BackupError::io("removing", &path))
+        unlink_if_exists(self.fs.as_ref(), &path).map_err(BackupError::io("removing", &path))
     }
 
     /// Copies a segment that has a successor. `end` is the end that the successor
@@ -111,7 +111,7 @@ impl ShardCopy<'_> {
                 let mut file =
                     self.fs.open(&to, OpenMode::Write).map_err(BackupError::io("opening", &to))?;
                 file.sync_data().map_err(BackupError::io("syncing", &to))?;
-                return self.check_is_there(&from);
+                return self.check_exists(&from);
             }
         }
         self.copy_bytes(&from, &to, end, copied)
@@ -159,12 +159,12 @@ impl ShardCopy<'_> {
         target.sync_data().map_err(writing())?;
         copied.copied += 1;
         copied.bytes += at;
-        self.check_is_there(from)
+        self.check_exists(from)
     }
 
     /// Checks that a segment still has its name. A segment that was truncated during
     /// the copy may have been recycled, and its file now holds another segment.
-    fn check_is_there(&self, path: &Path) -> Result<(), BackupError> {
+    fn check_exists(&self, path: &Path) -> Result<(), BackupError> {
         self.fs.open(path, OpenMode::Read).map(drop).map_err(BackupError::io("opening", path))
     }
 }

@@ -29,11 +29,11 @@ impl Config {
     /// # Errors
     /// [`OpenError::InvalidConfig`], for the first setting that is outside its limits.
     pub fn validate(&self) -> Result<(), OpenError> {
-        let within = |setting, found: u64, min: u64, max: u64| {
-            if (min..=max).contains(&found) {
+        let within = |setting, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
                 return Ok(());
             }
-            let problem = format!("is {found}; it must be {min} to {max}");
+            let problem = format!("is {value}; it must be {min} to {max}");
             Err(OpenError::InvalidConfig { setting, problem })
         };
         within("shards", self.shards as u64, 1, SHARDS_MAX as u64)?;

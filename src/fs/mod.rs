@@ -285,7 +285,7 @@ pub(crate) fn open_dir(fs: &Arc<dyn FileSystem>, path: &Path) -> io::Result<Arc<
 ///
 /// # Errors
 /// What the file system returns, except that there is no such file.
-pub fn unlink_if_there(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+pub fn unlink_if_exists(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
     match fs.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -98,7 +98,7 @@ impl FileSystem for OsFileSystem {
 
     #[cfg(unix)]
     fn links(&self, path: &Path) -> io::Result<u64> {
-        fs::symlink_metadata(path).map(|found| std::os::unix::fs::MetadataExt::nlink(&found))
+        fs::symlink_metadata(path).map(|metadata| std::os::unix::fs::MetadataExt::nlink(&metadata))
     }
 
     /// The standard library counts the links of a file on Unix alone.
@@ -198,8 +198,8 @@ fn open_direct(file: &File) -> io::Result<File> {
     let direct = OpenOptions::new().write(true).custom_flags(flag).open(path)?;
     // `/proc/self/fd` may show the descriptors of another thread that this one does not
     // share. Then another file has that number, and the write would overwrite it.
-    let (meant, found) = (file.metadata()?, direct.metadata()?);
-    if (meant.dev(), meant.ino()) != (found.dev(), found.ino()) {
+    let (expected, actual) = (file.metadata()?, direct.metadata()?);
+    if (expected.dev(), expected.ino()) != (actual.dev(), actual.ino()) {
         return Err(io::Error::other("/proc/self/fd shows the files of another thread"));
     }
     Ok(direct)

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
-use crate::fs::{FileSystem, unlink_if_there};
+use crate::fs::{FileSystem, unlink_if_exists};
 use crate::layout::manifest::{Manifest, generation_dir, generation_number, shard_number};
 use crate::layout::truncation_mark::{self, ALL_TRUNCATED};
 use crate::segment::header::{SegmentIdentity, is_unfinished, recycled_number, segment_number};
@@ -134,5 +134,5 @@ fn remove_shard(
 
 fn remove_files(fs: &dyn FileSystem, dir: &Path, names: &[&String]) -> Result<(), OpenError> {
     let mut paths = names.iter().map(|name| dir.join(name));
-    paths.try_for_each(|path| unlink_if_there(fs, &path).map_err(OpenError::io("removing", &path)))
+    paths.try_for_each(|path| unlink_if_exists(fs, &path).map_err(OpenError::io("removing", &path)))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::LogId;
 use crate::error::OpenError;
-use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
+use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_exists, write_full};
 use crate::layout::router::ROUTER;
 use crate::segment::header::FORMAT_VERSION;
 
@@ -133,7 +133,7 @@ impl Manifest {
             let many = io::Error::other("it names too many generations; truncate the log");
             return Err(doing("writing")(many));
         }
-        unlink_if_there(fs, &unfinished).map_err(doing("removing"))?;
+        unlink_if_exists(fs, &unfinished).map_err(doing("removing"))?;
         let mut file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let written = write_full(file.as_mut(), text.as_bytes(), 0);
         if written.is_err() {

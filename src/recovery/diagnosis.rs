@@ -23,11 +23,11 @@ pub(crate) fn missing(shard_dir: &ShardDir, successor: &SegmentHeader) -> Corrup
 }
 
 /// A segment's file holds another intact segment.
-pub(crate) fn foreign(shard_dir: &ShardDir, number: u64, found: &SegmentIdentity) -> Corruption {
+pub(crate) fn foreign(shard_dir: &ShardDir, number: u64, identity: &SegmentIdentity) -> Corruption {
     let own = &shard_dir.identity;
-    let SegmentIdentity { generation, shard, .. } = *found;
-    let (what, home) = if found.log != own.log {
-        let id: String = found.log.iter().map(|byte| format!("{byte:02x}")).collect();
+    let SegmentIdentity { generation, shard, .. } = *identity;
+    let (what, home) = if identity.log != own.log {
+        let id: String = identity.log.iter().map(|byte| format!("{byte:02x}")).collect();
         (format!("the file is a segment of another log, {id}"), "away".into())
     } else {
         let what = if generation != own.generation {
@@ -35,10 +35,10 @@ pub(crate) fn foreign(shard_dir: &ShardDir, number: u64, found: &SegmentIdentity
         } else if shard != own.shard {
             format!("the file is a segment of another shard, {shard}")
         } else {
-            format!("the file is another segment of the shard, {}", found.number)
+            format!("the file is another segment of the shard, {}", identity.number)
         };
         let home = Generation { number: generation, shards: 0 };
-        let home = segment_path(&home.shard_dir("".as_ref(), shard), found.number);
+        let home = segment_path(&home.shard_dir("".as_ref(), shard), identity.number);
         (what, format!("to {} if it is missing there, else away", home.display()))
     };
     let advice =

@@ -228,8 +228,8 @@ impl fmt::Display for RecoveryReport {
                 shard.copied_records,
             )?;
             if shard.lost_sequences > 0 {
-                let gone = shard.lost_sequences;
-                writeln!(f, "{:>10} {gone} sequences were lost in a repair", "")?;
+                let lost = shard.lost_sequences;
+                writeln!(f, "{:>10} {lost} sequences were lost in a repair", "")?;
             }
             if shard.mark_file_missing {
                 writeln!(

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
-use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there, write_full};
+use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_exists, write_full};
 use crate::layout::shard_dir::ShardDir;
 use crate::segment::frame::{Encoder, FRAME_HEADER_BYTES, FrameOrigin};
 use crate::segment::frame_reader::Frame;
@@ -37,7 +37,7 @@ impl SegmentBuilder {
         let number = header.identity.number;
         let unfinished = unfinished_path(&shard_dir.dir, number);
         let doing = |what: &'static str| OpenError::io(what, &unfinished);
-        unlink_if_there(fs, &unfinished).map_err(doing("removing"))?;
+        unlink_if_exists(fs, &unfinished).map_err(doing("removing"))?;
         let file = fs.open(&unfinished, OpenMode::CreateNew).map_err(doing("creating"))?;
         let mut encoder = Encoder::default();
         encoder.begin(&header.encode(), 1);

@@ -112,11 +112,13 @@ impl SegmentChain {
                     let what = format!("its format is version {version}");
                     return Err(OpenError::OlderFormat { file: shard_dir.path(number), what });
                 }
-                FoundHeader::Foreign(found) => {
-                    self.corruption = Some(diagnosis::foreign(shard_dir, number, &found));
+                FoundHeader::Foreign(identity) => {
+                    self.corruption = Some(diagnosis::foreign(shard_dir, number, &identity));
                     return Ok(Attempt::Corrupted);
                 }
-                FoundHeader::Blank => return self.leave_out(fs, shard_dir, number, 0, &links),
+                FoundHeader::Blank => {
+                    return self.leave_out(fs, shard_dir, number, 0, &links);
+                }
                 FoundHeader::Bad => {
                     return self.leave_out(fs, shard_dir, number, SEGMENT_HEADER_BYTES, &links);
                 }

@@ -56,9 +56,9 @@ pub(crate) fn make_durable(
     let mut file = fs.open(&path, OpenMode::Write).map_err(OpenError::io("opening", &path))?;
     file.sync_data().map_err(OpenError::io("syncing", &path))?;
     drop(file);
-    let found = read_header(fs, shard_dir, number)?;
-    let found = found.map(|bytes| SegmentHeader::parse(&bytes, &header.identity));
-    if found == Some(FoundHeader::Header(*header)) {
+    let bytes = read_header(fs, shard_dir, number)?;
+    let parsed = bytes.map(|bytes| SegmentHeader::parse(&bytes, &header.identity));
+    if parsed == Some(FoundHeader::Header(*header)) {
         return Ok(());
     }
     let changed = io::Error::other("its header changed while it was read; check the disk");
@@ -149,7 +149,7 @@ impl SegmentScan {
                 frames.back_to(frame.offset);
                 return Ok(Stop::Bad("a frame contradicts the frames before it, or itself"));
             }
-            if frame.header.kind.moves_on() {
+            if frame.header.kind.advances_sequence() {
                 if frame.header.kind == FrameKind::Gap {
                     let from = self.next_sequence.max(shard_dir.truncated_below);
                     self.lost_sequences += first.saturating_sub(from);

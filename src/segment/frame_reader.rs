@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::fs::{FileHandle, Unreadable, read_around};
 use crate::segment::frame::{
-    FRAME_BODY_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, FrameKind, next_record,
+    FRAME_BODY_MAX, FRAME_HEADER_BYTES, FrameHeader, FrameKind, ParsedFrameHeader, next_record,
 };
 use crate::segment::frame_scan::find_header;
 
@@ -133,12 +133,12 @@ impl FrameReader {
             return Ok(Err(Stop::Bad("a frame's header is cut short")));
         };
         let header = match FrameHeader::parse(header, self.seed, self.at) {
-            Found::Header(header) => header,
-            Found::Blank => return Ok(Err(Stop::Blank)),
-            Found::Bad => {
+            ParsedFrameHeader::Header(header) => header,
+            ParsedFrameHeader::Blank => return Ok(Err(Stop::Blank)),
+            ParsedFrameHeader::Bad => {
                 return Ok(Err(Stop::Bad("a frame's header does not match its checksum")));
             }
-            Found::UnknownKind(kind) => return Ok(Err(Stop::UnknownKind(kind))),
+            ParsedFrameHeader::UnknownKind(kind) => return Ok(Err(Stop::UnknownKind(kind))),
         };
         let length = header.body_bytes as usize;
         if length > FRAME_BODY_MAX {
@@ -152,7 +152,7 @@ impl FrameReader {
         }
         let begin = self.skip() + FRAME_HEADER_BYTES;
         let body = self.chunk.slice(begin..begin + length);
-        if !header.vouches_for(&body, self.seed) {
+        if !header.matches_body(&body, self.seed) {
             return Ok(Err(Stop::Bad("a frame's body does not match its checksum")));
         }
         let offset = self.at;

@@ -51,8 +51,8 @@ pub(crate) fn search_remains(
     end: u64,
 ) -> io::Result<Remains> {
     let (mut remains, mut unreadable) = (Remains::default(), Unreadable::default());
-    search(file, seed, from, end, &mut unreadable, |at, found| {
-        match found {
+    search(file, seed, from, end, &mut unreadable, |at, header| {
+        match header {
             Some(header) => {
                 remains.mark = remains.mark.max(header.mark());
                 remains.next = remains.next.max(Some(header.next()));
@@ -74,8 +74,8 @@ pub(crate) fn find_header(
     from: u64,
     end: u64,
 ) -> io::Result<Option<(u64, u64)>> {
-    search(file, seed, from, end, &mut Unreadable::default(), |at, found| {
-        let Some(header) = found else { return ControlFlow::Continue(()) };
+    search(file, seed, from, end, &mut Unreadable::default(), |at, header| {
+        let Some(header) = header else { return ControlFlow::Continue(()) };
         let frame_end = at + FRAME_HEADER_BYTES as u64 + u64::from(header.body_bytes);
         if header.body_bytes as usize > FRAME_BODY_MAX || frame_end > end {
             return ControlFlow::Continue(());
@@ -84,8 +84,8 @@ pub(crate) fn find_header(
     })
 }
 
-/// Calls `found` with each plausible frame header, and with the last byte of each chunk
-/// that is not zero, in ascending order, until `found` breaks. Adds ranges that cannot
+/// Calls `visit` with each plausible frame header, and with the last byte of each chunk
+/// that is not zero, in ascending order, until `visit` breaks. Adds ranges that cannot
 /// be read to `unreadable` and skips them.
 fn search<R>(
     file: &dyn FileHandle,
@@ -93,7 +93,7 @@ fn search<R>(
     from: u64,
     end: u64,
     unreadable: &mut Unreadable,
-    mut found: impl FnMut(u64, Option<FrameHeader>) -> ControlFlow<R>,
+    mut visit: impl FnMut(u64, Option<FrameHeader>) -> ControlFlow<R>,
 ) -> io::Result<Option<R>> {
     let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
     let mut chunk = vec![0; left.min(CHUNK_BYTES + FRAME_HEADER_BYTES)];
@@ -106,7 +106,7 @@ fn search<R>(
         }
         let bytes = &chunk[..read];
         if let Some(last) = last_written(bytes)
-            && let ControlFlow::Break(it) = found(chunk_at + last as u64, None)
+            && let ControlFlow::Break(it) = visit(chunk_at + last as u64, None)
         {
             return Ok(Some(it));
         }
@@ -114,8 +114,8 @@ fn search<R>(
         while let Some(i) = FrameHeader::next_hint(bytes, next) {
             let at = chunk_at + i as u64;
             let header = bytes[i..].first_chunk();
-            if let Some(header) = header.and_then(|it| FrameHeader::sought(it, seed, at))
-                && let ControlFlow::Break(it) = found(at, Some(header))
+            if let Some(header) = header.and_then(|it| FrameHeader::parse_plausible(it, seed, at))
+                && let ControlFlow::Break(it) = visit(at, Some(header))
             {
                 return Ok(Some(it));
             }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::fs::sim::SimFileSystem;
     use crate::fs::{FileSystem, OpenMode};
-    use crate::segment::frame::{Encoder, Found, FrameOrigin};
+    use crate::segment::frame::{Encoder, FrameOrigin, ParsedFrameHeader};
 
     const SEED: u32 = 7;
 
@@ -183,7 +183,7 @@ mod tests {
     fn write_the_longest(encoder: &mut Encoder, origin: &FrameOrigin) {
         let header = encoder.bytes().first_chunk();
         let found = FrameHeader::parse(header.unwrap(), origin.seed, origin.offset);
-        let Found::Header(mut header) = found else { panic!("{found:?}") };
+        let ParsedFrameHeader::Header(mut header) = found else { panic!("{found:?}") };
         header.body_bytes = u32::try_from(FRAME_BODY_MAX).unwrap();
         encoder.begin(&[], 1);
         encoder.copy(&header, &[], origin, 9, 9);
@@ -192,7 +192,7 @@ mod tests {
     /// The header at `at`, if there is a plausible one.
     fn header(bytes: &[u8], at: usize) -> Option<FrameHeader> {
         match FrameHeader::parse(bytes[at..].first_chunk()?, SEED, at as u64) {
-            Found::Header(header) => header.could_be_written(SEED).then_some(header),
+            ParsedFrameHeader::Header(header) => header.is_plausible(SEED).then_some(header),
             _ => None,
         }
     }

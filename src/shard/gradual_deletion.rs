@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::TruncateError;
-use crate::fs::{FileSystem, OpenMode, unlink_if_there};
+use crate::fs::{FileSystem, OpenMode, unlink_if_exists};
 use crate::layout::shard_dir::ShardDir;
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::header::unfinished_path;
@@ -62,7 +62,7 @@ impl Deletion {
         let mut result = Ok(());
         for (fs, path) in self.files {
             cut_gradually(fs.as_ref(), &path, &mut pace);
-            let deleted = unlink_if_there(fs.as_ref(), &path);
+            let deleted = unlink_if_exists(fs.as_ref(), &path);
             result = result.and(deleted.map_err(TruncateError::io("deleting", &path)));
             pace.pause();
         }

@@ -9,7 +9,7 @@ use std::io;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{TruncateError, means_full};
-use crate::fs::unlink_if_there;
+use crate::fs::unlink_if_exists;
 use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark::{self, ALL_TRUNCATED, StoreError, TruncationMark};
 use crate::recovery::replay::ShardPlan;
@@ -200,7 +200,7 @@ impl Target<'_> {
                 && (self.shard_dir.recycler.keep(&path, &oldest)
                     || deletion.take(self.shard_dir, &oldest));
             if !is_gone {
-                unlink_if_there(fs, &path).map_err(TruncateError::io("deleting", &path))?;
+                unlink_if_exists(fs, &path).map_err(TruncateError::io("deleting", &path))?;
             }
             self.segments.lock().pop_front();
             deleted += 1;

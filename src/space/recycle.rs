@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fs::{FileSystem, OpenMode, unlink_if_there};
+use crate::fs::{FileSystem, OpenMode, unlink_if_exists};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::header::recycled_path;
 use crate::segment::writer::{Prepared, fill, lengths, recycle};
@@ -77,7 +77,7 @@ impl Recycler {
         let (kept, others) = recycled.split_at(recycled.len().min(policy.recycled_max));
         others
             .iter()
-            .try_for_each(|number| unlink_if_there(fs.as_ref(), &recycled_path(dir, *number)))?;
+            .try_for_each(|number| unlink_if_exists(fs.as_ref(), &recycled_path(dir, *number)))?;
         let kept = Kept {
             names: kept.iter().map(|number| recycled_path(dir, *number)).collect(),
             next: recycled.iter().max().map_or(1, |last| last + 1),

@@ -20,7 +20,7 @@ use shardwal::ReplayOptions;
 use shardwal::StateMachine;
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::internals::{self, LockedDir, Reach, ShardReach};
-use shardwal::internals::{read_full, unlink_if_there, write_full};
+use shardwal::internals::{read_full, unlink_if_exists, write_full};
 use shardwal::{
     AppendError, Cause, CloseError, OpenError, Position, TruncateError, TryAppendError,
 };
@@ -234,7 +234,7 @@ fn rewrite(
     first: Option<u64>,
 ) -> io::Result<State> {
     let unfinished = dir.join("records.unfinished");
-    unlink_if_there(fs, &unfinished)?;
+    unlink_if_exists(fs, &unfinished)?;
     let mut records = old.map(Records::begin).transpose()?.flatten();
     if old.is_some() && records.is_none() {
         // The file was renamed into place when whole, so this is corruption.

@@ -19,7 +19,7 @@ use super::storage_error::StorageError;
 use super::{LABELS_BYTES_MAX, Labels};
 use shardwal::SHARDS_MAX;
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
-use shardwal::internals::{read_full, unlink_if_there, write_full};
+use shardwal::internals::{read_full, unlink_if_exists, write_full};
 use shardwal::{Checkpoint, LogId};
 
 const NAME: &str = "snapshot";
@@ -55,7 +55,7 @@ pub struct SnapshotReport {
 /// Removes an unfinished snapshot. It takes space that the log may need.
 pub(crate) fn remove_unfinished(fs: &dyn FileSystem, dir: &Path) -> Result<(), StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
-    unlink_if_there(fs, &unfinished).map_err(StorageError::io("removing", &unfinished))
+    unlink_if_exists(fs, &unfinished).map_err(StorageError::io("removing", &unfinished))
 }
 
 /// Writes a snapshot of the shards at `snapshots`. When this returns `Ok`, the snapshot is durable

@@ -78,13 +78,13 @@ impl Content {
 
     /// Number of bytes that a read at `offset` may return before it meets an unreadable
     /// range. `None` if the range begins there.
-    pub(super) fn readable(&self, offset: u64, asked: usize) -> Option<usize> {
-        let end = offset.saturating_add(asked as u64).min(self.len);
+    pub(super) fn readable(&self, offset: u64, requested: usize) -> Option<usize> {
+        let end = offset.saturating_add(requested as u64).min(self.len);
         let met = self.unreadable.iter().filter(|range| range.start < end && range.end > offset);
         match met.map(|range| range.start).min() {
             Some(start) if start <= offset => None,
             Some(start) => usize::try_from(start - offset).ok(),
-            None => Some(asked),
+            None => Some(requested),
         }
     }
 

@@ -113,11 +113,11 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn bytes_moved(&self, asked: usize) -> usize {
+    pub(super) fn bytes_moved(&self, requested: usize) -> usize {
         match self {
-            Self::Whole => asked,
-            Self::Half => asked - asked / 2,
-            Self::Torn => asked / 2,
+            Self::Whole => requested,
+            Self::Half => requested - requested / 2,
+            Self::Torn => requested / 2,
             Self::Fail(_) => 0,
         }
     }

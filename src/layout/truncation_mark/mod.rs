@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crc32fast::Hasher;
 
 use crate::error::{OpenError, means_full};
-use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_there, write_full};
+use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_exists, write_full};
 use crate::segment::header::{NUMBER_MAX, SegmentIdentity};
 
 mod name;
@@ -232,7 +232,7 @@ pub(crate) fn make_durable(
     for (text, index, parsed) in marks_in_names(fs, dir, identity)? {
         if completed.carriers[index].is_some_and(|carrier| parsed < carrier) {
             let path = dir.join(text);
-            unlink_if_there(fs, &path).map_err(OpenError::io("removing", &path))?;
+            unlink_if_exists(fs, &path).map_err(OpenError::io("removing", &path))?;
         }
     }
     Ok(completed)

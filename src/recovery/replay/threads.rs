@@ -155,7 +155,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
                 Ok(frame) => {
                     // A seal does not count, as in the scan: a seal that names a
                     // sequence past the last record must not hide records.
-                    if frame.header.kind.moves_on() {
+                    if frame.header.kind.advances_sequence() {
                         next = base + frame.header.next();
                     }
                     if frame.header.kind == FrameKind::Records {
@@ -163,7 +163,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
                     }
                 }
                 Err(stop) => {
-                    Self::check_is_there(plan, &path)?;
+                    Self::check_exists(plan, &path)?;
                     return Err(changed(plan, &path, frames.at(), next, needed, stop));
                 }
             }
@@ -182,7 +182,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
     /// Checks that a segment still has its name. A segment that was truncated during
     /// the read may have been recycled, and its file now holds another segment. That
     /// is reported as a missing file, not as corruption.
-    fn check_is_there(plan: &ShardPlan, path: &Path) -> Result<(), ReplayError<E>> {
+    fn check_exists(plan: &ShardPlan, path: &Path) -> Result<(), ReplayError<E>> {
         let opened = plan.shard_dir.fs.open(path, OpenMode::Read).map(drop);
         opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
     }
@@ -206,7 +206,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         match SegmentHeader::parse(&bytes, &identity) {
             FoundHeader::Header(header) => Ok(header.first_sequence),
             _ => {
-                Self::check_is_there(plan, &path)?;
+                Self::check_exists(plan, &path)?;
                 let stop = Stop::Bad("the segment's header does not match");
                 let to = meta.next_sequence.unwrap_or(plan.to);
                 Err(changed(plan, &path, 0, meta.first_sequence, to, stop))

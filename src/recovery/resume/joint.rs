@@ -82,7 +82,7 @@ pub(super) fn fill(
         let base = link.header.first_sequence;
         for_each_frame(fs, shard_dir, &scan.segments[index], offset, |frame| {
             copied += copy_frame(copy, frame, base, first_sequence)?;
-            if frame.header.kind.moves_on() {
+            if frame.header.kind.advances_sequence() {
                 next_sequence = base + frame.header.next();
             }
             Ok(true)
@@ -110,7 +110,7 @@ fn first_frame_above(
     // been synced, and the next open may not find it.
     let mut end = SEGMENT_HEADER_BYTES as u64;
     for_each_frame(fs, shard_dir, meta, SEGMENT_HEADER_BYTES as u64, |frame| {
-        if !frame.header.kind.moves_on() {
+        if !frame.header.kind.advances_sequence() {
             return Ok(true);
         }
         if base + frame.header.next() > durable {

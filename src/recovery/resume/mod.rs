@@ -19,7 +19,7 @@ mod joint;
 use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, means_full};
-use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_there};
+use crate::fs::{FileHandle, FileSystem, OpenMode, unlink_if_exists};
 use crate::layout::shard_dir::ShardDir;
 use crate::recovery::segment_builder::SegmentBuilder;
 use crate::recovery::segment_scan::make_durable;
@@ -246,5 +246,5 @@ fn remove_superseded(
 }
 
 fn remove(fs: &dyn FileSystem, path: &Path) -> Result<(), OpenError> {
-    unlink_if_there(fs, path).map_err(OpenError::io("removing", path))
+    unlink_if_exists(fs, path).map_err(OpenError::io("removing", path))
 }

@@ -134,7 +134,7 @@ impl Planner<'_> {
     /// sequence is known, otherwise it is a gap. Returns whether the log continues
     /// after it.
     fn hole(&mut self, hole: &Hole, later: &[Element]) -> Result<bool, OpenError> {
-        if !self.was_there(hole, later) {
+        if !self.once_existed(hole, later) {
             return Ok(false);
         }
         let Hole { number, expected, .. } = *hole;
@@ -167,7 +167,7 @@ impl Planner<'_> {
 
     /// Whether the log once continued into a hole, and did not end before it. A
     /// missing file proves that only if no later open cut the log there.
-    fn was_there(&self, hole: &Hole, later: &[Element]) -> bool {
+    fn once_existed(&self, hole: &Hole, later: &[Element]) -> bool {
         let (chain, cut) = chain_of(later);
         let is_there = !hole.may_be_torn || self.mark_in(hole.number) > Some(0);
         (is_there && cut.is_none())
@@ -230,7 +230,7 @@ impl Planner<'_> {
 
     fn take(&mut self, frame: &Frame, base: u64, taken: &mut Taken) {
         taken.frame(frame);
-        if frame.header.kind.moves_on() {
+        if frame.header.kind.advances_sequence() {
             self.here = base + frame.header.next();
             taken.records_end = frame.end();
         }
@@ -269,7 +269,7 @@ impl Planner<'_> {
         let own = self.mark_of(&[Element::Segment(*header)]);
         let mark = own.max(self.durable).max(self.mark_of(chain));
         let behind = later.get(chain.len() + 1..).unwrap_or_default();
-        let vouched = match cut.filter(|hole| self.was_there(hole, behind)) {
+        let vouched = match cut.filter(|hole| self.once_existed(hole, behind)) {
             Some(hole) => {
                 let to = hole.first_sequence.unwrap_or(mark).min(expected.unwrap_or(u64::MAX));
                 (to > self.here).then_some(Vouched { to, first_max: to })

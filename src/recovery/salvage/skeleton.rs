@@ -133,7 +133,9 @@ fn read_headers(
             }
             FoundHeader::Bad
                 if search_file(fs, shard_dir, *number)?.unreadable.first().is_some() => {}
-            FoundHeader::Blank | FoundHeader::Bad => drop(headerless.insert(*number)),
+            FoundHeader::Blank | FoundHeader::Bad => {
+                headerless.insert(*number);
+            }
             FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
         }
     }

@@ -54,7 +54,7 @@ pub(crate) enum FrameKind {
 
 impl FrameKind {
     /// Whether a frame of this kind advances the next sequence.
-    pub(crate) fn moves_on(self) -> bool {
+    pub(crate) fn advances_sequence(self) -> bool {
         matches!(self, Self::Records | Self::Gap)
     }
 
@@ -94,7 +94,7 @@ pub(crate) struct FrameHeader {
 
 /// What the bytes at a frame's position are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum ParsedFrameHeader {
     /// A header whose checksum matches.
     Header(FrameHeader),
     /// A header whose checksum matches, of a kind from a later version.
@@ -119,17 +119,21 @@ impl FrameHeader {
     }
 
     /// Parses the bytes at `offset` of a segment with this seed.
-    pub(crate) fn parse(bytes: &[u8; FRAME_HEADER_BYTES], seed: u32, offset: u64) -> Found {
+    pub(crate) fn parse(
+        bytes: &[u8; FRAME_HEADER_BYTES],
+        seed: u32,
+        offset: u64,
+    ) -> ParsedFrameHeader {
         if bytes.iter().all(|byte| *byte == 0) {
-            return Found::Blank;
+            return ParsedFrameHeader::Blank;
         }
         let word = |at| word(bytes, at);
         if bytes[5] != 0 || word(20) != header_crc(&bytes[..20], seed, offset) {
-            return Found::Bad;
+            return ParsedFrameHeader::Bad;
         }
         match FrameKind::of(bytes[4]) {
-            Some(kind) => Found::Header(Self::read(bytes, kind)),
-            None => Found::UnknownKind(bytes[4]),
+            Some(kind) => ParsedFrameHeader::Header(Self::read(bytes, kind)),
+            None => ParsedFrameHeader::UnknownKind(bytes[4]),
         }
     }
 
@@ -160,7 +164,7 @@ impl FrameHeader {
     }
 
     /// Whether `body` matches the body checksum in this header.
-    pub(crate) fn vouches_for(&self, body: &[u8], seed: u32) -> bool {
+    pub(crate) fn matches_body(&self, body: &[u8], seed: u32) -> bool {
         body_crc(body, seed) == self.body_crc
     }
 }

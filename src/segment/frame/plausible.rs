@@ -18,30 +18,34 @@ impl FrameHeader {
     /// Whether a writer of this version could have written this header. A search tries
     /// each offset of arbitrary bytes, and one header in 2^32 has a matching checksum
     /// by chance.
-    pub(crate) fn could_be_written(&self, seed: u32) -> bool {
+    pub(crate) fn is_plausible(&self, seed: u32) -> bool {
         let (records, body) = (usize::from(self.records), self.body_bytes as usize);
         match self.kind {
             FrameKind::Records => {
                 records > 0 && records * record_bytes(0) <= body && body <= FRAME_BODY_MAX
             }
             FrameKind::Seal | FrameKind::Gap => {
-                records == 0 && body == 0 && self.vouches_for(&[], seed)
+                records == 0 && body == 0 && self.matches_body(&[], seed)
             }
             FrameKind::Skippable(_) => false,
         }
     }
 
     /// The header in these bytes, if [`Self::parse`] accepts it and it
-    /// [`Self::could_be_written`]. The checksum is tested last, because it costs most.
-    pub(crate) fn sought(bytes: &[u8; FRAME_HEADER_BYTES], seed: u32, offset: u64) -> Option<Self> {
+    /// [`Self::is_plausible`]. The checksum is tested last, because it costs most.
+    pub(crate) fn parse_plausible(
+        bytes: &[u8; FRAME_HEADER_BYTES],
+        seed: u32,
+        offset: u64,
+    ) -> Option<Self> {
         let header = Self::read(bytes, FrameKind::of(bytes[4])?);
-        if bytes[5] != 0 || !header.could_be_written(seed) {
+        if bytes[5] != 0 || !header.is_plausible(seed) {
             return None;
         }
         (word(bytes, 20) == header_crc(&bytes[..20], seed, offset)).then_some(header)
     }
 
-    /// The first index from `from` on at which [`Self::sought`] may find a header,
+    /// The first index from `from` on at which [`Self::parse_plausible`] may find a header,
     /// judged by three bytes. Text has no such index, and noise one per million bytes.
     /// Each run is one pass without a branch, so that the compiler can vectorize it.
     pub(crate) fn next_hint(bytes: &[u8], from: usize) -> Option<usize> {
@@ -74,7 +78,7 @@ mod tests {
         let seed = 7;
         let header = |kind, records, body_bytes, body_crc| {
             let header = FrameHeader { kind, body_bytes, records, first: 5, lag: 0, body_crc };
-            header.could_be_written(seed)
+            header.is_plausible(seed)
         };
         assert!(header(FrameKind::Records, 2, 18, 0), "two records of nothing");
         assert!(!header(FrameKind::Records, 0, 0, 0));

@@ -20,7 +20,7 @@ pub(super) enum Origin {
     Missing,
     /// Open made it, without zeros ahead. The writer leaves it as soon as the next
     /// segment is ready.
-    Makeshift,
+    Temporary,
     /// The writer stays in it until it is full.
     Prepared,
 }

@@ -15,14 +15,14 @@ use crate::segment::header::{Predecessor, SegmentHeader, SegmentIdentity};
 mod active;
 mod direct_io;
 mod no_file;
-mod no_room;
 mod preallocate;
 mod rolling;
 mod sealing;
 mod source;
+mod undo;
 
 use active::{ActiveSegment, Origin};
-use no_file::Nowhere;
+use no_file::NoFile;
 pub(crate) use preallocate::{Prepared, fill, lengths, prepare, recycle};
 use rolling::Rolling;
 pub(crate) use rolling::Wait;
@@ -94,7 +94,7 @@ impl SegmentWriter {
         source: Box<dyn SegmentSource>,
         catalogue: Catalogue,
     ) -> Self {
-        let origin = if policy.zeros_ahead { Origin::Makeshift } else { Origin::Prepared };
+        let origin = if policy.zeros_ahead { Origin::Temporary } else { Origin::Prepared };
         let active = ActiveSegment {
             identity: header.identity,
             predecessor: header.predecessor,
@@ -126,7 +126,7 @@ impl SegmentWriter {
         catalogue: Catalogue,
     ) -> Self {
         let header = SegmentHeader { identity: last, first_sequence: next_sequence, predecessor };
-        let file = Box::new(Nowhere);
+        let file = Box::new(NoFile);
         let mut writer = Self::new(policy, &header, file, 0, next_sequence, source, catalogue);
         (writer.active.origin, writer.active.first_sequence) = (Origin::Missing, None);
         writer

@@ -6,9 +6,9 @@ use crate::fs::FileHandle;
 
 /// An empty file. Every write fails with `StorageFull`.
 #[derive(Debug)]
-pub(crate) struct Nowhere;
+pub(crate) struct NoFile;
 
-impl FileHandle for Nowhere {
+impl FileHandle for NoFile {
     fn read_at(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<usize> {
         Ok(0)
     }

@@ -1,7 +1,7 @@
 //! Rolls a shard's writer to the next segment: when, and in which steps.
 
 use super::direct_io::Blocks;
-use super::no_room::may_be_undone;
+use super::undo::may_be_undone;
 use super::{
     Origin, Prepared, SEGMENT_SEQUENCES_MAX, SegmentPolicy, SegmentSource, SegmentWriter,
     WriteError, ZERO_WINDOW_BYTES,
@@ -63,7 +63,7 @@ impl SegmentWriter {
     }
 
     fn is_temporary(&self) -> bool {
-        self.active.origin == Origin::Makeshift
+        self.active.origin == Origin::Temporary
     }
 
     fn should_leave(&self) -> bool {

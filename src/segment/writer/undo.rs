@@ -76,9 +76,9 @@ impl ActiveSegment {
     /// Makes the first frame's header blank, durably. If the header was written, its
     /// block belongs to this file alone, so the overwrite needs no room.
     fn blank_header(&mut self) -> io::Result<()> {
-        let mut found = [0; FRAME_HEADER_BYTES];
-        read_full(self.file.as_ref(), &mut found, self.position)?;
-        if found != [0; FRAME_HEADER_BYTES] {
+        let mut header = [0; FRAME_HEADER_BYTES];
+        read_full(self.file.as_ref(), &mut header, self.position)?;
+        if header != [0; FRAME_HEADER_BYTES] {
             write_full(self.file.as_mut(), &[0; FRAME_HEADER_BYTES], self.position)?;
             self.file.sync_data()?;
         }
