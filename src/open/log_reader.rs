@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::error::{Corruption, OpenError, ReplayError};
 use crate::fs::{FileSystem, OpenMode, OsFileSystem, open_dir};
+use crate::layout::manifest::Manifest;
 use crate::recovery::inspect::{
     Inspected, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
     shards_of,
@@ -63,48 +64,13 @@ impl LogReader {
             }
             opened => opened.map_err(OpenError::io("opening the directory", dir))?,
         };
-        let load = || find_manifest(fs.as_ref(), dir);
-        let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
-        let mut manifest = load()?.ok_or_else(not_a_log)?;
-        let inspected = loop {
-            let shards = shards_of(dir, &manifest);
-            let threads = threads_each(shards.len());
-            let inspected = in_parallel(&shards, |(dir, identity)| {
-                scan_until_stable(&fs, dir, identity, threads)
-            });
-            let latest = inspected.and_then(|inspected| {
-                check_manifest_is_latest(fs.as_ref(), dir, &manifest, &inspected)
-                    .map(|()| inspected)
-            });
-            let failed = match latest {
-                Ok(inspected) => break inspected,
-                Err(failed) => failed,
-            };
-            // A writer may have added or retired generations since the manifest was
-            // read.
-            let later = load()?.ok_or_else(not_a_log)?;
-            if later == manifest {
-                return Err(failed);
-            }
-            manifest = later;
-        };
+        let (manifest, inspected) = scan_latest(&fs, dir)?;
         let report = RecoveryReport {
             shards: reports(&inspected),
             durability_warnings: durability_warnings(fs.as_ref(), dir),
             ..RecoveryReport::default()
         };
-        let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
-        plans.resize_with(manifest.generations.len(), Vec::new);
-        for inspected in inspected {
-            let number = inspected.shard_dir.identity.generation;
-            let at = manifest.generations.partition_point(|known| known.number < number);
-            plans[at].push(ShardPlan {
-                from: inspected.shard_dir.truncated_below,
-                to: inspected.end(),
-                shard_dir: inspected.shard_dir,
-                segments: inspected.scan.segments,
-            });
-        }
+        let plans = plans(&manifest, inspected);
         Ok(Self { id: LogId(manifest.log), plans, report })
     }
 
@@ -189,6 +155,53 @@ impl LogReader {
     ) -> Result<Vec<Vec<ShardPlan>>, ReplayError<E>> {
         start_from(self.id, self.plans.clone(), checkpoint)
     }
+}
+
+/// Scans the shards of all generations. Begins again if a writer changes the manifest
+/// meanwhile.
+fn scan_latest(
+    fs: &Arc<dyn FileSystem>,
+    dir: &Path,
+) -> Result<(Manifest, Vec<Inspected>), OpenError> {
+    let load = || find_manifest(fs.as_ref(), dir);
+    let not_a_log = || OpenError::NotALog { dir: dir.to_path_buf() };
+    let mut manifest = load()?.ok_or_else(not_a_log)?;
+    loop {
+        let shards = shards_of(dir, &manifest);
+        let threads = threads_each(shards.len());
+        let inspected =
+            in_parallel(&shards, |(dir, identity)| scan_until_stable(fs, dir, identity, threads));
+        let latest = inspected.and_then(|inspected| {
+            check_manifest_is_latest(fs.as_ref(), dir, &manifest, &inspected).map(|()| inspected)
+        });
+        let failed = match latest {
+            Ok(inspected) => return Ok((manifest, inspected)),
+            Err(failed) => failed,
+        };
+        // A writer may have added or retired generations since the manifest was read.
+        let later = load()?.ok_or_else(not_a_log)?;
+        if later == manifest {
+            return Err(failed);
+        }
+        manifest = later;
+    }
+}
+
+/// What a replay reads, per generation.
+fn plans(manifest: &Manifest, inspected: Vec<Inspected>) -> Vec<Vec<ShardPlan>> {
+    let mut plans: Vec<Vec<ShardPlan>> = Vec::new();
+    plans.resize_with(manifest.generations.len(), Vec::new);
+    for inspected in inspected {
+        let number = inspected.shard_dir.identity.generation;
+        let at = manifest.generations.partition_point(|known| known.number < number);
+        plans[at].push(ShardPlan {
+            from: inspected.shard_dir.truncated_below,
+            to: inspected.end(),
+            shard_dir: inspected.shard_dir,
+            segments: inspected.scan.segments,
+        });
+    }
+    plans
 }
 
 /// Scans per shard at most. No race with a writer needs more.
