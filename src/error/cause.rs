@@ -32,7 +32,7 @@ pub enum Cause {
     /// may have [`crate::BATCH_RECORDS_MAX`] records, and no more than the queue
     /// holds ([`crate::Config::queue_capacity`]).
     TooLarge {
-        /// What is limited: records or payload bytes, of a record or of a batch.
+        /// The limited quantity: records or payload bytes, of a record or of a batch.
         limit: &'static str,
         /// The size of the record or of the part.
         found: u64,

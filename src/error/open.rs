@@ -26,7 +26,7 @@ pub struct Corruption {
     /// Records below this sequence were durable. So the records of
     /// `first_sequence..durable_below` may have been acknowledged, and are lost.
     pub durable_below: u64,
-    /// What is wrong with the file.
+    /// The defect of the file.
     pub what: String,
     /// What to do.
     pub advice: String,
@@ -60,7 +60,7 @@ pub enum OpenError {
     InvalidConfig {
         /// The setting's name.
         setting: &'static str,
-        /// What is wrong with the value, and what is allowed.
+        /// Why the value is refused, and which values are allowed.
         problem: String,
     },
     /// The log is open already, in another process or in this one. Close it
@@ -87,7 +87,7 @@ pub enum OpenError {
     Manifest {
         /// The manifest, or the file of the truncation mark.
         file: PathBuf,
-        /// What is wrong with the file.
+        /// The defect of the file.
         what: String,
     },
     /// A later version of shardwal wrote the log, or it uses a feature of a later

@@ -125,8 +125,8 @@ pub(crate) fn truncate(
     let truncated = old
         .chain(targets)
         .try_for_each(|target| target.mark_and_delete(&mut report, &mut deletion));
-    // What was renamed so far is deleted, even if a later shard failed. No lock that an
-    // append or a replay takes is held meanwhile.
+    // Delete the files renamed so far, even if a later shard failed. No lock that an append or
+    // a replay takes is held meanwhile.
     let deleted = deletion.run(Pace::of(current));
     truncated.and(deleted).map(|()| report)
 }

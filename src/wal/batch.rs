@@ -16,7 +16,7 @@ impl ShardedWal {
     ///
     /// The whole batch is refused before anything is queued if one part exceeds a limit:
     /// [`crate::BATCH_RECORDS_MAX`], [`crate::BATCH_BYTES_MAX`], or the capacity of the queue.
-    /// The same holds below [`crate::Config::free_space_min_bytes`] of free space.
+    /// It is also refused below [`crate::Config::free_space_min_bytes`] of free space.
     pub fn append_batch(
         &self,
         records: impl IntoIterator<Item = (u64, impl AsRef<[u8]>)>,

@@ -181,7 +181,7 @@ fn the_start_replays_everything_and_truncates_nothing() {
     );
 }
 
-/// What is applied out of order, not applied, or of an earlier open.
+/// Records are applied out of order, left out, or come from an earlier open.
 #[test]
 fn applied_is_the_contiguous_part_since_open() {
     let fs = SimFileSystem::new();

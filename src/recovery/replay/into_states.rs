@@ -28,7 +28,7 @@ pub struct ShardState<S> {
 /// The result of [`crate::ShardedWal::replay_into`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replayed<S> {
-    /// What was replayed.
+    /// The number of records, and where they end.
     pub report: ReplayReport,
     /// The state of each shard, also of those without records: earlier generations first, and
     /// within one by shard number. The records of a key are in one shard per generation, so

@@ -21,7 +21,7 @@ pub(crate) struct Sealed {
     pub(crate) mark: Option<SealMark>,
 }
 
-/// What is durable once a full segment and all segments before it are synced.
+/// The records that are durable once a full segment and all segments before it are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SealMark {
     /// The segment's number.
