@@ -5,22 +5,18 @@
 //! Its limits: it cannot distinguish corruption from a torn tail, and ends at the first record with
 //! a wrong checksum. Writers wait for each other's syncs. They also wait for a truncation, which
 //! copies the rest of the file.
-//!
-//! The file: a magic number, the first record's sequence, and a checksum of both. Records follow,
-//! each with its length, the checksum of its sequence and bytes, and its bytes.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-
 use parking_lot::Mutex;
 use shardwal::Completion;
 use shardwal::ReplayOptions;
 use shardwal::StateMachine;
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::internals::{self, LockedDir, Reach, ShardReach};
-use shardwal::internals::{read_full, unlink_if_exists, write_full};
+use shardwal::internals::{unlink_if_exists, write_full};
 use shardwal::{
     AppendError, Cause, CloseError, OpenError, Position, TruncateError, TryAppendError,
 };
@@ -30,11 +26,10 @@ use shardwal_timeseries::StorageError;
 use shardwal_timeseries::{Machines, Replayed, SeriesLog};
 use std::sync::Arc;
 
-const MAGIC: [u8; 8] = *b"SWMUTEX\x01";
-const HEADER_BYTES: usize = 8 + 8 + 4;
-const RECORD_HEAD_BYTES: usize = 4 + 4;
-/// Bytes per read of a copy or a replay.
-const PIECE_BYTES: usize = 1 << 20;
+use crate::record_file::{
+    PIECE_BYTES, RECORD_HEADER_BYTES, Records, encode_header, encode_record_header,
+};
+
 /// The only generation. The only shard is 0.
 const GENERATION: u32 = 1;
 
@@ -92,15 +87,15 @@ impl State {
         // Remains set if the state machine panics. Its state may then include half a batch.
         self.failed = Some(Cause::WriterPanicked);
         self.buffer.clear();
-        self.buffer.resize(RECORD_HEAD_BYTES, 0);
+        self.buffer.resize(RECORD_HEADER_BYTES, 0);
         machine.encode(std::mem::take(&mut self.fresh), key, batch, &mut self.buffer);
-        let stored = &self.buffer[RECORD_HEAD_BYTES..];
+        let stored = &self.buffer[RECORD_HEADER_BYTES..];
         assert!(
             stored.len() <= BATCH_BYTES_MAX,
             "a state machine encoded more than a batch may hold"
         );
-        let head = record_head(self.next, stored);
-        self.buffer[..RECORD_HEAD_BYTES].copy_from_slice(&head);
+        let head = encode_record_header(self.next, stored);
+        self.buffer[..RECORD_HEADER_BYTES].copy_from_slice(&head);
         let written = write_full(self.file.as_mut(), &self.buffer, self.end);
         let position = SingleMutexLog::position(self.next);
         match written.and_then(|()| if sync { self.file.sync_data() } else { Ok(()) }) {
@@ -140,91 +135,6 @@ fn below(checkpoint: &Checkpoint) -> u64 {
     checkpoint.sequences().first().copied().unwrap_or(0)
 }
 
-fn record_head(sequence: u64, bytes: &[u8]) -> [u8; RECORD_HEAD_BYTES] {
-    let length = u32::try_from(bytes.len()).expect("bounded far below u32");
-    let mut head = [0; RECORD_HEAD_BYTES];
-    head[..4].copy_from_slice(&length.to_le_bytes());
-    head[4..].copy_from_slice(&checksum(sequence, bytes).to_le_bytes());
-    head
-}
-
-fn checksum(sequence: u64, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&sequence.to_le_bytes());
-    hasher.update(bytes);
-    hasher.finalize()
-}
-
-/// Reads the records of a file, in order.
-struct Records<'a> {
-    from: io::BufReader<At<'a>>,
-    left: u64,
-    next: u64,
-}
-
-struct At<'a> {
-    file: &'a dyn FileHandle,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = read_full(self.file, bytes, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
-}
-
-impl<'a> Records<'a> {
-    /// Starts after the header. `None` if the file does not have a valid one.
-    fn begin(file: &'a dyn FileHandle) -> io::Result<Option<Self>> {
-        let mut header = [0; HEADER_BYTES];
-        if read_full(file, &mut header, 0)? < header.len() || header != head(first(&header)) {
-            return Ok(None);
-        }
-        let from =
-            io::BufReader::with_capacity(PIECE_BYTES, At { file, offset: HEADER_BYTES as u64 });
-        Ok(Some(Self { from, left: file.len()? - HEADER_BYTES as u64, next: first(&header) }))
-    }
-
-    /// The next record. `None` at the first that is not whole.
-    fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
-        if self.left < RECORD_HEAD_BYTES as u64 {
-            return Ok(None);
-        }
-        let mut head = [0; RECORD_HEAD_BYTES];
-        self.from.read_exact(&mut head)?;
-        self.left -= head.len() as u64;
-        let [l0, l1, l2, l3, crc @ ..] = head;
-        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        if length > BATCH_BYTES_MAX || length as u64 > self.left {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; length];
-        self.from.read_exact(&mut bytes)?;
-        self.left -= length as u64;
-        if checksum(self.next, &bytes) != u32::from_le_bytes(crc) {
-            return Ok(None);
-        }
-        self.next += 1;
-        Ok(Some((self.next - 1, bytes)))
-    }
-}
-
-fn first(header: &[u8; HEADER_BYTES]) -> u64 {
-    let [_, _, _, _, _, _, _, _, first @ .., _, _, _, _] = *header;
-    u64::from_le_bytes(first)
-}
-
-fn head(first: u64) -> [u8; HEADER_BYTES] {
-    let mut head = [0; HEADER_BYTES];
-    head[..8].copy_from_slice(&MAGIC);
-    head[8..16].copy_from_slice(&first.to_le_bytes());
-    let crc = checksum(first, &MAGIC);
-    head[16..].copy_from_slice(&crc.to_le_bytes());
-    head
-}
-
 /// Writes a new file with the records from `first` on, and renames it into place, durably. Returns
 /// its state: its end and the next sequence.
 fn rewrite(
@@ -246,12 +156,12 @@ fn rewrite(
     let begins = records.as_ref().map_or(0, |records| records.next);
     let first = first.unwrap_or(begins);
     let mut file = fs.open(&unfinished, OpenMode::CreateNew)?;
-    let (mut next, mut end, mut buffer) = (first, 0, head(first).to_vec());
+    let (mut next, mut end, mut buffer) = (first, 0, encode_header(first).to_vec());
     while let Some((sequence, bytes)) = records.as_mut().map_or(Ok(None), Records::next)? {
         if sequence < first {
             continue;
         }
-        buffer.extend_from_slice(&record_head(sequence, &bytes));
+        buffer.extend_from_slice(&encode_record_header(sequence, &bytes));
         buffer.extend_from_slice(&bytes);
         next = sequence + 1;
         if buffer.len() >= PIECE_BYTES {

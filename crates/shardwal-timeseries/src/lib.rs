@@ -22,6 +22,7 @@ mod snapshot;
 mod state_machine;
 mod storage;
 mod storage_error;
+mod storage_options;
 mod writing;
 
 pub use head::SeriesHandle;
@@ -31,8 +32,9 @@ pub use matcher::{Matcher, PatternError};
 pub use sample::{STALE_MARKER_BITS, Sample, TimeSeries};
 pub use series_log::{Machines, Replayed, SeriesLog};
 pub use snapshot::SnapshotReport;
-pub use storage::{Storage, StorageOptions};
+pub use storage::Storage;
 pub use storage_error::{StorageError, WriteError};
+pub use storage_options::StorageOptions;
 pub use writing::Writing;
 
 /// Compiles and runs the example of the README.

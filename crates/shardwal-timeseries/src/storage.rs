@@ -14,12 +14,12 @@ use super::series_log::SeriesLog;
 use super::snapshot::{self, SnapshotReport};
 use super::state_machine::{ShardSnapshot, StorageMachine};
 use super::storage_error::{StorageError, WriteError};
+use super::storage_options::StorageOptions;
 use super::writing::{Writing, append_wait};
 use super::{Labels, Matcher, Sample, TimeSeries};
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use shardwal::Checkpoint;
-use shardwal::Config;
 use shardwal::ReplayOptions;
 use shardwal::ShardedWal;
 use shardwal::fs::{FileHandle, FileSystem};
@@ -29,52 +29,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Distinguishes the storages of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-
-/// How to open a [`Storage`].
-#[derive(Clone, Debug)]
-pub struct StorageOptions {
-    log: Config,
-    replay: ReplayOptions,
-    series_max: u32,
-    samples_max: u64,
-}
-
-impl StorageOptions {
-    /// Options for a storage in the directory `log.dir`. The log itself is in the subdirectory
-    /// `log`. The defaults are 1 million series per shard and 500 million samples in memory (16
-    /// bytes each).
-    #[must_use]
-    pub fn new(log: Config) -> Self {
-        let replay = ReplayOptions::default();
-        Self { log, replay, series_max: 1_000_000, samples_max: 500_000_000 }
-    }
-
-    /// How `open` replays the log, including the progress callback.
-    #[must_use]
-    pub fn replay(mut self, options: ReplayOptions) -> Self {
-        self.replay = options;
-        self
-    }
-
-    /// Limits the number of series per shard. A write that needs more is refused. Series that are
-    /// queued count. The limit does not apply to what the log already holds at `open`.
-    #[must_use]
-    pub fn series_max(mut self, series: u32) -> Self {
-        self.series_max = series;
-        self
-    }
-
-    /// Limits the number of samples in memory. A write that would exceed the limit is refused as a
-    /// whole. Queued samples count, and each counts as new until it is applied.
-    ///
-    /// The limit does not apply to what the log already holds at `open`. A storage that opens above
-    /// the limit refuses writes.
-    #[must_use]
-    pub fn samples_max(mut self, samples: u64) -> Self {
-        self.samples_max = samples;
-        self
-    }
-}
 
 /// Labelled time series on a log. A write is logged, and applied in memory once it is as durable as
 /// the log's [`shardwal::Durability`] demands. Opening replays the log.
