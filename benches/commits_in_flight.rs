@@ -13,18 +13,15 @@
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Advice, OFlags, fadvise};
+mod zeroed_file;
 
-const FILE_BYTES: usize = 64 << 20;
-/// The strictest alignment that `O_DIRECT` demands of offsets, lengths and memory.
-const BLOCK_BYTES: usize = 4096;
+use zeroed_file::{Aligned, Tail, make_file};
+
 const KIB: usize = 1 << 10;
 const COMMIT_BYTES_MAX: usize = 1024 * KIB;
 const RECORD_BYTES: usize = 280;
@@ -68,65 +65,6 @@ enum Way {
 }
 
 const WAYS: [Way; 3] = [Way::Serial, Way::TwoThreads, Way::SyncThread];
-
-/// A buffer whose contents are aligned to a block.
-struct Aligned {
-    bytes: Vec<u8>,
-    from: usize,
-}
-
-impl Aligned {
-    fn new(length: usize) -> Self {
-        let bytes = vec![0; length + 3 * BLOCK_BYTES];
-        let from = bytes.as_ptr().align_offset(BLOCK_BYTES);
-        Self { bytes, from }
-    }
-
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.from..]
-    }
-}
-
-/// The file, and where the next commit goes.
-struct Tail<'a> {
-    file: &'a File,
-    direct: bool,
-    position: usize,
-    /// The bytes of the block at the position that are written already.
-    begun: Vec<u8>,
-}
-
-impl<'a> Tail<'a> {
-    fn new(file: &'a File, direct: bool) -> Self {
-        Self { file, direct, position: 0, begun: Vec::new() }
-    }
-
-    /// Copies the records of a commit, with a checksum, and writes them.
-    fn encode_and_write(&mut self, records: &[u8], buffer: &mut Aligned) -> io::Result<()> {
-        if self.position + records.len() + BLOCK_BYTES > FILE_BYTES {
-            self.position = 0;
-            self.begun.clear();
-        }
-        let begun = if self.direct { self.begun.len() } else { 0 };
-        let bytes = buffer.as_mut();
-        bytes[..begun].copy_from_slice(&self.begun[..begun]);
-        let end = begun + records.len();
-        bytes[begun..end].copy_from_slice(records);
-        let checksum = crc32fast::hash(&bytes[begun..end]);
-        bytes[begun..begun + 4].copy_from_slice(&checksum.to_le_bytes());
-        if self.direct {
-            let whole = end.next_multiple_of(BLOCK_BYTES);
-            bytes[end..whole].fill(0);
-            self.file.write_all_at(&bytes[..whole], (self.position - begun) as u64)?;
-            self.begun.clear();
-            self.begun.extend_from_slice(&bytes[end / BLOCK_BYTES * BLOCK_BYTES..end]);
-        } else {
-            self.file.write_all_at(&bytes[..end], self.position as u64)?;
-        }
-        self.position += records.len();
-        Ok(())
-    }
-}
 
 /// What the threads of a run share. Commits are numbered from 0.
 struct Shared<'a> {
@@ -343,21 +281,6 @@ fn run(file: &File, direct: bool, way: Way, load: Load, seconds: f64) -> Figures
         p50: quantile(50),
         p99: quantile(99),
     }
-}
-
-fn make_file(path: &Path, direct: bool) -> io::Result<File> {
-    let file = File::create(path)?;
-    let zeros = vec![0; 256 << 10];
-    for at in (0..FILE_BYTES).step_by(zeros.len()) {
-        file.write_all_at(&zeros, at as u64)?;
-    }
-    file.sync_all()?;
-    if direct {
-        fadvise(&file, 0, None, Advice::DontNeed)?;
-    }
-    let flags = if direct { OFlags::DIRECT } else { OFlags::empty() };
-    let flags = i32::try_from(flags.bits()).expect("a flag of open");
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
 }
 
 /// Median, least and most.
