@@ -15,14 +15,8 @@ fn progress() -> Arc<Progress> {
 }
 
 fn acknowledge(progress: &Progress, end: u64) {
-    let from = progress.acknowledged();
     progress.acknowledge(end);
-    wake_answered(progress, from);
-}
-
-/// Wakes those whose tickets are answered, from ticket `from` on.
-fn wake_answered(progress: &Progress, from: u64) {
-    drop(progress.wake_answered_threads(from));
+    drop(progress.wake_answered_threads());
 }
 
 fn wait(progress: &Progress, ticket: u64) -> Answer {
@@ -163,7 +157,7 @@ fn a_refusal_races_wait() {
         }
         progress.refuse(0, 1, no_room());
         progress.acknowledge(2);
-        wake_answered(&progress, 0);
+        drop(progress.wake_answered_threads());
     });
 }
 
@@ -221,7 +215,7 @@ fn a_failure_races_the_wake_of_answered_waiters() {
         });
         progress.acknowledge(1);
         let failing = thread::spawn(move || failing.fail(2, Cause::WriterPanicked));
-        wake_answered(&progress, 0);
+        drop(progress.wake_answered_threads());
         for thread in [waiting, failing] {
             thread.join().expect("it returned");
         }

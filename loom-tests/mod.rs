@@ -18,6 +18,7 @@ use crate::queue::receiver::Receiver;
 use crate::queue::requests::Work;
 use crate::util::sync::{Arc, Parker, now};
 
+mod backlog;
 mod commit_lock;
 mod completion;
 mod fail_request;
@@ -66,6 +67,12 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'stati
 fn wait<T>(queue: &Queue<T>, receiver: &mut Receiver<T>) -> Work {
     let take = |work: Option<Work>| work.inspect(|work| receiver.accept(*work));
     queue.wait_for_work(take).expect("there was no deadline")
+}
+
+/// Admits the pushes that wait for room, if there is some, and wakes them.
+fn admit(receiver: &Receiver<u64>) {
+    receiver.accept(Work::Admit);
+    drop(receiver.admit(|_, sleeper| Some(sleeper)).wake_threads());
 }
 
 /// The waker of a task that runs on a thread of its own.

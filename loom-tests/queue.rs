@@ -1,63 +1,74 @@
 //! Models of the queue in use: order, limits, parking, batches, requests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 use loom::thread::{self, JoinHandle};
 
-use super::{TaskThread, check, wait};
+use super::{TaskThread, admit, check, wait};
+use crate::queue::backlog::{Admission, WaitsFor};
 use crate::queue::queue::Queue;
 use crate::queue::receiver::Receiver;
 use crate::queue::requests::Work;
 use crate::util::sync::Arc;
+use crate::wait::sleeper::Sleeper;
 
 /// No limit in bytes.
 const ANY: u64 = u64::MAX;
+/// No limit in values.
+const ANY_NUMBER: usize = usize::MAX;
 
 /// Puts a value into its slot.
 fn put(value: u64) -> impl FnOnce(u64, &mut u64) {
     move |_, slot| *slot = value
 }
 
-/// Receives `count` values, counts `live` down for each, and checks that their tickets
-/// are dense from 0.
+/// Receives `count` values, and checks that their tickets are dense from 0, and that at most
+/// `most` of them are in the ring: the receiver frees no slot before it has taken them all.
 fn receive(
     queue: &Queue<u64>,
     receiver: &mut Receiver<u64>,
     count: usize,
-    live: &AtomicU64,
+    most: usize,
 ) -> Vec<u64> {
     let mut values = Vec::new();
     while values.len() < count {
-        assert_eq!(wait(queue, receiver), Work::Values, "there is nothing else to do");
+        wait_for_values(queue, receiver);
+        let earlier = values.len();
         receiver.drain(|received| {
-            live.fetch_sub(1, Ordering::Relaxed);
-            assert_eq!(received.ticket, values.len() as u64, "Q2 ORDER: tickets come in order");
+            let next = values.len() as u64;
+            assert_eq!(received.ticket, next, "Q2 ORDER: tickets come in order");
             values.push(std::mem::take(received.value));
             true
         });
+        admit(receiver);
+        assert!(values.len() - earlier <= most, "Q1 BOUND: {values:?} after {earlier}");
     }
     values
 }
 
+/// Waits until there are values, and admits pushes until then.
+fn wait_for_values(queue: &Queue<u64>, receiver: &mut Receiver<u64>) {
+    loop {
+        match wait(queue, receiver) {
+            Work::Values => return,
+            Work::Admit => admit(receiver),
+            other => panic!("there is nothing else to do: {other:?}"),
+        }
+    }
+}
+
 /// Two producers push one value each, while a third thread receives them. At most `most`
 /// values are in the ring at any time.
-fn two_producers(capacity: usize, bytes_max: u64, most: u64) {
+fn two_producers(capacity: usize, bytes_max: u64, most: usize) {
     let (queue, mut receiver) = Queue::new(capacity, bytes_max);
-    let live = Arc::new(AtomicU64::new(0));
     let produce = |value: u64| {
-        let (queue, live) = (queue.clone(), live.clone());
+        let queue = queue.clone();
         thread::spawn(move || {
-            let fill = |_, slot: &mut u64| {
-                let live = live.fetch_add(1, Ordering::Relaxed) + 1;
-                assert!(live <= most, "Q1 BOUND: {live} values of one byte in the ring");
-                *slot = value;
-            };
-            queue.push(1, 1, None, fill).expect("the queue stays open");
+            queue.push(1, 1, None, put(value)).expect("the queue stays open");
         })
     };
     let producers = [produce(1), produce(2)];
-    let mut values = receive(&queue, &mut receiver, 2, &live);
+    let mut values = receive(&queue, &mut receiver, 2, most);
     values.sort_unstable();
     assert_eq!(values, [1, 2], "Q2 ORDER: each value comes once");
     join(producers);
@@ -83,9 +94,9 @@ fn slots_are_reused() {
         let (queue, mut receiver) = Queue::new(2, ANY);
         let pushing = queue.clone();
         let producer = thread::spawn(move || {
-            (0..3_u64).all(|n| pushing.push(1, 0, None, put(n + 1)) == Ok(n))
+            (0..3_u64).all(|n| matches!(pushing.push(1, 0, None, put(n + 1)), Ok(at) if at == n))
         });
-        let values = receive(&queue, &mut receiver, 3, &AtomicU64::new(3));
+        let values = receive(&queue, &mut receiver, 3, ANY_NUMBER);
         assert_eq!(values, [1, 2, 3], "Q2 ORDER");
         assert_eq!(join([producer]), [true], "Q2 ORDER: a push returns its ticket");
     });
@@ -102,7 +113,7 @@ fn an_empty_ring_parks_the_receiver() {
                 pushing.try_push(1, 0, put(n)).expect("two values fit two slots");
             }
         });
-        assert_eq!(receive(&queue, &mut receiver, 2, &AtomicU64::new(2)), [1, 2]);
+        assert_eq!(receive(&queue, &mut receiver, 2, ANY_NUMBER), [1, 2]);
         join([producer]);
     });
 }
@@ -125,13 +136,14 @@ fn a_batch_appears_whole() {
         let batch = thread::spawn(move || batch.push(2, 0, None, put(10)));
         let (mut next, mut received) = (0, Vec::new());
         while next < 3 {
-            assert_eq!(wait(&queue, &mut receiver), Work::Values, "there is nothing else to do");
+            wait_for_values(&queue, &mut receiver);
             receiver.drain(|value| {
                 assert_eq!(value.ticket, next, "Q2 ORDER: tickets come in order");
                 next += u64::from(value.tickets);
                 received.push((*value.value, value.tickets));
                 true
             });
+            admit(&receiver);
         }
         received.sort_unstable();
         assert_eq!(received, [(7, 1), (10, 2)], "Q2 ORDER: each value comes once");
@@ -144,21 +156,25 @@ fn a_batch_appears_whole() {
 /// Q4 WAKE: a task waits for room in a ring of one slot, beside a thread that does.
 #[test]
 fn a_task_and_a_thread_wait_for_room() {
-    check("a_task_and_a_thread_wait_for_room", 2, || {
+    check("a_task_and_a_thread_wait_for_room", 1, || {
         let (queue, mut receiver) = Queue::new(1, ANY);
         queue.try_push(1, 0, put(1)).expect("the ring is empty");
         let (beside, polling) = (queue.clone(), queue.clone());
         let beside = thread::spawn(move || beside.push(1, 0, None, put(10)));
         let awaiting = thread::spawn(move || {
             let task = TaskThread::new();
-            let waker = Waker::from(task.clone());
-            let (mut context, mut registration) = (Context::from_waker(&waker), None);
-            task.run(|| polling.poll_push(0, &mut context, &mut registration, put(20)))
+            let sleeper = Sleeper::Task(Waker::from(task.clone()));
+            let pending = polling.line_up(1, 0, WaitsFor::Room, sleeper, put(20));
+            task.run(|| match pending.admission() {
+                Admission::Waiting => None,
+                decided => Some(decided),
+            })
         });
-        let mut values = receive(&queue, &mut receiver, 3, &AtomicU64::new(3));
+        let mut values = receive(&queue, &mut receiver, 3, ANY_NUMBER);
         values.sort_unstable();
         assert_eq!(values, [1, 10, 20], "Q2 ORDER: each value comes once");
-        join([beside, awaiting]);
+        join([beside]);
+        join([awaiting]);
     });
 }
 
@@ -169,9 +185,9 @@ fn a_sync_request_races_push() {
     check("a_sync_request_races_push", 2, || {
         let (queue, mut receiver) = Queue::new(2, ANY);
         let (beside, asking) = (queue.clone(), queue.clone());
-        let beside = thread::spawn(move || beside.push(1, 0, None, put(1)));
+        let beside = thread::spawn(move || beside.try_push(1, 0, put(1)));
         let asked = thread::spawn(move || {
-            let ticket = asking.push(1, 0, None, put(2)).expect("the queue stays open");
+            let ticket = asking.try_push(1, 0, put(2)).expect("there is room");
             let below = asking.request_sync();
             assert!(ticket < below, "what this thread pushed lies below its request");
             below

@@ -258,7 +258,8 @@ fn silence_planned_panics() {
 
 /// Queues one record. `Err` if the shard refuses it.
 pub(super) fn append(committer: &Committer, key: u64) -> Result<u64, PushError> {
-    committer.queue.push(1, 1, None, |_, entry| fill(entry, key))
+    let pushed = committer.queue.push(1, 1, None, |_, entry| fill(entry, key));
+    pushed.map_err(|refused| refused.error)
 }
 
 /// Queues one record and commits inline. `Err` if the shard refuses it.

@@ -174,9 +174,9 @@ fn a_withdrawal_leaves_the_next_ticket_of_the_slot() {
     });
 }
 
-fn acknowledge(progress: &Progress, from: u64, to: u64) {
+fn acknowledge(progress: &Progress, to: u64) {
     progress.acknowledge(to);
-    drop(progress.wake_answered_threads(from));
+    drop(progress.wake_answered_threads());
 }
 
 fn wait(progress: &Progress, ticket: u64) {
@@ -209,8 +209,8 @@ fn two_tickets_share_a_slot() {
             let progress = progress.clone();
             thread::spawn(move || wait(&progress, ticket))
         });
-        acknowledge(&progress, 0, 1);
-        acknowledge(&progress, 1, 3);
+        acknowledge(&progress, 1);
+        acknowledge(&progress, 3);
         for waiting in waiting {
             waiting.join().expect("it was woken");
         }
@@ -227,8 +227,8 @@ fn a_waiter_found_too_early_is_woken_later() {
         let waiting = thread::spawn(move || wait(&waiting, 2));
         progress.acknowledge(1);
         let answering = progress.clone();
-        let answering = thread::spawn(move || acknowledge(&answering, 1, 3));
-        drop(progress.wake_answered_threads(0));
+        let answering = thread::spawn(move || acknowledge(&answering, 3));
+        drop(progress.wake_answered_threads());
         for thread in [waiting, answering] {
             thread.join().expect("it returned");
         }
@@ -251,9 +251,23 @@ fn a_waiter_found_too_early_is_answered_by_a_failure() {
         });
         progress.acknowledge(1);
         let failing = thread::spawn(move || failing.fail(3, Cause::WriterPanicked));
-        drop(progress.wake_answered_threads(0));
+        drop(progress.wake_answered_threads());
         for thread in [waiting, failing] {
             thread.join().expect("it returned");
         }
+    });
+}
+
+/// C3 ANSWER: a thread that has answered a ticket is stopped before it wakes the waiter. The next
+/// answer wakes it.
+#[test]
+fn a_stopped_thread_leaves_its_waiters_to_the_next() {
+    check("a_stopped_thread_leaves_its_waiters_to_the_next", 3, || {
+        let progress = Arc::new(Progress::new(2));
+        let waiting = progress.clone();
+        let waiting = thread::spawn(move || wait(&waiting, 0));
+        progress.acknowledge(1);
+        acknowledge(&progress, 2);
+        waiting.join().expect("it was woken");
     });
 }

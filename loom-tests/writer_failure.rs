@@ -135,7 +135,7 @@ fn a_full_disk_refuses_and_goes_on() {
 /// is woken, and gets the cause.
 #[test]
 fn a_parked_producer_gets_the_cause_of_the_failure() {
-    check("a_parked_producer_gets_the_cause_of_the_failure", 2, || {
+    check("a_parked_producer_gets_the_cause_of_the_failure", 1, || {
         let rig = Rig::new(Shape { queue: 1, ..SYNCED }).with_first(1);
         rig.fs.fail(Fault::new(Call::Sync, 1, FaultKind::Error(EIO)));
         let (_, committer, writer) = rig.start();

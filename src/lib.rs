@@ -102,7 +102,9 @@ pub use recovery::replay::{
     Record, ReplayOptions, ReplayProgress, ReplayReport, Replayed, ShardId, ShardState,
 };
 pub use recovery::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
+pub use shard::append_future::AppendFuture;
 pub use shard::completion::{BatchCompletion, Completion, Flush};
+pub use shard::reserve::{Permit, ReserveFuture};
 pub use shard::snapshot::SnapshotRequest;
 pub use shard::truncate::TruncateReport;
 #[cfg(feature = "metrics")]
@@ -111,7 +113,7 @@ pub use stats::{
     FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, RefusedAppends, ShardStats, WalStats,
 };
 pub use util::byte_size::{ByteSize, ByteSizeError};
-pub use wal::{AppendFuture, Applied, Closing, ShardedWal};
+pub use wal::{Applied, Closing, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.
 #[cfg(doctest)]

@@ -151,7 +151,7 @@ impl Book {
             4 => return self.append_inline(log, key, index, payload),
             0 => log.try_append(key, payload.clone()),
             1 => log.append_timeout(key, payload.clone(), A_WHILE),
-            2 => block_on(log.append_async(key, payload.clone())),
+            2 => return self.append_as_task(log, key, index, payload),
             _ => Ok(log.append(key, payload.clone())),
         };
         match completion {
@@ -175,6 +175,39 @@ impl Book {
     /// Appends one record with `append_wait`, which commits it inline if the shard is idle.
     fn append_inline(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
         let answer = log.append_wait(key, &payload[..]);
+        match &answer {
+            Ok(position) => self.places.push((*position, key, payload)),
+            Err(error) => assert!(self.expected(error), "{key}:{index}: {error}"),
+        }
+        self.enter(log, key, index, answer.map(drop));
+    }
+
+    /// Appends one record as a task does: awaits it, with or without a permit, or polls it and
+    /// withdraws it.
+    fn append_as_task(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
+        let mut append = if flip() {
+            log.append_async(key, payload.clone())
+        } else {
+            match block_on(log.reserve(key, payload.len())) {
+                Ok(permit) => permit.append(payload.clone()),
+                Err(error) => {
+                    assert!(self.expected(&error), "{key}:{index}: {error}");
+                    return self.enter(log, key, index, Err(error));
+                }
+            }
+        };
+        if !self.patient && below(4) == 0 {
+            if let Poll::Ready(answer) = poll_once(&mut append) {
+                return self.enter(log, key, index, answer.map(drop));
+            }
+            record_event("nobody waited");
+            // Without a position, the record may still get one before the drop below.
+            if append.position().is_some() {
+                self.queued.push((key, index));
+            }
+            return;
+        }
+        let answer = block_on(append);
         match &answer {
             Ok(position) => self.places.push((*position, key, payload)),
             Err(error) => assert!(self.expected(error), "{key}:{index}: {error}"),

@@ -22,7 +22,7 @@ use crossbeam_utils::CachePadded;
 use crate::commit::refusals::Refusals;
 use crate::error::Cause;
 use crate::util::sync::{AtomicBool, AtomicU64, Mutex, Ordering, now};
-use crate::wait::sleeper::{Sleepers, Tasks};
+use crate::wait::sleeper::{Sleeper, Sleepers, Tasks};
 use crate::wait::wait_list::WaitList;
 use crate::wait::waiter::Registration;
 use crate::wait::waiter_table::{NewWaiter, WaiterTable};
@@ -99,6 +99,9 @@ pub(crate) struct Progress {
     /// The waiters of single tickets. One whose slot is in use waits on the list of
     /// `acknowledged`, as those do that wait for all tickets below one.
     tickets: WaiterTable,
+    /// C3 ANSWER: the waiters in `tickets` below this have been taken. Raised by the threads that
+    /// answer, which may overlap.
+    taken_below: AtomicU64,
     /// C2 DURABLE: tickets below are on stable storage or refused.
     synced: Watermark,
     /// C3 ANSWER: below `u64::MAX` once the shard has failed or was closed: unanswered
@@ -131,6 +134,7 @@ impl Progress {
         Self {
             acknowledged: Watermark::new(),
             tickets: WaiterTable::new(unanswered),
+            taken_below: AtomicU64::new(0),
             synced: Watermark::new(),
             failed_from: AtomicU64::new(u64::MAX),
             failure: Mutex::new(None),
@@ -230,6 +234,12 @@ impl Progress {
         let answer = waiters.poll(target, context, &mut listed, || self.answer(ticket));
         *registration = TicketRegistration::OnList(listed);
         answer
+    }
+
+    /// Registers the waiter of a ticket that is not answered yet, for its caller. Returns it if
+    /// the ticket's slot is in use: the caller must be woken, and then waits on the list.
+    pub(crate) fn register(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
+        self.tickets.register_sleeper(ticket, sleeper)
     }
 
     /// Ends the registration of a ticket's waiter, which then leaves nothing behind.
@@ -337,22 +347,26 @@ impl Progress {
         self.synced.waiters.wake(|| self.synced());
     }
 
-    /// C3 ANSWER: wakes the threads whose tickets are answered, from ticket `from` on. The
-    /// thread that answered them calls it, once no other thread waits for its work. The tasks
-    /// are woken as the result is dropped.
-    pub(crate) fn wake_answered_threads(&self, from: u64) -> Tasks {
-        self.take_answered(from).wake_threads()
+    /// C3 ANSWER: wakes the threads whose tickets are answered. The thread that answered them
+    /// calls it, once no other thread waits for its work. The tasks are woken as the result is
+    /// dropped.
+    pub(crate) fn wake_answered_threads(&self) -> Tasks {
+        self.take_answered().wake_threads()
     }
 
-    /// C3 ANSWER: wakes the waiters whose tickets are answered, from ticket `from` on. Some
-    /// threads may be left in the chain, to be woken as it is dropped.
-    pub(crate) fn wake_some_answered(&self, from: u64) -> WakeChain {
-        WakeChain::begin(self.take_answered(from))
+    /// C3 ANSWER: wakes the waiters whose tickets are answered. Some threads may be left in the
+    /// chain, to be woken as it is dropped.
+    pub(crate) fn wake_some_answered(&self) -> WakeChain {
+        WakeChain::begin(self.take_answered())
     }
 
-    fn take_answered(&self, from: u64) -> Sleepers {
+    fn take_answered(&self) -> Sleepers {
         let mut sleepers = Sleepers::default();
-        self.tickets.take(from, self.acknowledged(), &mut |sleeper| sleepers.push(sleeper));
+        // ORDERING: Acquire and Release pair with each other: the waiters below the mark have been
+        // taken. A thread that is stopped before it raises the mark leaves them to the next one.
+        let (from, to) = (self.taken_below.load(Ordering::Acquire), self.acknowledged());
+        self.tickets.take(from, to, &mut |sleeper| sleepers.push(sleeper));
+        self.taken_below.fetch_max(to, Ordering::Release);
         self.acknowledged.waiters.take_sleepers(|| self.answered(), &mut sleepers);
         sleepers
     }

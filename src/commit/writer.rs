@@ -146,6 +146,10 @@ impl Writer {
             Work::Sync => self.sync_unless_sealing(),
             Work::Seal => self.seal(),
             Work::Snapshot => self.mark(),
+            Work::Admit => {
+                self.admit();
+                Ok(())
+            }
             Work::Closed => self.finish(),
         };
         match done {
@@ -161,6 +165,14 @@ impl Writer {
         self.last_commit_records
     }
 
+    /// B1 FIFO: admits the appends that wait for room, and wakes those that wait for nothing else.
+    fn admit(&mut self) {
+        self.receiver.accept(Work::Admit);
+        let Self { receiver, progress, .. } = self;
+        let admitted = receiver.admit(|ticket, sleeper| progress.register(ticket, sleeper));
+        drop(admitted.wake_threads());
+    }
+
     /// Commits the queued records, up to the limits, with one write and one sync.
     fn commit(&mut self) -> Result<(), Cause> {
         self.take_sealed()?;
@@ -170,6 +182,7 @@ impl Writer {
         let first = self.receiver.head();
         let depth = self.queue.depth();
         let bytes = self.drain_and_encode();
+        self.admit();
         // The write is timed if one of its records is sampled.
         let began = (!self.stamps.is_empty()).then(|| self.observer.now());
         let head = self.receiver.head();
@@ -266,6 +279,7 @@ impl Writer {
                     }
                     received.value.drop_moved();
                 });
+                self.admit();
                 self.refuse(first, error)
             }
             WriteError::Fatal(error) => Err(self.poison(error)),

@@ -80,6 +80,11 @@ impl Entry {
         }
     }
 
+    /// Takes a large payload back out, for a caller whose push was refused.
+    pub(crate) fn take_moved(&mut self) -> Option<Bytes> {
+        self.moved.take().map(|moved| *moved)
+    }
+
     /// Drops what was moved in. Its `Drop` may be a caller's code. Its panic is contained,
     /// because another caller's record may come next.
     pub(crate) fn drop_moved(&mut self) {

@@ -6,6 +6,9 @@
 //! receiver gets it whole. The queue does not know files or records. It knows
 //! values, the number of their tickets and their size in bytes.
 //!
+//! A push that finds no room, or others that wait for it, lines up behind those
+//! ([`crate::queue::backlog`]). The receiver admits it.
+//!
 //! Requests to the receiver travel beside the values ([`Requests`]).
 //!
 //! There is one [`Receiver`]. Threads may hand it to each other. Any thread may call
@@ -15,24 +18,31 @@
 //!
 //! - Q1 BOUND: at most `capacity` tickets are claimed and not yet received
 //! - Q2 ORDER: values are received in ticket order, each once
-//! - Q3 CLOSE: after `close`, every claimed ticket is still received, none is claimed
+//! - Q3 CLOSE: after `close`, every claimed ticket is still received, no producer claims one, and
+//!   every push that waits is refused
 //! - Q4 WAKE: no wake-up is lost: a full ring parks its producers, an empty one its receiver
-
-use std::task::Context;
-use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::config::QUEUE_CAPACITY_MAX;
+use crate::queue::backlog::Backlog;
 use crate::queue::receiver::Receiver;
 use crate::queue::requests::{Requests, Work};
 use crate::queue::ring::Ring;
 use crate::util::sync::{Arc, AtomicU64, Ordering, fence, yield_now};
 use crate::wait::wait_list::WaitList;
-use crate::wait::waiter::Registration;
 
-/// `close` sets this bit in `tail`. At 10^9 tickets per second, the tickets would
-/// reach it after 292 years.
-const CLOSED: u64 = 1 << 63;
+/// Flag of `tail`: the queue is closed.
+pub(super) const CLOSED: u64 = 1 << 63;
+/// Flag of `tail`: pushes wait for room, and later ones line up behind them.
+pub(super) const GATED: u64 = 1 << 62;
+/// Flag of `tail`: a push has lined up since the receiver last collected those.
+pub(super) const ARRIVED: u64 = 1 << 61;
+/// The tickets in `tail`. At 10^9 per second, they would exceed it after 36 years.
+pub(super) const TICKETS: u64 = (1 << 60) - 1;
+/// One reserved ticket in `Claims::bytes`, above any number of bytes.
+pub(super) const ONE_RESERVED: u64 = 1 << 43;
+const _: () = assert!(QUEUE_CAPACITY_MAX as u64 <= u64::MAX / ONE_RESERVED);
 
 /// Why a push was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +65,8 @@ pub(crate) struct Queue<T> {
     pub(super) requests: Requests,
     bytes_max: u64,
     pub(super) ring: Ring<T>,
-    /// Q4 WAKE: producers that wait for room.
-    pub(super) not_full: WaitList,
+    /// B1 FIFO: the pushes that wait for room.
+    pub(super) backlog: Backlog<T>,
     /// Q4 WAKE: threads that wait for work.
     not_empty: WaitList,
 }
@@ -64,11 +74,12 @@ pub(crate) struct Queue<T> {
 /// The fields that producers change with each push.
 #[derive(Debug)]
 pub(super) struct Claims {
-    /// Q1 BOUND, Q3 CLOSE: the next ticket, and `CLOSED`. Producers raise it by
-    /// exchange, `close` sets the bit, every thread reads it.
-    tail: AtomicU64,
-    /// Q1 BOUND: bytes of the values that are claimed and not yet received.
-    /// Producers add before they publish, the receiver subtracts.
+    /// Q1 BOUND, Q3 CLOSE, B1 FIFO: the next ticket, and the three flags. Every change is an
+    /// exchange, so all threads agree on the order of claims and flags.
+    pub(super) tail: AtomicU64,
+    /// Q1 BOUND: bytes of the values that are claimed and not yet received, and of the
+    /// reservations. Producers add before they publish, the receiver subtracts. In units of
+    /// `ONE_RESERVED`: the tickets that are reserved and not yet claimed.
     pub(super) bytes: AtomicU64,
 }
 
@@ -80,9 +91,10 @@ impl<T: Default> Queue<T> {
             claims: CachePadded::new(Claims { tail: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             received: CachePadded::new(AtomicU64::new(0)),
             requests: Requests::new(),
-            bytes_max,
+            // So far below `ONE_RESERVED` that racing callers do not reach it.
+            bytes_max: bytes_max.min(ONE_RESERVED / 2),
             ring: Ring::new(capacity),
-            not_full: WaitList::new(),
+            backlog: Backlog::new(),
             not_empty: WaitList::new(),
         });
         let receiver = Receiver::new(queue.clone());
@@ -100,7 +112,7 @@ impl<T> Queue<T> {
     pub(crate) fn tail(&self) -> u64 {
         // ORDERING: Relaxed; a thread always sees its own claims and those
         // that happened before, and no slot is read on the strength of this.
-        self.claims.tail.load(Ordering::Relaxed) & !CLOSED
+        self.claims.tail.load(Ordering::Relaxed) & TICKETS
     }
 
     /// The number of tickets claimed and not yet received. A hint while others push.
@@ -111,7 +123,8 @@ impl<T> Queue<T> {
     }
 
     /// Pushes a value of `count` tickets and `bytes`, and wakes the threads that wait
-    /// for work. Does not block: without room it returns [`PushError::Full`].
+    /// for work. Does not block: without room, or while others wait for it, it returns
+    /// [`PushError::Full`].
     ///
     /// `fill` gets the first ticket and overwrites the slot's previous value. It must
     /// not panic, because a claimed ticket must be published.
@@ -122,8 +135,13 @@ impl<T> Queue<T> {
         fill: impl FnOnce(u64, &mut T),
     ) -> Result<u64, PushError> {
         let pushed = self.try_push_no_wake(count, bytes, fill);
-        // Also without room: see `push`.
-        self.wake_receiver();
+        match pushed {
+            // The push that has closed the gate may not have requested an admission yet.
+            Err(PushError::Full) if self.is_admission_overdue() => self.request_admission(),
+            // Also without room: another caller may have filled the ring without waking the
+            // receiver, and may not have reached its own commit yet.
+            _ => self.wake_receiver(),
+        }
         pushed
     }
 
@@ -140,46 +158,19 @@ impl<T> Queue<T> {
         Ok(first)
     }
 
-    /// Pushes a value, and blocks until there is room for it or the deadline passes.
-    pub(crate) fn push(
-        &self,
-        count: u32,
-        bytes: u32,
-        deadline: Option<Instant>,
-        fill: impl FnOnce(u64, &mut T),
-    ) -> Result<u64, PushError> {
-        let claim = || self.claim_unless_full(count, bytes);
-        // Another caller may have filled the ring without waking the receiver, and may
-        // not have reached its own commit yet.
-        self.wake_receiver();
-        let first = self.not_full.wait(0, deadline, claim).unwrap_or(Err(PushError::Full))?;
-        self.publish(first, count, bytes, fill);
-        self.wake_receiver();
-        Ok(first)
+    pub(super) fn check_count(&self, tickets: u32) {
+        assert!(
+            (1..=self.capacity()).contains(&u64::from(tickets)),
+            "a push of {tickets} tickets never fits a ring of {}",
+            self.capacity()
+        );
     }
 
-    /// Pushes a value of one ticket for a task. Returns `None` if there is no room:
-    /// the task's waker is then called once there is.
-    pub(crate) fn poll_push(
-        &self,
-        bytes: u32,
-        context: &mut Context<'_>,
-        registration: &mut Option<Registration>,
-        fill: impl FnOnce(u64, &mut T),
-    ) -> Option<Result<u64, PushError>> {
-        let claim = || self.claim_unless_full(1, bytes);
-        let claimed = self.not_full.poll(0, context, registration, claim);
-        let pushed =
-            claimed.map(|claimed| claimed.inspect(|&first| self.publish(first, 1, bytes, fill)));
-        self.wake_receiver();
-        pushed
-    }
-
-    fn claim_unless_full(&self, count: u32, bytes: u32) -> Option<Result<u64, PushError>> {
-        match self.claim(count, bytes) {
-            Err(PushError::Full) => None,
-            decided => Some(decided),
-        }
+    /// Whether the gate is closed, and no admission is requested. A hint.
+    fn is_admission_overdue(&self) -> bool {
+        // ORDERING: Relaxed; a hint.
+        self.claims.tail.load(Ordering::Relaxed) & GATED != 0
+            && !self.requests.is_admission_requested()
     }
 
     /// Claims `count` consecutive tickets.
@@ -189,46 +180,54 @@ impl<T> Queue<T> {
     /// payload it would hold in memory anyway. A push larger than the limit is accepted
     /// when the queue is empty.
     pub(super) fn claim(&self, count: u32, bytes: u32) -> Result<u64, PushError> {
-        let (count, bytes) = (u64::from(count), u64::from(bytes));
-        assert!(
-            (1..=self.capacity()).contains(&count),
-            "a push of {count} tickets never fits a ring of {}",
-            self.capacity()
-        );
+        self.check_count(count);
         // ORDERING: Relaxed; the exchange below checks what was read.
         let mut tail = self.claims.tail.load(Ordering::Relaxed);
         loop {
-            if tail & CLOSED != 0 {
-                // ORDERING: Acquire fence pairs with the Release in `close`: a
-                // refused caller sees the cause that the closer stored before.
-                fence(Ordering::Acquire);
-                return Err(PushError::Closed);
-            }
-            // ORDERING: Acquire pairs with the receiver's Release in `free`:
-            // it has taken the values out of the slots claimed here.
-            let received = self.received.load(Ordering::Acquire);
-            if tail + count > received + self.capacity() || self.exceeds_byte_limit(bytes) {
-                return Err(PushError::Full);
-            }
-            // ORDERING: Relaxed; the claim publishes nothing, `published`
-            // does that. A stale `tail` fails here.
-            match self.claims.tail.compare_exchange_weak(
-                tail,
-                tail + count,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Ok(tail),
+            self.check_room(tail, count, bytes)?;
+            match self.claim_from(tail, count) {
+                Ok(first) => return Ok(first),
                 Err(now) => tail = now,
             }
         }
     }
 
-    fn exceeds_byte_limit(&self, bytes: u64) -> bool {
-        // ORDERING: Relaxed; a limit that each racing caller may exceed by one
-        // push. A caller that parks on it has fenced, and so has the receiver
-        // that subtracts (Q4 WAKE).
+    /// Checks that a push has room after `tail`, and that no other waits for room.
+    pub(super) fn check_room(&self, tail: u64, count: u32, bytes: u32) -> Result<(), PushError> {
+        self.check_open(tail)?;
+        // ORDERING: Acquire pairs with the receiver's Release in `free`:
+        // it has taken the values out of the slots claimed here.
+        let received = self.received.load(Ordering::Acquire);
+        // ORDERING: Relaxed; a limit that each racing caller may exceed by one push.
         let queued = self.claims.bytes.load(Ordering::Relaxed);
+        let end = (tail & TICKETS) + u64::from(count) + queued / ONE_RESERVED;
+        let is_full = end > received + self.capacity() || self.exceeds(queued, bytes.into());
+        if is_full || tail & GATED != 0 { Err(PushError::Full) } else { Ok(()) }
+    }
+
+    pub(super) fn check_open(&self, tail: u64) -> Result<(), PushError> {
+        if tail & CLOSED == 0 {
+            return Ok(());
+        }
+        // ORDERING: Acquire fence pairs with the Release in `close`: a
+        // refused caller sees the cause that the closer stored before.
+        fence(Ordering::Acquire);
+        Err(PushError::Closed)
+    }
+
+    /// Claims tickets if `tail` has not changed. Returns the first, or `tail` as it is now.
+    pub(super) fn claim_from(&self, tail: u64, count: u32) -> Result<u64, u64> {
+        // ORDERING: Relaxed; the claim publishes nothing, `published`
+        // does that. A stale `tail` fails here.
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let raised = tail + u64::from(count);
+        let claimed = self.claims.tail.compare_exchange_weak(tail, raised, set, fetch);
+        claimed.map(|tail| tail & TICKETS)
+    }
+
+    /// Whether `bytes` more exceed the limit, if `queued` was loaded from `Claims::bytes`.
+    pub(super) fn exceeds(&self, queued: u64, bytes: u64) -> bool {
+        let queued = queued % ONE_RESERVED;
         queued != 0 && queued + bytes > self.bytes_max
     }
 
@@ -283,14 +282,14 @@ impl<T> Queue<T> {
         self.requests.is_stop_requested()
     }
 
-    /// Q3 CLOSE: refuses every later push. Values already claimed are still received.
-    /// Idempotent.
+    /// Q3 CLOSE: refuses every later push, and those that wait for room. Values already claimed
+    /// are still received. Idempotent.
     pub(crate) fn close(&self) {
         // ORDERING: Release pairs with the Acquire fence in `claim`. The bit and
         // the tickets are one word, so every exchange comes before or after it.
-        self.claims.tail.fetch_or(CLOSED, Ordering::Release);
-        self.not_empty.wake_everyone();
-        self.not_full.wake_everyone();
+        self.claims.tail.fetch_or(CLOSED, Ordering::AcqRel);
+        self.wake_receiver();
+        self.refuse_waiting();
     }
 
     /// Whether the queue is closed. A caller that gets `true` also sees the cause that
@@ -313,24 +312,17 @@ impl<T> Queue<T> {
         // ORDERING: Relaxed; see `close`.
         let tail = self.claims.tail.load(Ordering::Relaxed);
         // Check `tail` first: the slot of an unclaimed ticket is in no cache.
-        if tail & !CLOSED != head && self.ring.is_published(head) {
+        let idle = tail & TICKETS == head;
+        if !idle && self.ring.is_published(head) {
             return Some(Work::Values);
         }
-        if tail == head | CLOSED {
+        if tail & GATED != 0 && self.requests.is_admission_requested() {
+            return Some(Work::Admit);
+        }
+        if idle && tail & CLOSED != 0 {
             return Some(Work::Closed);
         }
-        let idle = tail == head;
         (idle && self.requests.is_seal_requested()).then_some(Work::Seal)
-    }
-
-    /// Q4 WAKE: whether half of the ring is free. Producers that wait for room are woken
-    /// only then, so that one wake-up serves many tickets. If half is not free, a claimed
-    /// value is still to be received, and its receiver checks again.
-    pub(super) fn is_half_free(&self, head: u64) -> bool {
-        // ORDERING: Relaxed; bytes added since belong to later claims, whose receiver
-        // checks again.
-        let bytes = self.claims.bytes.load(Ordering::Relaxed);
-        self.tail() - head <= self.capacity() / 2 && bytes <= self.bytes_max / 2
     }
 
     /// Parks until `take` returns a result. `take` gets the work that there is, if any.

@@ -6,6 +6,7 @@ use crate::queue::queue::{PushError, Queue};
 use crate::queue::requests::Work;
 use crate::queue::ring::Held;
 use crate::util::sync::{Arc, Ordering};
+use crate::wait::sleeper::{Sleeper, Sleepers};
 
 /// One value that [`Receiver::drain`] hands out.
 #[derive(Debug)]
@@ -113,9 +114,16 @@ impl<T> Receiver<T> {
             }
         }
         self.free(bytes);
-        if self.queue.is_half_free(self.head) {
-            self.queue.not_full.wake_everyone();
-        }
+    }
+
+    /// B1 FIFO: admits the pushes that wait for room, in order, while there is room. Returns the
+    /// sleepers to wake.
+    ///
+    /// `register` gets the first ticket and the sleeper of a push whose producer waits for the
+    /// answer. It may return the sleeper, which is then woken too.
+    #[must_use = "they wait to be woken"]
+    pub(crate) fn admit(&self, register: impl FnMut(u64, Sleeper) -> Option<Sleeper>) -> Sleepers {
+        self.queue.admit(self.head, register)
     }
 
     /// Receives the values that are claimed by now, and no later ones. Otherwise fast
@@ -133,7 +141,7 @@ impl<T> Receiver<T> {
     }
 
     fn free(&self, bytes: u64) {
-        // ORDERING: Relaxed; see `exceeds_byte_limit`.
+        // ORDERING: Relaxed; a limit that racing callers may exceed.
         self.queue.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire in `claim`: the receiver no longer
         // uses the slots that it hands on.

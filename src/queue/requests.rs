@@ -20,6 +20,8 @@ pub(crate) enum Work {
     Seal,
     /// A snapshot was requested.
     Snapshot,
+    /// Pushes may wait for room, and there is no value to receive.
+    Admit,
     /// The queue is closed, and every value is received.
     Closed,
 }
@@ -38,6 +40,8 @@ pub(crate) struct Requests {
     seal: AtomicBool,
     /// A snapshot is requested. Any thread sets it, the receiver clears it.
     snapshot: AtomicBool,
+    /// Pushes may wait for room. Any thread sets it, the receiver clears it.
+    admit: AtomicBool,
     /// The receiver must stop, even if values or requests are left.
     stop: AtomicBool,
 }
@@ -50,6 +54,7 @@ impl Requests {
             sync_goal: AtomicU64::new(0),
             seal: AtomicBool::new(false),
             snapshot: AtomicBool::new(false),
+            admit: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         }
     }
@@ -70,6 +75,17 @@ impl Requests {
         // ORDERING: Relaxed; the request publishes nothing but itself, and the fences of the
         // receiver's wait list order it (Q4 WAKE).
         self.snapshot.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn admit(&self) {
+        // ORDERING: Release pairs with the Acquire in `accept`: the receiver sees why. An
+        // exchange, so that it also sees the reasons of earlier requests that are not served.
+        self.admit.swap(true, Ordering::Release);
+    }
+
+    pub(super) fn is_admission_requested(&self) -> bool {
+        // ORDERING: Relaxed; the fences of the receiver's wait list order it (Q4 WAKE).
+        self.admit.load(Ordering::Relaxed)
     }
 
     pub(super) fn stop(&self) {
@@ -111,6 +127,8 @@ impl Requests {
             Work::Seal => self.seal.store(false, Ordering::Relaxed),
             Work::Snapshot => self.snapshot.store(false, Ordering::Relaxed),
             Work::Sync => self.synced_below.store(head, Ordering::Relaxed),
+            // ORDERING: Acquire pairs with the Release in `admit`.
+            Work::Admit => drop(self.admit.swap(false, Ordering::Acquire)),
             Work::Values => self.set_sync_goal(),
             Work::Stop | Work::Closed => {}
         }

@@ -1,8 +1,13 @@
 //! Tests of the queue on one thread: order, requests, how a drain ends.
 
+use std::task::Waker;
+
+use crate::queue::backlog::WaitsFor;
 use crate::queue::queue::Queue;
 use crate::queue::receiver::{Received, Receiver};
 use crate::queue::requests::Work;
+use crate::util::sync::Arc;
+use crate::wait::sleeper::Sleeper;
 
 /// Q2 ORDER: a value that the owner pushes to itself comes after the queued values.
 #[test]
@@ -70,4 +75,26 @@ fn drain_present_leaves_later_values() {
     });
     assert_eq!(received, 256);
     assert_eq!(receiver.head(), 256);
+}
+
+/// B2 ANSWER: pushes are withdrawn while the receiver is in a commit that does not end. They do
+/// not pile up.
+#[test]
+fn withdrawn_pushes_do_not_pile_up_behind_a_stopped_receiver() {
+    let (queue, _receiver) = Queue::<u64>::new(1, u64::MAX);
+    queue.try_push(1, 0, |_, _| {}).expect("there is room");
+    let line_up = || {
+        let sleeper = Sleeper::Task(Waker::noop().clone());
+        queue.line_up(1, 0, WaitsFor::Answer, sleeper, |_, _| {})
+    };
+    let stays = line_up();
+    let withdrawn = (0..10_000).map(|_| {
+        let pending = line_up();
+        queue.withdraw(&pending).expect("it waits");
+        Arc::downgrade(&pending)
+    });
+    let withdrawn: Vec<_> = withdrawn.collect();
+    let left = withdrawn.iter().filter(|pending| pending.upgrade().is_some()).count();
+    assert!(left <= 256, "{left} of 10,000 are left");
+    assert_eq!(Arc::strong_count(&stays), 2, "it keeps its place");
 }

@@ -2,19 +2,18 @@
 //!
 //! This file does not know how a queued record is committed, nor how it is answered.
 
-use std::task::Context;
 use std::time::{Duration, Instant};
 
 use crate::config::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::error::{Cause, TryAppendError};
 use crate::payload::Payload;
 use crate::queue::entry::{BatchBody, Entry};
+use crate::queue::producer::Refused;
 use crate::queue::queue::PushError;
 use crate::shard::completion::Completion;
 use crate::shard::shard::{ShardRef, WalShard};
 use crate::stats::Observer;
 use crate::util::sync::{Arc, now};
-use crate::wait::waiter::Registration;
 
 /// One record in this many is timed. A power of two.
 const SAMPLED_EACH: u64 = 8;
@@ -31,13 +30,15 @@ pub(crate) enum Wake {
 
 /// A limit of one append, checked before it is queued.
 #[derive(Clone, Copy, Debug)]
-enum Limit {
+pub(super) enum Limit {
     /// The payload bytes of a record.
     RecordBytes,
     /// The records of a batch in one shard. They must fit the shard's queue.
     BatchRecords { queue_capacity: u64 },
     /// The payload bytes of a batch in one shard.
     BatchBytes,
+    /// The payload bytes of a record for which room was reserved.
+    Reservation(u32),
 }
 
 impl Limit {
@@ -45,6 +46,7 @@ impl Limit {
         match self {
             Self::RecordBytes | Self::BatchBytes => BATCH_BYTES_MAX as u64,
             Self::BatchRecords { queue_capacity } => queue_capacity.min(BATCH_RECORDS_MAX as u64),
+            Self::Reservation(bytes) => bytes.into(),
         }
     }
 
@@ -54,11 +56,12 @@ impl Limit {
             Self::RecordBytes => "payload bytes of a record",
             Self::BatchRecords { .. } => "records of a batch in one shard",
             Self::BatchBytes => "payload bytes of a batch in one shard",
+            Self::Reservation(_) => "payload bytes that were reserved",
         }
     }
 
     /// The cause to refuse an append that exceeds the limit.
-    fn check(self, found: u64) -> Option<Cause> {
+    pub(super) fn check(self, found: u64) -> Option<Cause> {
         let max = self.max();
         (found > max).then_some(Cause::TooLarge { limit: self.name(), found, max })
     }
@@ -114,30 +117,6 @@ impl WalShard {
         record.completion(pushed)
     }
 
-    /// Appends a record for a task. `None` means that the queue is full and the task's waker
-    /// will be called.
-    pub(crate) fn poll_append(
-        self: &Arc<Self>,
-        key: u64,
-        payload: &mut Option<Payload<'static>>,
-        context: &mut Context<'_>,
-        registration: &mut Option<Registration>,
-    ) -> Option<Result<u64, TryAppendError>> {
-        let given = payload.take().expect("an append future is not polled after it resolved");
-        let mut record = match self.check_record(key, given) {
-            Ok(record) => record,
-            Err(refused) => return Some(Err(refused)),
-        };
-        let bytes = record.bytes();
-        match self.committer().queue.poll_push(bytes, context, registration, record.fill()) {
-            Some(pushed) => Some(record.ticket(pushed)),
-            None => {
-                *payload = Some(record.payload);
-                None
-            }
-        }
-    }
-
     /// Appends a batch's part in this shard as a whole. Blocks while the queue is full. The
     /// completion is that of the last record. After `Wake::Nobody`, the caller must commit
     /// inline.
@@ -171,7 +150,10 @@ impl WalShard {
         let pushed = match queue.try_push_no_wake(count, bytes, &mut fill) {
             Err(PushError::Full) => match self.would_deadlock() {
                 Some(cause) => return Err(cause),
-                None => self.time_blocked(|| queue.push(count, bytes, None, fill)),
+                None => {
+                    let push = || queue.push(count, bytes, None, fill);
+                    self.time_blocked(push).map_err(|refused| refused.error)
+                }
             },
             decided => decided,
         };
@@ -194,7 +176,7 @@ impl WalShard {
     }
 
     /// Checks a record before it is queued, and returns it if it is refused.
-    fn check_record<'p>(
+    pub(super) fn check_record<'p>(
         self: &Arc<Self>,
         key: u64,
         payload: Payload<'p>,
@@ -208,7 +190,7 @@ impl WalShard {
 
     /// The cause to refuse an append now. In a forked child, no thread would commit it. While
     /// the disk is full, the records already queued try it; more would only wait to be refused.
-    fn check_state(&self) -> Option<Cause> {
+    pub(super) fn check_state(&self) -> Option<Cause> {
         if let Some(cause) = self.forked() {
             return Some(cause);
         }
@@ -236,7 +218,7 @@ impl WalShard {
     }
 }
 
-fn to_u32(number: u64) -> u32 {
+pub(super) fn to_u32(number: u64) -> u32 {
     u32::try_from(number).expect("a batch is bounded far below u32")
 }
 
@@ -245,25 +227,25 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// A record before it is queued, so that its payload can be returned.
-struct PendingRecord<'log, 'p> {
-    shard: &'log Arc<WalShard>,
+pub(super) struct PendingRecord<'log, 'p> {
+    pub(super) shard: &'log Arc<WalShard>,
     key: u64,
     payload: Payload<'p>,
 }
 
 impl<'log> PendingRecord<'log, '_> {
-    fn bytes(&self) -> u32 {
+    pub(super) fn bytes(&self) -> u32 {
         to_u32(self.payload.len() as u64)
     }
 
     /// Moves the record into an entry once it has its ticket. Called at most once.
-    fn fill(&mut self) -> impl FnOnce(u64, &mut Entry) {
+    pub(super) fn fill(&mut self) -> impl FnOnce(u64, &mut Entry) {
         |ticket, entry| {
             entry.hold(self.key, &mut self.payload, self.shard.stamp(ticket, 1));
         }
     }
 
-    fn try_push(&mut self) -> Result<u64, PushError> {
+    pub(super) fn try_push(&mut self) -> Result<u64, PushError> {
         let bytes = self.bytes();
         self.shard.committer().queue.try_push(1, bytes, self.fill())
     }
@@ -271,22 +253,27 @@ impl<'log> PendingRecord<'log, '_> {
     #[cold]
     fn push(&mut self, deadline: Option<Instant>) -> Result<u64, PushError> {
         let (bytes, shard) = (self.bytes(), self.shard);
-        shard.time_blocked(|| shard.committer().queue.push(1, bytes, deadline, self.fill()))
+        let push = || shard.committer().queue.push(1, bytes, deadline, self.fill());
+        shard.time_blocked(push).map_err(|Refused { error, value }| {
+            // A large payload was moved into the entry.
+            if let Some(moved) = value.and_then(|mut entry| entry.take_moved()) {
+                self.payload = moved.into();
+            }
+            error
+        })
     }
 
     fn completion(
         self,
         pushed: Result<u64, PushError>,
     ) -> Result<Completion<'log>, TryAppendError> {
-        let shard = self.shard;
-        self.ticket(pushed).map(|ticket| Completion::queued(ShardRef::Borrowed(shard), ticket))
-    }
-
-    fn ticket(self, pushed: Result<u64, PushError>) -> Result<u64, TryAppendError> {
-        pushed.map_err(|error| {
-            let cause = self.shard.refusal(error);
-            TryAppendError { payload: self.payload.into_bytes(), cause }
-        })
+        match pushed {
+            Ok(ticket) => Ok(Completion::queued(ShardRef::Borrowed(self.shard), ticket)),
+            Err(error) => {
+                let cause = self.shard.refusal(error);
+                self.refused(cause)
+            }
+        }
     }
 
     fn refused(self, cause: Cause) -> Result<Completion<'log>, TryAppendError> {

@@ -6,11 +6,14 @@
 //! key is routed, or how a log is opened.
 
 pub(crate) mod append;
+pub(crate) mod append_future;
 pub(crate) mod completion;
 pub(crate) mod gradual_deletion;
 pub(crate) mod housekeeping;
+pub(crate) mod reserve;
 pub(crate) mod sealer;
 #[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod shard;
 pub(crate) mod snapshot;
+mod task_append;
 pub(crate) mod truncate;

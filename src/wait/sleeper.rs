@@ -2,6 +2,7 @@
 //!
 //! This file does not know what a sleeper waits for, nor where it was registered.
 
+use std::ptr;
 use std::task::Waker;
 
 use crate::util::catch_panic::catch_panic;
@@ -16,6 +17,14 @@ pub(crate) enum Sleeper {
 }
 
 impl Sleeper {
+    /// Wakes it.
+    pub(crate) fn wake(self) {
+        match self {
+            Self::Thread(thread) => drop(thread.unpark(None)),
+            Self::Task(waker) => wake_task(waker),
+        }
+    }
+
     /// Drops it without a wake-up. A panic of a task's drop is contained.
     pub(crate) fn discard(self) {
         catch_panic(move || drop(self));
@@ -66,6 +75,17 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.0.drain(..).for_each(wake_task);
     }
+}
+
+/// Identifies the task of a waker, as [`Waker::will_wake`] compares wakers. It is reliable while
+/// that waker exists.
+pub(crate) type TaskAddress = (usize, usize);
+
+/// The address of no task.
+pub(crate) const NO_TASK: TaskAddress = (0, 0);
+
+pub(crate) fn task_address(waker: &Waker) -> TaskAddress {
+    (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
 }
 
 /// Calls a task's waker. A panic of the waker, or of its drop, is contained: it must harm

@@ -12,7 +12,7 @@ use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, per_thread,
 };
-use crate::wait::sleeper::Sleeper;
+use crate::wait::sleeper::{Sleeper, TaskAddress, task_address};
 use crate::wait::wake_chain::ParkState;
 
 /// Waiters that a thread keeps for reuse, one per list on which a wait timed out. A
@@ -44,7 +44,7 @@ enum Owner {
 #[derive(Debug)]
 struct Task {
     /// Identifies the task, as [`Waker::will_wake`] compares wakers.
-    address: (usize, usize),
+    address: TaskAddress,
     /// Taken once: by the thread that wakes the task, or by the end of its future,
     /// whichever comes first. Neither waits for the lock. If it is held, the other
     /// side takes the waker.
@@ -53,11 +53,7 @@ struct Task {
 
 impl Task {
     fn new(waker: Waker) -> Self {
-        Self { address: Self::address(&waker), waker: Mutex::new(Some(waker)) }
-    }
-
-    fn address(waker: &Waker) -> (usize, usize) {
-        (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
+        Self { address: task_address(&waker), waker: Mutex::new(Some(waker)) }
     }
 
     fn take(&self) -> Option<Waker> {
@@ -158,7 +154,7 @@ impl Registration {
 
     /// Whether the list will wake this task.
     pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
-        let is_same = |task: &Task| task.address == Task::address(waker);
+        let is_same = |task: &Task| task.address == task_address(waker);
         // Check in this order: a registered waiter holds its waker, so no other task
         // can have that address.
         self.0.is_registered() && matches!(&self.0.owner, Owner::Task(task) if is_same(task))

@@ -86,11 +86,24 @@ impl WaiterTable {
     /// elsewhere.
     #[must_use = "if it is false, nothing is registered"]
     pub(crate) fn register(&self, ticket: u64, waiter: NewWaiter<'_>) -> bool {
-        let is_registered = self.group_or_new(ticket).slot(ticket).register(ticket, waiter);
+        // A waker's clone is the caller's code, and must not run while the slot is busy.
+        match self.register_sleeper(ticket, waiter.sleeper()) {
+            None => true,
+            Some(refused) => {
+                refused.discard();
+                false
+            }
+        }
+    }
+
+    /// Registers as [`WaiterTable::register`] does. Returns the sleeper if the slot belongs to
+    /// another ticket.
+    pub(crate) fn register_sleeper(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
+        let refused = self.group_or_new(ticket).slot(ticket).register(ticket, sleeper);
         // ORDERING: SeqCst fence, pairs with the fence in `take`: either this waiter's next
         // check sees its answer, or the thread that answered sees the registration.
         fence(Ordering::SeqCst);
-        is_registered
+        refused
     }
 
     /// Ends the ticket's registration, if no thread has taken it. Only its waiter calls it.
@@ -197,8 +210,8 @@ impl Group {
 }
 
 impl Slot {
-    /// See [`WaiterTable::register`].
-    fn register(&self, ticket: u64, waiter: NewWaiter<'_>) -> bool {
+    /// See [`WaiterTable::register_sleeper`].
+    fn register(&self, ticket: u64, new: Sleeper) -> Option<Sleeper> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let found = self.state.load(Ordering::Relaxed);
         let is_usable = match found & PHASE {
@@ -206,11 +219,8 @@ impl Slot {
             WAITING => found >> PHASE_BITS == ticket,
             _ => false,
         };
-        // A waker's clone is the caller's code, and must not run while the slot is busy.
-        let new = waiter.sleeper();
         if !is_usable || !self.enter(found, ticket) {
-            new.discard();
-            return false;
+            return Some(new);
         }
         let replaced = self.sleeper.with_mut(|sleeper| {
             // SAFETY: W3 SLOT: this thread has made the slot busy.
@@ -221,7 +231,7 @@ impl Slot {
         if let Some(replaced) = replaced {
             replaced.discard();
         }
-        true
+        None
     }
 
     /// Takes the waiter out, if there is one and `is_meant` is true for its ticket.

@@ -1,19 +1,15 @@
 //! Appends of one record.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::ShardedWal;
 use crate::error::{AppendError, Position, TryAppendError};
 use crate::payload::Payload;
+use crate::shard::append_future::AppendFuture;
 use crate::shard::completion::Completion;
+use crate::shard::reserve::ReserveFuture;
 use crate::shard::shard::ShardRef;
 use crate::util::sync::now;
-use crate::wait::waiter::Registration;
 
 impl ShardedWal {
     /// Appends a record. Blocks while its shard's queue is full. Records that one thread
@@ -91,17 +87,38 @@ impl ShardedWal {
         appended.map_err(|refused| shard.count_refusal(refused))
     }
 
-    /// Appends a record without blocking. The future waits for room in the queue. It resolves
-    /// to the record's completion once the record is queued.
+    /// Appends a record for a task. The future resolves once the record is acknowledged. It never
+    /// blocks: while the queue is full, the record waits in line for room, in the order of the
+    /// first polls. Records that one task polls with one key are written in that order.
     ///
-    /// Nothing is appended before the first poll: the record's position is that of the poll that
-    /// finds room.
+    /// To wait for room alone, and to keep the payload until there is some, use
+    /// [`ShardedWal::reserve`]. To await many records at once, await the last position with
+    /// [`ShardedWal::acknowledged`], which costs one wake-up.
     ///
-    /// Cancel-safety: a future that is dropped before it has resolved appends nothing.
-    pub fn append_async(&self, key: u64, payload: impl Into<Bytes>) -> AppendFuture<'_> {
-        let payload = Some(payload.into().into());
-        let shard = ShardRef::Borrowed(self.shard(key));
-        AppendFuture { shard, key, payload, registration: None }
+    /// # Errors
+    /// See [`crate::AppendError`]. A refused record is `NotWritten`.
+    ///
+    /// Cancel-safety: see [`AppendFuture`].
+    pub fn append_async<'a>(
+        &'a self,
+        key: u64,
+        payload: impl Into<Payload<'a>>,
+    ) -> AppendFuture<'a> {
+        AppendFuture::new(ShardRef::Borrowed(self.shard(key)), key, payload.into())
+    }
+
+    /// Waits for room for one record of at most `bytes` payload bytes with this key. The future
+    /// resolves to a [`crate::Permit`], which appends without waiting. Room is given in the order
+    /// of the first polls, to requests and to appends that wait for it.
+    ///
+    /// # Errors
+    /// `NotWritten`, as for an append: the log is closed or has failed, `bytes` is above
+    /// [`crate::BATCH_BYTES_MAX`], or the disk is full. [`crate::Cause::QueueFull`] is none of
+    /// them: the future waits.
+    ///
+    /// Cancel-safety: see [`ReserveFuture`].
+    pub fn reserve(&self, key: u64, bytes: usize) -> ReserveFuture<'_> {
+        ReserveFuture::new(ShardRef::Borrowed(self.shard(key)), key, bytes)
     }
 
     /// Returns a completion of the record at `position`, which must be one of this log. It
@@ -124,47 +141,6 @@ impl ShardedWal {
                 Completion::of_position(ShardRef::Borrowed(shard), position)
             }
             _ => Completion::answered(Ok(position)),
-        }
-    }
-}
-
-/// Waits for room in a shard's queue, then queues a record. See
-/// [`ShardedWal::append_async`].
-#[derive(Debug)]
-#[must_use = "nothing is appended until it is polled"]
-pub struct AppendFuture<'log> {
-    shard: ShardRef<'log>,
-    key: u64,
-    /// `None` once the record is queued or refused.
-    payload: Option<Payload<'static>>,
-    registration: Option<Registration>,
-}
-
-impl AppendFuture<'_> {
-    /// Ends the borrow of the log, also for the completion that it resolves to. See
-    /// [`Completion::into_owned`]. Once the log is closed, the future resolves to
-    /// [`crate::Cause::Closed`].
-    pub fn into_owned(self) -> AppendFuture<'static> {
-        let Self { shard, key, payload, registration } = self;
-        AppendFuture { shard: shard.into_owned(), key, payload, registration }
-    }
-}
-
-impl<'log> Future for AppendFuture<'log> {
-    type Output = Result<Completion<'log>, TryAppendError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shard, key, payload, registration } = self.get_mut();
-        if let Some(given) = payload.take() {
-            match shard.admit(given) {
-                Ok(admitted) => *payload = Some(admitted),
-                Err(refused) => return Poll::Ready(Err(shard.count_refusal(refused))),
-            }
-        }
-        match shard.shared().poll_append(*key, payload, context, registration) {
-            Some(Ok(ticket)) => Poll::Ready(Ok(Completion::queued(shard.clone(), ticket))),
-            Some(Err(refused)) => Poll::Ready(Err(shard.count_refusal(refused))),
-            None => Poll::Pending,
         }
     }
 }

@@ -26,7 +26,6 @@ mod checkpoints;
 mod close;
 mod replay;
 
-pub use append::AppendFuture;
 pub use applied::Applied;
 pub use close::Closing;
 

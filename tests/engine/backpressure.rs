@@ -184,7 +184,7 @@ fn append_async_resolves_when_there_is_room() {
             assert!(first.is_pending());
             assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 0);
             full.gate.open();
-            block_on(async { waiting.await.unwrap().await.unwrap() });
+            block_on(waiting).unwrap();
         }
         full.assert_holds(0..6);
     });
@@ -204,5 +204,38 @@ fn a_dropped_append_future_leaves_nothing_behind() {
         full.gate.open();
         append_all(&full.log, 1, 5..7, 10);
         full.assert_holds(0..7);
+    });
+}
+
+/// Q1 BOUND: a permit counts against the queue until it is dropped.
+#[test]
+fn a_dropped_permit_gives_its_room_back() {
+    must_end("a dropped permit", || {
+        let log = open(config(&SimFileSystem::new()).queue_capacity(1));
+        let permit = block_on(log.reserve(1, 10)).unwrap();
+        let refused = log.try_append(1, payload(1, 0, 10)).unwrap_err();
+        assert!(matches!(refused.cause, Cause::QueueFull), "{refused:?}");
+        drop(permit);
+        log.append_timeout(1, payload(1, 0, 10), LONG).unwrap().wait().unwrap();
+    });
+}
+
+/// Q4 WAKE: an append moves to another task after its record is queued.
+#[test]
+fn an_append_future_calls_the_waker_of_its_last_poll() {
+    must_end("a moved append", || {
+        let (fs, gate) = (SimFileSystem::new(), Gate::default());
+        let log = open(config(&fs).file_system(gate.before(&fs)));
+        gate.shut();
+        let mut moved = pin!(log.append_async(1, payload(1, 0, 10)));
+        let woken = Arc::new(Woken::default());
+        for waker in [Waker::noop().clone(), Waker::from(woken.clone())] {
+            assert!(moved.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        gate.open();
+        while woken.0.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        block_on(moved).unwrap();
     });
 }

@@ -90,8 +90,10 @@ fn a_closed_log_refuses_appends_and_still_answers() {
     assert!(matches!(error, AppendError::NotWritten { cause: Cause::Closed, .. }), "{error}");
     let error = log.append_batch([(1, "x")]).wait().unwrap_err();
     assert!(matches!(error.failed[0].error.cause(), Cause::Closed), "{error}");
-    let refused = futures_executor::block_on(log.append_async(1, "x")).unwrap_err();
-    assert!(matches!(refused.cause, Cause::Closed), "{refused}");
+    let error = futures_executor::block_on(log.append_async(1, "x")).unwrap_err();
+    assert!(matches!(error, AppendError::NotWritten { cause: Cause::Closed, .. }), "{error}");
+    let error = futures_executor::block_on(log.reserve(1, 9)).unwrap_err();
+    assert!(matches!(error, AppendError::NotWritten { cause: Cause::Closed, .. }), "{error}");
     log.flush().wait().unwrap();
     assert!(matches!(log.truncate_before(&checkpoint), Err(TruncateError::Closed)));
     assert_eq!(replayed(&log).of(1), [0]);

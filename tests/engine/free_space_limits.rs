@@ -159,7 +159,6 @@ fn every_append_call_is_refused_and_returns_the_payload() {
     let refusals = [
         log.try_append(7, payload()).map(drop),
         log.append_timeout(7, payload(), Duration::from_secs(60)).map(drop),
-        futures_executor::block_on(log.append_async(7, payload())).map(drop),
     ];
     for refused in refusals {
         let refused = refused.unwrap_err();
@@ -167,6 +166,8 @@ fn every_append_call_is_refused_and_returns_the_payload() {
         assert_eq!(refused.payload, payload());
     }
     assert_below_free_space_min(log.append(7, payload()).wait().unwrap_err().cause());
+    let error = futures_executor::block_on(log.append_async(7, payload())).unwrap_err();
+    assert_below_free_space_min(error.cause());
     fs.set_capacity(None);
     wait_for(&log, FreeSpaceState::Ok);
     assert!(replayed(&log).records.is_empty());
@@ -178,12 +179,12 @@ fn refusals(log: &ShardedWal) -> Vec<Cause> {
     let refused = [
         log.try_append(7, payload()).map(drop),
         log.append_timeout(7, payload(), Duration::from_secs(60)).map(drop),
-        futures_executor::block_on(log.append_async(7, payload())).map(drop),
     ];
     let mut causes = refused.map(|refused| refused.expect_err("it is refused").cause).to_vec();
     let mut add = |error: AppendError| causes.push(error.cause().clone());
     add(log.append(7, payload()).wait().expect_err("it is refused"));
     add(log.append_wait(7, payload()).expect_err("it is refused"));
+    add(futures_executor::block_on(log.append_async(7, payload())).expect_err("it is refused"));
     let batch = || [(7, payload())];
     for error in [log.append_batch(batch()).wait(), log.append_batch_wait(batch())] {
         error.expect_err("it is refused").failed.into_iter().for_each(|part| add(part.error));

@@ -20,6 +20,7 @@ mod directory;
 mod disk_failure;
 mod disk_full;
 mod durability;
+mod fairness;
 mod free_space_limits;
 mod generations;
 mod inline_commit;

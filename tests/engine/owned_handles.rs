@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use shardwal::fs::sim::SimFileSystem;
-use shardwal::{AppendError, AppendFuture, BatchCompletion, Cause, Completion, Flush, Position};
+use shardwal::{
+    AppendError, AppendFuture, BatchCompletion, Cause, Completion, Flush, Permit, Position,
+};
 
 use crate::support::gate::Gate;
 use crate::support::{config, open, payload};
@@ -25,18 +27,20 @@ fn owned_handles_can_be_sent_and_stored() {
     let batch: BatchCompletion<'static> =
         is_free(log.append_batch([(1, "a"), (2, "b")]).into_owned());
     let future: AppendFuture<'static> = is_free(log.append_async(7, "c").into_owned());
+    let permit: Permit<'static> =
+        is_free(block_on(is_free(log.reserve(7, 1).into_owned())).expect("there is room"));
     let flush: Flush<'static> = is_free(log.flush().into_owned());
     let waiting = thread::spawn(move || {
         for append in appends {
             append.wait().expect("it is written");
         }
         batch.wait().expect("it is written");
-        let completion = block_on(future).expect("there is room");
-        block_on(is_free(completion)).expect("it is written");
+        block_on(future).expect("it is written");
+        block_on(is_free(permit.append("d"))).expect("it is written");
         flush.wait().expect("it is synced");
     });
     waiting.join().expect("all of it is answered");
-    assert_eq!(log.stats().total.records, 13);
+    assert_eq!(log.stats().total.records, 14);
 }
 
 /// C3 ANSWER: the log is dropped, which writes what is queued.
@@ -57,7 +61,7 @@ fn an_owned_append_is_refused_once_the_log_is_gone() {
     let future = log.append_async(1, "late").into_owned();
     drop(log);
     let refused = block_on(future).expect_err("the log is closed");
-    assert!(matches!(refused.cause, Cause::Closed), "{refused}");
+    assert!(matches!(refused.cause(), Cause::Closed), "{refused}");
 }
 
 /// A position may have any number of waiters, also before there is a record.

@@ -83,7 +83,7 @@ fn wrong(log: &ShardedWal, parent: u32) -> Vec<String> {
         (
             "append_async",
             match pin!(log.append_async(1, "child")).poll(&mut context) {
-                Poll::Ready(Err(refused)) => forked(&refused.cause),
+                Poll::Ready(Err(refused)) => forked(refused.cause()),
                 _ => false,
             },
         ),

@@ -46,14 +46,14 @@ async fn append(State(app): State<Arc<App>>, Path(series): Path<u64>, body: Byte
         return failed(&Cause::QueueFull, "too many requests are in flight");
     };
     // Does not block the thread. If the time is up, the record is not appended.
-    let queued = tokio::time::timeout(ROOM_TIME_MAX, app.log.append_async(series, body)).await;
-    let completion = match queued {
-        Ok(Ok(completion)) => completion,
-        Ok(Err(refused)) => return failed(&refused.cause, &refused.cause.to_string()),
+    let room = tokio::time::timeout(ROOM_TIME_MAX, app.log.reserve(series, body.len())).await;
+    let permit = match room {
+        Ok(Ok(permit)) => permit,
+        Ok(Err(refused)) => return failed(refused.cause(), &refused.to_string()),
         Err(_time_is_up) => return failed(&Cause::QueueFull, "no room in the queue"),
     };
     // The writer wakes this task after the fdatasync.
-    match completion.await {
+    match permit.append(body).await {
         Ok(_position) => Status::NO_CONTENT.into_response(),
         Err(error) => failed(error.cause(), &error.to_string()),
     }

@@ -177,14 +177,13 @@ impl Committer {
         mut guard: WriterGuard<'_>,
         mut answered: WakeChain,
     ) -> Option<WakeChain> {
-        let from = self.progress.acknowledged();
         while let Some(work) = self.queue.next_work() {
             self.step(&mut guard, work, &mut answered)?;
             if !self.mode.syncs_each_commit() {
                 break;
             }
         }
-        self.release(guard, from);
+        self.release(guard);
         Some(answered)
     }
 
@@ -196,7 +195,6 @@ impl Committer {
         is_answered: impl Fn() -> bool,
     ) -> Option<WakeChain> {
         let mut answered = WakeChain::default();
-        let from = self.progress.acknowledged();
         let mut has_committed = false;
         let mut extra = if self.mode.syncs_each_commit() { 0 } else { EXTRA_INLINE_COMMITS_MAX };
         while let Some(work) = guard.next_work() {
@@ -213,7 +211,7 @@ impl Committer {
             }
             self.step(&mut guard, work, &mut answered)?;
         }
-        self.release(guard, from);
+        self.release(guard);
         Some(answered)
     }
 
@@ -236,14 +234,13 @@ impl Committer {
         if work == Work::Values && syncs && answered.count() > 1 {
             self.gather(writer.last_commit_records());
         }
-        let from = self.progress.acknowledged();
         if writer.step(work) == Flow::Ended {
             return None;
         }
         if syncs {
             // The waiters of the last commit had the time of a sync to wake each other.
             answered.wake_rest();
-            *answered = self.progress.wake_some_answered(from);
+            *answered = self.progress.wake_some_answered();
         }
         Some(())
     }
@@ -258,16 +255,15 @@ impl Committer {
         }
     }
 
-    /// Releases the commit lock and wakes the waiters answered since it was taken, from ticket
-    /// `from` on.
+    /// Releases the commit lock and wakes the waiters answered since it was taken.
     ///
     /// The lock is released first: a woken thread may take the core and would find the
     /// lock held. If commits end with a sync, the waiters are woken before, for larger
     /// commits. Tasks are woken last, because their wakers may wait for the queued work.
-    fn release(&self, guard: WriterGuard<'_>, from: u64) {
+    fn release(&self, guard: WriterGuard<'_>) {
         let must_check = guard.unlock();
         let _tasks =
-            (!self.mode.syncs_each_commit()).then(|| self.progress.wake_answered_threads(from));
+            (!self.mode.syncs_each_commit()).then(|| self.progress.wake_answered_threads());
         if must_check && self.queue.next_work().is_some() {
             self.queue.wake_receiver();
         }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use shardwal::{Completion, Config, LogReader, ReplayOptions, ShardedWal};
+use shardwal::{Config, LogReader, Position, ReplayOptions, ShardedWal};
 
 use crate::peer::{Found, Record};
 use crate::tasks::log::TaskLog;
@@ -19,9 +19,17 @@ fn default_shards(dir: &Path) -> usize {
     log.shards()
 }
 
-/// Waits for room, and queues the record.
-async fn queue(log: &ShardedWal, record: Record) -> Completion<'_> {
-    log.append_async(record.key, record.payload).await.expect("the record is queued")
+/// Queues a record. Waits for room if there is none.
+async fn queue(log: &ShardedWal, Record { key, payload }: Record) -> Position {
+    if let Ok(queued) = log.try_append(key, payload) {
+        return queued.position().expect("the record is queued");
+    }
+    let permit = log.reserve(key, payload.len()).await.expect("there will be room");
+    let appended = permit.append(payload);
+    match appended.position() {
+        Some(position) => position,
+        None => appended.await.expect("the record is durable"),
+    }
 }
 
 /// The configuration of a log with this number of bytes filled with zeros, over all shards.
@@ -42,7 +50,7 @@ impl TaskLog for ShardedWal {
     }
 
     async fn append(&self, record: Record) {
-        queue(self, record).await.await.expect("the record is durable");
+        self.append_async(record.key, record.payload).await.expect("the record is durable");
     }
 
     async fn append_run(&self, records: impl Iterator<Item = Record> + Send) {
@@ -51,6 +59,7 @@ impl TaskLog for ShardedWal {
             last = Some(queue(self, record).await);
         }
         if let Some(last) = last {
+            let last = self.acknowledged(last);
             last.await.expect("the last record is durable, and so are all before it");
         }
     }
