@@ -37,6 +37,8 @@ pub(crate) struct Book {
     ledger: Ledger,
     /// Records whose absence is no hole, because they were refused or truncated.
     absent: BTreeSet<(u64, u64)>,
+    /// Records that were withdrawn, unless they got room before.
+    perhaps: BTreeSet<(u64, u64)>,
     /// Records that are certainly queued, and that no thread waits for.
     queued: Vec<(u64, u64)>,
     /// The position of each record, if it is in the log.
@@ -60,6 +62,7 @@ impl Book {
             weather,
             ledger: Ledger::default(),
             absent: BTreeSet::new(),
+            perhaps: BTreeSet::new(),
             queued: Vec::new(),
             places: Vec::new(),
             failed: false,
@@ -175,11 +178,7 @@ impl Book {
     /// Appends one record with `append_wait`, which commits it inline if the shard is idle.
     fn append_inline(&mut self, log: &ShardedWal, key: u64, index: u64, payload: Bytes) {
         let answer = log.append_wait(key, &payload[..]);
-        match &answer {
-            Ok(position) => self.places.push((*position, key, payload)),
-            Err(error) => assert!(self.expected(error), "{key}:{index}: {error}"),
-        }
-        self.enter(log, key, index, answer.map(drop));
+        self.answered_with_place(log, key, index, payload, answer);
     }
 
     /// Appends one record as a task does: awaits it, with or without a permit, or polls it and
@@ -198,16 +197,31 @@ impl Book {
         };
         if !self.patient && below(4) == 0 {
             if let Poll::Ready(answer) = poll_once(&mut append) {
-                return self.enter(log, key, index, answer.map(drop));
+                return self.answered_with_place(log, key, index, payload, answer);
             }
             record_event("nobody waited");
             // Without a position, the record may still get one before the drop below.
-            if append.position().is_some() {
+            if let Some(position) = append.position() {
+                self.places.push((position, key, payload));
                 self.queued.push((key, index));
+            } else {
+                self.perhaps.insert((key, index));
+                self.ledger.withdrawn(key, index);
             }
             return;
         }
         let answer = block_on(append);
+        self.answered_with_place(log, key, index, payload, answer);
+    }
+
+    fn answered_with_place(
+        &mut self,
+        log: &ShardedWal,
+        key: u64,
+        index: u64,
+        payload: Bytes,
+        answer: Result<Position, AppendError>,
+    ) {
         match &answer {
             Ok(position) => self.places.push((*position, key, payload)),
             Err(error) => assert!(self.expected(error), "{key}:{index}: {error}"),
@@ -352,20 +366,27 @@ impl Book {
     /// A replay beside the writers finds every record that a flush covers.
     fn assert_all_is_read(&self, found: &BTreeMap<u64, Vec<u64>>) {
         for key in &self.keys {
-            let found = found.get(key).map_or(0, |indices| indices.len() as u64);
-            let absent = self.absent.iter().filter(|(of, _)| of == key).count() as u64;
-            assert_eq!(found, self.ledger.len(*key) - absent, "key {key} after a barrier");
+            let found = found.get(key).map_or(&[][..], |indices| indices);
+            let expected = self.expected_of(*key, found).count();
+            assert_eq!(found.len(), expected, "key {key} after a barrier");
         }
     }
 
     /// R1 REPLAY: the records of a key in the log are a prefix of those appended.
     fn check_gapless(&self, found: &BTreeMap<u64, Vec<u64>>) {
         for (key, indices) in found {
-            let appended =
-                (0..self.ledger.len(*key)).filter(|i| !self.absent.contains(&(*key, *i)));
-            let prefix: Vec<u64> = appended.take(indices.len()).collect();
+            let prefix: Vec<u64> = self.expected_of(*key, indices).take(indices.len()).collect();
             assert_eq!(&prefix, indices, "R1 REPLAY: key {key} has a hole");
         }
+    }
+
+    /// The records of a key that the log has, or had before it failed, if it has those `found`.
+    fn expected_of(&self, key: u64, found: &[u64]) -> impl Iterator<Item = u64> {
+        (0..self.ledger.len(key)).filter(move |index| {
+            let record = (key, *index);
+            let is_withdrawn = self.perhaps.contains(&record) && !found.contains(index);
+            !self.absent.contains(&record) && !is_withdrawn
+        })
     }
 }
 
