@@ -298,3 +298,145 @@ fn a_waker_comes_back_during_an_admission() {
         moving.join().expect("it was woken");
     });
 }
+
+/// B2 ANSWER, Q1 BOUND: a producer withdraws a reservation while the receiver grants it. Either way
+/// the room is free for the next push.
+#[test]
+fn withdrawing_a_reservation_races_its_grant() {
+    check("withdrawing_a_reservation_races_its_grant", 2, || {
+        let (queue, mut receiver) = full();
+        let pending = queue.line_up_reservation(0, unwatched());
+        drop(line_up(&queue, 2));
+        let withdrawing = queue.clone();
+        let withdrawing = thread::spawn(move || {
+            if withdrawing.withdraw(&pending).is_none() {
+                assert_eq!(pending.admission(), Admission::Admitted(0), "B2 ANSWER");
+                withdrawing.unreserve(0);
+            }
+        });
+        let received = serve(&queue, &mut receiver, |received| received.len() == 2);
+        assert_eq!(received, [1, 2]);
+        withdrawing.join().expect("it returned");
+    });
+}
+
+/// Q1 BOUND: a push waits for the slot of a reservation, which is used meanwhile. The receiver
+/// counts the reservation or its ticket.
+#[test]
+fn using_a_reservation_races_an_admission() {
+    check("using_a_reservation_races_an_admission", 2, || {
+        let (queue, mut receiver) = Queue::new(1, ANY);
+        queue.try_reserve(0).expect("the ring is empty");
+        drop(line_up(&queue, 2));
+        let using = queue.clone();
+        let using = thread::spawn(move || using.push_reserved(0, 0, |_, slot| *slot = 1));
+        let received = serve(&queue, &mut receiver, |received| received.len() == 2);
+        assert_eq!(received, [1, 2], "Q1 BOUND");
+        assert_eq!(using.join().expect("it returned"), Ok(0), "Q1 BOUND: its slot was free");
+    });
+}
+
+/// Q1 BOUND, Q4 WAKE: a push lines up while room is reserved and used, or refused. The push is
+/// admitted before or after the record of the reservation.
+#[test]
+fn reserving_races_an_admission() {
+    check("reserving_races_an_admission", 2, || {
+        let (queue, mut receiver) = Queue::new(1, ANY);
+        let reserving = queue.clone();
+        let reserving = thread::spawn(move || {
+            let reserved = reserving.try_reserve(0);
+            reserved.map(|()| reserving.push_reserved(0, 0, |_, slot| *slot = 3))
+        });
+        drop(line_up(&queue, 2));
+        let received = serve(&queue, &mut receiver, |received| received.contains(&2));
+        match reserving.join().expect("it returned") {
+            Ok(pushed) => {
+                let ticket = pushed.expect("Q1 BOUND: its slot was free");
+                assert!(ticket > 0 || received == [3, 2], "Q1 BOUND: {received:?}");
+            }
+            Err(_) => assert_eq!(received, [2]),
+        }
+    });
+}
+
+/// Q4 WAKE: a batch waits for two slots, which two threads give back at once.
+#[test]
+fn two_returned_reservations_admit_a_batch() {
+    check("two_returned_reservations_admit_a_batch", 2, || {
+        let (queue, mut receiver) = Queue::new(2, ANY);
+        for _ in 0..2 {
+            queue.try_reserve(0).expect("the ring is empty");
+        }
+        drop(queue.line_up(2, 0, WaitsFor::Room, unwatched(), |_, slot| *slot = 2));
+        let returning = [(), ()].map(|()| {
+            let queue = queue.clone();
+            thread::spawn(move || queue.unreserve(0))
+        });
+        let received = serve(&queue, &mut receiver, |received| !received.is_empty());
+        assert_eq!(received, [2]);
+        for thread in returning {
+            thread.join().expect("it returned");
+        }
+    });
+}
+
+/// B2 ANSWER: a producer that sees that it was admitted sees its ticket claimed.
+#[test]
+fn an_admitted_producer_sees_its_ticket() {
+    check("an_admitted_producer_sees_its_ticket", 2, || {
+        let (queue, mut receiver) = full();
+        let pending = line_up(&queue, 2);
+        let looking = queue.clone();
+        let looking = thread::spawn(move || {
+            if let Admission::Admitted(first) = pending.admission() {
+                assert_eq!(looking.tail(), first + 1, "a sync would not cover it");
+            }
+        });
+        let received = serve(&queue, &mut receiver, |received| received.len() == 2);
+        assert_eq!(received, [1, 2]);
+        looking.join().expect("it returned");
+    });
+}
+
+/// A full queue with one push that waits, and two that were withdrawn: the producer of the next
+/// one that is withdrawn tidies the line.
+fn untidy() -> (Arc<Queue<u64>>, Receiver<u64>, Arc<PendingPush<u64>>) {
+    let (queue, receiver) = full();
+    let waits = line_up(&queue, 2);
+    for _ in 0..2 {
+        let withdrawn = line_up(&queue, 9);
+        queue.withdraw(&withdrawn).expect("it waits");
+    }
+    (queue, receiver, waits)
+}
+
+/// Q4 WAKE: a producer tidies the line and keeps the receiver away from it. The push that waits is
+/// admitted.
+#[test]
+fn tidying_races_an_admission() {
+    check("tidying_races_an_admission", 2, || {
+        let (queue, mut receiver, _) = untidy();
+        let last = line_up(&queue, 9);
+        let tidying = queue.clone();
+        let tidying = thread::spawn(move || tidying.withdraw(&last).is_some());
+        let received = serve(&queue, &mut receiver, |received| received.contains(&2));
+        let is_withdrawn = tidying.join().expect("it returned");
+        assert!(!is_withdrawn || received == [1, 2], "B2 ANSWER: {received:?}");
+    });
+}
+
+/// Q3 CLOSE: a producer tidies the line and keeps the closer away from it. The push that waits is
+/// refused.
+#[test]
+fn tidying_races_the_close() {
+    check("tidying_races_the_close", 3, || {
+        let (queue, receiver, waits) = untidy();
+        let last = line_up(&queue, 9);
+        let closing = queue.clone();
+        let closing = thread::spawn(move || closing.close());
+        drop(queue.withdraw(&last));
+        closing.join().expect("it has closed");
+        assert_eq!(waits.admission(), Admission::Refused, "Q3 CLOSE");
+        drop(receiver);
+    });
+}

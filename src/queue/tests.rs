@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use crate::queue::backlog::WaitsFor;
+use crate::queue::backlog::{Admission, PendingPush, WaitsFor};
 use crate::queue::queue::Queue;
 use crate::queue::receiver::{Received, Receiver};
 use crate::queue::requests::Work;
@@ -97,4 +97,63 @@ fn withdrawn_pushes_do_not_pile_up_behind_a_stopped_receiver() {
     let left = withdrawn.iter().filter(|pending| pending.upgrade().is_some()).count();
     assert!(left <= 256, "{left} of 10,000 are left");
     assert_eq!(Arc::strong_count(&stays), 2, "it keeps its place");
+}
+
+/// Lines up a push of `tickets` that no thread waits for.
+fn line_up(queue: &Queue<u64>, tickets: u32) -> Arc<PendingPush<u64>> {
+    let sleeper = Sleeper::Task(Waker::noop().clone());
+    queue.line_up(tickets, 0, WaitsFor::Room, sleeper, |_, _| {})
+}
+
+/// Admits the pushes that have room.
+fn admit(receiver: &Receiver<u64>) {
+    receiver.accept(Work::Admit);
+    drop(receiver.admit(|_, sleeper| Some(sleeper)));
+}
+
+/// Q4 WAKE: a push that has room waits behind one that has none. The first is withdrawn,
+/// which admits the second.
+#[test]
+fn a_withdrawn_push_lets_the_next_one_pass() {
+    let (queue, mut receiver) = Queue::new(2, u64::MAX);
+    queue.try_reserve(0).expect("the ring is empty");
+    let (whole, single) = (line_up(&queue, 2), line_up(&queue, 1));
+    admit(&receiver);
+    assert_eq!(single.admission(), Admission::Waiting, "B1 FIFO");
+    assert_eq!(queue.next_work(), None);
+    assert!(queue.withdraw(&whole).is_some(), "it waits");
+    assert_eq!(queue.next_work(), Some(Work::Admit));
+    admit(&receiver);
+    assert_eq!(single.admission(), Admission::Admitted(0));
+    receiver.drain(|_| true);
+    assert_eq!(queue.next_work(), None);
+}
+
+/// B2 ANSWER: pushes that line up after the close are dropped with the queue.
+#[test]
+fn a_dropped_queue_drops_what_waits() {
+    let (queue, receiver) = Queue::new(1, u64::MAX);
+    queue.try_push(1, 0, |_, _| {}).expect("the ring is empty");
+    let earlier = line_up(&queue, 1);
+    drop(receiver);
+    let late = line_up(&queue, 1);
+    for pending in [&earlier, &late] {
+        assert_eq!(pending.admission(), Admission::Refused, "Q3 CLOSE");
+    }
+    drop(queue);
+    assert_eq!([earlier, late].map(|pending| Arc::strong_count(&pending)), [1, 1]);
+}
+
+/// Q1 BOUND: a push that waits has a slot, and exceeds the byte limit.
+#[test]
+fn an_admission_observes_the_byte_limit() {
+    let (queue, mut receiver) = Queue::new(4, 10);
+    queue.try_push(1, 6, |_, _| {}).expect("the ring is empty");
+    let sleeper = Sleeper::Task(Waker::noop().clone());
+    let pending = queue.line_up(1, 6, WaitsFor::Room, sleeper, |_, _| {});
+    admit(&receiver);
+    assert_eq!(pending.admission(), Admission::Waiting);
+    receiver.drain(|_| true);
+    admit(&receiver);
+    assert_eq!(pending.admission(), Admission::Admitted(1));
 }

@@ -19,7 +19,7 @@ use futures_executor::block_on;
 use crate::support::gate::Gate;
 use crate::support::{config, must_end, open, payload};
 use shardwal::fs::sim::SimFileSystem;
-use shardwal::{AppendError, Cause, Config, ShardedWal};
+use shardwal::{AppendError, Cause, Config, Durability, ShardedWal};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -320,5 +320,100 @@ fn a_reservation_observes_the_free_space() {
         let refused = block_on(log.reserve(1, 10)).unwrap_err();
         assert!(matches!(refused.cause(), Cause::BelowFreeSpaceMin { .. }), "{refused}");
         block_on(permit.append("y")).unwrap();
+    });
+}
+
+/// Counts the calls of its waker.
+#[derive(Default)]
+struct Woken(AtomicU64);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Polls a future that is pending, with a waker of its own.
+fn poll_pending(future: std::pin::Pin<&mut impl Future>) -> Arc<Woken> {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+    woken
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A log of one record whose writer is idle. A permit has the room.
+fn reserved(durability: Durability) -> (Gate, ShardedWal) {
+    let (fs, gate) = (SimFileSystem::new(), Gate::default());
+    let config = config(&fs).shards(1).queue_capacity(1).durability(durability);
+    let log = open(config.file_system(gate.before(&fs)));
+    (gate, log)
+}
+
+/// Q1 BOUND: a reservation is granted, and its future is dropped without another poll.
+#[test]
+fn a_granted_reservation_that_is_dropped_gives_its_room_back() {
+    must_end("a dropped reservation", || {
+        for durability in [Durability::Sync, Durability::Buffered] {
+            let (_, log) = reserved(durability);
+            let permit = block_on(log.reserve(1, 10)).unwrap();
+            {
+                let mut waits = pin!(log.reserve(1, 10));
+                let woken = poll_pending(waits.as_mut());
+                drop(permit);
+                wait_until(|| woken.0.load(Ordering::Relaxed) > 0);
+            }
+            log.append_timeout(1, payload(1, 0, 10), LONG).unwrap().wait().unwrap();
+            let permit = block_on(log.reserve(1, 10)).unwrap().into_owned();
+            let refused = log.try_append(1, payload(1, 1, 10)).unwrap_err();
+            assert!(matches!(refused.cause, Cause::QueueFull), "{refused}");
+            drop(permit);
+        }
+    });
+}
+
+/// Q4 WAKE: a record is admitted before its commit, and its task is woken by the answer. A future
+/// that is dropped in between drops its waker.
+#[test]
+fn an_admitted_append_waits_for_its_answer() {
+    must_end("an admitted append", || {
+        for is_dropped in [true, false] {
+            let (gate, log) = reserved(Durability::Sync);
+            let permit = block_on(log.reserve(1, 10)).unwrap();
+            let mut append = Box::pin(log.append_async(1, payload(1, 0, 10)));
+            let woken = poll_pending(append.as_mut());
+            gate.shut();
+            drop(permit);
+            gate.wait_for_writer();
+            assert!(append.position().is_some(), "it is in the commit");
+            assert_eq!(woken.0.load(Ordering::Relaxed), 0, "it has no answer");
+            if is_dropped {
+                drop(append);
+                let count = Arc::strong_count(&woken);
+                gate.open();
+                assert_eq!(count, 1, "the waker was dropped");
+            } else {
+                gate.open();
+                wait_until(|| woken.0.load(Ordering::Relaxed) > 0);
+                block_on(append).unwrap();
+            }
+        }
+    });
+}
+
+/// B2 ANSWER: a payload that waited for room comes back after its timeout.
+#[test]
+fn a_payload_comes_back_after_its_timeout() {
+    must_end("a timeout", || {
+        let full = Full::new(1, |config| config);
+        let timeout = Duration::from_millis(20);
+        let refused = full.log.append_timeout(1, vec![7; 5000], timeout).unwrap_err();
+        assert!(matches!(refused.cause, Cause::QueueFull), "{refused}");
+        assert_eq!(refused.payload, vec![7; 5000]);
     });
 }
