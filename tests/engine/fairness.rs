@@ -199,6 +199,8 @@ fn a_close_refuses_what_waits_while_the_disk_hangs() {
                 let refused = log.append_timeout(1, vec![7; 5000], LONG).unwrap_err();
                 assert_eq!(refused.payload.len(), 5000, "the payload comes back");
             });
+            // A blocked thread reports nothing. It must wait before the close.
+            thread::sleep(Duration::from_millis(50));
             let closing = scope.spawn(|| log.close().unwrap());
             let is_closed = |error: AppendError| matches!(error.cause(), Cause::Closed);
             assert!(is_closed(block_on(append).unwrap_err()));
