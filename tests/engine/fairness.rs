@@ -419,3 +419,21 @@ fn a_payload_comes_back_after_its_timeout() {
         assert_eq!(refused.payload, vec![7; 5000]);
     });
 }
+
+/// Q4 WAKE: several tasks wait for one slot, and none of them does anything meanwhile. Each commit
+/// admits the next one.
+#[test]
+fn each_commit_admits_the_next_append() {
+    must_end("appends that wait", || {
+        let full = Full::new(1, |config| config);
+        let mut appends: Vec<_> =
+            (2..6).map(|index| Box::pin(full.log.append_async(1, payload(1, index, 10)))).collect();
+        let woken: Vec<_> =
+            appends.iter_mut().map(|append| poll_pending(append.as_mut())).collect();
+        full.gate.open();
+        for (append, woken) in appends.into_iter().zip(woken) {
+            wait_until(|| woken.0.load(Ordering::Relaxed) > 0);
+            block_on(append).unwrap();
+        }
+    });
+}
