@@ -71,7 +71,7 @@ impl Refusals {
     }
 }
 
-/// What is no longer known about an old refusal.
+/// The details of an old refusal that are no longer known.
 #[derive(Clone, Copy, Debug)]
 enum Forgotten {
     /// The system's error.

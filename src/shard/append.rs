@@ -50,7 +50,7 @@ impl Limit {
         }
     }
 
-    /// What is limited, for the error's text.
+    /// The limited quantity, for the error's text.
     fn name(self) -> &'static str {
         match self {
             Self::RecordBytes => "payload bytes of a record",

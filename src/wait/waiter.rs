@@ -121,7 +121,7 @@ impl Waiter {
         self.registration.store(false, Ordering::Release);
     }
 
-    /// Marks it as off its list, and returns whom to wake. For the thread that took it off.
+    /// Marks it as off its list, and returns its sleeper. For the thread that took it off.
     /// `None` if its future was dropped.
     pub(crate) fn release(&self) -> Option<Sleeper> {
         self.let_go();

@@ -158,7 +158,7 @@ impl WaiterTable {
             return group;
         }
         let new = Box::into_raw(Box::new(Group::new()));
-        // ORDERING: AcqRel: the group is complete for who finds it, and another thread's
+        // ORDERING: AcqRel: the group is complete for a thread that finds it, and another's
         // group for this one. Acquire also if it fails.
         let placed =
             cell.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
