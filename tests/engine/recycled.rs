@@ -428,7 +428,7 @@ mod beside_a_reader {
             if record.position().sequence >= 20 && !acted.swap(true, Relaxed) {
                 log.truncate_before(&log.durable_checkpoint()).unwrap();
                 // Until every recycled file is full again.
-                let rolls = log.stats().total.rolls + 4;
+                let rolls = log.stats().total.rolls + 32;
                 while log.stats().total.rolls < rolls {
                     log.append(1, vec![7; 5000]).wait().unwrap();
                 }
