@@ -25,7 +25,7 @@ use crate::util::sync::{AtomicBool, AtomicU64, Mutex, Ordering, now};
 use crate::wait::sleeper::{Sleeper, Sleepers, Tasks};
 use crate::wait::wait_list::WaitList;
 use crate::wait::waiter::Registration;
-use crate::wait::waiter_table::{NewWaiter, WaiterTable};
+use crate::wait::waiter_table::WaiterTable;
 use crate::wait::wake_chain::{ParkState, WakeChain};
 
 /// The answer to one ticket.
@@ -188,7 +188,7 @@ impl Progress {
         }
         let thread = ParkState::of_this_thread();
         let is_free = matches!(registration, TicketRegistration::None);
-        if !is_free || !self.tickets.register(ticket, NewWaiter::Thread(&thread)) {
+        if !is_free || !self.tickets.register(ticket, Sleeper::Thread(thread.clone())) {
             let waiters = &self.acknowledged.waiters;
             return waiters.wait(ticket.saturating_add(1), deadline, || self.answer(ticket));
         }
@@ -218,7 +218,7 @@ impl Progress {
             return Some(answer);
         }
         if !registration.is_on_list()
-            && self.tickets.register(ticket, NewWaiter::Task(context.waker()))
+            && self.tickets.register(ticket, Sleeper::Task(context.waker().clone()))
         {
             *registration = TicketRegistration::InTable;
             let answer = self.answer(ticket)?;

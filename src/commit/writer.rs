@@ -166,10 +166,9 @@ impl Writer {
     }
 
     /// B1 FIFO: admits the appends that wait for room, and wakes those that wait for nothing else.
-    fn admit(&mut self) {
-        self.receiver.accept(Work::Admit);
-        let Self { receiver, progress, .. } = self;
-        let admitted = receiver.admit(|ticket, sleeper| progress.register(ticket, sleeper));
+    fn admit(&self) {
+        let register = |ticket, sleeper| self.progress.register(ticket, sleeper);
+        let admitted = self.receiver.admit(register);
         drop(admitted.wake_threads());
     }
 

@@ -28,25 +28,24 @@ impl<T> Queue<T> {
         if self.claims.tail.load(Ordering::Relaxed) & GATED == 0 {
             return sleepers;
         }
-        if let Some(mut line) = self.backlog.line.try_lock() {
-            self.admit_from(&mut line, head, register, &mut sleepers);
-        }
-        // ORDERING: SeqCst fence, pairs with the fence in `refuse_waiting`: this thread sees
-        // that the queue was closed, or the closer finds the line free.
-        fence(Ordering::SeqCst);
-        if self.is_closed() {
-            self.refuse_waiting();
-        }
+        self.with_line(|line| self.admit_from(line, head, register, &mut sleepers));
         sleepers
     }
 
     /// Removes from the backlog what was withdrawn. For its producer, if the receiver does not get
     /// to it. The caller then requests an admission, which this may have kept away.
     pub(super) fn tidy_backlog(&self) {
+        self.with_line(|line| self.backlog.collect(line));
+    }
+
+    /// Runs `work` on the line, unless another thread has it. Q3 CLOSE: if the queue was closed
+    /// meanwhile, the closer has left the pushes in the line to this thread.
+    fn with_line(&self, work: impl FnOnce(&mut Line<T>)) {
         if let Some(mut line) = self.backlog.line.try_lock() {
-            self.backlog.collect(&mut line);
+            work(&mut line);
         }
-        // ORDERING: SeqCst fence; as in `admit`.
+        // ORDERING: SeqCst fence, pairs with the fence in `refuse_waiting`: this thread sees
+        // that the queue was closed, or the closer finds the line free.
         fence(Ordering::SeqCst);
         if self.is_closed() {
             self.refuse_waiting();
@@ -87,7 +86,7 @@ impl<T> Queue<T> {
     /// Q3 CLOSE: refuses the pushes that wait, and wakes them. The queue is closed: a push that
     /// comes later refuses itself. If another thread has the line, that thread refuses them.
     pub(super) fn refuse_waiting(&self) {
-        // ORDERING: SeqCst fence, pairs with the fence in `admit`.
+        // ORDERING: SeqCst fence, pairs with the fence in `with_line`.
         fence(Ordering::SeqCst);
         let Some(mut line) = self.backlog.line.try_lock() else { return };
         self.backlog.collect(&mut line);

@@ -134,10 +134,8 @@ impl<T> Queue<T> {
         if *task == task_address(now) {
             return;
         }
-        let waker = now.clone();
-        // The address of the clone, which is kept. That of the original may be used again.
-        let address = task_address(&waker);
-        match pending.replace_sleeper(Sleeper::Task(waker)) {
+        let (sleeper, address) = Sleeper::of_task(now);
+        match pending.replace_sleeper(sleeper) {
             Replaced::Earlier(earlier) => {
                 *task = address;
                 if let Some(earlier) = earlier {

@@ -181,12 +181,28 @@ impl<T> Queue<T> {
     /// when the queue is empty.
     pub(super) fn claim(&self, count: u32, bytes: u32) -> Result<u64, PushError> {
         self.check_count(count);
+        self.claim_if(count, |tail| self.check_room(tail, count, bytes))
+    }
+
+    /// Claims `count` consecutive tickets after a `tail` that passes `check`.
+    pub(super) fn claim_if(
+        &self,
+        count: u32,
+        check: impl Fn(u64) -> Result<(), PushError>,
+    ) -> Result<u64, PushError> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let mut tail = self.claims.tail.load(Ordering::Relaxed);
         loop {
-            self.check_room(tail, count, bytes)?;
-            match self.claim_from(tail, count) {
-                Ok(first) => return Ok(first),
+            check(tail)?;
+            // ORDERING: Relaxed; the claim publishes nothing, `published`
+            // does that. A stale `tail` fails here.
+            match self.claims.tail.compare_exchange_weak(
+                tail,
+                tail + u64::from(count),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(tail & TICKETS),
                 Err(now) => tail = now,
             }
         }
@@ -213,16 +229,6 @@ impl<T> Queue<T> {
         // refused caller sees the cause that the closer stored before.
         fence(Ordering::Acquire);
         Err(PushError::Closed)
-    }
-
-    /// Claims tickets if `tail` has not changed. Returns the first, or `tail` as it is now.
-    pub(super) fn claim_from(&self, tail: u64, count: u32) -> Result<u64, u64> {
-        // ORDERING: Relaxed; the claim publishes nothing, `published`
-        // does that. A stale `tail` fails here.
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        let raised = tail + u64::from(count);
-        let claimed = self.claims.tail.compare_exchange_weak(tail, raised, set, fetch);
-        claimed.map(|tail| tail & TICKETS)
     }
 
     /// Whether `bytes` more exceed the limit, if `queued` was loaded from `Claims::bytes`.

@@ -45,7 +45,8 @@ impl<T> Queue<T> {
     }
 
     /// Pushes a value of one ticket and `bytes` for a reservation of `reserved` bytes, which it
-    /// ends. Does not block. `Full` is rare: another push had missed the reservation.
+    /// ends. Does not block. `Full` is rare: another push had missed the reservation. The caller
+    /// then lines up, which requests an admission for what waits before it too.
     pub(crate) fn push_reserved(
         &self,
         reserved: u32,
@@ -55,31 +56,20 @@ impl<T> Queue<T> {
         let claimed = self.claim_reserved();
         // The bytes of the value are added as it is published.
         self.end_reservation(reserved);
-        match claimed {
-            Ok(first) => {
-                self.publish(first, 1, bytes, fill);
-                self.wake_receiver();
-            }
-            Err(_) => self.request_admission(),
-        }
-        claimed
+        let first = claimed?;
+        self.publish(first, 1, bytes, fill);
+        self.wake_receiver();
+        Ok(first)
     }
 
     /// Claims a ticket that was reserved, also while the gate is closed.
     fn claim_reserved(&self) -> Result<u64, PushError> {
-        // ORDERING: Relaxed; the exchange below checks what was read.
-        let mut tail = self.claims.tail.load(Ordering::Relaxed);
-        loop {
+        self.claim_if(1, |tail| {
             self.check_open(tail)?;
             // ORDERING: Acquire; as in `check_room`.
             let received = self.received.load(Ordering::Acquire);
-            if (tail & TICKETS) + 1 > received + self.capacity() {
-                return Err(PushError::Full);
-            }
-            match self.claim_from(tail, 1) {
-                Ok(first) => return Ok(first),
-                Err(now) => tail = now,
-            }
-        }
+            let is_full = (tail & TICKETS) + 1 > received + self.capacity();
+            if is_full { Err(PushError::Full) } else { Ok(()) }
+        })
     }
 }

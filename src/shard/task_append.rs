@@ -12,7 +12,7 @@ use crate::queue::queue::PushError;
 use crate::shard::append::{Limit, PendingRecord, to_u32};
 use crate::shard::shard::WalShard;
 use crate::util::sync::Arc;
-use crate::wait::sleeper::{Sleeper, TaskAddress, task_address};
+use crate::wait::sleeper::{Sleeper, TaskAddress};
 
 /// A task's record that was accepted.
 pub(super) enum TaskAppend {
@@ -61,7 +61,7 @@ impl WalShard {
         let mut record = self.check_record(key, payload).map_err(|refused| refused.cause)?;
         match record.try_push() {
             Ok(ticket) => Ok(TaskAppend::Queued(ticket)),
-            Err(PushError::Full) => Ok(record.line_up(waker.clone())),
+            Err(PushError::Full) => Ok(record.line_up(waker)),
             Err(PushError::Closed) => Err(self.refusal(PushError::Closed)),
         }
     }
@@ -90,7 +90,7 @@ impl WalShard {
         let bytes = record.bytes();
         match queue.push_reserved(reserved, bytes, record.fill()) {
             Ok(ticket) => Ok(TaskAppend::Queued(ticket)),
-            Err(PushError::Full) => Ok(record.line_up(Waker::noop().clone())),
+            Err(PushError::Full) => Ok(record.line_up(Waker::noop())),
             Err(PushError::Closed) => Err(self.refusal(PushError::Closed)),
         }
     }
@@ -110,9 +110,8 @@ impl WalShard {
         match queue.try_reserve(bytes) {
             Ok(()) => Ok(None),
             Err(PushError::Full) => {
-                let waker = waker.clone();
-                let task = task_address(&waker);
-                let push = queue.line_up_reservation(bytes, Sleeper::Task(waker));
+                let (sleeper, task) = Sleeper::of_task(waker);
+                let push = queue.line_up_reservation(bytes, sleeper);
                 Ok(Some(PendingTask { push, task }))
             }
             Err(PushError::Closed) => Err(self.refusal(PushError::Closed)),
@@ -123,9 +122,8 @@ impl WalShard {
 impl PendingRecord<'_, '_> {
     /// Lets the record wait for room. The waker is called once it is answered.
     #[cold]
-    fn line_up(&mut self, waker: Waker) -> TaskAppend {
-        // The address of the clone, which is kept. That of the original may be used again.
-        let (bytes, task, sleeper) = (self.bytes(), task_address(&waker), Sleeper::Task(waker));
+    fn line_up(&mut self, waker: &Waker) -> TaskAppend {
+        let (bytes, (sleeper, task)) = (self.bytes(), Sleeper::of_task(waker));
         let queue = &self.shard.committer().queue;
         let push = queue.line_up(1, bytes, WaitsFor::Answer, sleeper, self.fill());
         TaskAppend::Pending(PendingTask { push, task })

@@ -17,6 +17,14 @@ pub(crate) enum Sleeper {
 }
 
 impl Sleeper {
+    /// A task by a clone of its waker, and the address of the clone. That of the original may be
+    /// used again, and only the clone is kept.
+    pub(crate) fn of_task(waker: &Waker) -> (Self, TaskAddress) {
+        let waker = waker.clone();
+        let address = task_address(&waker);
+        (Self::Task(waker), address)
+    }
+
     /// Wakes it.
     pub(crate) fn wake(self) {
         match self {

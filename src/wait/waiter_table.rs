@@ -17,11 +17,9 @@
 //!   from `FREE` or from `WAITING`
 
 use std::ptr;
-use std::task::Waker;
 
-use crate::util::sync::{Arc, AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence};
+use crate::util::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence};
 use crate::wait::sleeper::Sleeper;
-use crate::wait::wake_chain::ParkState;
 
 /// Slots of a group, which is allocated as a whole once one of its tickets has a waiter.
 const GROUP_LEN: usize = if cfg!(loom) { 2 } else { 64 };
@@ -57,22 +55,6 @@ struct Slot {
 // SAFETY: W3 SLOT: the phase gives the cell to one thread at a time.
 unsafe impl Sync for Slot {}
 
-/// The thread or the task that registers for a ticket.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum NewWaiter<'a> {
-    Thread(&'a Arc<ParkState>),
-    Task(&'a Waker),
-}
-
-impl NewWaiter<'_> {
-    fn sleeper(self) -> Sleeper {
-        match self {
-            Self::Thread(thread) => Sleeper::Thread(thread.clone()),
-            Self::Task(waker) => Sleeper::Task(waker.clone()),
-        }
-    }
-}
-
 impl WaiterTable {
     /// A table for at least `slots` tickets without an answer. Allocates 8 bytes for each 64.
     pub(crate) fn new(slots: usize) -> Self {
@@ -85,9 +67,8 @@ impl WaiterTable {
     /// one. Returns `false` if the slot belongs to another ticket: the waiter must register
     /// elsewhere.
     #[must_use = "if it is false, nothing is registered"]
-    pub(crate) fn register(&self, ticket: u64, waiter: NewWaiter<'_>) -> bool {
-        // A waker's clone is the caller's code, and must not run while the slot is busy.
-        match self.register_sleeper(ticket, waiter.sleeper()) {
+    pub(crate) fn register(&self, ticket: u64, sleeper: Sleeper) -> bool {
+        match self.register_sleeper(ticket, sleeper) {
             None => true,
             Some(refused) => {
                 refused.discard();
