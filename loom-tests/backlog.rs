@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use loom::thread;
 
-use super::{TaskThread, admit, check, wait};
+use super::{TaskThread, admit, check, drain, wait};
 use crate::queue::backlog::{Admission, PendingPush, WaitsFor, Withdrawn};
 use crate::queue::queue::{PushError, Queue};
 use crate::queue::receiver::Receiver;
@@ -42,7 +42,7 @@ fn serve(
     let mut received = Vec::new();
     while !is_done(&received) {
         match wait(queue, receiver) {
-            Work::Values => receiver.drain(|next| {
+            Work::Values => drain(receiver, |next| {
                 received.push(*next.value);
                 true
             }),
@@ -134,8 +134,8 @@ fn the_close_races_an_admission() {
         let pending = [2, 3].map(|value| line_up(&queue, value));
         let closing = queue.clone();
         let closing = thread::spawn(move || closing.close());
-        receiver.drain(|_| true);
-        admit(&receiver);
+        drain(&mut receiver, |_| true);
+        admit(&mut receiver);
         closing.join().expect("it has closed");
         let ends = pending.map(|pending| pending.admission());
         assert!(!ends.contains(&Admission::Waiting), "Q3 CLOSE: {ends:?}");
@@ -201,7 +201,7 @@ fn a_reservation_keeps_its_slot() {
     check("a_reservation_keeps_its_slot", 3, || {
         let (queue, mut receiver) = Queue::new(1, ANY);
         let pending = queue.line_up_reservation(0, unwatched());
-        admit(&receiver);
+        admit(&mut receiver);
         assert!(matches!(pending.admission(), Admission::Admitted(_)), "the ring is empty");
         let pushing = queue.clone();
         let pushing = thread::spawn(move || pushing.try_push(1, 0, |_, slot| *slot = 9));
@@ -219,9 +219,9 @@ fn a_returned_reservation_admits_the_next_push() {
     check("a_returned_reservation_admits_the_next_push", 2, || {
         let (queue, mut receiver) = Queue::new(1, ANY);
         drop(queue.line_up_reservation(0, unwatched()));
-        admit(&receiver);
+        admit(&mut receiver);
         let pending = line_up(&queue, 2);
-        admit(&receiver);
+        admit(&mut receiver);
         assert_eq!(pending.admission(), Admission::Waiting, "Q1 BOUND: the slot is reserved");
         let returning = queue.clone();
         let returning = thread::spawn(move || returning.unreserve(0));
@@ -243,20 +243,20 @@ fn a_reservation_races_an_admission() {
                 && reserving.push_reserved(0, 0, |_, slot| *slot = 1).is_ok()
         });
         let pending = line_up(&queue, 2);
-        admit(&receiver);
+        admit(&mut receiver);
         let pushed = reserving.join().expect("it returned");
         let is_admitted = pending.admission() != Admission::Waiting;
         let mut received = Vec::new();
-        receiver.drain(|next| {
+        drain(&mut receiver, |next| {
             received.push(*next.value);
             true
         });
         let claimed = u64::from(pushed) + u64::from(is_admitted);
         assert!(claimed <= 1, "Q1 BOUND: two tickets in a ring of one slot");
         assert_eq!(received.len() as u64, claimed, "Q3 CLOSE: what was claimed is received");
-        admit(&receiver);
-        receiver.drain(|_| true);
-        admit(&receiver);
+        admit(&mut receiver);
+        drain(&mut receiver, |_| true);
+        admit(&mut receiver);
         assert!(pending.admission() != Admission::Waiting, "Q4 WAKE: there is room");
     });
 }

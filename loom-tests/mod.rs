@@ -14,7 +14,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::queue::queue::Queue;
-use crate::queue::receiver::Receiver;
+use crate::queue::receiver::{Received, Receiver};
 use crate::queue::requests::Work;
 use crate::util::sync::{Arc, Parker, now};
 
@@ -27,6 +27,7 @@ mod inline_commit;
 mod queue;
 mod queue_close;
 mod rig;
+mod ring_memory;
 mod sealing;
 mod state_machine;
 mod wait_list;
@@ -70,9 +71,14 @@ fn wait<T>(queue: &Queue<T>, receiver: &mut Receiver<T>) -> Work {
 }
 
 /// Admits the pushes that wait for room, if there is some, and wakes them.
-fn admit(receiver: &Receiver<u64>) {
+fn admit(receiver: &mut Receiver<u64>) {
     receiver.accept(Work::Admit);
-    drop(receiver.admit(|_, sleeper| Some(sleeper)).wake_threads());
+    drop(receiver.admit(|_, sleeper| Some(sleeper)));
+}
+
+/// Receives values, admits pushes that wait for room, and wakes them.
+fn drain(receiver: &mut Receiver<u64>, take: impl FnMut(Received<'_, u64>) -> bool) {
+    drop(receiver.drain(|_, sleeper| Some(sleeper), take));
 }
 
 /// The waker of a task that runs on a thread of its own.

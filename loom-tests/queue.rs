@@ -4,12 +4,11 @@ use std::task::Waker;
 
 use loom::thread::{self, JoinHandle};
 
-use super::{TaskThread, admit, check, wait};
+use super::{TaskThread, admit, check, drain, wait};
 use crate::queue::backlog::{Admission, WaitsFor};
 use crate::queue::queue::Queue;
 use crate::queue::receiver::Receiver;
 use crate::queue::requests::Work;
-use crate::util::sync::Arc;
 use crate::wait::sleeper::Sleeper;
 
 /// No limit in bytes.
@@ -34,7 +33,7 @@ fn receive(
     while values.len() < count {
         wait_for_values(queue, receiver);
         let earlier = values.len();
-        receiver.drain(|received| {
+        drain(receiver, |received| {
             let next = values.len() as u64;
             assert_eq!(received.ticket, next, "Q2 ORDER: tickets come in order");
             values.push(std::mem::take(received.value));
@@ -137,13 +136,13 @@ fn a_batch_appears_whole() {
         let (mut next, mut received) = (0, Vec::new());
         while next < 3 {
             wait_for_values(&queue, &mut receiver);
-            receiver.drain(|value| {
+            drain(&mut receiver, |value| {
                 assert_eq!(value.ticket, next, "Q2 ORDER: tickets come in order");
                 next += u64::from(value.tickets);
                 received.push((*value.value, value.tickets));
                 true
             });
-            admit(&receiver);
+            admit(&mut receiver);
         }
         received.sort_unstable();
         assert_eq!(received, [(7, 1), (10, 2)], "Q2 ORDER: each value comes once");
@@ -195,7 +194,7 @@ fn a_sync_request_races_push() {
         let (mut synced, mut received) = (None, Vec::new());
         while synced.is_none() || received.len() < 2 {
             match wait(&queue, &mut receiver) {
-                Work::Values => receiver.drain(|value| {
+                Work::Values => drain(&mut receiver, |value| {
                     received.push(*value.value);
                     true
                 }),

@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{admit, check, wait};
+use super::{admit, check, drain, wait};
 use crate::queue::queue::{PushError, Queue};
 use crate::queue::receiver::Receiver;
 use crate::queue::requests::Work;
@@ -34,8 +34,8 @@ fn push_races_close() {
         let closing = thread::spawn(move || closing.close());
         let mut received = Vec::new();
         while wait(&queue, &mut receiver) != Work::Closed {
-            admit(&receiver);
-            receiver.drain(|value| {
+            admit(&mut receiver);
+            drain(&mut receiver, |value| {
                 assert_eq!(value.ticket, *value.value, "Q2 ORDER");
                 received.push(value.ticket);
                 true
@@ -64,7 +64,7 @@ fn close_wakes_parked_producers() {
         queue.close();
         let work = wait_unless_admission(&queue, &mut receiver);
         assert_eq!(work, Work::Values, "Q3 CLOSE: what was claimed before stays");
-        receiver.drain(|_| true);
+        drain(&mut receiver, |_| true);
         assert_eq!(wait_unless_admission(&queue, &mut receiver), Work::Closed);
         for producer in producers {
             let refused = producer.join().expect("it returned").expect_err("it is closed");

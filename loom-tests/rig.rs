@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Once;
+use std::task::Waker;
 
 use loom::thread::{self, JoinHandle};
 
@@ -20,7 +21,7 @@ use crate::queue::queue::{PushError, Queue};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::next_record;
 use crate::segment::frame_reader::FrameReader;
-use crate::segment::header::{FoundHeader, segment_path};
+use crate::segment::header::{ParsedHeader, segment_path};
 use crate::segment::header::{Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 use crate::segment::writer::prepare;
 use crate::segment::writer::{
@@ -29,6 +30,7 @@ use crate::segment::writer::{
 use crate::shard::sealer::{SealQueue, Sealer, sealer};
 use crate::space::recycle::Recycler;
 use crate::util::sync::{Arc, Mutex};
+use crate::wait::sleeper::Sleeper;
 
 const DIR: &str = "/shard";
 /// The sequence of ticket 0. It is not 0, so that the two are not mixed up.
@@ -272,6 +274,17 @@ pub(super) fn append_no_wake(committer: &Committer, key: u64) -> Result<u64, Pus
     committer.queue.try_push_no_wake(1, 1, |_, entry| fill(entry, key))
 }
 
+/// Queues one record for a task.
+pub(super) fn append_for_task(
+    committer: &Committer,
+    key: u64,
+    waker: &Waker,
+) -> (u64, TicketRegistration) {
+    let sleeper = Sleeper::Task(waker.clone());
+    let pushed = committer.push_for_task(1, |_, entry| fill(entry, key), sleeper);
+    pushed.map_err(|(error, _)| error).expect("there is room")
+}
+
 /// A record whose payload repeats its key.
 fn fill(entry: &mut Entry, key: u64) {
     let payload = [u8::try_from(key).expect("models use small keys")];
@@ -307,7 +320,7 @@ pub(super) fn read(fs: &SimFileSystem) -> Vec<(u64, u64)> {
     for number in 1.. {
         let path = segment_path(Path::new(DIR), number);
         let Some(bytes) = fs.read_file(&path) else { break };
-        let FoundHeader::Header(header) = SegmentHeader::parse(&bytes, &identity(number)) else {
+        let ParsedHeader::Header(header) = SegmentHeader::parse(&bytes, &identity(number)) else {
             break;
         };
         let next = records.last().map_or(BASE, |(_, sequence)| sequence + 1);

@@ -4,7 +4,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::rig::{FIRST, Rig, SYNCED, answer, append, finish};
-use super::{check, wait};
+use super::{check, drain, wait};
 use crate::commit::progress::{Answer, TicketRegistration};
 use crate::commit::state_machine::StateMachine;
 use crate::fs::sim::{Call, Fault, FaultKind};
@@ -116,7 +116,7 @@ fn a_mark_request_races_push() {
         while marks + values.len() < 2 {
             match wait(&queue, &mut receiver) {
                 Work::Snapshot => marks += 1,
-                Work::Values => receiver.drain(|value| {
+                Work::Values => drain(&mut receiver, |value| {
                     values.push(*value.value);
                     true
                 }),

@@ -46,8 +46,8 @@ impl Answers {
 
     fn wait(&self, ticket: u64) {
         let thread = ParkState::of_this_thread();
-        let is_registered = self.table.register(ticket, Sleeper::Thread(thread.clone()));
-        assert!(is_registered, "no other ticket has the slot");
+        let refused = self.table.register(ticket, Sleeper::Thread(thread.clone()));
+        assert!(refused.is_none(), "no other ticket has the slot");
         while self.below() <= ticket {
             thread.park(|| self.below() <= ticket, None);
         }
@@ -113,7 +113,7 @@ fn a_withdrawn_waiter_leaves_nothing_behind() {
         let waker = Waker::from(task.clone());
         for ticket in 0..2 {
             assert!(
-                answers.table.register(ticket, Sleeper::Task(waker.clone())),
+                answers.table.register(ticket, Sleeper::Task(waker.clone())).is_none(),
                 "the slot is free"
             );
         }
@@ -133,7 +133,10 @@ fn a_dropped_table_leaves_no_waker_behind() {
         let answers = Answers::new();
         let task = Arc::new(Kept);
         let waker = Waker::from(task.clone());
-        assert!(answers.table.register(1, Sleeper::Task(waker.clone())), "the slot is free");
+        assert!(
+            answers.table.register(1, Sleeper::Task(waker.clone())).is_none(),
+            "the slot is free"
+        );
         drop((waker, answers));
         assert_eq!(Arc::strong_count(&task), 1, "W3 SLOT: a waker was left behind");
     });
@@ -146,7 +149,10 @@ fn tickets_of_two_groups_are_answered_together() {
         let table = WaiterTable::new(4);
         let waker = Waker::from(Arc::new(Kept));
         for ticket in [1, 2] {
-            assert!(table.register(ticket, Sleeper::Task(waker.clone())), "the slot is free");
+            assert!(
+                table.register(ticket, Sleeper::Task(waker.clone())).is_none(),
+                "the slot is free"
+            );
         }
         let mut taken = 0;
         table.take(0, 4, &mut |sleeper| {
@@ -168,9 +174,12 @@ fn a_withdrawal_leaves_the_next_ticket_of_the_slot() {
             taken += 1;
             sleeper.discard();
         };
-        assert!(table.register(0, Sleeper::Task(waker.clone())), "the slot is free");
+        assert!(table.register(0, Sleeper::Task(waker.clone())).is_none(), "the slot is free");
         table.take(0, 1, &mut each);
-        assert!(table.register(2, Sleeper::Task(waker.clone())), "the slot is free again");
+        assert!(
+            table.register(2, Sleeper::Task(waker.clone())).is_none(),
+            "the slot is free again"
+        );
         table.withdraw(0);
         table.take(1, 3, &mut each);
         assert_eq!(taken, 2, "W3 SLOT: the waiter of ticket 2 is gone");

@@ -1,13 +1,15 @@
 //! Models of the real writer loop without faults: an acknowledged record is on the disk,
 //! whenever the power is cut.
 
+use std::task::{Context, Waker};
+
 use loom::thread::{self, JoinHandle};
 
-use super::check;
 use super::rig::{
-    CRAMPED, FIRST, Rig, SYNCED, Shape, after_power_loss, answer, append, assert_survived, finish,
-    wait_and_lose_power,
+    CRAMPED, FIRST, Rig, SYNCED, Shape, UNSYNCED, after_power_loss, answer, append,
+    append_for_task, assert_survived, finish, wait_and_lose_power,
 };
+use super::{TaskThread, check};
 use crate::commit::committer::Committer;
 use crate::commit::progress::Answer;
 use crate::fs::sim::SimFileSystem;
@@ -115,5 +117,27 @@ fn a_batch_over_two_shards() {
         finish(&one, ended);
         other.queue.close();
         drop(also.join());
+    });
+}
+
+/// Q4 WAKE: a task appends while the writer is about to sleep. The append wakes the writer, and
+/// the answer wakes the task.
+#[test]
+fn a_task_appends_beside_the_writer() {
+    check("a_task_appends_beside_the_writer", 2, || {
+        let (_, committer, writer) = Rig::new(UNSYNCED).start();
+        let task = TaskThread::new();
+        let waker = Waker::from(task.clone());
+        let (ticket, mut registration) = append_for_task(&committer, 1, &waker);
+        let progress = &committer.progress;
+        let mut is_first = true;
+        let answer = task.run(|| {
+            if std::mem::take(&mut is_first) {
+                return progress.check_registered(ticket, &mut registration);
+            }
+            progress.poll(ticket, &mut Context::from_waker(&waker), &mut registration)
+        });
+        assert!(matches!(answer, Answer::Acknowledged), "{answer:?}");
+        finish(&committer, writer);
     });
 }

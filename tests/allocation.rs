@@ -57,7 +57,8 @@ fn appending_allocates_nothing_per_record_in_the_steady_state() {
         let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
         println!("{durability:?}: {allocations} allocations for {RECORDS} records");
         // Zeroed windows and rolls allocate once per thousands of records, a waiter now
-        // and then. One allocation per record would be 20,000.
-        assert!(allocations < RECORDS / 50, "{durability:?}: {allocations} allocations");
+        // and then, and the queue for each of its records if it holds more than ever before: at
+        // most about 1,000 here. One allocation per record would be 20,000.
+        assert!(allocations < RECORDS / 10, "{durability:?}: {allocations} allocations");
     }
 }

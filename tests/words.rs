@@ -123,6 +123,9 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("tests/kernel/inject.rs", "saw", "the verb, in a line of output"),
     ("crates/shardwal-cli/tests/", "purge", "the name of a file on disk"),
     ("crates/shardwal-timeseries/", "token", "a unit of the sample codec"),
+    ("crates/shardwal-ingest/", "token", "what a client shows for access, HTTP's word"),
+    ("docs/ingest.md", "token", "what a client shows for access, HTTP's word"),
+    ("xtask/src/end_to_end/", "token", "what a client shows for access, HTTP's word"),
     ("crates/shardwal-bench/arena/", "lane", "a queue of one thread to a peer"),
     ("crates/shardwal-bench/arena/", "lanes", "queues of one thread each to a peer"),
 ];

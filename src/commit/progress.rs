@@ -188,7 +188,7 @@ impl Progress {
         }
         let thread = ParkState::of_this_thread();
         let is_free = matches!(registration, TicketRegistration::None);
-        if !is_free || !self.tickets.register(ticket, Sleeper::Thread(thread.clone())) {
+        if !is_free || !self.try_register(ticket, Sleeper::Thread(thread.clone())) {
             let waiters = &self.acknowledged.waiters;
             return waiters.wait(ticket.saturating_add(1), deadline, || self.answer(ticket));
         }
@@ -218,12 +218,10 @@ impl Progress {
             return Some(answer);
         }
         if !registration.is_on_list()
-            && self.tickets.register(ticket, Sleeper::Task(context.waker().clone()))
+            && self.try_register(ticket, Sleeper::Task(context.waker().clone()))
         {
             *registration = TicketRegistration::InTable;
-            let answer = self.answer(ticket)?;
-            self.withdraw(ticket, registration);
-            return Some(answer);
+            return self.check_registered(ticket, registration);
         }
         let mut listed = match std::mem::take(registration) {
             TicketRegistration::OnList(listed) => listed,
@@ -236,10 +234,34 @@ impl Progress {
         answer
     }
 
-    /// Registers the waiter of a ticket that is not answered yet, for its caller. Returns it if
-    /// the ticket's slot is in use: the caller must be woken, and then waits on the list.
-    pub(crate) fn register(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
-        self.tickets.register_sleeper(ticket, sleeper)
+    /// Checks once more, after the registration in the table. `None` means that the waker will be
+    /// called.
+    pub(crate) fn check_registered(
+        &self,
+        ticket: u64,
+        registration: &mut TicketRegistration,
+    ) -> Option<Answer> {
+        let answer = self.answer(ticket)?;
+        self.withdraw(ticket, registration);
+        Some(answer)
+    }
+
+    /// Registers the waiter of a ticket, for its caller. The caller executes a SeqCst fence before
+    /// the waiter checks for its answer, or the ticket is answered only after the call. Returns
+    /// the sleeper if the ticket's slot is in use: the waiter is then woken, and waits on the list.
+    pub(crate) fn register_unfenced(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
+        self.tickets.register_unfenced(ticket, sleeper)
+    }
+
+    /// Registers the waiters of tickets that are answered only later. For an admission.
+    pub(crate) fn registrar(&self) -> impl FnMut(u64, Sleeper) -> Option<Sleeper> + '_ {
+        |ticket, sleeper| self.register_unfenced(ticket, sleeper)
+    }
+
+    /// Registers the waiter of a ticket in the table, unless the ticket's slot is in use. Returns
+    /// whether it did.
+    fn try_register(&self, ticket: u64, sleeper: Sleeper) -> bool {
+        self.tickets.register(ticket, sleeper).map(Sleeper::discard).is_none()
     }
 
     /// Ends the registration of a ticket's waiter, which then leaves nothing behind.

@@ -145,7 +145,7 @@ impl Writer {
             Work::Values => self.commit(),
             Work::Sync => self.sync_unless_sealing(),
             Work::Seal => self.seal(),
-            Work::Snapshot => self.mark(),
+            Work::Snapshot => self.take_snapshots(),
             Work::Admit => {
                 self.admit();
                 Ok(())
@@ -166,10 +166,8 @@ impl Writer {
     }
 
     /// B1 FIFO: admits the appends that wait for room, and wakes those that wait for nothing else.
-    fn admit(&self) {
-        let register = |ticket, sleeper| self.progress.register(ticket, sleeper);
-        let admitted = self.receiver.admit(register);
-        drop(admitted.wake_threads());
+    fn admit(&mut self) {
+        drop(self.receiver.admit(self.progress.registrar()));
     }
 
     /// Commits the queued records, up to the limits, with one write and one sync.
@@ -181,7 +179,10 @@ impl Writer {
         let first = self.receiver.head();
         let depth = self.queue.depth();
         let bytes = self.drain_and_encode();
-        self.admit();
+        if self.policy.mode.syncs_each_commit() {
+            // Whatever room there is, because a sync may take long.
+            self.admit();
+        }
         // The write is timed if one of its records is sampled.
         let began = (!self.stamps.is_empty()).then(|| self.observer.now());
         let head = self.receiver.head();
@@ -216,11 +217,13 @@ impl Writer {
         let durable = self.durable;
         let origin = self.segments.begin(&mut self.encoder, first);
         let mut now = None;
-        let Self { receiver, encoder, machine, stamps, observer, policy, base, .. } = self;
+        let Self { receiver, encoder, machine, stamps, observer, policy, base, progress, .. } =
+            self;
         // Bytes that precede the records, such as a segment's header, do not count.
         let bytes_max = encoder.len() + policy.bytes_max;
         let (mut records, mut bytes) = (0, 0);
-        receiver.drain(|Received { ticket, tickets, bytes: payload_bytes, value: entry }| {
+        let take = |received: Received<'_, Entry>| {
+            let Received { ticket, tickets, bytes: payload_bytes, value: entry } = received;
             let first = *base + ticket;
             match machine {
                 Some(machine) => {
@@ -238,8 +241,10 @@ impl Writer {
             records += u64::from(tickets);
             bytes += u64::from(payload_bytes);
             records < policy.records_max && encoder.len() < bytes_max
-        });
+        };
+        let admitted = receiver.drain(progress.registrar(), take);
         encoder.close_frame(&origin, durable);
+        drop(admitted);
         bytes
     }
 
@@ -271,14 +276,13 @@ impl Writer {
         let first = self.receiver.head();
         match error {
             WriteError::NotWritten(error) => {
-                let Self { receiver, machine, .. } = self;
-                receiver.drain_present(|received| {
+                let Self { receiver, machine, progress, .. } = self;
+                drop(receiver.drain_present(progress.registrar(), |received| {
                     if let Some(machine) = machine {
                         received.value.for_each_record(|key, payload| machine.refuse(key, payload));
                     }
                     received.value.drop_moved();
-                });
-                self.admit();
+                }));
                 self.refuse(first, error)
             }
             WriteError::Fatal(error) => Err(self.poison(error)),
@@ -375,9 +379,9 @@ impl Writer {
 
     /// Lets the state machine take a snapshot. It gets the sequence after the last written
     /// record. Refused sequences do not count, because they may be used again.
-    fn mark(&mut self) -> Result<(), Cause> {
+    fn take_snapshots(&mut self) -> Result<(), Cause> {
         let requests = self.snapshots.begin();
-        if self.segments.is_room_low() || self.progress.is_disk_full() {
+        if self.segments.is_space_low() || self.progress.is_disk_full() {
             self.leave_segment()?;
         }
         let next = self.segments.next_sequence();

@@ -64,15 +64,15 @@ pub struct Config {
 }
 
 fn default_shards() -> usize {
-    2
+    1
 }
 
 fn default_queue_capacity() -> usize {
-    8192
+    1 << 17
 }
 
 fn default_queue_bytes() -> usize {
-    16 << 20
+    32 << 20
 }
 
 fn default_segment_bytes() -> u64 {
@@ -101,9 +101,9 @@ impl Config {
     ///
     /// | setting | default |
     /// |---|---|
-    /// | [`shards`](Config::shards) | 2 |
-    /// | [`queue_capacity`](Config::queue_capacity) | 8,192 |
-    /// | [`queue_bytes`](Config::queue_bytes) | 16 MiB |
+    /// | [`shards`](Config::shards) | 1 |
+    /// | [`queue_capacity`](Config::queue_capacity) | 131,072 |
+    /// | [`queue_bytes`](Config::queue_bytes) | 32 MiB |
     /// | [`segment_bytes`](Config::segment_bytes) | 64 MiB |
     /// | [`recycled_segments_max`](Config::recycled_segments_max) | 2 |
     /// | [`preallocated_segments`](Config::preallocated_segments) | 0 |
@@ -136,8 +136,13 @@ impl Config {
         }
     }
 
-    /// The number of shards: 1 to 1,024. The default is 2. Each shard has a queue,
+    /// The number of shards: 1 to 1,024. The default is 1. Each shard has a queue,
     /// a writer thread and a directory.
+    ///
+    /// On one disk and few cores, one shard is the fastest with
+    /// [`Durability::Sync`]: its commits are the largest. More shards pay if the disk
+    /// syncs in parallel, with many cores, and for a replay, which uses a thread per
+    /// shard at most.
     ///
     /// If the log exists with another number of shards, the open starts a new
     /// generation. The records of earlier generations stay readable.
@@ -166,12 +171,17 @@ impl Config {
     }
 
     /// The number of records that a shard's queue holds: 1 to 1,048,576, rounded
-    /// up to a power of two. The default is 8,192.
+    /// up to a power of two. The default is 131,072.
     ///
     /// If the queue is full, `append` blocks, and `try_append` fails with
     /// [`Cause::QueueFull`](crate::Cause::QueueFull). The part of a batch that goes
     /// to one shard must fit in the queue, otherwise it fails with
     /// [`Cause::TooLarge`](crate::Cause::TooLarge).
+    ///
+    /// The queue allocates memory for as many records as were in it at once, and keeps it: 64
+    /// bytes and a buffer of up to 1 KiB each. Callers that wait take up to 64 bytes per record
+    /// of the capacity. A queue that is full delays every record by the time that it takes to
+    /// drain.
     #[must_use]
     pub fn queue_capacity(mut self, records: usize) -> Self {
         self.queue_capacity = records;
@@ -179,7 +189,7 @@ impl Config {
     }
 
     /// The payload bytes that a shard's queue holds: at least 1. The default is
-    /// 16 MiB.
+    /// 32 MiB.
     ///
     /// Concurrent callers may exceed the limit by one append each. An append that
     /// is larger than the limit waits until the queue is empty.

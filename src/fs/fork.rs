@@ -33,7 +33,7 @@ impl Origin {
     }
 
     /// Whether the calling process is a forked child of the one that opened the log.
-    pub(crate) fn is_elsewhere(&self) -> bool {
+    pub(crate) fn is_other_process(&self) -> bool {
         self.forks != FORKS.load(Ordering::Relaxed)
     }
 

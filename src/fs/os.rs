@@ -241,7 +241,7 @@ impl Drop for OsFile {
     /// child must not unlock: the open file, and so the lock, is shared with its
     /// parent.
     fn drop(&mut self) {
-        if self.locked_by.is_some_and(|origin| !origin.is_elsewhere()) {
+        if self.locked_by.is_some_and(|origin| !origin.is_other_process()) {
             // The descriptor is closed next; there is nothing else to do on an error.
             drop(self.file.unlock());
         }

@@ -102,32 +102,11 @@ fn start(
     let fs = &config.fs;
     let shards = u32::try_from(config.shards).expect("the config bounds the shards");
     let goes_on = manifest.current().filter(|generation| generation.shards == shards);
-    let is_current = |found: &Inspected| {
-        goes_on.is_some_and(|generation| generation.number == found.shard_dir.identity.generation)
-    };
     // A process that was killed may have left the manifest's name in the cache
     // only. Without this sync a power loss could take the manifest, and with it
     // all records that are appended from now on.
     fs.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
-    let resumed = in_parallel(&found, |found| resume_found(found, is_current(found)))?;
-    for (shard, (_, resumed)) in report.shards.iter_mut().zip(&resumed) {
-        if let Some(resumed) = resumed {
-            shard.copied_records = resumed.copied;
-            shard.next_sequence = resumed.next_sequence;
-        }
-    }
-    let (mut old, mut current) = (Vec::new(), Vec::new());
-    for (found, (mark, resumed)) in found.into_iter().zip(resumed) {
-        let found = Inspected { mark, ..found };
-        match resumed {
-            Some(resumed) if is_current(&found) => {
-                let Inspected { mut shard_dir, mark, .. } = found;
-                shard_dir.recycler = open_recycler(config, &space, &shard_dir, &resumed.recycled)?;
-                current.push((shard_dir, mark, resumed));
-            }
-            resumed => old.push(old_shard(found, resumed)),
-        }
-    }
+    let (old, mut current) = resume_all(config, &space, found, goes_on, &mut report)?;
     let is_empty = |number| is_empty(&old, number);
     if goes_on.is_none() {
         manifest = without_retired(&manifest, is_empty).unwrap_or(manifest);
@@ -149,6 +128,39 @@ fn start(
     let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
     report.trace();
     Ok(Opened { space, shards, old, generations, recovery: report, housekeeping, lock })
+}
+
+/// Resumes the scanned shards: those of earlier generations, and those of `current`.
+fn resume_all(
+    config: &Config,
+    space: &Arc<FreeSpaceMonitor>,
+    found: Vec<Inspected>,
+    current: Option<Generation>,
+    report: &mut RecoveryReport,
+) -> Result<(Vec<OldShard>, Vec<Fresh>), OpenError> {
+    let is_current = |found: &Inspected| {
+        current.is_some_and(|generation| generation.number == found.shard_dir.identity.generation)
+    };
+    let resumed = in_parallel(&found, |found| resume_found(found, is_current(found)))?;
+    for (shard, (_, resumed)) in report.shards.iter_mut().zip(&resumed) {
+        if let Some(resumed) = resumed {
+            shard.copied_records = resumed.copied;
+            shard.next_sequence = resumed.next_sequence;
+        }
+    }
+    let (mut old, mut fresh) = (Vec::new(), Vec::new());
+    for (found, (mark, resumed)) in found.into_iter().zip(resumed) {
+        let found = Inspected { mark, ..found };
+        match resumed {
+            Some(resumed) if is_current(&found) => {
+                let Inspected { mut shard_dir, mark, .. } = found;
+                shard_dir.recycler = open_recycler(config, space, &shard_dir, &resumed.recycled)?;
+                fresh.push((shard_dir, mark, resumed));
+            }
+            resumed => old.push(old_shard(found, resumed)),
+        }
+    }
+    Ok((old, fresh))
 }
 
 /// Resumes a scanned shard. A shard of an earlier generation, which takes no

@@ -24,32 +24,32 @@ impl<T> Queue<T> {
         register: impl FnMut(u64, Sleeper) -> Option<Sleeper>,
     ) -> Sleepers {
         let mut sleepers = Sleepers::default();
-        // ORDERING: Relaxed; a push requests an admission after it has closed the gate.
-        if self.claims.tail.load(Ordering::Relaxed) & GATED == 0 {
-            return sleepers;
-        }
         self.with_line(|line| self.admit_from(line, head, register, &mut sleepers));
         sleepers
     }
 
-    /// Removes from the backlog what was withdrawn. For its producer, if the receiver does not get
-    /// to it. The caller then requests an admission, which this may have kept away.
-    pub(super) fn tidy_backlog(&self) {
-        self.with_line(|line| self.backlog.collect(line));
+    /// Removes from the backlog what was withdrawn, and returns the number of pushes that are left.
+    /// Returns 0 if another thread has the line. A producer that calls this then requests an
+    /// admission, which this may have kept away.
+    pub(super) fn tidy_backlog(&self) -> u64 {
+        let count = self.with_line(|line| {
+            self.backlog.collect(line);
+            line.len() as u64
+        });
+        count.unwrap_or(0)
     }
 
     /// Runs `work` on the line, unless another thread has it. Q3 CLOSE: if the queue was closed
     /// meanwhile, the closer has left the pushes in the line to this thread.
-    fn with_line(&self, work: impl FnOnce(&mut Line<T>)) {
-        if let Some(mut line) = self.backlog.line.try_lock() {
-            work(&mut line);
-        }
+    fn with_line<R>(&self, work: impl FnOnce(&mut Line<T>) -> R) -> Option<R> {
+        let done = self.backlog.line.try_lock().map(|mut line| work(&mut line));
         // ORDERING: SeqCst fence, pairs with the fence in `refuse_waiting`: this thread sees
         // that the queue was closed, or the closer finds the line free.
         fence(Ordering::SeqCst);
         if self.is_closed() {
             self.refuse_waiting();
         }
+        done
     }
 
     fn admit_from(

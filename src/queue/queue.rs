@@ -168,9 +168,13 @@ impl<T> Queue<T> {
 
     /// Whether the gate is closed, and no admission is requested. A hint.
     fn is_admission_overdue(&self) -> bool {
-        // ORDERING: Relaxed; a hint.
+        self.is_gated() && !self.requests.is_admission_requested()
+    }
+
+    /// Whether the gate is closed. A hint.
+    pub(super) fn is_gated(&self) -> bool {
+        // ORDERING: Relaxed; a push requests an admission after it has closed the gate.
         self.claims.tail.load(Ordering::Relaxed) & GATED != 0
-            && !self.requests.is_admission_requested()
     }
 
     /// Claims `count` consecutive tickets.

@@ -6,7 +6,11 @@ use crate::queue::queue::{PushError, Queue};
 use crate::queue::requests::Work;
 use crate::queue::ring::Held;
 use crate::util::sync::{Arc, Ordering};
-use crate::wait::sleeper::{Sleeper, Sleepers};
+use crate::wait::sleeper::{Sleeper, Tasks};
+
+/// Values to receive for each push that waits, before they are admitted. With 64 threads that do
+/// not wait, 128 reached 0.75 of the throughput: docs/performance.md, "Buffered commits".
+const VALUES_PER_WAKE: u64 = 512;
 
 /// One value that [`Receiver::drain`] hands out.
 #[derive(Debug)]
@@ -31,11 +35,23 @@ pub(crate) struct Receiver<T> {
     /// valid while `has_bypassed`, and its memory is reused as a slot's is.
     bypass: Held<T>,
     has_bypassed: bool,
+    /// Where the ring puts memory that it uses again.
+    place: u64,
+    /// The ticket before which a drain does not admit the pushes that wait for room. `None` if
+    /// none waited at the last look, or they were admitted.
+    admits_from: Option<u64>,
 }
 
 impl<T: Default> Receiver<T> {
     pub(super) fn new(queue: Arc<Queue<T>>) -> Self {
-        Self { queue, head: 0, bypass: Held::default(), has_bypassed: false }
+        Self {
+            queue,
+            head: 0,
+            bypass: Held::default(),
+            has_bypassed: false,
+            place: 0,
+            admits_from: None,
+        }
     }
 }
 
@@ -82,11 +98,19 @@ impl<T> Receiver<T> {
     }
 
     /// Receives values in ticket order, until `take` returns `false` or the ring is
-    /// empty.
-    pub(crate) fn drain(&mut self, mut take: impl FnMut(Received<'_, T>) -> bool) {
+    /// empty. Admits pushes meanwhile, as [`Receiver::admit`] does.
+    ///
+    /// It first lets some values be received for each push that waits, up to half of those that are
+    /// queued. A queue that is always full then does not wake all its producers for a few values.
+    pub(crate) fn drain(
+        &mut self,
+        mut register: impl FnMut(u64, Sleeper) -> Option<Sleeper>,
+        mut take: impl FnMut(Received<'_, T>) -> bool,
+    ) -> Tasks {
         let (mut values, mut bytes) = (0_u32, 0);
+        let mut tasks = Tasks::default();
         loop {
-            let Self { queue, head, bypass, has_bypassed } = &mut *self;
+            let Self { queue, head, bypass, has_bypassed, .. } = &mut *self;
             let ticket = *head;
             let mut receive = |held: &mut Held<T>| {
                 let Held { tickets, bytes: size, value } = held;
@@ -108,39 +132,71 @@ impl<T> Receiver<T> {
             values += 1;
             if values.is_multiple_of(64) {
                 self.free(std::mem::take(&mut bytes));
+                tasks.append(self.admit_if_due(&mut register));
             }
             if !goes_on || is_bypass && self.queue.tail() == self.head {
                 break;
             }
         }
         self.free(bytes);
+        tasks.append(self.admit_if_due(register));
+        tasks
     }
 
-    /// B1 FIFO: admits the pushes that wait for room, in order, while there is room. Returns the
-    /// sleepers to wake.
+    /// B1 FIFO: admits the pushes that wait for room, in order, while there is room. Wakes their
+    /// threads, and returns their tasks.
     ///
     /// `register` gets the first ticket and the sleeper of a push whose producer waits for the
     /// answer. It may return the sleeper, which is then woken too.
-    #[must_use = "they wait to be woken"]
-    pub(crate) fn admit(&self, register: impl FnMut(u64, Sleeper) -> Option<Sleeper>) -> Sleepers {
-        self.queue.admit(self.head, register)
+    pub(crate) fn admit(&mut self, register: impl FnMut(u64, Sleeper) -> Option<Sleeper>) -> Tasks {
+        self.admits_from = None;
+        if !self.queue.is_gated() {
+            return Tasks::default();
+        }
+        self.queue.admit(self.head, register).wake_threads()
+    }
+
+    /// Admits once the values before [`Receiver::admits_from`] are received.
+    fn admit_if_due(&mut self, register: impl FnMut(u64, Sleeper) -> Option<Sleeper>) -> Tasks {
+        let Self { queue, head, admits_from, .. } = &mut *self;
+        if !queue.is_gated() {
+            *admits_from = None;
+            return Tasks::default();
+        }
+        let first_look = || {
+            let half = (queue.tail() - *head) / 2;
+            *head + half.min(VALUES_PER_WAKE * queue.tidy_backlog())
+        };
+        if *head < *admits_from.get_or_insert_with(first_look) {
+            return Tasks::default();
+        }
+        self.admit(register)
     }
 
     /// Receives the values that are claimed by now, and no later ones. Otherwise fast
-    /// producers could keep the caller here forever.
-    pub(crate) fn drain_present(&mut self, mut take: impl FnMut(Received<'_, T>)) {
+    /// producers could keep the caller here forever. Admits as [`Receiver::drain`] does.
+    pub(crate) fn drain_present(
+        &mut self,
+        register: impl FnMut(u64, Sleeper) -> Option<Sleeper>,
+        mut take: impl FnMut(Received<'_, T>),
+    ) -> Tasks {
         let end = self.queue.tail();
         if self.head == end {
-            return;
+            return self.admit(register);
         }
-        self.drain(|received| {
+        self.drain(register, |received| {
             let next = received.ticket + u64::from(received.tickets);
             take(received);
             next < end
-        });
+        })
     }
 
-    fn free(&self, bytes: u64) {
+    /// Frees the slots of the tickets that were received since the last call, which had `bytes`.
+    fn free(&mut self, bytes: u64) {
+        // ORDERING: Relaxed; only the receiver stores it.
+        let freed = self.queue.received.load(Ordering::Relaxed);
+        // Before producers may claim their places.
+        self.queue.ring.reuse(freed, self.head, &mut self.place);
         // ORDERING: Relaxed; a limit that racing callers may exceed.
         self.queue.claims.bytes.fetch_sub(bytes, Ordering::Relaxed);
         // ORDERING: Release pairs with the Acquire in `claim`: the receiver no longer

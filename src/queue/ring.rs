@@ -1,14 +1,21 @@
 //! The ring of slots that holds a queue's values until they are received.
 //!
-//! A ticket's slot is found by masking the ticket. Values **stay in their slots**: the
-//! producer and the receiver take turns at them, and the next value reuses the
-//! memory of the last. This file does not know who may push, nor the limits.
+//! Values **stay in their slots**: the producer and the receiver take turns at them, and a later
+//! value reuses the memory. The receiver moves groups of slots that it has received to the place
+//! of the tickets that come next. So the memory in use follows the number of values that wait at
+//! once, and stays in the caches of the cores. This file does not know who may push, nor the
+//! limits.
 
+use crate::util::slot_groups::{GROUP_LEN, SlotGroups, next_group};
 use crate::util::sync::{AtomicU64, Ordering, UnsafeCell};
 
-/// A ring of slots, one per ticket that is claimed and not received.
+/// A ring of slots, one per ticket that is claimed and not received. It allocates no more of them
+/// than have been in use at once, and uses their memory in turn.
 #[derive(Debug)]
-pub(crate) struct Ring<T>(Box<[Slot<T>]>);
+pub(crate) struct Ring<T> {
+    slots: SlotGroups<Slot<T>>,
+    capacity: u64,
+}
 
 #[derive(Debug)]
 #[repr(align(64))]
@@ -48,19 +55,22 @@ impl<T> Held<T> {
 unsafe impl<T: Send> Sync for Ring<T> {}
 
 impl<T: Default> Ring<T> {
-    /// A ring for `capacity` tickets, which must be a power of two.
+    /// A ring for `capacity` tickets.
     pub(crate) fn new(capacity: usize) -> Self {
-        assert!(capacity.is_power_of_two(), "a slot is found by masking its ticket");
-        let slot =
-            |_| Slot { published: AtomicU64::new(0), held: UnsafeCell::new(Held::default()) };
-        Self((0..capacity).map(slot).collect())
+        let new_slot =
+            || Slot { published: AtomicU64::new(0), held: UnsafeCell::new(Held::default()) };
+        // One more than it needs, so that no two groups in use have one place.
+        let slots = SlotGroups::new(capacity + GROUP_LEN, new_slot);
+        // So that the first push of a shard does not allocate it.
+        slots.get_or_new(0);
+        Self { slots, capacity: capacity as u64 }
     }
 }
 
 impl<T> Ring<T> {
     /// The number of tickets that can be claimed and not received.
     pub(crate) fn capacity(&self) -> u64 {
-        self.0.len() as u64
+        self.capacity
     }
 
     /// Calls `fill` with the slot's previous value, to be overwritten with the ticket's,
@@ -71,21 +81,20 @@ impl<T> Ring<T> {
     /// The calling thread has claimed the ticket, once. It has seen (Acquire) that the
     /// receiver has freed every ticket up to [`Ring::capacity`] below it.
     pub(crate) unsafe fn put(&self, ticket: u64, fill: impl FnOnce(&mut Held<T>)) {
-        let slot = self.slot(ticket);
+        let slot = self.slots.get_or_new(ticket);
         slot.held.with_mut(|held| {
             // SAFETY: Q1 BOUND: this thread claimed the ticket, and the receiver has
             // freed the slot; no other thread touches it until `published` says so.
             fill(unsafe { &mut *held });
         });
-        // ORDERING: Release pairs with the Acquire in `is_published`: the value
+        // ORDERING: Release pairs with the Acquire in `published`: the value
         // is complete before it can be received.
         slot.published.store(ticket + 1, Ordering::Release);
     }
 
     /// Whether the ticket's value can be received.
     pub(crate) fn is_published(&self, ticket: u64) -> bool {
-        // ORDERING: Acquire pairs with the Release in `put`.
-        self.slot(ticket).published.load(Ordering::Acquire) == ticket + 1
+        self.published(ticket).is_some()
     }
 
     /// Calls `take` with the ticket's value, if it is published.
@@ -98,18 +107,29 @@ impl<T> Ring<T> {
         ticket: u64,
         take: impl FnOnce(&mut Held<T>) -> R,
     ) -> Option<R> {
-        self.is_published(ticket).then(|| {
-            self.slot(ticket).held.with_mut(|held| {
-                // SAFETY: the producer has published the value, and none reuses the
-                // slot before the receiver frees it; there is no other receiver.
-                take(unsafe { &mut *held })
-            })
-        })
+        let slot = self.published(ticket)?;
+        Some(slot.held.with_mut(|held| {
+            // SAFETY: the producer has published the value, and none reuses the
+            // slot before the receiver frees it; there is no other receiver.
+            take(unsafe { &mut *held })
+        }))
     }
 
-    fn slot(&self, ticket: u64) -> &Slot<T> {
-        #[expect(clippy::cast_possible_truncation, reason = "masked below the number of slots")]
-        let index = (ticket & (self.capacity() - 1)) as usize;
-        &self.0[index]
+    /// Moves the groups whose last ticket is in `from..to`, which the receiver has received and
+    /// not yet freed, to where the next tickets will use them. `place` is the receiver's, and 0
+    /// at first.
+    pub(crate) fn reuse(&self, from: u64, to: u64, place: &mut u64) {
+        let mut first = from;
+        while next_group(first) <= to {
+            self.slots.move_ahead(first, place);
+            first = next_group(first);
+        }
+    }
+
+    /// The slot of a ticket whose value can be received.
+    fn published(&self, ticket: u64) -> Option<&Slot<T>> {
+        let slot = self.slots.get(ticket)?;
+        // ORDERING: Acquire pairs with the Release in `put`.
+        (slot.published.load(Ordering::Acquire) == ticket + 1).then_some(slot)
     }
 }

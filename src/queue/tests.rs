@@ -19,7 +19,7 @@ fn a_bypassing_value_keeps_its_place() {
     assert!(!receiver.has_bypassed(), "the value is in its slot");
     let mut received = Vec::new();
     let mut drain = |receiver: &mut Receiver<u64>| {
-        receiver.drain(|Received { ticket, value, .. }| {
+        receive(receiver, |Received { ticket, value, .. }| {
             received.push((ticket, *value));
             true
         });
@@ -52,9 +52,9 @@ fn later_requests_do_not_postpone_a_sync() {
         match work {
             Work::Sync => {
                 syncs += 1;
-                receiver.drain(|_| false);
+                receive(&mut receiver, |_| false);
             }
-            _ => receiver.drain(|_| false),
+            _ => receive(&mut receiver, |_| false),
         }
     }
     assert!(syncs >= 20, "{syncs} syncs for 100 requests");
@@ -68,11 +68,12 @@ fn drain_present_leaves_later_values() {
     let push = || queue.try_push(1, 0, |_, _| {}).is_ok();
     assert!((0..256).all(|_| push()), "there is room");
     let mut received = 0;
-    receiver.drain_present(|_| {
+    let take = |_: Received<'_, u64>| {
         received += 1;
         assert!(received <= 256, "it goes on with what has come meanwhile");
         push();
-    });
+    };
+    drop(receiver.drain_present(|_, sleeper| Some(sleeper), take));
     assert_eq!(received, 256);
     assert_eq!(receiver.head(), 256);
 }
@@ -106,9 +107,14 @@ fn line_up(queue: &Queue<u64>, tickets: u32) -> Arc<PendingPush<u64>> {
 }
 
 /// Admits the pushes that have room.
-fn admit(receiver: &Receiver<u64>) {
+fn admit(receiver: &mut Receiver<u64>) {
     receiver.accept(Work::Admit);
     drop(receiver.admit(|_, sleeper| Some(sleeper)));
+}
+
+/// Receives values, and admits pushes meanwhile.
+fn receive(receiver: &mut Receiver<u64>, take: impl FnMut(Received<'_, u64>) -> bool) {
+    drop(receiver.drain(|_, sleeper| Some(sleeper), take));
 }
 
 /// Q4 WAKE: a push that has room waits behind one that has none. The first is withdrawn,
@@ -118,14 +124,14 @@ fn a_withdrawn_push_lets_the_next_one_pass() {
     let (queue, mut receiver) = Queue::new(2, u64::MAX);
     queue.try_reserve(0).expect("the ring is empty");
     let (whole, single) = (line_up(&queue, 2), line_up(&queue, 1));
-    admit(&receiver);
+    admit(&mut receiver);
     assert_eq!(single.admission(), Admission::Waiting, "B1 FIFO");
     assert_eq!(queue.next_work(), None);
     assert!(queue.withdraw(&whole).is_some(), "it waits");
     assert_eq!(queue.next_work(), Some(Work::Admit));
-    admit(&receiver);
+    admit(&mut receiver);
     assert_eq!(single.admission(), Admission::Admitted(0));
-    receiver.drain(|_| true);
+    receive(&mut receiver, |_| true);
     assert_eq!(queue.next_work(), None);
 }
 
@@ -151,9 +157,74 @@ fn an_admission_observes_the_byte_limit() {
     queue.try_push(1, 6, |_, _| {}).expect("the ring is empty");
     let sleeper = Sleeper::Task(Waker::noop().clone());
     let pending = queue.line_up(1, 6, WaitsFor::Room, sleeper, |_, _| {});
-    admit(&receiver);
+    admit(&mut receiver);
     assert_eq!(pending.admission(), Admission::Waiting);
-    receiver.drain(|_| true);
-    admit(&receiver);
+    receive(&mut receiver, |_| true);
     assert_eq!(pending.admission(), Admission::Admitted(1));
+}
+
+/// B1 FIFO: a push that waits gets its slot once 512 values before it are received, while the
+/// receiver goes on with the others. Several pushes wait for more, but for half of them at most.
+#[test]
+fn a_drain_admits_what_waits_before_its_end() {
+    // The first look is after 64 values, when 1,984 are left.
+    for (waiting, expected) in [(1, 64 + 512), (3, 64 + 992)] {
+        let (queue, mut receiver) = Queue::<u64>::new(2048, u64::MAX);
+        let push = || queue.try_push(1, 0, |_, _| {});
+        assert!((0..2048).all(|_| push().is_ok()), "there is room");
+        let pending: Vec<_> = (0..waiting).map(|_| line_up(&queue, 1)).collect();
+        let mut admitted_at = None;
+        receive(&mut receiver, |received| {
+            if pending.iter().all(|pending| pending.admission() != Admission::Waiting) {
+                admitted_at.get_or_insert(received.ticket);
+            }
+            true
+        });
+        let admitted_at = admitted_at.expect("they are admitted before the end");
+        assert!(
+            (expected..expected + 64).contains(&admitted_at),
+            "{admitted_at} is not {expected}"
+        );
+        assert_eq!(receiver.head(), 2048 + waiting, "they are received with the others");
+        assert!(push().is_ok(), "the gate is open");
+    }
+}
+
+/// B1 FIFO: a producer is stopped between its claim and its value. There is nothing to receive, and
+/// a push that has room gets it at once.
+#[test]
+fn a_stopped_producer_delays_no_admission() {
+    let (queue, mut receiver) = Queue::<u64>::new(1024, u64::MAX);
+    let first = queue.claim(1, 0).expect("the ring is empty");
+    assert!((0..99).all(|_| queue.try_push(1, 0, |_, _| {}).is_ok()), "there is room");
+    let whole = line_up(&queue, 1024);
+    let single = line_up(&queue, 1);
+    assert!(queue.withdraw(&whole).is_some(), "it waits");
+    assert_eq!(queue.next_work(), Some(Work::Admit));
+    admit(&mut receiver);
+    assert_eq!(single.admission(), Admission::Admitted(100));
+    queue.publish(first, 1, 0, |_, _| {});
+    receive(&mut receiver, |_| true);
+    assert_eq!(receiver.head(), 101, "Q2 ORDER");
+}
+
+/// The ring keeps memory for as many values as were in it at once, whatever its capacity.
+#[test]
+fn a_ring_reuses_the_memory_of_few_slots() {
+    let (queue, mut receiver) = Queue::<u64>::new(1 << 16, u64::MAX);
+    let mut uses = 0;
+    for _ in 0..1_000 {
+        let fill = |_, uses_of_slot: &mut u64| *uses_of_slot += 1;
+        assert!((0..100).all(|_| queue.try_push(1, 0, fill).is_ok()), "there is room");
+        uses = 0;
+        drop(receiver.drain(
+            |_, _| None,
+            |received| {
+                uses += *received.value;
+                true
+            },
+        ));
+    }
+    let slots = 100 * 100_000 / uses;
+    assert!(slots <= 400, "{slots} slots for 100 values at once");
 }

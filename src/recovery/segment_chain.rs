@@ -5,7 +5,7 @@
 //! without one; it does not know what a chained segment holds. It changes nothing.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use crate::error::{Corruption, OpenError};
@@ -14,7 +14,7 @@ use crate::layout::shard_dir::ShardDir;
 use crate::recovery::diagnosis;
 use crate::recovery::segment_file::{absolute, read_header, search_file};
 use crate::segment::header::{
-    FoundHeader, NUMBER_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, recycled_number,
+    NUMBER_MAX, ParsedHeader, SEGMENT_HEADER_BYTES, SegmentHeader, is_unfinished, recycled_number,
     segment_number,
 };
 
@@ -97,31 +97,9 @@ impl SegmentChain {
         let mut links: Vec<Link> = Vec::new();
         let mut number = newest;
         loop {
-            let identity = shard_dir.identity.with_number(number);
-            let Some(bytes) = read_header(fs, shard_dir, number)? else {
-                self.corruption = Some(diagnosis::unreadable_header(shard_dir, number));
-                return Ok(Attempt::Corrupted);
-            };
-            let header = match SegmentHeader::parse(&bytes, &identity) {
-                FoundHeader::Header(header) => header,
-                FoundHeader::Newer(version) => {
-                    let what = format!("its format is version {version}");
-                    return Err(OpenError::NewerFormat { file: shard_dir.path(number), what });
-                }
-                FoundHeader::Older(version) => {
-                    let what = format!("its format is version {version}");
-                    return Err(OpenError::OlderFormat { file: shard_dir.path(number), what });
-                }
-                FoundHeader::Foreign(identity) => {
-                    self.corruption = Some(diagnosis::foreign(shard_dir, number, &identity));
-                    return Ok(Attempt::Corrupted);
-                }
-                FoundHeader::Blank => {
-                    return self.leave_out(fs, shard_dir, number, 0, &links);
-                }
-                FoundHeader::Bad => {
-                    return self.leave_out(fs, shard_dir, number, SEGMENT_HEADER_BYTES, &links);
-                }
+            let header = match self.chained_header(fs, shard_dir, number, &links)? {
+                ControlFlow::Continue(header) => header,
+                ControlFlow::Break(attempt) => return Ok(attempt),
             };
             let predecessor = header.predecessor;
             links.push(Link { header });
@@ -138,6 +116,39 @@ impl SegmentChain {
         links.reverse();
         self.links = links;
         Ok(Attempt::Whole)
+    }
+
+    /// The header of a segment that the chain reaches, or how the attempt ends there.
+    fn chained_header(
+        &mut self,
+        fs: &dyn FileSystem,
+        shard_dir: &ShardDir,
+        number: u64,
+        links: &[Link],
+    ) -> Result<ControlFlow<Attempt, SegmentHeader>, OpenError> {
+        let Some(bytes) = read_header(fs, shard_dir, number)? else {
+            self.corruption = Some(diagnosis::unreadable_header(shard_dir, number));
+            return Ok(ControlFlow::Break(Attempt::Corrupted));
+        };
+        let file = || shard_dir.path(number);
+        let what = |version| format!("its format is version {version}");
+        let torn_bytes_min =
+            match SegmentHeader::parse(&bytes, &shard_dir.identity.with_number(number)) {
+                ParsedHeader::Header(header) => return Ok(ControlFlow::Continue(header)),
+                ParsedHeader::Newer(version) => {
+                    return Err(OpenError::NewerFormat { file: file(), what: what(version) });
+                }
+                ParsedHeader::Older(version) => {
+                    return Err(OpenError::OlderFormat { file: file(), what: what(version) });
+                }
+                ParsedHeader::Foreign(identity) => {
+                    self.corruption = Some(diagnosis::foreign(shard_dir, number, &identity));
+                    return Ok(ControlFlow::Break(Attempt::Corrupted));
+                }
+                ParsedHeader::Blank => 0,
+                ParsedHeader::Bad => SEGMENT_HEADER_BYTES,
+            };
+        self.leave_out(fs, shard_dir, number, torn_bytes_min, links).map(ControlFlow::Break)
     }
 
     /// Leaves out a segment without a header, and all later ones: their writes

@@ -13,7 +13,7 @@ use crate::recovery::segment_chain::Link;
 use crate::recovery::segment_file::{absolute, read_header};
 use crate::segment::frame::FrameKind;
 use crate::segment::frame_reader::{FrameReader, Stop, is_consistent};
-use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment::header::{ParsedHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Read buffer per thread. A larger frame takes more.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -58,7 +58,7 @@ pub(crate) fn make_durable(
     drop(file);
     let bytes = read_header(fs, shard_dir, number)?;
     let parsed = bytes.map(|bytes| SegmentHeader::parse(&bytes, &header.identity));
-    if parsed == Some(FoundHeader::Header(*header)) {
+    if parsed == Some(ParsedHeader::Header(*header)) {
         return Ok(());
     }
     let changed = io::Error::other("its header changed while it was read; check the disk");

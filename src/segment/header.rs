@@ -66,7 +66,7 @@ pub(crate) struct SegmentHeader {
 
 /// What the bytes at a header's position are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FoundHeader {
+pub(crate) enum ParsedHeader {
     Header(SegmentHeader),
     /// Zeros: the file was prepared and never used.
     Blank,
@@ -100,38 +100,38 @@ impl SegmentHeader {
 
     /// Parses the header of the segment that should be `expected`. `bytes` may be
     /// shorter than a header if the file is.
-    pub(crate) fn parse(bytes: &[u8], expected: &SegmentIdentity) -> FoundHeader {
+    pub(crate) fn parse(bytes: &[u8], expected: &SegmentIdentity) -> ParsedHeader {
         if bytes.iter().all(|byte| *byte == 0) {
-            return FoundHeader::Blank;
+            return ParsedHeader::Blank;
         }
         let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
-            return FoundHeader::Bad;
+            return ParsedHeader::Bad;
         };
         let crc = crc32fast::hash(&bytes[..84]).to_le_bytes();
         if bytes[0..8] != MAGIC || bytes[84..88] != crc {
-            return FoundHeader::Bad;
+            return ParsedHeader::Bad;
         }
         let int = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
         let long = |at: usize| u64::from(int(at)) | u64::from(int(at + 4)) << 32;
         match int(8).cmp(&FORMAT_VERSION) {
-            Ordering::Less => return FoundHeader::Older(int(8)),
+            Ordering::Less => return ParsedHeader::Older(int(8)),
             Ordering::Equal => {}
-            Ordering::Greater => return FoundHeader::Newer(int(8)),
+            Ordering::Greater => return ParsedHeader::Newer(int(8)),
         }
         let mut log = [0; 16];
         log.copy_from_slice(&bytes[24..40]);
         let identity =
             SegmentIdentity { log, generation: int(12), shard: int(16), number: long(40) };
         if identity != *expected {
-            return FoundHeader::Foreign(identity);
+            return ParsedHeader::Foreign(identity);
         }
         // The limit is far above any real log, and far below a sum that overflows.
         if [long(48), long(64), long(72)].iter().any(|number| *number > NUMBER_MAX) {
-            return FoundHeader::Bad;
+            return ParsedHeader::Bad;
         }
-        FoundHeader::Header(Self {
+        ParsedHeader::Header(Self {
             identity,
             first_sequence: long(48),
             predecessor: Predecessor { number: long(56), end: long(64), next_sequence: long(72) },

@@ -62,12 +62,25 @@ impl<'a> AppendFuture<'a> {
         key: u64,
         appended: Result<TaskAppend, Cause>,
     ) -> Self {
-        let stage = match appended {
-            Ok(TaskAppend::Queued(ticket)) => Stage::Queued(ticket),
-            Ok(TaskAppend::Pending(pending)) => Stage::Pending { pending, withdraws: false },
-            Err(cause) => Stage::Refused(cause),
+        let (stage, registration) = (Stage::Resolved(None), TicketRegistration::None);
+        let mut future = Self { shard, key, stage, registration };
+        match appended {
+            Ok(appended) => future.accepted(appended, false),
+            Err(cause) => future.stage = Stage::Refused(cause),
+        }
+        future
+    }
+
+    /// Goes on with a record that was accepted. `withdraws` says whether a drop withdraws it while
+    /// it waits for room.
+    fn accepted(&mut self, appended: TaskAppend, withdraws: bool) {
+        self.stage = match appended {
+            TaskAppend::Queued(ticket, registration) => {
+                self.registration = registration;
+                Stage::Queued(ticket)
+            }
+            TaskAppend::Pending(pending) => Stage::Pending { pending, withdraws },
         };
-        Self { shard, key, stage, registration: TicketRegistration::None }
     }
 
     /// Ends the borrow of the log and of the payload, so that the future can be spawned or stored.
@@ -107,10 +120,8 @@ impl<'a> AppendFuture<'a> {
     fn begin(&mut self, payload: Payload<'a>, context: &Context<'_>) -> Result<(), Cause> {
         let payload = self.shard.admit(payload).map_err(|refused| refused.cause)?;
         let waker = context.waker();
-        self.stage = match self.shard.shared().append_for_task(self.key, payload, waker)? {
-            TaskAppend::Queued(ticket) => Stage::Queued(ticket),
-            TaskAppend::Pending(pending) => Stage::Pending { pending, withdraws: true },
-        };
+        let appended = self.shard.shared().append_for_task(self.key, payload, waker)?;
+        self.accepted(appended, true);
         Ok(())
     }
 
@@ -144,7 +155,8 @@ impl Future for AppendFuture<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if matches!(this.stage, Stage::New(_) | Stage::Refused(_)) {
+        let is_first_poll = matches!(this.stage, Stage::New(_) | Stage::Refused(_));
+        if is_first_poll {
             // Left so if a caller's code panics below.
             let begun = match std::mem::replace(&mut this.stage, Stage::Resolved(None)) {
                 Stage::New(payload) => this.begin(payload, context),
@@ -162,7 +174,12 @@ impl Future for AppendFuture<'_> {
             Stage::Queued(ticket) => *ticket,
             _ => panic!("an append future was polled after it had resolved"),
         };
-        let answer = this.shard.poll_answer(ticket, context, &mut this.registration);
+        let registration = &mut this.registration;
+        let answer = if is_first_poll && matches!(registration, TicketRegistration::InTable) {
+            this.shard.committer().progress.check_registered(ticket, registration)
+        } else {
+            this.shard.poll_answer(ticket, context, registration)
+        };
         let Some(answer) = answer else { return Poll::Pending };
         this.stage = Stage::Resolved(Some(this.shard.position(ticket)));
         Poll::Ready(this.shard.outcome(ticket, answer))

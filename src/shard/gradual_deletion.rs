@@ -151,7 +151,7 @@ impl<'a> Pace<'a> {
             let committer = shard.committer();
             committer.queue.is_closed()
                 || committer.progress.is_disk_full()
-                || shard.shard_dir().recycler.is_room_low()
+                || shard.shard_dir().recycler.is_space_low()
         })
     }
 }

@@ -125,11 +125,11 @@ impl Housekeeping {
         let watcher = spawn("shardwal-watcher".into(), move || watch(&unwatched, &watched))?;
         let preparer = Preparer { inbox, space, shards };
         let preparer = spawn("shardwal-preparer".into(), move || preparer.serve())?;
-        let tick = interval.unwrap_or(SEAL_IDLE_AFTER).min(SEAL_IDLE_AFTER);
+        let (tick, ticks_per_sync) = ticks(interval);
         let since = now();
         let idle = |committer| (committer, Idle { synced: 0, since, sealed: true });
         let committers = committers.into_iter().map(idle).collect();
-        let keeper = Keeper { ended, sync: interval.is_some(), tick, committers };
+        let keeper = Keeper { ended, ticks_per_sync, ticks: 0, tick, committers };
         spawn("shardwal-housekeeping".into(), move || {
             keeper.serve();
             // The threads have no result, and catch their own panics.
@@ -263,10 +263,22 @@ impl Preparer {
     }
 }
 
+/// The time between two ticks, at most [`SEAL_IDLE_AFTER`], and the number of ticks that the
+/// interval between two syncs has.
+fn ticks(interval: Option<Duration>) -> (Duration, Option<u32>) {
+    let Some(interval) = interval else { return (SEAL_IDLE_AFTER, None) };
+    let ticks = interval.as_nanos().div_ceil(SEAL_IDLE_AFTER.as_nanos());
+    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
+    (interval / ticks, Some(ticks))
+}
+
 /// The time keeper. It makes no call to the file system.
 struct Keeper {
     ended: Receiver<()>,
-    sync: bool,
+    /// `None` if no interval was set.
+    ticks_per_sync: Option<u32>,
+    /// The number of ticks so far.
+    ticks: u32,
     tick: Duration,
     committers: Vec<(Arc<Committer>, Idle)>,
 }
@@ -292,9 +304,11 @@ impl Keeper {
     }
 
     fn tick(&mut self, now: Instant) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let sync_is_due = self.ticks_per_sync.is_some_and(|ticks| self.ticks.is_multiple_of(ticks));
         for (committer, idle) in &mut self.committers {
             let progress = &committer.progress;
-            if self.sync && progress.synced() < progress.acknowledged() {
+            if sync_is_due && progress.synced() < progress.acknowledged() {
                 committer.queue.request_sync();
             }
             let synced = progress.synced();
@@ -333,8 +347,8 @@ impl SegmentSource for Housekept {
         self.shard_dir.recycler.has_any()
     }
 
-    fn is_room_low(&self) -> bool {
-        self.shard_dir.recycler.is_room_low()
+    fn is_space_low(&self) -> bool {
+        self.shard_dir.recycler.is_space_low()
     }
 
     fn seal(&mut self, sealed: Sealed, wait: bool) -> Result<(), Sealed> {

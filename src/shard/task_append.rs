@@ -4,6 +4,7 @@
 
 use std::task::{Context, Waker};
 
+use crate::commit::progress::TicketRegistration;
 use crate::error::{Cause, TryAppendError};
 use crate::payload::Payload;
 use crate::queue::backlog::{Admission, PendingPush, WaitsFor};
@@ -16,8 +17,8 @@ use crate::wait::sleeper::{Sleeper, TaskAddress};
 
 /// A task's record that was accepted.
 pub(super) enum TaskAppend {
-    /// It has this ticket.
-    Queued(u64),
+    /// It has this ticket, and its waker is registered so.
+    Queued(u64, TicketRegistration),
     /// It waits for room.
     Pending(PendingTask),
 }
@@ -59,10 +60,15 @@ impl WalShard {
         waker: &Waker,
     ) -> Result<TaskAppend, Cause> {
         let mut record = self.check_record(key, payload).map_err(|refused| refused.cause)?;
-        match record.try_push() {
-            Ok(ticket) => Ok(TaskAppend::Queued(ticket)),
-            Err(PushError::Full) => Ok(record.line_up(waker)),
-            Err(PushError::Closed) => Err(self.refusal(PushError::Closed)),
+        // First, because it is a caller's code, and a record in the queue must get a wake-up.
+        let (sleeper, task) = Sleeper::of_task(waker);
+        match self.committer().push_for_task(record.bytes(), record.fill(), sleeper) {
+            Ok((ticket, registration)) => Ok(TaskAppend::Queued(ticket, registration)),
+            Err((PushError::Full, sleeper)) => Ok(record.line_up(sleeper, task)),
+            Err((PushError::Closed, sleeper)) => {
+                sleeper.discard();
+                Err(self.refusal(PushError::Closed))
+            }
         }
     }
 
@@ -89,8 +95,11 @@ impl WalShard {
         };
         let bytes = record.bytes();
         match queue.push_reserved(reserved, bytes, record.fill()) {
-            Ok(ticket) => Ok(TaskAppend::Queued(ticket)),
-            Err(PushError::Full) => Ok(record.line_up(Waker::noop())),
+            Ok(ticket) => Ok(TaskAppend::Queued(ticket, TicketRegistration::None)),
+            Err(PushError::Full) => {
+                let (sleeper, task) = Sleeper::of_task(Waker::noop());
+                Ok(record.line_up(sleeper, task))
+            }
             Err(PushError::Closed) => Err(self.refusal(PushError::Closed)),
         }
     }
@@ -120,10 +129,10 @@ impl WalShard {
 }
 
 impl PendingRecord<'_, '_> {
-    /// Lets the record wait for room. The waker is called once it is answered.
+    /// Lets the record of a task wait for room. The task is woken once it is answered.
     #[cold]
-    fn line_up(&mut self, waker: &Waker) -> TaskAppend {
-        let (bytes, (sleeper, task)) = (self.bytes(), Sleeper::of_task(waker));
+    fn line_up(&mut self, sleeper: Sleeper, task: TaskAddress) -> TaskAppend {
+        let bytes = self.bytes();
         let queue = &self.shard.committer().queue;
         let push = queue.line_up(1, bytes, WaitsFor::Answer, sleeper, self.fill());
         TaskAppend::Pending(PendingTask { push, task })

@@ -132,7 +132,7 @@ impl Recycler {
     }
 
     /// Whether free space was below a configured threshold at the last check.
-    pub(crate) fn is_room_low(&self) -> bool {
+    pub(crate) fn is_space_low(&self) -> bool {
         self.pool.as_ref().is_some_and(|pool| pool.space.is_scarce(0))
     }
 

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 
 use super::recorder::WriterCounter;
 use super::{Latency, RecordsPerCommit};
+use crate::util::slot_groups::SlotGroups;
 
 /// Values below `2 << LINEAR_BITS`, 64, are exact. Above, each power of two has
 /// `1 << LINEAR_BITS`, 32, buckets, so the relative error is at most 1/32.
@@ -20,8 +21,8 @@ const LINEAR: usize = 1 << LINEAR_BITS;
 const VALUE_BITS: u32 = 40;
 const VALUE_MAX: u64 = (1 << VALUE_BITS) - 1;
 
-/// 1152 buckets of 8 bytes, 9 KiB per stage. Every stage has the same, so that any two
-/// can be merged.
+/// 1152 buckets of 8 bytes, of which a stage allocates those near its values. Every stage has the
+/// same, so that any two can be merged.
 const BUCKETS: usize = (VALUE_BITS - LINEAR_BITS + 1) as usize * LINEAR;
 
 /// The bucket that counts `value`.
@@ -47,7 +48,7 @@ fn values_of(bucket: usize) -> RangeInclusive<u64> {
 pub(super) struct Stage {
     /// Counts by bucket. Only the writer thread adds, and any thread reads. Each bucket
     /// is by itself: a copy may have one value and not yet an earlier one.
-    buckets: Box<[WriterCounter]>,
+    buckets: SlotGroups<WriterCounter>,
     /// The largest value, exact. Only the writer thread raises it, and any thread reads
     /// it.
     max: WriterCounter,
@@ -55,24 +56,22 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new() -> Self {
-        let buckets = std::iter::repeat_with(WriterCounter::default).take(BUCKETS).collect();
+        let buckets = SlotGroups::new(BUCKETS, WriterCounter::default);
         Self { buckets, max: WriterCounter::default() }
     }
 
     /// Counts a value. Only the writer thread may call this.
     pub(super) fn record(&self, value: u64) {
         self.max.raise(value);
-        // Not an index: a statistic must not stop the writer.
-        let bucket = self.buckets.get(bucket_of(value));
-        debug_assert!(bucket.is_some(), "every value has a bucket");
-        if let Some(bucket) = bucket {
-            bucket.add(1);
-        }
+        let bucket = bucket_of(value);
+        debug_assert!(bucket < BUCKETS, "every value has a bucket");
+        self.buckets.get_or_new(bucket as u64).add(1);
     }
 
     /// Copies the values counted so far.
     pub(super) fn load(&self) -> Distribution {
-        let buckets = self.buckets.iter().map(WriterCounter::get).collect();
+        let count_of = |bucket| self.buckets.get(bucket).map_or(0, WriterCounter::get);
+        let buckets = (0..BUCKETS as u64).map(count_of).collect();
         Distribution { buckets, max: self.max.get() }
     }
 }

@@ -35,29 +35,28 @@ impl fmt::Display for WalStats {
             writeln!(f, "refused before the queue  {}", self.total.refused_appends)?;
         }
 
-        writeln!(
-            f,
-            "\n{:<15}{:>11}{:>9}{:>9}{:>9}{:>9}{:>9}",
-            "total", "count", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        write_stage(f, "queue wait *", &self.total.queue_wait)?;
-        write_stage(f, "write", &self.total.write)?;
-        write_stage(f, "sync", &self.total.sync)?;
-        write_stage(f, "acknowledged *", &self.total.acknowledged)?;
-        let sizes = &self.total.records_per_commit;
-        writeln!(
-            f,
-            "{:<15}{:>11}{:>9}{:>9}{:>9}{:>9}{:>9}",
-            "records/commit",
-            self.total.commits,
-            sizes.p50,
-            sizes.p90,
-            sizes.p99,
-            sizes.p999,
-            sizes.max
-        )?;
+        write_stages(f, &self.total)?;
         f.write_str("* of sampled records; percentiles are at most 3.1 % too high")
     }
+}
+
+/// The latencies and the sizes of commits, a row each.
+fn write_stages(f: &mut fmt::Formatter<'_>, total: &ShardStats) -> fmt::Result {
+    writeln!(
+        f,
+        "\n{:<15}{:>11}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "total", "count", "p50", "p90", "p99", "p99.9", "max"
+    )?;
+    write_stage(f, "queue wait *", &total.queue_wait)?;
+    write_stage(f, "write", &total.write)?;
+    write_stage(f, "sync", &total.sync)?;
+    write_stage(f, "acknowledged *", &total.acknowledged)?;
+    let sizes = &total.records_per_commit;
+    writeln!(
+        f,
+        "{:<15}{:>11}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "records/commit", total.commits, sizes.p50, sizes.p90, sizes.p99, sizes.p999, sizes.max
+    )
 }
 
 fn write_shard(

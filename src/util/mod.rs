@@ -7,4 +7,5 @@ pub(crate) mod byte_size;
 pub(crate) mod catch_panic;
 pub(crate) mod human_duration;
 pub(crate) mod parallel;
+pub(crate) mod slot_groups;
 pub(crate) mod sync;

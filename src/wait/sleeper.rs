@@ -74,6 +74,11 @@ impl Tasks {
         self.0.push(waker);
     }
 
+    /// Adds others behind these.
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.0.len() as u64
     }

@@ -16,14 +16,9 @@
 //! - W3 SLOT: one thread at a time touches a slot's sleeper: the one that moved its state away
 //!   from `FREE` or from `WAITING`
 
-use std::ptr;
-
-use crate::util::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence};
+use crate::util::slot_groups::SlotGroups;
+use crate::util::sync::{AtomicU64, Ordering, UnsafeCell, fence};
 use crate::wait::sleeper::Sleeper;
-
-/// Slots of a group, which is allocated as a whole once one of its tickets has a waiter.
-const GROUP_LEN: usize = if cfg!(loom) { 2 } else { 64 };
-const GROUP_SLOTS: u64 = GROUP_LEN as u64;
 
 /// No waiter is registered.
 const FREE: u64 = 0;
@@ -38,12 +33,8 @@ const PHASE: u64 = (1 << PHASE_BITS) - 1;
 /// The waiters of the tickets of one shard.
 #[derive(Debug)]
 pub(crate) struct WaiterTable {
-    /// Null until a waiter registers in the group. Never changes after that.
-    groups: Box<[AtomicPtr<Group>]>,
+    slots: SlotGroups<Slot>,
 }
-
-#[derive(Debug)]
-struct Group([Slot; GROUP_LEN]);
 
 #[derive(Debug)]
 struct Slot {
@@ -56,44 +47,36 @@ struct Slot {
 unsafe impl Sync for Slot {}
 
 impl WaiterTable {
-    /// A table for at least `slots` tickets without an answer. Allocates 8 bytes for each 64.
+    /// A table for at least `slots` tickets without an answer.
     pub(crate) fn new(slots: usize) -> Self {
-        let groups = slots.div_ceil(GROUP_LEN).next_power_of_two();
-        Self { groups: (0..groups).map(|_| AtomicPtr::new(ptr::null_mut())).collect() }
+        Self { slots: SlotGroups::new(slots, Slot::new) }
     }
 
     /// Registers the waiter of `ticket`, in place of the ticket's earlier one. Only that
     /// waiter calls it. It must then check for its answer once more, and withdraw if there is
-    /// one. Returns `false` if the slot belongs to another ticket: the waiter must register
+    /// one. Returns the sleeper if the slot belongs to another ticket: the waiter must register
     /// elsewhere.
-    #[must_use = "if it is false, nothing is registered"]
-    pub(crate) fn register(&self, ticket: u64, sleeper: Sleeper) -> bool {
-        match self.register_sleeper(ticket, sleeper) {
-            None => true,
-            Some(refused) => {
-                refused.discard();
-                false
-            }
-        }
-    }
-
-    /// Registers as [`WaiterTable::register`] does. Returns the sleeper if the slot belongs to
-    /// another ticket.
-    pub(crate) fn register_sleeper(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
-        let refused = self.group_or_new(ticket).slot(ticket).register(ticket, sleeper);
+    #[must_use = "if there is one, nothing is registered"]
+    pub(crate) fn register(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
+        let refused = self.register_unfenced(ticket, sleeper);
         // ORDERING: SeqCst fence, pairs with the fence in `take`: either this waiter's next
         // check sees its answer, or the thread that answered sees the registration.
         fence(Ordering::SeqCst);
         refused
     }
 
+    /// Registers as [`WaiterTable::register`] does. The caller executes a SeqCst fence before the
+    /// waiter checks for its answer, or the ticket is answered only after the call.
+    #[must_use = "if there is one, nothing is registered"]
+    pub(crate) fn register_unfenced(&self, ticket: u64, sleeper: Sleeper) -> Option<Sleeper> {
+        self.slots.get_or_new(ticket).register(ticket, sleeper)
+    }
+
     /// Ends the ticket's registration, if no thread has taken it. Only its waiter calls it.
     pub(crate) fn withdraw(&self, ticket: u64) {
-        if let Some(group) = self.group(ticket) {
-            let sleeper = group.slot(ticket).take_if(|waiting| waiting == ticket);
-            if let Some(sleeper) = sleeper {
-                sleeper.discard();
-            }
+        let slot = self.slots.get(ticket);
+        if let Some(sleeper) = slot.and_then(|slot| slot.take_if(|waiting| waiting == ticket)) {
+            sleeper.discard();
         }
     }
 
@@ -101,58 +84,16 @@ impl WaiterTable {
     pub(crate) fn take(&self, from: u64, to: u64, each: &mut impl FnMut(Sleeper)) {
         // ORDERING: SeqCst fence, pairs with the fence in `register`.
         fence(Ordering::SeqCst);
-        let slots = self.groups.len() as u64 * GROUP_SLOTS;
-        let mut first = from.max(to.saturating_sub(slots));
-        while first < to {
-            let next = (first + 1).next_multiple_of(GROUP_SLOTS).min(to);
-            if let Some(group) = self.group(first) {
-                let slots = (first..next).map(|ticket| group.slot(ticket));
-                slots.filter_map(|slot| slot.take_if(|ticket| ticket < to)).for_each(&mut *each);
-            }
-            first = next;
-        }
+        let first = from.max(to.saturating_sub(self.slots.count()));
+        let slots = self.slots.range(first, to);
+        slots.filter_map(|slot| slot.take_if(|ticket| ticket < to)).for_each(each);
     }
 
     /// Takes every waiter out, whatever its ticket.
     pub(crate) fn take_all(&self, each: &mut impl FnMut(Sleeper)) {
         // ORDERING: SeqCst fence, pairs with the fence in `register`.
         fence(Ordering::SeqCst);
-        for group in &self.groups {
-            if let Some(group) = Group::of(group) {
-                group.0.iter().filter_map(|slot| slot.take_if(|_| true)).for_each(&mut *each);
-            }
-        }
-    }
-
-    fn group_cell(&self, ticket: u64) -> &AtomicPtr<Group> {
-        let index = ((ticket / GROUP_SLOTS) & (self.groups.len() as u64 - 1)) as usize;
-        &self.groups[index]
-    }
-
-    fn group(&self, ticket: u64) -> Option<&Group> {
-        Group::of(self.group_cell(ticket))
-    }
-
-    fn group_or_new(&self, ticket: u64) -> &Group {
-        let cell = self.group_cell(ticket);
-        if let Some(group) = Group::of(cell) {
-            return group;
-        }
-        let new = Box::into_raw(Box::new(Group::new()));
-        // ORDERING: AcqRel: the group is complete for a thread that finds it, and another's
-        // group for this one. Acquire also if it fails.
-        let placed =
-            cell.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
-        let group = match placed {
-            Ok(_) => new,
-            Err(other) => {
-                // SAFETY: no other thread has seen it.
-                drop(unsafe { Box::from_raw(new) });
-                other
-            }
-        };
-        // SAFETY: a group stays as long as its table, and changes through atomics.
-        unsafe { &*group }
+        self.slots.iter().filter_map(|slot| slot.take_if(|_| true)).for_each(each);
     }
 }
 
@@ -160,38 +101,15 @@ impl Drop for WaiterTable {
     fn drop(&mut self) {
         // Their futures may have been leaked, and then never withdraw.
         self.take_all(&mut Sleeper::discard);
-        for cell in &self.groups {
-            // ORDERING: Relaxed; exclusive access.
-            let group = cell.swap(ptr::null_mut(), Ordering::Relaxed);
-            if !group.is_null() {
-                // SAFETY: it came from `Box::into_raw`, and no thread uses the table.
-                drop(unsafe { Box::from_raw(group) });
-            }
-        }
-    }
-}
-
-impl Group {
-    fn new() -> Self {
-        let slot = |_| Slot { state: AtomicU64::new(FREE), sleeper: UnsafeCell::new(None) };
-        Self(std::array::from_fn(slot))
-    }
-
-    fn of(cell: &AtomicPtr<Self>) -> Option<&Self> {
-        // ORDERING: Acquire pairs with the exchange in `group_or_new`.
-        let group = cell.load(Ordering::Acquire);
-        // SAFETY: a group stays as long as its table, and changes through atomics.
-        (!group.is_null()).then(|| unsafe { &*group })
-    }
-
-    fn slot(&self, ticket: u64) -> &Slot {
-        let index = (ticket % GROUP_SLOTS) as usize;
-        &self.0[index]
     }
 }
 
 impl Slot {
-    /// See [`WaiterTable::register_sleeper`].
+    fn new() -> Self {
+        Self { state: AtomicU64::new(FREE), sleeper: UnsafeCell::new(None) }
+    }
+
+    /// See [`WaiterTable::register`].
     fn register(&self, ticket: u64, new: Sleeper) -> Option<Sleeper> {
         // ORDERING: Relaxed; the exchange below checks what was read.
         let found = self.state.load(Ordering::Relaxed);

@@ -119,6 +119,18 @@ fn interval_records_survive_a_kill_and_flushed_records_a_power_loss() {
     at_each_cut_point(Durability::Interval(Duration::from_secs(3600)), FaultKind::PowerCut);
 }
 
+/// The time keeper looks every second, also if the interval is longer.
+#[test]
+fn a_long_interval_is_not_cut_short() {
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).durability(Durability::Interval(Duration::from_secs(3600))));
+    log.append_wait(1, vec![1; 100]).unwrap();
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(log.stats().total.syncs, 0);
+    log.flush().wait().unwrap();
+    assert_eq!(log.stats().total.syncs, 1);
+}
+
 #[test]
 fn interval_mode_syncs_by_itself() {
     let fs = SimFileSystem::new();

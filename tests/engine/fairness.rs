@@ -257,6 +257,25 @@ fn a_granted_reservation_is_woken_while_the_disk_hangs() {
     });
 }
 
+/// B1 FIFO: many tasks wait for room, and a commit of few records makes some. The first of them
+/// have it while the sync hangs.
+#[test]
+fn a_commit_gives_room_before_its_sync() {
+    must_end("room before a sync", || {
+        let full = Full::new(256, |config| config.max_commit_records(4));
+        let waiting = (0..40).map(|index| full.log.append_async(1, payload(1, index, 10)));
+        let mut waiting: Vec<_> = waiting.map(Box::pin).collect();
+        assert!(waiting.iter_mut().all(|append| is_pending(append.as_mut())));
+        let given = || waiting.iter().filter(|append| append.position().is_some()).count();
+        assert_eq!(given(), 0);
+        // The first commit has one record, each later one makes room for four. One of the two calls
+        // may be that of the next segment.
+        full.gate.let_pass(2);
+        wait_until(|| given() > 0);
+        assert!(given() <= 8, "{}", given());
+    });
+}
+
 /// Q4 WAKE: a future that waits for room moves to another task, and that one is woken.
 #[test]
 fn an_append_that_waits_for_room_calls_its_last_waker() {

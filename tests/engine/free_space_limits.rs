@@ -343,7 +343,7 @@ fn a_snapshot_frees_room_for_a_storage_that_refuses_writes() {
         |time: i64| f64::from_bits(time.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
     let write = |times: std::ops::Range<i64>| {
         let samples = times.map(|time| Sample::new(time, noise(time))).collect();
-        storage.write(&TimeSeries { labels: labels.clone(), samples })
+        storage.write(&TimeSeries::new(labels.clone(), samples))
     };
     // Repeats these times: the log grows, and the stored samples do not.
     let error = loop {

@@ -218,6 +218,48 @@ fn a_segment_with_a_rotten_header_is_read_without_it() {
     }
 }
 
+/// A segment without records has no room for a frame that names a loss before it. A repair makes
+/// such a segment from one whose records no later one continues.
+#[test]
+fn a_segment_without_records_may_follow_a_loss() {
+    let put = |bytes: &mut [u8], at: usize, number: u64| {
+        bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    };
+    let mut header = VICTIM.segment(3)[..raw::HEADER_BYTES].to_vec();
+    let mut third = VICTIM.segment(3);
+    // Segment 3 becomes number 7, and one without records comes before it.
+    let (number, end, next) = (40, 64, 72);
+    put(&mut third, number, 7);
+    put(&mut third, 56, 3);
+    put(&mut third, end, raw::HEADER_BYTES as u64);
+    let frames = raw::frames(&VICTIM.segment(3));
+    raw::reseal(&mut third, &frames);
+    raw::reseal(&mut header, &[]);
+    assert_eq!(raw::long(&third, next), raw::long(&header, 48), "no record is between them");
+    let whole = VICTIM.fs();
+    for number in 4..=SEGMENTS {
+        whole.remove_file(segment_path(1, 0, number));
+    }
+    whole.write_file(segment_path(1, 0, 3), &header);
+    whole.write_file(segment_path(1, 0, 7), &third);
+    let whole = files(&whole);
+    let rows = raw::read(&disk_of(&whole)).unwrap().0;
+    assert!(rows.len() > 40, "the forged log is intact: {}", rows.len());
+    let numbers = [1, 2, 3, 7];
+    for lost in 0..1 << numbers.len() {
+        for is_removed in [false, true] {
+            let fs = disk_of(&whole);
+            for number in (0..4).filter(|at| lost & 1 << at != 0).map(|at| numbers[at]) {
+                let path = segment_path(1, 0, number);
+                let mut bytes = fs.read_file(&path).unwrap();
+                bytes[68..80].fill(7);
+                if is_removed { fs.remove_file(path) } else { fs.write_file(path, &bytes) }
+            }
+            check_loosely(&fs, &format!("segments {lost:b}, removed: {is_removed}"));
+        }
+    }
+}
+
 #[test]
 fn a_segment_cut_at_any_length_keeps_its_earlier_records() {
     for number in 1..SEGMENTS {

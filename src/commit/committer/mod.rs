@@ -15,7 +15,7 @@ use std::{io, process};
 use crate::commit::commit_lock::{CommitGuard, CommitLock};
 use crate::commit::commit_mode::CommitMode;
 use crate::commit::committing::Committing;
-use crate::commit::progress::Progress;
+use crate::commit::progress::{Progress, TicketRegistration};
 use crate::commit::writer::{Flow, Writer};
 use crate::error::Cause;
 use crate::fs::Origin;
@@ -25,6 +25,7 @@ use crate::queue::receiver::Receiver;
 use crate::queue::requests::Work;
 use crate::util::catch_panic::catch_panic;
 use crate::util::sync::{Arc, yield_now};
+use crate::wait::sleeper::Sleeper;
 use crate::wait::wake_chain::WakeChain;
 
 /// Attempts of a caller to take the commit lock before it sleeps, with a yield in
@@ -73,7 +74,7 @@ impl Committer {
     /// The error for a call in a forked child, where no thread serves the shard.
     pub(crate) fn forked(&self) -> Option<Cause> {
         self.origin
-            .is_elsewhere()
+            .is_other_process()
             .then(|| Cause::Forked { opened_by: self.origin.pid(), called_by: process::id() })
     }
 
@@ -130,6 +131,31 @@ impl Committer {
         let pushed = guard.try_push(bytes, fill);
         self.run_inline(guard, || pushed.map_or(true, |ticket| self.is_answered(ticket)));
         pushed
+    }
+
+    /// Queues a value for a task, which waits for it from now on if the second part of the result
+    /// says so: it must then check for its answer ([`Progress::check_registered`]). Returns the
+    /// sleeper if there is no room.
+    pub(crate) fn push_for_task(
+        &self,
+        bytes: u32,
+        fill: impl FnOnce(u64, &mut Entry),
+        sleeper: Sleeper,
+    ) -> Result<(u64, TicketRegistration), (PushError, Sleeper)> {
+        let ticket = match self.queue.try_push_no_wake(1, bytes, fill) {
+            Ok(ticket) => ticket,
+            Err(error) => return Err((error, sleeper)),
+        };
+        let refused = self.progress.register_unfenced(ticket, sleeper);
+        // Q4 WAKE: its fence also comes before the task's check.
+        self.queue.wake_receiver();
+        match refused {
+            None => Ok((ticket, TicketRegistration::InTable)),
+            Some(sleeper) => {
+                sleeper.discard();
+                Ok((ticket, TicketRegistration::None))
+            }
+        }
     }
 
     /// Commits `ticket` inline if the commit lock is free. For a caller that has queued

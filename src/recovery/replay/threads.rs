@@ -1,5 +1,6 @@
 //! The threads of a replay: each takes a shard and reads its segments in order.
 
+use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::fs::{FileHandle, OpenMode, Unreadable, read_around};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::{FrameKind, next_record};
 use crate::segment::frame_reader::{Frame, FrameReader, Stop};
-use crate::segment::header::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
+use crate::segment::header::{ParsedHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
 
 /// Limits of a thread's read buffer. A larger buffer reads no faster, and the disk
 /// is idle for longer while the thread works through it.
@@ -129,19 +130,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         visitor: &mut dyn ShardVisitor<E>,
     ) -> Result<(), ReplayError<E>> {
         let path = plan.shard_dir.path(meta.number);
-        let log = |doing| {
-            let to = OpenError::io(doing, &path);
-            |error| ReplayError::Log(to(error))
-        };
-        let file = plan.shard_dir.fs.open(&path, OpenMode::Read).map_err(log("opening"))?;
-        let end = match meta.next_sequence {
-            Some(_) => meta.end,
-            None => file.len().map_err(log("reading the size of"))?,
-        };
-        let base = self.first_sequence(plan, meta, file.as_ref())?;
-        let seed = plan.shard_dir.seed(meta.number);
-        let start = SEGMENT_HEADER_BYTES as u64;
-        let mut frames = FrameReader::new(file, seed, start, end, chunk_bytes);
+        let Opened { mut frames, base, end } = self.open_segment(plan, meta, chunk_bytes)?;
         let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
         let mut next = meta.first_sequence;
         let mut reported = 0;
@@ -151,7 +140,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            match frames.next().map_err(log("reading"))? {
+            match frames.next().map_err(|error| log_error("reading", &path, error))? {
                 Ok(frame) => {
                     // A seal does not count, as in the scan: a seal that names a
                     // sequence past the last record must not hide records.
@@ -179,12 +168,33 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         Ok(())
     }
 
+    fn open_segment(
+        &self,
+        plan: &ShardPlan,
+        meta: &SegmentMeta,
+        chunk_bytes: usize,
+    ) -> Result<Opened, ReplayError<E>> {
+        let path = plan.shard_dir.path(meta.number);
+        let path = path.as_path();
+        let log = |doing| move |error| log_error(doing, path, error);
+        let file = plan.shard_dir.fs.open(path, OpenMode::Read).map_err(log("opening"))?;
+        let end = match meta.next_sequence {
+            Some(_) => meta.end,
+            None => file.len().map_err(log("reading the size of"))?,
+        };
+        let base = self.first_sequence(plan, meta, file.as_ref())?;
+        let seed = plan.shard_dir.seed(meta.number);
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let frames = FrameReader::new(file, seed, start, end, chunk_bytes);
+        Ok(Opened { frames, base, end })
+    }
+
     /// Checks that a segment still has its name. A segment that was truncated during
     /// the read may have been recycled, and its file now holds another segment. That
     /// is reported as a missing file, not as corruption.
     fn check_exists(plan: &ShardPlan, path: &Path) -> Result<(), ReplayError<E>> {
         let opened = plan.shard_dir.fs.open(path, OpenMode::Read).map(drop);
-        opened.map_err(|error| ReplayError::Log(OpenError::io("opening", path)(error)))
+        opened.map_err(|error| log_error("opening", path, error))
     }
 
     fn first_sequence(
@@ -196,7 +206,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         let path = plan.shard_dir.path(meta.number);
         let (mut bytes, mut unreadable) = ([0; SEGMENT_HEADER_BYTES], Unreadable::default());
         read_around(file, &mut bytes, 0, &mut unreadable)
-            .map_err(|error| ReplayError::Log(OpenError::io("reading", &path)(error)))?;
+            .map_err(|error| log_error("reading", &path, error))?;
         if let Some(Range { start: from, end: to }) = unreadable.first() {
             let (stop, next) = (Stop::Unreadable { from, to }, meta.next_sequence);
             let needed = next.unwrap_or(plan.to);
@@ -204,7 +214,7 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         }
         let identity = plan.shard_dir.identity.with_number(meta.number);
         match SegmentHeader::parse(&bytes, &identity) {
-            FoundHeader::Header(header) => Ok(header.first_sequence),
+            ParsedHeader::Header(header) => Ok(header.first_sequence),
             _ => {
                 Self::check_exists(plan, &path)?;
                 let stop = Stop::Bad("the segment's header does not match");
@@ -254,6 +264,17 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
             progress(ReplayProgress { bytes_done, bytes_total: self.bytes_total });
         }
     }
+}
+
+/// A segment to replay: its frames, the sequence of its first record, and its end in bytes.
+struct Opened {
+    frames: FrameReader,
+    base: u64,
+    end: u64,
+}
+
+fn log_error<E>(doing: &'static str, path: &Path, error: io::Error) -> ReplayError<E> {
+    ReplayError::Log(OpenError::io(doing, path)(error))
 }
 
 /// The error if a record cannot be read now, but could at open.

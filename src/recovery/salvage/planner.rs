@@ -158,7 +158,13 @@ impl Planner<'_> {
                 "the newest segment cannot be read, and nothing says how far it went",
             ),
         };
-        let pieces = self.lose(number, 0, next, what).into_iter().collect();
+        let mut pieces: Vec<_> = self.lose(number, 0, next, what).into_iter().collect();
+        if expected.is_some_and(|expected| expected.end <= SEGMENT_HEADER_BYTES as u64) {
+            // A reader goes no further than its successor says, so it would not see a gap frame.
+            // The header's first sequence implies the gap.
+            pieces.clear();
+            header.first_sequence = self.here;
+        }
         let rewrite = Rewrite { header, pieces };
         self.last = Predecessor { number, end: rewrite.end(), next_sequence: self.here };
         self.salvage.rewrites.push(rewrite);

@@ -15,7 +15,7 @@ use crate::recovery::segment_file::{read_header, search_file};
 use crate::segment::frame::FrameHeader;
 use crate::segment::frame_reader::{FrameReader, is_consistent};
 use crate::segment::header::{
-    FoundHeader, NUMBER_MAX, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
+    NUMBER_MAX, ParsedHeader, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number,
 };
 
 /// One element of the skeleton.
@@ -122,21 +122,21 @@ fn read_headers(
         // A segment with an unreadable header is in neither set: it may hold anything.
         let Some(bytes) = read_header(fs, shard_dir, *number)? else { continue };
         match SegmentHeader::parse(&bytes, &identity) {
-            FoundHeader::Header(header) if header.predecessor.number < *number => {
+            ParsedHeader::Header(header) if header.predecessor.number < *number => {
                 headers.insert(*number, header);
             }
-            FoundHeader::Newer(version) => {
+            ParsedHeader::Newer(version) => {
                 return Err(OpenError::NewerFormat { file: file(), what: what(version) });
             }
-            FoundHeader::Older(version) => {
+            ParsedHeader::Older(version) => {
                 return Err(OpenError::OlderFormat { file: file(), what: what(version) });
             }
-            FoundHeader::Bad
+            ParsedHeader::Bad
                 if search_file(fs, shard_dir, *number)?.unreadable.first().is_some() => {}
-            FoundHeader::Blank | FoundHeader::Bad => {
+            ParsedHeader::Blank | ParsedHeader::Bad => {
                 headerless.insert(*number);
             }
-            FoundHeader::Header(_) | FoundHeader::Foreign(_) => {}
+            ParsedHeader::Header(_) | ParsedHeader::Foreign(_) => {}
         }
     }
     Ok((headers, headerless))

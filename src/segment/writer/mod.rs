@@ -228,8 +228,8 @@ impl SegmentWriter {
     }
 
     /// Whether free space is below a configured threshold.
-    pub(crate) fn is_room_low(&self) -> bool {
-        self.rolling.source.is_room_low()
+    pub(crate) fn is_space_low(&self) -> bool {
+        self.rolling.source.is_space_low()
     }
 }
 

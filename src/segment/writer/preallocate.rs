@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::fs::{FileHandle, FileSystem, OpenMode, read_full, write_direct_full, write_full};
 use crate::segment::aligned_buf::AlignedBuf;
 use crate::segment::header::{
-    FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_path,
+    ParsedHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_path,
 };
 
 /// The first bytes that are zeroed before a file becomes a segment. They cover the old
@@ -148,10 +148,10 @@ fn held_before(file: &dyn FileHandle) -> io::Result<Option<u64>> {
     read_full(file, &mut header, 0)?;
     let nobody = SegmentIdentity { log: [0; 16], generation: 0, shard: 0, number: 0 };
     Ok(match SegmentHeader::parse(&header, &nobody) {
-        FoundHeader::Foreign(held) => Some(held.number),
+        ParsedHeader::Foreign(held) => Some(held.number),
         // The number in a header of another version is unknown.
-        FoundHeader::Newer(_) | FoundHeader::Older(_) => Some(u64::MAX),
-        FoundHeader::Header(_) | FoundHeader::Blank | FoundHeader::Bad => None,
+        ParsedHeader::Newer(_) | ParsedHeader::Older(_) => Some(u64::MAX),
+        ParsedHeader::Header(_) | ParsedHeader::Blank | ParsedHeader::Bad => None,
     })
 }
 

@@ -158,7 +158,7 @@ impl SegmentWriter {
         active.stale_end = if is_recycled { zeroed } else { 0 };
         active.direct = direct_block.map(Blocks::new);
         // If free space is low, it is kept for records, not for zeros.
-        active.zeros_refused = self.rolling.source.is_room_low();
+        active.zeros_refused = self.rolling.source.is_space_low();
         active.has_remains = false;
         active.dirty = false;
         // If it was not synced yet, the sealer's mark will say so.

@@ -20,7 +20,7 @@ pub(crate) trait SegmentSource: Send {
         false
     }
     /// Whether free space is below a configured threshold.
-    fn is_room_low(&self) -> bool {
+    fn is_space_low(&self) -> bool {
         false
     }
     /// Takes a full segment, to sync it and cut its tail. If too many segments wait
