@@ -11,7 +11,7 @@
 use libfuzzer_sys::fuzz_target;
 use shardwal_timeseries::Labels;
 use shardwal_timeseries::codec::{
-    BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
+    BatchDecoder, BatchEncoder, BatchSink, SeriesHistogram, SeriesLabels, SeriesSample,
 };
 
 /// The most samples and label bytes that are kept and encoded again.
@@ -26,6 +26,7 @@ struct Kept {
     /// The number of reference 0 in the current period.
     base: u32,
     samples: Vec<SeriesSample>,
+    histograms: Vec<SeriesHistogram>,
 }
 
 impl BatchSink for Kept {
@@ -51,6 +52,18 @@ impl BatchSink for Kept {
             }
         }
     }
+
+    fn histograms(&mut self, histograms: &[SeriesHistogram]) {
+        assert!(!histograms.is_empty() && histograms.len() <= 4096);
+        for found in histograms {
+            let series = self.base + found.series;
+            assert!((series as usize) < self.labels.len(), "a reference has been explained");
+            if self.histograms.len() < KEPT_MAX {
+                let histogram = found.histogram.clone();
+                self.histograms.push(SeriesHistogram { series, histogram });
+            }
+        }
+    }
 }
 
 impl SeriesLabels for Kept {
@@ -68,8 +81,8 @@ fn decode_all(mut data: &[u8]) -> Kept {
         data = rest;
         let mut batch = batch.to_vec();
         match batch.first() {
-            Some(1) => check = 0,
-            Some(2) if batch.len() >= 5 => batch[1..5].copy_from_slice(&u32::to_le_bytes(check)),
+            Some(1 | 3) => check = 0,
+            Some(2 | 4) if batch.len() >= 5 => batch[1..5].copy_from_slice(&u32::to_le_bytes(check)),
             _ => {}
         }
         match decoder.decode(&batch, &mut kept) {
@@ -92,12 +105,22 @@ fuzz_target!(|data: &[u8]| {
     let mut again = Kept::default();
     for part in kept.samples.chunks(1000) {
         let mut bytes = Vec::new();
-        encoder.encode(false, part, &kept, &mut bytes);
+        encoder.encode(false, part, &[], &kept, &mut bytes);
+        decoder.decode(&bytes, &mut again).expect("what was encoded can be decoded");
+    }
+    for part in kept.histograms.chunks(1000) {
+        let mut bytes = Vec::new();
+        encoder.encode(false, &[], part, &kept, &mut bytes);
         decoder.decode(&bytes, &mut again).expect("what was encoded can be decoded");
     }
     assert_eq!(again.samples.len(), kept.samples.len());
     for (again_found, found) in again.samples.iter().zip(&kept.samples) {
         assert_eq!(again_found.sample, found.sample);
+        assert_eq!(again.labels[again_found.series as usize], kept.labels[found.series as usize]);
+    }
+    assert_eq!(again.histograms.len(), kept.histograms.len());
+    for (again_found, found) in again.histograms.iter().zip(&kept.histograms) {
+        assert_eq!(again_found.histogram, found.histogram);
         assert_eq!(again.labels[again_found.series as usize], kept.labels[found.series as usize]);
     }
 });

@@ -10,26 +10,25 @@
 //!
 //! Each subcommand is a module with its own `Arguments` and `run`. This file only chooses one.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the program prints its results; the lints are for the library"
-)]
-
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use diagnostics::{say, say_error};
 
 mod demo;
+mod diagnostics;
 mod dump;
 mod go_float;
 mod load;
 mod log_arguments;
+mod notify;
 mod progress;
 mod serve;
 mod server;
+mod settings;
 mod stream;
+mod tenant_arguments;
 
 /// An error that ends the program. It is printed, not handled.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -52,10 +51,10 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Receive writes over HTTP, and acknowledge each when it is durable
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Send the recorded remote-write stream to a server
     Load(load::Arguments),
-    /// Print every sample of a stopped server's log, as `promtool tsdb dump` does
+    /// Print every sample of a server's log, as `promtool tsdb dump` does
     Dump(dump::Arguments),
     /// Log the recorded stream, get killed part-way, recover, and check every sample
     Demo(demo::Arguments),
@@ -72,14 +71,16 @@ fn main() -> ExitCode {
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
-    let Err(failure) = ended else { return ExitCode::SUCCESS };
-    let failure = with_causes(&*failure);
-    if shows_verdict {
-        println!("FAILED: {failure}");
-    } else {
-        eprintln!("{failure}");
+    if let Err(failure) = &ended {
+        let failure = with_causes(&**failure);
+        if shows_verdict {
+            say!("FAILED: {failure}");
+        } else {
+            say_error!("{failure}");
+        }
     }
-    ExitCode::FAILURE
+    diagnostics::finish();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Formats an error and its causes in one line.

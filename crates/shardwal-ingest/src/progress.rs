@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use crate::diagnostics::say_error;
+
 const BAR: &str = "{msg:8} {bar:40} {human_pos}/{human_len} {prefix}, {rate}  {elapsed}";
 
 /// Maximum number of lines if there is no terminal.
@@ -52,7 +54,7 @@ impl Progress {
         // Relaxed: see the field.
         if due > self.lines.fetch_max(due, Ordering::Relaxed) {
             let percent = done * 100 / total;
-            eprintln!("{}: {done}/{total} {} ({percent}%)", self.act, self.unit);
+            say_error!("{}: {done}/{total} {} ({percent}%)", self.act, self.unit);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use recording::Recording;
 use shardwal_timeseries::codec::{
-    BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
+    BatchDecoder, BatchEncoder, BatchSink, SeriesHistogram, SeriesLabels, SeriesSample,
 };
 use shardwal_timeseries::{Labels, Sample};
 
@@ -46,6 +46,10 @@ impl BatchSink for Seen {
             let bits = found.sample.value.to_bits() ^ found.sample.timestamp_ms.cast_unsigned();
             self.sum = self.sum.wrapping_add(bits ^ u64::from(found.series));
         }
+    }
+
+    fn histograms(&mut self, histograms: &[SeriesHistogram]) {
+        black_box(histograms);
     }
 }
 
@@ -114,7 +118,7 @@ fn encode_all(
     let mut encoder = BatchEncoder::new();
     let start = Instant::now();
     for (batch, out) in batches.iter().zip(&mut encoded) {
-        encoder.encode(fresh, batch, &Catalogue(series), out);
+        encoder.encode(fresh, batch, &[], &Catalogue(series), out);
     }
     (encoded, before + start.elapsed())
 }

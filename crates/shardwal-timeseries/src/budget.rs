@@ -1,8 +1,21 @@
 //! The number of samples that memory may hold: applied samples, and admitted samples that are still
-//! pending. It knows counts, not samples.
+//! pending. A histogram counts as several: its **weight**. This file knows counts, not samples.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::HistogramSample;
+
+/// Bytes of memory that count as one sample.
+const SAMPLE_BYTES: usize = 16;
+
+/// Bytes of memory per histogram beside its own: its place in a chunk, a head, an allocation.
+const HISTOGRAM_HEAD_BYTES: usize = 56;
+
+/// The number of samples that a histogram counts as.
+pub(crate) fn histogram_weight(histogram: &HistogramSample) -> u64 {
+    (histogram.bytes.len() + HISTOGRAM_HEAD_BYTES).div_ceil(SAMPLE_BYTES) as u64
+}
 
 /// The sample budget of a storage.
 #[derive(Debug)]
@@ -79,14 +92,22 @@ impl Pending {
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
-    /// Releases pending samples that were applied. `added` of them are new in memory.
-    pub(crate) fn release_applied(&self, samples: u64, added: u64) {
-        self.budget.release(self.take(samples).saturating_sub(added));
+    /// Ends the wait of samples that were applied. Releases what they `replaced` in memory.
+    pub(crate) fn release_applied(&self, samples: u64, replaced: u64) {
+        self.take(samples);
+        self.budget.release(replaced);
     }
 
-    /// Counts samples that `open` found in the log. They were never admitted.
-    pub(crate) fn restored(&self, samples: u64) {
+    /// Counts samples that `open` found in the log, without what they `replaced` in memory. They
+    /// were never admitted.
+    pub(crate) fn restored(&self, samples: u64, replaced: u64) {
         self.budget.exceed(samples);
+        self.budget.release(replaced);
+    }
+
+    /// Returns the room of applied samples that have left memory.
+    pub(crate) fn dropped(&self, samples: u64) {
+        self.budget.release(samples);
     }
 
     /// Returns the room of pending samples that will not be applied.
@@ -127,13 +148,13 @@ mod tests {
         other.take_over(&mut claim, 1);
         drop(claim);
         assert_eq!(taken(), 7, "nobody took over the other 3");
-        one.release_applied(4, 1);
+        one.release_applied(4, 3);
         assert_eq!(taken(), 4, "3 of the 4 had been there");
         one.refuse_all();
         one.refuse(2);
         assert_eq!(taken(), 2, "1 is applied, 1 is pending elsewhere");
         other.refuse(1);
-        other.restored(20);
+        other.restored(25, 5);
         assert_eq!(taken(), 21, "open may pass the limit");
         assert!(budget.claim(0).is_none());
     }

@@ -1,12 +1,14 @@
 //! The head: the series of all shards in memory. It assigns each series a shard and a number there,
 //! and restores coded batches. It does not know the log.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::budget::Budget;
-use super::codec::{BatchDecoder, BatchSink, DecodeError, SeriesSample};
-use super::head_shard::{HeadShard, SERIES_MAX};
-use super::{Labels, Sample};
+use super::codec::{BatchDecoder, BatchSink, DecodeError, SeriesHistogram, SeriesSample};
+use super::head_shard::HeadShard;
+use super::index::SERIES_MAX;
+use super::{Labels, Matcher, Sample, TimeSeries};
 use shardwal::internals::shard_of;
 
 /// A handle of a series of an open storage. It is cheap to copy, and invalid once the storage is
@@ -69,20 +71,46 @@ impl Head {
 
     /// The handle of an existing series.
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesHandle> {
-        let key = labels.id().0;
-        let number = self.shards[self.shard_of(key)].find(labels)?;
-        Some(SeriesHandle { storage: self.id, key, number })
+        let number = self.shards[self.shard_of(labels.id().0)].find(labels)?;
+        Some(self.numbered(labels, number))
     }
 
     fn handle_within(&self, labels: &Labels, series_max: u32) -> Option<SeriesHandle> {
-        let key = labels.id().0;
-        let number = self.shards[self.shard_of(key)].number(labels, series_max)?;
-        Some(SeriesHandle { storage: self.id, key, number })
+        let number = self.shards[self.shard_of(labels.id().0)].number(labels, series_max)?;
+        Some(self.numbered(labels, number))
+    }
+
+    /// The handle of a series with this number in its shard.
+    pub(crate) fn numbered(&self, labels: &Labels, number: u32) -> SeriesHandle {
+        SeriesHandle { storage: self.id, key: labels.id().0, number }
+    }
+
+    /// The id of the storage.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The series that satisfy all matchers and have samples or histograms in the range, sorted
+    /// by labels.
+    pub(crate) fn query(
+        &self,
+        matchers: &[Matcher],
+        range: &RangeInclusive<i64>,
+    ) -> Vec<TimeSeries> {
+        let shards = self.shards.iter();
+        let mut found: Vec<_> = shards.flat_map(|shard| shard.query(matchers, range)).collect();
+        found.sort_by(|one, other| one.labels.cmp(&other.labels));
+        found
     }
 
     /// Whether this storage returned the handle.
     pub(crate) fn owns(&self, handle: SeriesHandle) -> bool {
         handle.storage == self.id
+    }
+
+    /// Number of samples inserted into all shards since `open` began.
+    pub(crate) fn inserted(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.inserted()).sum()
     }
 
     /// Number of samples in all shards.
@@ -133,9 +161,17 @@ impl BatchSink for Restored<'_> {
         }
         for (shard, samples) in self.head.shards.iter().zip(&mut self.samples) {
             if !samples.is_empty() {
-                shard.restore(samples);
+                shard.restore(samples, &[]);
                 samples.clear();
             }
+        }
+    }
+
+    fn histograms(&mut self, histograms: &[SeriesHistogram]) {
+        for SeriesHistogram { series, histogram } in histograms {
+            let SeriesHandle { key, number, .. } = self.handles[*series as usize];
+            let histogram = SeriesHistogram { series: number, histogram: histogram.clone() };
+            self.head.shards[self.head.shard_of(key)].restore(&[], &[histogram]);
         }
     }
 }
@@ -170,13 +206,13 @@ mod tests {
         assert_eq!(handles[0].key, handles[1].key, "they collide");
         let samples = handles.map(|handle| handle.with(Sample::new(1, f64::from(handle.number))));
         let shard = &head.shards()[head.shard_of(7)];
-        shard.restore(&samples);
+        shard.restore(&samples, &[]);
         let found = shard.query(&[], &(0..=9));
         assert_eq!(found.len(), 2);
         assert_ne!(found[0].samples, found[1].samples);
 
         let mut stored = Vec::new();
-        BatchEncoder::new().encode(true, &samples, shard.as_ref(), &mut stored);
+        BatchEncoder::new().encode(true, &samples, &[], shard.as_ref(), &mut stored);
         let again = self::head();
         assert!(Restorer::new(&again).restore(&stored).is_ok());
         let held: u64 = again.shards().iter().map(|shard| shard.samples()).sum();

@@ -1,33 +1,35 @@
 //! The head shard: the series of one shard in memory, with their numbers, labels and samples. It
 //! does not know the log. Everything applied here was acknowledged.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::budget::{Budget, Claim, Pending};
-use super::codec::{SeriesLabels, SeriesSample};
-use super::column::Column;
-use super::{Labels, Matcher, Sample, TimeSeries};
-use parking_lot::Mutex;
+use super::codec::{SeriesHistogram, SeriesLabels, SeriesSample};
+use super::cut::{Cut, Inserted, weight};
+use super::index::{self, Index, places};
+use super::{Labels, Matcher, TimeSeries};
+use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of labels copied per lock hold. The writer thread needs the lock too.
-const SERIES_AT_A_TIME: usize = 1024;
-
-/// Series numbers are below this. The bit marks a sample whose series has no number yet.
-pub(crate) const SERIES_MAX: u32 = 1 << 31;
+pub(crate) const SERIES_AT_A_TIME: usize = 1024;
 
 /// The series of one shard. Numbers are not on disk. While the storage is open, the number of a
 /// series that has a sample or a handle never changes.
 #[derive(Debug)]
 pub(crate) struct HeadShard {
-    index: Mutex<Index>,
-    /// Columns by number. The committer of the shard applies samples (before that, the threads of
-    /// `open` restore them). Queries read.
-    columns: Mutex<Vec<Column>>,
-    /// Samples in `columns`. Written under the lock of `columns`, read by any thread.
+    /// Many threads read it, so that no reader delays the committer's look at labels.
+    index: RwLock<Index>,
+    /// The samples. The committer of the shard applies them (before that, the threads of `open`
+    /// restore them). Queries read.
+    current: Mutex<Cut>,
+    /// Samples and histograms in `current`. Written under its lock, read by any thread.
     samples: AtomicU64,
+    /// Samples and histograms inserted so far, including those that replaced another. Written as
+    /// `samples` is.
+    inserted: AtomicU64,
     /// Samples admitted to this shard and not applied yet.
     pending: Pending,
     /// Canonical bytes of the longest labels. Raised under the lock of `index`. A caller that
@@ -35,77 +37,35 @@ pub(crate) struct HeadShard {
     labels_bytes: AtomicU64,
 }
 
-/// The series that exist. The map hashes whole labels with a random key.
-#[derive(Debug, Default)]
-struct Index {
-    numbers: HashMap<Labels, u32>,
-    /// Labels by number. A dropped series has empty labels here.
-    labels: Vec<Labels>,
-    /// Numbers of dropped series, for reuse.
-    free: Vec<u32>,
-    /// Series that only the current commit defines. They are dropped if the commit is not applied.
-    tentative: HashSet<u32>,
-    /// Upper bound on the series that were admitted and are not defined yet.
-    reserved: u32,
-}
-
-/// The head snapshot: the series of a shard at one moment, by number.
-#[derive(Debug)]
-pub(crate) struct HeadSnapshot {
-    pub(crate) labels: Vec<Labels>,
-    pub(crate) columns: Vec<Column>,
-}
-
-/// Samples, and reserved numbers of new series, that were admitted to a shard. Dropping it returns
-/// both, unless the samples were queued.
+/// The weight of samples, and reserved numbers of new series, that were admitted to a shard.
+/// Dropping it returns both, unless the samples were queued.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     head: &'a HeadShard,
-    samples: u64,
+    weight: u64,
     reserved: u32,
 }
 
 impl Admitted<'_> {
     /// Marks the samples as queued. The shard's state machine then releases them.
     pub(crate) fn queued(mut self) {
-        (self.samples, self.reserved) = (0, 0);
+        (self.weight, self.reserved) = (0, 0);
     }
 }
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.head.refuse(self.samples, self.reserved);
-    }
-}
-
-impl Index {
-    /// Returns the number of the series, and whether the series is new.
-    fn number(&mut self, labels: &Labels) -> (u32, bool) {
-        if let Some(number) = self.numbers.get(labels) {
-            return (*number, false);
-        }
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.labels.push(Labels::default());
-            u32::try_from(self.labels.len() - 1).expect("memory holds fewer series than numbers")
-        });
-        assert!(number < SERIES_MAX, "memory holds fewer series than numbers");
-        self.numbers.insert(labels.clone(), number);
-        self.labels[number as usize] = labels.clone();
-        (number, true)
-    }
-
-    fn has_room(&self, series: u32, series_max: u32) -> bool {
-        let taken = self.numbers.len() as u64 + u64::from(self.reserved);
-        taken + u64::from(series) <= u64::from(series_max)
+        self.head.refuse(self.weight, self.reserved);
     }
 }
 
 impl HeadShard {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self {
-            index: Mutex::default(),
-            columns: Mutex::default(),
+            index: RwLock::default(),
+            current: Mutex::default(),
             samples: AtomicU64::new(0),
+            inserted: AtomicU64::new(0),
             pending: Pending::new(budget),
             labels_bytes: AtomicU64::new(0),
         }
@@ -114,71 +74,104 @@ impl HeadShard {
     /// Returns the number of a series. A new series gets one, unless the shard already has
     /// `series_max` series: then the result is `None`.
     pub(crate) fn number(&self, labels: &Labels, series_max: u32) -> Option<u32> {
-        let mut index = self.index.lock();
-        if !index.numbers.contains_key(labels) && !index.has_room(1, series_max) {
+        let mut index = self.index.write();
+        if index.find(labels).is_none()
+            && !has_room(&index, places_of([labels.canonical()]), series_max)
+        {
             return None;
         }
         let (number, _) = index.number(labels);
         // A handle keeps the series, whether the commit succeeds or not.
         index.tentative.remove(&number);
-        self.raise_labels_bytes(labels);
+        self.raise_labels_bytes(labels.canonical().len());
         Some(number)
     }
 
     /// The number of a series that is not tentative.
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
-        let index = self.index.lock();
-        let number = index.numbers.get(labels).copied();
-        number.filter(|number| !index.tentative.contains(number))
+        let index = self.index.read();
+        index.find(labels).filter(|number| !index.tentative.contains(number))
     }
 
-    /// Admits samples and `reserved` new series. `None` if the shard would exceed `series_max`.
+    /// The number of new series that the shard has room for, from the first of `series` on. `None`
+    /// if there is too little room, but other writes may give some back: they have reserved it.
+    pub(crate) fn series_room(&self, series: &[&Labels], series_max: u32) -> Option<usize> {
+        if series.is_empty() {
+            return Some(0);
+        }
+        let index = self.index.read();
+        let taken = index.taken + u64::from(index.reserved);
+        let mut room = u64::from(series_max).saturating_sub(taken);
+        let fits = |labels: &&&Labels| {
+            let rest = room.checked_sub(u64::from(places_of([labels.canonical()])));
+            rest.inspect(|rest| room = *rest).is_some()
+        };
+        let fitting = series.iter().take_while(fits).count();
+        let may_grow = index.reserved > 0 || !index.tentative.is_empty();
+        (fitting == series.len() || !may_grow).then_some(fitting)
+    }
+
+    /// Admits the parts of a write, each a weight and the places of its new series. A series that
+    /// is new in several parts counts in each, but `places` counts it once. `None` if the shard
+    /// would exceed `series_max`.
     pub(crate) fn admit(
         &self,
         claim: &mut Claim<'_>,
-        samples: u64,
-        reserved: u32,
+        parts: impl Iterator<Item = (u64, u32)> + Clone,
+        places: u32,
         series_max: u32,
-    ) -> Option<Admitted<'_>> {
-        if reserved > 0 {
-            let mut index = self.index.lock();
-            if !index.has_room(reserved, series_max) {
+    ) -> Option<Vec<Admitted<'_>>> {
+        if places > 0 {
+            let mut index = self.index.write();
+            if !has_room(&index, places, series_max) {
                 return None;
             }
-            index.reserved += reserved;
+            index.reserved += parts.clone().map(|(_, places)| places).sum::<u32>();
         }
-        self.pending.take_over(claim, samples);
-        Some(Admitted { head: self, samples, reserved })
+        let admitted = |(weight, reserved)| {
+            self.pending.take_over(claim, weight);
+            Admitted { head: self, weight, reserved }
+        };
+        Some(parts.map(admitted).collect())
     }
 
     /// Returns samples and places that were admitted but will not be used.
-    pub(crate) fn refuse(&self, samples: u64, reserved: u32) {
-        self.pending.refuse(samples);
+    pub(crate) fn refuse(&self, weight: u64, reserved: u32) {
+        self.pending.refuse(weight);
         if reserved > 0 {
-            let mut index = self.index.lock();
+            let mut index = self.index.write();
             index.reserved = index.reserved.saturating_sub(reserved);
         }
     }
 
-    /// Numbers the series that a commit defines. Each had a place.
-    pub(crate) fn define(&self, series: impl ExactSizeIterator<Item = Labels>) -> Vec<u32> {
-        let mut index = self.index.lock();
-        let reserved = u32::try_from(series.len()).expect("a batch is bounded far below u32");
+    /// Numbers the series that a commit defines, by their canonical labels. Each had its places.
+    pub(crate) fn define(&self, series: &[&str]) -> Vec<u32> {
+        let mut index = self.index.write();
+        let reserved = places_of(series.iter().copied());
         index.reserved = index.reserved.saturating_sub(reserved);
-        let number = |labels: Labels| {
-            let (number, is_new) = index.number(&labels);
+        let number = |text: &&str| {
+            let (number, is_new) = index.number(&Labels::from_canonical(text));
             if is_new {
                 index.tentative.insert(number);
             }
             number
         };
-        series.map(number).collect()
+        series.iter().map(number).collect()
     }
 
-    fn raise_labels_bytes(&self, labels: &Labels) {
+    fn raise_labels_bytes(&self, bytes: usize) {
         // ORDERING: Relaxed; a thread can write to a series only after it obtained its number,
         // which is published under the lock.
-        self.labels_bytes.fetch_max(labels.canonical().len() as u64, Ordering::Relaxed);
+        self.labels_bytes.fetch_max(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Canonical bytes of the longest labels of some series.
+    pub(crate) fn longest_labels(&self, series: &[u32]) -> usize {
+        let longest = series.chunks(SERIES_AT_A_TIME).map(|some| {
+            let index = self.index.read();
+            some.iter().map(|number| index.labels_bytes(*number)).max()
+        });
+        longest.max().flatten().unwrap_or(0)
     }
 
     /// Canonical bytes of the longest labels of the shard's series.
@@ -187,27 +180,31 @@ impl HeadShard {
         self.labels_bytes.load(Ordering::Relaxed)
     }
 
-    /// Applies the samples of a commit, in order. Its new series become permanent.
-    pub(crate) fn apply(&self, samples: &[SeriesSample], defined: bool) {
-        let added = self.insert(samples);
-        self.pending.release_applied(samples.len() as u64, added);
+    /// Applies the samples and histograms of a commit, in order. Its new series become permanent.
+    ///
+    /// R5 CUT: first the series. A reader that has a cut with the samples then finds their series.
+    pub(crate) fn apply(
+        &self,
+        samples: &[SeriesSample],
+        histograms: &[SeriesHistogram],
+        defined: bool,
+    ) {
         if defined {
-            let index = &mut *self.index.lock();
-            for number in index.tentative.drain() {
-                self.raise_labels_bytes(&index.labels[number as usize]);
+            let index = &mut *self.index.write();
+            for number in std::mem::take(&mut index.tentative) {
+                self.raise_labels_bytes(index.labels_bytes(number));
             }
         }
+        let inserted = self.insert(samples, histograms);
+        self.pending.release_applied(weight(samples, histograms), inserted.replaced_weight);
     }
 
     /// Drops the series and samples of a failed commit: the log holds none of them.
-    pub(crate) fn rollback(&self, samples: u64) {
-        self.pending.refuse(samples);
-        let index = &mut *self.index.lock();
-        for number in index.tentative.drain() {
-            let labels = std::mem::take(&mut index.labels[number as usize]);
-            index.numbers.remove(&labels);
-            index.free.push(number);
-        }
+    pub(crate) fn rollback(&self, weight: u64) {
+        self.pending.refuse(weight);
+        let index = &mut *self.index.write();
+        let tentative = std::mem::take(&mut index.tentative);
+        tentative.into_iter().for_each(|number| index.remove(number));
     }
 
     /// Ends the shard: pending samples will not be applied.
@@ -215,108 +212,169 @@ impl HeadShard {
         self.pending.refuse_all();
     }
 
-    /// Applies samples that the log or a snapshot already holds.
-    pub(crate) fn restore(&self, samples: &[SeriesSample]) {
-        self.pending.restored(self.insert(samples));
+    /// Applies samples and histograms that the log or a snapshot already holds.
+    pub(crate) fn restore(&self, samples: &[SeriesSample], histograms: &[SeriesHistogram]) {
+        let inserted = self.insert(samples, histograms);
+        self.pending.restored(weight(samples, histograms), inserted.replaced_weight);
     }
 
-    /// Inserts samples. Returns the number of new ones.
-    fn insert(&self, samples: &[SeriesSample]) -> u64 {
-        let mut columns = self.columns.lock();
-        let mut added = 0;
-        for SeriesSample { series, sample } in samples {
-            let number = *series as usize;
-            if number >= columns.len() {
-                columns.resize_with(number + 1, Column::default);
-            }
-            added += u64::from(columns[number].insert(*sample));
-        }
+    fn insert(&self, samples: &[SeriesSample], histograms: &[SeriesHistogram]) -> Inserted {
+        let mut current = self.current.lock();
+        let inserted = current.insert(samples, histograms);
         // ORDERING: Relaxed; a statistic, stored under the lock.
-        self.samples.fetch_add(added, Ordering::Relaxed);
-        added
+        self.samples.fetch_add(inserted.new, Ordering::Relaxed);
+        let count = (samples.len() + histograms.len()) as u64;
+        self.inserted.fetch_add(count, Ordering::Relaxed);
+        inserted
     }
 
-    /// Number of samples in the shard.
+    /// Drops the chunks that end before a time, in some pages of columns: see
+    /// [`Columns::drop_before`]. Returns the number of their samples and histograms, and the next
+    /// page. Series keep their numbers.
+    ///
+    /// [`Columns::drop_before`]: super::columns::Columns::drop_before
+    pub(crate) fn drop_before(&self, time_ms: i64, pages: Range<usize>) -> (u64, Option<usize>) {
+        let mut current = self.current.lock();
+        let (mut dropped, next) = current.samples.drop_before(time_ms, pages.clone());
+        let (histograms, other_next) = current.histograms.drop_before(time_ms, pages);
+        dropped.add(histograms);
+        // ORDERING: Relaxed; a statistic, stored under the lock.
+        self.samples.fetch_sub(dropped.samples, Ordering::Relaxed);
+        drop(current);
+        self.pending.dropped(dropped.weight);
+        (dropped.samples, next.max(other_next))
+    }
+
+    /// Removes the series without samples and histograms. Only `open` may: no caller has a handle
+    /// yet, and nothing is queued.
+    pub(crate) fn remove_empty_series(&self) {
+        let current = self.current.lock();
+        let mut index = self.index.write();
+        let empty: Vec<u32> = index.numbers().filter(|number| !current.has(*number)).collect();
+        empty.into_iter().for_each(|number| index.remove(number));
+    }
+
+    /// Number of samples and histograms in the shard.
     pub(crate) fn samples(&self) -> u64 {
         // ORDERING: Relaxed; a statistic.
         self.samples.load(Ordering::Relaxed)
     }
 
+    /// Number of samples and histograms inserted since `open` began, including those that replaced
+    /// another.
+    pub(crate) fn inserted(&self) -> u64 {
+        // ORDERING: Relaxed; a statistic.
+        self.inserted.load(Ordering::Relaxed)
+    }
+
     /// Number of series that have samples or a handle.
     pub(crate) fn series(&self) -> usize {
-        let index = self.index.lock();
-        index.numbers.len() - index.tentative.len()
+        let index = self.index.read();
+        index.len() - index.tentative.len()
     }
 
-    /// Takes a snapshot of the shard. It is cheap, because the clone shares the chunks of samples.
-    pub(crate) fn snapshot(&self) -> HeadSnapshot {
-        let columns = self.columns.lock().clone();
-        HeadSnapshot { labels: self.index.lock().labels.clone(), columns }
+    /// R5 CUT: all columns at one moment between two commits, in one hold of the lock. No number of
+    /// series makes it long.
+    ///
+    /// What a cut holds was defined before. So a selection after the cut finds all of it.
+    pub(crate) fn cut(&self) -> Cut {
+        self.current.lock().clone()
     }
 
-    /// Returns the series that satisfy all matchers and have samples in the range, with those
-    /// samples. The lock is taken per series, so that a large query does not delay the writer
-    /// thread.
+    /// A cut, and the number of samples inserted before it: see [`HeadShard::inserted`].
+    pub(crate) fn snapshot(&self) -> (Cut, u64) {
+        let current = self.current.lock();
+        (current.clone(), self.inserted())
+    }
+
+    /// Returns the series that satisfy all matchers and have samples or histograms in the range,
+    /// with those, from one cut.
     pub(crate) fn query(
         &self,
         matchers: &[Matcher],
         range: &RangeInclusive<i64>,
     ) -> Vec<TimeSeries> {
-        let mut found = Vec::new();
-        for (number, labels) in self.matching(matchers) {
-            let samples = self.range(number, range);
-            if !samples.is_empty() {
-                found.push(TimeSeries { labels, samples });
+        let cut = self.cut();
+        let (mut numbers, mut found) = (Vec::new(), Vec::new());
+        for number in self.select(matchers) {
+            let samples = cut.samples(number, range);
+            let histograms = cut.histograms(number, range, usize::MAX);
+            if !samples.is_empty() || !histograms.is_empty() {
+                numbers.push(number);
+                found.push((samples, histograms));
             }
         }
-        found
+        let series = self.labels_of(&numbers, usize::MAX).into_iter().zip(found);
+        let series = series.map(|(labels, (samples, histograms))| TimeSeries {
+            labels,
+            samples,
+            histograms,
+        });
+        series.collect()
     }
 
-    fn range(&self, number: usize, range: &RangeInclusive<i64>) -> Vec<Sample> {
-        // The clone shares the chunks, so they are read without the lock.
-        let column = self.columns.lock().get(number).cloned();
-        column.map(|column| column.range(range)).unwrap_or_default()
-    }
-
-    /// The labels of the series that satisfy all matchers and have samples.
+    /// The labels of the series that satisfy all matchers and have samples or histograms.
     pub(crate) fn labels(&self, matchers: &[Matcher]) -> Vec<Labels> {
-        let matching = self.matching(matchers);
-        let columns = self.columns.lock();
-        let has_samples =
-            |number: usize| columns.get(number).is_some_and(|column| !column.is_empty());
-        let with_samples = matching.into_iter().filter(|(number, _)| has_samples(*number));
-        with_samples.map(|(_, labels)| labels).collect()
+        let cut = self.cut();
+        let selected = self.select(matchers).into_iter();
+        let numbers: Vec<_> = selected.filter(|number| cut.has(*number)).collect();
+        self.labels_of(&numbers, usize::MAX)
     }
 
-    fn matching(&self, matchers: &[Matcher]) -> Vec<(usize, Labels)> {
-        let accepted = |labels: &Labels| matchers.iter().all(|matcher| matcher.accepts(labels));
-        let mut matching = Vec::new();
-        for from in (0..).step_by(SERIES_AT_A_TIME) {
-            let index = self.index.lock();
-            let Some(rest) = index.labels.get(from..).filter(|rest| !rest.is_empty()) else {
-                break;
-            };
-            let some: Vec<_> = rest.iter().take(SERIES_AT_A_TIME).cloned().collect();
-            // Match patterns without the lock.
-            drop(index);
-            matching.extend((from..).zip(some).filter(|(_, labels)| accepted(labels)));
-        }
-        matching
+    /// The numbers of the series that satisfy all matchers.
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        index::select(&self.index, matchers)
     }
+
+    /// The labels of series that have samples or a handle: of the first ones, until they have
+    /// `bytes_max` bytes in all.
+    pub(crate) fn labels_of(&self, numbers: &[u32], bytes_max: usize) -> Vec<Labels> {
+        let mut labels = Vec::with_capacity(numbers.len());
+        let mut bytes = 0;
+        for some in numbers.chunks(SERIES_AT_A_TIME) {
+            let index = self.index.read();
+            for number in some {
+                if bytes >= bytes_max {
+                    return labels;
+                }
+                let found = index.labels(*number);
+                bytes += found.canonical().len();
+                labels.push(found);
+            }
+        }
+        labels
+    }
+
+    /// Canonical bytes of the labels of a series.
+    pub(crate) fn labels_bytes_of(&self, series: u32) -> usize {
+        self.index.read().labels_bytes(series)
+    }
+}
+
+/// The places of series, by their canonical labels.
+pub(crate) fn places_of<'l>(series: impl IntoIterator<Item = &'l str>) -> u32 {
+    // A batch is bounded far below the range.
+    series.into_iter().map(|labels| places(labels.len())).sum()
+}
+
+fn has_room(index: &Index, places: u32, series_max: u32) -> bool {
+    index.taken + u64::from(index.reserved) + u64::from(places) <= u64::from(series_max)
 }
 
 impl SeriesLabels for HeadShard {
     fn labels(&self, series: u32) -> Labels {
-        let index = self.index.lock();
-        index.labels[series as usize].clone()
+        self.index.read().labels(series)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Sample;
     use super::super::SeriesId;
-    use super::super::labels::COMPARISONS;
-    use super::{Budget, HeadShard, Labels};
+    use super::super::index::COMPARISONS;
+    use super::{Budget, HeadShard, Labels, SeriesSample};
+    use std::thread;
+    use std::time::Duration;
 
     /// Without a keyed hash, each series would be compared with all before it.
     #[test]
@@ -340,16 +398,39 @@ mod tests {
         let head = HeadShard::new(Budget::new(0));
         let labels = |host: &str| Labels::new([("host", host)]).expect("they are valid");
         let all = ["a", "b", "c"].map(labels);
-        let numbers = head.define(all.iter().cloned());
+        let numbers = head.define(&all.each_ref().map(Labels::canonical));
         assert_eq!((head.find(&all[1]), head.series()), (None, 0));
         assert_eq!(head.number(&all[1], 10), Some(numbers[1]));
         head.rollback(0);
         assert_eq!(all.each_ref().map(|labels| head.find(labels)), [None, Some(1), None]);
         assert_eq!(head.series(), 1);
         // Later series reuse the numbers.
-        let others = head.define([labels("d"), labels("e")].into_iter());
-        head.apply(&[], true);
+        let others = head.define(&[labels("d").canonical(), labels("e").canonical()]);
+        head.apply(&[], &[], true);
         assert_eq!(head.find(&labels("d")), Some(others[0]));
         assert!(others.iter().all(|number| *number != 1 && *number < 3), "{others:?}");
+    }
+
+    /// R5 CUT. Regression: the samples of a commit came first, then its new series. A reader in
+    /// between found the samples of known series only. Here a reader of the index stops the commit
+    /// there.
+    #[test]
+    fn samples_are_visible_only_after_their_new_series() {
+        let head = HeadShard::new(Budget::new(10));
+        let labels = Labels::new([("host", "a")]).expect("they are valid");
+        let number = head.define(&[labels.canonical()])[0];
+        let sample = SeriesSample { series: number, sample: Sample::new(1, 1.0) };
+        let reader = head.index.read();
+        thread::scope(|scope| {
+            let commit = scope.spawn(|| head.apply(&[sample], &[], true));
+            for _ in 0..20 {
+                assert!(!head.cut().has(number), "the series is not visible yet");
+                thread::sleep(Duration::from_millis(5));
+            }
+            drop(reader);
+            commit.join().expect("it does not panic");
+        });
+        assert_eq!((head.find(&labels), head.samples()), (Some(number), 1));
+        assert!(head.cut().has(number));
     }
 }

@@ -12,12 +12,28 @@ use super::quote::quote;
 /// Name of the label that holds the metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
-/// Maximum number of labels per series.
-pub const LABELS_MAX: usize = 64;
+/// Maximum number of labels per series. A reader of the disk format accepts no more.
+pub const LABELS_MAX: usize = 1024;
 
-/// Maximum bytes of a series' labels in the canonical encoding: names and values, and one to three
-/// length bytes before each.
-pub const LABELS_BYTES_MAX: usize = 64 << 10;
+/// Maximum bytes of a series' labels in the canonical encoding: names and values, and one to four
+/// length bytes before each. A reader of the disk format accepts no more.
+pub const LABELS_BYTES_MAX: usize = 1 << 20;
+
+/// Limits on the labels of a series, for [`Labels::within`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelLimits {
+    /// Maximum number of labels. More than [`LABELS_MAX`] are never accepted.
+    pub labels_max: usize,
+    /// Maximum bytes in the canonical encoding. More than [`LABELS_BYTES_MAX`] are never accepted.
+    pub bytes_max: usize,
+}
+
+impl Default for LabelLimits {
+    /// 64 labels of 64 KiB.
+    fn default() -> Self {
+        Self { labels_max: 64, bytes_max: 64 << 10 }
+    }
+}
 
 /// A stable hash of a series' labels, which routes the series to its shard. It is part of the disk
 /// format and never changes. It does not identify a series, because two series may share it.
@@ -57,41 +73,54 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Builds labels from pairs of name and value, in any order. A pair with an empty value is left
-    /// out, as in Prometheus.
+    /// Builds labels from pairs of name and value, in any order. Names may be any text, as in
+    /// Prometheus 3. A pair with an empty value is left out.
     ///
     /// # Errors
-    /// A name or metric name is invalid, a name occurs twice, or there are more than [`LABELS_MAX`]
-    /// labels or [`LABELS_BYTES_MAX`] bytes.
+    /// A name is empty, a name occurs twice, or there are more than [`LABELS_MAX`] labels or
+    /// [`LABELS_BYTES_MAX`] bytes.
     pub fn new<N: AsRef<str>, V: AsRef<str>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, LabelsError> {
+        let limits = LabelLimits { labels_max: LABELS_MAX, bytes_max: LABELS_BYTES_MAX };
+        Self::within(pairs, limits)
+    }
+
+    /// Builds labels as [`Labels::new`] does, within narrower limits. Takes no more pairs than one
+    /// beyond the limit.
+    ///
+    /// # Errors
+    /// A name is empty, a name occurs twice, or the labels exceed a limit.
+    pub fn within<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+        limits: LabelLimits,
+    ) -> Result<Self, LabelsError> {
+        let (labels_max, bytes_max) =
+            (limits.labels_max.min(LABELS_MAX), limits.bytes_max.min(LABELS_BYTES_MAX));
         let mut kept: Vec<(N, V)> = Vec::new();
         for (name, value) in pairs {
-            check_label(name.as_ref(), value.as_ref())?;
             if value.as_ref().is_empty() {
                 continue;
             }
-            if kept.len() == LABELS_MAX {
-                return Err(LabelsError::TooMany);
+            if name.as_ref().is_empty() {
+                return Err(LabelsError::EmptyName);
+            }
+            if kept.len() == labels_max {
+                return Err(LabelsError::TooMany { max: labels_max });
             }
             kept.push((name, value));
+        }
+        let pairs = || kept.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+        let bytes = Self::canonical_bytes(pairs());
+        if bytes > bytes_max {
+            return Err(LabelsError::TooLong { bytes, max: bytes_max });
         }
         kept.sort_unstable_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
         if let Some(twice) = kept.windows(2).find(|two| two[0].0.as_ref() == two[1].0.as_ref()) {
             return Err(LabelsError::Duplicate { name: twice[0].0.as_ref().to_owned() });
         }
-        let length_of = |text: &str| text.len() + 3;
-        let bytes = kept.iter().map(|(n, v)| length_of(n.as_ref()) + length_of(v.as_ref())).sum();
-        let mut canonical = String::with_capacity(bytes);
-        for text in kept.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]) {
-            push_text(&mut canonical, text);
-        }
-        if canonical.len() > LABELS_BYTES_MAX {
-            return Err(LabelsError::TooLong { bytes: canonical.len() });
-        }
-        let id = SeriesId::of(&canonical);
-        Ok(Self { canonical: canonical.into(), id })
+        let pairs = kept.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+        Ok(Self::of_sorted(pairs))
     }
 
     /// The hash that routes this series.
@@ -129,6 +158,22 @@ impl Labels {
         Self { canonical: canonical.into(), id: SeriesId::of(canonical) }
     }
 
+    /// Labels from pairs that are already sorted and valid, such as those of other labels.
+    pub(crate) fn of_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let mut canonical = String::with_capacity(Self::canonical_bytes(pairs.clone()));
+        for text in pairs.flat_map(|(name, value)| [name, value]) {
+            push_text(&mut canonical, text);
+        }
+        let id = SeriesId::of(&canonical);
+        Self { canonical: canonical.into(), id }
+    }
+
+    /// Bytes of the canonical encoding of pairs.
+    pub(crate) fn canonical_bytes<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
+        let texts = pairs.flat_map(|(name, value)| [name, value]);
+        texts.map(|text| length_bytes(text.len()) + text.len()).sum()
+    }
+
     /// Replaces the id, to simulate a collision.
     #[cfg(test)]
     pub(crate) fn with_id(mut self, id: SeriesId) -> Self {
@@ -137,20 +182,16 @@ impl Labels {
     }
 }
 
-fn check_label(name: &str, value: &str) -> Result<(), LabelsError> {
-    if !is_name(name, false) {
-        return Err(LabelsError::Name { name: name.to_owned() });
-    }
-    if name == METRIC_NAME && !value.is_empty() && !is_name(value, true) {
-        return Err(LabelsError::MetricName { value: value.to_owned() });
-    }
-    Ok(())
-}
-
-fn is_name(text: &str, of_metric: bool) -> bool {
-    let starts = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || of_metric && byte == b':';
+/// Whether a name can be printed without quotes: `[a-zA-Z_][a-zA-Z0-9_]*`.
+fn is_plain_name(text: &str) -> bool {
+    let starts = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     text.bytes().next().is_some_and(starts)
         && text.bytes().all(|byte| starts(byte) || byte.is_ascii_digit())
+}
+
+/// Number of bytes that encode a length: six bits each.
+fn length_bytes(length: usize) -> usize {
+    (length.max(1).ilog2() / 6 + 1) as usize
 }
 
 fn push_text(canonical: &mut String, text: &str) {
@@ -172,8 +213,6 @@ impl Default for Labels {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Self) -> bool {
-        #[cfg(test)]
-        COMPARISONS.set(COMPARISONS.get() + 1);
         self.id == other.id && self.canonical == other.canonical
     }
 }
@@ -185,12 +224,6 @@ impl Hash for Labels {
         // Not the id: it has no secret key, so a client can make ids collide.
         self.canonical.hash(state);
     }
-}
-
-#[cfg(test)]
-std::thread_local! {
-    /// Number of comparisons that this thread has made, for tests that bound it.
-    pub(crate) static COMPARISONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// Compares names and values in turn, as Prometheus sorts series.
@@ -206,13 +239,20 @@ impl PartialOrd for Labels {
     }
 }
 
-/// Prints `{__name__="up", host="a"}`, like Prometheus.
+/// Prints `{__name__="up", host="a", "service.name"="b"}`, like Prometheus 3: a name that is not
+/// `[a-zA-Z_][a-zA-Z0-9_]*` is quoted.
 impl fmt::Display for Labels {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut before = "";
         formatter.write_str("{")?;
         for (name, value) in self {
-            write!(formatter, "{before}{name}=")?;
+            formatter.write_str(before)?;
+            if is_plain_name(name) {
+                formatter.write_str(name)?;
+            } else {
+                quote(name, formatter)?;
+            }
+            formatter.write_str("=")?;
             quote(value, formatter)?;
             before = ", ";
         }
@@ -271,7 +311,7 @@ impl<'a> Iterator for LabelIter<'a> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{LABELS_BYTES_MAX, LABELS_MAX, Labels, LabelsError, SeriesId};
+    use super::{LABELS_BYTES_MAX, LABELS_MAX, LabelLimits, Labels, LabelsError, SeriesId};
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         Labels::new(pairs.iter().copied()).expect("valid labels")
@@ -318,17 +358,33 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_a_name_and_is_quoted_as_prometheus_quotes_it() {
+        let pairs = [
+            ("__name__", "http.requests"),
+            ("service.name", "a"),
+            ("größe", "b"),
+            ("1a", "c"),
+            ("a:b", "d"),
+            ("q\"\n", "e"),
+        ];
+        let found = labels(&pairs);
+        let expected = [
+            r#"{"1a"="c", __name__="http.requests", "a:b"="d", "größe"="b", "q\"\n"="e","#,
+            r#" "service.name"="a"}"#,
+        ];
+        assert_eq!(found.to_string(), expected.concat());
+        assert_eq!(found.metric_name(), Some("http.requests"));
+        assert_eq!(Labels::from_canonical(found.canonical()), found);
+        let apart = ["f.a", "f-a", "f a", "f_a", "größe", "grüße"];
+        let apart = apart.map(|name| labels(&[("__name__", name)]));
+        assert_eq!(HashSet::from(apart).len(), 6, "no two names become one");
+    }
+
+    #[test]
     fn labels_that_are_not_valid_are_refused_by_name() {
         let refused = |pairs: &[(&str, &str)]| Labels::new(pairs.iter().copied()).unwrap_err();
-        for name in ["", "1a", "a-b", "a:b", "ä"] {
-            let name = name.to_owned();
-            assert_eq!(refused(&[("a", "b"), (&name, "x")]), LabelsError::Name { name });
-        }
-        for value in ["1a", "a b", "ä"] {
-            let expected = LabelsError::MetricName { value: value.to_owned() };
-            assert_eq!(refused(&[("__name__", value)]), expected);
-        }
-        assert_eq!(labels(&[("__name__", "a:b")]).metric_name(), Some("a:b"));
+        assert_eq!(refused(&[("a", "b"), ("", "x")]), LabelsError::EmptyName);
+        assert_eq!(labels(&[("a", "b"), ("", "")]), labels(&[("a", "b")]), "there is no label");
         let twice = [("a", "1"), ("b", "1"), ("a", "1")];
         assert_eq!(refused(&twice), LabelsError::Duplicate { name: "a".to_owned() });
         assert_eq!(labels(&[("a", ""), ("a", "1"), ("a", "")]).get("a"), Some("1"));
@@ -338,12 +394,22 @@ mod tests {
     fn labels_have_limits() {
         let many = |count| Labels::new((0..count).map(|i| (format!("l{i}"), "v")));
         assert_eq!(many(LABELS_MAX).map(|labels| labels.iter().count()), Ok(LABELS_MAX));
-        assert_eq!(many(LABELS_MAX + 1), Err(LabelsError::TooMany));
-        // One byte precedes the name, three precede the value.
-        let long = |bytes: usize| Labels::new([("a", "x".repeat(bytes - 5))]);
+        assert_eq!(many(LABELS_MAX + 1), Err(LabelsError::TooMany { max: LABELS_MAX }));
+        // One byte precedes the name, four precede the value.
+        let long = |bytes: usize| Labels::new([("a", "x".repeat(bytes - 6))]);
         assert!(long(LABELS_BYTES_MAX).is_ok());
-        let bytes = LABELS_BYTES_MAX + 1;
-        assert_eq!(long(bytes), Err(LabelsError::TooLong { bytes }));
+        let (bytes, max) = (LABELS_BYTES_MAX + 1, LABELS_BYTES_MAX);
+        assert_eq!(long(bytes), Err(LabelsError::TooLong { bytes, max }));
+        let narrow = LabelLimits { labels_max: 2, bytes_max: 8 };
+        assert!(Labels::within([("a", "b"), ("c", "d")], narrow).is_ok());
+        let wide = LabelLimits { labels_max: usize::MAX, bytes_max: usize::MAX };
+        let many = (0..=LABELS_MAX).map(|i| (format!("l{i}"), "v"));
+        assert_eq!(Labels::within(many, wide), Err(LabelsError::TooMany { max: LABELS_MAX }));
+        let within = |pairs: &[(&str, &str)]| Labels::within(pairs.iter().copied(), narrow);
+        let three = [("a", "b"), ("c", "d"), ("e", "f")];
+        assert_eq!(within(&three), Err(LabelsError::TooMany { max: 2 }));
+        let long = [("a", "b"), ("c", "de")];
+        assert_eq!(within(&long), Err(LabelsError::TooLong { bytes: 9, max: 8 }));
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Samples. A value is its bits: two NaNs with different payloads are different values, because
-//! Prometheus encodes messages in the payload. This file does not know the codec.
+//! Samples and native histograms. A value is its bits: two NaNs with different payloads are
+//! different values, because Prometheus encodes messages in the payload. This file does not know
+//! the codec.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use super::Labels;
 
@@ -58,13 +60,55 @@ impl fmt::Debug for Sample {
     }
 }
 
-/// Samples of one series, in any order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Maximum bytes of a native histogram.
+pub const HISTOGRAM_BYTES_MAX: usize = 64 << 10;
+
+/// A native histogram at one time. The storage keeps its bytes, and does not read them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HistogramSample {
+    /// Milliseconds since 1970. Any `i64` is allowed.
+    pub timestamp_ms: i64,
+    /// The histogram, in an encoding that the caller chooses: at most [`HISTOGRAM_BYTES_MAX`].
+    pub bytes: Arc<[u8]>,
+}
+
+/// Samples and native histograms of one series, in any order.
+///
+/// Both are kept apart. Of two samples, or of two histograms, with equal timestamps, the later one
+/// wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimeSeries {
     /// The labels that identify the series.
     pub labels: Labels,
     /// The samples.
     pub samples: Vec<Sample>,
+    /// The native histograms.
+    pub histograms: Vec<HistogramSample>,
+}
+
+impl TimeSeries {
+    /// Samples of one series, without histograms.
+    #[must_use]
+    pub const fn new(labels: Labels, samples: Vec<Sample>) -> Self {
+        Self { labels, samples, histograms: Vec::new() }
+    }
+
+    /// Number of samples and histograms.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        (self.samples.len() + self.histograms.len()) as u64
+    }
+
+    /// Drops the samples and the histograms.
+    pub fn clear(&mut self) {
+        (self.samples, self.histograms) = (Vec::new(), Vec::new());
+    }
+
+    /// Whether it has neither samples nor histograms.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.histograms.is_empty()
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use shardwal::Config;
 use shardwal::ShardedWal;
 use shardwal::StateMachine;
 use shardwal::{
-    AppendError, Cause, CloseError, OpenError, Position, ReplayError, TruncateError, TryAppendError,
+    AppendError, Cause, CloseError, OpenError, Position, RecoveryReport, ShardRecovery,
+    TruncateError, TryAppendError,
 };
 use shardwal::{Checkpoint, CheckpointError, LogId};
 use shardwal::{Record, ReplayOptions};
@@ -107,6 +108,14 @@ pub trait SeriesLog: Sized + Send + Sync {
     fn close(&self) -> Result<(), CloseError>;
 }
 
+/// Whether a repair truncated records of this shard.
+pub(crate) fn has_gap(report: &RecoveryReport, generation: u32, shard: u32) -> bool {
+    let is_gap = |found: &ShardRecovery| {
+        (found.generation, found.shard) == (generation, shard) && found.lost_sequences > 0
+    };
+    report.shards.iter().any(is_gap)
+}
+
 impl SeriesLog for ShardedWal {
     fn open(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         Self::open_with_state_machine(config, machines)
@@ -149,9 +158,7 @@ impl SeriesLog for ShardedWal {
     }
 
     fn has_gap(&self, generation: u32, shard: u32) -> bool {
-        self.recovery().shards.iter().any(|found| {
-            (found.generation, found.shard) == (generation, shard) && found.lost_sequences > 0
-        })
+        has_gap(self.recovery(), generation, shard)
     }
 
     fn replay_from(
@@ -167,11 +174,7 @@ impl SeriesLog for ShardedWal {
         };
         match replayed {
             Ok(_) => Ok(()),
-            Err(ReplayError::Checkpoint(error)) => Err(StorageError::Checkpoint(error)),
-            Err(ReplayError::Callback(error)) => Err(error),
-            Err(ReplayError::Log(error)) => Err(StorageError::Log(error)),
-            Err(ReplayError::NotHere(cause)) => Err(StorageError::NotHere(cause)),
-            Err(error) => Err(StorageError::Replay(error.to_string())),
+            Err(error) => Err(StorageError::of_replay(error)),
         }
     }
 

@@ -10,13 +10,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::admission::SAMPLE_BYTES_MAX;
-use super::codec::{BatchEncoder, SeriesLabels, SeriesSample};
+use super::admission::sample_bytes_max;
+use super::codec::{BatchEncoder, SeriesHistogram, SeriesSample};
 use super::head::{Head, Restorer};
-use super::head_shard::HeadSnapshot;
 use super::state_machine::ShardSnapshot;
 use super::storage_error::StorageError;
-use super::{LABELS_BYTES_MAX, Labels};
+use super::{HISTOGRAM_BYTES_MAX, LABELS_BYTES_MAX};
 use shardwal::SHARDS_MAX;
 use shardwal::fs::{FileHandle, FileSystem, OpenMode};
 use shardwal::internals::{read_full, unlink_if_exists, write_full};
@@ -32,9 +31,18 @@ const BLOCK_HEAD_BYTES: usize = 8;
 const BLOCK_SAMPLES: usize = 16_384;
 const BLOCK_LABELS_BYTES: usize = 1 << 20;
 /// The largest block that a writer can produce. A reader rejects larger lengths.
-const BLOCK_BYTES_MAX: usize =
-    BLOCK_SAMPLES * SAMPLE_BYTES_MAX + BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX;
+const BLOCK_BYTES_MAX: usize = BLOCK_SAMPLES * sample_bytes_max(0)
+    + sample_bytes_max(BLOCK_LABELS_BYTES + 2 * LABELS_BYTES_MAX);
 const _: () = assert!(16 + 8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
+/// A block of histograms ends once it may have this number of bytes.
+const BLOCK_HISTOGRAMS_BYTES: usize = 4 << 20;
+const _: () = assert!(
+    BLOCK_HISTOGRAMS_BYTES
+        + HISTOGRAM_BYTES_MAX
+        + sample_bytes_max(0)
+        + sample_bytes_max(LABELS_BYTES_MAX)
+        <= BLOCK_BYTES_MAX
+);
 
 /// Path of the snapshot of the storage in `dir`.
 pub(crate) fn path(dir: &Path) -> PathBuf {
@@ -44,9 +52,9 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 /// What a snapshot contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotReport {
-    /// Number of series with samples.
+    /// Number of series with samples or histograms.
     pub series: u64,
-    /// Number of samples.
+    /// Number of samples and histograms.
     pub samples: u64,
     /// Size of the file in bytes.
     pub bytes: u64,
@@ -109,46 +117,71 @@ impl Writer {
         bytes.extend_from_slice(&shards.to_le_bytes());
         snapshots.iter().for_each(|snapshot| bytes.extend_from_slice(&snapshot.next.to_le_bytes()));
         self.block(&bytes)?;
-        snapshots.iter().try_for_each(|snapshot| self.shard(&snapshot.head))?;
+        snapshots.iter().try_for_each(|snapshot| self.shard(snapshot))?;
         self.block(&[])?;
         self.file.sync_data()?;
         self.report.bytes = self.position;
         Ok(self.report)
     }
 
-    fn shard(&mut self, head: &HeadSnapshot) -> io::Result<()> {
+    fn shard(&mut self, snapshot: &ShardSnapshot) -> io::Result<()> {
+        let ShardSnapshot { cut, shard, .. } = snapshot;
         let mut encoder = BatchEncoder::new();
         let (mut samples, mut labels_bytes) = (Vec::new(), 0);
-        for (number, column) in (0_u32..).zip(&head.columns) {
-            if column.is_empty() {
-                continue;
-            }
+        for (number, column) in cut.samples.iter() {
             self.report.series += 1;
-            labels_bytes += head.labels[number as usize].canonical().len();
+            labels_bytes += shard.labels_bytes_of(number);
             for sample in column.samples() {
                 samples.push(SeriesSample { series: number, sample });
                 if samples.len() >= BLOCK_SAMPLES || labels_bytes >= BLOCK_LABELS_BYTES {
-                    self.batch(&mut encoder, head, &mut samples)?;
+                    self.batch(&mut encoder, snapshot, &samples, &[])?;
+                    samples.clear();
                     labels_bytes = 0;
                 }
             }
         }
-        self.batch(&mut encoder, head, &mut samples)
+        self.batch(&mut encoder, snapshot, &samples, &[])?;
+        self.histograms(&mut encoder, snapshot)
+    }
+
+    /// Writes the native histograms of a shard, after its samples.
+    fn histograms(
+        &mut self,
+        encoder: &mut BatchEncoder,
+        snapshot: &ShardSnapshot,
+    ) -> io::Result<()> {
+        let ShardSnapshot { cut, shard, .. } = snapshot;
+        let (mut histograms, mut bytes) = (Vec::new(), 0);
+        for (number, column) in cut.histograms.iter() {
+            self.report.series += u64::from(cut.samples.get(number).is_none());
+            bytes += sample_bytes_max(shard.labels_bytes_of(number));
+            for histogram in column.iter() {
+                bytes += sample_bytes_max(0) + histogram.bytes.len();
+                let histogram = histogram.clone();
+                histograms.push(SeriesHistogram { series: number, histogram });
+                if bytes >= BLOCK_HISTOGRAMS_BYTES {
+                    self.batch(encoder, snapshot, &[], &histograms)?;
+                    histograms.clear();
+                    bytes = 0;
+                }
+            }
+        }
+        self.batch(encoder, snapshot, &[], &histograms)
     }
 
     fn batch(
         &mut self,
         encoder: &mut BatchEncoder,
-        head: &HeadSnapshot,
-        samples: &mut Vec<SeriesSample>,
+        snapshot: &ShardSnapshot,
+        samples: &[SeriesSample],
+        histograms: &[SeriesHistogram],
     ) -> io::Result<()> {
-        if samples.is_empty() {
+        if samples.is_empty() && histograms.is_empty() {
             return Ok(());
         }
         let mut batch = Vec::new();
-        encoder.encode(false, samples, head, &mut batch);
-        self.report.samples += samples.len() as u64;
-        samples.clear();
+        encoder.encode(false, samples, histograms, snapshot.shard.as_ref(), &mut batch);
+        self.report.samples += (samples.len() + histograms.len()) as u64;
         self.block(&batch)
     }
 
@@ -268,11 +301,5 @@ impl Reader {
     fn corrupted(&self, what: &'static str) -> StorageError {
         let path = self.path.clone();
         StorageError::CorruptedSnapshot { path, offset: self.position, what }
-    }
-}
-
-impl SeriesLabels for HeadSnapshot {
-    fn labels(&self, series: u32) -> Labels {
-        self.labels[series as usize].clone()
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::codec::{BatchEncoder, SeriesSample};
-use super::head_shard::{HeadShard, HeadSnapshot, SERIES_MAX};
-use super::{Labels, Sample};
+use super::codec::{BatchEncoder, SeriesHistogram, SeriesSample};
+use super::cut::{Cut, weight};
+use super::head_shard::{HeadShard, places_of};
+use super::index::SERIES_MAX;
+use super::{HistogramSample, Labels, Sample};
 use crossbeam_channel::Sender;
 use shardwal::StateMachine;
 
@@ -15,16 +17,32 @@ use shardwal::StateMachine;
 /// index into the payload's labels.
 pub(crate) const BY_LABELS: u32 = SERIES_MAX;
 
-/// The queue payload: the labels of series without numbers, then the samples. It holds the number
-/// of labels, each label set preceded by its length, and per sample the series, timestamp and
+/// The queue payload: the labels of series without numbers, the histograms, then the samples. It
+/// holds the number of labels, each label set preceded by its length, the number of histograms, per
+/// histogram the series, timestamp, length and bytes, and per sample the series, timestamp and
 /// value. None of these bytes reaches the disk.
-pub(crate) fn queue(labels: &[&Labels], samples: &[SeriesSample]) -> Bytes {
-    let text: usize = labels.iter().map(|labels| 4 + labels.canonical().len()).sum();
-    let mut bytes = Vec::with_capacity(4 + text + samples.len() * SAMPLE_BYTES);
+pub(crate) fn queue(
+    labels: &[&Labels],
+    histograms: &[SeriesHistogram],
+    samples: &[SeriesSample],
+) -> Bytes {
+    let text: usize =
+        labels.iter().map(|labels| QUEUED_LABELS_BYTES + labels.canonical().len()).sum();
+    let histograms_bytes: usize =
+        histograms.iter().map(|one| QUEUED_HISTOGRAM_BYTES + one.histogram.bytes.len()).sum();
+    let samples_bytes = samples.len() * QUEUED_SAMPLE_BYTES;
+    let mut bytes = Vec::with_capacity(8 + text + histograms_bytes + samples_bytes);
     push_length(&mut bytes, labels.len());
     for labels in labels {
         push_length(&mut bytes, labels.canonical().len());
         bytes.extend_from_slice(labels.canonical().as_bytes());
+    }
+    push_length(&mut bytes, histograms.len());
+    for SeriesHistogram { series, histogram } in histograms {
+        bytes.extend_from_slice(&series.to_le_bytes());
+        bytes.extend_from_slice(&histogram.timestamp_ms.to_le_bytes());
+        push_length(&mut bytes, histogram.bytes.len());
+        bytes.extend_from_slice(&histogram.bytes);
     }
     for SeriesSample { series, sample } in samples {
         bytes.extend_from_slice(&series.to_le_bytes());
@@ -35,7 +53,13 @@ pub(crate) fn queue(labels: &[&Labels], samples: &[SeriesSample]) -> Bytes {
 }
 
 /// Bytes of a queued sample: series, timestamp, bits of the value.
-const SAMPLE_BYTES: usize = 4 + 8 + 8;
+pub(crate) const QUEUED_SAMPLE_BYTES: usize = 4 + 8 + 8;
+
+/// Bytes of a queued histogram beside its own: series, timestamp, length.
+pub(crate) const QUEUED_HISTOGRAM_BYTES: usize = 4 + 8 + 4;
+
+/// Bytes of the length before queued labels.
+pub(crate) const QUEUED_LABELS_BYTES: usize = 4;
 
 fn push_length(bytes: &mut Vec<u8>, length: usize) {
     let length = u32::try_from(length).expect("a batch is bounded far below u32");
@@ -45,7 +69,8 @@ fn push_length(bytes: &mut Vec<u8>, length: usize) {
 /// A parsed payload of [`queue`].
 struct Queued<'a> {
     labels: Vec<&'a str>,
-    samples: &'a [[u8; SAMPLE_BYTES]],
+    histograms: Vec<SeriesHistogram>,
+    samples: &'a [[u8; QUEUED_SAMPLE_BYTES]],
 }
 
 impl<'a> Queued<'a> {
@@ -58,19 +83,23 @@ impl<'a> Queued<'a> {
             str::from_utf8(text).expect("a canonical encoding is text")
         });
         let labels = labels.collect();
+        let histograms = (0..take_length(&mut rest)).map(|_| take_histogram(&mut rest)).collect();
         let (samples, tail) = rest.as_chunks();
         assert!(tail.is_empty(), "a queued batch is whole samples");
-        Self { labels, samples }
+        Self { labels, histograms, samples }
+    }
+
+    /// Replaces the indices of labels by series numbers.
+    fn resolve(&mut self, numbers: &[u32]) {
+        self.histograms.iter_mut().for_each(|one| one.series = number(one.series, numbers));
     }
 
     /// The samples. `numbers` replaces the indices of labels by series numbers.
     fn samples(&self, numbers: &[u32]) -> impl Iterator<Item = SeriesSample> {
         self.samples.iter().map(|bytes| {
             let [n0, n1, n2, n3, t0, t1, t2, t3, t4, t5, t6, t7, value @ ..] = *bytes;
-            let series = u32::from_le_bytes([n0, n1, n2, n3]);
-            let by_labels = series & BY_LABELS != 0;
             SeriesSample {
-                series: if by_labels { numbers[(series ^ BY_LABELS) as usize] } else { series },
+                series: number(u32::from_le_bytes([n0, n1, n2, n3]), numbers),
                 sample: Sample {
                     timestamp_ms: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
                     value: f64::from_bits(u64::from_le_bytes(value)),
@@ -80,17 +109,40 @@ impl<'a> Queued<'a> {
     }
 }
 
-fn take_length(rest: &mut &[u8]) -> usize {
-    let (length, after) = rest.split_first_chunk().expect("this process wrote it");
-    *rest = after;
-    u32::from_le_bytes(*length) as usize
+/// The number of a series. `numbers` replaces the index of labels.
+#[inline]
+fn number(series: u32, numbers: &[u32]) -> u32 {
+    if series & BY_LABELS == 0 { series } else { numbers[(series ^ BY_LABELS) as usize] }
 }
 
-/// A shard's position, and its head snapshot there.
+fn take<const BYTES: usize>(rest: &mut &[u8]) -> [u8; BYTES] {
+    let (bytes, after) = rest.split_first_chunk().expect("this process wrote it");
+    *rest = after;
+    *bytes
+}
+
+fn take_length(rest: &mut &[u8]) -> usize {
+    u32::from_le_bytes(take(rest)) as usize
+}
+
+fn take_histogram(rest: &mut &[u8]) -> SeriesHistogram {
+    let series = u32::from_le_bytes(take(rest));
+    let timestamp_ms = i64::from_le_bytes(take(rest));
+    let length = take_length(rest);
+    let (bytes, after) = rest.split_at(length);
+    *rest = after;
+    SeriesHistogram { series, histogram: HistogramSample { timestamp_ms, bytes: bytes.into() } }
+}
+
+/// A shard's position, and its samples there. A series that has samples keeps its number.
 pub(crate) struct ShardSnapshot {
     /// All records below this sequence have been applied.
     pub(crate) next: u64,
-    pub(crate) head: HeadSnapshot,
+    pub(crate) cut: Cut,
+    /// Samples and histograms inserted so far, see [`HeadShard::inserted`].
+    pub(crate) inserted: u64,
+    /// Knows the labels of the series in `cut`.
+    pub(crate) shard: Arc<HeadShard>,
 }
 
 /// The state machine of one shard: its encoder and the samples of the current commit.
@@ -99,6 +151,8 @@ pub(crate) struct StorageMachine {
     encoder: BatchEncoder,
     /// S2 APPLY: the samples that the current commit has encoded, in order.
     stored: Vec<SeriesSample>,
+    /// S2 APPLY: its histograms, in order.
+    histograms: Vec<SeriesHistogram>,
     /// Whether the current commit defines series.
     defines: bool,
     snapshots: Sender<ShardSnapshot>,
@@ -108,8 +162,8 @@ impl StorageMachine {
     /// Requested snapshots are sent to `snapshots`. When the shard ends, the receiver sees the
     /// channel disconnected.
     pub(crate) fn new(head: Arc<HeadShard>, snapshots: Sender<ShardSnapshot>) -> Self {
-        let (encoder, stored) = (BatchEncoder::new(), Vec::new());
-        Self { head, encoder, stored, defines: false, snapshots }
+        let (stored, histograms) = (Vec::new(), Vec::new());
+        Self { head, encoder: BatchEncoder::new(), stored, histograms, defines: false, snapshots }
     }
 
     /// Numbers the new series of a payload. Most payloads have none.
@@ -118,40 +172,48 @@ impl StorageMachine {
             return Vec::new();
         }
         self.defines = true;
-        self.head.define(labels.iter().map(|text| Labels::from_canonical(text)))
+        self.head.define(labels)
     }
 }
 
 impl StateMachine for StorageMachine {
     fn encode(&mut self, reset: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
-        let first = self.stored.len();
-        let queued = Queued::read(payload);
+        let (first, first_histogram) = (self.stored.len(), self.histograms.len());
+        let mut queued = Queued::read(payload);
         let numbers = self.define(&queued.labels);
         self.stored.extend(queued.samples(&numbers));
-        self.encoder.encode(reset, &self.stored[first..], self.head.as_ref(), stored);
+        queued.resolve(&numbers);
+        self.histograms.append(&mut queued.histograms);
+        let (samples, histograms) = (&self.stored[first..], &self.histograms[first_histogram..]);
+        self.encoder.encode(reset, samples, histograms, self.head.as_ref(), stored);
     }
 
     fn apply(&mut self) {
-        self.head.apply(&self.stored, std::mem::take(&mut self.defines));
+        let defines = std::mem::take(&mut self.defines);
+        self.head.apply(&self.stored, &self.histograms, defines);
         self.stored.clear();
+        self.histograms.clear();
     }
 
     fn rollback(&mut self) {
-        self.head.rollback(self.stored.len() as u64);
+        self.head.rollback(weight(&self.stored, &self.histograms));
         self.defines = false;
         self.stored.clear();
+        self.histograms.clear();
     }
 
     fn refuse(&mut self, _key: u64, payload: &[u8]) {
         let queued = Queued::read(payload);
-        let reserved = u32::try_from(queued.labels.len()).expect("bounded far below u32");
-        self.head.refuse(queued.samples.len() as u64, reserved);
+        let reserved = places_of(queued.labels.iter().copied());
+        let samples = queued.samples.len() as u64;
+        self.head.refuse(samples + weight(&[], &queued.histograms), reserved);
     }
 
     fn snapshot(&mut self, next: u64) {
-        let head = self.head.snapshot();
+        let (cut, inserted) = self.head.snapshot();
+        let shard = self.head.clone();
         // The receiver may have been dropped. No other thread needs the snapshot.
-        drop(self.snapshots.try_send(ShardSnapshot { next, head }));
+        drop(self.snapshots.try_send(ShardSnapshot { next, cut, inserted, shard }));
     }
 }
 
@@ -164,7 +226,9 @@ impl Drop for StorageMachine {
 
 #[cfg(test)]
 mod tests {
-    use super::{BY_LABELS, Labels, Queued, Sample, SeriesSample, queue};
+    use super::{
+        BY_LABELS, HistogramSample, Labels, Queued, Sample, SeriesHistogram, SeriesSample, queue,
+    };
 
     #[test]
     fn what_is_queued_comes_out_bit_by_bit() {
@@ -178,16 +242,25 @@ mod tests {
                 sample: Sample::new(time, value),
             })
             .collect();
-        let bytes = queue(&[], &samples);
+        let bytes = queue(&[], &[], &samples);
         assert_eq!(Queued::read(&bytes).samples(&[]).collect::<Vec<_>>(), samples);
 
         let labels = Labels::new([("a", "\u{2603}".repeat(99))]).expect("they are valid");
         (samples[1].series, samples[3].series) = (BY_LABELS | 1, BY_LABELS);
-        let bytes = queue(&[&labels, &Labels::default()], &samples);
-        let queued = Queued::read(&bytes);
+        let histogram = |series, timestamp_ms, bytes: &[u8]| SeriesHistogram {
+            series,
+            histogram: HistogramSample { timestamp_ms, bytes: bytes.into() },
+        };
+        let mut histograms =
+            [histogram(BY_LABELS, i64::MIN, &[]), histogram(3, i64::MAX, &[7, 8, 9])];
+        let bytes = queue(&[&labels, &Labels::default()], &histograms, &samples);
+        let mut queued = Queued::read(&bytes);
         assert_eq!(queued.labels, [labels.canonical(), ""]);
         assert_eq!(Labels::from_canonical(queued.labels[0]).id(), labels.id());
         (samples[1].series, samples[3].series) = (8, 7);
         assert_eq!(queued.samples(&[7, 8]).collect::<Vec<_>>(), samples);
+        queued.resolve(&[7, 8]);
+        histograms[0].series = 7;
+        assert_eq!(queued.histograms, histograms);
     }
 }

@@ -1,22 +1,24 @@
 //! [`Storage`]: labelled time series, held in memory and made durable by a log. It does not know
 //! how a series or a batch is represented.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::admission::{ShardBatch, admit};
+use super::admission::{Admission, AtSeriesLimit, ShardBatch, Write, admit};
 use super::budget::Budget;
-use super::head::{Head, Restorer, SeriesHandle};
+use super::head::{Head, SeriesHandle};
 use super::head_shard::HeadShard;
+use super::prepared_write::PreparedWrite;
+use super::replayed_batches::ReplayedBatches;
 use super::series_log::SeriesLog;
 use super::snapshot::{self, SnapshotReport};
 use super::state_machine::{ShardSnapshot, StorageMachine};
 use super::storage_error::{StorageError, WriteError};
 use super::storage_options::StorageOptions;
 use super::writing::{Writing, append_wait};
-use super::{Labels, Matcher, Sample, TimeSeries};
+use super::{HistogramSample, Labels, Matcher, Sample, TimeSeries};
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use shardwal::Checkpoint;
@@ -29,6 +31,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Distinguishes the storages of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// A queue has room for at least this number of parts of writes.
+const PARTS_PER_QUEUE: usize = 4;
 
 /// Labelled time series on a log. A write is logged, and applied in memory once it is as durable as
 /// the log's [`shardwal::Durability`] demands. Opening replays the log.
@@ -43,8 +48,17 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     head: Head,
-    /// Written only by the threads of `open`.
+    /// Maximum bytes of a part of a write: a fraction of a queue, so that parts of many fit.
+    part_bytes_max: usize,
+    /// Written only by `open`.
     lost_batches: AtomicU64,
+    /// Samples inserted into the head that the last snapshot covers. Written by `open`, and by
+    /// `snapshot` while it holds the lock below.
+    covered: AtomicU64,
+    /// The age at which samples expire.
+    pub(crate) retention: Option<Duration>,
+    /// Number of samples dropped by age since `open` began.
+    pub(crate) expired: AtomicU64,
     /// One receiver per shard's state machine. The lock is held while a snapshot is taken, and by
     /// `close`.
     snapshots: Mutex<Vec<Receiver<ShardSnapshot>>>,
@@ -61,6 +75,27 @@ impl Storage {
     pub fn open(options: StorageOptions) -> Result<Self, StorageError> {
         Self::open_in(options)
     }
+
+    /// Prepares a write of samples and histograms by handle and others by labels, for a task.
+    /// Checks every limit, and has no effect yet: see [`PreparedWrite`]. Never blocks.
+    ///
+    /// New series beyond [`StorageOptions::series_max`] are left out, and
+    /// [`PreparedWrite::left_out`] names them.
+    ///
+    /// # Errors
+    /// [`WriteError::TooManySeries`] if room for series depends on writes that are in flight.
+    /// Otherwise see [`WriteError`].
+    pub fn prepare_write(
+        &self,
+        samples: &[(SeriesHandle, Sample)],
+        histograms: &[(SeriesHandle, HistogramSample)],
+        batch: &[TimeSeries],
+    ) -> Result<PreparedWrite<'_>, WriteError> {
+        let (at_limit, write) = (AtSeriesLimit::LeaveOut, Write { samples, histograms, batch });
+        let admission = admit(&self.head, self.part_bytes_max, at_limit, write)?;
+        let Admission { parts, left_out } = admission;
+        Ok(PreparedWrite::new(&self.log, parts, left_out))
+    }
 }
 
 impl<L: SeriesLog> Storage<L> {
@@ -69,7 +104,7 @@ impl<L: SeriesLog> Storage<L> {
     /// # Errors
     /// See [`StorageError`].
     pub fn open_in(options: StorageOptions) -> Result<Self, StorageError> {
-        let StorageOptions { mut log, replay, series_max, samples_max } = options;
+        let StorageOptions { mut log, replay, series_max, samples_max, retention } = options;
         let mut dir = log.dir().to_path_buf();
         if dir.as_os_str().is_empty() {
             dir.push(".");
@@ -78,6 +113,7 @@ impl<L: SeriesLog> Storage<L> {
             internals::create_and_lock(log.get_file_system(), &dir).map_err(StorageError::Log)?;
         snapshot::remove_unfinished(fs.as_ref(), &dir)?;
         internals::set_dir(&mut log, dir.join("log"), fs.clone());
+        let part_bytes_max = log.get_queue_bytes() / PARTS_PER_QUEUE;
         let (mut shards, mut snapshots) = (Vec::new(), Vec::new());
         let budget = Budget::new(samples_max);
         let log = L::open(log, &mut |_| {
@@ -95,11 +131,19 @@ impl<L: SeriesLog> Storage<L> {
             fs,
             dir,
             head: Head::new(shards, id, series_max, budget),
+            part_bytes_max,
             lost_batches: AtomicU64::new(0),
+            covered: AtomicU64::new(0),
+            retention,
+            expired: AtomicU64::new(0),
             snapshots: Mutex::new(snapshots),
             lock: Mutex::new(Some(lock)),
         };
         storage.restore(replay)?;
+        if storage.retention.is_some() {
+            storage.drop_expired();
+            storage.head.shards().iter().for_each(|shard| shard.remove_empty_series());
+        }
         Ok(storage)
     }
 
@@ -110,23 +154,15 @@ impl<L: SeriesLog> Storage<L> {
             self.log.check(checkpoint).map_err(unfit)
         };
         let checkpoint = snapshot::load(fs, &self.dir, &check, &self.head)?;
-        // One restorer per shard of each generation. Only one replay thread uses each of them.
-        let restorers = Mutex::new(HashMap::<_, Arc<Mutex<Restorer<'_>>>>::new());
-        let restore = |position: Position, batch: &[u8]| {
-            let run = (position.generation, position.shard);
-            let new = || Arc::new(Mutex::new(Restorer::new(&self.head)));
-            let restorer = restorers.lock().entry(run).or_insert_with(new).clone();
-            match restorer.lock().restore(batch) {
-                Ok(()) => Ok(()),
-                Err(error) if error.fault.lacks_another() && self.log.has_gap(run.0, run.1) => {
-                    // ORDERING: Relaxed; the replay's end orders it.
-                    self.lost_batches.fetch_add(1, Ordering::Relaxed);
-                    Ok(())
-                }
-                Err(error) => Err(StorageError::Batch { position, error }),
-            }
-        };
-        self.log.replay_from(checkpoint.as_ref(), options, &restore)
+        // ORDERING: Relaxed; a statistic.
+        self.covered.store(self.head.inserted(), Ordering::Relaxed);
+        let has_gap = |generation, shard| self.log.has_gap(generation, shard);
+        let batches = ReplayedBatches::new(&self.head, &has_gap);
+        let restore = |position: Position, batch: &[u8]| batches.restore(position, batch);
+        let replayed = self.log.replay_from(checkpoint.as_ref(), options, &restore);
+        // ORDERING: Relaxed; only `open` writes it.
+        self.lost_batches.store(batches.lost(), Ordering::Relaxed);
+        replayed
     }
 
     /// The underlying log, for its statistics. Do not append to it: a shard fails at a record that
@@ -149,8 +185,8 @@ impl<L: SeriesLog> Storage<L> {
     /// Returns the handle of a series. A write by handle does not look up the labels.
     ///
     /// This registers the series, even if it has no samples. It counts towards
-    /// [`StorageOptions::series_max`] and takes about 150 bytes beside its labels, until the
-    /// storage is closed.
+    /// [`StorageOptions::series_max`] and takes about 100 bytes beside the names and values that
+    /// no other series has, until the storage is closed.
     ///
     /// If clients choose the labels, write by labels instead ([`Storage::write_batch`],
     /// [`Storage::try_write_batch`]): a refused write leaves nothing behind.
@@ -231,26 +267,33 @@ impl<L: SeriesLog> Storage<L> {
         Writing::try_append(&self.log, self.admit(samples, batch)?)
     }
 
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
     fn admit(
         &self,
         samples: &[(SeriesHandle, Sample)],
         batch: &[TimeSeries],
     ) -> Result<Vec<ShardBatch<'_>>, WriteError> {
-        admit(&self.head, samples, batch)
+        let (refuse, write) = (AtSeriesLimit::Refuse, Write { samples, histograms: &[], batch });
+        let admission = admit(&self.head, self.part_bytes_max, refuse, write)?;
+        Ok(admission.parts)
     }
 
-    /// Returns the series that satisfy all matchers, sorted by labels, each with its samples in
-    /// `range`, sorted by time. The range is in milliseconds and includes both ends. Series without
-    /// samples in the range are left out. An empty list of matchers selects every series.
+    /// Returns the series that satisfy all matchers, sorted by labels, each with its samples and
+    /// histograms in `range`, sorted by time. The range is in milliseconds and includes both ends.
+    /// Series with neither in the range are left out. An empty list of matchers selects every
+    /// series.
+    ///
+    /// Of the samples that one commit applied to a shard, a query finds all or none. It may find a
+    /// write to several shards in some of them only.
     #[must_use]
     pub fn query(&self, matchers: &[Matcher], range: RangeInclusive<i64>) -> Vec<TimeSeries> {
-        let shards = self.head.shards().iter();
-        let mut found: Vec<_> = shards.flat_map(|shard| shard.query(matchers, &range)).collect();
-        found.sort_by(|one, other| one.labels.cmp(&other.labels));
-        found
+        self.head.query(matchers, &range)
     }
 
-    /// The labels of all series that satisfy all matchers and have samples, sorted.
+    /// The labels of all series that satisfy all matchers and have samples or histograms, sorted.
     #[must_use]
     pub fn series(&self, matchers: &[Matcher]) -> Vec<Labels> {
         let shards = self.head.shards().iter();
@@ -259,16 +302,40 @@ impl<L: SeriesLog> Storage<L> {
         found
     }
 
-    /// Number of samples in memory.
+    /// Number of samples and histograms in memory.
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.head.samples()
+    }
+
+    /// Number of samples and histograms in the log that the last snapshot does not cover, also
+    /// those that `open` found there. A sample that was written twice counts twice.
+    #[must_use]
+    pub fn samples_since_snapshot(&self) -> u64 {
+        // ORDERING: Relaxed; a statistic.
+        self.head.inserted().saturating_sub(self.covered.load(Ordering::Relaxed))
     }
 
     /// Number of series that have samples or a handle.
     #[must_use]
     pub fn series_count(&self) -> usize {
         self.head.shards().iter().map(|shard| shard.series()).sum()
+    }
+
+    /// Number of series that satisfy all matchers and have samples or a handle.
+    #[must_use]
+    pub fn count_series(&self, matchers: &[Matcher]) -> u64 {
+        self.head.shards().iter().map(|shard| shard.select(matchers).len()).sum()
+    }
+
+    /// The labels of a series. `None` if another storage returned the handle.
+    #[must_use]
+    pub fn labels(&self, series: SeriesHandle) -> Option<Labels> {
+        let shard = &self.head.shards()[self.head.shard_of(series.key)];
+        self.head
+            .owns(series)
+            .then(|| shard.labels_of(&[series.number], usize::MAX).pop())
+            .flatten()
     }
 
     /// Writes everything applied so far to the snapshot file, then truncates the log below it. The
@@ -285,6 +352,7 @@ impl<L: SeriesLog> Storage<L> {
             return Err(StorageError::NotHere(cause));
         }
         let receivers = self.snapshots.lock();
+        self.drop_expired();
         // Discards the result of a `snapshot` that a caller requested on the log itself.
         receivers.iter().for_each(|snapshots| drop(snapshots.try_recv()));
         self.log.request_snapshot();
@@ -298,6 +366,9 @@ impl<L: SeriesLog> Storage<L> {
         let checkpoint =
             Checkpoint::new(generation, snapshots.iter().map(|snapshot| snapshot.next)).of_log(id);
         self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;
+        let covered = snapshots.iter().map(|snapshot| snapshot.inserted).sum();
+        // ORDERING: Relaxed; a statistic.
+        self.covered.store(covered, Ordering::Relaxed);
         Ok(report)
     }
 

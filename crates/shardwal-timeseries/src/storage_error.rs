@@ -4,9 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::HISTOGRAM_BYTES_MAX;
 use super::codec::DecodeError;
 use shardwal::CheckpointError;
-use shardwal::{AppendError, Cause, OpenError, Position, TruncateError};
+use shardwal::{AppendError, Cause, OpenError, Position, ReplayError, TruncateError};
 
 /// Why a storage could not be opened, or a snapshot not be taken. Acknowledged samples are not
 /// lost.
@@ -95,6 +96,17 @@ impl StorageError {
             CheckpointError::BeyondEnd { end, .. } => Self::LogTooShort { path, log_ends: end },
             CheckpointError::AnotherLog { .. } => Self::ForeignSnapshot { path },
             error => Self::UnfitSnapshot { path, error },
+        }
+    }
+
+    /// Maps the error of a replay.
+    pub(crate) fn of_replay(error: ReplayError<Self>) -> Self {
+        match error {
+            ReplayError::Checkpoint(error) => Self::Checkpoint(error),
+            ReplayError::Callback(error) => error,
+            ReplayError::Log(error) => Self::Log(error),
+            ReplayError::NotHere(cause) => Self::NotHere(cause),
+            error => Self::Replay(error.to_string()),
         }
     }
 
@@ -187,6 +199,12 @@ pub enum WriteError {
         /// The limit.
         max: u64,
     },
+    /// A histogram is larger than [`HISTOGRAM_BYTES_MAX`](crate::HISTOGRAM_BYTES_MAX). Nothing was
+    /// queued.
+    HistogramTooLarge {
+        /// Its bytes.
+        bytes: usize,
+    },
     /// A handle belongs to another storage, or to this one before it was reopened. Nothing was
     /// queued. Request a new handle.
     ForeignHandle,
@@ -203,6 +221,11 @@ impl fmt::Display for WriteError {
             Self::MemoryFull { max } => {
                 write!(f, "memory is full: it holds at most {max} samples; raise `samples_max`")
             }
+            Self::HistogramTooLarge { bytes } => write!(
+                f,
+                "a native histogram has {bytes} bytes, more than {HISTOGRAM_BYTES_MAX}; send fewer \
+                 buckets"
+            ),
             Self::ForeignHandle => f.write_str(
                 "a series handle belongs to another storage, or to this one before it was \
                  reopened; request a new handle",

@@ -70,7 +70,7 @@ pub(crate) fn append_wait<L: SeriesLog>(log: &L, batch: ShardBatch<'_>) -> Resul
     written.map(drop).map_err(answer)
 }
 
-fn answer(error: AppendError) -> WriteError {
+pub(crate) fn answer(error: AppendError) -> WriteError {
     match error {
         AppendError::NotWritten { position: None, cause } => WriteError::Refused(cause),
         error => WriteError::Append(error),

@@ -5,16 +5,19 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
 mod codec_rig;
+#[expect(dead_code, reason = "the codec's tests use the rest")]
+mod recording;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
 use codec_rig::{Catalogue, labels_of, sample};
+use recording::Recording;
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Config, Durability};
 use shardwal_timeseries::codec::{
-    BatchDecoder, BatchEncoder, BatchSink, DecodeFault, SeriesSample,
+    BatchDecoder, BatchEncoder, BatchSink, DecodeFault, SeriesHistogram, SeriesSample,
 };
 use shardwal_timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
@@ -70,6 +73,10 @@ impl BatchSink for Count {
     fn samples(&mut self, samples: &[SeriesSample]) {
         self.samples += samples.len();
     }
+
+    fn histograms(&mut self, histograms: &[SeriesHistogram]) {
+        self.samples += histograms.len();
+    }
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn samples_of_known_series_allocate_nothing() {
     for round in &rounds {
         let before = ALLOCATIONS.get();
         out.clear();
-        encoder.encode(false, round, &catalogue, &mut out);
+        encoder.encode(false, round, &[], &catalogue, &mut out);
         decoder.decode(&out, &mut count).unwrap();
         allocated.push(ALLOCATIONS.get() - before);
     }
@@ -128,7 +135,7 @@ fn few_bytes_expand_to_no_more_labels_than_the_limit() {
     let catalogue = Catalogue::new(|_| shared.clone());
     let mut bytes = Vec::new();
     let samples: Vec<_> = (0..4096).map(|series| sample(series, 0, 0.0)).collect();
-    BatchEncoder::new().encode(true, &samples, &catalogue, &mut bytes);
+    BatchEncoder::new().encode(true, &samples, &[], &catalogue, &mut bytes);
     let mut count = Count::default();
     let most = memory_of(&bytes, &mut count);
     assert_eq!(count.series, 4096);
@@ -146,7 +153,7 @@ fn large_labels_must_be_encoded_in_full() {
     let catalogue = Catalogue::new(|series| large(series as usize));
     let mut bytes = Vec::new();
     let samples: Vec<_> = (0..100).map(|series| sample(series, 0, 0.0)).collect();
-    BatchEncoder::new().encode(true, &samples, &catalogue, &mut bytes);
+    BatchEncoder::new().encode(true, &samples, &[], &catalogue, &mut bytes);
     let mut count = Count::default();
     memory_of(&bytes, &mut count);
     assert_eq!((count.series, count.samples), (100, 100));
@@ -155,7 +162,7 @@ fn large_labels_must_be_encoded_in_full() {
     // The batch again, with a second series that shares all labels of the first: the
     // first is declared again, then comes shape 1 without new labels.
     let mut one = Vec::new();
-    BatchEncoder::new().encode(true, &samples[..1], &catalogue, &mut one);
+    BatchEncoder::new().encode(true, &samples[..1], &[], &catalogue, &mut one);
     let first = &one[3..one.len() - 3];
     let forged = [&[1, 2, 2], first, &[1, 0], &[2, 2 << 2, 0x20]].concat();
     let mut count = Count::default();
@@ -169,7 +176,7 @@ fn a_batch_expands_to_no_more_samples_than_its_blocks_hold() {
     let catalogue = Catalogue::new(labels_of);
     let mut bytes = Vec::new();
     let same: Vec<_> = (0..1 << 20).map(|_| sample(0, 0, 0.0)).collect();
-    BatchEncoder::new().encode(true, &same, &catalogue, &mut bytes);
+    BatchEncoder::new().encode(true, &same, &[], &catalogue, &mut bytes);
     let mut count = Count::default();
     let most = memory_of(&bytes, &mut count);
     assert_eq!(count.samples, 1 << 20);
@@ -177,12 +184,139 @@ fn a_batch_expands_to_no_more_samples_than_its_blocks_hold() {
     assert!(most < 256 << 10, "one block and its state, not {most}");
 }
 
+/// An encoder keeps strings beyond their period, because they may occur again. Here none does.
+#[test]
+fn strings_of_earlier_periods_do_not_pile_up() {
+    const SERIES: u32 = 5_000;
+    let number = Cell::new(0);
+    let labels = |series: u32| {
+        let id = series + number.get() * SERIES;
+        Labels::new([("__name__", format!("m{}", id / 100)), ("id", format!("{id:032x}"))]).unwrap()
+    };
+    let catalogue = Catalogue::new(labels);
+    let mut encoder = BatchEncoder::new();
+    let samples: Vec<_> = (0..SERIES).map(|series| sample(series, 0, 0.0)).collect();
+    let mut period = || {
+        number.set(number.get() + 1);
+        let mut bytes = Vec::new();
+        encoder.encode(true, &samples, &[], &catalogue, &mut bytes);
+        LIVE.get()
+    };
+    let early = (0..5).map(|_| period()).max().unwrap();
+    let late = (0..60).map(|_| period()).max().unwrap();
+    let more = (late - early) / (60 * SERIES as isize);
+    println!("{more} bytes per string of an earlier period");
+    assert!(more < 4, "{more} bytes per string");
+}
+
+/// Names and values are stored once, and a series is the numbers of its labels. One label has a
+/// value of its own in each series, and one in each ten.
+#[test]
+fn a_series_of_ten_labels_takes_at_most_300_bytes() {
+    const SERIES: usize = 200_000;
+    let fs = SimFileSystem::new();
+    let config = Config::new("/db").file_system(Arc::new(fs)).shards(1);
+    let storage = Storage::open(StorageOptions::new(config)).unwrap();
+    let before = LIVE.get();
+    for n in 0..SERIES {
+        let shared =
+            (0..7).map(|i| (format!("label_{i}"), format!("a_longer_value_{}", n % 50 + i)));
+        let own = [
+            ("__name__".to_owned(), format!("metric_{}_total", n % 300)),
+            ("instance".to_owned(), format!("10.0.{}.{}:9100", n / 10 % 256, n / 2560)),
+            ("id".to_owned(), format!("{n:032x}")),
+        ];
+        storage.series_handle(&Labels::new(shared.chain(own)).unwrap()).unwrap();
+    }
+    let each = (LIVE.get() - before).unsigned_abs() / SERIES;
+    println!("{each} bytes per series");
+    assert!(each <= 300, "{each} bytes");
+}
+
+/// The bytes that a storage holds for samples, and their number. `write` writes them. The storage
+/// is opened again, from a snapshot: this thread then allocates all of it.
+fn memory_of_samples(series: &[Labels], write: impl Fn(&Storage)) -> (usize, usize) {
+    let fs = SimFileSystem::new();
+    let open = |dir: &str| {
+        let config = Config::new(dir).file_system(Arc::new(fs.clone())).shards(1);
+        Storage::open(StorageOptions::new(config.durability(Durability::Buffered))).unwrap()
+    };
+    let storage = open("/db");
+    write(&storage);
+    storage.snapshot().unwrap();
+    storage.close().unwrap();
+    drop(storage);
+    let held = |dir: &str| {
+        let before = LIVE.get();
+        let storage = open(dir);
+        if dir == "/labels" {
+            series.iter().for_each(|labels| {
+                storage.series_handle(labels).unwrap();
+            });
+        }
+        (LIVE.get() - before, storage)
+    };
+    let (all, storage) = held("/db");
+    assert_eq!(storage.series_count(), series.len());
+    let (labels, _) = held("/labels");
+    ((all - labels).unsigned_abs(), usize::try_from(storage.samples()).unwrap())
+}
+
+/// The recorded stream has 65 samples per series, so that each column is one chunk that is open.
+/// In later rounds of the stream the values repeat, but not the times.
+#[test]
+fn a_sample_of_the_recorded_stream_takes_at_most_4_bytes() {
+    let recording = Recording::read();
+    for (rounds, bytes_max) in [(1, 4.0), (10, 3.0)] {
+        let (bytes, samples) = memory_of_samples(&recording.series, |storage| {
+            let handle = |labels| storage.series_handle(labels).unwrap();
+            let handles: Vec<_> = recording.series.iter().map(handle).collect();
+            for batch in (0..rounds).flat_map(|round| {
+                recording.batches.iter().map(move |batch| (round * 3_600_000_i64, batch))
+            }) {
+                let (later, batch) = batch;
+                let sample = |found: &SeriesSample| {
+                    let Sample { timestamp_ms, value } = found.sample;
+                    (handles[found.series as usize], Sample::new(timestamp_ms + later, value))
+                };
+                let samples: Vec<_> = batch.iter().map(sample).collect();
+                storage.write_samples(&samples).unwrap().wait().unwrap();
+            }
+        });
+        let each = bytes as f64 / samples as f64;
+        println!("{rounds} rounds: {samples} samples of {each:.2} bytes");
+        assert!(each <= bytes_max, "{rounds} rounds: {each} bytes per sample");
+    }
+}
+
+/// Series with few samples are many. Before samples were compressed, ten took 376 bytes.
+#[test]
+fn a_series_with_few_samples_takes_little_memory() {
+    const SERIES: usize = 50_000;
+    let labels = |n: usize| Labels::new([("__name__", "few"), ("id", &n.to_string())]).unwrap();
+    let series: Vec<_> = (0..SERIES).map(labels).collect();
+    for (count, bytes_max) in [(1, 200), (10, 300)] {
+        let (bytes, samples) = memory_of_samples(&series, |storage| {
+            // Values that share few bits.
+            let value = |n: usize, at: i64| (n as f64).sqrt() + at as f64 / 7.0;
+            let samples_of = |n| (0..count).map(move |at| Sample::new(at * 15_000, value(n, at)));
+            let write = |n: usize| TimeSeries::new(series[n].clone(), samples_of(n).collect());
+            let batch: Vec<_> = (0..SERIES).map(write).collect();
+            storage.write_batch(&batch).unwrap();
+        });
+        assert_eq!(samples, SERIES * usize::try_from(count).unwrap());
+        let each = bytes / SERIES;
+        println!("{count} samples: {each} bytes per series");
+        assert!(each <= bytes_max, "{count} samples: {each} bytes per series");
+    }
+}
+
 /// The bytes that this thread keeps after `writes` refused writes, each of another
 /// series, beyond those after a tenth of them.
 fn kept_of_refused(storage: &Storage, writes: u64) -> isize {
     let write = |host: u64| {
         let labels = Labels::new([("__name__", "refused"), ("host", &host.to_string())]).unwrap();
-        let refused = storage.write(&TimeSeries { labels, samples: vec![Sample::new(1, 1.0)] });
+        let refused = storage.write(&TimeSeries::new(labels, vec![Sample::new(1, 1.0)]));
         refused.expect_err("it is refused");
     };
     (0..writes / 10).for_each(write);
@@ -195,10 +329,7 @@ fn kept_of_refused(storage: &Storage, writes: u64) -> isize {
 /// was refused until a restart.
 #[test]
 fn refused_series_keep_no_memory_and_no_series_slots() {
-    let up = TimeSeries {
-        labels: Labels::new([("__name__", "up")]).unwrap(),
-        samples: vec![Sample::new(1, 1.0)],
-    };
+    let up = TimeSeries::new(Labels::new([("__name__", "up")]).unwrap(), vec![Sample::new(1, 1.0)]);
     let open = |limit: &str| {
         let fs = SimFileSystem::new();
         fs.set_capacity(Some(1 << 40));

@@ -3,7 +3,8 @@
 python3 timeseries_reader.py FILE
 
 FILE holds batches, each after its length in four bytes. Prints one line per sample: the
-XXH64 of its labels, the bits of its value, its time.
+XXH64 of its labels, the bits of its value, its time. For a histogram, its bytes are in place of
+the value.
 """
 
 import struct
@@ -79,10 +80,11 @@ class Definitions:
                     self.values.append(Strings())
             self.shapes.append(shape)
         shape = self.shapes[code - 1]
-        told = b.varint()
-        for i, name in enumerate(shape):
-            if told >> i & 1:
-                self.values[name].read(b)
+        for at in range(0, max(len(shape), 1), 64):
+            told = b.varint()
+            for i, name in enumerate(shape[at : at + 64]):
+                if told >> i & 1:
+                    self.values[name].read(b)
         return [(self.names.texts[n], self.values[n].texts[self.values[n].last]) for n in shape]
 
 
@@ -118,24 +120,37 @@ class Reader:
         kind = b.byte()
         if kind & 0x80:
             return
-        if kind == 1:
+        if kind in (1, 3):
             self.check, self.definitions, self.series = 0, Definitions(), []
             self.previous = self.expected = self.time = 0
         else:
-            assert kind == 2
+            assert kind in (2, 4)
             assert struct.unpack("<I", b.take(4))[0] == self.check
         while b.at < len(data):
-            yield from self.block(b)
+            yield from self.block(b, kind >= 3)
         self.check = zlib.crc32(data, self.check)
 
-    def block(self, b):
-        count, new = b.varint(), b.varint()
+    def block(self, b, histograms):
+        count = b.varint()
+        if count == 0:
+            assert histograms
+            yield from self.histograms(b)
+            return
+        references, times = self.references_and_times(b, count)
+        for reference, time, bits in zip(references, times, self.values(b, references)):
+            yield self.series[reference].id, f"{bits:016x}", time
+
+    def histograms(self, b):
+        for reference, time in zip(*self.references_and_times(b, b.varint())):
+            yield self.series[reference].id, b.take(b.varint()).hex(), time
+
+    def references_and_times(self, b, count):
+        assert 1 <= count <= 4096
+        new = b.varint()
         for _ in range(new):
             self.series.append(Series(self.definitions.read(b), len(self.series) + 1))
         references = self.references(b, count)
-        times = self.times(b, references)
-        for reference, time, bits in zip(references, times, self.values(b, references)):
-            yield self.series[reference].id, bits, time
+        return references, self.times(b, references)
 
     def references(self, b, count):
         found = []
@@ -256,8 +271,8 @@ def main():
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
         at += 4 + length
-        for series, bits, time in reader.batch(data[at - length : at]):
-            print(f"{series:016x} {bits:016x} {time}")
+        for series, value, time in reader.batch(data[at - length : at]):
+            print(f"{series:016x} {value} {time}")
 
 
 main()

@@ -25,7 +25,7 @@ pub fn describe(dir: &Path, binary: &str) -> Vec<String> {
     let status = ["status", "--porcelain", "--untracked-files=no", "--"];
     let changed = said("git", &[&status[..], &sources].concat());
     let changed = if changed == "?" { "" } else { ", changed" };
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments = without_paths(std::env::args().skip(1));
     vec![
         format!("machine: {cpus} x {model}, Linux {}", said("uname", &["-r"])),
         format!("file system: {}", file_system.join(" ")),
@@ -35,6 +35,19 @@ pub fn describe(dir: &Path, binary: &str) -> Vec<String> {
         ),
         format!("command: cargo run --release --bin {binary} -- {}", arguments.join(" ")),
     ]
+}
+
+/// Arguments of a command without those that name a place on this machine.
+fn without_paths(mut arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if ["--csv", "--svg", "--dir", "--from"].contains(&argument.as_str()) {
+            arguments.next();
+        } else {
+            kept.push(argument);
+        }
+    }
+    kept
 }
 
 /// Formats three significant digits, with k for thousands and M for millions.

@@ -27,6 +27,7 @@ use clap::Args;
 use shardwal::{ReplayOptions, ReplayProgress, ShardedWal};
 use tempfile::TempDir;
 
+use crate::diagnostics::{say, say_error};
 use crate::log_arguments::LogArguments;
 use crate::progress::Progress;
 use crate::{Failure, RECORDING, stream, with_causes};
@@ -99,13 +100,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn run_child(arguments: &Arguments) -> Result<(), Failure> {
     let report = child::ingest(arguments, &read_workload(arguments)?)?;
-    eprintln!("{report}");
+    say_error!("{report}");
     Ok(())
 }
 
 fn run_parent(arguments: &Arguments) -> Result<(), Failure> {
     let workload = read_workload(arguments)?;
-    println!(
+    say!(
         "{} samples of {} series in {} records; {} threads, {} shards, durability {}",
         workload.sample_count(),
         workload.series_count(),
@@ -138,12 +139,12 @@ fn kill_and_recover(
     let status = first.kill_at(kill_at, &mut tally, &progress)?;
     drop(progress);
     let acknowledged = tally.sample_count();
-    println!("killed the child ({status}) after {acknowledged} acknowledged samples");
+    say!("killed the child ({status}) after {acknowledged} acknowledged samples");
 
     let survivors = replay(arguments, workload, directory)?;
     survivors.check_acknowledged(&tally)?;
     let survived = survivors.sample_count();
-    println!(
+    say!(
         "all {acknowledged} acknowledged samples are present and equal, and {} samples in flight",
         survived - acknowledged
     );
@@ -153,11 +154,11 @@ fn kill_and_recover(
     let progress = Progress::start("resume", "samples");
     let report = second.finish(&mut tally, &progress)?;
     drop(progress);
-    println!("resumed where the log ended: {report}");
+    say!("resumed where the log ended: {report}");
 
     let all = replay(arguments, workload, directory)?;
     all.check_complete()?;
-    println!(
+    say!(
         "OK: all {} samples are present and equal ({} series, {} records; {acknowledged} samples \
          acknowledged before SIGKILL)",
         all.sample_count(),
@@ -187,7 +188,7 @@ fn replay<'workload>(
     drop(progress);
     let torn_bytes: u64 = log.recovery().shards.iter().map(|shard| shard.torn_bytes).sum();
     log.close()?;
-    println!(
+    say!(
         "opened and replayed {} records in {:.2} s (cut {torn_bytes} torn bytes)",
         census.record_count(),
         start.elapsed().as_secs_f64()

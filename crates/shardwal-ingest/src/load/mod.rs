@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::diagnostics::say;
 use crate::{Failure, RECORDING};
 use bodies::Body;
 use client::Connection;
@@ -72,7 +73,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bodies = bodies::prepare(&arguments.stream, arguments.repeat.get())?;
     let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
-    println!("prepared {} requests of {} bytes", bodies.len(), bytes / bodies.len());
+    say!("prepared {} requests of {} bytes", bodies.len(), bytes / bodies.len());
     let load = Load::new(arguments, &bodies);
     let began = Instant::now();
     let tallies = thread::scope(|scope| {
@@ -212,7 +213,7 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
         let rank = (all.latencies.len() * percent).div_ceil(100).saturating_sub(1);
         all.latencies.get(rank).map_or(0.0, |micros| *micros as f64 / 1e3)
     };
-    println!(
+    say!(
         "{} samples acknowledged in {seconds:.2} s: {:.0} samples/s; offered {:.0}/s; \
          {} requests succeeded, {} refused with 503; {} connections, broken {} times",
         all.samples,
@@ -223,7 +224,7 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
         load.arguments.connections,
         all.broken,
     );
-    println!(
+    say!(
         "request P50 {:.2} ms, P99 {:.2} ms, max {:.2} ms",
         percentile(50),
         percentile(99),
@@ -232,6 +233,6 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
     if load.arguments.pid.is_some() {
         // Relaxed: the watcher has ended.
         let kib = load.memory_max.load(Ordering::Relaxed);
-        println!("the server's resident memory was {:.1} MiB at most", kib as f64 / 1024.0);
+        say!("the server's resident memory was {:.1} MiB at most", kib as f64 / 1024.0);
     }
 }

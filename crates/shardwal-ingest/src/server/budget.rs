@@ -23,6 +23,20 @@ pub(crate) struct Reservation {
     bytes: usize,
 }
 
+/// Why a reservation cannot grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    /// Other reservations hold too much. That passes.
+    Busy,
+    /// This reservation alone would exceed the budget.
+    TooLarge {
+        /// The bytes that it would hold.
+        needed: usize,
+        /// The budget.
+        max: usize,
+    },
+}
+
 impl Budget {
     /// Creates a budget with nothing reserved.
     pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
@@ -42,10 +56,11 @@ impl Budget {
 }
 
 impl Reservation {
-    /// Reserves `bytes` more. Returns false if the budget has too few left; earlier reservations
-    /// remain.
-    #[must_use]
-    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+    /// Reserves `bytes` more.
+    ///
+    /// # Errors
+    /// The budget has too few left. What was reserved before remains.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let within = |in_use: usize| {
             let after = in_use.checked_add(bytes)?;
             (after <= self.budget.bytes_max).then_some(after)
@@ -54,23 +69,58 @@ impl Reservation {
         let taken = self.budget.in_use.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
         if taken.is_ok() {
             self.bytes += bytes;
+            return Ok(());
         }
-        taken.is_ok()
+        let (needed, max) = (self.bytes.saturating_add(bytes), self.budget.bytes_max);
+        Err(if needed > max { Exhausted::TooLarge { needed, max } } else { Exhausted::Busy })
+    }
+
+    /// Returns `bytes` that were reserved for memory that is free again.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.bytes, "only reserved bytes are released");
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        // Relaxed: see the field.
+        self.budget.in_use.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Ensures room for one more element, and reserves the memory. A full vector at least doubles,
     /// and grows by at least `step` elements, so that filling it stays linear.
-    #[must_use]
-    pub(crate) fn make_room<T>(&mut self, vector: &mut Vec<T>, step: usize) -> bool {
+    ///
+    /// # Errors
+    /// See [`Reservation::grow`].
+    pub(crate) fn make_room<T>(
+        &mut self,
+        vector: &mut Vec<T>,
+        step: usize,
+    ) -> Result<(), Exhausted> {
         if vector.len() < vector.capacity() {
-            return true;
+            return Ok(());
         }
         let more = vector.capacity().max(step);
-        let fits = self.grow(more * size_of::<T>());
-        if fits {
-            vector.reserve_exact(more);
+        self.grow(more * size_of::<T>())?;
+        vector.reserve_exact(more);
+        Ok(())
+    }
+
+    /// Ensures room for `count` more elements, and reserves the memory. A vector at least doubles,
+    /// so that filling it stays linear.
+    ///
+    /// # Errors
+    /// See [`Reservation::grow`].
+    pub(crate) fn make_room_for<T>(
+        &mut self,
+        vector: &mut Vec<T>,
+        count: usize,
+    ) -> Result<(), Exhausted> {
+        let room = vector.capacity() - vector.len();
+        if count <= room {
+            return Ok(());
         }
-        fits
+        let more = vector.capacity().max(count - room);
+        self.grow(more * size_of::<T>())?;
+        vector.reserve_exact(room + more);
+        Ok(())
     }
 }
 

@@ -1,49 +1,75 @@
-//! The server: receives Prometheus remote write and InfluxDB's line protocol, and writes to a
-//! storage on the log.
+//! The server: receives Prometheus remote write, InfluxDB's line protocol and OTLP metrics, and
+//! writes to a storage on the log.
 //!
 //! ```text
 //! cargo run --release -p shardwal-ingest -- serve --listen 127.0.0.1:9291 --dir D
 //! ```
 //!
-//! The path of a request: `connections` -> `body` (within the `budget`) -> `remote_write` +
-//! `protobuf`, or `influx` -> `batch` with the `series_cache` -> the storage. An error becomes a
-//! `refusal`. The server listens at once, and responds 503 until the log is replayed.
+//! The path of a request: `connections` -> `body` (within the `budget`) -> `remote_write`, `influx`
+//! or `otlp` -> `batch` with the `series_cache` -> the storage. An error becomes a `refusal`. The
+//! server listens at once, and responds 503 until the log is replayed.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use shardwal::{Config, ReplayOptions, ReplayProgress};
 use shardwal_timeseries::{Storage, StorageError, StorageOptions};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::Failure;
-use crate::progress::Progress;
+use crate::go_float;
+use crate::notify;
 use app::{App, Limits};
+use influx::handshake;
 use refusal::DISK_FULL;
 use schedule::{Due, Schedule, Seen};
 
+mod access;
+mod activity;
 mod app;
 mod batch;
 mod body;
 mod budget;
+mod compression;
 mod connections;
+mod counters;
+mod excerpt;
+mod gzip;
+mod headers;
+mod health;
 mod history;
 mod influx;
+pub(crate) mod native_histogram;
+mod otlp;
+mod parameters;
+mod patient_stream;
+mod pieces;
 mod protobuf;
 mod read;
+mod read_json;
+mod read_limits;
 mod refusal;
+mod remote_read;
 mod remote_write;
 mod schedule;
+mod search;
 mod selector;
+mod sender;
 mod series_cache;
+mod skipped;
 mod status;
+mod tenants;
+mod times;
+mod tls;
+mod varint;
 
 /// What the system sends for a write beyond a file size limit, on Linux and macOS.
 const SIGXFSZ: i32 = 25;
@@ -54,24 +80,38 @@ pub(crate) struct Options<'arguments> {
     pub(crate) address: SocketAddr,
     /// The configuration of the log.
     pub(crate) config: Config,
-    /// Maximum number of samples in memory.
-    pub(crate) samples_max: u64,
+    /// Maximum number of series per shard.
+    pub(crate) series_per_shard_max: u32,
     /// Number of samples after which a snapshot is taken and the log truncated.
     pub(crate) snapshot_samples: u64,
+    /// The age at which samples leave memory. `None` keeps them for ever.
+    pub(crate) retention: Option<Duration>,
     /// The log's minimum of free space.
     pub(crate) free_space_min_bytes: u64,
     /// Limits on requests.
     pub(crate) limits: Limits,
+    /// How tenants are named and limited, if they are.
+    pub(crate) tenants: Option<TenantSettings>,
+    /// Limits on connections.
+    pub(crate) connections: connections::Limits,
+    /// Which requests are answered at all.
+    pub(crate) access: Access,
+    /// The certificate to serve TLS with. `None` serves plain HTTP.
+    pub(crate) tls: Option<tls::Files>,
     /// The replay waits while this file exists; for tests.
     pub(crate) replay_hold: Option<&'arguments Path>,
 }
 
+pub(crate) use access::Access;
 pub(crate) use app::Limits as ServerLimits;
+pub(crate) use connections::Limits as ConnectionLimits;
+pub(crate) use tenants::{TenantBy, TenantLimits, TenantSettings};
+pub(crate) use tls::Files as TlsFiles;
 
-/// Serves until SIGTERM or SIGINT. Blocks.
+/// Serves until SIGTERM, SIGINT or SIGHUP. Blocks.
 ///
 /// # Errors
-/// The address is in use, or the log cannot be opened or closed.
+/// The certificate cannot be used, the address is in use, or the log cannot be opened or closed.
 pub(crate) fn serve(options: Options<'_>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve_until_signal(options));
@@ -86,46 +126,48 @@ async fn serve_until_signal(options: Options<'_>) -> Result<(), Failure> {
     let _ignored = signal(SignalKind::from_raw(SIGXFSZ))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(options.address).await?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let tls = options.tls.clone().map(tls::Tls::start).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = connections::listen(options.address, options.connections.connections_max)?;
     let address = listener.local_addr()?;
-    println!("listening on http://{address}/");
+    tracing::info!(url = %format_args!("{scheme}://{address}/"), "listening");
 
-    let app = Arc::new(App::new(options.limits, metrics));
+    let tenants = options.tenants.clone().map(tenants::Tenants::new);
+    let app = Arc::new(App::new(options.limits, tenants, metrics));
     let opened = open(&app, &options);
-    tokio::spawn(keep_history(Arc::clone(&app)));
-    tokio::spawn(keep_log_short(
-        Arc::clone(&app),
-        options.snapshot_samples,
-        options.free_space_min_bytes,
-    ));
+    spawn_upkeep(&app, &options);
     let (end, ends) = watch::channel(false);
-    let connections_max = options.limits.connections_max;
-    let served = tokio::spawn(connections::serve(listener, router(&app), connections_max, ends));
+    let router = router(&app, options.access.clone());
+    let served = tokio::spawn(connections::serve(listener, router, tls, options.connections, ends));
 
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            _ = hang_up.recv() => "SIGHUP",
         }
     };
     let mut stop = std::pin::pin!(stop);
     let signal = tokio::select! {
         opened = opened => {
             app.open(opened??);
-            println!("ready");
+            tracing::info!("ready");
+            notify::ready();
             stop.await
         }
         // Stopping is safe, because nothing is acknowledged before the replay is done.
         signal = stop.as_mut() => signal,
     };
-    println!("{signal}: finishing requests in flight");
+    tracing::info!(signal, "finishing the requests in flight");
+    notify::stopping();
     app.begin_to_close();
     end.send(true)?;
     served.await?;
     if let Some(storage) = app.storage_if_open() {
         storage.close()?;
     }
-    println!("closed");
+    tracing::info!("closed");
     Ok(())
 }
 
@@ -136,18 +178,30 @@ fn open(
 ) -> tokio::task::JoinHandle<Result<Storage, StorageError>> {
     let app = Arc::clone(app);
     let hold = options.replay_hold.map(Path::to_path_buf);
-    let storage = StorageOptions::new(options.config.clone()).samples_max(options.samples_max);
+    let storage = StorageOptions::new(options.config.clone())
+        .samples_max(options.limits.samples_max)
+        .series_max(options.series_per_shard_max);
+    let storage = match options.retention {
+        Some(retention) => storage.retention(retention),
+        None => storage,
+    };
     tokio::task::spawn_blocking(move || {
         while hold.as_ref().is_some_and(|file| file.exists()) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let progress = Progress::start("replay", "bytes");
         let replay = ReplayOptions::default().progress(Arc::new(move |at: ReplayProgress| {
-            progress.show(at.bytes_done, at.bytes_total);
             app.show_replay(at.bytes_done, at.bytes_total);
         }));
         Storage::open(storage.replay(replay))
     })
+}
+
+/// Starts what runs beside requests.
+fn spawn_upkeep(app: &Arc<App>, options: &Options<'_>) {
+    let Options { snapshot_samples, free_space_min_bytes, retention, .. } = options;
+    tokio::spawn(keep_history(Arc::clone(app)));
+    tokio::spawn(keep_log_short(Arc::clone(app), *snapshot_samples, *free_space_min_bytes));
+    tokio::spawn(keep_memory_short(Arc::clone(app), *retention));
 }
 
 /// Records the history. Also keeps the memory of the metrics recorder bounded: the recorder
@@ -176,22 +230,20 @@ async fn keep_log_short(app: Arc<App>, samples: u64, free_space_min_bytes: u64) 
         let seen = seen(&app, storage);
         let Some(due) = schedule.due(&seen, Instant::now()) else { continue };
         if due == Due::Room {
-            println!("the disk is low on space: taking a snapshot to truncate the log");
+            tracing::warn!("the disk is low on space: taking a snapshot to truncate the log");
         }
         let app = Arc::clone(&app);
         let snapshot =
             tokio::task::spawn_blocking(move || app.storage_if_open().map(Storage::snapshot));
         match snapshot.await {
             Ok(Some(Ok(report))) => {
-                println!(
-                    "snapshot: {} samples of {} series in {} bytes",
-                    report.samples, report.series, report.bytes
-                );
+                let (samples, series, bytes) = (report.samples, report.series, report.bytes);
+                tracing::info!(samples, series, bytes, "took a snapshot");
                 schedule.taken(due, seen, report.bytes, Instant::now());
             }
             // The samples of a failed snapshot remain in the log.
             Ok(Some(Err(error))) => {
-                eprintln!("snapshot: {error}");
+                tracing::error!(%error, "the snapshot failed");
                 schedule.failed(Instant::now());
             }
             Ok(None) | Err(_) => schedule.failed(Instant::now()),
@@ -199,10 +251,26 @@ async fn keep_log_short(app: Arc<App>, samples: u64, free_space_min_bytes: u64) 
     }
 }
 
+/// Drops samples that are older than the retention, once a minute or more often.
+async fn keep_memory_short(app: Arc<App>, retention: Option<Duration>) {
+    let Some(retention) = retention else { return };
+    let pause = (retention / 60).clamp(Duration::from_secs(1), Duration::from_secs(60));
+    let mut pauses = tokio::time::interval(pause);
+    loop {
+        pauses.tick().await;
+        let app = Arc::clone(&app);
+        let dropped =
+            tokio::task::spawn_blocking(move || app.storage_if_open().map(Storage::drop_expired));
+        if let Err(error) = dropped.await {
+            tracing::error!(%error, "cannot drop old samples");
+        }
+    }
+}
+
 fn seen(app: &App, storage: &Storage) -> Seen {
     let stats = storage.log().stats();
     Seen {
-        acknowledged: app.counters.samples(),
+        since_snapshot: storage.samples_since_snapshot(),
         logged_bytes: stats.total.bytes,
         refused_for_room: app.counters.refusals()[DISK_FULL],
         samples: storage.samples(),
@@ -212,15 +280,40 @@ fn seen(app: &App, storage: &Storage) -> Seen {
     }
 }
 
-fn router(app: &Arc<App>) -> Router {
+fn router(app: &Arc<App>, access: Access) -> Router {
+    let check = middleware::from_fn_with_state(Arc::new(access), access::check);
     Router::new()
         .route("/", get(status::page))
         .route("/status.json", get(status::numbers))
         .route("/metrics", get(status::metrics))
         .route("/api/v1/write", post(remote_write::write))
-        .route("/api/v1/series", get(read::series))
-        .route("/api/v1/export", get(read::export))
-        .route("/write", post(influx::write))
-        .route("/api/v2/write", post(influx::write))
+        .route("/api/v1/read", post(remote_read::read))
+        .route("/api/v1/series", get(read::series).post(read::series))
+        .route("/api/v1/export", get(read::export).post(read::export))
+        .route("/write", post(influx::write).layer(Extension(influx::Api::V2)))
+        .route("/api/v2/write", post(influx::write).layer(Extension(influx::Api::V2)))
+        .route("/api/v3/write_lp", post(influx::write).layer(Extension(influx::Api::V3)))
+        .route("/v1/metrics", post(otlp::export))
+        .route("/query", get(handshake::query).post(handshake::query))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(check)
+        // These show nothing, and those who ask have no token.
+        .route("/ping", get(handshake::ping))
+        .route("/settings", get(handshake::settings))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
         .with_state(Arc::clone(app))
+}
+
+/// Answers a request for a path that does not exist, once its body is read.
+async fn not_found(headers: HeaderMap, body: Body) -> (StatusCode, &'static str) {
+    body::discard_refused(&headers, body).await;
+    (StatusCode::NOT_FOUND, "there is no such path\n")
+}
+
+/// Answers a request whose method its path does not have, once its body is read.
+async fn not_allowed(headers: HeaderMap, body: Body) -> (StatusCode, &'static str) {
+    body::discard_refused(&headers, body).await;
+    (StatusCode::METHOD_NOT_ALLOWED, "the path does not have this method\n")
 }

@@ -1,131 +1,114 @@
 //! Read requests: lists series and exports their samples.
 //!
 //! `/api/v1/series` responds like Prometheus. `/api/v1/export` responds like VictoriaMetrics, with
-//! a line of JSON per series. Samples are written series by series, at the pace of the client. This
-//! file does not know how samples are stored.
+//! lines of JSON, in no order of series. Both are produced piece by piece, at the pace of the
+//! client. This file does not know how samples are stored.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Instant;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, header};
-use hyper::body::Frame;
-use serde_json::{Value, json};
-use shardwal_timeseries::{Labels, Matcher, TimeSeries};
-use tokio::sync::mpsc;
+use shardwal_timeseries::Matcher;
 
-use super::app::App;
+use super::app::{App, OpenRead};
+use super::body::off_worker;
+use super::headers;
+use super::parameters::Parameters;
+use super::pieces::{Piece, PieceBody, produce};
+use super::read_json::{Export, SeriesList};
+use super::read_limits;
 use super::refusal::Refusal;
+use super::search::{Found, Search, Selection};
 use super::selector;
+use super::times;
 
-/// Number of lines buffered for the client.
-const LINES_AHEAD: usize = 4;
-
-type Parameters = Query<Vec<(String, String)>>;
-
-/// Handles `/api/v1/series?match[]=..`.
-pub(crate) async fn series(
-    State(app): State<Arc<App>>,
-    Query(query): Parameters,
-) -> Response<Body> {
-    let found = async {
-        let selectors = selectors(&query)?;
-        let storage = app.storage()?;
-        let _permit = app.reads.acquire().await;
-        let mut found = BTreeMap::new();
-        for labels in selectors.iter().flat_map(|selector| storage.series(selector)) {
-            found.insert(labels.to_string(), labels);
-        }
-        Ok::<_, Refusal>(found)
-    };
-    match found.await {
-        Ok(found) => {
-            let data: Vec<Value> = found.values().map(object).collect();
-            answer("application/json", json!({ "status": "success", "data": data }).to_string())
-        }
-        Err(refusal) => refusal.as_json(),
+/// Handles `/api/v1/series?match[]=..&start=..&end=..`.
+pub(crate) async fn series(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    let until = Instant::now() + app.limits.read_time_max;
+    match find_series(&app, until, request).await {
+        Ok(body) => answer("application/json", Body::new(body)),
+        Err(refusal) => refusal.as_prometheus(),
     }
 }
 
-/// Handles `/api/v1/export?match[]=..&start=..&end=..`, with both times in seconds.
-pub(crate) async fn export(
-    State(app): State<Arc<App>>,
-    Query(query): Parameters,
-) -> Response<Body> {
-    let asked = selectors(&query).and_then(|selectors| {
-        app.storage()?;
-        Ok((selectors, range(&query)?))
-    });
-    let (selectors, range) = match asked {
-        Ok(asked) => asked,
-        Err(refusal) => return refusal.as_json(),
-    };
-    let (lines, body) = mpsc::channel(LINES_AHEAD);
-    tokio::spawn(async move {
-        let _permit = app.reads.acquire().await;
-        let app = Arc::clone(&app);
-        let write = tokio::task::spawn_blocking(move || {
-            write_lines(&app, &selectors, &range, &lines);
-        });
-        // A panic there ends the body early, which the client notices.
-        drop(write.await);
-    });
-    let mut response = Response::new(Body::new(Lines(body)));
-    let json_lines = HeaderValue::from_static("application/stream+json; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, json_lines);
-    response
+async fn find_series(
+    app: &Arc<App>,
+    until: Instant,
+    request: Request,
+) -> Result<PieceBody<SeriesList>, Refusal> {
+    let (open, selection) = selection(app, request).await?;
+    let list = SeriesList::new(find(app, until, selection).await?);
+    Ok(PieceBody::new(Arc::clone(app), until, open, list))
 }
 
-fn write_lines(
-    app: &App,
-    selectors: &[Vec<Matcher>],
-    range: &RangeInclusive<i64>,
-    lines: &mpsc::Sender<Bytes>,
-) {
-    let Some(storage) = app.storage_if_open() else { return };
-    let mut written = std::collections::HashSet::new();
-    for selector in selectors {
-        for series in storage.query(selector, range.clone()) {
-            let first_time = selectors.len() == 1 || written.insert(series.labels.to_string());
-            if first_time
-                && !series.samples.is_empty()
-                && lines.blocking_send(line(&series)).is_err()
-            {
-                return;
-            }
+/// Finds the series of a selection, sorted by their labels.
+///
+/// # Errors
+/// The budget for reads is exhausted, or the search takes until `until`.
+pub(crate) async fn find(
+    app: &Arc<App>,
+    until: Instant,
+    selection: Selection,
+) -> Result<Found, Refusal> {
+    let mut search = Search::new(selection, app.read_budget.reserve_nothing());
+    while Instant::now() < until {
+        let produced = produce(Arc::clone(app), search).await;
+        let (after, piece) = produced.ok_or(Refusal::ReadTime)?;
+        search = after;
+        if let Some(exhausted) = search.exhausted {
+            return Err(exhausted.into());
+        }
+        if matches!(piece, Piece::End) {
+            return Ok(off_worker(usize::MAX, || search.into_found()));
         }
     }
+    Err(Refusal::ReadTime)
 }
 
-fn line(series: &TimeSeries) -> Bytes {
-    let values: Vec<Value> = series.samples.iter().map(|sample| value(sample.value)).collect();
-    let timestamps: Vec<i64> = series.samples.iter().map(|sample| sample.timestamp_ms).collect();
-    let line =
-        json!({ "metric": object(&series.labels), "values": values, "timestamps": timestamps });
-    Bytes::from(format!("{line}\n"))
-}
-
-/// Formats a value like VictoriaMetrics, because JSON has no such numbers.
-fn value(value: f64) -> Value {
-    match value {
-        f64::INFINITY => json!("Infinity"),
-        f64::NEG_INFINITY => json!("-Infinity"),
-        value if value.is_nan() => Value::Null,
-        value => json!(value),
+/// Handles `/api/v1/export?match[]=..&start=..&end=..`.
+pub(crate) async fn export(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    let until = Instant::now() + app.limits.read_time_max;
+    match export_selected(&app, until, request).await {
+        Ok(body) => answer("application/stream+json; charset=utf-8", Body::new(body)),
+        Err(refusal) => refusal.as_prometheus(),
     }
 }
 
-fn object(labels: &Labels) -> Value {
-    labels.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
+async fn export_selected(
+    app: &Arc<App>,
+    until: Instant,
+    request: Request,
+) -> Result<PieceBody<Export>, Refusal> {
+    let (open, selection) = selection(app, request).await?;
+    Ok(PieceBody::new(Arc::clone(app), until, open, Export::new(selection)))
 }
 
-fn selectors(query: &[(String, String)]) -> Result<Vec<Vec<Matcher>>, Refusal> {
-    let asked = query.iter().filter(|(name, _)| name == "match[]" || name == "match");
-    let selectors: Result<Vec<_>, _> = asked.map(|(_, text)| selector::parse(text)).collect();
+/// What a read selects. The read is open once its parameters have arrived.
+async fn selection(app: &App, request: Request) -> Result<(OpenRead, Selection), Refusal> {
+    let query = Parameters::read(&app.budget, request).await?;
+    let open = app.open_read()?;
+    let selectors = compile(app, || selectors(&query)).await?;
+    Ok((open, Selection::new(app.storage()?, selectors, range(&query)?)))
+}
+
+/// Compiles patterns, which takes milliseconds each.
+pub(crate) async fn compile<T>(app: &App, compile: impl FnOnce() -> T) -> T {
+    // The semaphore is never closed.
+    let _turn = app.reads.acquire().await;
+    off_worker(usize::MAX, compile)
+}
+
+fn selectors(query: &Parameters) -> Result<Vec<Vec<Matcher>>, Refusal> {
+    let asked = || query.all("match[]").chain(query.all("match"));
+    read_limits::check_selectors(asked().count())?;
+    // Each pattern has an operator with a tilde. Others are counted in vain.
+    let patterns = asked().map(|text| text.matches('~').count()).sum();
+    let bytes_max = read_limits::pattern_bytes_max(patterns)?;
+    let selectors: Result<Vec<_>, _> =
+        asked().map(|text| selector::parse(text, bytes_max)).collect();
     match selectors {
         Ok(selectors) if selectors.is_empty() => {
             Err(Refusal::Invalid("match[] is missing".to_owned()))
@@ -136,16 +119,13 @@ fn selectors(query: &[(String, String)]) -> Result<Vec<Vec<Matcher>>, Refusal> {
 }
 
 /// Parses `start` and `end` to milliseconds. Either may be missing.
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, as intended")]
-fn range(query: &[(String, String)]) -> Result<RangeInclusive<i64>, Refusal> {
+fn range(query: &Parameters) -> Result<RangeInclusive<i64>, Refusal> {
     let bound = |wanted: &str, default| {
-        let Some((_, text)) = query.iter().find(|(name, _)| name == wanted) else {
-            return Ok(default);
-        };
-        let seconds: f64 = text.parse().map_err(|_| {
-            Refusal::Invalid(format!("{wanted}={text:?} is not a number of seconds"))
-        })?;
-        Ok((seconds * 1e3) as i64)
+        let Some(text) = query.get(wanted) else { return Ok(default) };
+        times::milliseconds(text).ok_or_else(|| {
+            let text = headers::shown(text);
+            Refusal::Invalid(format!("{wanted}={text} is neither seconds nor RFC 3339"))
+        })
     };
     Ok(bound("start", i64::MIN)?..=bound("end", i64::MAX)?)
 }
@@ -157,19 +137,4 @@ pub(crate) fn answer(content_type: &'static str, body: impl Into<Body>) -> Respo
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// A body that is produced while it is sent.
-struct Lines(mpsc::Receiver<Bytes>);
-
-impl hyper::body::Body for Lines {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
-    }
 }

@@ -9,19 +9,19 @@ use shardwal::FreeSpaceState;
 /// Estimated size of a snapshot, per sample and per series, before the first one.
 const SAMPLE_BYTES: u64 = 12;
 const SERIES_BYTES: u64 = 512;
-/// Minimum bytes per sample in the log. Converts the bytes that the log held at start to samples.
-const LOGGED_SAMPLE_BYTES: u64 = 2;
 /// Space to keep beside a snapshot, for the log's next segments and its queues.
 const SLACK_BYTES: u64 = 4 << 20;
-/// Pause after a failed snapshot. Also the minimum time between two snapshots for want of space,
-/// while writes succeed.
+/// Minimum time between two snapshots for want of space, while writes succeed.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Pause after a failed snapshot. It doubles with each failure, up to the maximum.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = PAUSE;
 
 /// The state of the server at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
-    /// Samples acknowledged since the start.
-    pub(crate) acknowledged: u64,
+    /// Samples in the log that no snapshot covers.
+    pub(crate) since_snapshot: u64,
     /// Bytes appended to the log since the start.
     pub(crate) logged_bytes: u64,
     /// Writes refused for want of space since the start.
@@ -37,7 +37,7 @@ pub(crate) struct Seen {
 /// Why a snapshot is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Enough samples were acknowledged since the last one.
+    /// The log holds enough samples that the last one does not cover.
     Samples,
     /// The disk is low on space.
     Room,
@@ -58,6 +58,8 @@ pub(crate) struct Schedule {
     last: Option<(u64, u64)>,
     /// No snapshot before this time, because one failed.
     failed_until: Option<Instant>,
+    /// Snapshots that failed since the last that did not.
+    failures: u32,
     /// No snapshot for want of space before this time, while writes succeed.
     low_until: Option<Instant>,
 }
@@ -66,7 +68,16 @@ impl Schedule {
     /// Creates a schedule. `found_bytes` is the size of the log at start.
     pub(crate) fn new(samples: u64, free_space_min_bytes: u64, found_bytes: u64) -> Self {
         let (covered, last, failed_until, low_until) = (None, None, None, None);
-        Self { samples, free_space_min_bytes, found_bytes, covered, last, failed_until, low_until }
+        Self {
+            samples,
+            free_space_min_bytes,
+            found_bytes,
+            covered,
+            last,
+            failed_until,
+            failures: 0,
+            low_until,
+        }
     }
 
     /// Whether a snapshot is due now, and why.
@@ -74,13 +85,12 @@ impl Schedule {
         let covered = self.covered.unwrap_or_default();
         // The first snapshot also covers what the log held at start.
         let found = if self.covered.is_some() { 0 } else { self.found_bytes };
-        let samples = seen.acknowledged - covered.acknowledged + found / LOGGED_SAMPLE_BYTES;
         let bytes = seen.logged_bytes - covered.logged_bytes + found;
         let waits = |until: Option<Instant>| until.is_some_and(|until| now < until);
         if waits(self.failed_until) {
             return None;
         }
-        if samples >= self.samples {
+        if seen.since_snapshot >= self.samples {
             return Some(Due::Samples);
         }
         let refuses =
@@ -120,10 +130,13 @@ impl Schedule {
     pub(crate) fn taken(&mut self, due: Due, seen: Seen, bytes: u64, now: Instant) {
         (self.covered, self.last) = (Some(seen), Some((bytes, seen.samples)));
         self.low_until = (due == Due::Room).then(|| now + PAUSE);
+        self.failures = 0;
     }
 
-    /// Records a failed snapshot, which delays the next one.
+    /// Records a failed snapshot. The next attempt follows soon, and later ones ever more slowly.
     pub(crate) fn failed(&mut self, now: Instant) {
-        self.failed_until = Some(now + PAUSE);
+        let pause = RETRY_PAUSE.saturating_mul(1 << self.failures.min(16)).min(RETRY_PAUSE_MAX);
+        self.failed_until = Some(now + pause);
+        self.failures += 1;
     }
 }

@@ -8,10 +8,13 @@ use axum::extract::State;
 use axum::http::Response;
 use serde_json::{Value, json};
 use shardwal::{Latency, ShardStats};
+use shardwal_timeseries::Storage;
 
 use super::app::App;
 use super::read::answer;
 use super::refusal::REASONS;
+use super::skipped;
+use super::tenants::Tenants;
 
 /// Handles `/`.
 pub(crate) async fn page() -> Response<Body> {
@@ -20,21 +23,26 @@ pub(crate) async fn page() -> Response<Body> {
 
 /// Handles `/status.json`.
 pub(crate) async fn numbers(State(app): State<Arc<App>>) -> Response<Body> {
-    let stats = app.storage_if_open().map(|storage| storage.log().stats()).unwrap_or_default();
+    let storage = app.storage_if_open();
+    let stats = storage.map(|storage| storage.log().stats()).unwrap_or_default();
     let shards: Vec<Value> = stats.shards.iter().map(shard).collect();
-    let refusals: serde_json::Map<_, _> = REASONS
-        .iter()
-        .zip(app.counters.refusals())
-        .map(|(reason, count)| ((*reason).to_owned(), json!(count)))
-        .collect();
+    let refusals = named(REASONS, app.counters.refusals());
+    let skipped = named(skipped::names(), app.skipped.totals());
     let [replayed, to_replay] = app.replay_progress();
     let history = app.history.lock().unwrap_or_else(PoisonError::into_inner).as_json();
     let status = json!({
         "phase": app.phase(),
         "replay": { "bytes_done": replayed, "bytes_total": to_replay },
         "samples": app.counters.samples(),
+        "samples_in_memory": storage.map_or(0, Storage::samples),
+        "samples_expired": storage.map_or(0, Storage::expired_samples),
+        "series": storage.map_or(0, Storage::series_count),
         "requests": app.counters.requests(),
         "refusals": refusals,
+        "skipped": skipped,
+        "senders": app.senders.as_json(),
+        "tenants": app.tenants.as_ref().map(Tenants::as_json),
+        "reads": app.open_reads(),
         "in_flight_bytes": app.budget.in_use(),
         "in_flight_bytes_max": app.limits.in_flight_bytes_max,
         "disk": { "free_bytes": stats.free_space.free_bytes, "state": stats.free_space.state.to_string() },
@@ -42,6 +50,11 @@ pub(crate) async fn numbers(State(app): State<Arc<App>>) -> Response<Body> {
         "history": history,
     });
     answer("application/json", status.to_string())
+}
+
+fn named<const COUNT: usize>(names: [&str; COUNT], counts: [u64; COUNT]) -> Value {
+    let pairs = names.into_iter().zip(counts);
+    pairs.map(|(name, count)| (name.to_owned(), json!(count))).collect()
 }
 
 fn shard(stats: &ShardStats) -> Value {
@@ -73,5 +86,13 @@ fn latency(latency: &Latency) -> Value {
 /// Handles `/metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
     metrics::gauge!("ingest_in_flight_bytes").set(app.budget.in_use() as f64);
+    metrics::gauge!("ingest_ready").set(f64::from(u8::from(app.phase() == "ready")));
+    if let Some(storage) = app.storage_if_open() {
+        metrics::gauge!("ingest_series").set(storage.series_count() as f64);
+        metrics::gauge!("ingest_samples_in_memory").set(storage.samples() as f64);
+        let since_snapshot = storage.samples_since_snapshot() as f64;
+        metrics::gauge!("ingest_samples_since_snapshot").set(since_snapshot);
+        metrics::counter!("ingest_samples_expired_total").absolute(storage.expired_samples());
+    }
     answer("text/plain; version=0.0.4; charset=utf-8", app.metrics.render())
 }

@@ -9,7 +9,7 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::server_support::{self, SNAPPY, Server, block, encoded, program, request, text};
+use crate::server_support::{self, SNAPPY, Server, block, dump, encoded, program, request, text};
 
 #[test]
 fn what_is_answered_204_is_found_by_name_and_after_a_restart() {
@@ -45,8 +45,8 @@ fn a_snapshot_and_a_sigkill_lose_nothing() {
         assert_eq!(server.write(&request(&["up"], &samples)).status, 204);
     };
     write(&server, 0..30);
-    let said = server.wait_for("snapshot: ");
-    assert!(said.contains("30 samples of 1 series"), "{said}");
+    let said = server.wait_for("took a snapshot");
+    assert!(said.contains("samples=30 series=1 "), "{said}");
     assert!(directory.path().join("snapshot").exists());
     write(&server, 30..40);
     server.kill();
@@ -107,11 +107,9 @@ fn what_is_acknowledged_survives_sigkill() {
             server.kill();
         });
     }
-    let output = Command::new(program()).arg("dump").arg(directory.path()).output().unwrap();
-    assert!(output.status.success());
-    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = dump(directory.path());
     let found: BTreeSet<i64> = lines
-        .lines()
+        .iter()
         .map(|line| {
             let labels = r#"{__name__="killed", job="a \"test\"\\"} 1 "#;
             let at = line.strip_prefix(labels).unwrap_or_else(|| panic!("{line}"));
@@ -176,7 +174,7 @@ fn what_is_in_flight_is_answered_before_the_server_ends() {
         thread::yield_now();
     }
     server.signal("-TERM");
-    server.wait_for("SIGTERM");
+    server.wait_for("finishing the requests in flight signal=\"SIGTERM\"");
     stream.write_all(second).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

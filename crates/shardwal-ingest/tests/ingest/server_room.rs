@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 /// Little in memory, much in the log: a snapshot can free space.
 fn low() -> Seen {
     Seen {
-        acknowledged: 10_000,
+        since_snapshot: 10_000,
         logged_bytes: 50 * MIB,
         samples: 1000,
         series: 1,
@@ -29,7 +29,7 @@ fn a_snapshot_is_due_while_there_still_is_room_for_it() {
     let mut schedule = Schedule::new(20_000, min, 0);
     let roomy = Seen { free_bytes: Some(1 << 40), ..low() };
     assert_eq!(schedule.due(&roomy, start), None);
-    assert_eq!(schedule.due(&Seen { acknowledged: 20_000, ..roomy }, start), Some(Due::Samples));
+    assert_eq!(schedule.due(&Seen { since_snapshot: 20_000, ..roomy }, start), Some(Due::Samples));
     assert_eq!(schedule.due(&low(), start), Some(Due::Room), "near the minimum of free space");
     // The more samples in memory, the earlier.
     let large = Seen { samples: 100 << 20, logged_bytes: 1 << 40, ..low() };
@@ -39,8 +39,9 @@ fn a_snapshot_is_due_while_there_still_is_room_for_it() {
 
     schedule.failed(start);
     assert_eq!(schedule.due(&low(), start), None);
+    let soon = start + Duration::from_secs(1);
+    assert_eq!(schedule.due(&low(), soon), Some(Due::Room), "tried again soon");
     let later = start + Duration::from_secs(10);
-    assert_eq!(schedule.due(&low(), later), Some(Due::Room), "tried again");
     schedule.taken(Due::Room, low(), 5000, later);
     let more = Seen { logged_bytes: 60 * MIB, ..low() };
     assert_eq!(schedule.due(&more, later), None, "not all the time");
@@ -61,11 +62,29 @@ fn what_a_start_finds_in_the_log_counts() {
     assert_eq!(schedule.due(&refusing, now), Some(Due::Room));
     let none = Seen::default();
     assert_eq!(schedule.due(&none, now), None);
+    let uncovered = Seen { since_snapshot: 20_000, ..none };
     let often = Schedule::new(20_000, 0, 82 * MIB);
-    assert_eq!(often.due(&none, now), Some(Due::Samples), "restarts do not reset it");
+    assert_eq!(often.due(&uncovered, now), Some(Due::Samples), "restarts do not reset it");
     schedule.taken(Due::Room, none, 5000, now);
     assert_eq!(schedule.due(&refusing, now), None);
     assert_eq!(Schedule::new(20_000, 0, 0).due(&refusing, now), None, "a new log");
+}
+
+#[test]
+fn a_snapshot_that_fails_again_and_again_is_tried_ever_more_slowly() {
+    let mut schedule = Schedule::new(20_000, 0, 0);
+    let due = Seen { since_snapshot: 20_000, ..Seen::default() };
+    let mut now = Instant::now();
+    for seconds in [1, 2, 4, 8, 10, 10] {
+        schedule.failed(now);
+        let pause = Duration::from_secs(seconds);
+        assert_eq!(schedule.due(&due, now + pause - Duration::from_millis(1)), None, "{seconds}");
+        now += pause;
+        assert_eq!(schedule.due(&due, now), Some(Due::Samples), "{seconds}");
+    }
+    schedule.taken(Due::Samples, due, 5000, now);
+    schedule.failed(now);
+    assert_eq!(schedule.due(&due, now + Duration::from_secs(1)), Some(Due::Samples));
 }
 
 #[cfg(target_os = "linux")]

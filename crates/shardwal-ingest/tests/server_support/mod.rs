@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use serde_json::Value;
@@ -22,10 +25,18 @@ pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_shardwal-ingest"))
 }
 
+/// The lines of `shardwal-ingest dump`.
+pub(crate) fn dump(directory: &Path) -> Vec<String> {
+    let output = Command::new(program()).arg("dump").arg(directory).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it is UTF-8").lines().map(str::to_owned).collect()
+}
+
 /// A server. Dropping it kills the process.
 pub(crate) struct Server {
     process: Child,
-    output: BufReader<ChildStdout>,
+    /// The standard output, if the server was started with a pipe for it.
+    output: Option<BufReader<ChildStdout>>,
     pub(crate) address: String,
 }
 
@@ -51,24 +62,69 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let output = process.stdout.take().expect("it is piped");
-        let mut server = Self { process, output: BufReader::new(output), address: String::new() };
-        let line = server.wait_for("listening on http://");
-        let address = line.trim_start_matches("listening on http://").trim_end_matches('/');
-        server.address = address.to_owned();
+        let output = Some(BufReader::new(output));
+        let mut server = Self { process, output, address: String::new() };
+        let line = server.wait_for("listening url=http");
+        let (_scheme, address) = line.split_once("://").expect("it is a URL");
+        server.address = address.trim_end_matches('/').to_owned();
         server
     }
 
-    /// Reads the output up to a line that begins with `begins`. Returns that line.
+    /// Starts a server that prints to `output` and `error`. Blocks until it accepts writes.
+    pub(crate) fn start_printing_to(
+        directory: &Path,
+        arguments: &[&str],
+        output: Stdio,
+        error: Stdio,
+    ) -> Self {
+        // Another process might take the port meanwhile. That is unlikely.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = free.expect("a port is free").to_string();
+        let process = Command::new(program())
+            .args(["serve", "--listen", &address, "--shards", "2", "--dir"])
+            .arg(directory)
+            .args(arguments)
+            .stdout(output)
+            .stderr(error)
+            .spawn()
+            .expect("the server starts");
+        let server = Self { process, output: None, address };
+        wait_until("the server is ready", || {
+            let connection = Connection::open(&server.address);
+            let answer = connection.and_then(|mut c| c.send("GET", "/status.json", "", &[]));
+            answer.is_ok_and(|answer| text(&answer).contains("\"phase\":\"ready\""))
+        });
+        server
+    }
+
+    /// Closes the reading end of the standard output.
+    pub(crate) fn stop_listening(&mut self) {
+        self.output = None;
+    }
+
+    /// Reads the output up to a line that begins with `begins` after its time and its level.
+    /// Returns that line, from there on.
     pub(crate) fn wait_for(&mut self, begins: &str) -> String {
         let mut said = String::new();
+        let output = self.output.as_mut().expect("the output is a pipe");
         loop {
             let begin = said.len();
-            let bytes = self.output.read_line(&mut said).expect("it is UTF-8");
+            let bytes = output.read_line(&mut said).expect("it is UTF-8");
             assert!(bytes > 0, "the server ended before {begins:?}; it said: {said}");
-            if said[begin..].starts_with(begins) {
-                return said[begin..].trim_end().to_owned();
+            let line = said[begin..].split_once("Z ").map_or("", |(_time, line)| line.trim());
+            let line = line.split_once(' ').map_or("", |(_level, line)| line);
+            if line.starts_with(begins) {
+                return line.to_owned();
             }
         }
+    }
+
+    /// Reads the output up to its end.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        let output = self.output.as_mut().expect("the output is a pipe");
+        output.read_to_string(&mut rest).expect("it is UTF-8");
+        rest
     }
 
     pub(crate) fn connect(&self) -> Connection {
@@ -108,6 +164,19 @@ impl Server {
         self.export(selector).iter().map(values).sum()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The most memory that the process has held so far, in bytes. Linux only.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("the process runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.expect("the kernel reports it") << 10
+    }
+
     pub(crate) fn kill(mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it ends");
@@ -137,6 +206,15 @@ impl Drop for Server {
         // The process may have ended already.
         self.process.kill().ok();
         self.process.wait().ok();
+    }
+}
+
+/// Waits until a condition holds, at most a minute.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not in a minute: {what}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

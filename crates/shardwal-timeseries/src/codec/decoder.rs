@@ -7,10 +7,10 @@ use super::references::References;
 use super::timestamps::Timestamps;
 use super::values::Values;
 use super::{
-    BLOCK_SAMPLES_MAX, DecodeError, DecodeFault, KIND_CONTINUED, KIND_FRESH, KIND_SKIPPABLE,
-    SeriesSample,
+    BLOCK_SAMPLES_MAX, DecodeError, DecodeFault, KIND_CONTINUED, KIND_CONTINUED_HISTOGRAMS,
+    KIND_FRESH, KIND_FRESH_HISTOGRAMS, KIND_SKIPPABLE, SeriesHistogram, SeriesSample,
 };
-use crate::Labels;
+use crate::{HISTOGRAM_BYTES_MAX, HistogramSample, Labels};
 
 /// Receives decoded series and samples.
 pub trait BatchSink {
@@ -22,6 +22,10 @@ pub trait BatchSink {
     /// Receives at least one sample, in the order of encoding. Each sample's `series` is a
     /// reference.
     fn samples(&mut self, samples: &[SeriesSample]);
+
+    /// Receives at least one histogram, in the order of encoding. Each histogram's `series` is a
+    /// reference.
+    fn histograms(&mut self, histograms: &[SeriesHistogram]);
 }
 
 /// Decodes batches to samples. It uses about 70 bytes per series of the fresh period, the distinct
@@ -38,6 +42,7 @@ pub struct BatchDecoder {
     /// References of the current block.
     block: Vec<u32>,
     samples: Vec<SeriesSample>,
+    histograms: Vec<SeriesHistogram>,
 }
 
 impl BatchDecoder {
@@ -56,12 +61,13 @@ impl BatchDecoder {
     /// order.
     pub fn decode(&mut self, bytes: &[u8], sink: &mut impl BatchSink) -> Result<(), DecodeError> {
         let mut reader = Reader::new(bytes);
-        match reader.byte()? {
-            KIND_FRESH => {
+        let kind = reader.byte()?;
+        match kind {
+            KIND_FRESH | KIND_FRESH_HISTOGRAMS => {
                 self.clear();
                 self.check = Some(0);
             }
-            KIND_CONTINUED => {
+            KIND_CONTINUED | KIND_CONTINUED_HISTOGRAMS => {
                 let Some(found) = self.check else {
                     return Err(DecodeError { offset: 0, fault: DecodeFault::NotFresh });
                 };
@@ -76,8 +82,12 @@ impl BatchDecoder {
         }
         // An early return leaves `None`, so that no batch can continue this period.
         let check = self.check.take().unwrap_or(0);
+        let has_histograms = matches!(kind, KIND_FRESH_HISTOGRAMS | KIND_CONTINUED_HISTOGRAMS);
         while !reader.is_at_end() {
-            self.decode_block(&mut reader, sink)?;
+            match reader.at_most(BLOCK_SAMPLES_MAX, "a number of samples")? {
+                0 if has_histograms => self.decode_histograms(&mut reader, sink)?,
+                count => self.decode_block(&mut reader, count, sink)?,
+            }
         }
         let mut check = crc32fast::Hasher::new_with_initial(check);
         check.update(bytes);
@@ -92,12 +102,46 @@ impl BatchDecoder {
         self.values.clear();
     }
 
+    /// Decodes a block of `count` samples.
     fn decode_block(
+        &mut self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        sink: &mut impl BatchSink,
+    ) -> Result<(), DecodeError> {
+        self.decode_times(reader, count, sink)?;
+        self.values.decode(reader, &self.block, &mut self.samples)?;
+        sink.samples(&self.samples);
+        Ok(())
+    }
+
+    fn decode_histograms(
         &mut self,
         reader: &mut Reader<'_>,
         sink: &mut impl BatchSink,
     ) -> Result<(), DecodeError> {
-        let count = reader.at_most(BLOCK_SAMPLES_MAX, "a number of samples")?;
+        let count = reader.at_most(BLOCK_SAMPLES_MAX, "a number of histograms")?;
+        self.decode_times(reader, count, sink)?;
+        self.histograms.clear();
+        for SeriesSample { series, sample } in &self.samples {
+            let length = reader.at_most(HISTOGRAM_BYTES_MAX, "a histogram's length")?;
+            let bytes = reader.slice(length)?.into();
+            let histogram = HistogramSample { timestamp_ms: sample.timestamp_ms, bytes };
+            self.histograms.push(SeriesHistogram { series: *series, histogram });
+        }
+        sink.histograms(&self.histograms);
+        self.histograms.clear();
+        Ok(())
+    }
+
+    /// Decodes what both kinds of blocks begin with: the definitions of new series, the references
+    /// and the timestamps.
+    fn decode_times(
+        &mut self,
+        reader: &mut Reader<'_>,
+        count: usize,
+        sink: &mut impl BatchSink,
+    ) -> Result<(), DecodeError> {
         if count == 0 {
             let fault = DecodeFault::OutOfRange { what: "a number of samples", found: 0 };
             return Err(reader.fault(fault));
@@ -115,9 +159,6 @@ impl BatchDecoder {
         self.samples.clear();
         let sample_of = |series: &u32| SeriesSample { series: *series, ..SeriesSample::default() };
         self.samples.extend(self.block.iter().map(sample_of));
-        self.timestamps.decode(reader, &self.block, &mut self.samples)?;
-        self.values.decode(reader, &self.block, &mut self.samples)?;
-        sink.samples(&self.samples);
-        Ok(())
+        self.timestamps.decode(reader, &self.block, &mut self.samples)
     }
 }

@@ -11,35 +11,68 @@ use crate::{LABELS_BYTES_MAX, LABELS_MAX, Labels};
 
 /// Instead of a shape: clear the lists of strings and shapes.
 const ANEW: u64 = 0;
+/// Number of labels whose changes one varint says.
+const GROUP_LABELS: usize = 64;
 /// Instead of a value's number: a string that is new for its name.
 const NEW: u64 = 0;
 
-/// The encoder's numbers of strings.
+/// The encoder's numbers of strings in the current period. Strings of earlier periods stay, so that
+/// a period begins in little time, however many there are.
 #[derive(Default)]
 struct Numbers {
-    numbers: HashMap<Arc<str>, u32>,
+    /// The period in which each string was encoded last, and its number then.
+    known: HashMap<Arc<str>, (u32, u32)>,
+    period: u32,
+    /// Number of strings of this period.
+    count: u32,
+    /// Number of strings of a period, from experience.
+    count_expected: u32,
     /// The string that was encoded last, and its number.
     last: Option<(Arc<str>, u32)>,
 }
 
 impl Numbers {
+    /// Begins a period, in which no string has a number. Forgets all strings if most of them are
+    /// of earlier periods. Returns whether it did.
+    fn clear(&mut self) -> bool {
+        self.count_expected = self.count.max(self.count_expected - self.count_expected / 8);
+        (self.count, self.last) = (0, None);
+        let kept_max = 2 * self.count_expected as usize + 64;
+        if self.known.len() <= kept_max
+            && let Some(next) = self.period.checked_add(1)
+        {
+            self.period = next;
+            return false;
+        }
+        (self.known, self.period) = (HashMap::new(), 0);
+        true
+    }
+
+    /// The number of a string in this period.
+    fn get(&self, text: &str) -> Option<u32> {
+        let (period, number) = self.known.get(text)?;
+        (*period == self.period).then_some(*number)
+    }
+
     /// Encodes a string, by number if it has one. Returns the number.
     fn encode(&mut self, text: &str, out: &mut Vec<u8>) -> u32 {
-        let known = self.numbers.get_key_value(text).map(|(text, number)| (text.clone(), *number));
-        let entry = known.unwrap_or_else(|| {
-            let number = u32::try_from(self.numbers.len()).expect("fewer strings than bytes");
-            (text.into(), number)
-        });
+        let known = self.known.get_key_value(text).map(|(text, known)| (text.clone(), *known));
+        let (text, known) = match known {
+            Some((text, (period, number))) if period == self.period => (text, Some(number)),
+            Some((text, _)) => (text, None),
+            None => (text.into(), None),
+        };
         let (before, last) = self.last.take().unwrap_or_else(|| ("".into(), 0));
-        if entry.1 as usize == self.numbers.len() {
+        let number = known.unwrap_or(self.count);
+        if known.is_none() {
             push_varint(out, NEW);
-            push_text(&before, text, out);
-            self.numbers.insert(entry.0.clone(), entry.1);
+            push_text(&before, &text, out);
+            self.known.insert(text.clone(), (self.period, number));
+            self.count = self.count.checked_add(1).expect("fewer strings than bytes");
         } else {
-            push_varint(out, zigzag(i64::from(entry.1) - i64::from(last)) + 1);
+            push_varint(out, zigzag(i64::from(number) - i64::from(last)) + 1);
         }
-        let number = entry.1;
-        self.last = Some(entry);
+        self.last = Some((text, number));
         number
     }
 }
@@ -57,43 +90,68 @@ fn push_text(before: &str, text: &str, out: &mut Vec<u8>) {
 #[derive(Default)]
 pub(super) struct Definer {
     names: Numbers,
-    /// Values, per name.
+    /// Values, per name. A name keeps its place beyond the period.
     values: Vec<Numbers>,
+    places: HashMap<Arc<str>, usize>,
+    /// The place of each name in `values`, by the number of the name.
+    place_of: Vec<usize>,
     shapes: HashMap<Box<[u32]>, u64>,
     /// The shape of the current series.
     shape: Vec<u32>,
 }
 
 impl Definer {
+    /// Begins a period. This takes time in proportion to the names, not to the values.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.clear_names();
+        for values in &mut self.values {
+            values.clear();
+        }
+    }
+
+    /// Begins anew within a period: nothing was defined. A name that occurs clears its values.
+    fn clear_names(&mut self) {
+        if self.names.clear() {
+            self.values.clear();
+            self.places.clear();
+        }
+        self.place_of.clear();
+        self.shapes.clear();
     }
 
     /// Encodes the labels of the next reference.
     pub(super) fn encode(&mut self, labels: &Labels, out: &mut Vec<u8>) {
         if labels.canonical().len() > SHARED_LABELS_BYTES_MAX {
             push_varint(out, ANEW);
-            self.clear();
+            self.clear_names();
         }
         self.encode_shape(labels, out);
-        let mut changed = 0_u64;
-        for (at, (name, (_, value))) in self.shape.iter().zip(labels).enumerate() {
-            let last = self.values[*name as usize].last.as_ref();
-            changed |= u64::from(last.is_none_or(|(text, _)| **text != *value)) << at;
-        }
-        push_varint(out, changed);
-        for (at, (name, (_, value))) in self.shape.iter().zip(labels).enumerate() {
-            if changed >> at & 1 == 1 {
-                self.values[*name as usize].encode(value, out);
+        let (mut names, mut labels) = (self.shape.as_slice(), labels.iter());
+        loop {
+            let (group, rest) = names.split_at(names.len().min(GROUP_LABELS));
+            let of_group = labels.clone();
+            let mut changed = 0_u64;
+            for (at, (name, (_, value))) in group.iter().zip(labels.by_ref()).enumerate() {
+                let last = self.values[self.place_of[*name as usize]].last.as_ref();
+                changed |= u64::from(last.is_none_or(|(text, _)| **text != *value)) << at;
             }
+            push_varint(out, changed);
+            for (at, (name, (_, value))) in group.iter().zip(of_group).enumerate() {
+                if changed >> at & 1 == 1 {
+                    self.values[self.place_of[*name as usize]].encode(value, out);
+                }
+            }
+            if rest.is_empty() {
+                return;
+            }
+            names = rest;
         }
     }
 
     fn encode_shape(&mut self, labels: &Labels, out: &mut Vec<u8>) {
         let count = labels.iter().count();
         self.shape.clear();
-        let known = labels.iter().map_while(|(name, _)| self.names.numbers.get(name).copied());
-        self.shape.extend(known);
+        self.shape.extend(labels.iter().map_while(|(name, _)| self.names.get(name)));
         let is_known = self.shape.len() == count;
         if let Some(shape) = self.shapes.get(self.shape.as_slice()).filter(|_| is_known) {
             push_varint(out, shape + 1);
@@ -104,11 +162,27 @@ impl Definer {
         push_varint(out, count as u64);
         self.shape.clear();
         for (name, _) in labels {
-            let name = self.names.encode(name, out);
-            self.values.resize_with(self.names.numbers.len(), Numbers::default);
-            self.shape.push(name);
+            let number = self.names.encode(name, out);
+            if number as usize == self.place_of.len() {
+                let place = self.place(name);
+                self.place_of.push(place);
+            }
+            self.shape.push(number);
         }
         self.shapes.insert(self.shape.as_slice().into(), next);
+    }
+
+    /// The place of a name that is new in the period, with an empty list of values.
+    fn place(&mut self, name: &str) -> usize {
+        if let Some(place) = self.places.get(name) {
+            if self.values[*place].count > 0 {
+                self.values[*place].clear();
+            }
+            return *place;
+        }
+        self.places.insert(name.into(), self.values.len());
+        self.values.push(Numbers::default());
+        self.values.len() - 1
     }
 }
 
@@ -180,19 +254,26 @@ impl Definitions {
             code = reader.varint()?;
         }
         let shape = self.decode_shape(code, reader)?;
-        let changed = reader.varint()?;
         let names = &self.shapes[shape];
-        if names.len() < 64 && changed >> names.len() != 0 {
+        let mut left = &**names;
+        loop {
+            let (group, rest) = left.split_at(left.len().min(GROUP_LABELS));
+            let changed = reader.varint()?;
             let fault = DecodeFault::OutOfRange { what: "a set of labels", found: changed };
-            return Err(reader.fault(fault));
-        }
-        for (at, name) in names.iter().enumerate() {
-            if changed >> at & 1 == 1 {
-                self.values[*name].take(reader)?;
-            } else if self.values[*name].last.is_none() {
-                let fault = DecodeFault::OutOfRange { what: "a set of labels", found: changed };
+            if group.len() < GROUP_LABELS && changed >> group.len() != 0 {
                 return Err(reader.fault(fault));
             }
+            for (at, name) in group.iter().enumerate() {
+                if changed >> at & 1 == 1 {
+                    self.values[*name].take(reader)?;
+                } else if self.values[*name].last.is_none() {
+                    return Err(reader.fault(fault));
+                }
+            }
+            if rest.is_empty() {
+                break;
+            }
+            left = rest;
         }
         let text = |name: &usize| {
             (&*self.names.texts[*name], self.values[*name].last().unwrap_or_default())

@@ -7,8 +7,11 @@ use super::references::References;
 use super::series_table::SeriesTable;
 use super::timestamps::Timestamps;
 use super::values::Values;
-use super::{BLOCK_SAMPLES_MAX, KIND_CONTINUED, KIND_FRESH, SeriesSample};
-use crate::Labels;
+use super::{
+    BLOCK_SAMPLES_MAX, KIND_CONTINUED, KIND_CONTINUED_HISTOGRAMS, KIND_FRESH,
+    KIND_FRESH_HISTOGRAMS, SeriesHistogram, SeriesSample,
+};
+use crate::{HISTOGRAM_BYTES_MAX, Labels, Sample};
 
 /// Provides the labels of the caller's series.
 pub trait SeriesLabels {
@@ -29,13 +32,16 @@ pub struct EncodedBytes {
     pub timestamps: u64,
     /// The column of values.
     pub values: u64,
+    /// The bytes of histograms, and their lengths.
+    pub histograms: u64,
 }
 
 impl EncodedBytes {
     /// The sum.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.heads + self.labels + self.references + self.timestamps + self.values
+        let columns = self.references + self.timestamps + self.values + self.histograms;
+        self.heads + self.labels + columns
     }
 }
 
@@ -55,6 +61,8 @@ pub struct BatchEncoder {
     /// The current block: references, and series that are new in it.
     block: Vec<u32>,
     new: Vec<u32>,
+    /// The series and timestamps of a block of histograms.
+    timed: Vec<SeriesSample>,
     written: EncodedBytes,
 }
 
@@ -65,29 +73,41 @@ impl BatchEncoder {
         Self::default()
     }
 
-    /// Appends one batch of `samples` to `out`. The samples may be in any order.
+    /// Appends one batch of samples and histograms to `out`. They may be in any order.
     ///
     /// `fresh` begins a fresh period, which relies on nothing encoded before. All batches of a
     /// period must be decoded, in the order of these calls. If a batch does not get into the log,
     /// the next one must be fresh.
+    ///
+    /// # Panics
+    /// A histogram has more than [`HISTOGRAM_BYTES_MAX`] bytes.
     pub fn encode(
         &mut self,
         fresh: bool,
         samples: &[SeriesSample],
+        histograms: &[SeriesHistogram],
         labels: &dyn SeriesLabels,
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
+        // Readers of the first version know no histograms, and refuse the other kinds.
+        let (new, next) = match histograms {
+            [] => (KIND_FRESH, KIND_CONTINUED),
+            _ => (KIND_FRESH_HISTOGRAMS, KIND_CONTINUED_HISTOGRAMS),
+        };
         if let (Some(check), false) = (self.check, fresh) {
-            out.push(KIND_CONTINUED);
+            out.push(next);
             out.extend_from_slice(&check.to_le_bytes());
         } else {
-            out.push(KIND_FRESH);
+            out.push(new);
             self.clear();
         }
         self.written.heads += (out.len() - start) as u64;
         for block in samples.chunks(BLOCK_SAMPLES_MAX) {
             self.encode_block(block, labels, out);
+        }
+        for block in histograms.chunks(BLOCK_SAMPLES_MAX) {
+            self.encode_histograms(block, labels, out);
         }
         let mut check = crc32fast::Hasher::new_with_initial(self.check.unwrap_or(0));
         check.update(&out[start..]);
@@ -110,6 +130,46 @@ impl BatchEncoder {
     }
 
     fn encode_block(
+        &mut self,
+        samples: &[SeriesSample],
+        labels: &dyn SeriesLabels,
+        out: &mut Vec<u8>,
+    ) {
+        self.encode_times(samples, labels, out);
+        let start = out.len();
+        self.values.encode(&self.block, samples, out);
+        self.written.values += (out.len() - start) as u64;
+    }
+
+    fn encode_histograms(
+        &mut self,
+        histograms: &[SeriesHistogram],
+        labels: &dyn SeriesLabels,
+        out: &mut Vec<u8>,
+    ) {
+        push_varint(out, 0);
+        self.written.heads += 1;
+        let mut timed = std::mem::take(&mut self.timed);
+        timed.clear();
+        timed.extend(histograms.iter().map(|SeriesHistogram { series, histogram }| {
+            let sample = Sample::new(histogram.timestamp_ms, 0.0);
+            SeriesSample { series: *series, sample }
+        }));
+        self.encode_times(&timed, labels, out);
+        self.timed = timed;
+        let start = out.len();
+        for SeriesHistogram { histogram, .. } in histograms {
+            let length = histogram.bytes.len();
+            assert!(length <= HISTOGRAM_BYTES_MAX, "a histogram of {length} bytes");
+            push_varint(out, length as u64);
+            out.extend_from_slice(&histogram.bytes);
+        }
+        self.written.histograms += (out.len() - start) as u64;
+    }
+
+    /// Encodes what both kinds of blocks begin with: the definitions of new series, the references
+    /// and the timestamps.
+    fn encode_times(
         &mut self,
         samples: &[SeriesSample],
         labels: &dyn SeriesLabels,
@@ -144,7 +204,5 @@ impl BatchEncoder {
         self.written.references += since(out);
         self.timestamps.encode(&self.block, samples, out);
         self.written.timestamps += since(out);
-        self.values.encode(&self.block, samples, out);
-        self.written.values += since(out);
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use shardwal_timeseries::codec::{
-//!     BatchDecoder, BatchEncoder, BatchSink, SeriesLabels, SeriesSample,
+//!     BatchDecoder, BatchEncoder, BatchSink, SeriesHistogram, SeriesLabels, SeriesSample,
 //! };
 //! use shardwal_timeseries::{Labels, Sample};
 //!
@@ -32,13 +32,14 @@
 //!     fn samples(&mut self, samples: &[SeriesSample]) {
 //!         self.1.extend_from_slice(samples);
 //!     }
+//!     fn histograms(&mut self, _: &[SeriesHistogram]) {}
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let up = Labels::new([("__name__", "up"), ("host", "a")])?;
 //! let sample = SeriesSample { series: 0, sample: Sample::new(1_700_000_000_000, 1.0) };
 //! let mut bytes = Vec::new();
-//! BatchEncoder::new().encode(true, &[sample], &Catalogue(vec![up.clone()]), &mut bytes);
+//! BatchEncoder::new().encode(true, &[sample], &[], &Catalogue(vec![up.clone()]), &mut bytes);
 //!
 //! let mut found = Found::default();
 //! BatchDecoder::new().decode(&bytes, &mut found)?;
@@ -62,7 +63,7 @@ pub use decode_error::{DecodeError, DecodeFault};
 pub use decoder::{BatchDecoder, BatchSink};
 pub use encoder::{BatchEncoder, EncodedBytes, SeriesLabels};
 
-use super::Sample;
+use super::{HistogramSample, Sample};
 
 /// Maximum number of samples per block. It bounds the decoder's memory, whatever a batch claims.
 const BLOCK_SAMPLES_MAX: usize = 4096;
@@ -78,6 +79,10 @@ const PREFIX_MAX: usize = 255;
 const KIND_FRESH: u8 = 1;
 /// First byte of a batch that continues a period.
 const KIND_CONTINUED: u8 = 2;
+/// As [`KIND_FRESH`], and blocks of histograms may follow.
+const KIND_FRESH_HISTOGRAMS: u8 = 3;
+/// As [`KIND_CONTINUED`], and blocks of histograms may follow.
+const KIND_CONTINUED_HISTOGRAMS: u8 = 4;
 /// A decoder may skip a batch of unknown kind if this bit is set.
 const KIND_SKIPPABLE: u8 = 0x80;
 
@@ -89,4 +94,13 @@ pub struct SeriesSample {
     pub series: u32,
     /// The sample.
     pub sample: Sample,
+}
+
+/// One native histogram of one series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesHistogram {
+    /// The series, as in [`SeriesSample::series`].
+    pub series: u32,
+    /// The histogram.
+    pub histogram: HistogramSample,
 }

@@ -6,9 +6,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use shardwal_timeseries::codec::{
-    BatchDecoder, BatchEncoder, BatchSink, DecodeError, SeriesLabels, SeriesSample,
+    BatchDecoder, BatchEncoder, BatchSink, DecodeError, SeriesHistogram, SeriesLabels, SeriesSample,
 };
-use shardwal_timeseries::{Labels, Sample};
+use shardwal_timeseries::{HistogramSample, Labels, Sample};
 
 /// Labels of series by number, and how often each was requested.
 pub(crate) struct Catalogue<F> {
@@ -46,6 +46,7 @@ pub(crate) fn labels_of(series: u32) -> Labels {
 pub(crate) struct Decoded {
     pub(crate) series: Vec<Labels>,
     pub(crate) samples: Vec<(Labels, Sample)>,
+    pub(crate) histograms: Vec<(Labels, HistogramSample)>,
 }
 
 impl BatchSink for Decoded {
@@ -63,6 +64,14 @@ impl BatchSink for Decoded {
             |found: &SeriesSample| (self.series[found.series as usize].clone(), found.sample);
         self.samples.extend(samples.iter().map(resolve));
     }
+
+    fn histograms(&mut self, histograms: &[SeriesHistogram]) {
+        assert!(!histograms.is_empty());
+        let resolve = |found: &SeriesHistogram| {
+            (self.series[found.series as usize].clone(), found.histogram.clone())
+        };
+        self.histograms.extend(histograms.iter().map(resolve));
+    }
 }
 
 /// Samples of series 0, 1, 2, .. with these values, at time 0.
@@ -75,13 +84,17 @@ pub(crate) fn sample(series: u32, timestamp_ms: i64, value: f64) -> SeriesSample
     SeriesSample { series, sample: Sample::new(timestamp_ms, value) }
 }
 
+pub(crate) fn histogram(series: u32, timestamp_ms: i64, bytes: &[u8]) -> SeriesHistogram {
+    SeriesHistogram { series, histogram: HistogramSample { timestamp_ms, bytes: bytes.into() } }
+}
+
 /// Encodes batches with one encoder.
 pub(crate) fn encode(batches: &[(bool, Vec<SeriesSample>)]) -> Vec<Vec<u8>> {
     let mut encoder = BatchEncoder::new();
     let catalogue = Catalogue::new(labels_of);
     let encode = |(fresh, samples): &(bool, Vec<SeriesSample>)| {
         let mut out = Vec::new();
-        encoder.encode(*fresh, samples, &catalogue, &mut out);
+        encoder.encode(*fresh, samples, &[], &catalogue, &mut out);
         out
     };
     batches.iter().map(encode).collect()

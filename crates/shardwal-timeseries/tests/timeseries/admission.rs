@@ -29,7 +29,7 @@ fn labels(host: u64) -> Labels {
 
 fn series(host: u64, times: std::ops::Range<i64>) -> TimeSeries {
     let samples = times.map(|time| Sample::new(time, 1.0)).collect();
-    TimeSeries { labels: labels(host), samples }
+    TimeSeries::new(labels(host), samples)
 }
 
 fn by_handle(handle: SeriesHandle, times: std::ops::Range<i64>) -> Vec<(SeriesHandle, Sample)> {
@@ -303,4 +303,23 @@ fn a_new_series_that_many_write_at_once_is_one() {
     drop(storage);
     let storage = Storage::open(options(&fs)).unwrap();
     assert_eq!((storage.series_count(), storage.samples()), (50, 50 * 12));
+}
+
+/// Regression: after one series with long labels, all later writes to its shard were cut into parts
+/// of a few hundred samples. A read could see some of them without the others.
+#[test]
+fn long_labels_of_one_series_do_not_cut_the_writes_of_others() {
+    let fs = SimFileSystem::new();
+    let storage = Storage::open(options(&fs)).unwrap();
+    let long = "x".repeat(60_000);
+    for host in 0..16_u64 {
+        let labels = Labels::new([("long", long.as_str()), ("host", &host.to_string())]);
+        let samples = vec![Sample::new(1, 1.0)];
+        storage.write(&TimeSeries::new(labels.expect("they are valid"), samples)).unwrap();
+    }
+    let handle = storage.series_handle(&labels(0)).unwrap();
+    let appended = || storage.log().stats().total.records;
+    let before = appended();
+    storage.write_samples(&by_handle(handle, 0..5000)).unwrap().wait().unwrap();
+    assert_eq!(appended() - before, 1);
 }

@@ -92,7 +92,7 @@ fn series_whose_ids_collide_are_found_again() {
         || StorageOptions::new(Config::new("/db").file_system(Arc::new(fs.clone())).shards(3));
     let series: Vec<_> = (0..)
         .zip(colliding())
-        .map(|(number, labels)| TimeSeries { labels, samples: vec![Sample::new(number, 1.0)] })
+        .map(|(number, labels)| TimeSeries::new(labels, vec![Sample::new(number, 1.0)]))
         .collect();
     let storage = Storage::open(options()).unwrap();
     storage.write_batch(&series).unwrap();

@@ -1,6 +1,6 @@
-//! The bytes of time series batches do not change. `tests/golden` has a stream that version 1
-//! wrote. This library must always decode it, and so must a reader in Python that knows only
-//! FORMAT.md. The samples must also encode to these bytes.
+//! The bytes of time series batches do not change. `tests/golden` has streams of the kinds 1 and 2,
+//! and of the kinds with histograms. This library must always decode them, and so must a reader in
+//! Python that knows only FORMAT.md. The samples must also encode to these bytes.
 //!
 //! `SHARDWAL_WRITE_GOLDEN=1 cargo test --test timeseries format` rewrites the files. Only a new
 //! kind of batch may need that, and it should use other files.
@@ -12,9 +12,21 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::codec_rig::{Catalogue, decode, labels_of, sample};
-use shardwal_timeseries::codec::{BatchEncoder, SeriesSample};
-use shardwal_timeseries::{Labels, STALE_MARKER_BITS};
+use crate::codec_rig::{Catalogue, decode, histogram, labels_of, sample};
+use shardwal_timeseries::codec::{BatchEncoder, SeriesHistogram, SeriesSample};
+use shardwal_timeseries::{HistogramSample, Labels, STALE_MARKER_BITS, Sample};
+
+/// A golden file, and its content.
+type File = (&'static str, fn() -> Vec<Batch>);
+
+/// The golden files: one without histograms, one with them.
+const FILES: [File; 2] = [
+    ("timeseries_v1.batches", batches),
+    ("timeseries_histograms.batches", batches_with_histograms),
+];
+
+/// Whether a batch is fresh, its samples and its histograms.
+type Batch = (bool, Vec<SeriesSample>, Vec<SeriesHistogram>);
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -34,7 +46,7 @@ fn labels(series: u32) -> Labels {
 
 /// Batches that cover the format: every kind of token and run, every change of a series, two
 /// periods, several blocks.
-fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
+fn batches() -> Vec<Batch> {
     let scrape = |round: i64| {
         let at = 1_700_000_000_000 + round * 15_000 + round % 3;
         let values = [
@@ -75,17 +87,43 @@ fn batches() -> Vec<(bool, Vec<SeriesSample>)> {
     let mut batches: Vec<_> = (0..20).map(|round| (false, scrape(round))).collect();
     let more = [(false, out_of_order), (false, Vec::new()), (false, backfill)];
     batches.extend(more.into_iter().chain([(true, scrape(3)), (false, lines), (false, many)]));
-    batches
+    batches.into_iter().map(|(fresh, samples)| (fresh, samples, Vec::new())).collect()
+}
+
+/// Batches of all four kinds. Series have samples, histograms or both, and two blocks of each.
+fn batches_with_histograms() -> Vec<Batch> {
+    let at = |round: i64| 1_700_000_000_000 + round * 15_000;
+    let samples = |round: i64| vec![sample(0, at(round), 1.5), sample(9, at(round), 2.5)];
+    let histograms = |round: i64| {
+        let long: Vec<u8> = (0..=round.to_le_bytes()[0]).cycle().take(200).collect();
+        let short = [8, round.to_le_bytes()[0]];
+        vec![
+            histogram(9, at(round), &short),
+            histogram(10, at(round), &long),
+            histogram(10, i64::MIN, &[]),
+        ]
+    };
+    let many = (0..4100).map(|n: i64| histogram(7, n, &n.to_le_bytes()[..2])).collect();
+    vec![
+        (true, samples(0), histograms(0)),
+        (false, samples(1), histograms(1)),
+        (false, samples(2), Vec::new()),
+        (false, Vec::new(), histograms(3)),
+        (false, Vec::new(), many),
+        (true, samples(4), Vec::new()),
+        (false, Vec::new(), histograms(5)),
+        (true, Vec::new(), histograms(6)),
+    ]
 }
 
 /// Encodes all batches, each after its length in four bytes.
-fn encode_all() -> Vec<u8> {
+fn encode_all(batches: &[Batch]) -> Vec<u8> {
     let catalogue = Catalogue::new(labels);
     let mut encoder = BatchEncoder::new();
     let mut stream = Vec::new();
-    for (fresh, samples) in batches() {
+    for (fresh, samples, histograms) in batches {
         let mut bytes = Vec::new();
-        encoder.encode(fresh, &samples, &catalogue, &mut bytes);
+        encoder.encode(*fresh, samples, histograms, &catalogue, &mut bytes);
         stream.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
         stream.extend_from_slice(&bytes);
     }
@@ -95,6 +133,18 @@ fn encode_all() -> Vec<u8> {
 }
 
 /// One line per sample: hash of the labels, bits of the value, milliseconds.
+fn line(labels: &Labels, sample: Sample) -> String {
+    let bits = sample.value.to_bits();
+    format!("{:016x} {bits:016x} {}\n", labels.id().0, sample.timestamp_ms)
+}
+
+/// One line per histogram: hash of the labels, its bytes, milliseconds.
+fn histogram_line(labels: &Labels, histogram: &HistogramSample) -> String {
+    let mut hex = String::new();
+    histogram.bytes.iter().for_each(|byte| write!(hex, "{byte:02x}").unwrap());
+    format!("{:016x} {hex} {}\n", labels.id().0, histogram.timestamp_ms)
+}
+
 fn dump(stream: &[u8]) -> String {
     let (mut rest, mut batches) = (stream, Vec::new());
     while let Some((length, after)) = rest.split_first_chunk() {
@@ -102,47 +152,53 @@ fn dump(stream: &[u8]) -> String {
         batches.push(batch);
         rest = after;
     }
-    let mut text = String::new();
-    for (labels, sample) in decode(&batches).unwrap().samples {
-        let bits = sample.value.to_bits();
-        writeln!(text, "{:016x} {bits:016x} {}", labels.id().0, sample.timestamp_ms).unwrap();
-    }
-    text
+    let decoded = decode(&batches).unwrap();
+    let samples = decoded.samples.iter().map(|(labels, sample)| line(labels, *sample));
+    let histograms = decoded.histograms.iter();
+    samples.chain(histograms.map(|(labels, one)| histogram_line(labels, one))).collect()
+}
+
+/// The content of a golden stream: the samples of all batches, then the histograms.
+fn expected(batches: &[Batch]) -> String {
+    let samples = batches.iter().flat_map(|batch| &batch.1);
+    let samples = samples.map(|found| line(&labels(found.series), found.sample));
+    let histograms = batches.iter().flat_map(|batch| &batch.2);
+    let histograms =
+        histograms.map(|found| histogram_line(&labels(found.series), &found.histogram));
+    samples.chain(histograms).collect()
 }
 
 #[test]
 fn the_same_samples_become_the_golden_bytes() {
-    let stream = encode_all();
-    if std::env::var_os("SHARDWAL_WRITE_GOLDEN").is_some() {
-        fs::write(golden("timeseries_v1.batches"), &stream).unwrap();
+    for (file, batches) in FILES {
+        let stream = encode_all(&batches());
+        if std::env::var_os("SHARDWAL_WRITE_GOLDEN").is_some() {
+            fs::write(golden(file), &stream).unwrap();
+        }
+        assert!(stream == fs::read(golden(file)).unwrap(), "{file}");
     }
-    assert!(stream == fs::read(golden("timeseries_v1.batches")).unwrap());
-}
-
-/// The content of the golden stream.
-fn expected() -> String {
-    let mut text = String::new();
-    for SeriesSample { series, sample } in batches().iter().flat_map(|batch| &batch.1) {
-        let (id, bits) = (labels(*series).id().0, sample.value.to_bits());
-        writeln!(text, "{id:016x} {bits:016x} {}", sample.timestamp_ms).unwrap();
-    }
-    text
 }
 
 #[test]
 fn the_golden_bytes_become_the_same_samples() {
-    assert!(dump(&fs::read(golden("timeseries_v1.batches")).unwrap()) == expected());
+    for (file, batches) in FILES {
+        assert!(dump(&fs::read(golden(file)).unwrap()) == expected(&batches()), "{file}");
+    }
 }
 
 #[test]
 fn a_reader_that_knows_the_format_alone_reads_the_same() {
-    let reader = golden("../timeseries_reader.py");
-    let run = Command::new("python3").arg(reader).arg(golden("timeseries_v1.batches")).output();
-    let run = run.expect("python3 is installed");
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let found = String::from_utf8(run.stdout).unwrap();
-    for (at, (found, expected)) in found.lines().zip(expected().lines()).enumerate() {
-        assert_eq!(found, expected, "sample {at}");
+    for (file, batches) in FILES {
+        let reader = golden("../timeseries_reader.py");
+        let run = Command::new("python3").arg(reader).arg(golden(file)).output();
+        let run = run.expect("python3 is installed");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let found = String::from_utf8(run.stdout).unwrap();
+        // The histograms of a batch follow its samples.
+        let expected: String = batches().chunks(1).map(expected).collect();
+        for (at, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(found, expected, "{file}: sample {at}");
+        }
+        assert_eq!(found.lines().count(), expected.lines().count(), "{file}");
     }
-    assert_eq!(found.lines().count(), expected().lines().count());
 }

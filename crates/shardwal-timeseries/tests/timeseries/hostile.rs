@@ -96,12 +96,12 @@ fn a_fault_says_what_and_where() {
     assert_eq!(fault(&[1, 0x81, 0x20]), (1, out_of_range("a number of samples", 4097)));
     assert_eq!(fault(&[1, 1, 2]), (2, out_of_range("a number of series", 2)));
     assert_eq!(fault(&[1, 1, 1, 2]), (4, out_of_range("a shape", 2)));
-    assert_eq!(fault(&[1, 1, 1, 1, 65]), (4, out_of_range("a number of labels", 65)));
+    assert_eq!(fault(&[1, 1, 1, 1, 0x81, 8]), (4, out_of_range("a number of labels", 1025)));
     assert_eq!(fault(&[1, 1, 1, 1, 1, 0, 0, 9, b'a']), (8, DecodeFault::Truncated));
     assert_eq!(fault(&[1, 1, 1, 1, 1, 0, 0, 1, 0xff]), (9, DecodeFault::NotUtf8));
-    // One label, named "-", with the value "v".
-    let refused = fault(&[1, 1, 1, 1, 1, 0, 0, 1, b'-', 1, 0, 0, 1, b'v']);
-    assert!(matches!(refused, (14, DecodeFault::Labels(_))), "{refused:?}");
+    // One label without a name, with the value "v".
+    let refused = fault(&[1, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, b'v']);
+    assert!(matches!(refused, (13, DecodeFault::Labels(_))), "{refused:?}");
     // Two samples of a series without labels. The values end after one.
     let ends_early = [1, 2, 1, 1, 0, 0, 1, 1, 1, 2 << 2, 0x10, 0x10];
     assert_eq!(fault(&ends_early), (11, out_of_range("a run of values", 1)));

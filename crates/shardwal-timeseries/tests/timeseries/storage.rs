@@ -34,7 +34,7 @@ fn labels(metric: &str, host: u64) -> Labels {
 
 fn series(metric: &str, host: u64, samples: &[(i64, f64)]) -> TimeSeries {
     let samples = samples.iter().map(|(time, value)| Sample::new(*time, *value)).collect();
-    TimeSeries { labels: labels(metric, host), samples }
+    TimeSeries::new(labels(metric, host), samples)
 }
 
 /// Acknowledged samples, and samples that may exist: their write failed or was never answered.
@@ -231,6 +231,28 @@ fn a_snapshot_below_the_free_space_min_gives_the_segment_in_hand_back() {
     assert_eq!(after, [series("after", 0, &[(0, 1.0), (1, 1.0), (2, 1.0)])]);
 }
 
+#[test]
+fn samples_since_the_snapshot_are_counted_across_restarts() {
+    let fs = SimFileSystem::new();
+    let write = |storage: &Storage, times: std::ops::Range<i64>| {
+        let samples: Vec<_> = times.map(|time| (time, 1.0)).collect();
+        storage.write(&series("up", samples.len() as u64, &samples)).unwrap();
+    };
+    let storage = open(&fs, 2);
+    write(&storage, 0..10);
+    write(&storage, 0..10);
+    assert_eq!((storage.samples(), storage.samples_since_snapshot()), (10, 20));
+    drop(storage);
+    let storage = open(&fs, 2);
+    assert_eq!(storage.samples_since_snapshot(), 20, "the log holds them");
+    storage.snapshot().unwrap();
+    assert_eq!(storage.samples_since_snapshot(), 0);
+    write(&storage, 0..3);
+    assert_eq!(storage.samples_since_snapshot(), 3);
+    drop(storage);
+    assert_eq!(open(&fs, 3).samples_since_snapshot(), 3, "the snapshot covers the others");
+}
+
 /// Opens, writes, takes a snapshot, writes, and takes another one. The storage may fail at any
 /// call.
 fn life<L: SeriesLog>(
@@ -407,6 +429,37 @@ fn the_limits_on_series_and_samples_refuse_and_say_which() {
     drop(storage);
     let storage = Storage::open(options(&fs, 1).series_max(1)).unwrap();
     assert_eq!(storage.series(&[]).len(), 2, "what was acknowledged is there");
+}
+
+/// Regression: a limit of a million series allowed 64 GB of labels.
+#[test]
+fn a_series_with_long_labels_counts_as_several() {
+    let fs = SimFileSystem::new();
+    let long = |name: &str, kib: usize| {
+        let mut one = series(name, 0, &[(1, 1.0)]);
+        let long = "x".repeat(kib << 10);
+        one.labels = Labels::new([("__name__", name), ("long", &long)]).unwrap();
+        one
+    };
+    let options = || options(&fs, 1).series_max(10);
+    let storage = Storage::open(options()).unwrap();
+    storage.write(&long("a", 5)).unwrap();
+    let refused = storage.write(&long("b", 4)).unwrap_err();
+    assert!(matches!(refused, WriteError::TooManySeries { max: 10 }), "six and five: {refused}");
+    assert!(storage.series_handle(&long("b", 4).labels).is_err());
+    storage.write(&long("c", 1)).unwrap();
+    // Of the first two, one fits each: two places are left.
+    let both = [series("up", 0, &[(1, 1.0)]), long("d", 1), series("up", 1, &[(1, 1.0)])];
+    let prepared = storage.prepare_write(&[], &[], &both).unwrap();
+    assert_eq!(prepared.left_out(), [1, 2]);
+    drop(prepared);
+    storage.write(&series("up", 0, &[(1, 1.0)])).unwrap();
+    storage.write(&series("up", 1, &[(1, 1.0)])).unwrap();
+    assert!(storage.write(&series("up", 2, &[(1, 1.0)])).is_err());
+    drop(storage);
+    let storage = Storage::open(options()).unwrap();
+    assert_eq!(storage.series(&[]).len(), 4);
+    assert!(storage.write(&series("up", 2, &[(1, 1.0)])).is_err(), "a replay counts too");
 }
 
 #[test]

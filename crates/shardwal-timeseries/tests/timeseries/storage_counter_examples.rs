@@ -30,7 +30,7 @@ fn open(fs: &SimFileSystem) -> Storage {
 fn series(host: u64, samples: impl IntoIterator<Item = (i64, f64)>) -> TimeSeries {
     let labels = Labels::new([("__name__", "up"), ("host", &host.to_string())]);
     let samples = samples.into_iter().map(|(time, value)| Sample::new(time, value)).collect();
-    TimeSeries { labels: labels.expect("they are valid"), samples }
+    TimeSeries::new(labels.expect("they are valid"), samples)
 }
 
 fn write(storage: &Storage, times: std::ops::Range<i64>) {
@@ -81,9 +81,9 @@ fn many_wide_series_stop_no_shard<L: SeriesLog>() {
     let fs = SimFileSystem::new();
     let storage = open_in::<L>(&fs);
     let label = |name: usize, host: u64| (format!("l{name}"), format!("{name}-{host:060x}"));
-    let wide = |host: u64| TimeSeries {
-        labels: Labels::new((0..64).map(|name| label(name, host))).expect("they are valid"),
-        samples: vec![Sample::new(1, 1.0)],
+    let wide = |host: u64| {
+        let labels = Labels::new((0..64).map(|name| label(name, host)));
+        TimeSeries::new(labels.expect("they are valid"), vec![Sample::new(1, 1.0)])
     };
     let wide: Vec<_> = (0..16_200).map(wide).collect();
     storage.write_batch(&wide).expect("the storage splits it");

@@ -10,7 +10,7 @@ use shardwal_timeseries::{Labels, Sample, Storage, StorageOptions, TimeSeries};
 
 fn series(host: u64, time: i64) -> TimeSeries {
     let labels = Labels::new([("__name__", "up"), ("host", &host.to_string())]);
-    TimeSeries { labels: labels.expect("they are valid"), samples: vec![Sample::new(time, 1.0)] }
+    TimeSeries::new(labels.expect("they are valid"), vec![Sample::new(time, 1.0)])
 }
 
 #[test]
