@@ -15,8 +15,15 @@ use crate::sanitizer::Sanitizer;
 use crate::tree::{self, Scratch};
 use crate::{Result, report};
 
-const TARGETS: [&str; 6] =
-    ["frame_reader", "segment_reader", "manifest", "directory", "operations", "batch_decoder"];
+const TARGETS: [&str; 7] = [
+    "frame_reader",
+    "segment_reader",
+    "manifest",
+    "directory",
+    "operations",
+    "batch_decoder",
+    "ingest_parsers",
+];
 const SECONDS: u32 = 60;
 const EXECUTIONS_MIN: u64 = 100;
 /// The number of inputs per target in the archive, the smallest first.

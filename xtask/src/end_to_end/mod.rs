@@ -1,11 +1,14 @@
-//! Runs the ingest server against programs from outside this project: Prometheus, a client of
-//! InfluxDB, a browser.
+//! Runs the ingest server against programs from outside this project: Prometheus, clients of
+//! InfluxDB and QuestDB, a browser.
 
+mod clients;
+mod hostile;
 mod http;
-mod influx;
 mod overload;
 mod prometheus;
+mod prometheus_3;
 mod server;
+mod snippets;
 mod status_page;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +18,11 @@ use crate::process::{Interrupt, cargo, run as run_program};
 use crate::tree::{self, Scratch};
 use crate::{Result, report};
 
-const PARTS: [&str; 4] = ["prometheus", "influx", "status-page", "overload"];
+const PARTS: [&str; 6] =
+    ["prometheus", "clients", "status-page", "prometheus-3", "overload", "hostile"];
 
-/// Runs the named parts. Without names, all but `overload`, which measures.
+/// Runs the named parts. Without names, all but `prometheus-3`, which downloads a program, and
+/// `overload` and `hostile`, which measure.
 pub(crate) fn run(arguments: &[String]) -> Result {
     let parts: Vec<&str> = match arguments {
         [] => PARTS[..3].to_vec(),
@@ -29,9 +34,11 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         let scene = Scene::new(part, &interrupt)?;
         let done = match part {
             "prometheus" => prometheus::run(&scene),
-            "influx" => influx::run(&scene),
+            "prometheus-3" => prometheus_3::run(&scene),
+            "clients" => clients::run(&scene),
             "status-page" => status_page::run(&scene),
             "overload" => overload::run(&scene),
+            "hostile" => hostile::run(&scene),
             _ => {
                 return Err(
                     format!("no part is named {part}; there are {}", PARTS.join(", ")).into()

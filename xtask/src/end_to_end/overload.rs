@@ -24,7 +24,8 @@ pub(super) fn run(scene: &Scene) -> Result<Done> {
         command.args(["-c", core]).arg(&ingest);
         command
     };
-    let limits = ["--shards", "2", "--in-flight-bytes-max", "8388608"];
+    let bytes = "8388608";
+    let limits = ["--shards", "2", "--request-bytes-max", bytes, "--in-flight-bytes-max", bytes];
     let server = Server::start(scene, &mut on_core("0"), "127.0.0.1:0", &limits)?;
     server.wait_ready(scene)?;
     let id = server.id().to_string();

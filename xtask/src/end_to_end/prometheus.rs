@@ -1,25 +1,58 @@
 //! A real Prometheus scrapes 40 jobs at 1 s and writes to the server, which is killed with
-//! SIGKILL every few seconds. At the end the log must have every sample that Prometheus has.
+//! SIGKILL every few seconds. At the end the log must have every sample that Prometheus has. A second
+//! Prometheus, without data, must answer PromQL over remote read as the first does.
 //!
-//! Settings: `SECONDS_SCRAPED` (60), `PORT` (19291; the two ports after it are used too).
+//! Settings: `SECONDS_SCRAPED` (60), `PORT` (19291; the three ports after it are used too).
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::server::Server;
 use super::{Done, Scene, build, http, lines, missing, of_json, setting};
 use crate::Result;
-use crate::process::{Group, output};
+use crate::process::{Group, output, run as run_program};
+use crate::tree;
 
 const JOBS: usize = 40;
 const SAMPLES_MIN: usize = 10_000;
 
+/// The Prometheus that takes part.
+pub(super) struct Peer {
+    pub(super) prometheus: PathBuf,
+    pub(super) promtool: PathBuf,
+    /// More flags.
+    pub(super) flags: &'static [&'static str],
+    /// More settings of all scrapes.
+    pub(super) global: &'static str,
+    /// More settings of its remote write.
+    pub(super) remote_write: &'static str,
+    /// Whether it scrapes native histograms.
+    pub(super) has_native_histograms: bool,
+}
+
+/// Runs with the Prometheus that is installed, and remote write 1.0.
 pub(super) fn run(scene: &Scene) -> Result<Done> {
-    let programs = ["prometheus", "promtool", "prometheus-node-exporter", "python3"];
-    if let Some(done) = missing(&programs) {
+    if let Some(done) = missing(&["prometheus", "promtool"]) {
+        return Ok(done);
+    }
+    let [prometheus, promtool] = ["prometheus", "promtool"].map(PathBuf::from);
+    let peer = Peer {
+        prometheus,
+        promtool,
+        flags: &[],
+        global: "",
+        remote_write: "",
+        has_native_histograms: false,
+    };
+    run_with(scene, &peer)
+}
+
+/// Runs with any Prometheus.
+pub(super) fn run_with(scene: &Scene, peer: &Peer) -> Result<Done> {
+    if let Some(done) = missing(&["prometheus-node-exporter", "python3"]) {
         return Ok(done);
     }
     let scraped = Duration::from_secs(setting("SECONDS_SCRAPED", 60)?);
@@ -34,14 +67,15 @@ pub(super) fn run(scene: &Scene) -> Result<Done> {
     let _exporter =
         Group::spawn(exporter_command.arg(exporter).stdout(Stdio::null()).stderr(Stdio::null()))?;
     let mut server = start()?;
-    let mut prometheus = Prometheus::start(scene, &ports)?;
+    let settings = configuration(&ports, peer, JOBS);
+    let mut prometheus = Prometheus::start(scene, peer, "scraper", &ports.prometheus, &settings)?;
     scene.wait_for("the first samples", 60, || {
         let status = http::get(&ports.server, "/status.json").unwrap_or_default();
         Ok(status.contains("\"samples\":") && !status.contains("\"samples\":0,"))
     })?;
 
     let mut kills = 0;
-    let began = Instant::now();
+    let (began, first_second) = (Instant::now(), seconds_since_1970()?);
     while began.elapsed() < scraped {
         scene.interrupt.sleep(Duration::from_secs(3 + kills % 3))?;
         // Dropping the server kills it with SIGKILL.
@@ -50,11 +84,13 @@ pub(super) fn run(scene: &Scene) -> Result<Done> {
         server = start()?;
     }
     server.wait_ready(scene)?;
-    prometheus.drain(scene, &ports)?;
+    let last_second = seconds_since_1970()?;
+    prometheus.drain(scene, peer, &ports)?;
     let counts = Counts::read(&ports)?;
+    compare_queries(scene, peer, &ports, first_second, last_second)?;
     server.stop()?;
     prometheus.process.terminate()?;
-    compare(scene, &programs, kills, &counts)?;
+    compare(scene, peer, &programs, kills, &counts)?;
     Ok(Done::Passed)
 }
 
@@ -62,13 +98,15 @@ struct Ports {
     server: String,
     exporter: String,
     prometheus: String,
+    /// The Prometheus that reads what is stored.
+    reader: String,
 }
 
 impl From<u64> for Ports {
     fn from(port: u64) -> Self {
-        let [server, exporter, prometheus] =
-            [0, 1, 2].map(|more| format!("127.0.0.1:{}", port + more));
-        Self { server, exporter, prometheus }
+        let [server, exporter, prometheus, reader] =
+            [0, 1, 2, 3].map(|more| format!("127.0.0.1:{}", port + more));
+        Self { server, exporter, prometheus, reader }
     }
 }
 
@@ -77,29 +115,34 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(scene: &Scene, ports: &Ports) -> Result<Self> {
-        let settings = scene.path("prometheus.yml");
-        fs::write(&settings, configuration(ports, JOBS))?;
-        let said = File::create(scene.path("prometheus.err"))?;
+    /// Starts one that listens at `address`. `name` begins the names of its files.
+    fn start(
+        scene: &Scene,
+        peer: &Peer,
+        name: &str,
+        address: &str,
+        configuration: &str,
+    ) -> Result<Self> {
+        let settings = scene.path(&format!("{name}.yml"));
+        fs::write(&settings, configuration)?;
+        let said = File::create(scene.path(&format!("{name}.err")))?;
+        let data = scene.path(&format!("{name}-data"));
         let process = Group::spawn(
-            Command::new("prometheus")
+            Command::new(&peer.prometheus)
                 .arg(format!("--config.file={}", settings.display()))
-                .arg(format!("--storage.tsdb.path={}", scene.path("data").display()))
-                .arg(format!("--web.listen-address={}", ports.prometheus))
+                .arg(format!("--storage.tsdb.path={}", data.display()))
+                .arg(format!("--web.listen-address={address}"))
+                .args(peer.flags)
                 .stdout(said.try_clone()?)
                 .stderr(said),
         )?;
-        scene.wait_for(
-            "Prometheus",
-            60,
-            || Ok(http::get(&ports.prometheus, "/-/ready").is_ok()),
-        )?;
+        scene.wait_for("Prometheus", 60, || Ok(http::get(address, "/-/ready").is_ok()))?;
         Ok(Self { process })
     }
 
     /// Ends all scrapes, and waits until every sample was sent.
-    fn drain(&mut self, scene: &Scene, ports: &Ports) -> Result {
-        fs::write(scene.path("prometheus.yml"), configuration(ports, 0))?;
+    fn drain(&mut self, scene: &Scene, peer: &Peer, ports: &Ports) -> Result {
+        fs::write(scene.path("scraper.yml"), configuration(ports, peer, 0))?;
         self.process.signal("HUP")?;
         // Stale markers follow the last scrape. After them nothing may be pending.
         scene.interrupt.sleep(Duration::from_secs(3))?;
@@ -107,6 +150,8 @@ impl Prometheus {
         scene.wait_for("the queue of Prometheus to drain", 120, || {
             let pending = counter(ports, "prometheus_remote_storage_samples_pending")?;
             let sent = counter(ports, "prometheus_remote_storage_samples_total")?;
+            let histograms = counter(ports, "prometheus_remote_storage_histograms_pending");
+            let pending = pending + histograms.unwrap_or(0);
             if pending == 0 && before == Some(sent) {
                 return Ok(true);
             }
@@ -117,10 +162,30 @@ impl Prometheus {
     }
 }
 
-/// The configuration of Prometheus with this number of targets, and the server itself as one more
-/// if there are any.
-fn configuration(ports: &Ports, jobs: usize) -> String {
-    let mut text = "global: { scrape_interval: 1s, scrape_timeout: 1s }\n".to_owned();
+/// Compares the answers of both to PromQL.
+fn compare_queries(scene: &Scene, peer: &Peer, ports: &Ports, first: u64, last: u64) -> Result {
+    let configuration =
+        format!("remote_read:\n- url: http://{}/api/v1/read\n  read_recent: true\n", ports.server);
+    let mut reader = Prometheus::start(scene, peer, "reader", &ports.reader, &configuration)?;
+    let script = tree::root().join("xtask/promql_equal.py");
+    let times = [first, last].map(|second| second.to_string());
+    let mut python = Command::new("python3");
+    python.arg(script).args([&ports.prometheus, &ports.reader]).args(times);
+    python.args(peer.has_native_histograms.then_some("--native-histograms"));
+    run_program(&mut python)?;
+    reader.process.terminate()?;
+    Ok(())
+}
+
+fn seconds_since_1970() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
+}
+
+/// The configuration of Prometheus with this number of targets, and the server and itself as two
+/// more if there are any.
+fn configuration(ports: &Ports, peer: &Peer, jobs: usize) -> String {
+    let mut text =
+        format!("global: {{ scrape_interval: 1s, scrape_timeout: 1s{} }}\n", peer.global);
     let target = |address: &str, labels: &str| {
         format!("  static_configs: [ {{ targets: ['{address}']{labels} }} ]\n")
     };
@@ -131,12 +196,13 @@ fn configuration(ports: &Ports, jobs: usize) -> String {
             _ = write!(text, "- job_name: node{job}\n{}", target(&ports.exporter, &labels));
         }
         _ = write!(text, "- job_name: ingest\n{}", target(&ports.server, ""));
+        _ = write!(text, "- job_name: prometheus\n{}", target(&ports.prometheus, ""));
     }
     _ = write!(
         text,
         "remote_write:\n- url: http://{}/api/v1/write\n  queue_config: {{ batch_send_deadline: 1s, \
-         max_samples_per_send: 2000, min_backoff: 30ms, max_backoff: 1s }}\n",
-        ports.server
+         max_samples_per_send: 2000, min_backoff: 30ms, max_backoff: 1s }}\n{}",
+        ports.server, peer.remote_write
     );
     text
 }
@@ -154,7 +220,9 @@ impl Counts {
         let count =
             |name| counter(ports, &format!("prometheus_remote_storage_samples_{name}_total"));
         let sent = counter(ports, "prometheus_remote_storage_samples_total")?;
-        let (retried, failed, dropped) = (count("retried")?, count("failed")?, count("dropped")?);
+        let (retried, failed) = (count("retried")?, count("failed")?);
+        // Prometheus 3 has no such counter until it drops a sample.
+        let dropped = count("dropped").unwrap_or(0);
         Ok(Self { sent, retried, failed, dropped })
     }
 }
@@ -172,14 +240,12 @@ fn counter(ports: &Ports, name: &str) -> Result<u64> {
 }
 
 /// Compares both dumps, each sorted, as sets of lines.
-fn compare(scene: &Scene, programs: &Path, kills: u64, counts: &Counts) -> Result {
+fn compare(scene: &Scene, peer: &Peer, programs: &Path, kills: u64, counts: &Counts) -> Result {
     let [truth, found, difference] = ["truth", "found", "missing"].map(|name| scene.path(name));
-    let data = scene.path("data");
+    let data = scene.path("scraper-data");
     // Both dumps write every NaN as NaN, stale markers included.
-    sorted(
-        "promtool tsdb dump \"$1\" 2>>\"$3\" | grep '^{'",
-        &[&data, &truth, &scene.path("promtool.err")],
-    )?;
+    let dump = format!("'{}' tsdb dump \"$1\" 2>>\"$3\" | grep '^{{'", peer.promtool.display());
+    sorted(&dump, &[&data, &truth, &scene.path("promtool.err")])?;
     let dump = format!("'{}' dump \"$1\"", programs.join("shardwal-ingest").display());
     sorted(&dump, &[&scene.path("log"), &found])?;
     let status = Command::new("comm")

@@ -42,8 +42,9 @@ impl Server {
                 );
             }
             let text = fs::read_to_string(&out)?;
-            let line = text.lines().find_map(|line| line.strip_prefix("listening on http://"));
-            line.unwrap_or_default().trim_end_matches('/').clone_into(&mut server.address);
+            let line = text.lines().find_map(|line| line.split_once("listening url=http://"));
+            let (_time, url) = line.unwrap_or_default();
+            url.trim_end_matches('/').clone_into(&mut server.address);
             Ok(!server.address.is_empty())
         })?;
         Ok(server)

@@ -20,7 +20,8 @@ pub(super) fn run(scene: &Scene) -> Result<Done> {
     }
     let seconds = setting("SECONDS_LOADED", 20)?;
     let ingest = build()?.join("shardwal-ingest");
-    let limits = ["--shards", "4", "--in-flight-bytes-max", "4000000"];
+    let bytes = "4000000";
+    let limits = ["--shards", "4", "--request-bytes-max", bytes, "--in-flight-bytes-max", bytes];
     let server = Server::start(scene, &mut Command::new(&ingest), "127.0.0.1:0", &limits)?;
     server.wait_ready(scene)?;
 
