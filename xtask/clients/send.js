@@ -1,9 +1,10 @@
 // Sends numbered points with a client from npm, each batch until it is acknowledged.
 //
-//     node send.js CLIENT URL POINTS
+//     node send.js CLIENT URL POINTS [MODE]
 //
-// The server may be killed at any time. A batch is sent again with the same timestamps. The clients
-// are in the folder `node_modules` of the working folder.
+// The server may be killed at any time. A batch is sent again with the same timestamps. The modes,
+// and the lines it prints, are those of `send.py`. The clients are in the folder `node_modules` of
+// the working folder.
 
 const { createRequire } = require('module')
 
@@ -22,6 +23,7 @@ async function untilDone(what, call) {
     try {
       return await call()
     } catch (error) {
+      console.log('error', String(error))
       if (Date.now() > end) {
         console.error(what, error)
         process.exit(1)
@@ -31,27 +33,42 @@ async function untilDone(what, call) {
   }
 }
 
+const TOO_MANY_LABELS = Array.from({ length: 70 }, (_, number) => `l${number}`)
+
 const CLIENTS = {
-  'influxdb-js': async (url) => {
+  'influxdb-js': async (url, ownRetries) => {
     const { InfluxDB, setLogger } = load('@influxdata/influxdb-client')
     setLogger({ error() {}, warn() {} })
     const client = new InfluxDB({ url, token: 'none', timeout: 5_000 })
-    return async (numbers) => {
-      const api = client.getWriteApi('none', 'none', 'ms', { maxRetries: 0, flushInterval: 0 })
-      api.writeRecords(
-        numbers.map(
-          (number) => `points,sender=influxdb-js value=${number}.5,text="a" ${BEGIN_MS + number}`
-        )
+    return (numbers, hasBadPart) => {
+      const lines = numbers.map(
+        (number) => `points,sender=influxdb-js value=${number}.5,text="a" ${BEGIN_MS + number}`
       )
-      await api.close()
+      if (hasBadPart) lines.push('points,sender=bad value=oops 1')
+      return new Promise((done, fail) => {
+        const retries = ownRetries ? 5 : 0
+        const api = client.getWriteApi('none', 'none', 'ms', {
+          maxRetries: retries,
+          flushInterval: 0,
+          writeSuccess: done,
+          // It is called after each try. Nothing is returned, so the client goes on.
+          writeFailed: (error, _lines, attempt) => {
+            if (attempt > retries || !(error.statusCode >= 429)) fail(error)
+          },
+        })
+        api.writeRecords(lines)
+        // Without the argument, it would repeat what is refused at once.
+        api.flush(false).catch(() => {})
+      })
     }
   },
-  'questdb-js': async (url) => {
+  'questdb-js': async (url, ownRetries) => {
     const { Sender } = load('@questdb/nodejs-client')
     const address = new URL(url).host
-    return async (numbers) => {
-      // The time bounds the whole request: 0 would end each at once.
-      const settings = `http::addr=${address};auto_flush=off;retry_timeout=5000;`
+    // The time bounds the whole request: 0 would end each at once.
+    const retryMs = ownRetries ? RETRY_MS : 5_000
+    return async (numbers, hasBadPart) => {
+      const settings = `http::addr=${address};auto_flush=off;retry_timeout=${retryMs};`
       const sender = await Sender.fromConfig(settings)
       for (const number of numbers) {
         await sender
@@ -61,16 +78,28 @@ const CLIENTS = {
           .timestampColumn('seen', number)
           .at(BEGIN_MS + number, 'ms')
       }
+      if (hasBadPart) {
+        const row = sender.table('points')
+        for (const label of TOO_MANY_LABELS) row.symbol(label, 'a')
+        await row.floatColumn('value', 1).at(1, 'ms')
+      }
       if (!(await sender.flush())) throw new Error('not flushed')
       await sender.close()
     }
   },
   // Sends JSON.
-  'otlp-js': async (url) => {
+  'otlp-js': async (url, ownRetries) => {
+    // Partial success is in the log.
+    const { diag, DiagLogLevel } = load('@opentelemetry/api')
+    const warn = (...text) => console.log('error', ...text)
+    const silent = () => {}
+    const log = { error: silent, warn, info: silent, debug: silent, verbose: silent }
+    diag.setLogger(log, DiagLogLevel.WARN)
     const { OTLPMetricExporter } = load('@opentelemetry/exporter-metrics-otlp-http')
     const { AggregationTemporality, DataPointType } = load('@opentelemetry/sdk-metrics')
     const { resourceFromAttributes } = load('@opentelemetry/resources')
-    const exporter = new OTLPMetricExporter({ url: `${url}/v1/metrics`, timeoutMillis: 5_000 })
+    const timeoutMillis = ownRetries ? RETRY_MS : 5_000
+    const exporter = new OTLPMetricExporter({ url: `${url}/v1/metrics`, timeoutMillis })
     const resource = resourceFromAttributes({ 'service.name': 'sender' })
     const point = (number) => ({
       startTime: [0, 0],
@@ -78,12 +107,16 @@ const CLIENTS = {
       attributes: { sender: 'otlp-js' },
       value: number + 0.5,
     })
-    return (numbers) => {
+    const bad = () => {
+      const labels = Object.fromEntries(TOO_MANY_LABELS.map((label) => [label, 'a']))
+      return { ...point(0), endTime: [1, 0], attributes: labels }
+    }
+    return (numbers, hasBadPart) => {
       const metric = {
         descriptor: { name: 'points_value', description: '', unit: '', valueType: 1 },
         dataPointType: DataPointType.GAUGE,
         aggregationTemporality: AggregationTemporality.CUMULATIVE,
-        dataPoints: numbers.map(point),
+        dataPoints: [...numbers.map(point), ...(hasBadPart ? [bad()] : [])],
       }
       const metrics = { resource, scopeMetrics: [{ scope: { name: 'send.js' }, metrics: [metric] }] }
       return new Promise((done, fail) =>
@@ -93,15 +126,24 @@ const CLIENTS = {
   },
 }
 
-async function main([client, url, points]) {
-  const write = await CLIENTS[client](url)
+const showStored = (numbers) =>
+  console.log(numbers.map((number) => `stored ${number}.5 ${BEGIN_MS + number}`).join('\n'))
+
+async function main([client, url, points, mode = 'again']) {
+  const write = await CLIENTS[client](url, mode === 'own')
+  const numbersFrom = (begin, length) => Array.from({ length }, (_, index) => begin + index)
+  if (mode === 'partial') {
+    const numbers = numbersFrom(0, Number(points))
+    await write(numbers, true).catch((error) => console.log('error', String(error)))
+    return showStored(numbers)
+  }
   for (let begin = 0; begin < points; begin += BATCH) {
-    const length = Math.min(BATCH, points - begin)
-    const numbers = Array.from({ length }, (_, index) => begin + index)
-    await untilDone(`points from ${begin}`, () => write(numbers))
+    const numbers = numbersFrom(begin, Math.min(BATCH, points - begin))
+    await untilDone(`points from ${begin}`, () => write(numbers, false))
+    showStored(numbers)
     await pause(PAUSE_MS)
   }
 }
 
-// A client may keep a connection, or wait for one.
-main(process.argv.slice(2)).then(() => process.exit(0))
+// A client may keep a connection, or wait for one. What is printed is written first.
+main(process.argv.slice(2)).then(() => process.stdout.write('', () => process.exit(0)))

@@ -40,8 +40,9 @@ faults [NAME ...]           the fault suite: a million crashes, every flipped bi
 fuzz [SECONDS] [TARGET ...] the fuzz targets, under AddressSanitizer, 60 s each
     --keep                  writes fuzz/corpus.tar.gz again, with the inputs that reach new code
 asan [NAME ...]             the tests under AddressSanitizer, with leak detection
-end-to-end [PART ...]       the ingest server beside other programs: prometheus, influx,
-                            status-page; and overload, which must be named
+end-to-end [PART ...]       the ingest server beside other programs: prometheus, clients,
+                            status-page. Others must be named: prometheus-3, overload, hostile,
+                            and senders, a table of senders by what may go wrong
 bench [NAME [ARGUMENT ...]] one benchmark; without a name, lists them
 mutants [WORD ...]          applies each patch of mutants/ to a copy of the tree and runs the
                             tests that must catch it; with words, only patches whose path or

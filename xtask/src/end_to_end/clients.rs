@@ -14,7 +14,7 @@ use crate::process::{Group, is_installed, succeeds};
 use crate::{Result, report, tree};
 
 /// Packages of PyPI, and the clients of `xtask/clients/send.py` that they are.
-const PYTHON: ([&str; 5], &[&str]) = (
+pub(super) const PYTHON: ([&str; 5], &[&str]) = (
     [
         "influxdb==5.3.2",
         "influxdb-client==1.50.0",
@@ -26,7 +26,7 @@ const PYTHON: ([&str; 5], &[&str]) = (
 );
 
 /// Packages of npm, and the clients of `xtask/clients/send.js` that they are.
-const NODE: ([&str; 5], &[&str]) = (
+pub(super) const NODE: ([&str; 5], &[&str]) = (
     [
         "@influxdata/influxdb-client@1.35.0",
         "@questdb/nodejs-client@4.2.0",
@@ -63,7 +63,7 @@ pub(super) fn run(scene: &Scene) -> Result<Done> {
     let address = server.address.clone();
     let mut running = Vec::new();
     for (name, program) in &senders {
-        running.push((*name, program.start(scene, name, &address, points)?));
+        running.push((*name, program.start(scene, name, &address, points, "again")?));
     }
     for _ in 0..KILLS {
         scene.interrupt.sleep(Duration::from_secs(2))?;
@@ -92,18 +92,27 @@ pub(super) fn run(scene: &Scene) -> Result<Done> {
 #[derive(Clone)]
 pub(super) struct Program {
     pub(super) program: PathBuf,
-    script: PathBuf,
+    /// What it interprets, if anything.
+    pub(super) script: Option<PathBuf>,
     /// Where the program runs.
     pub(super) folder: PathBuf,
 }
 
 impl Program {
-    fn start(&self, scene: &Scene, name: &str, address: &str, points: u64) -> Result<Group> {
+    /// Starts a client. `mode` is one of those in `send.py`.
+    pub(super) fn start(
+        &self,
+        scene: &Scene,
+        name: &str,
+        address: &str,
+        points: u64,
+        mode: &str,
+    ) -> Result<Group> {
         let said = File::create(scene.path(&format!("{name}.out")))?;
         Group::spawn(
             Command::new(&self.program)
-                .arg(&self.script)
-                .args([name, &format!("http://{address}"), &points.to_string()])
+                .args(&self.script)
+                .args([name, &format!("http://{address}"), &points.to_string(), mode])
                 .current_dir(&self.folder)
                 .stdout(said.try_clone()?)
                 .stderr(said),
@@ -112,13 +121,13 @@ impl Program {
 }
 
 /// Python with the clients, or why there is none.
-fn python(scene: &Scene) -> Result<Result<Program, &'static str>> {
+pub(super) fn python(scene: &Scene) -> Result<Result<Program, &'static str>> {
     let venv = scene.path("venv");
     let [pip, program] = ["bin/pip", "bin/python"].map(|name| venv.join(name));
     let install = ["install", "--quiet", "--disable-pip-version-check"];
     let installed = succeeds(Command::new("python3").args(["-m", "venv"]).arg(&venv))
         && succeeds(Command::new(pip).args(install).args(PYTHON.0));
-    let script = clients().join("send.py");
+    let script = Some(clients().join("send.py"));
     let folder = venv;
     Ok(if installed {
         Ok(Program { program, script, folder })
@@ -128,7 +137,7 @@ fn python(scene: &Scene) -> Result<Result<Program, &'static str>> {
 }
 
 /// Node with the clients, or why there is none.
-fn node(scene: &Scene) -> Result<Result<Program, &'static str>> {
+pub(super) fn node(scene: &Scene) -> Result<Result<Program, &'static str>> {
     if !is_installed("node") || !is_installed("npm") {
         return Ok(Err("there is no node, or no npm"));
     }
@@ -137,7 +146,7 @@ fn node(scene: &Scene) -> Result<Result<Program, &'static str>> {
     let install = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
     let mut npm = Command::new("npm");
     let installed = succeeds(npm.args(install).args(NODE.0).current_dir(&folder));
-    let (program, script) = ("node".into(), clients().join("send.js"));
+    let (program, script) = ("node".into(), Some(clients().join("send.js")));
     Ok(if installed {
         Ok(Program { program, script, folder })
     } else {

@@ -7,7 +7,9 @@ mod http;
 mod overload;
 mod prometheus;
 mod prometheus_3;
+mod senders;
 mod server;
+mod sid;
 mod snippets;
 mod status_page;
 
@@ -18,11 +20,11 @@ use crate::process::{Interrupt, cargo, run as run_program};
 use crate::tree::{self, Scratch};
 use crate::{Result, report};
 
-const PARTS: [&str; 6] =
-    ["prometheus", "clients", "status-page", "prometheus-3", "overload", "hostile"];
+const PARTS: [&str; 7] =
+    ["prometheus", "clients", "status-page", "prometheus-3", "senders", "overload", "hostile"];
 
-/// Runs the named parts. Without names, all but `prometheus-3`, which downloads a program, and
-/// `overload` and `hostile`, which measure.
+/// Runs the named parts. Without names, all but `prometheus-3` and `senders`, which download
+/// programs, and `overload` and `hostile`, which measure.
 pub(crate) fn run(arguments: &[String]) -> Result {
     let parts: Vec<&str> = match arguments {
         [] => PARTS[..3].to_vec(),
@@ -37,6 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
             "prometheus-3" => prometheus_3::run(&scene),
             "clients" => clients::run(&scene),
             "status-page" => status_page::run(&scene),
+            "senders" => senders::run(&scene),
             "overload" => overload::run(&scene),
             "hostile" => hostile::run(&scene),
             _ => {
@@ -76,6 +79,12 @@ impl Scene {
     fn new(part: &str, interrupt: &Interrupt) -> Result<Self> {
         let work = Scratch::new(&tree::root().join("target"), &format!("end-to-end-{part}"))?;
         Ok(Self { work, interrupt: interrupt.clone() })
+    }
+
+    /// A scene in a folder of this one.
+    fn within(&self, name: &str) -> Result<Self> {
+        let work = Scratch::new(self.work.path(), name)?;
+        Ok(Self { work, interrupt: self.interrupt.clone() })
     }
 
     fn path(&self, name: &str) -> PathBuf {
