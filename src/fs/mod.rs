@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 mod fork;
 mod journal;
@@ -113,6 +114,21 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
             Ok(_) => Ok(1),
             Err(_) => self.list(path).map(|_| 1),
         }
+    }
+
+    /// When the content of a file was last changed. `None`, the default: the file system does
+    /// not report it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, else what the system returns.
+    fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// The time by the clock of [`FileSystem::modified`]. The default is the system's clock.
+    fn time(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     /// Whether [`FileHandle::is_hard_linked`] can answer. If it cannot, no segment is

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{FileHandle, FileSystem, OpenMode};
 
@@ -39,6 +40,7 @@ impl OpenDir {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs::File;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use rustix::fd::AsFd;
     use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
@@ -136,6 +138,15 @@ mod linux {
             Ok(u64::from(stat.st_nlink))
         }
 
+        fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
+            let stat = sys::statat(&self.fd, self.name(path)?, AtFlags::empty())?;
+            // A time before 1970, or one that this machine cannot represent, is unknown.
+            let seconds = u64::try_from(stat.st_mtime).ok();
+            let nanos = u32::try_from(stat.st_mtime_nsec).ok();
+            let since = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+            Ok(since.and_then(|since| UNIX_EPOCH.checked_add(since)))
+        }
+
         fn unlink(&self, path: &Path) -> io::Result<()> {
             Ok(sys::unlinkat(&self.fd, self.name(path)?, AtFlags::empty())?)
         }
@@ -222,6 +233,9 @@ mod elsewhere {
         }
         fn links(&self, path: &Path) -> io::Result<u64> {
             OsFileSystem.links(&self.resolve(path)?)
+        }
+        fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
+            OsFileSystem.modified(&self.resolve(path)?)
         }
         fn counts_links(&self) -> bool {
             OsFileSystem.counts_links()

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 #[cfg(target_os = "linux")]
 use super::DurabilityWarning;
@@ -99,6 +100,10 @@ impl FileSystem for OsFileSystem {
     #[cfg(unix)]
     fn links(&self, path: &Path) -> io::Result<u64> {
         fs::symlink_metadata(path).map(|metadata| std::os::unix::fs::MetadataExt::nlink(&metadata))
+    }
+
+    fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
+        fs::metadata(path)?.modified().map(Some)
     }
 
     /// The standard library counts the links of a file on Unix alone.

@@ -63,7 +63,7 @@ impl FileHandle for SimFile {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let (room, copies) = (machine.free_pages(), machine.settings.copies_need_room);
-        let taken = machine.content_mut(self.file).write(bytes, offset, room, copies);
+        let taken = machine.changed_content(self.file).write(bytes, offset, room, copies);
         if matches!(verdict, Verdict::Torn) {
             machine.dead = true;
             return Err(no_power());
@@ -120,7 +120,7 @@ impl FileHandle for SimFile {
         if machine.settings.copies_need_room && cuts_page && machine.free_pages() == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        machine.content_mut(self.file).set_len(len);
+        machine.changed_content(self.file).set_len(len);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::content::PAGE_BYTES;
 use super::file::SimFile;
@@ -64,6 +65,18 @@ impl FileSystem for SimFileSystem {
     fn links(&self, path: &Path) -> io::Result<u64> {
         let (base, name) = self.resolve(path)?;
         self.alive()?.links(base, name)
+    }
+
+    /// Not a call: it meets no fault and is not counted.
+    fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
+        let (base, name) = self.resolve(path)?;
+        let machine = self.alive()?;
+        let file = machine.find_file(base, name)?;
+        Ok(Some(UNIX_EPOCH + machine.files[&file].modified))
+    }
+
+    fn time(&self) -> SystemTime {
+        UNIX_EPOCH + self.lock_machine().settings.clock
     }
 
     fn counts_links(&self) -> bool {

@@ -14,6 +14,8 @@ use super::faults::Faults;
 use super::names::{Directory, Node, names_of, parent_and_name};
 
 pub(super) const ROOT: u64 = 0;
+/// Where the clock begins: on 2001-09-09.
+const CLOCK_START: Duration = Duration::from_secs(1_000_000_000);
 
 /// The settings, which survive a restart.
 #[derive(Clone, Copy)]
@@ -24,6 +26,8 @@ pub(super) struct Settings {
     pub(super) copies_need_room: bool,
     pub(super) counts_links: bool,
     pub(super) direct_io_alignment: Option<usize>,
+    /// The clock: time since 1970.
+    pub(super) clock: Duration,
 }
 
 impl Default for Settings {
@@ -35,6 +39,7 @@ impl Default for Settings {
             copies_need_room: false,
             counts_links: true,
             direct_io_alignment: Some(SECTOR_BYTES),
+            clock: CLOCK_START,
         }
     }
 }
@@ -58,6 +63,8 @@ pub(super) struct Machine {
 #[derive(Clone, Default)]
 pub(super) struct File {
     content: Arc<Content>,
+    /// When its content was last changed. A power loss keeps it.
+    pub(super) modified: Duration,
     /// Number of its live names. A crash that kept half of a rename leaves two.
     pub(super) names: usize,
     pub(super) handles: usize,
@@ -139,7 +146,7 @@ impl Machine {
 
     pub(super) fn new_file(&mut self) -> Node {
         let id = self.new_id();
-        self.files.insert(id, File::default());
+        self.files.insert(id, File { modified: self.settings.clock, ..File::default() });
         Node::File(id)
     }
 
@@ -170,6 +177,12 @@ impl Machine {
 
     pub(super) fn content(&self, file: u64) -> &Content {
         &self.files[&file].content
+    }
+
+    /// The content of a file, to change it now.
+    pub(super) fn changed_content(&mut self, file: u64) -> &mut Content {
+        self.file_mut(file).modified = self.settings.clock;
+        self.content_mut(file)
     }
 
     pub(super) fn content_mut(&mut self, file: u64) -> &mut Content {

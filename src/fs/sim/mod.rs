@@ -169,6 +169,12 @@ impl SimFileSystem {
         self.lock_machine().settings.sync_latency = latency;
     }
 
+    /// Lets the clock go on. It decides the times that
+    /// [`modified`](super::FileSystem::modified) returns, and does not move by itself.
+    pub fn advance_clock(&self, by: Duration) {
+        self.lock_machine().settings.clock += by;
+    }
+
     /// Sets the block size of direct I/O, a power of two, or switches it off with
     /// `None`. Initially 512 bytes.
     pub fn set_direct_io_alignment(&self, bytes: Option<usize>) {
