@@ -40,7 +40,8 @@
 //! | read the records back | [`ShardedWal::replay`], [`ShardedWal::replay_into`], [`Record`] |
 //! | keep state in step with the log | [`StateMachine`], [`ShardedWal::request_snapshot`] |
 //! | keep state outside of the log | [`Applied`] |
-//! | delete old records | [`ShardedWal::truncate_before`], [`Checkpoint`] |
+//! | delete old records | [`ShardedWal::truncate_before`], [`Checkpoint`], [`ShardedWal::retain`] |
+//! | keep records for another reader | [`ShardedWal::hold`], [`HoldLimits`], [`Holder`] |
 //! | read a log that another process writes | [`LogReader`] |
 //! | copy or repair a log | [`Backup`], [`Repair`] |
 //! | watch it | [`ShardedWal::stats`], [`WalStats`] |
@@ -91,9 +92,10 @@ pub use config::{
     SHARDS_MAX,
 };
 pub use error::{
-    AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, OpenError, Position,
-    ReplayError, SnapshotError, TruncateError, TryAppendError,
+    AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, HoldError, OpenError,
+    Position, ReplayError, SnapshotError, TruncateError, TryAppendError,
 };
+pub use layout::hold_file::{HOLD_NAME_BYTES_MAX, HOLDS_MAX, HoldLimit, HoldLimits, HoldPolicy};
 pub use layout::key_of::key_of;
 pub use open::log_reader::LogReader;
 pub use payload::Payload;
@@ -104,7 +106,9 @@ pub use recovery::replay::{
 pub use recovery::{LostRange, RecoveryReport, RepairReport, ShardRecovery};
 pub use shard::append_future::AppendFuture;
 pub use shard::completion::{BatchCompletion, Completion, Flush};
+pub use shard::holds::{HeldBack, HoldState, Holder};
 pub use shard::reserve::{Permit, ReserveFuture};
+pub use shard::retention::Retention;
 pub use shard::snapshot::SnapshotRequest;
 pub use shard::truncate::TruncateReport;
 #[cfg(feature = "metrics")]
@@ -113,7 +117,7 @@ pub use stats::{
     FreeSpace, FreeSpaceState, Latency, RecordsPerCommit, RefusedAppends, ShardStats, WalStats,
 };
 pub use util::byte_size::{ByteSize, ByteSizeError};
-pub use wal::{Applied, Closing, ShardedWal};
+pub use wal::{Applied, Closing, Hold, ShardedWal};
 
 /// Compiles and runs the README's example with the doc tests.
 #[cfg(doctest)]

@@ -72,6 +72,16 @@ mod imp {
         tracing::warn!(generation, shard, segment = number, "no room for the next segment");
     }
 
+    /// A hold beyond its limits was dropped.
+    pub(crate) fn hold_dropped(name: &str) {
+        tracing::warn!(hold = name, "dropped a hold beyond its limits");
+    }
+
+    /// A hold beyond its limits refuses appends.
+    pub(crate) fn hold_refuses(cause: &Cause) {
+        tracing::warn!(%cause, "a hold refuses appends");
+    }
+
     /// The file system's free space has passed a threshold.
     pub(crate) fn disk_space(free_bytes: u64, state: FreeSpaceState) {
         match state {
@@ -116,6 +126,10 @@ mod imp {
     pub(crate) fn poisoned(_segment: &SegmentIdentity, _cause: &Cause) {}
 
     pub(crate) fn without_room(_last: &SegmentIdentity) {}
+
+    pub(crate) fn hold_dropped(_name: &str) {}
+
+    pub(crate) fn hold_refuses(_cause: &Cause) {}
 
     pub(crate) fn disk_space(_free_bytes: u64, _state: FreeSpaceState) {}
 }

@@ -130,6 +130,13 @@ impl Checkpoint {
         &self.below
     }
 
+    /// Whether it is at or after another checkpoint of its log, in every shard.
+    pub(crate) fn reaches(&self, other: &Self) -> bool {
+        let pairs = || self.below.iter().zip(&other.below);
+        self.generation > other.generation
+            || (self.generation == other.generation && pairs().all(|(new, old)| new >= old))
+    }
+
     /// The first sequence that the caller has not processed, for a shard of any
     /// generation: `u64::MAX` for earlier generations, 0 for later ones.
     pub(crate) fn below(&self, generation: u32, shard: u32) -> u64 {

@@ -9,9 +9,9 @@ use super::is_passing;
 
 /// Why an append was refused or failed.
 ///
-/// `QueueFull`, `SegmentNotReady`, `DiskFull`, `OutOfResources` and
-/// `BelowFreeSpaceMin` are temporary: the log is intact, and appends work again
-/// without a reopen. `Poisoned` and `WriterPanicked` last until the log is
+/// `QueueFull`, `SegmentNotReady`, `DiskFull`, `OutOfResources`,
+/// `BelowFreeSpaceMin` and `HoldLimit` are temporary: the log is intact, and appends
+/// work again without a reopen. `Poisoned` and `WriterPanicked` last until the log is
 /// reopened. The others are errors of the caller.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -59,6 +59,19 @@ pub enum Cause {
         /// Free bytes at which the log accepts appends again: the limit plus a
         /// sixteenth.
         required_bytes: u64,
+    },
+    /// A hold exceeds one of its limits, and [`crate::HoldPolicy::RefuseAppends`] is its policy.
+    /// Nothing was queued. Appends work again once the hold advances or is released:
+    /// [`crate::Hold::advance`], [`crate::ShardedWal::release_hold`].
+    HoldLimit {
+        /// The hold's name.
+        hold: Arc<str>,
+        /// The limited quantity: bytes of full segments, or milliseconds.
+        limit: &'static str,
+        /// What the hold keeps, in this quantity.
+        found: u64,
+        /// What it may keep.
+        max: u64,
     },
     /// A write or a sync of this shard failed, and the shard refuses all later
     /// appends. The other shards go on. Check the disk, then reopen the log.
@@ -115,6 +128,10 @@ impl fmt::Display for Cause {
                 f,
                 "{free_bytes} bytes are free on the disk, below free_space_min_bytes ({free_space_min_bytes}); truncate the log or free space, up to {required_bytes} bytes"
             ),
+            Self::HoldLimit { hold, limit, found, max } => write!(
+                f,
+                "the hold `{hold}` keeps {found} {limit}, at most {max} are allowed; advance or release it"
+            ),
             Self::Poisoned(error) => write!(
                 f,
                 "the shard is out of service after a failed write or sync ({error}); check the disk and reopen the log"
@@ -136,7 +153,7 @@ impl fmt::Display for Cause {
 
 impl Cause {
     /// Every result of [`Cause::as_label`].
-    pub const LABELS: [&'static str; 11] = [
+    pub const LABELS: [&'static str; 12] = [
         "queue_full",
         "segment_not_ready",
         "too_large",
@@ -148,6 +165,7 @@ impl Cause {
         "would_deadlock",
         "forked",
         "closed",
+        "hold_limit",
     ];
 
     /// The name of the variant in snake case, for a label of a metric or a log.
@@ -170,6 +188,7 @@ impl Cause {
             Self::WouldDeadlock => 8,
             Self::Forked { .. } => 9,
             Self::Closed => 10,
+            Self::HoldLimit { .. } => 11,
         }
     }
 

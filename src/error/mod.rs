@@ -8,12 +8,14 @@ use std::io;
 
 mod append;
 mod cause;
+mod hold;
 mod open;
 mod operation;
 
 pub use crate::position::Position;
 pub use append::{AppendError, BatchError, FailedShard, TryAppendError};
 pub use cause::Cause;
+pub use hold::HoldError;
 pub(crate) use open::RESTORE;
 pub use open::{Corruption, OpenError};
 pub use operation::{CloseError, ReplayError, SnapshotError, TruncateError};

@@ -90,6 +90,14 @@ pub enum OpenError {
         /// The defect of the file.
         what: String,
     },
+    /// The file of a hold is torn, rotten or foreign. The log was not changed. Restore the file
+    /// from a copy. To release the hold, delete the file.
+    Hold {
+        /// The hold's file.
+        file: PathBuf,
+        /// The defect of the file.
+        what: String,
+    },
     /// A later version of shardwal wrote the log, or it uses a feature of a later
     /// version. Open it with that version.
     NewerFormat {
@@ -157,6 +165,9 @@ impl fmt::Display for OpenError {
             }
             Self::Manifest { file, what } => {
                 write!(f, "{}: {what}; the log was not changed; {RESTORE}", file.display())
+            }
+            Self::Hold { file, what } => {
+                write!(f, "{}: {what}; {RESTORE}, or delete it to release the hold", file.display())
             }
             Self::NewerFormat { file, what } => write!(
                 f,

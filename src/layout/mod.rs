@@ -7,6 +7,7 @@
 
 pub(crate) mod dir_lock;
 pub(crate) mod generation;
+pub(crate) mod hold_file;
 pub(crate) mod key_of;
 pub(crate) mod manifest;
 pub(crate) mod orphans;

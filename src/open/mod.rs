@@ -5,6 +5,7 @@
 //! others together. It does not know bytes of the format, and it is not involved in an
 //! append.
 
+mod hold_list;
 pub(crate) mod log_reader;
 #[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod open;

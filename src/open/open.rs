@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::LogId;
 use crate::commit::commit_mode::{CommitMode, sync_tick};
 use crate::commit::committer::Committer;
 use crate::commit::snapshots::Snapshots;
@@ -18,6 +19,7 @@ use crate::layout::dir_lock::{
     Lock, create_dir, create_dirs, open_log_dir, sync_the_way_to, take_lock,
 };
 use crate::layout::generation::{Generations, without_retired};
+use crate::layout::hold_file::{self, HoldFile};
 use crate::layout::manifest::{Generation, Manifest};
 use crate::layout::orphans;
 use crate::layout::shard_dir::ShardDir;
@@ -30,8 +32,10 @@ use crate::recovery::repair::{QUARANTINE, refuse_corruption, repair};
 use crate::recovery::{
     RecoveryReport, Resumed, ScanPurpose, ShardScan, Start, remove_recycled, resume, tidy,
 };
+use crate::segment::catalogue::Catalogue;
 use crate::segment::header::SegmentIdentity;
 use crate::segment::writer::{SegmentPolicy, SegmentWriter};
+use crate::shard::holds::{HeldShard, HoldParts, Holds};
 use crate::shard::housekeeping::Housekeeping;
 use crate::shard::shard::{ShardParts, WalShard};
 use crate::shard::truncate::{OldShard, is_empty};
@@ -51,6 +55,7 @@ pub(crate) struct Opened {
     pub(crate) shards: Vec<Arc<WalShard>>,
     pub(crate) old: Vec<OldShard>,
     pub(crate) generations: Generations,
+    pub(crate) holds: Arc<Holds>,
     pub(crate) recovery: RecoveryReport,
     pub(crate) housekeeping: JoinHandle<()>,
     pub(crate) lock: Lock,
@@ -72,6 +77,7 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let lock = Arc::new(Mutex::new(take_lock(fs.as_ref(), dir)?));
     let space = Arc::new(FreeSpaceMonitor::open(&config)?);
     let manifest = load_manifest(fs.as_ref(), outside.as_ref(), dir)?;
+    let holds = hold_file::load_all(fs.as_ref(), dir, LogId::from(manifest.log))?;
     let mut found = read_shards(fs, dir, &manifest, ScanPurpose::Resume)?;
     if config.on_corruption == OnCorruption::Refuse {
         refuse_corruption(&found)?;
@@ -87,14 +93,21 @@ pub(crate) fn open(config: Config, machines: Machines<'_>) -> Result<Opened, Ope
     let kept = manifest.current().filter(|_| config.keep_shards);
     let shards = kept.map_or(config.shards, |generation| generation.shards as usize);
     let config = Config { shards, ..config };
+    let found = Found { shards: found, holds };
     start(&config, space, manifest, found, report, lock, machines)
+}
+
+/// What an open has read before it writes.
+struct Found {
+    shards: Vec<Inspected>,
+    holds: Vec<HoldFile>,
 }
 
 fn start(
     config: &Config,
     space: Arc<FreeSpaceMonitor>,
     mut manifest: Manifest,
-    found: Vec<Inspected>,
+    found: Found,
     mut report: RecoveryReport,
     lock: Lock,
     machines: Machines<'_>,
@@ -102,11 +115,11 @@ fn start(
     let fs = &config.fs;
     let shards = u32::try_from(config.shards).expect("the config bounds the shards");
     let goes_on = manifest.current().filter(|generation| generation.shards == shards);
-    // A process that was killed may have left the manifest's name in the cache
-    // only. Without this sync a power loss could take the manifest, and with it
+    // A process that was killed may have left the names of the manifest and of holds in the
+    // cache only. Without this sync a power loss could take the manifest, and with it
     // all records that are appended from now on.
     fs.sync_dir(&config.dir).map_err(OpenError::io("syncing", &config.dir))?;
-    let (old, mut current) = resume_all(config, &space, found, goes_on, &mut report)?;
+    let (old, mut current) = resume_all(config, &space, found.shards, goes_on, &mut report)?;
     let is_empty = |number| is_empty(&old, number);
     if goes_on.is_none() {
         manifest = without_retired(&manifest, is_empty).unwrap_or(manifest);
@@ -125,9 +138,10 @@ fn start(
         shard_dir.recycler.preallocate(config.preallocated_segments);
         Ok::<_, OpenError>(())
     })?;
-    let (shards, housekeeping) = start_shards(config, &space, current, &lock, machines)?;
+    let (shards, housekeeping, holds) =
+        start_shards(config, &space, current, &lock, machines, (found.holds, &old))?;
     report.trace();
-    Ok(Opened { space, shards, old, generations, recovery: report, housekeeping, lock })
+    Ok(Opened { space, shards, old, generations, holds, recovery: report, housekeeping, lock })
 }
 
 /// Resumes the scanned shards: those of earlier generations, and those of `current`.
@@ -224,7 +238,7 @@ fn old_shard(found: Inspected, resumed: Option<Resumed>) -> OldShard {
     OldShard {
         truncated_below: Mutex::new(found.mark.below),
         shard_dir: found.shard_dir,
-        segments: Mutex::new(segments.into()),
+        segments: Arc::new(Mutex::new(segments.into())),
         next_sequence,
         mark: Mutex::new(Some(found.mark)),
     }
@@ -302,24 +316,29 @@ struct Ready {
     writer: Writer,
 }
 
+/// The running shards, the housekeeping thread, and the holds that it checks.
+type Started = (Vec<Arc<WalShard>>, JoinHandle<()>, Arc<Holds>);
+
 fn start_shards(
     config: &Config,
     space: &Arc<FreeSpaceMonitor>,
     current: Vec<Fresh>,
     lock: &Lock,
     machines: Machines<'_>,
-) -> Result<(Vec<Arc<WalShard>>, JoinHandle<()>), OpenError> {
+    (holds, old): (Vec<HoldFile>, &[OldShard]),
+) -> Result<Started, OpenError> {
     let housekeeping = Housekeeping::new();
     let make_ready =
         |(shard, fresh)| make_ready(config, space, fresh, &housekeeping, machines(shard));
     let ready: Vec<_> = current.into_iter().enumerate().map(make_ready).collect();
+    let holds = Arc::new(open_holds(config, space, lock, holds, old, &ready));
     let kept = |Ready { parts, .. }: &Ready| {
         (parts.shard_dir.clone(), parts.committer.clone(), parts.catalogue.clone())
     };
     let kept = ready.iter().map(kept).collect();
     let started = |what| OpenError::io(what, &config.dir);
     let housekeeping = housekeeping
-        .start(space.clone(), lock.clone(), kept, sync_tick(config.durability))
+        .start(space.clone(), holds.clone(), lock.clone(), kept, sync_tick(config.durability))
         .map_err(started("starting the housekeeping thread of"))?;
     let mut shards = Vec::new();
     for Ready { parts, writer } in ready {
@@ -331,7 +350,34 @@ fn start_shards(
             .map_err(started("starting a writer thread of"))?;
         shards.push(Arc::new(WalShard::new(parts, writer)));
     }
-    Ok((shards, housekeeping))
+    Ok((shards, housekeeping, holds))
+}
+
+/// The holds of the log, and the segments that they may keep.
+fn open_holds(
+    config: &Config,
+    space: &Arc<FreeSpaceMonitor>,
+    lock: &Lock,
+    holds: Vec<HoldFile>,
+    old: &[OldShard],
+    current: &[Ready],
+) -> Holds {
+    let old = old.iter().map(|shard| (&shard.shard_dir, &shard.segments));
+    let current = current.iter().map(|Ready { parts, .. }| (&parts.shard_dir, &parts.catalogue));
+    let of = |(shard_dir, segments): (&ShardDir, &Catalogue)| HeldShard {
+        shard_dir: shard_dir.clone(),
+        segments: segments.clone(),
+    };
+    let log = current.clone().next().map_or([0; 16], |(shard_dir, _)| shard_dir.identity.log);
+    Holds::new(HoldParts {
+        fs: config.fs.clone(),
+        dir: config.dir.clone(),
+        log: LogId::from(log),
+        holds,
+        shards: old.chain(current).map(of).collect(),
+        space: space.clone(),
+        lock: lock.clone(),
+    })
 }
 
 fn make_ready(

@@ -4,7 +4,7 @@
 //!
 //! - The **time keeper** requests the syncs of `Durability::Interval` and the seals of
 //!   idle shards. It makes no call to the file system.
-//! - The **preparer** makes the next segments and checks the free space.
+//! - The **preparer** makes the next segments, and checks the free space and the holds.
 //! - The **watcher** checks that shard directories and segments are still in place.
 //! - The **sealer** syncs full segments and cuts their tails.
 //!
@@ -23,6 +23,7 @@ use crate::segment::catalogue::Catalogue;
 use crate::segment::writer::{
     Prepared, SealMark, Sealed, SegmentSource, ZERO_WINDOW_BYTES, prepare,
 };
+use crate::shard::holds::Holds;
 use crate::shard::sealer::{SealQueue, SealQueues, Sealer, sealer};
 use crate::space::free_space::FreeSpaceMonitor;
 use crate::util::catch_panic::catch_panic;
@@ -110,6 +111,7 @@ impl Housekeeping {
     pub(crate) fn start(
         self,
         space: Arc<FreeSpaceMonitor>,
+        holds: Arc<Holds>,
         lock: Lock,
         shards: Vec<(ShardDir, Arc<Committer>, Catalogue)>,
         interval: Option<Duration>,
@@ -123,7 +125,7 @@ impl Housekeeping {
         let shards: Vec<_> = shards.into_iter().map(kept).collect();
         let watched = shards.clone();
         let watcher = spawn("shardwal-watcher".into(), move || watch(&unwatched, &watched))?;
-        let preparer = Preparer { inbox, space, shards };
+        let preparer = Preparer { inbox, space, holds, shards };
         let preparer = spawn("shardwal-preparer".into(), move || preparer.serve())?;
         let (tick, ticks_per_sync) = ticks(interval);
         let since = now();
@@ -143,6 +145,7 @@ impl Housekeeping {
 struct Preparer {
     inbox: Receiver<SegmentRequest>,
     space: Arc<FreeSpaceMonitor>,
+    holds: Arc<Holds>,
     shards: Vec<Kept>,
 }
 
@@ -219,11 +222,12 @@ impl Preparer {
         }
     }
 
-    /// Checks the free space; [`FreeSpaceMonitor`] keeps the result. A file system that fails or
-    /// panics must not stop the syncs of other shards.
+    /// Checks the free space and the limits of holds; [`FreeSpaceMonitor`] keeps the results. A
+    /// file system that fails or panics must not stop the syncs of other shards.
     fn check_space(&self) {
         catch_panic(|| {
             drop(self.space.check());
+            self.holds.check();
             self.delete_recycled(
                 self.shards.iter().any(|shard| shard.committer.progress.is_disk_full()),
             );

@@ -9,8 +9,10 @@ pub(crate) mod append;
 pub(crate) mod append_future;
 pub(crate) mod completion;
 pub(crate) mod gradual_deletion;
+pub(crate) mod holds;
 pub(crate) mod housekeeping;
 pub(crate) mod reserve;
+pub(crate) mod retention;
 pub(crate) mod sealer;
 #[expect(clippy::module_inception, reason = "the directory is the layer, the file its main type")]
 pub(crate) mod shard;

@@ -13,19 +13,27 @@ use crate::fs::unlink_if_exists;
 use crate::layout::shard_dir::ShardDir;
 use crate::layout::truncation_mark::{self, ALL_TRUNCATED, StoreError, TruncationMark};
 use crate::recovery::replay::ShardPlan;
-use crate::segment::catalogue::SegmentMeta;
+use crate::segment::catalogue::{Catalogue, SegmentMeta};
+use crate::segment::header::SegmentIdentity;
 use crate::shard::gradual_deletion::{Deletion, Pace};
+use crate::shard::holds::{HeldBack, Holds, LockedHolds};
 use crate::shard::shard::WalShard;
 use crate::util::sync::{Arc, Mutex};
 
-/// What a truncation removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a truncation removed, and what holds kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TruncateReport {
     /// The number of segments that were deleted or recycled.
     pub segments: u64,
     /// The bytes of headers and frames in these segments.
     pub bytes: u64,
+    /// The holds that kept full segments below the truncation's end, sorted by name.
+    pub held: Vec<HeldBack>,
+    /// The names of the holds that were dropped, because they exceeded a limit and were in the
+    /// way.
+    pub dropped: Vec<String>,
 }
 
 /// A shard's truncation mark. `None` after a failed sync of the mark: the disk may
@@ -37,7 +45,7 @@ pub(crate) type SharedMark = Mutex<Option<TruncationMark>>;
 #[derive(Debug)]
 pub(crate) struct OldShard {
     pub(crate) shard_dir: ShardDir,
-    pub(crate) segments: Mutex<VecDeque<SegmentMeta>>,
+    pub(crate) segments: Catalogue,
     /// The sequence after the last record, truncated or not.
     pub(crate) next_sequence: u64,
     pub(crate) mark: SharedMark,
@@ -85,19 +93,51 @@ struct Target<'a> {
 }
 
 /// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_position`]
-/// has accepted.
+/// has accepted, and above no hold.
 pub(crate) fn truncate(
     old: &[OldShard],
     current: &[Arc<WalShard>],
     checkpoint: &Checkpoint,
+    holds: &Holds,
 ) -> Result<TruncateReport, TruncateError> {
+    let mut holds = holds.lock();
+    // Dropped durably before anything that it keeps is truncated.
+    let dropped = holds.drop_beyond(checkpoint)?;
+    let held = holds.kept(checkpoint);
+    let mut report = TruncateReport { dropped, held, ..TruncateReport::default() };
+    let targets = targets(old, current, checkpoint, &holds);
+    // All marks first: a hold that is set later must see them.
+    let mut marked = 0;
+    let stored = targets.iter().try_for_each(|target| {
+        target.store_marks()?;
+        marked += 1;
+        Ok(())
+    });
+    drop(holds);
+    let mut deletion = Deletion::default();
+    let deleted =
+        targets[..marked].iter().try_for_each(|target| target.delete(&mut report, &mut deletion));
+    // Delete the files renamed so far, even if a later shard failed. No lock that an append or
+    // a replay takes is held meanwhile.
+    let freed = deletion.run(Pace::of(current));
+    stored.and(deleted).and(freed).map(|()| report)
+}
+
+/// The shards to truncate, each with the sequence below which its records go.
+fn targets<'a>(
+    old: &'a [OldShard],
+    current: &'a [Arc<WalShard>],
+    checkpoint: &Checkpoint,
+    holds: &LockedHolds<'_>,
+) -> Vec<Target<'a>> {
     let below = |shard_dir: &ShardDir| {
-        checkpoint.below(shard_dir.identity.generation, shard_dir.identity.shard)
+        let SegmentIdentity { generation, shard, .. } = shard_dir.identity;
+        checkpoint.below(generation, shard).min(holds.below(generation, shard))
     };
     // A later generation stays, even if it is empty: checkpoints of earlier
     // generations must stay valid.
-    let is_covered =
-        |shard: &&OldShard| shard.shard_dir.identity.generation <= checkpoint.generation();
+    let last = holds.generation().unwrap_or(u32::MAX).min(checkpoint.generation());
+    let is_covered = |shard: &&OldShard| shard.shard_dir.identity.generation <= last;
     let old = old.iter().filter(is_covered).map(|shard| Target {
         shard_dir: &shard.shard_dir,
         mark: &shard.mark,
@@ -121,22 +161,12 @@ pub(crate) fn truncate(
         end: u64::MAX,
         current: Some(shard),
     });
-    let (mut report, mut deletion) = (TruncateReport::default(), Deletion::default());
-    let truncated = old
-        .chain(targets)
-        .try_for_each(|target| target.mark_and_delete(&mut report, &mut deletion));
-    // Delete the files renamed so far, even if a later shard failed. No lock that an append or
-    // a replay takes is held meanwhile.
-    let deleted = deletion.run(Pace::of(current));
-    truncated.and(deleted).map(|()| report)
+    old.chain(targets).collect()
 }
 
 impl Target<'_> {
-    fn mark_and_delete(
-        &self,
-        report: &mut TruncateReport,
-        deletion: &mut Deletion,
-    ) -> Result<(), TruncateError> {
+    /// Stores the marks of the shard durably.
+    fn store_marks(&self) -> Result<(), TruncateError> {
         let dir = &self.shard_dir.dir;
         let mut mark = self.mark.lock();
         let last = mark.ok_or_else(|| {
@@ -161,7 +191,7 @@ impl Target<'_> {
                 *self.truncated_below.lock() = below;
             }
         }
-        self.delete(report, deletion)
+        Ok(())
     }
 
     /// Stores the next mark. If there is no room, deletes recycled segments and

@@ -26,6 +26,10 @@ const UNKNOWN: u64 = u64::MAX;
 /// counts it as enough again. So a few bytes to and fro do not switch the log on and
 /// off.
 const RETURN_PART: u64 = 16;
+/// Added to the number of a [`FreeSpaceState`] while a hold refuses appends.
+const HOLD_LIMIT: u64 = 4;
+/// Appends are refused from this number on.
+const REFUSING: u64 = FreeSpaceState::Refusing as u64;
 
 /// The thresholds in free bytes; 0 means never.
 #[derive(Clone, Copy, Debug)]
@@ -62,11 +66,14 @@ pub(crate) struct FreeSpaceMonitor {
     /// Free bytes at the last check, or `UNKNOWN`. The checking thread stores it, any
     /// thread reads it (Relaxed).
     free: AtomicU64,
-    /// A [`FreeSpaceState`] as a number. The checking thread stores it, any thread reads it
-    /// (Relaxed). Each append reads it, so it is stored only when it changes.
+    /// A [`FreeSpaceState`] as a number, with `HOLD_LIMIT` added while a hold refuses appends.
+    /// Stored under `checking`, any thread reads it (Relaxed). Each append reads it, so it is
+    /// stored only when it changes.
     state: AtomicU64,
     /// Held during a check, so that no result overwrites a later one.
     checking: Mutex<()>,
+    /// Why a hold refuses appends.
+    hold_limit: Mutex<Option<Cause>>,
 }
 
 impl FreeSpaceMonitor {
@@ -86,6 +93,7 @@ impl FreeSpaceMonitor {
             free: AtomicU64::new(UNKNOWN),
             state: AtomicU64::new(FreeSpaceState::Ok as u64),
             checking: Mutex::new(()),
+            hold_limit: Mutex::default(),
         };
         let checked = space.check();
         if space.is_watched() {
@@ -120,7 +128,8 @@ impl FreeSpaceMonitor {
             // ago.
             self.free.store(free.min(UNKNOWN - 1), Ordering::Relaxed);
             if state != before {
-                self.state.store(state as u64, Ordering::Relaxed);
+                let hold_limit = self.state.load(Ordering::Relaxed) & HOLD_LIMIT;
+                self.state.store(state as u64 | hold_limit, Ordering::Relaxed);
                 trace::disk_space(free, state);
             }
             self.gauges.set(free, state);
@@ -141,17 +150,37 @@ impl FreeSpaceMonitor {
 
     /// Why appends are refused now, if they are. Costs an append one load.
     pub(crate) fn refusal(&self) -> Option<Cause> {
-        (self.state() == FreeSpaceState::Refusing).then(|| self.cause())
+        // ORDERING: Relaxed; see `state`.
+        (self.state.load(Ordering::Relaxed) >= REFUSING).then(|| self.cause()).flatten()
     }
 
+    /// Stores why a hold refuses appends; `None` if none does.
+    pub(crate) fn set_hold_limit(&self, cause: Option<Cause>) {
+        let _one_at_a_time = self.checking.lock();
+        // ORDERING: Relaxed; see `state`.
+        let before = self.state.load(Ordering::Relaxed);
+        let state = before & !HOLD_LIMIT | if cause.is_some() { HOLD_LIMIT } else { 0 };
+        if let Some(cause) = cause.as_ref().filter(|_| state != before) {
+            trace::hold_refuses(cause);
+        }
+        *self.hold_limit.lock() = cause;
+        if state != before {
+            self.state.store(state, Ordering::Relaxed);
+        }
+    }
+
+    /// The cause of a refusal. `None` if it has passed.
     #[cold]
-    fn cause(&self) -> Cause {
+    fn cause(&self) -> Option<Cause> {
+        if self.state() != FreeSpaceState::Refusing {
+            return self.hold_limit.lock().clone();
+        }
         let free_space_min_bytes = self.limits.min;
-        Cause::BelowFreeSpaceMin {
+        Some(Cause::BelowFreeSpaceMin {
             free_bytes: self.last_check().free_bytes.unwrap_or(0),
             free_space_min_bytes,
             required_bytes: return_at(free_space_min_bytes),
-        }
+        })
     }
 
     /// Returns `zeros`, or 0 if that number of bytes would bring free space below the
@@ -178,7 +207,7 @@ impl FreeSpaceMonitor {
 
     fn state(&self) -> FreeSpaceState {
         // ORDERING: Relaxed; a hint that may be some moments old, and orders nothing.
-        match self.state.load(Ordering::Relaxed) {
+        match self.state.load(Ordering::Relaxed) & !HOLD_LIMIT {
             0 => FreeSpaceState::Ok,
             1 => FreeSpaceState::Low,
             _ => FreeSpaceState::Refusing,
@@ -187,6 +216,7 @@ impl FreeSpaceMonitor {
 }
 
 const _: () = assert!(FreeSpaceState::Ok as u64 == 0 && FreeSpaceState::Low as u64 == 1);
+const _: () = assert!(REFUSING == 2 && REFUSING < HOLD_LIMIT);
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,11 @@ impl ShardedWal {
     /// returns, and needs no free space. Segments are deleted as a whole, and the active
     /// segment stays. Generations without records are removed, except the newest of them.
     ///
+    /// **It passes no hold** ([`ShardedWal::hold`]). In each shard it ends at the lowest hold, if
+    /// that is below the checkpoint. Then a replay returns the records from the hold on, and a
+    /// replay from the checkpoint leaves those out that are below it. The report names the
+    /// holds. A hold that exceeds its limits may be dropped first: see [`crate::HoldPolicy`].
+    ///
     /// Blocks until the files are deleted. If the log is in use, files of more than 8 MiB are
     /// freed in pieces, with pauses of up to 50 ms, so that appends need not wait for the disk.
     /// Then 4 GiB take up to 30 s longer than the deletions alone. There are no pauses if room
@@ -60,6 +65,14 @@ impl ShardedWal {
         &self,
         checkpoint: &Checkpoint,
     ) -> Result<TruncateReport, TruncateError> {
+        self.truncate_at(|| Ok(Some(checkpoint.clone())))
+    }
+
+    /// Truncates at the checkpoint that `choose` returns, if it returns one.
+    pub(super) fn truncate_at(
+        &self,
+        choose: impl FnOnce() -> Result<Option<Checkpoint>, TruncateError>,
+    ) -> Result<TruncateReport, TruncateError> {
         if let Some(cause) = self.would_deadlock() {
             return Err(TruncateError::NotHere(cause));
         }
@@ -67,9 +80,10 @@ impl ShardedWal {
         if lock.is_none() {
             return Err(TruncateError::Closed);
         }
+        let Some(checkpoint) = choose()? else { return Ok(TruncateReport::default()) };
         let reach = reach(self.id(), &self.plans());
-        reach.check_position(checkpoint).map_err(TruncateError::Checkpoint)?;
-        let truncated = truncate(&self.old, &self.shards, checkpoint);
+        reach.check_position(&checkpoint).map_err(TruncateError::Checkpoint)?;
+        let truncated = truncate(&self.old, &self.shards, &checkpoint, &self.holds);
         if truncated.is_ok() {
             self.generations.retire(|number| is_empty(&self.old, number));
         }

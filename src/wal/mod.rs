@@ -13,6 +13,7 @@ use crate::layout::router::shard_of;
 use crate::open::open::{Machines, Opened, open};
 use crate::recovery::RecoveryReport;
 use crate::shard::completion::Flush;
+use crate::shard::holds::Holds;
 use crate::shard::shard::WalShard;
 use crate::shard::truncate::OldShard;
 use crate::space::free_space::FreeSpaceMonitor;
@@ -24,10 +25,12 @@ mod applied;
 mod batch;
 mod checkpoints;
 mod close;
+mod holds;
 mod replay;
 
 pub use applied::Applied;
 pub use close::Closing;
+pub use holds::Hold;
 
 /// A sharded write-ahead log in one directory.
 ///
@@ -44,6 +47,7 @@ pub struct ShardedWal {
     shards: Vec<Arc<WalShard>>,
     old: Vec<OldShard>,
     generations: Generations,
+    holds: Arc<Holds>,
     recovery: RecoveryReport,
     housekeeping: Mutex<Option<JoinHandle<()>>>,
     /// Owns the log's directory until `close` has written everything. Held during a
@@ -82,12 +86,13 @@ impl ShardedWal {
     fn open_driving(config: Config, machines: Machines<'_>) -> Result<Self, OpenError> {
         let mode = CommitMode::of(config.durability);
         let opened = open(config, machines)?;
-        let Opened { space, shards, old, recovery, generations, .. } = opened;
+        let Opened { space, shards, old, recovery, generations, holds, .. } = opened;
         Ok(Self {
             space,
             shards,
             old,
             generations,
+            holds,
             recovery,
             housekeeping: Mutex::new(Some(opened.housekeeping)),
             lock: Mutex::new(Some(opened.lock)),
@@ -175,6 +180,7 @@ impl ShardedWal {
             // It has no result, and contains its own panics.
             drop(housekeeping.join());
         }
+        self.holds.close();
         drop(self.lock.lock().take());
         first
     }

@@ -19,7 +19,8 @@ use crate::support::machine::reporting;
 use crate::support::{config, must_end_within, open};
 use shardwal::fs::sim::SimFileSystem;
 use shardwal::{
-    AppendError, Cause, Config, Durability, ReplayError, ReplayOptions, ShardedWal, TruncateError,
+    AppendError, Cause, Config, Durability, HoldError, HoldLimits, ReplayError, ReplayOptions,
+    Retention, ShardedWal, TruncateError,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -106,6 +107,19 @@ fn try_everything(log: &ShardedWal) -> Vec<(&'static str, bool)> {
         ("flush", would_deadlock(&log.flush().wait().unwrap_err())),
         ("truncate_before", {
             let result = log.truncate_before(&log.durable_checkpoint()).unwrap_err();
+            matches!(result, TruncateError::NotHere(Cause::WouldDeadlock))
+        }),
+        ("hold", {
+            let limits = HoldLimits::default();
+            let result = log.hold("a", &log.durable_checkpoint(), limits).unwrap_err();
+            matches!(result, HoldError::NotHere(Cause::WouldDeadlock))
+        }),
+        ("release_hold", {
+            let result = log.release_hold("a").unwrap_err();
+            matches!(result, HoldError::NotHere(Cause::WouldDeadlock))
+        }),
+        ("retain", {
+            let result = log.retain(Retention::new()).unwrap_err();
             matches!(result, TruncateError::NotHere(Cause::WouldDeadlock))
         }),
         ("replay", {

@@ -23,6 +23,8 @@ mod durability;
 mod fairness;
 mod free_space_limits;
 mod generations;
+mod holds;
+mod holds_power_loss;
 mod inline_commit;
 mod integrity;
 mod no_room_at_open;

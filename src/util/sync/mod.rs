@@ -59,6 +59,7 @@ mod cell {
 mod imp {
     use std::io;
     use std::num::NonZero;
+    pub(crate) use std::sync::MutexGuard;
     use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
@@ -164,11 +165,11 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::Condvar;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
     use loom::sync::mpsc;
+    pub(crate) use loom::sync::{Condvar, MutexGuard};
     pub(crate) use loom::thread::JoinHandle;
     use std::cell::Cell;
     use std::io;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use shuttle::rand::{RngCore, thread_rng};
 pub(crate) use shuttle::sync::Condvar;
-use shuttle::sync::MutexGuard;
+pub(crate) use shuttle::sync::MutexGuard;
 pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
 };
