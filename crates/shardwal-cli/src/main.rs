@@ -1,5 +1,5 @@
-//! The `shardwal` command: verifies, dumps, repairs, backs up and truncates logs,
-//! and measures disks.
+//! The `shardwal` command: verifies, dumps, repairs, backs up and truncates logs, lists
+//! holds, and measures disks.
 //!
 //! Exit code 0 is success, and 1 is a corrupted log. 2 is a wrong command line, or
 //! an error of reading or writing. A closed output pipe is no error. The command
@@ -8,6 +8,7 @@
 mod backup;
 mod bench;
 mod dump;
+mod holds;
 mod load;
 mod repair;
 mod scratch;
@@ -93,6 +94,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the holds of a log: which positions its truncations respect, and how much
+    /// each keeps. Reads only, and works beside a writer
+    Holds {
+        /// The log's directory
+        dir: PathBuf,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Release a hold of a closed log. Deletes no segment: the next truncation does
+    Release {
+        /// The log's directory
+        dir: PathBuf,
+        /// The hold's name
+        name: String,
+    },
     /// Print one line per record: generation, shard, sequence, key, payload length,
     /// payload in hexadecimal
     Dump {
@@ -139,6 +156,8 @@ fn main() -> ExitCode {
         }
         Command::Backup { dir, to, copy, json } => backup::run(&dir, &to, !copy, json),
         Command::Truncate { dir, before, json } => truncate::run(&dir, before, json),
+        Command::Holds { dir, json } => holds::list(&dir, json),
+        Command::Release { dir, name } => holds::release(&dir, &name),
         Command::Dump { dir, key, limit } => dump::run(&dir, key, limit),
     };
     match ended {

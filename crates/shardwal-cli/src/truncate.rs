@@ -50,6 +50,13 @@ pub(crate) fn run(dir: &Path, before: Before, json: bool) -> Ended {
     } else {
         let (segments, bytes) = (report.segments, report.bytes);
         writeln!(out, "truncated below {checkpoint}: {segments} segments, {bytes} bytes deleted")?;
+        for name in &report.dropped {
+            writeln!(out, "dropped the hold {name}, which was beyond its limits")?;
+        }
+        for held in &report.held {
+            let (name, segments, bytes) = (&held.name, held.segments, held.bytes);
+            writeln!(out, "the hold {name} keeps {segments} segments, {bytes} bytes of them")?;
+        }
     }
     out.flush()?;
     Ok(Outcome::Done)

@@ -5,5 +5,6 @@ mod support;
 
 mod backup;
 mod cli;
+mod holds;
 mod tune;
 mod verify;
