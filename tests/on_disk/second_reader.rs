@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use shardwal::fs::sim::SimFileSystem;
-use shardwal::{Config, Durability, ShardedWal};
+use shardwal::{Config, Durability, HoldLimits, ShardedWal};
 
 use crate::second_opinion::{Image, Opinion, SecondOpinion};
 use crate::support::{DIR, Random, append_all, open, seed};
@@ -45,6 +45,8 @@ fn logs() -> Vec<Image> {
     let kill = |log: ShardedWal| std::mem::forget(log.append(9, "not waited for"));
     let truncate = |log: ShardedWal| {
         let checkpoint = log.durable_checkpoint();
+        // Readers of records ignore its file.
+        log.hold("mirror", &checkpoint, HoldLimits::default()).expect("a sound disk");
         append_all(&log, 4, 0..6, 1900);
         log.truncate_before(&checkpoint).expect("a sound disk");
         append_all(&log, 5, 0..3, 1900);
