@@ -94,9 +94,41 @@ impl<C: Clone + Default> Columns<C> {
     /// All columns with samples, and their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &C)> {
         let pages = self.groups.iter().flat_map(|group| group.iter());
-        let columns = pages.flat_map(|page| page.iter());
-        (0..).zip(columns).filter_map(|(number, column)| Some((number, column.as_deref()?)))
+        with_numbers(0, pages)
     }
+
+    /// Number of groups that a cut shares.
+    #[cfg(test)]
+    pub(crate) fn shared_groups(&self) -> usize {
+        self.groups.iter().filter(|group| Arc::strong_count(group) > 1).count()
+    }
+
+    /// Takes the columns apart, in order. A group that is dropped no longer shares its columns.
+    pub(crate) fn into_groups(self) -> impl Iterator<Item = Group<C>> {
+        (0..).step_by(GROUP * PAGE).zip(self.groups).map(|(first, pages)| Group { first, pages })
+    }
+}
+
+/// Columns of adjacent series.
+pub(crate) struct Group<C> {
+    first: u32,
+    pages: Arc<[Page<C>]>,
+}
+
+impl<C> Group<C> {
+    /// All columns with samples, and their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &C)> {
+        with_numbers(self.first, self.pages.iter())
+    }
+}
+
+/// The columns with samples of some adjacent pages, and their numbers.
+fn with_numbers<'c, C: 'c>(
+    first: u32,
+    pages: impl Iterator<Item = &'c Page<C>>,
+) -> impl Iterator<Item = (u32, &'c C)> {
+    let columns = pages.flat_map(|page| page.iter());
+    (first..).zip(columns).filter_map(|(number, column)| Some((number, column.as_deref()?)))
 }
 
 /// Drops the chunks of some columns that end before a time. A column without samples is no column.
@@ -189,5 +221,25 @@ mod tests {
         assert!(Arc::ptr_eq(&columns.groups[0][1], &cut.groups[0][1]));
         let [one, other] = [&columns, &cut].map(|columns| columns.groups[0][0][6].as_ref());
         assert!(Arc::ptr_eq(one.unwrap(), other.unwrap()));
+    }
+
+    #[test]
+    fn groups_hold_all_columns_and_are_shared_until_each_is_dropped() {
+        let mut columns = Columns::default();
+        let all: Vec<_> = (0..SERIES).step_by(7).map(|series| sample(series, 1.0)).collect();
+        columns.insert(&all);
+        let shared = |columns: &Columns<Column>| -> Vec<_> {
+            columns.groups.iter().map(|group| Arc::strong_count(group) - 1).collect()
+        };
+        let (mut groups, mut numbers) = (columns.clone().into_groups(), Vec::new());
+        for passed in 0..3 {
+            let group = groups.next().expect("there are three");
+            numbers.extend(group.iter().map(|(number, _)| number));
+            assert_eq!(shared(&columns)[passed..], vec![1; 3 - passed]);
+            drop(group);
+            assert_eq!(shared(&columns)[..=passed], vec![0; passed + 1]);
+        }
+        assert!(groups.next().is_none());
+        assert!(numbers.into_iter().eq((0..SERIES).step_by(7)));
     }
 }

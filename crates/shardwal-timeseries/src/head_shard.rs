@@ -287,6 +287,12 @@ impl HeadShard {
         (current.clone(), self.inserted())
     }
 
+    /// Number of groups of columns that a cut shares.
+    #[cfg(test)]
+    pub(crate) fn shared_groups(&self) -> usize {
+        self.current.lock().samples.shared_groups()
+    }
+
     /// Returns the series that satisfy all matchers and have samples or histograms in the range,
     /// with those, from one cut.
     pub(crate) fn query(

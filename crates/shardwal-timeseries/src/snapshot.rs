@@ -12,7 +12,11 @@ use std::path::{Path, PathBuf};
 
 use super::admission::sample_bytes_max;
 use super::codec::{BatchEncoder, SeriesHistogram, SeriesSample};
+use super::column::Column;
+use super::columns::Columns;
 use super::head::{Head, Restorer};
+use super::head_shard::HeadShard;
+use super::histogram_column::HistogramColumn;
 use super::state_machine::ShardSnapshot;
 use super::storage_error::StorageError;
 use super::{HISTOGRAM_BYTES_MAX, LABELS_BYTES_MAX};
@@ -36,6 +40,9 @@ const BLOCK_BYTES_MAX: usize = BLOCK_SAMPLES * sample_bytes_max(0)
 const _: () = assert!(16 + 8 + SHARDS_MAX * 8 <= BLOCK_BYTES_MAX);
 /// A block of histograms ends once it may have this number of bytes.
 const BLOCK_HISTOGRAMS_BYTES: usize = 4 << 20;
+/// A period ends with the block in which it reaches this number of series. So neither the writer
+/// nor a reader holds state for every series at once.
+const PERIOD_SERIES: usize = 16_384;
 const _: () = assert!(
     BLOCK_HISTOGRAMS_BYTES
         + HISTOGRAM_BYTES_MAX
@@ -69,12 +76,15 @@ pub(crate) fn remove_unfinished(fs: &dyn FileSystem, dir: &Path) -> Result<(), S
 /// Writes a snapshot of the shards at `snapshots`. When this returns `Ok`, the snapshot is durable
 /// and has replaced the one before. After an error, either the new or the old snapshot is in place,
 /// whole.
+///
+/// Empties the cuts group by group, as it writes them. A commit copies the columns that it changes
+/// only as long as a cut shares them.
 pub(crate) fn write(
     fs: &dyn FileSystem,
     dir: &Path,
     log: LogId,
     generation: u32,
-    snapshots: &[ShardSnapshot],
+    snapshots: &mut [ShardSnapshot],
 ) -> Result<SnapshotReport, StorageError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     let doing = |what: &'static str| StorageError::io(what, &unfinished);
@@ -98,6 +108,32 @@ struct Writer {
     report: SnapshotReport,
 }
 
+/// Encodes the batches of one shard.
+struct ShardEncoder<'s> {
+    shard: &'s HeadShard,
+    encoder: BatchEncoder,
+    /// Series of the period: at least those that have begun in it.
+    series: usize,
+}
+
+impl<'s> ShardEncoder<'s> {
+    fn new(shard: &'s HeadShard) -> Self {
+        Self { shard, encoder: BatchEncoder::new(), series: 0 }
+    }
+
+    /// Encodes the next batch. Begins a period if the one before is full.
+    fn encode(&mut self, samples: &[SeriesSample], histograms: &[SeriesHistogram]) -> Vec<u8> {
+        if self.series >= PERIOD_SERIES {
+            *self = Self::new(self.shard);
+        }
+        self.series += samples.chunk_by(|one, other| one.series == other.series).count();
+        self.series += histograms.chunk_by(|one, other| one.series == other.series).count();
+        let mut batch = Vec::new();
+        self.encoder.encode(false, samples, histograms, self.shard, &mut batch);
+        batch
+    }
+}
+
 impl Writer {
     fn new(file: Box<dyn FileHandle>) -> Self {
         Self { file, position: 0, blocks: 0, report: SnapshotReport::default() }
@@ -107,7 +143,7 @@ impl Writer {
         mut self,
         log: LogId,
         generation: u32,
-        snapshots: &[ShardSnapshot],
+        snapshots: &mut [ShardSnapshot],
     ) -> io::Result<SnapshotReport> {
         write_full(self.file.as_mut(), &MAGIC, 0)?;
         self.position = MAGIC.len() as u64;
@@ -117,72 +153,82 @@ impl Writer {
         bytes.extend_from_slice(&shards.to_le_bytes());
         snapshots.iter().for_each(|snapshot| bytes.extend_from_slice(&snapshot.next.to_le_bytes()));
         self.block(&bytes)?;
-        snapshots.iter().try_for_each(|snapshot| self.shard(snapshot))?;
+        snapshots.iter_mut().try_for_each(|snapshot| self.shard(snapshot))?;
         self.block(&[])?;
         self.file.sync_data()?;
         self.report.bytes = self.position;
         Ok(self.report)
     }
 
-    fn shard(&mut self, snapshot: &ShardSnapshot) -> io::Result<()> {
-        let ShardSnapshot { cut, shard, .. } = snapshot;
-        let mut encoder = BatchEncoder::new();
+    fn shard(&mut self, snapshot: &mut ShardSnapshot) -> io::Result<()> {
+        let cut = std::mem::take(&mut snapshot.cut);
+        let only_histograms = cut.histograms.iter().filter(|(n, _)| cut.samples.get(*n).is_none());
+        self.report.series += only_histograms.count() as u64;
+        let mut encoder = ShardEncoder::new(&snapshot.shard);
+        self.samples(&mut encoder, cut.samples)?;
+        self.histograms(&mut encoder, cut.histograms)
+    }
+
+    /// Writes the samples of a shard.
+    fn samples(
+        &mut self,
+        encoder: &mut ShardEncoder<'_>,
+        columns: Columns<Column>,
+    ) -> io::Result<()> {
         let (mut samples, mut labels_bytes) = (Vec::new(), 0);
-        for (number, column) in cut.samples.iter() {
-            self.report.series += 1;
-            labels_bytes += shard.labels_bytes_of(number);
-            for sample in column.samples() {
-                samples.push(SeriesSample { series: number, sample });
-                if samples.len() >= BLOCK_SAMPLES || labels_bytes >= BLOCK_LABELS_BYTES {
-                    self.batch(&mut encoder, snapshot, &samples, &[])?;
-                    samples.clear();
-                    labels_bytes = 0;
+        for group in columns.into_groups() {
+            for (number, column) in group.iter() {
+                self.report.series += 1;
+                labels_bytes += encoder.shard.labels_bytes_of(number);
+                for sample in column.samples() {
+                    samples.push(SeriesSample { series: number, sample });
+                    if samples.len() >= BLOCK_SAMPLES || labels_bytes >= BLOCK_LABELS_BYTES {
+                        self.batch(encoder, &samples, &[])?;
+                        samples.clear();
+                        labels_bytes = 0;
+                    }
                 }
             }
         }
-        self.batch(&mut encoder, snapshot, &samples, &[])?;
-        self.histograms(&mut encoder, snapshot)
+        self.batch(encoder, &samples, &[])
     }
 
     /// Writes the native histograms of a shard, after its samples.
     fn histograms(
         &mut self,
-        encoder: &mut BatchEncoder,
-        snapshot: &ShardSnapshot,
+        encoder: &mut ShardEncoder<'_>,
+        columns: Columns<HistogramColumn>,
     ) -> io::Result<()> {
-        let ShardSnapshot { cut, shard, .. } = snapshot;
         let (mut histograms, mut bytes) = (Vec::new(), 0);
-        for (number, column) in cut.histograms.iter() {
-            self.report.series += u64::from(cut.samples.get(number).is_none());
-            bytes += sample_bytes_max(shard.labels_bytes_of(number));
-            for histogram in column.iter() {
-                bytes += sample_bytes_max(0) + histogram.bytes.len();
-                let histogram = histogram.clone();
-                histograms.push(SeriesHistogram { series: number, histogram });
-                if bytes >= BLOCK_HISTOGRAMS_BYTES {
-                    self.batch(encoder, snapshot, &[], &histograms)?;
-                    histograms.clear();
-                    bytes = 0;
+        for group in columns.into_groups() {
+            for (number, column) in group.iter() {
+                bytes += sample_bytes_max(encoder.shard.labels_bytes_of(number));
+                for histogram in column.iter() {
+                    bytes += sample_bytes_max(0) + histogram.bytes.len();
+                    let histogram = histogram.clone();
+                    histograms.push(SeriesHistogram { series: number, histogram });
+                    if bytes >= BLOCK_HISTOGRAMS_BYTES {
+                        self.batch(encoder, &[], &histograms)?;
+                        histograms.clear();
+                        bytes = 0;
+                    }
                 }
             }
         }
-        self.batch(encoder, snapshot, &[], &histograms)
+        self.batch(encoder, &[], &histograms)
     }
 
     fn batch(
         &mut self,
-        encoder: &mut BatchEncoder,
-        snapshot: &ShardSnapshot,
+        encoder: &mut ShardEncoder<'_>,
         samples: &[SeriesSample],
         histograms: &[SeriesHistogram],
     ) -> io::Result<()> {
         if samples.is_empty() && histograms.is_empty() {
             return Ok(());
         }
-        let mut batch = Vec::new();
-        encoder.encode(false, samples, histograms, snapshot.shard.as_ref(), &mut batch);
         self.report.samples += (samples.len() + histograms.len()) as u64;
-        self.block(&batch)
+        self.block(&encoder.encode(samples, histograms))
     }
 
     fn block(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -301,5 +347,72 @@ impl Reader {
     fn corrupted(&self, what: &'static str) -> StorageError {
         let path = self.path.clone();
         StorageError::CorruptedSnapshot { path, offset: self.position, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::super::budget::Budget;
+    use super::super::{Labels, Sample};
+    use super::{
+        BLOCK_HEAD_BYTES, FileHandle, HeadShard, LogId, SeriesSample, ShardSnapshot, Writer,
+    };
+
+    /// Of each write to the file: the first byte of its block, and the groups of columns that the
+    /// head shares with the snapshot meanwhile.
+    type Writes = Arc<Mutex<Vec<(Option<u8>, usize)>>>;
+
+    #[derive(Debug)]
+    struct Watching(Arc<HeadShard>, Writes);
+
+    impl FileHandle for Watching {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+        fn write_at(&mut self, bytes: &[u8], _: u64) -> io::Result<usize> {
+            let first = bytes.get(BLOCK_HEAD_BYTES).copied();
+            self.1.lock().push((first, self.0.shared_groups()));
+            Ok(bytes.len())
+        }
+        fn sync_data(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+        fn set_len(&mut self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn drop_cache(&self) {}
+    }
+
+    /// A group of columns has as many series as a block has samples and a period has series. So
+    /// each block is of another group, and begins a period.
+    #[test]
+    fn a_snapshot_holds_neither_columns_nor_labels_that_it_has_written() {
+        const SERIES: u32 = 3 * 16_384;
+        let shard = Arc::new(HeadShard::new(Budget::new(0)));
+        for host in 0..SERIES {
+            let labels = Labels::new([("host", host.to_string())]).expect("they are valid");
+            let series = shard.number(&labels, u32::MAX).expect("there is room");
+            shard.restore(&[SeriesSample { series, sample: Sample::new(1, 1.0) }], &[]);
+        }
+        let (cut, inserted) = shard.snapshot();
+        let mut snapshots = [ShardSnapshot { next: 9, cut, inserted, shard: shard.clone() }];
+        let writes = Writes::default();
+        let writer = Writer::new(Box::new(Watching(shard.clone(), writes.clone())));
+        let report = writer.write(LogId::from([1; 16]), 1, &mut snapshots);
+        let report = report.expect("the file accepts everything");
+        assert_eq!((report.series, report.samples), (SERIES.into(), SERIES.into()));
+        let found = writes.lock().clone();
+        let [magic, position, blocks @ .., end] = &found[..] else { panic!("{found:?}") };
+        assert_eq!([magic, position], [&(None, 3), &(Some(1), 3)]);
+        assert_eq!(blocks, [(Some(1), 3), (Some(1), 2), (Some(1), 1)], "fresh batches");
+        assert_eq!(*end, (None, 0));
     }
 }

@@ -357,12 +357,12 @@ impl<L: SeriesLog> Storage<L> {
         receivers.iter().for_each(|snapshots| drop(snapshots.try_recv()));
         self.log.request_snapshot();
         let snapshots: Result<Vec<_>, _> = receivers.iter().map(Receiver::recv).collect();
-        let snapshots = snapshots.map_err(|_disconnected| StorageError::ShardFailed)?;
+        let mut snapshots = snapshots.map_err(|_disconnected| StorageError::ShardFailed)?;
         // The log must not lose a record that the snapshot covers. Its sequence would be used
         // again, and replay would skip the new record.
         self.log.flush().map_err(StorageError::Flush)?;
         let (generation, id) = (self.log.generation(), self.log.id());
-        let report = snapshot::write(self.fs.as_ref(), &self.dir, id, generation, &snapshots)?;
+        let report = snapshot::write(self.fs.as_ref(), &self.dir, id, generation, &mut snapshots)?;
         let checkpoint =
             Checkpoint::new(generation, snapshots.iter().map(|snapshot| snapshot.next)).of_log(id);
         self.log.truncate_before(&checkpoint).map_err(StorageError::Truncate)?;

@@ -19,6 +19,7 @@ mod prepared_write;
 mod reader;
 mod retention;
 mod series_scan;
+mod snapshots;
 mod storage;
 mod storage_counter_examples;
 mod storage_inline_commit;
