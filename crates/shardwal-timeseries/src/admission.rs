@@ -11,6 +11,7 @@ use super::codec::{SeriesHistogram, SeriesSample};
 use super::cut::weight;
 use super::head::{Head, SeriesHandle};
 use super::head_shard::{Admitted, HeadShard, places_of};
+use super::holders::Hold;
 use super::state_machine::{
     BY_LABELS, QUEUED_HISTOGRAM_BYTES, QUEUED_LABELS_BYTES, QUEUED_SAMPLE_BYTES, queue,
 };
@@ -38,6 +39,10 @@ pub(crate) struct ShardBatch<'a> {
 #[derive(Default)]
 struct Split<'a> {
     key: u64,
+    /// Keeps the numbers of the series from before they are looked up. `None` without samples.
+    hold: Option<Hold>,
+    /// Handles from before the hold: numbers and clocks. Their series may be gone.
+    older: Vec<(u32, u32)>,
     samples: Vec<SeriesSample>,
     histograms: Vec<SeriesHistogram>,
     /// Labels of series that have no number. Samples refer to them by index.
@@ -108,6 +113,10 @@ pub(crate) fn admit<'a>(
         return Err(WriteError::HistogramTooLarge { bytes });
     }
     let (mut splits, series_max) = (split(head, write), head.series_max());
+    let mut shards = head.shards().iter().zip(&splits);
+    if !shards.all(|(shard, split)| shard.are_current(&split.older)) {
+        return Err(WriteError::SeriesGone);
+    }
     let too_many = || WriteError::TooManySeries { max: series_max };
     let mut left_out = Vec::new();
     if at_limit == AtSeriesLimit::LeaveOut {
@@ -130,9 +139,11 @@ pub(crate) fn admit<'a>(
             let weight = weight(&part.samples, &part.histograms);
             (weight, places(&part.labels))
         });
-        let admitted = shard.admit(&mut claim, sizes, places(&split.labels), series_max);
+        let (hold, places) = (split.hold.as_ref(), places(&split.labels));
+        let epoch = hold.map(Hold::epoch).unwrap_or_default();
+        let admitted = shard.admit(&mut claim, sizes, places, series_max, hold);
         for (part, admitted) in batches.iter().zip(admitted.ok_or_else(too_many)?) {
-            let payload = queue(&part.labels, &part.histograms, &part.samples);
+            let payload = queue(epoch, &part.labels, &part.histograms, &part.samples);
             parts.push(ShardBatch { key: split.key, payload, admitted });
         }
     }
@@ -143,21 +154,25 @@ fn split<'a>(head: &Head, write: Write<'a>) -> Vec<Split<'a>> {
     let mut splits = Vec::new();
     splits.resize_with(head.shards().len(), Split::default);
     for (handle, sample) in write.samples {
-        let split = &mut splits[head.shard_of(handle.key)];
-        split.key = handle.key;
+        let shard = head.shard_of(handle.key);
+        let split = &mut splits[shard];
+        split.hold(&head.shards()[shard], handle);
         split.samples.push(handle.with(*sample));
     }
     for (handle, histogram) in write.histograms {
-        let split = &mut splits[head.shard_of(handle.key)];
-        split.key = handle.key;
+        let shard = head.shard_of(handle.key);
+        let split = &mut splits[shard];
+        split.hold(&head.shards()[shard], handle);
         let histogram = histogram.clone();
         split.histograms.push(SeriesHistogram { series: handle.number, histogram });
     }
     let sampled = write.batch.iter().enumerate().filter(|(_, series)| !series.is_empty());
     for (source, TimeSeries { labels, samples, histograms }) in sampled {
-        let split = &mut splits[head.shard_of(labels.id().0)];
+        let shard = head.shard_of(labels.id().0);
+        let split = &mut splits[shard];
         split.key = labels.id().0;
-        let known = head.find(labels).map(|handle| handle.number);
+        split.hold.get_or_insert_with(|| head.shards()[shard].hold());
+        let known = head.shards()[shard].find_to_write(labels);
         let series = known.unwrap_or_else(|| split.by_labels(labels, source));
         split.samples.extend(samples.iter().map(|sample| SeriesSample { series, sample: *sample }));
         let histograms = histograms.iter().cloned();
@@ -167,6 +182,17 @@ fn split<'a>(head: &Head, write: Write<'a>) -> Vec<Split<'a>> {
 }
 
 impl<'a> Split<'a> {
+    /// Keeps the number of a handle's series, if it is not too late.
+    #[inline]
+    fn hold(&mut self, shard: &HeadShard, handle: &SeriesHandle) {
+        self.key = handle.key;
+        let hold = self.hold.get_or_insert_with(|| shard.hold());
+        let older = (handle.number, handle.clock);
+        if handle.clock < hold.clock && self.older.last() != Some(&older) {
+            self.older.push(older);
+        }
+    }
+
     fn by_labels(&mut self, labels: &'a Labels, source: usize) -> u32 {
         let index = u32::try_from(self.labels.len()).expect("fewer series than numbers");
         self.labels.push(labels);

@@ -26,16 +26,20 @@ pub(crate) struct Columns<C> {
 }
 
 impl Columns<Column> {
-    /// Inserts samples, in order. Returns the number of new ones.
-    pub(crate) fn insert(&mut self, samples: &[SeriesSample]) -> u64 {
+    /// Inserts samples, in order. Returns the number of new ones. Adds the series that had none to
+    /// `begun`.
+    pub(crate) fn insert(&mut self, samples: &[SeriesSample], begun: &mut Vec<u32>) -> u64 {
         let page_of = |sample: &SeriesSample| sample.series as usize / PAGE;
         let same_page = |one: &SeriesSample, other: &SeriesSample| page_of(one) == page_of(other);
         let mut added = 0;
         for run in samples.chunk_by(same_page) {
             let page = self.page_mut(page_of(&run[0]));
             for of_series in run.chunk_by(|one, other| one.series == other.series) {
-                let column = page[of_series[0].series as usize % PAGE].get_or_insert_default();
-                added += Arc::make_mut(column).insert_all(of_series);
+                let place = &mut page[of_series[0].series as usize % PAGE];
+                if place.is_none() {
+                    begun.push(of_series[0].series);
+                }
+                added += Arc::make_mut(place.get_or_insert_default()).insert_all(of_series);
             }
         }
         added
@@ -205,12 +209,14 @@ mod tests {
     fn a_cut_does_not_change_and_shares_what_was_not_written() {
         let mut columns = Columns::default();
         let all: Vec<_> = (0..SERIES).step_by(3).map(|series| sample(series, 1.0)).collect();
-        assert_eq!(columns.insert(&all), all.len() as u64);
+        assert_eq!(columns.insert(&all, &mut Vec::new()), all.len() as u64);
         let cut = columns.clone();
         let before = values(&cut);
         assert!(before.iter().copied().eq((0..SERIES).step_by(3).map(|series| (series, 1.0))));
         let later = [sample(3, 2.0), sample(4, 2.0), sample(SERIES, 2.0)];
-        assert_eq!(columns.insert(&later), 2);
+        let mut begun = Vec::new();
+        assert_eq!(columns.insert(&later, &mut begun), 2);
+        assert_eq!(begun, [4, SERIES]);
         assert_eq!(values(&cut), before);
         let now = |series| columns.get(series).map(|column| column.samples().next().unwrap().value);
         assert_eq!([3, 4, 5, 6, SERIES, u32::MAX].map(now), {
@@ -227,7 +233,7 @@ mod tests {
     fn groups_hold_all_columns_and_are_shared_until_each_is_dropped() {
         let mut columns = Columns::default();
         let all: Vec<_> = (0..SERIES).step_by(7).map(|series| sample(series, 1.0)).collect();
-        columns.insert(&all);
+        columns.insert(&all, &mut Vec::new());
         let shared = |columns: &Columns<Column>| -> Vec<_> {
             columns.groups.iter().map(|group| Arc::strong_count(group) - 1).collect()
         };

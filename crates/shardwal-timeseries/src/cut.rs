@@ -33,15 +33,20 @@ pub(crate) fn weight(samples: &[SeriesSample], histograms: &[SeriesHistogram]) -
 }
 
 impl Cut {
-    /// Inserts samples and histograms, in order.
+    /// Inserts samples and histograms, in order. Adds the series that had no samples, or no
+    /// histograms, to `begun`.
     pub(crate) fn insert(
         &mut self,
         samples: &[SeriesSample],
         histograms: &[SeriesHistogram],
+        begun: &mut Vec<u32>,
     ) -> Inserted {
-        let new = self.samples.insert(samples);
+        let new = self.samples.insert(samples, begun);
         let mut inserted = Inserted { new, replaced_weight: samples.len() as u64 - new };
         for SeriesHistogram { series, histogram } in histograms {
+            if self.histograms.get(*series).is_none() {
+                begun.push(*series);
+            }
             match self.histograms.column_mut(*series).insert(histogram.clone()) {
                 Some(before) => inserted.replaced_weight += histogram_weight(&before),
                 None => inserted.new += 1,

@@ -12,7 +12,7 @@ use super::{Labels, Matcher, Sample, TimeSeries};
 use shardwal::internals::shard_of;
 
 /// A handle of a series of an open storage. It is cheap to copy, and invalid once the storage is
-/// closed.
+/// closed, or the series has left it for want of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesHandle {
     /// The storage that returned it.
@@ -21,6 +21,8 @@ pub struct SeriesHandle {
     pub(crate) key: u64,
     /// The number of the series in its shard.
     pub(crate) number: u32,
+    /// The clock of the shard's index, at a time at which the series had the number.
+    pub(crate) clock: u32,
 }
 
 /// The head shards of a storage.
@@ -64,25 +66,28 @@ impl Head {
         shard_of(key, self.shards.len())
     }
 
-    /// The handle of a series, which is registered if it is new. `None` if its shard is full.
+    /// The handle of a series, which is registered. `None` if its shard is full.
     pub(crate) fn handle(&self, labels: &Labels) -> Option<SeriesHandle> {
-        self.handle_within(labels, self.series_max)
+        let shard = &self.shards[self.shard_of(labels.id().0)];
+        let (number, clock) = shard.register(labels, self.series_max)?;
+        Some(self.numbered(labels, number, clock))
     }
 
     /// The handle of an existing series.
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesHandle> {
-        let number = self.shards[self.shard_of(labels.id().0)].find(labels)?;
-        Some(self.numbered(labels, number))
+        let (number, clock) = self.shards[self.shard_of(labels.id().0)].find(labels)?;
+        Some(self.numbered(labels, number, clock))
     }
 
-    fn handle_within(&self, labels: &Labels, series_max: u32) -> Option<SeriesHandle> {
-        let number = self.shards[self.shard_of(labels.id().0)].number(labels, series_max)?;
-        Some(self.numbered(labels, number))
+    /// The handle of a series of the log or a snapshot. It gets a number if it is new.
+    fn restored(&self, labels: &Labels) -> SeriesHandle {
+        let number = self.shards[self.shard_of(labels.id().0)].restored_number(labels);
+        self.numbered(labels, number, 0)
     }
 
-    /// The handle of a series with this number in its shard.
-    pub(crate) fn numbered(&self, labels: &Labels, number: u32) -> SeriesHandle {
-        SeriesHandle { storage: self.id, key: labels.id().0, number }
+    /// The handle of a series that had this number in its shard at the time of `clock`.
+    pub(crate) fn numbered(&self, labels: &Labels, number: u32, clock: u32) -> SeriesHandle {
+        SeriesHandle { storage: self.id, key: labels.id().0, number, clock }
     }
 
     /// The id of the storage.
@@ -149,8 +154,7 @@ impl<'a> Restorer<'a> {
 impl BatchSink for Restored<'_> {
     fn series(&mut self, reference: u32, labels: Labels) {
         self.handles.truncate(reference as usize);
-        let handle = self.head.handle_within(&labels, u32::MAX);
-        self.handles.push(handle.expect("memory holds fewer series than numbers"));
+        self.handles.push(self.head.restored(&labels));
     }
 
     fn samples(&mut self, samples: &[SeriesSample]) {

@@ -1,23 +1,26 @@
 //! The head shard: the series of one shard in memory, with their numbers, labels and samples. It
 //! does not know the log. Everything applied here was acknowledged.
 
-use std::ops::{Range, RangeInclusive};
+mod expiry;
+
+use std::ops::RangeInclusive;
 
 use super::budget::{Budget, Claim, Pending};
 use super::codec::{SeriesHistogram, SeriesLabels, SeriesSample};
 use super::cut::{Cut, Inserted, weight};
+use super::holders::{Hold, Holders};
 use super::index::{self, Index, places};
 use super::{Labels, Matcher, TimeSeries};
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Number of labels copied per lock hold. The writer thread needs the lock too.
 pub(crate) const SERIES_AT_A_TIME: usize = 1024;
 
 /// The series of one shard. Numbers are not on disk. While the storage is open, the number of a
-/// series that has a sample or a handle never changes.
+/// series that has a sample or is registered never changes.
 #[derive(Debug)]
 pub(crate) struct HeadShard {
     /// Many threads read it, so that no reader delays the committer's look at labels.
@@ -32,6 +35,10 @@ pub(crate) struct HeadShard {
     inserted: AtomicU64,
     /// Samples admitted to this shard and not applied yet.
     pending: Pending,
+    /// Readers, and writes that are not applied yet.
+    holders: Arc<Holders>,
+    /// Whether the encoder of the shard must forget numbers.
+    has_removed: AtomicBool,
     /// Canonical bytes of the longest labels. Raised under the lock of `index`. A caller that
     /// writes bounds a batch by it.
     labels_bytes: AtomicU64,
@@ -44,12 +51,15 @@ pub(crate) struct Admitted<'a> {
     head: &'a HeadShard,
     weight: u64,
     reserved: u32,
+    /// Keeps the numbers of the samples' series.
+    hold: Option<Hold>,
 }
 
 impl Admitted<'_> {
     /// Marks the samples as queued. The shard's state machine then releases them.
     pub(crate) fn queued(mut self) {
         (self.weight, self.reserved) = (0, 0);
+        self.hold.take().into_iter().for_each(Hold::hand_over);
     }
 }
 
@@ -67,13 +77,24 @@ impl HeadShard {
             samples: AtomicU64::new(0),
             inserted: AtomicU64::new(0),
             pending: Pending::new(budget),
+            holders: Arc::default(),
+            has_removed: AtomicBool::new(false),
             labels_bytes: AtomicU64::new(0),
         }
     }
 
-    /// Returns the number of a series. A new series gets one, unless the shard already has
-    /// `series_max` series: then the result is `None`.
-    pub(crate) fn number(&self, labels: &Labels, series_max: u32) -> Option<u32> {
+    /// Returns the number of a series that the log or a snapshot has. A new series gets one.
+    pub(crate) fn restored_number(&self, labels: &Labels) -> u32 {
+        let mut index = self.index.write();
+        let (number, _) = index.number(labels);
+        self.raise_labels_bytes(labels.canonical().len());
+        number
+    }
+
+    /// Registers a series: it stays without samples. Returns its number, and the clock of a handle.
+    /// A new series gets a number, unless the shard already has `series_max` series: then the
+    /// result is `None`.
+    pub(crate) fn register(&self, labels: &Labels, series_max: u32) -> Option<(u32, u32)> {
         let mut index = self.index.write();
         if index.find(labels).is_none()
             && !has_room(&index, places_of([labels.canonical()]), series_max)
@@ -82,15 +103,53 @@ impl HeadShard {
         }
         let (number, _) = index.number(labels);
         // A handle keeps the series, whether the commit succeeds or not.
-        index.tentative.remove(&number);
+        index.lifetimes.register(number);
         self.raise_labels_bytes(labels.canonical().len());
+        Some((number, index.lifetimes.clock()))
+    }
+
+    /// The number of a series that is not hidden, and the clock of a handle.
+    pub(crate) fn find(&self, labels: &Labels) -> Option<(u32, u32)> {
+        let index = self.index.read();
+        let number = index.find(labels).filter(|number| index.lifetimes.is_visible(*number));
+        number.map(|number| (number, index.lifetimes.clock()))
+    }
+
+    /// The number of a series that is not tentative, for a write whose caller has a hold. Shows a
+    /// hidden series again, which has its places still.
+    pub(crate) fn find_to_write(&self, labels: &Labels) -> Option<u32> {
+        let find = |index: &Index| {
+            let number = index.find(labels)?;
+            (!index.lifetimes.tentative.contains(&number)).then_some(number)
+        };
+        let index = self.index.read();
+        let number = find(&index)?;
+        if !index.lifetimes.is_idle(number) {
+            return Some(number);
+        }
+        drop(index);
+        let index = &mut *self.index.write();
+        let number = find(index)?;
+        index.lifetimes.revive(number);
         Some(number)
     }
 
-    /// The number of a series that is not tentative.
-    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
+    /// Whether handles, each a number and a clock, are of series that are not hidden.
+    pub(crate) fn are_current(&self, handles: &[(u32, u32)]) -> bool {
+        handles.chunks(SERIES_AT_A_TIME).all(|some| {
+            let index = self.index.read();
+            let is_current = |(number, clock): &(u32, u32)| {
+                index.has(*number) && index.lifetimes.is_current(*number, *clock)
+            };
+            some.iter().all(is_current)
+        })
+    }
+
+    /// The labels of a handle's series: a number and a clock. `None` if it is gone.
+    pub(crate) fn labels_of_handle(&self, number: u32, clock: u32) -> Option<Labels> {
         let index = self.index.read();
-        index.find(labels).filter(|number| !index.tentative.contains(number))
+        let is_current = index.has(number) && index.lifetimes.is_current(number, clock);
+        is_current.then(|| index.labels(number))
     }
 
     /// The number of new series that the shard has room for, from the first of `series` on. `None`
@@ -107,7 +166,7 @@ impl HeadShard {
             rest.inspect(|rest| room = *rest).is_some()
         };
         let fitting = series.iter().take_while(fits).count();
-        let may_grow = index.reserved > 0 || !index.tentative.is_empty();
+        let may_grow = index.reserved > 0 || !index.lifetimes.tentative.is_empty();
         (fitting == series.len() || !may_grow).then_some(fitting)
     }
 
@@ -120,6 +179,7 @@ impl HeadShard {
         parts: impl Iterator<Item = (u64, u32)> + Clone,
         places: u32,
         series_max: u32,
+        hold: Option<&Hold>,
     ) -> Option<Vec<Admitted<'_>>> {
         if places > 0 {
             let mut index = self.index.write();
@@ -130,7 +190,7 @@ impl HeadShard {
         }
         let admitted = |(weight, reserved)| {
             self.pending.take_over(claim, weight);
-            Admitted { head: self, weight, reserved }
+            Admitted { head: self, weight, reserved, hold: hold.cloned() }
         };
         Some(parts.map(admitted).collect())
     }
@@ -152,8 +212,9 @@ impl HeadShard {
         let number = |text: &&str| {
             let (number, is_new) = index.number(&Labels::from_canonical(text));
             if is_new {
-                index.tentative.insert(number);
+                index.lifetimes.tentative.insert(number);
             }
+            index.lifetimes.revive(number);
             number
         };
         series.iter().map(number).collect()
@@ -191,7 +252,7 @@ impl HeadShard {
     ) {
         if defined {
             let index = &mut *self.index.write();
-            for number in std::mem::take(&mut index.tentative) {
+            for number in std::mem::take(&mut index.lifetimes.tentative) {
                 self.raise_labels_bytes(index.labels_bytes(number));
             }
         }
@@ -203,7 +264,7 @@ impl HeadShard {
     pub(crate) fn rollback(&self, weight: u64) {
         self.pending.refuse(weight);
         let index = &mut *self.index.write();
-        let tentative = std::mem::take(&mut index.tentative);
+        let tentative = std::mem::take(&mut index.lifetimes.tentative);
         tentative.into_iter().for_each(|number| index.remove(number));
     }
 
@@ -219,39 +280,18 @@ impl HeadShard {
     }
 
     fn insert(&self, samples: &[SeriesSample], histograms: &[SeriesHistogram]) -> Inserted {
+        let mut begun = Vec::new();
         let mut current = self.current.lock();
-        let inserted = current.insert(samples, histograms);
+        let inserted = current.insert(samples, histograms, &mut begun);
+        if !begun.is_empty() {
+            // R5 CUT: before a reader can have a cut with the samples.
+            self.show(&begun);
+        }
         // ORDERING: Relaxed; a statistic, stored under the lock.
         self.samples.fetch_add(inserted.new, Ordering::Relaxed);
         let count = (samples.len() + histograms.len()) as u64;
         self.inserted.fetch_add(count, Ordering::Relaxed);
         inserted
-    }
-
-    /// Drops the chunks that end before a time, in some pages of columns: see
-    /// [`Columns::drop_before`]. Returns the number of their samples and histograms, and the next
-    /// page. Series keep their numbers.
-    ///
-    /// [`Columns::drop_before`]: super::columns::Columns::drop_before
-    pub(crate) fn drop_before(&self, time_ms: i64, pages: Range<usize>) -> (u64, Option<usize>) {
-        let mut current = self.current.lock();
-        let (mut dropped, next) = current.samples.drop_before(time_ms, pages.clone());
-        let (histograms, other_next) = current.histograms.drop_before(time_ms, pages);
-        dropped.add(histograms);
-        // ORDERING: Relaxed; a statistic, stored under the lock.
-        self.samples.fetch_sub(dropped.samples, Ordering::Relaxed);
-        drop(current);
-        self.pending.dropped(dropped.weight);
-        (dropped.samples, next.max(other_next))
-    }
-
-    /// Removes the series without samples and histograms. Only `open` may: no caller has a handle
-    /// yet, and nothing is queued.
-    pub(crate) fn remove_empty_series(&self) {
-        let current = self.current.lock();
-        let mut index = self.index.write();
-        let empty: Vec<u32> = index.numbers().filter(|number| !current.has(*number)).collect();
-        empty.into_iter().for_each(|number| index.remove(number));
     }
 
     /// Number of samples and histograms in the shard.
@@ -267,10 +307,10 @@ impl HeadShard {
         self.inserted.load(Ordering::Relaxed)
     }
 
-    /// Number of series that have samples or a handle.
+    /// Number of series that have samples or are registered.
     pub(crate) fn series(&self) -> usize {
         let index = self.index.read();
-        index.len() - index.tentative.len()
+        index.len() - index.lifetimes.hidden()
     }
 
     /// R5 CUT: all columns at one moment between two commits, in one hold of the lock. No number of
@@ -281,10 +321,12 @@ impl HeadShard {
         self.current.lock().clone()
     }
 
-    /// A cut, and the number of samples inserted before it: see [`HeadShard::inserted`].
-    pub(crate) fn snapshot(&self) -> (Cut, u64) {
+    /// A cut, the number of samples inserted before it, see [`HeadShard::inserted`], and a hold
+    /// that keeps the numbers of its series.
+    pub(crate) fn snapshot(&self) -> (Hold, Cut, u64) {
+        let hold = self.hold();
         let current = self.current.lock();
-        (current.clone(), self.inserted())
+        (hold, current.clone(), self.inserted())
     }
 
     /// Number of groups of columns that a cut shares.
@@ -300,9 +342,10 @@ impl HeadShard {
         matchers: &[Matcher],
         range: &RangeInclusive<i64>,
     ) -> Vec<TimeSeries> {
+        let hold = self.hold();
         let cut = self.cut();
         let (mut numbers, mut found) = (Vec::new(), Vec::new());
-        for number in self.select(matchers) {
+        for number in self.select(matchers, hold.clock) {
             let samples = cut.samples(number, range);
             let histograms = cut.histograms(number, range, usize::MAX);
             if !samples.is_empty() || !histograms.is_empty() {
@@ -321,19 +364,21 @@ impl HeadShard {
 
     /// The labels of the series that satisfy all matchers and have samples or histograms.
     pub(crate) fn labels(&self, matchers: &[Matcher]) -> Vec<Labels> {
+        let hold = self.hold();
         let cut = self.cut();
-        let selected = self.select(matchers).into_iter();
+        let selected = self.select(matchers, hold.clock).into_iter();
         let numbers: Vec<_> = selected.filter(|number| cut.has(*number)).collect();
         self.labels_of(&numbers, usize::MAX)
     }
 
-    /// The numbers of the series that satisfy all matchers.
-    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        index::select(&self.index, matchers)
+    /// The numbers of the series that satisfy all matchers and were not hidden at the time of
+    /// `clock`. They are those of the series only while the caller has a hold from that time.
+    pub(crate) fn select(&self, matchers: &[Matcher], clock: u32) -> RoaringBitmap {
+        index::select(&self.index, matchers, clock)
     }
 
-    /// The labels of series that have samples or a handle: of the first ones, until they have
-    /// `bytes_max` bytes in all.
+    /// The labels of series, on whose numbers the caller has a hold: of the first ones, until they
+    /// have `bytes_max` bytes in all.
     pub(crate) fn labels_of(&self, numbers: &[u32], bytes_max: usize) -> Vec<Labels> {
         let mut labels = Vec::with_capacity(numbers.len());
         let mut bytes = 0;
@@ -391,7 +436,7 @@ mod tests {
         for host in 0..SERIES {
             let labels = Labels::new([("host", host.to_string())]).expect("they are valid");
             let labels = labels.with_id(SeriesId(7));
-            assert!(head.number(&labels, u32::MAX).is_some());
+            assert!(head.register(&labels, u32::MAX).is_some());
             assert!(head.find(&labels).is_some());
         }
         let made = COMPARISONS.get() - before;
@@ -406,14 +451,14 @@ mod tests {
         let all = ["a", "b", "c"].map(labels);
         let numbers = head.define(&all.each_ref().map(Labels::canonical));
         assert_eq!((head.find(&all[1]), head.series()), (None, 0));
-        assert_eq!(head.number(&all[1], 10), Some(numbers[1]));
+        assert_eq!(head.register(&all[1], 10), Some((numbers[1], 0)));
         head.rollback(0);
-        assert_eq!(all.each_ref().map(|labels| head.find(labels)), [None, Some(1), None]);
+        assert_eq!(all.each_ref().map(|labels| head.find(labels)), [None, Some((1, 0)), None]);
         assert_eq!(head.series(), 1);
         // Later series reuse the numbers.
         let others = head.define(&[labels("d").canonical(), labels("e").canonical()]);
         head.apply(&[], &[], true);
-        assert_eq!(head.find(&labels("d")), Some(others[0]));
+        assert_eq!(head.find(&labels("d")), Some((others[0], 0)));
         assert!(others.iter().all(|number| *number != 1 && *number < 3), "{others:?}");
     }
 
@@ -436,7 +481,7 @@ mod tests {
             drop(reader);
             commit.join().expect("it does not panic");
         });
-        assert_eq!((head.find(&labels), head.samples()), (Some(number), 1));
+        assert_eq!((head.find(&labels), head.samples()), (Some((number, 0)), 1));
         assert!(head.cut().has(number));
     }
 }

@@ -16,6 +16,7 @@ mod cut;
 mod head;
 mod head_shard;
 mod histogram_column;
+mod holders;
 mod index;
 mod labels;
 mod labels_error;

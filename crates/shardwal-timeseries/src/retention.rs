@@ -17,19 +17,33 @@ impl<L: SeriesLog> Storage<L> {
     /// longer.
     ///
     /// `open` and [`Storage::snapshot`] do this too. A snapshot holds no dropped samples. Until
-    /// then the log has them, and an `open` drops them again. A series without samples keeps its
-    /// place in the index until the storage is closed.
+    /// then the log has them, and an `open` drops them again.
+    ///
+    /// A series whose last sample was dropped is found by no look-up any more. The next call frees
+    /// its place in the index, unless it has new samples. A write by its labels defines it again,
+    /// and one by an old handle is refused with [`WriteError::SeriesGone`]. Reads, and writes that
+    /// are not applied yet, postpone this if they began before the last call. A series with a
+    /// handle of [`Storage::series_handle`] stays until the storage is closed.
     ///
     /// Blocks for as long as it looks through the series. It holds up writes for 4,096 series at a
     /// time.
     ///
     /// [`StorageOptions::retention`]: crate::StorageOptions::retention
+    /// [`WriteError::SeriesGone`]: crate::WriteError::SeriesGone
     pub fn drop_expired(&self) -> u64 {
         let Some(retention) = self.retention else { return 0 };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let to_ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let before_ms = to_ms(now).saturating_sub(to_ms(retention));
-        let dropped = self.head().shards().iter().map(|shard| drop_before(shard, before_ms)).sum();
+        let _only_pass = self.retention_pass.lock();
+        let (mut dropped, mut series) = (0, 0);
+        for shard in self.head().shards() {
+            shard.remove_hidden_series();
+            dropped += drop_before(shard, before_ms);
+            series += shard.hide_empty_series();
+        }
+        // ORDERING: Relaxed; a statistic.
+        self.expired_series.fetch_add(series, Ordering::Relaxed);
         // ORDERING: Relaxed; a statistic.
         self.expired.fetch_add(dropped, Ordering::Relaxed);
         dropped
@@ -40,6 +54,14 @@ impl<L: SeriesLog> Storage<L> {
     pub fn expired_samples(&self) -> u64 {
         // ORDERING: Relaxed; a statistic.
         self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Number of series that [`Storage::drop_expired`] has found without samples since `open`
+    /// began. One that comes back and expires again counts twice.
+    #[must_use]
+    pub fn expired_series(&self) -> u64 {
+        // ORDERING: Relaxed; a statistic.
+        self.expired_series.load(Ordering::Relaxed)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::cut::Cut;
 use super::head::{Head, SeriesHandle};
 use super::head_shard::{HeadShard, SERIES_AT_A_TIME};
+use super::holders::Hold;
 use super::series_log::SeriesLog;
 use super::storage::Storage;
 use super::{HistogramSample, Labels, Matcher, Sample, XorChunk};
@@ -21,13 +22,15 @@ const LABELS_BYTES_AT_A_TIME: usize = 256 << 10;
 /// find a write to several shards in some of them only.
 ///
 /// The scan shares memory with the storage. What is written meanwhile keeps the old state of each
-/// series that it changes.
+/// series that it changes. While the scan exists, no series that it may hold leaves the storage.
 #[derive(Clone, Debug)]
 pub struct SeriesScan {
     /// The storage.
     storage: u64,
     /// A selector accepts the series that satisfy all of its matchers.
     selectors: Vec<Vec<Matcher>>,
+    /// Keep the numbers of the series, by shard. Older than the cuts.
+    holds: Vec<Hold>,
     /// The samples of each shard.
     cuts: Vec<Cut>,
     /// The shard whose series are selected next, and the selector that is next.
@@ -42,10 +45,11 @@ pub struct SeriesScan {
 
 impl SeriesScan {
     fn new(head: &Head, selectors: Vec<Vec<Matcher>>) -> Self {
+        let holds = head.shards().iter().map(|shard| shard.hold()).collect();
         let cuts = head.shards().iter().map(|shard| shard.cut()).collect();
         let (shard, selector, selected) = Default::default();
         let (storage, rest, is_at_end) = (head.id(), None, false);
-        Self { storage, selectors, cuts, shard, selector, selected, rest, is_at_end }
+        Self { storage, selectors, holds, cuts, shard, selector, selected, rest, is_at_end }
     }
 
     /// Selects the series of one selector in one shard, or ends the shard.
@@ -55,7 +59,7 @@ impl SeriesScan {
             return;
         };
         if let Some(matchers) = self.selectors.get(self.selector) {
-            self.selected |= shard.select(matchers);
+            self.selected |= shard.select(matchers, self.holds[self.shard].clock);
             self.selector += 1;
         } else {
             self.rest = Some(std::mem::take(&mut self.selected));
@@ -139,13 +143,14 @@ impl<L: SeriesLog> Storage<L> {
         };
         let numbers: Vec<_> = rest.iter().take(SERIES_AT_A_TIME).collect();
         let shard = &self.head().shards()[scan.shard - 1];
+        let clock = scan.holds[scan.shard - 1].clock;
         let labels = shard.labels_of(&numbers, LABELS_BYTES_AT_A_TIME);
         rest.remove_smallest(labels.len() as u64);
         if rest.is_empty() {
             scan.rest = None;
         }
         let with_handle = |(labels, number): (Labels, u32)| {
-            let handle = self.head().numbered(&labels, number);
+            let handle = self.head().numbered(&labels, number, clock);
             (labels, handle)
         };
         labels.into_iter().zip(numbers).map(with_handle).collect()

@@ -399,11 +399,11 @@ mod tests {
         let shard = Arc::new(HeadShard::new(Budget::new(0)));
         for host in 0..SERIES {
             let labels = Labels::new([("host", host.to_string())]).expect("they are valid");
-            let series = shard.number(&labels, u32::MAX).expect("there is room");
+            let series = shard.restored_number(&labels);
             shard.restore(&[SeriesSample { series, sample: Sample::new(1, 1.0) }], &[]);
         }
-        let (cut, inserted) = shard.snapshot();
-        let mut snapshots = [ShardSnapshot { next: 9, cut, inserted, shard: shard.clone() }];
+        let (hold, cut, inserted) = shard.snapshot();
+        let mut snapshots = [ShardSnapshot { hold, next: 9, cut, inserted, shard: shard.clone() }];
         let writes = Writes::default();
         let writer = Writer::new(Box::new(Watching(shard.clone(), writes.clone())));
         let report = writer.write(LogId::from([1; 16]), 1, &mut snapshots);

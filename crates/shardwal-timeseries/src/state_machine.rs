@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::codec::{BatchEncoder, SeriesHistogram, SeriesSample};
 use super::cut::{Cut, weight};
 use super::head_shard::{HeadShard, places_of};
+use super::holders::{Epoch, Hold};
 use super::index::SERIES_MAX;
 use super::{HistogramSample, Labels, Sample};
 use crossbeam_channel::Sender;
@@ -17,11 +18,12 @@ use shardwal::StateMachine;
 /// index into the payload's labels.
 pub(crate) const BY_LABELS: u32 = SERIES_MAX;
 
-/// The queue payload: the labels of series without numbers, the histograms, then the samples. It
-/// holds the number of labels, each label set preceded by its length, the number of histograms, per
-/// histogram the series, timestamp, length and bytes, and per sample the series, timestamp and
-/// value. None of these bytes reaches the disk.
+/// The queue payload: the epoch of its hold, the labels of series without numbers, the histograms,
+/// then the samples. It holds the number of labels, each label set preceded by its length, the
+/// number of histograms, per histogram the series, timestamp, length and bytes, and per sample the
+/// series, timestamp and value. None of these bytes reaches the disk.
 pub(crate) fn queue(
+    epoch: Epoch,
     labels: &[&Labels],
     histograms: &[SeriesHistogram],
     samples: &[SeriesSample],
@@ -31,7 +33,8 @@ pub(crate) fn queue(
     let histograms_bytes: usize =
         histograms.iter().map(|one| QUEUED_HISTOGRAM_BYTES + one.histogram.bytes.len()).sum();
     let samples_bytes = samples.len() * QUEUED_SAMPLE_BYTES;
-    let mut bytes = Vec::with_capacity(8 + text + histograms_bytes + samples_bytes);
+    let mut bytes = Vec::with_capacity(9 + text + histograms_bytes + samples_bytes);
+    bytes.push(epoch.to_byte());
     push_length(&mut bytes, labels.len());
     for labels in labels {
         push_length(&mut bytes, labels.canonical().len());
@@ -68,6 +71,7 @@ fn push_length(bytes: &mut Vec<u8>, length: usize) {
 
 /// A parsed payload of [`queue`].
 struct Queued<'a> {
+    epoch: Epoch,
     labels: Vec<&'a str>,
     histograms: Vec<SeriesHistogram>,
     samples: &'a [[u8; QUEUED_SAMPLE_BYTES]],
@@ -76,6 +80,7 @@ struct Queued<'a> {
 impl<'a> Queued<'a> {
     fn read(payload: &'a [u8]) -> Self {
         let mut rest = payload;
+        let epoch = Epoch::from_byte(take::<1>(&mut rest)[0]);
         let labels = (0..take_length(&mut rest)).map(|_| {
             let length = take_length(&mut rest);
             let (text, after) = rest.split_at(length);
@@ -86,7 +91,7 @@ impl<'a> Queued<'a> {
         let histograms = (0..take_length(&mut rest)).map(|_| take_histogram(&mut rest)).collect();
         let (samples, tail) = rest.as_chunks();
         assert!(tail.is_empty(), "a queued batch is whole samples");
-        Self { labels, histograms, samples }
+        Self { epoch, labels, histograms, samples }
     }
 
     /// Replaces the indices of labels by series numbers.
@@ -134,8 +139,11 @@ fn take_histogram(rest: &mut &[u8]) -> SeriesHistogram {
     SeriesHistogram { series, histogram: HistogramSample { timestamp_ms, bytes: bytes.into() } }
 }
 
-/// A shard's position, and its samples there. A series that has samples keeps its number.
+/// A shard's position, and its samples there.
 pub(crate) struct ShardSnapshot {
+    /// The series keep their numbers.
+    #[expect(dead_code, reason = "it acts by its life")]
+    pub(crate) hold: Hold,
     /// All records below this sequence have been applied.
     pub(crate) next: u64,
     pub(crate) cut: Cut,
@@ -155,6 +163,8 @@ pub(crate) struct StorageMachine {
     histograms: Vec<SeriesHistogram>,
     /// Whether the current commit defines series.
     defines: bool,
+    /// The epochs of the holds of its payloads.
+    holds: Vec<Epoch>,
     snapshots: Sender<ShardSnapshot>,
 }
 
@@ -162,8 +172,9 @@ impl StorageMachine {
     /// Requested snapshots are sent to `snapshots`. When the shard ends, the receiver sees the
     /// channel disconnected.
     pub(crate) fn new(head: Arc<HeadShard>, snapshots: Sender<ShardSnapshot>) -> Self {
-        let (stored, histograms) = (Vec::new(), Vec::new());
-        Self { head, encoder: BatchEncoder::new(), stored, histograms, defines: false, snapshots }
+        let (stored, histograms, holds) = (Vec::new(), Vec::new(), Vec::new());
+        let encoder = BatchEncoder::new();
+        Self { head, encoder, stored, histograms, defines: false, holds, snapshots }
     }
 
     /// Numbers the new series of a payload. Most payloads have none.
@@ -174,13 +185,23 @@ impl StorageMachine {
         self.defines = true;
         self.head.define(labels)
     }
+
+    /// Ends the holds of the commit: nothing refers to its numbers any more.
+    fn end_holds(&mut self) {
+        self.holds.drain(..).for_each(|epoch| self.head.end_holds(epoch, 1));
+    }
 }
 
 impl StateMachine for StorageMachine {
     fn encode(&mut self, reset: bool, _key: u64, payload: &[u8], stored: &mut Vec<u8>) {
         let (first, first_histogram) = (self.stored.len(), self.histograms.len());
         let mut queued = Queued::read(payload);
+        self.holds.push(queued.epoch);
         let numbers = self.define(&queued.labels);
+        // After the definition, which may have given such a number to another series.
+        for number in self.head.take_removed() {
+            self.encoder.forget(number);
+        }
         self.stored.extend(queued.samples(&numbers));
         queued.resolve(&numbers);
         self.histograms.append(&mut queued.histograms);
@@ -193,6 +214,7 @@ impl StateMachine for StorageMachine {
         self.head.apply(&self.stored, &self.histograms, defines);
         self.stored.clear();
         self.histograms.clear();
+        self.end_holds();
     }
 
     fn rollback(&mut self) {
@@ -200,6 +222,7 @@ impl StateMachine for StorageMachine {
         self.defines = false;
         self.stored.clear();
         self.histograms.clear();
+        self.end_holds();
     }
 
     fn refuse(&mut self, _key: u64, payload: &[u8]) {
@@ -207,13 +230,14 @@ impl StateMachine for StorageMachine {
         let reserved = places_of(queued.labels.iter().copied());
         let samples = queued.samples.len() as u64;
         self.head.refuse(samples + weight(&[], &queued.histograms), reserved);
+        self.head.end_holds(queued.epoch, 1);
     }
 
     fn snapshot(&mut self, next: u64) {
-        let (cut, inserted) = self.head.snapshot();
+        let (hold, cut, inserted) = self.head.snapshot();
         let shard = self.head.clone();
         // The receiver may have been dropped. No other thread needs the snapshot.
-        drop(self.snapshots.try_send(ShardSnapshot { next, cut, inserted, shard }));
+        drop(self.snapshots.try_send(ShardSnapshot { hold, next, cut, inserted, shard }));
     }
 }
 
@@ -227,7 +251,8 @@ impl Drop for StorageMachine {
 #[cfg(test)]
 mod tests {
     use super::{
-        BY_LABELS, HistogramSample, Labels, Queued, Sample, SeriesHistogram, SeriesSample, queue,
+        BY_LABELS, Epoch, HistogramSample, Labels, Queued, Sample, SeriesHistogram, SeriesSample,
+        queue,
     };
 
     #[test]
@@ -242,7 +267,7 @@ mod tests {
                 sample: Sample::new(time, value),
             })
             .collect();
-        let bytes = queue(&[], &[], &samples);
+        let bytes = queue(Epoch::default(), &[], &[], &samples);
         assert_eq!(Queued::read(&bytes).samples(&[]).collect::<Vec<_>>(), samples);
 
         let labels = Labels::new([("a", "\u{2603}".repeat(99))]).expect("they are valid");
@@ -253,8 +278,10 @@ mod tests {
         };
         let mut histograms =
             [histogram(BY_LABELS, i64::MIN, &[]), histogram(3, i64::MAX, &[7, 8, 9])];
-        let bytes = queue(&[&labels, &Labels::default()], &histograms, &samples);
+        let epoch = Epoch::default().other();
+        let bytes = queue(epoch, &[&labels, &Labels::default()], &histograms, &samples);
         let mut queued = Queued::read(&bytes);
+        assert_eq!(queued.epoch, epoch);
         assert_eq!(queued.labels, [labels.canonical(), ""]);
         assert_eq!(Labels::from_canonical(queued.labels[0]).id(), labels.id());
         (samples[1].series, samples[3].series) = (8, 7);

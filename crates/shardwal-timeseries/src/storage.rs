@@ -59,6 +59,10 @@ pub struct Storage<L: SeriesLog = ShardedWal> {
     pub(crate) retention: Option<Duration>,
     /// Number of samples dropped by age since `open` began.
     pub(crate) expired: AtomicU64,
+    /// Number of series that were without samples in a pass of the retention.
+    pub(crate) expired_series: AtomicU64,
+    /// Held by a pass of the retention. Taken after `snapshots`.
+    pub(crate) retention_pass: Mutex<()>,
     /// One receiver per shard's state machine. The lock is held while a snapshot is taken, and by
     /// `close`.
     snapshots: Mutex<Vec<Receiver<ShardSnapshot>>>,
@@ -136,6 +140,8 @@ impl<L: SeriesLog> Storage<L> {
             covered: AtomicU64::new(0),
             retention,
             expired: AtomicU64::new(0),
+            expired_series: AtomicU64::new(0),
+            retention_pass: Mutex::new(()),
             snapshots: Mutex::new(snapshots),
             lock: Mutex::new(Some(lock)),
         };
@@ -325,17 +331,24 @@ impl<L: SeriesLog> Storage<L> {
     /// Number of series that satisfy all matchers and have samples or a handle.
     #[must_use]
     pub fn count_series(&self, matchers: &[Matcher]) -> u64 {
-        self.head.shards().iter().map(|shard| shard.select(matchers).len()).sum()
+        self.head.shards().iter().map(|shard| shard.select(matchers, u32::MAX).len()).sum()
     }
 
-    /// The labels of a series. `None` if another storage returned the handle.
+    /// The labels of a series. `None` if another storage returned the handle, or the series has
+    /// left the storage.
     #[must_use]
     pub fn labels(&self, series: SeriesHandle) -> Option<Labels> {
         let shard = &self.head.shards()[self.head.shard_of(series.key)];
-        self.head
-            .owns(series)
-            .then(|| shard.labels_of(&[series.number], usize::MAX).pop())
-            .flatten()
+        let SeriesHandle { number, clock, .. } = series;
+        self.head.owns(series).then(|| shard.labels_of_handle(number, clock)).flatten()
+    }
+
+    /// Whether a write with the handle would find its series. It may leave the storage later: see
+    /// [`Storage::drop_expired`].
+    #[must_use]
+    pub fn is_current(&self, series: SeriesHandle) -> bool {
+        let shard = &self.head.shards()[self.head.shard_of(series.key)];
+        self.head.owns(series) && shard.are_current(&[(series.number, series.clock)])
     }
 
     /// Writes everything applied so far to the snapshot file, then truncates the log below it. The

@@ -208,6 +208,10 @@ pub enum WriteError {
     /// A handle belongs to another storage, or to this one before it was reopened. Nothing was
     /// queued. Request a new handle.
     ForeignHandle,
+    /// The series of a handle has left the storage, because all of its samples have expired: see
+    /// [`Storage::drop_expired`](crate::Storage::drop_expired). Nothing was queued. Write by
+    /// labels, or request a new handle.
+    SeriesGone,
     /// The log refused a part before queueing it.
     Refused(Cause),
     /// The log did not acknowledge a part.
@@ -229,6 +233,10 @@ impl fmt::Display for WriteError {
             Self::ForeignHandle => f.write_str(
                 "a series handle belongs to another storage, or to this one before it was \
                  reopened; request a new handle",
+            ),
+            Self::SeriesGone => f.write_str(
+                "a series has left the storage, because its samples have expired; write by labels, \
+                 or request a new handle",
             ),
             Self::Refused(cause) => write!(f, "refused: {cause}"),
             Self::Append(error) => write!(f, "{error}"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use metrics_exporter_prometheus::PrometheusHandle;
-use shardwal_timeseries::{LabelLimits, Storage};
+use shardwal_timeseries::{LabelLimits, SnapshotReport, Storage, StorageError, WriteError};
 
 use super::batch::{Complete, Written};
 use super::budget::{Budget, Reservation};
@@ -72,6 +72,8 @@ pub(crate) struct App {
     open_reads: Arc<AtomicUsize>,
     /// Set once, when the log is replayed.
     storage: OnceLock<Storage>,
+    /// Number of series that the caches have forgotten since, see `Storage::expired_series`.
+    forgotten: AtomicU64,
     /// Bytes replayed, and bytes to replay. Relaxed: they are only displayed.
     replayed: [AtomicU64; 2],
     /// Reports of the replay so far.
@@ -100,6 +102,7 @@ impl App {
             reads: Arc::new(tokio::sync::Semaphore::new(READS_MAX)),
             open_reads: Arc::default(),
             storage: OnceLock::new(),
+            forgotten: AtomicU64::new(0),
             replayed: Default::default(),
             replay_reports: AtomicU64::new(0),
             began: Instant::now(),
@@ -139,6 +142,33 @@ impl App {
     /// The storage, if it is open.
     pub(crate) fn storage_if_open(&self) -> Option<&Storage> {
         self.storage.get()
+    }
+
+    /// Drops samples that are older than the retention. Blocks.
+    pub(crate) fn drop_expired(&self) {
+        if let Some(storage) = self.storage_if_open() {
+            storage.drop_expired();
+            self.forget_gone_series(storage);
+        }
+    }
+
+    /// Takes a snapshot. `None` if the log is still being replayed. Blocks.
+    pub(crate) fn snapshot(&self) -> Option<Result<SnapshotReport, StorageError>> {
+        let storage = self.storage_if_open()?;
+        let report = storage.snapshot();
+        self.forget_gone_series(storage);
+        Some(report)
+    }
+
+    /// Drops the names of series that have left the storage, if some have. A request that found one
+    /// before is refused, and the client's next try defines the series again.
+    fn forget_gone_series(&self, storage: &Storage) {
+        let expired = storage.expired_series();
+        // Relaxed: a name that stays too long is refused, not lost.
+        if self.forgotten.swap(expired, Ordering::Relaxed) != expired {
+            let caches = [&self.remote_series, &self.influx_series, &self.otlp_series];
+            caches.into_iter().for_each(|cache| cache.drop_gone(|it| storage.is_current(it)));
+        }
     }
 
     /// The storage, for a request.
@@ -267,6 +297,11 @@ impl App {
         let prepared =
             storage.prepare_write(&contents.samples, &contents.histograms, &contents.new);
         (contents.samples, contents.histograms) = (Vec::new(), Vec::new());
+        if matches!(prepared, Err(WriteError::SeriesGone)) {
+            // A name was cached after the others of its kind were forgotten: look again.
+            // Relaxed: see `forget_gone_series`.
+            self.forgotten.store(u64::MAX, Ordering::Relaxed);
+        }
         let prepared = prepared.map_err(Refusal::Storage)?;
         let series = prepared.left_out().iter().map(|index| &contents.new[*index]);
         series.for_each(|series| written.leave_out(series));

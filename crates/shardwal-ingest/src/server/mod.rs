@@ -233,8 +233,7 @@ async fn keep_log_short(app: Arc<App>, samples: u64, free_space_min_bytes: u64) 
             tracing::warn!("the disk is low on space: taking a snapshot to truncate the log");
         }
         let app = Arc::clone(&app);
-        let snapshot =
-            tokio::task::spawn_blocking(move || app.storage_if_open().map(Storage::snapshot));
+        let snapshot = tokio::task::spawn_blocking(move || app.snapshot());
         match snapshot.await {
             Ok(Some(Ok(report))) => {
                 let (samples, series, bytes) = (report.samples, report.series, report.bytes);
@@ -251,7 +250,8 @@ async fn keep_log_short(app: Arc<App>, samples: u64, free_space_min_bytes: u64) 
     }
 }
 
-/// Drops samples that are older than the retention, once a minute or more often.
+/// Drops samples that are older than the retention, once a minute or more often, and what the
+/// cache knows of series that have left.
 async fn keep_memory_short(app: Arc<App>, retention: Option<Duration>) {
     let Some(retention) = retention else { return };
     let pause = (retention / 60).clamp(Duration::from_secs(1), Duration::from_secs(60));
@@ -259,8 +259,7 @@ async fn keep_memory_short(app: Arc<App>, retention: Option<Duration>) {
     loop {
         pauses.tick().await;
         let app = Arc::clone(&app);
-        let dropped =
-            tokio::task::spawn_blocking(move || app.storage_if_open().map(Storage::drop_expired));
+        let dropped = tokio::task::spawn_blocking(move || app.drop_expired());
         if let Err(error) = dropped.await {
             tracing::error!(%error, "cannot drop old samples");
         }

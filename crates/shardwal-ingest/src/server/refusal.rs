@@ -101,7 +101,7 @@ pub(crate) enum Refusal {
 }
 
 /// The reasons, in the order of their counters.
-pub(crate) const REASONS: [&str; 15] = [
+pub(crate) const REASONS: [&str; 16] = [
     "invalid",
     "too_large",
     "encoding",
@@ -117,6 +117,7 @@ pub(crate) const REASONS: [&str; 15] = [
     "writer_panicked",
     "log_closed",
     "tenant_rate",
+    "series_gone",
 ];
 
 /// Index of the reason for a full disk.
@@ -151,6 +152,7 @@ impl Refusal {
             Self::InFlight | Self::Reads => 4,
             Self::Slow | Self::ReadTime => 5,
             Self::SeriesLimit { .. } | Self::Storage(WriteError::TooManySeries { .. }) => 6,
+            Self::Storage(WriteError::SeriesGone) => 15,
             Self::Storage(_) => 7,
             Self::TenantRate { .. } => 14,
         })
@@ -174,7 +176,7 @@ impl Refusal {
                 Self::InFlight
                 | Self::Reads
                 | Self::Slow
-                | Self::Storage(WriteError::TooManySeries { .. }),
+                | Self::Storage(WriteError::TooManySeries { .. } | WriteError::SeriesGone),
                 _,
             )
             | (_, Some(Cause::QueueFull | Cause::SegmentNotReady)) => unavailable(1),

@@ -92,6 +92,25 @@ impl SeriesCache {
         });
     }
 
+    /// Drops the names of series that have left the storage. Additions wait while it looks through
+    /// the cache.
+    pub(crate) fn drop_gone(&self, is_current: impl Fn(SeriesHandle) -> bool) {
+        let known = self.read();
+        let gone = known.handles.iter().filter(|(_, handle)| !is_current(**handle));
+        let gone: Vec<_> = gone.map(|(name, _)| name.clone()).collect();
+        drop(known);
+        for some in gone.chunks(ADDITIONS_MAX) {
+            let mut known = self.write();
+            for name in some {
+                // It may have been cleared, or added again, meanwhile.
+                if known.handles.get(name).is_some_and(|handle| !is_current(*handle)) {
+                    known.handles.remove(name);
+                    known.bytes -= name.len() + ENTRY_BYTES;
+                }
+            }
+        }
+    }
+
     /// Adds entries, a bounded number under one lock.
     fn add<T>(
         &self,

@@ -126,3 +126,30 @@ fn expired_samples_leave_memory_and_are_counted() {
     assert!(metrics.lines().any(|line| line == "ingest_samples_expired_total 1"), "{metrics}");
     assert_eq!(server.stop("-TERM").code(), Some(0));
 }
+
+/// A series that left for want of samples comes back, although its name was cached. No write with
+/// it is refused for ever.
+#[test]
+fn a_series_that_expired_comes_back_and_is_kept_by_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--retention", "60s", "--series-max", "2"]);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now_ms = i64::try_from(now.as_millis()).unwrap();
+    let old_ms = now_ms - 24 * 3_600_000;
+    for round in 0..3 {
+        let old = request(&["back"], &[(old_ms + round, 1.0)]);
+        wait_until("it is written", || server.write(&old).status == 204);
+        wait_until("it expires", || server.count("back") == 0);
+        // It leaves its place with the next call.
+        let other = request(&[&format!("other{round}")], &[(old_ms + round, 1.0)]);
+        wait_until("the other has a place", || server.write(&other).status == 204);
+    }
+    let recent = request(&["back"], &[(now_ms + 3_600_000, 2.0)]);
+    wait_until("it is written", || server.write(&recent).status == 204);
+    assert_eq!(server.count("back"), 1);
+    assert_eq!(server.stop("-TERM").code(), Some(0));
+    let server = Server::start(directory.path(), &["--retention", "60s"]);
+    // The log has the old samples too, and they are in its chunk.
+    assert_eq!(server.count("back"), 4);
+    assert_eq!(server.stop("-TERM").code(), Some(0));
+}

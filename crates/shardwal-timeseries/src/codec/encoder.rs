@@ -114,6 +114,12 @@ impl BatchEncoder {
         self.check = Some(check.finalize());
     }
 
+    /// Forgets a series, because its number may become that of another one. The next sample with
+    /// the number defines its series again.
+    pub fn forget(&mut self, series: u32) {
+        self.table.forget(series);
+    }
+
     /// Bytes written so far, by purpose.
     #[must_use]
     pub const fn encoded_bytes(&self) -> EncodedBytes {

@@ -34,6 +34,14 @@ impl SeriesTable {
         (self.insert(series), true)
     }
 
+    /// Forgets the reference of `series`, if it has one.
+    pub(super) fn forget(&mut self, series: u32) {
+        let (page, at) = page_and_index(series);
+        if let Some(Some(page)) = self.pages.get_mut(page) {
+            page[at] = NONE;
+        }
+    }
+
     fn insert(&mut self, series: u32) -> u32 {
         let (page, at) = page_and_index(series);
         if page >= self.pages.len() {

@@ -3,10 +3,10 @@
 //! samples.
 
 mod label_pairs;
+mod lifetimes;
 mod postings;
 mod select;
 
-use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -16,6 +16,7 @@ use slab::Slab;
 
 use super::Labels;
 use label_pairs::{LabelPairs, to_u32};
+use lifetimes::Lifetimes;
 pub(crate) use select::select;
 
 /// Series numbers are below this. The bit marks a sample whose series has no number yet.
@@ -78,8 +79,7 @@ pub(crate) struct Index {
     /// The numbers in `series`.
     all: RoaringBitmap,
     pairs: LabelPairs,
-    /// Series that only the current commit defines. They are dropped if the commit is not applied.
-    pub(crate) tentative: HashSet<u32>,
+    pub(crate) lifetimes: Lifetimes,
     /// Places of the series, tentative ones too.
     pub(crate) taken: u64,
     /// Upper bound on the places of series that were admitted and are not defined yet.
@@ -87,17 +87,22 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// The number of series, tentative ones too.
+    /// The number of series, hidden ones too.
     pub(crate) fn len(&self) -> usize {
         self.series.len()
     }
 
-    /// The numbers of all series, tentative ones too.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.all.iter()
+    /// The numbers of all series, hidden ones too, from one on.
+    pub(crate) fn numbers_from(&self, first: u32) -> impl Iterator<Item = u32> {
+        self.all.range(first..)
     }
 
-    /// The number of an existing series, also of a tentative one.
+    /// Whether a series has the number.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        self.series.contains(number as usize)
+    }
+
+    /// The number of an existing series, also of a hidden one.
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
         let is = |number: u32| self.has_labels(number, labels);
         Hashed::find(&self.numbers, self.hasher.hash_one(labels), is)
@@ -119,6 +124,7 @@ impl Index {
         let pairs = labels.iter().map(|(name, value)| self.pairs.insert(name, value, number));
         self.series[number as usize] = pairs.collect();
         self.all.insert(number);
+        self.lifetimes.begin(number);
         self.taken += u64::from(places(labels.canonical().len()));
         Hashed::insert(&mut self.numbers, self.hasher.hash_one(labels), number);
         (number, true)
@@ -131,6 +137,7 @@ impl Index {
         let hash = self.hasher.hash_one(labels);
         Hashed::remove(&mut self.numbers, hash, number);
         self.all.remove(number);
+        self.lifetimes.end(number);
         for pair in self.series.remove(number as usize) {
             self.pairs.remove(pair, number);
         }

@@ -14,9 +14,10 @@ use super::Index;
 /// Number of values copied per lock hold. The writer thread needs the lock too.
 const VALUES_AT_A_TIME: usize = 1024;
 
-/// The numbers of the series that satisfy all matchers. Tentative series are not among them.
-pub(crate) fn select(index: &RwLock<Index>, matchers: &[Matcher]) -> RoaringBitmap {
-    let mut found = index.read().select_by_value(matchers);
+/// The numbers of the series that satisfy all matchers. Those that were hidden at the time of
+/// `clock` are not among them.
+pub(crate) fn select(index: &RwLock<Index>, matchers: &[Matcher], clock: u32) -> RoaringBitmap {
+    let mut found = index.read().select_by_value(matchers, clock);
     for matcher in matchers.iter().filter(|matcher| matcher.value().is_none()) {
         if found.is_empty() {
             break;
@@ -79,7 +80,7 @@ fn keep_by_values(index: &RwLock<Index>, name: u32, matcher: &Matcher, found: &m
 impl Index {
     /// The series that satisfy the matchers that name one value. Costs in proportion to what the
     /// most selective of them selects, unless all of them are negative.
-    fn select_by_value(&self, matchers: &[Matcher]) -> RoaringBitmap {
+    fn select_by_value(&self, matchers: &[Matcher], clock: u32) -> RoaringBitmap {
         let by_value = || matchers.iter().filter_map(|m| m.value().map(|value| (m, value)));
         let (equal, others): (Vec<_>, Vec<_>) =
             by_value().partition(|(matcher, value)| matcher.is_equal() && !value.is_empty());
@@ -111,9 +112,7 @@ impl Index {
                 }
             }
         }
-        for number in &self.tentative {
-            found.remove(*number);
-        }
+        self.lifetimes.hide(&mut found, clock);
         found
     }
 
@@ -184,13 +183,13 @@ mod tests {
             all.insert(number, some_labels(n));
         }
         for number in numbers.iter().skip(1).step_by(7).filter(|n| all.remove(n).is_some()) {
-            index.tentative.insert(*number);
+            index.lifetimes.tentative.insert(*number);
         }
         let index = RwLock::new(index);
         let check = |matchers: &[Matcher]| {
             let expected =
                 all.iter().filter(|(_, labels)| matchers.iter().all(|m| m.accepts(labels)));
-            let found = select(&index, matchers);
+            let found = select(&index, matchers, u32::MAX);
             assert!(found.iter().eq(expected.map(|(number, _)| *number)), "{matchers:?}");
         };
         check(&[]);
@@ -223,7 +222,7 @@ mod tests {
         ];
         for (matchers, expected, matched_max) in cases {
             let before = PATTERNS_MATCHED.get();
-            assert_eq!(select(&index, &matchers).len(), expected, "{matchers:?}");
+            assert_eq!(select(&index, &matchers, u32::MAX).len(), expected, "{matchers:?}");
             let matched = PATTERNS_MATCHED.get() - before;
             assert!(matched <= matched_max + 2, "{matched} times for {matchers:?}");
         }
