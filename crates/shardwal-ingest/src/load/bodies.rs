@@ -7,28 +7,39 @@
 use std::fs;
 use std::path::Path;
 
+use super::{Version, version_2};
 use crate::Failure;
 
 /// A request to send.
 #[derive(Debug)]
 pub(crate) struct Body {
-    /// A snappy block that contains a `WriteRequest`.
+    /// A snappy block that contains a request.
     pub(crate) bytes: Vec<u8>,
     /// Number of samples in it.
     pub(crate) samples: u64,
 }
 
-/// Builds the requests of `rounds` rounds.
+/// Builds the requests of `rounds` rounds in a version of remote write.
 ///
 /// # Errors
 /// The recording cannot be read or is malformed.
-pub(crate) fn prepare(recording: &Path, rounds: u32) -> Result<Vec<Body>, Failure> {
+pub(crate) fn prepare(
+    recording: &Path,
+    rounds: u32,
+    version: Version,
+) -> Result<Vec<Body>, Failure> {
     let mut messages = read(recording)?;
+    if version == Version::Two {
+        for message in &mut messages {
+            let converted = version_2::convert(message);
+            *message = converted.ok_or("a request of the recording is not a WriteRequest")?;
+        }
+    }
     let (mut first, mut last) = (u64::MAX, 0);
     let mut counts = Vec::new();
     for message in &mut messages {
         let mut count = 0;
-        for_each_timestamp(message, &mut |bytes| {
+        for_each_timestamp(message, version, &mut |bytes| {
             let timestamp = read_varint(bytes).map_or(0, |(timestamp, _)| timestamp);
             (first, last) = (first.min(timestamp), last.max(timestamp));
             count += 1;
@@ -44,7 +55,7 @@ pub(crate) fn prepare(recording: &Path, rounds: u32) -> Result<Vec<Body>, Failur
             let bytes = encoder.compress_vec(message)?;
             bodies.push(Body { bytes, samples: *samples });
             if round + 1 < rounds {
-                let shifted = for_each_timestamp(message, &mut |bytes| {
+                let shifted = for_each_timestamp(message, version, &mut |bytes| {
                     if let Some((timestamp, length)) = read_varint(bytes) {
                         write_varint(&mut bytes[..length], timestamp + later);
                     }
@@ -72,10 +83,18 @@ fn read(recording: &Path) -> Result<Vec<Vec<u8>>, Failure> {
 }
 
 /// Calls `show` with the bytes of each timestamp, up to the end of its sample. Returns `None` if
-/// the bytes are not a `WriteRequest`.
-fn for_each_timestamp(message: &mut [u8], show: &mut impl FnMut(&mut [u8])) -> Option<()> {
+/// the bytes are not a request.
+fn for_each_timestamp(
+    message: &mut [u8],
+    version: Version,
+    show: &mut impl FnMut(&mut [u8]),
+) -> Option<()> {
+    let of_series = match version {
+        Version::One => 0x0A,
+        Version::Two => 0x2A,
+    };
     for_each_field(message, &mut |tag, series| match tag {
-        0x0A => for_each_field(series, &mut |tag, sample| match tag {
+        _ if tag == of_series => for_each_field(series, &mut |tag, sample| match tag {
             0x12 => for_each_field(sample, &mut |tag, value| {
                 if tag == 0x10 {
                     show(value);
@@ -89,7 +108,7 @@ fn for_each_timestamp(message: &mut [u8], show: &mut impl FnMut(&mut [u8])) -> O
 }
 
 /// Calls `show` with the tag and the content of each field.
-fn for_each_field(
+pub(super) fn for_each_field(
     mut rest: &mut [u8],
     show: &mut impl FnMut(u64, &mut [u8]) -> Option<()>,
 ) -> Option<()> {

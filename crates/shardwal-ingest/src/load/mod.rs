@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::diagnostics::say;
 use crate::{Failure, RECORDING};
@@ -24,9 +24,33 @@ use client::Connection;
 
 mod bodies;
 mod client;
+mod version_2;
 
-const HEADERS: &str = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
-     X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
+/// A version of remote write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Version {
+    #[value(name = "1")]
+    One,
+    #[value(name = "2")]
+    Two,
+}
+
+impl Version {
+    /// The headers of a request, each with its line end.
+    fn headers(self) -> &'static str {
+        match self {
+            Self::One => {
+                "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
+                 X-Prometheus-Remote-Write-Version: 0.1.0\r\n"
+            }
+            Self::Two => {
+                "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf;\
+                 proto=io.prometheus.write.v2.Request\r\n\
+                 X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
+            }
+        }
+    }
+}
 
 /// Pause before a refused request is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -56,7 +80,11 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "seconds")]
     rate: Option<NonZero<u32>>,
 
-    /// Process id of the server, to show its memory
+    /// Version of remote write
+    #[arg(long, value_enum, default_value = "1")]
+    remote_write: Version,
+
+    /// Process id of the server, to show its memory and its processor time
     #[arg(long)]
     pid: Option<u32>,
 
@@ -71,7 +99,8 @@ pub(crate) struct Arguments {
 /// The recording cannot be read, the server is not there, or it responds with another status than
 /// 204 and 503.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let bodies = bodies::prepare(&arguments.stream, arguments.repeat.get())?;
+    let bodies =
+        bodies::prepare(&arguments.stream, arguments.repeat.get(), arguments.remote_write)?;
     let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
     say!("prepared {} requests of {} bytes", bodies.len(), bytes / bodies.len());
     let load = Load::new(arguments, &bodies);
@@ -103,6 +132,8 @@ struct Load<'run> {
     done: AtomicBool,
     /// Interval between two requests, if there is a rate.
     pace: Option<Duration>,
+    /// Seconds of processor time that the server had used before, if its process is known.
+    processor_before: Option<f64>,
 }
 
 /// What one sender has counted.
@@ -130,6 +161,7 @@ impl<'run> Load<'run> {
             memory_max: AtomicU64::new(0),
             done: AtomicBool::new(false),
             pace,
+            processor_before: arguments.pid.and_then(processor_seconds),
         }
     }
 
@@ -152,11 +184,12 @@ impl<'run> Load<'run> {
     fn send_all(&self, began: Instant) -> Result<Tally, Failure> {
         let mut tally = Tally::default();
         let mut connection = Connection::open(&self.arguments.to)?;
+        let headers = self.arguments.remote_write.headers();
         while let Some(body) = self.take(began) {
             tally.offered += body.samples;
             let sent = Instant::now();
             loop {
-                let answer = connection.send("POST", "/api/v1/write", HEADERS, &body.bytes);
+                let answer = connection.send("POST", "/api/v1/write", headers, &body.bytes);
                 let Ok(answer) = answer else {
                     // The request may or may not have been written. Retry it, as any client does.
                     tally.broken += 1;
@@ -230,9 +263,24 @@ fn report(load: &Load<'_>, tallies: Vec<Tally>, took: Duration) {
         percentile(99),
         percentile(100)
     );
-    if load.arguments.pid.is_some() {
+    if let Some(pid) = load.arguments.pid {
         // Relaxed: the watcher has ended.
         let kib = load.memory_max.load(Ordering::Relaxed);
         say!("the server's resident memory was {:.1} MiB at most", kib as f64 / 1024.0);
+        if let (Some(before), Some(after)) = (load.processor_before, processor_seconds(pid)) {
+            let rate = all.samples as f64 / (after - before);
+            say!("{rate:.0} samples per second of the server's processor time");
+        }
     }
+}
+
+/// Seconds of processor time that a process has used so far.
+fn processor_seconds(pid: u32) -> Option<f64> {
+    /// The kernel counts in hundredths of a second for programs.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before the last parenthesis may contain spaces.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
+    Some(ticks.sum::<Result<f64, _>>().ok()? / TICKS_PER_SECOND)
 }

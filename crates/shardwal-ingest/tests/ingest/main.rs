@@ -14,6 +14,7 @@ mod workload;
 mod ingest;
 mod line_protocol;
 mod line_reference;
+mod load;
 mod native_histograms;
 mod otlp;
 mod otlp_json;
