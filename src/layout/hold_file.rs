@@ -298,6 +298,25 @@ mod tests {
         assert_eq!(rounded, Some(Duration::from_millis(1)), "no limit is rounded down to zero");
     }
 
+    /// FORMAT.md, "Holds", has this text.
+    #[test]
+    fn the_example_of_the_format_is_a_hold() {
+        let format = include_str!("../../FORMAT.md").split("## Holds").nth(1);
+        let lines = format.into_iter().flat_map(str::lines);
+        let text: String = lines
+            .skip_while(|line| !line.starts_with("    shardwal hold"))
+            .map_while(|line| line.strip_prefix("    "))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let id = "676f6c64656e206c6f67206f66207631".parse().expect("an id");
+        let hold = parse(&text, id).ok().expect("FORMAT.md has a whole hold");
+        assert_eq!(
+            (hold.name.as_str(), hold.checkpoint.sequences()),
+            ("mirror-b", &[9340, 8220][..])
+        );
+        assert_eq!(encode(&hold, id), text);
+    }
+
     #[test]
     fn every_changed_byte_and_every_shorter_text_is_refused() {
         let text = encode(&hold(), LogId::from([7; 16]));
