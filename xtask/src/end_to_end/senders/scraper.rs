@@ -50,7 +50,8 @@ impl Sender for Scraper {
         let err = File::create(&said)?;
         let process = Group::spawn(command.arg(listen).stdout(err.try_clone()?).stderr(err))?;
         let (name, kind) = (self.name, self.kind);
-        Ok(Box::new(Running { process, name, kind, address, exporter, said }))
+        let is_partial = errand == Errand::Partial;
+        Ok(Box::new(Running { process, name, kind, address, exporter, said, is_partial }))
     }
 }
 
@@ -114,7 +115,11 @@ struct Running {
     exporter: Exporter,
     /// The file with what it said.
     said: PathBuf,
+    is_partial: bool,
 }
+
+/// What a vmagent says when it goes from zstd to snappy, which it does after a 400.
+const SENDS_SNAPPY: &str = "Downgrading protocol from VictoriaMetrics";
 
 impl Running {
     /// A counter of its own, summed over its series.
@@ -157,7 +162,13 @@ impl Sending for Running {
             }
             scene.interrupt.sleep(Duration::from_millis(200))?;
         }
-        Ok(scraped)
+        let sends_snappy = tree::read(&self.said)?.contains(SENDS_SNAPPY);
+        match (self.kind, self.is_partial) {
+            (Kind::Vmagent, false) if sends_snappy => Err("it does not send zstd".into()),
+            // So it did until then.
+            (Kind::Vmagent, true) if !sends_snappy => Err("it did not send zstd".into()),
+            _ => Ok(scraped),
+        }
     }
 
     fn has_errors(&mut self) -> Result<bool> {
