@@ -95,7 +95,7 @@ fn vmagent(scene: &Scene, server: &str, exporter: &Exporter, command: &mut Comma
 fn scrapes(exporter: &Exporter, more: &str) -> String {
     let target = &exporter.address;
     format!(
-        "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms }}\nscrape_configs:\n\
+        "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms }}\nscrape_configs:\n\
          - job_name: senders\n  honor_timestamps: true\n{more}  static_configs: \
          [ {{ targets: ['{target}'] }} ]\n"
     )
