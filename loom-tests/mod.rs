@@ -23,6 +23,7 @@ mod commit_lock;
 mod completion;
 mod fail_request;
 mod flush;
+mod follow;
 mod inline_commit;
 mod queue;
 mod queue_close;

@@ -38,6 +38,7 @@
 //! | append many records as a unit | [`ShardedWal::append_batch`], [`BatchError`] |
 //! | handle an error | [`AppendError`], [`Cause`] |
 //! | read the records back | [`ShardedWal::replay`], [`ShardedWal::replay_into`], [`Record`] |
+//! | follow the records as they become durable | [`ShardedWal::follow`], [`Follower`] |
 //! | keep state in step with the log | [`StateMachine`], [`ShardedWal::request_snapshot`] |
 //! | keep state outside of the log | [`Applied`] |
 //! | delete old records | [`ShardedWal::truncate_before`], [`Checkpoint`], [`ShardedWal::retain`] |
@@ -63,6 +64,7 @@ mod checkpoint;
 mod commit;
 mod config;
 mod error;
+mod follow;
 pub mod fs;
 #[doc(hidden)]
 pub mod internals;
@@ -92,9 +94,10 @@ pub use config::{
     SHARDS_MAX,
 };
 pub use error::{
-    AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, HoldError, OpenError,
-    Position, ReplayError, SnapshotError, TruncateError, TryAppendError,
+    AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, FollowError, HoldError,
+    OpenError, Position, ReplayError, SnapshotError, TruncateError, TryAppendError,
 };
+pub use follow::{Followed, FollowedBatch, Follower, Records};
 pub use layout::hold_file::{HOLD_NAME_BYTES_MAX, HOLDS_MAX, HoldLimit, HoldLimits, HoldPolicy};
 pub use layout::key_of::key_of;
 pub use open::log_reader::LogReader;

@@ -138,7 +138,7 @@ fn every_invariant_label_is_in_code_in_a_model_and_in_a_test() {
             break;
         }
     }
-    assert_eq!(labels, 24);
+    assert_eq!(labels, 26);
 }
 
 #[test]

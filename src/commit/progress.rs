@@ -318,8 +318,8 @@ impl Progress {
         Some((ticket < failure.indeterminate_below, failure.cause.clone()))
     }
 
-    /// The ticket after the last one below `mark` that was not refused. `mark` is one of the
-    /// two marks. The log has a record right below the result, and may have none from there
+    /// The ticket after the last one below `mark` that was not refused. `mark` is at most one of
+    /// the two marks. The log has a record right below the result, and may have none from there
     /// to the mark.
     pub(crate) fn records_end(&self, mark: u64) -> u64 {
         let last = mark.checked_sub(1);

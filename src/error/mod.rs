@@ -8,6 +8,7 @@ use std::io;
 
 mod append;
 mod cause;
+mod follow;
 mod hold;
 mod open;
 mod operation;
@@ -15,6 +16,7 @@ mod operation;
 pub use crate::position::Position;
 pub use append::{AppendError, BatchError, FailedShard, TryAppendError};
 pub use cause::Cause;
+pub use follow::FollowError;
 pub use hold::HoldError;
 pub(crate) use open::RESTORE;
 pub use open::{Corruption, OpenError};

@@ -7,20 +7,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, LogId};
-use crate::error::{Corruption, OpenError, ReplayError};
-use crate::fs::{FileSystem, OpenMode, OsFileSystem, open_dir};
+use crate::error::{FollowError, OpenError, ReplayError};
+use crate::follow::Follower;
+use crate::follow::log_files::LogFiles;
+use crate::fs::{FileSystem, OsFileSystem, open_dir};
 use crate::layout::manifest::Manifest;
+use crate::recovery::RecoveryReport;
+use crate::recovery::beside_writer::scan_until_stable;
 use crate::recovery::inspect::{
-    Inspected, check_manifest_is_latest, durability_warnings, find_manifest, read_shard, reports,
-    shards_of,
+    Inspected, check_manifest_is_latest, durability_warnings, find_manifest, reports, shards_of,
 };
 use crate::recovery::replay::{
-    Record, ReplayOptions, ReplayReport, Replayed, ShardId, ShardPlan, replay, replay_into,
+    Record, ReplayOptions, ReplayReport, Replayed, ShardId, ShardPlan, reach, replay, replay_into,
     start_from,
 };
-use crate::recovery::{RecoveryReport, ScanPurpose};
-use crate::segment::frame_reader::{FrameReader, is_consistent};
-use crate::segment::header::SegmentIdentity;
 use crate::util::parallel::{in_parallel, threads_each};
 use crate::util::sync::Arc;
 
@@ -31,6 +31,8 @@ use crate::util::sync::Arc;
 /// may see a part of the last commit, and reports it as a torn tail.
 #[derive(Debug)]
 pub struct LogReader {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
     id: LogId,
     plans: Vec<Vec<ShardPlan>>,
     report: RecoveryReport,
@@ -71,7 +73,8 @@ impl LogReader {
             ..RecoveryReport::default()
         };
         let plans = plans(&manifest, inspected);
-        Ok(Self { id: LogId(manifest.log), plans, report })
+        let (dir, id) = (dir.to_path_buf(), LogId(manifest.log));
+        Ok(Self { fs, dir, id, plans, report })
     }
 
     /// The log's id. It never changes.
@@ -148,6 +151,25 @@ impl LogReader {
         replay_into(self.plans_from(from)?, &options, &new, &apply)
     }
 
+    /// Follows the log from a checkpoint on, also while another process writes it: see
+    /// [`crate::ShardedWal::follow`]. The follower takes no lock and changes nothing, so the log
+    /// may be on a read-only mount.
+    ///
+    /// No writer wakes it, so it looks at the files 50 times per second: a few system calls per
+    /// shard. It passes what the files prove to be durable. The proof of a record is in a later
+    /// frame of its shard. So the last commit is passed after the next one, or at the latest about
+    /// a second later, when the idle writer has said so. It does not end with its log: another
+    /// process may open it at any time. A log whose writer was killed or lost its power gets the
+    /// proof of its last commit from the next open.
+    ///
+    /// # Errors
+    /// As for [`crate::ShardedWal::follow`]. [`FollowError::Log`] if a shard is corrupted.
+    pub fn follow(&self, from: &Checkpoint) -> Result<Follower, FollowError> {
+        reach(self.id, &self.plans).check_position(from).map_err(FollowError::Checkpoint)?;
+        let files = LogFiles::new(self.fs.clone(), self.dir.clone());
+        Follower::of_files(self.id, files, from)
+    }
+
     /// The plans of a replay, from a checkpoint on if there is one.
     fn plans_from<E>(
         &self,
@@ -202,91 +224,4 @@ fn plans(manifest: &Manifest, inspected: Vec<Inspected>) -> Vec<Vec<ShardPlan>> 
         });
     }
     plans
-}
-
-/// Scans per shard at most. No race with a writer needs more.
-const SCANS_MAX: usize = 16;
-
-/// Scans a shard beside a writer, until the result does not depend on a race.
-///
-/// A scan may report corruption only because the writer went on meanwhile: it
-/// appended frames after the end, or it rolled, truncated or superseded a segment.
-/// Each scan begins after the previous one has ended. By then the writer has
-/// written what the previous scan missed, or has stored a truncation mark for it.
-/// So corruption counts only if two scans find it at one site.
-///
-/// **A listed file that cannot be found proves nothing**, whatever an earlier scan
-/// found there. The next scan lists the directory again: the file is then truncated
-/// by a mark, or really missing.
-fn scan_until_stable(
-    fs: &Arc<dyn FileSystem>,
-    dir: &Path,
-    identity: &SegmentIdentity,
-    threads: usize,
-) -> Result<Inspected, OpenError> {
-    let mut last = None;
-    for _ in 1..SCANS_MAX {
-        let mut inspected = match read_shard(fs, dir, identity, threads, ScanPurpose::Inspect) {
-            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                continue;
-            }
-            scanned => scanned?,
-        };
-        let Some(corruption) = &inspected.scan.corruption else { return Ok(inspected) };
-        let site = Some(CorruptionSite::of(fs.as_ref(), corruption)?);
-        if site == last {
-            return Ok(inspected);
-        }
-        if has_frame_now(fs.as_ref(), &inspected)? {
-            inspected.scan.forget_concurrent_appends();
-            return Ok(inspected);
-        }
-        last = site;
-    }
-    read_shard(fs, dir, identity, threads, ScanPurpose::Inspect)
-}
-
-/// The site at which a scan found corruption.
-#[derive(PartialEq, Eq)]
-enum CorruptionSite {
-    /// At this byte of a file that still has its name. No segment ever gets the name
-    /// of another one, so the bytes were that segment's.
-    Within(PathBuf, u64),
-    /// In a file that is missing, or that was recycled during the scan.
-    Gone(PathBuf),
-}
-
-impl CorruptionSite {
-    fn of(fs: &dyn FileSystem, corruption: &Corruption) -> Result<Self, OpenError> {
-        let file = corruption.file.clone();
-        match fs.open(&file, OpenMode::Read) {
-            Ok(_) => Ok(Self::Within(file, corruption.offset)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Gone(file)),
-            Err(error) => Err(OpenError::io("opening", &file)(error)),
-        }
-    }
-}
-
-/// Whether the frame that was missing at the end is there now. This saves a second
-/// scan of a long shard, which the writer would overtake as well.
-fn has_frame_now(fs: &dyn FileSystem, inspected: &Inspected) -> Result<bool, OpenError> {
-    let scan = &inspected.scan;
-    let (Some(corruption), Some(link)) = (&scan.corruption, scan.links.last()) else {
-        return Ok(false);
-    };
-    if !scan.is_corrupted_at_end {
-        return Ok(false);
-    }
-    let file = match fs.open(&corruption.file, OpenMode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened.map_err(OpenError::io("opening", &corruption.file))?,
-    };
-    let end = file.len().map_err(OpenError::io("reading the size of", &corruption.file))?;
-    let seed = inspected.shard_dir.seed(link.header.identity.number);
-    let mut frames = FrameReader::new(file, seed, corruption.offset, end, 1 << 16);
-    let frame = frames.next().map_err(OpenError::io("reading", &corruption.file))?;
-    Ok(frame.is_ok_and(|frame| {
-        let first = link.header.first_sequence + u64::from(frame.header.first);
-        first >= corruption.first_sequence && is_consistent(&frame)
-    }))
 }

@@ -53,7 +53,7 @@ pub(crate) type Machines<'a> = &'a mut dyn FnMut(usize) -> Option<Box<dyn StateM
 pub(crate) struct Opened {
     pub(crate) space: Arc<FreeSpaceMonitor>,
     pub(crate) shards: Vec<Arc<WalShard>>,
-    pub(crate) old: Vec<OldShard>,
+    pub(crate) old: Vec<Arc<OldShard>>,
     pub(crate) generations: Generations,
     pub(crate) holds: Arc<Holds>,
     pub(crate) recovery: RecoveryReport,
@@ -151,7 +151,7 @@ fn resume_all(
     found: Vec<Inspected>,
     current: Option<Generation>,
     report: &mut RecoveryReport,
-) -> Result<(Vec<OldShard>, Vec<Fresh>), OpenError> {
+) -> Result<(Vec<Arc<OldShard>>, Vec<Fresh>), OpenError> {
     let is_current = |found: &Inspected| {
         current.is_some_and(|generation| generation.number == found.shard_dir.identity.generation)
     };
@@ -171,7 +171,7 @@ fn resume_all(
                 shard_dir.recycler = open_recycler(config, space, &shard_dir, &resumed.recycled)?;
                 fresh.push((shard_dir, mark, resumed));
             }
-            resumed => old.push(old_shard(found, resumed)),
+            resumed => old.push(Arc::new(old_shard(found, resumed))),
         }
     }
     Ok((old, fresh))
@@ -325,7 +325,7 @@ fn start_shards(
     current: Vec<Fresh>,
     lock: &Lock,
     machines: Machines<'_>,
-    (holds, old): (Vec<HoldFile>, &[OldShard]),
+    (holds, old): (Vec<HoldFile>, &[Arc<OldShard>]),
 ) -> Result<Started, OpenError> {
     let housekeeping = Housekeeping::new();
     let make_ready =
@@ -359,7 +359,7 @@ fn open_holds(
     space: &Arc<FreeSpaceMonitor>,
     lock: &Lock,
     holds: Vec<HoldFile>,
-    old: &[OldShard],
+    old: &[Arc<OldShard>],
     current: &[Ready],
 ) -> Holds {
     let old = old.iter().map(|shard| (&shard.shard_dir, &shard.segments));

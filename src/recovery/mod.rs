@@ -10,9 +10,11 @@
 //! | R2 EXHAUSTIVE | every way in which a segment can end has a row in one table |
 //! | R3 FRESH | open writes into no old segment, and replays only what is on the disk |
 
+pub(crate) mod beside_writer;
 mod diagnosis;
 pub(crate) mod inspect;
 mod log_end;
+pub(crate) mod open_segment;
 pub(crate) mod repair;
 pub(crate) mod replay;
 mod report;

@@ -103,7 +103,22 @@ impl FrameReader {
         self.end
     }
 
-    /// Moves the reader back to the frame at `offset`, which the caller rejected.
+    /// Reads on to the end that the file has now.
+    ///
+    /// # Errors
+    /// The file's size cannot be read.
+    pub(crate) fn grow(&mut self) -> io::Result<()> {
+        self.end = self.file.len()?;
+        Ok(())
+    }
+
+    /// Reads in chunks of this size from the next read on.
+    pub(crate) fn set_chunk_bytes(&mut self, bytes: usize) {
+        self.chunk_bytes = bytes;
+    }
+
+    /// Moves the reader back to the frame at `offset`, which the caller rejected, and drops the
+    /// chunk, so that the bytes from there on are read again.
     pub(crate) fn back_to(&mut self, offset: u64) {
         self.at = offset;
         self.chunk = Bytes::new();

@@ -158,6 +158,13 @@ impl WalShard {
         self.base + progress.synced_records_end()
     }
 
+    /// The sequence after the last record below `below`. Sequences that were refused right below
+    /// it do not count, if they are from this open and not forgotten.
+    pub(crate) fn records_end(&self, below: u64) -> u64 {
+        let ticket = below.checked_sub(self.base);
+        ticket.map_or(below, |ticket| self.base + self.committer.progress.records_end(ticket))
+    }
+
     /// The position of a ticket's record.
     pub(crate) fn position(&self, ticket: u64) -> Position {
         let identity = &self.shard_dir.identity;

@@ -70,13 +70,13 @@ impl OldShard {
 }
 
 /// Whether a generation was truncated as a whole and all its segments are deleted.
-pub(crate) fn is_empty(old: &[OldShard], generation: u32) -> bool {
+pub(crate) fn is_empty(old: &[Arc<OldShard>], generation: u32) -> bool {
     let first = old.partition_point(|shard| shard.shard_dir.identity.generation < generation);
     let mut shards = old[first..]
         .iter()
         .take_while(|shard| shard.shard_dir.identity.generation == generation)
         .peekable();
-    shards.peek().is_some() && shards.all(OldShard::is_empty)
+    shards.peek().is_some() && shards.all(|shard| shard.is_empty())
 }
 
 /// One shard to truncate, of any generation.
@@ -95,7 +95,7 @@ struct Target<'a> {
 /// Truncates below a checkpoint that [`crate::checkpoint::Reach::check_position`]
 /// has accepted, and above no hold.
 pub(crate) fn truncate(
-    old: &[OldShard],
+    old: &[Arc<OldShard>],
     current: &[Arc<WalShard>],
     checkpoint: &Checkpoint,
     holds: &Holds,
@@ -125,7 +125,7 @@ pub(crate) fn truncate(
 
 /// The shards to truncate, each with the sequence below which its records go.
 fn targets<'a>(
-    old: &'a [OldShard],
+    old: &'a [Arc<OldShard>],
     current: &'a [Arc<WalShard>],
     checkpoint: &Checkpoint,
     holds: &LockedHolds<'_>,
@@ -137,7 +137,7 @@ fn targets<'a>(
     // A later generation stays, even if it is empty: checkpoints of earlier
     // generations must stay valid.
     let last = holds.generation().unwrap_or(u32::MAX).min(checkpoint.generation());
-    let is_covered = |shard: &&OldShard| shard.shard_dir.identity.generation <= last;
+    let is_covered = |shard: &&Arc<OldShard>| shard.shard_dir.identity.generation <= last;
     let old = old.iter().filter(is_covered).map(|shard| Target {
         shard_dir: &shard.shard_dir,
         mark: &shard.mark,

@@ -25,6 +25,7 @@ mod applied;
 mod batch;
 mod checkpoints;
 mod close;
+mod follow;
 mod holds;
 mod replay;
 
@@ -45,7 +46,7 @@ pub use holds::Hold;
 pub struct ShardedWal {
     space: Arc<FreeSpaceMonitor>,
     shards: Vec<Arc<WalShard>>,
-    old: Vec<OldShard>,
+    old: Vec<Arc<OldShard>>,
     generations: Generations,
     holds: Arc<Holds>,
     recovery: RecoveryReport,

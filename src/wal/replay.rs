@@ -7,7 +7,6 @@ use crate::recovery::replay::{
     Record, ReplayOptions, ReplayReport, Replayed, ShardId, ShardPlan, reach, replay, replay_into,
     start_from,
 };
-use crate::shard::truncate::OldShard;
 
 impl ShardedWal {
     /// Calls `callback` with every record: those in the log when it was opened, and those
@@ -115,7 +114,7 @@ impl ShardedWal {
     pub(super) fn plans(&self) -> Vec<Vec<ShardPlan>> {
         let mut generations: Vec<Vec<ShardPlan>> = Vec::new();
         let first = self.generations.first();
-        let old = self.old.iter().map(OldShard::plan);
+        let old = self.old.iter().map(|shard| shard.plan());
         let old = old.filter(|plan| plan.shard_dir.identity.generation >= first);
         let current = self.shards.iter().map(|shard| ShardPlan {
             shard_dir: shard.shard_dir().clone(),

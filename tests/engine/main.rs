@@ -21,6 +21,8 @@ mod disk_failure;
 mod disk_full;
 mod durability;
 mod fairness;
+mod follow;
+mod follow_files;
 mod free_space_limits;
 mod generations;
 mod holds;

@@ -71,17 +71,18 @@ impl Lines {
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(1).ok_or(Stop::Enough)?;
         }
-        self.line(record).map_err(Stop::Io)
+        write_line(&mut self.out, record).map_err(Stop::Io)
     }
+}
 
-    fn line(&mut self, record: &Record<'_>) -> io::Result<()> {
-        let at = record.position();
-        let (key, payload) = (record.key(), record.payload());
-        let length = payload.len();
-        write!(self.out, "{} {} {} {key} {length} ", at.generation, at.shard, at.sequence)?;
-        payload.iter().try_for_each(|byte| write!(self.out, "{byte:02x}"))?;
-        writeln!(self.out)
-    }
+/// Writes a record as one line of text.
+pub(crate) fn write_line(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
+    let at = record.position();
+    let (key, payload) = (record.key(), record.payload());
+    let length = payload.len();
+    write!(out, "{} {} {} {key} {length} ", at.generation, at.shard, at.sequence)?;
+    payload.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
+    writeln!(out)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The `shardwal` command: verifies, dumps, repairs, backs up and truncates logs, lists
-//! holds, and measures disks.
+//! The `shardwal` command: verifies, dumps, follows, repairs, backs up and truncates
+//! logs, lists holds, and measures disks.
 //!
 //! Exit code 0 is success, and 1 is a corrupted log. 2 is a wrong command line, or
 //! an error of reading or writing. A closed output pipe is no error. The command
@@ -8,6 +8,7 @@
 mod backup;
 mod bench;
 mod dump;
+mod follow;
 mod holds;
 mod load;
 mod repair;
@@ -122,6 +123,15 @@ enum Command {
         #[arg(long)]
         limit: Option<u64>,
     },
+    /// Print durable records as they come, one line each as `dump` does. Works beside a
+    /// writer and on a read-only mount. The last commit of a writer is printed after its next
+    /// one, or about a second later
+    Follow {
+        /// The log's directory
+        dir: PathBuf,
+        #[command(flatten)]
+        settings: follow::Settings,
+    },
 }
 
 /// How a command ended.
@@ -159,6 +169,7 @@ fn main() -> ExitCode {
         Command::Holds { dir, json } => holds::list(&dir, json),
         Command::Release { dir, name } => holds::release(&dir, &name),
         Command::Dump { dir, key, limit } => dump::run(&dir, key, limit),
+        Command::Follow { dir, settings } => follow::run(&dir, &settings),
     };
     match ended {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -68,13 +68,13 @@ pub struct ReplayProgress {
     pub bytes_total: u64,
 }
 
-/// A record that a replay passes to its callback.
+/// A record that a replay passes to its callback, or a follower to its caller.
 #[derive(Debug)]
 pub struct Record<'a> {
-    pub(super) position: Position,
-    pub(super) key: u64,
-    pub(super) payload: &'a [u8],
-    pub(super) frame: &'a Bytes,
+    pub(crate) position: Position,
+    pub(crate) key: u64,
+    pub(crate) payload: &'a [u8],
+    pub(crate) frame: &'a Bytes,
 }
 
 impl Record<'_> {

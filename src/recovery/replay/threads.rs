@@ -1,20 +1,17 @@
 //! The threads of a replay: each takes a shard and reads its segments in order.
 
-use std::io;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::options::{Record, ReplayOptions, ReplayProgress, ReplayReport};
 use super::{ShardId, ShardPlan, ShardVisitor, Visitors};
-use crate::error::{Corruption, OpenError, Position, RESTORE, ReplayError};
-use crate::fs::{FileHandle, OpenMode, Unreadable, read_around};
+use crate::error::{OpenError, Position, ReplayError};
+use crate::recovery::open_segment::{OpenSegment, missing};
 use crate::segment::catalogue::SegmentMeta;
 use crate::segment::frame::{FrameKind, next_record};
-use crate::segment::frame_reader::{Frame, FrameReader, Stop};
-use crate::segment::header::{ParsedHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity};
+use crate::segment::frame_reader::{Frame, Stop};
+use crate::segment::header::SegmentIdentity;
 
 /// Limits of a thread's read buffer. A larger buffer reads no faster, and the disk
 /// is idle for longer while the thread works through it.
@@ -129,8 +126,10 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         chunk_bytes: usize,
         visitor: &mut dyn ShardVisitor<E>,
     ) -> Result<(), ReplayError<E>> {
-        let path = plan.shard_dir.path(meta.number);
-        let Opened { mut frames, base, end } = self.open_segment(plan, meta, chunk_bytes)?;
+        let segment = OpenSegment::open(&plan.shard_dir, *meta, plan.to, chunk_bytes)
+            .map_err(ReplayError::Log)?;
+        let (base, mut frames) = (segment.base(), segment.frames);
+        let (path, end) = (plan.shard_dir.path(meta.number), frames.end());
         let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
         let mut next = meta.first_sequence;
         let mut reported = 0;
@@ -140,7 +139,11 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            match frames.next().map_err(|error| log_error("reading", &path, error))? {
+            match frames
+                .next()
+                .map_err(OpenError::io("reading", &path))
+                .map_err(ReplayError::Log)?
+            {
                 Ok(frame) => {
                     // A seal does not count, as in the scan: a seal that names a
                     // sequence past the last record must not hide records.
@@ -148,12 +151,13 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
                         next = base + frame.header.next();
                     }
                     if frame.header.kind == FrameKind::Records {
-                        Self::run_frame(plan, base, &frame, visitor, &mut replayed)?;
+                        Self::run_frame(plan, (meta.number, base), &frame, visitor, &mut replayed)?;
                     }
                 }
                 Err(stop) => {
-                    Self::check_exists(plan, &path)?;
-                    return Err(changed(plan, &path, frames.at(), next, needed, stop));
+                    let missing =
+                        missing(&plan.shard_dir, meta.number, frames.at(), next..needed, stop);
+                    return Err(ReplayError::Log(missing));
                 }
             }
             if frames.at() - reported >= chunk_bytes as u64 {
@@ -168,65 +172,9 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         Ok(())
     }
 
-    fn open_segment(
-        &self,
-        plan: &ShardPlan,
-        meta: &SegmentMeta,
-        chunk_bytes: usize,
-    ) -> Result<Opened, ReplayError<E>> {
-        let path = plan.shard_dir.path(meta.number);
-        let path = path.as_path();
-        let log = |doing| move |error| log_error(doing, path, error);
-        let file = plan.shard_dir.fs.open(path, OpenMode::Read).map_err(log("opening"))?;
-        let end = match meta.next_sequence {
-            Some(_) => meta.end,
-            None => file.len().map_err(log("reading the size of"))?,
-        };
-        let base = self.first_sequence(plan, meta, file.as_ref())?;
-        let seed = plan.shard_dir.seed(meta.number);
-        let start = SEGMENT_HEADER_BYTES as u64;
-        let frames = FrameReader::new(file, seed, start, end, chunk_bytes);
-        Ok(Opened { frames, base, end })
-    }
-
-    /// Checks that a segment still has its name. A segment that was truncated during
-    /// the read may have been recycled, and its file now holds another segment. That
-    /// is reported as a missing file, not as corruption.
-    fn check_exists(plan: &ShardPlan, path: &Path) -> Result<(), ReplayError<E>> {
-        let opened = plan.shard_dir.fs.open(path, OpenMode::Read).map(drop);
-        opened.map_err(|error| log_error("opening", path, error))
-    }
-
-    fn first_sequence(
-        &self,
-        plan: &ShardPlan,
-        meta: &SegmentMeta,
-        file: &dyn FileHandle,
-    ) -> Result<u64, ReplayError<E>> {
-        let path = plan.shard_dir.path(meta.number);
-        let (mut bytes, mut unreadable) = ([0; SEGMENT_HEADER_BYTES], Unreadable::default());
-        read_around(file, &mut bytes, 0, &mut unreadable)
-            .map_err(|error| log_error("reading", &path, error))?;
-        if let Some(Range { start: from, end: to }) = unreadable.first() {
-            let (stop, next) = (Stop::Unreadable { from, to }, meta.next_sequence);
-            let needed = next.unwrap_or(plan.to);
-            return Err(changed(plan, &path, 0, meta.first_sequence, needed, stop));
-        }
-        let identity = plan.shard_dir.identity.with_number(meta.number);
-        match SegmentHeader::parse(&bytes, &identity) {
-            ParsedHeader::Header(header) => Ok(header.first_sequence),
-            _ => {
-                Self::check_exists(plan, &path)?;
-                let stop = Stop::Bad("the segment's header does not match");
-                let to = meta.next_sequence.unwrap_or(plan.to);
-                Err(changed(plan, &path, 0, meta.first_sequence, to, stop))
-            }
-        }
-    }
-
     fn run_frame(
         plan: &ShardPlan,
-        base: u64,
+        (number, base): (u64, u64),
         frame: &Frame,
         visitor: &mut dyn ShardVisitor<E>,
         replayed: &mut ReplayReport,
@@ -236,8 +184,9 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         for sequence in first..first + u64::from(frame.header.records) {
             let Some((key, range)) = next_record(&frame.body, &mut at) else {
                 let stop = Stop::Bad("a frame contradicts itself");
-                let path = plan.shard_dir.dir.clone();
-                return Err(changed(plan, &path, frame.offset, sequence, plan.to, stop));
+                let lost = sequence..plan.to;
+                let missing = missing(&plan.shard_dir, number, frame.offset, lost, stop);
+                return Err(ReplayError::Log(missing));
             };
             if sequence < plan.from || sequence >= plan.to {
                 continue;
@@ -264,36 +213,4 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
             progress(ReplayProgress { bytes_done, bytes_total: self.bytes_total });
         }
     }
-}
-
-/// A segment to replay: its frames, the sequence of its first record, and its end in bytes.
-struct Opened {
-    frames: FrameReader,
-    base: u64,
-    end: u64,
-}
-
-fn log_error<E>(doing: &'static str, path: &Path, error: io::Error) -> ReplayError<E> {
-    ReplayError::Log(OpenError::io(doing, path)(error))
-}
-
-/// The error if a record cannot be read now, but could at open.
-fn changed<E>(
-    plan: &ShardPlan,
-    path: &Path,
-    offset: u64,
-    first_sequence: u64,
-    durable_below: u64,
-    stop: Stop,
-) -> ReplayError<E> {
-    ReplayError::Log(OpenError::Corrupted(Box::new(Corruption {
-        generation: plan.shard_dir.identity.generation,
-        shard: plan.shard_dir.identity.shard,
-        file: PathBuf::from(path),
-        offset,
-        first_sequence,
-        durable_below,
-        what: stop.to_string(),
-        advice: RESTORE.into(),
-    })))
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod backup;
 mod cli;
+mod follow;
 mod holds;
 mod tune;
 mod verify;

@@ -1,0 +1,73 @@
+//! Followers of an open log.
+
+use super::ShardedWal;
+use crate::checkpoint::Checkpoint;
+use crate::error::FollowError;
+use crate::follow::Follower;
+use crate::follow::open_log::{EarlierShard, OpenShard};
+use crate::follow::shard_source::ShardSource;
+use crate::recovery::replay::reach;
+
+impl ShardedWal {
+    /// Follows the log from a checkpoint on: the follower passes every durable record from there
+    /// to the end, and then each record as it becomes durable. See [`Follower`].
+    /// [`Checkpoint::start`] is the beginning of the log. [`ShardedWal::durable_checkpoint`]
+    /// leaves out what is there.
+    ///
+    /// A truncation does not wait for a follower. Truncate only below the checkpoint of each
+    /// follower, or expect [`crate::Followed::Gone`].
+    ///
+    /// ```
+    /// # use shardwal::{Checkpoint, Config, Followed, ShardedWal};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let scratch = tempfile::tempdir()?;
+    /// let log = ShardedWal::open(Config::new(scratch.path()))?;
+    /// log.append_wait(7, "event")?;
+    /// for answer in log.follow(&Checkpoint::start())? {
+    ///     match answer? {
+    ///         Followed::Advanced(batch) => {
+    ///             for record in &batch {
+    ///                 println!("{} {:?}", record.key(), record.payload());
+    ///             }
+    ///             println!("go on from {}", batch.next());
+    ///         }
+    ///         Followed::CaughtUp => break, // or wait for more, in the next round
+    ///         Followed::Gone { first_kept } => panic!("records before {first_kept} are gone"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`FollowError::Checkpoint`] if the checkpoint does not fit the log. If records from it on
+    /// were truncated, that is the follower's first answer.
+    pub fn follow(&self, from: &Checkpoint) -> Result<Follower, FollowError> {
+        let reach = reach(self.id(), &self.plans());
+        reach.check_position(from).map_err(FollowError::Checkpoint)?;
+        let first = self.generations.first().max(from.generation());
+        let mut generations: Vec<Vec<Box<dyn ShardSource>>> = Vec::new();
+        let old = self.old.iter().filter(|it| it.shard_dir.identity.generation >= first);
+        for shard in old {
+            let source = Box::new(EarlierShard(shard.clone()));
+            match generations.last_mut() {
+                Some(shards) if generation(shards) == shard.shard_dir.identity.generation => {
+                    shards.push(source);
+                }
+                _ => generations.push(vec![source]),
+            }
+        }
+        let open = self.shards.iter().map(|shard| {
+            let source: Box<dyn ShardSource> = Box::new(OpenShard::new(shard.clone()));
+            source
+        });
+        generations.push(open.collect());
+        Follower::new(self.id(), generations, from)
+    }
+}
+
+/// The generation of these shards, of which there is one at least.
+fn generation(shards: &[Box<dyn ShardSource>]) -> u32 {
+    shards[0].shard_dir().identity.generation
+}
