@@ -55,6 +55,9 @@ struct History {
     /// Every record that the log held at the end of a life, durable or not. Without a sync,
     /// a later record may have its position.
     held: BTreeSet<((u32, u32, u64), Vec<u8>)>,
+    /// Records of `recorded` that were lost at the end of a shard, together with their proof.
+    /// Their bytes may be intact behind the corruption, so a later repair may find them.
+    lost_ends: BTreeMap<(u32, u32, u64), Vec<u8>>,
     records: u64,
     log: Vec<String>,
     /// Counts of this history: repairs, and records reported as lost.
@@ -80,6 +83,7 @@ impl History {
             remembered,
             recorded,
             held: BTreeSet::new(),
+            lost_ends: BTreeMap::new(),
             records,
             log,
             repairs,
@@ -355,12 +359,15 @@ impl History {
             own.all(|it| it.2 < row.2)
         };
         // A record that an earlier repair lost may still be in a superseded segment.
+        // A lost end of a shard may be intact behind the corruption that hid it, in a segment that
+        // the next open superseded and did not delete before it was killed. Its position is free.
         // So may a record of a torn tail, although its position was given again: if all files
         // that confirm the later record are corrupted (FORMAT.md, "Limits").
         let is_given = |row: &Row| {
             let position = (row.0, row.1, row.2);
             let is_unconfirmed = limits.get(&(row.0, row.1)).is_some_and(|limit| row.2 >= *limit);
-            self.recorded.get(&position) == Some(&row.4)
+            let of_lost_end = || self.lost_ends.get(&position);
+            self.recorded.get(&position).or_else(of_lost_end) == Some(&row.4)
                 || is_unconfirmed && self.held.contains(&(position, row.4.clone()))
         };
         let is_invented = |row: &&Row| !rows.contains(row) && !is_beyond(row) && !is_given(row);
@@ -412,8 +419,11 @@ impl History {
             let limit = limits.get(&shard_id).copied().unwrap_or(u64::MAX);
             let next = shard.next_sequence;
             assert!(next >= was.durable_below.min(limit), "{shard_id:?} ends at {next}\n{log:#?}");
-            self.recorded
-                .retain(|position, _| (position.0, position.1) != shard_id || position.2 < next);
+            let ends = (shard_id.0, shard_id.1, next)..=(shard_id.0, shard_id.1, u64::MAX);
+            let lost: Vec<_> = self.recorded.range(ends).map(|(position, _)| *position).collect();
+            for position in lost {
+                self.lost_ends.extend(self.recorded.remove_entry(&position));
+            }
         }
     }
 }
