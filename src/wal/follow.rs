@@ -14,8 +14,8 @@ impl ShardedWal {
     /// [`Checkpoint::start`] is the beginning of the log. [`ShardedWal::durable_checkpoint`]
     /// leaves out what is there.
     ///
-    /// A truncation does not wait for a follower. Truncate only below the checkpoint of each
-    /// follower, or expect [`crate::Followed::Gone`].
+    /// A truncation does not wait for a follower. Set a hold ([`ShardedWal::hold`]) and advance it,
+    /// truncate only below the checkpoint of each follower, or expect [`crate::Followed::Gone`].
     ///
     /// ```
     /// # use shardwal::{Checkpoint, Config, Followed, ShardedWal};

@@ -3,17 +3,17 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use shardwal::{Checkpoint, Followed, FollowedBatch, LogReader, Record};
+use shardwal::{Checkpoint, Followed, FollowedBatch, Holder, LogReader, Record};
 
 use crate::dump::write_line;
-use crate::{Ended, Outcome};
+use crate::{Ended, Failed, Outcome};
 
 /// Where to begin, and how to print.
 #[derive(clap::Args)]
 pub(crate) struct Settings {
-    /// The checkpoint to begin at. Without it, the oldest record of the log
-    #[arg(long, value_name = "CHECKPOINT")]
-    from: Option<Checkpoint>,
+    /// The checkpoint to begin at, or the name of a hold. Without it, the oldest record of the log
+    #[arg(long, value_name = "FROM")]
+    from: Option<String>,
     /// Exit once every durable record is printed, in place of waiting for more
     #[arg(long)]
     until_caught_up: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Settings {
 
 pub(crate) fn run(dir: &Path, settings: &Settings) -> Ended {
     let reader = LogReader::open(dir)?;
-    let from = settings.from.clone().unwrap_or_else(Checkpoint::start);
+    let from = settings.from.as_deref().map_or(Ok(Checkpoint::start()), |it| position(dir, it))?;
     let mut follower = reader.follow(&from)?;
     let mut out = BufWriter::new(io::stdout());
     while let Some(answer) = follower.next() {
@@ -52,6 +52,17 @@ pub(crate) fn run(dir: &Path, settings: &Settings) -> Ended {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// The checkpoint with this text, or that of the hold with this name. No name of a hold has `/`.
+fn position(dir: &Path, from: &str) -> Result<Checkpoint, Failed> {
+    if from.contains('/') {
+        return Ok(from.parse()?);
+    }
+    match Holder::list(dir)?.into_iter().find(|hold| hold.name == from) {
+        Some(hold) => Ok(hold.checkpoint),
+        None => Err(format!("the log has no hold `{from}`; `shardwal holds` lists them").into()),
+    }
 }
 
 fn print(out: &mut impl Write, batch: &FollowedBatch, json: bool) -> io::Result<()> {

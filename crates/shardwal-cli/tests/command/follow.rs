@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use shardwal::{Checkpoint, Config, ShardedWal};
+use shardwal::{Checkpoint, Config, HoldLimits, ShardedWal};
 
 fn shardwal(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shardwal"));
@@ -85,6 +85,15 @@ fn follow_names_the_checkpoint_to_begin_at_if_records_are_gone() {
     let said = String::from_utf8(refused.stderr).unwrap();
     let (_, from) = said.trim().rsplit_once("--from ").unwrap();
     assert_eq!(lines(&run(&["follow", path, "--until-caught-up", "--from", from])).len(), 1);
-    // Without a checkpoint it begins there.
+    // Without a checkpoint it begins there, and with a hold at the hold.
     assert_eq!(lines(&run(&["follow", path, "--until-caught-up"])).len(), 1);
+    let log = ShardedWal::open(Config::new(&dir).shards(2)).unwrap();
+    log.hold("reader", &log.durable_checkpoint(), HoldLimits::default()).unwrap();
+    log.append_wait(1, "held").unwrap();
+    log.close().unwrap();
+    let held = lines(&run(&["follow", path, "--until-caught-up", "--from", "reader"]));
+    assert!(held.len() == 1 && held[0].ends_with("68656c64"), "{held:?}");
+    let unknown = run(&["follow", path, "--from", "other"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("no hold `other`"));
 }
