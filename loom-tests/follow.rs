@@ -9,10 +9,10 @@ use crate::follow::scripted::ScriptedShard;
 use crate::follow::shard_source::ShardSource;
 use crate::follow::{Followed, Follower};
 use crate::fs::sim::SimFileSystem;
+use crate::util::sync::{Arc, AtomicBool, Ordering};
 
 /// Follows two shards to their end. Returns the number of records.
-fn follow(shards: [ScriptedShard; 2]) -> usize {
-    let progress = shards.each_ref().map(|shard| shard.progress.clone());
+fn follow(shards: [ScriptedShard; 2], are_durable: &[AtomicBool; 2]) -> usize {
     let shards = shards.map(|shard| {
         let shard: Box<dyn ShardSource> = Box::new(shard);
         shard
@@ -21,8 +21,11 @@ fn follow(shards: [ScriptedShard; 2]) -> usize {
     let answers = follower.expect("no file is needed");
     let batches = answers.filter_map(|answer| match answer.expect("nothing fails") {
         Followed::Advanced(batch) => {
-            let is_durable = progress[batch.shard() as usize].synced() == 1;
-            assert!(is_durable, "F1 DURABLE: a record was passed before it was durable");
+            let is_durable = &are_durable[batch.shard() as usize];
+            assert!(
+                is_durable.load(Ordering::Relaxed),
+                "F1 DURABLE: a record was passed before it was durable"
+            );
             Some(batch.len())
         }
         _ => None,
@@ -38,14 +41,17 @@ fn a_commit_and_a_close_race_a_follower() {
         ScriptedShard::write(&fs, &[b"a"]);
         let shards = [ScriptedShard::new(&fs), ScriptedShard::new(&fs)];
         let progress = shards.each_ref().map(|shard| shard.progress.clone());
+        let are_durable = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let synced = are_durable.clone();
         let writer = thread::spawn(move || {
-            for progress in progress {
+            for (progress, is_durable) in progress.iter().zip(synced.iter()) {
+                is_durable.store(true, Ordering::Relaxed);
                 progress.acknowledge(1);
                 progress.mark_synced(1);
                 progress.fail(1, Cause::Closed);
             }
         });
-        assert_eq!(follow(shards), 2);
+        assert_eq!(follow(shards, &are_durable), 2);
         writer.join().expect("it does not panic");
     });
 }
