@@ -57,6 +57,7 @@
 //! | `metrics` | the numbers of [`WalStats`] through the `metrics` crate |
 //! | `tracing` | events for open, replay, roll and poisoning; none per record |
 //! | `serde` | [`Config`], [`Checkpoint`], reports and stats as serde types |
+//! | `stream` | [`FollowerStream`], a follower as a `Stream` of `futures-core` |
 //! | `sim` | `fs::sim`, a simulated file system with faults and power losses |
 
 mod backup;
@@ -97,6 +98,8 @@ pub use error::{
     AppendError, BatchError, Cause, CloseError, Corruption, FailedShard, FollowError, HoldError,
     OpenError, Position, ReplayError, SnapshotError, TruncateError, TryAppendError,
 };
+#[cfg(feature = "stream")]
+pub use follow::FollowerStream;
 pub use follow::{Followed, FollowedBatch, Follower, Records};
 pub use layout::hold_file::{HOLD_NAME_BYTES_MAX, HOLDS_MAX, HoldLimit, HoldLimits, HoldPolicy};
 pub use layout::key_of::key_of;

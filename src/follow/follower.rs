@@ -48,16 +48,17 @@ pub enum Followed {
 /// [`crate::Durability`]. With `Interval` and `Buffered` that is later than its acknowledgement.
 ///
 /// It is an [`Iterator`]: each item is an answer or an error. After [`Followed::CaughtUp`] it
-/// blocks until more is durable. It ends after the log was closed, after
-/// [`Followed::Gone`] and after an error. A task
-/// calls [`Follower::poll_next`], or with the feature `stream` uses it as a `Stream`. It needs no
-/// runtime. Each answer blocks for a read of the log's files, mostly from the page cache.
+/// blocks until more is durable. It ends after the log was closed, after [`Followed::Gone`] and
+/// after an error. A task calls [`Follower::poll_next`], or with the feature `stream` the `Stream`
+/// of `into_stream`. It needs no runtime. Each answer blocks for a read of the log's files, mostly
+/// from the page cache.
 ///
 /// It shares the shards with the log and does not keep it open: closing or dropping the log ends
 /// it, once it has passed all durable records. Waiting costs nothing but about 100 bytes per
 /// shard: no thread, no polling. (A follower of a [`crate::LogReader`] polls instead.) Reading
-/// takes at most 4 MiB, or 16 KiB per shard, besides the batches that the caller keeps. Dropping
-/// it at any time loses nothing: the checkpoint of the last batch is the place to go on from.
+/// takes at most 4 MiB, or 16 KiB per shard, or the size of the largest batches, besides what the
+/// caller keeps. Dropping it at any time loses nothing: the checkpoint of the last batch is the
+/// place to go on from.
 #[derive(Debug)]
 pub struct Follower {
     log: LogId,

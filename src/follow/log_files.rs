@@ -18,7 +18,7 @@ use crate::recovery::beside_writer::scan_until_stable;
 use crate::recovery::inspect::{Inspected, find_manifest};
 use crate::recovery::open_segment::{OpenSegment, read_header};
 use crate::segment::catalogue::SegmentMeta;
-use crate::segment::frame_reader::{Frame, Stop};
+use crate::segment::frame_reader::Frame;
 use crate::segment::header::{
     SEGMENT_HEADER_BYTES, SegmentHeader, SegmentIdentity, segment_number,
 };
@@ -160,7 +160,6 @@ impl ShardFiles {
     }
 
     fn read_frames(&mut self) -> Result<(), OpenError> {
-        let mut stepped_back = false;
         while let Some(newest) = &mut self.newest {
             let number = newest.meta.number;
             let read = newest.frames.grow().and_then(|()| newest.frames.next());
@@ -168,13 +167,9 @@ impl ShardFiles {
             match read.map_err(|error| OpenError::io("reading", &path())(error))? {
                 Ok(frame) => self.note(&frame),
                 Err(_) if self.go_to_successor(number)? => {}
-                Err(Stop::End | Stop::Blank) => break,
-                // A commit that is being written, or another one than was read before.
-                Err(_) if stepped_back => break,
-                Err(_) => {
-                    stepped_back = true;
-                    self.step_back();
-                }
+                // The end. Or a commit that is being written, or one that was taken back after
+                // its frames were read: then the next recheck finds its heir.
+                Err(_) => break,
             }
         }
         if let Some(newest) = &mut self.newest {

@@ -17,8 +17,12 @@ pub(crate) mod open_log;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub(crate) mod shard_source;
+#[cfg(feature = "stream")]
+mod stream;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use batch::{FollowedBatch, Records};
 pub use follower::{Followed, Follower};
+#[cfg(feature = "stream")]
+pub use stream::FollowerStream;

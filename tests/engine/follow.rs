@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,7 +20,8 @@ use crate::support::{
 };
 use shardwal::fs::sim::{Call, FaultKind, SimFileSystem};
 use shardwal::{
-    Checkpoint, CheckpointError, Config, Durability, FollowError, Followed, Follower, ShardedWal,
+    Checkpoint, CheckpointError, Config, Durability, FollowError, Followed, Follower, OnCorruption,
+    ShardedWal,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -317,6 +319,31 @@ fn a_generation_that_was_retired_is_gone() {
 }
 
 #[test]
+fn what_a_repair_has_lost_is_named_and_the_rest_is_passed() {
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
+    append_all(&log, 1, 0..20, 900);
+    log.close().unwrap();
+    drop(log);
+    let second = "/wal/generation-00001/shard-0000/0000000002.wal";
+    let mut bytes = fs.read_file(second).unwrap();
+    bytes[1500] ^= 1;
+    fs.write_file(second, &bytes);
+    let log = open(config(&fs).on_corruption(OnCorruption::Quarantine));
+    append_all(&log, 1, 20..22, 900);
+    let (mut follower, mut found, mut lost) = (from_start(&log), Found::default(), Vec::new());
+    while let Followed::Advanced(batch) = follower.try_next().unwrap() {
+        lost.extend(batch.lost());
+        assert_eq!(batch.is_empty(), batch.lost().is_some());
+        add(&mut found, &batch);
+    }
+    let lost: Vec<_> = lost.into_iter().flatten().collect();
+    assert!(!lost.is_empty());
+    assert_eq!(found, replayed(&log));
+    assert_eq!(found.of(1), (0..22).filter(|index| !lost.contains(index)).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_checkpoint_that_does_not_fit_is_an_error() {
     let fs = SimFileSystem::new();
     let log = open(config(&fs));
@@ -435,14 +462,30 @@ fn followers_beside_writers_and_truncation_see_each_record_once() {
 }
 
 #[test]
-fn a_stream_of_batches_needs_no_runtime() {
+fn a_task_needs_no_runtime_to_follow() {
     let fs = SimFileSystem::new();
     let log = open(config(&fs));
     append_all(&log, 1, 0..3, 50);
     let mut follower = from_start(&log);
-    let mut next = std::pin::pin!(poll_fn(|context| follower.poll_next(context)));
+    let mut next = pin!(poll_fn(|context| follower.poll_next(context)));
     match next.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(Followed::Advanced(batch)))) => assert_eq!(batch.len(), 1),
         other => panic!("{other:?}"),
     }
+}
+
+#[cfg(feature = "stream")]
+#[test]
+fn a_stream_has_the_answers_of_its_follower() {
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
+    append_all(&log, 1, 0..3, 50);
+    let stream = from_start(&log).into_stream();
+    log.close().unwrap();
+    let batches =
+        futures_executor::block_on_stream(stream).filter_map(|answer| match answer.unwrap() {
+            Followed::Advanced(batch) => Some(batch.len()),
+            _ => None,
+        });
+    assert_eq!(batches.sum::<usize>(), 3);
 }
