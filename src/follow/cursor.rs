@@ -55,19 +55,13 @@ impl Cursor {
         Self { source, next, reading: None, chunk_bytes: CHUNK_BYTES_MIN, chunk_bytes_max }
     }
 
-    pub(super) fn source(&mut self) -> &mut dyn ShardSource {
+    pub(super) fn source(&mut self) -> &mut (dyn ShardSource + 'static) {
         self.source.as_mut()
     }
 
     /// The sequence of the next record to pass.
     pub(super) fn next(&self) -> u64 {
         self.next
-    }
-
-    /// The sequence of the first record that can still be passed, and the one after the last.
-    pub(super) fn kept(&mut self) -> Result<(u64, u64), OpenError> {
-        let end = self.source.durable_below()?;
-        Ok((self.next.max(self.source.truncated_below()?).min(end), end))
     }
 
     /// Reads the next records, if any are durable. Blocks for the read.

@@ -11,7 +11,7 @@ use crate::follow::batch::FollowedBatch;
 use crate::follow::cursor::{Cursor, CursorBatch, Step};
 use crate::follow::log_files::LogFiles;
 use crate::follow::shard_source::ShardSource;
-use crate::util::sync::{AtomicBool, Ordering, now, spawn, wait_until};
+use crate::util::sync::{AtomicBool, Mutex, Ordering, now, spawn, wait_until};
 use crate::wait::wake_chain::ParkState;
 
 /// Bytes for reading, over all shards.
@@ -74,6 +74,8 @@ pub struct Follower {
     state: State,
     /// Of the thread that waited last.
     alarm: Option<Arc<Alarm>>,
+    /// Of tasks, if there are `files`.
+    timer: Arc<Timer>,
 }
 
 #[derive(Debug)]
@@ -96,9 +98,9 @@ impl Follower {
     ) -> Result<Self, FollowError> {
         let (later, state, turn_bytes) = (generations.into(), State::Advancing, TURN_BYTES);
         let (generation, cursors, turn) = (0, Vec::new(), 0);
-        let (files, alarm) = (None, None);
+        let (files, alarm, timer) = (None, None, Arc::default());
         let mut new =
-            Self { log, generation, cursors, later, files, turn, turn_bytes, state, alarm };
+            Self { log, generation, cursors, later, files, turn, turn_bytes, state, alarm, timer };
         new.begin_generation(from);
         // Generations count from 1. No file says whether one that is gone had later records.
         if from.generation().max(1) < new.generation {
@@ -170,8 +172,10 @@ impl Follower {
                     Step::CaughtUp => self.end_turn(),
                 }
             }
-            if self.find_later()? {
-                continue;
+            match self.find_later()? {
+                Later::Found => continue,
+                Later::AfterGap => return Ok(Followed::Gone { first_kept: self.first_kept()? }),
+                Later::None => {}
             }
             // A generation that has ended gets no more records.
             if !self.begin_generation(&Checkpoint::start()) {
@@ -180,18 +184,19 @@ impl Follower {
         }
     }
 
-    /// Looks into the files for a later generation, if none is known. Returns true if there is
-    /// one: then the current one may have more records, which its end has made durable.
-    fn find_later(&mut self) -> Result<bool, OpenError> {
+    /// Looks into the files for a later generation, if none is known. If there is one, the current
+    /// one may have more records, which its end has made durable.
+    fn find_later(&mut self) -> Result<Later, OpenError> {
         let Some(files) = self.files.as_ref().filter(|_| self.later.is_empty()) else {
-            return Ok(false);
+            return Ok(Later::None);
         };
-        let Some(later) = files.generation(self.generation + 1)? else { return Ok(false) };
-        self.later.push_back(later);
+        let Some(later) = files.generation(self.generation + 1)? else { return Ok(Later::None) };
+        let mut has_gap = generation_of(&later) != self.generation + 1;
         for cursor in &mut self.cursors {
-            cursor.source().end_generation()?;
+            has_gap |= !cursor.source().end_generation()?;
         }
-        Ok(true)
+        self.later.push_back(later);
+        Ok(if has_gap { Later::AfterGap } else { Later::Found })
     }
 
     fn end_turn(&mut self) {
@@ -210,21 +215,20 @@ impl Follower {
         FollowedBatch { first, records, offset, body, lost, next }
     }
 
-    /// The checkpoint of the oldest records that the log still has. Leaves the generations that
-    /// have none.
+    /// The checkpoint of the oldest records that the log still has. The follower stays where it
+    /// is.
     fn first_kept(&mut self) -> Result<Checkpoint, OpenError> {
-        loop {
-            let (mut below, mut has_records) = (Vec::new(), false);
-            for cursor in &mut self.cursors {
-                let (first_kept, end) = cursor.kept()?;
-                below.push(first_kept);
-                has_records |= first_kept < end;
+        let mut generation = self.generation;
+        let own = self.cursors.iter_mut().map(|cursor| (cursor.next(), cursor.source()));
+        let (mut below, mut has_records) = first_kept(own)?;
+        for shards in &mut self.later {
+            if has_records {
+                break;
             }
-            let first_kept = Checkpoint::new(self.generation, below).of_log(self.log);
-            if has_records || !self.begin_generation(&Checkpoint::start()) {
-                return Ok(first_kept);
-            }
+            generation = generation_of(shards);
+            (below, has_records) = first_kept(shards.iter_mut().map(|shard| (0, shard.as_mut())))?;
         }
+        Ok(Checkpoint::new(generation, below).of_log(self.log))
     }
 
     /// The next answer, for a task. After [`Followed::CaughtUp`] it is `Pending` until more is
@@ -254,7 +258,7 @@ impl Follower {
     ) -> Poll<Option<Result<Followed, FollowError>>> {
         let answer = self.poll(context);
         if answer.is_pending() && self.files.is_some() {
-            wake_later(context.waker().clone());
+            self.timer.wake_later(context.waker());
         }
         answer
     }
@@ -367,17 +371,67 @@ impl Iterator for Follower {
     }
 }
 
-/// Wakes a task when it is time to look at the files again.
-fn wake_later(waker: Waker) {
-    let (waker, look_at) = (Arc::new(waker), now() + LOOK_EVERY);
-    let own = waker.clone();
-    let wakes = move || {
-        wait_until(look_at);
-        own.wake_by_ref();
-    };
-    if spawn("shardwal-follow".into(), wakes).is_err() {
-        waker.wake_by_ref();
+/// Wakes the task that polled last when it is time to look at the files again.
+#[derive(Debug, Default)]
+struct Timer {
+    /// The task to wake. There is a thread that will if, and only if, there is one.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Timer {
+    /// Wakes a task later, in place of the one before it. Blocks until then if no thread can be
+    /// started.
+    fn wake_later(self: &Arc<Self>, waker: &Waker) {
+        if self.waker.lock().replace(waker.clone()).is_some() {
+            return;
+        }
+        let (timer, look_at) = (self.clone(), now() + LOOK_EVERY);
+        let wakes = move || {
+            wait_until(look_at);
+            timer.wake();
+        };
+        if spawn("shardwal-follow".into(), wakes).is_err() {
+            wait_until(look_at);
+            self.wake();
+        }
     }
+
+    fn wake(&self) {
+        // Taken first: a waker may poll, and the poll may start the next thread.
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The first sequence of each shard, from the given one on, that can still be passed, and whether
+/// there is any record to pass.
+fn first_kept<'a>(
+    shards: impl Iterator<Item = (u64, &'a mut (dyn ShardSource + 'static))>,
+) -> Result<(Vec<u64>, bool), OpenError> {
+    let (mut below, mut has_records) = (Vec::new(), false);
+    for (next, source) in shards {
+        let end = source.durable_below()?;
+        let first = next.max(source.truncated_below()?).min(end.max(next));
+        has_records |= first < end;
+        below.push(first);
+    }
+    Ok((below, has_records))
+}
+
+/// The generation of these shards, of which there is one at least.
+fn generation_of(shards: &[Box<dyn ShardSource>]) -> u32 {
+    shards[0].shard_dir().identity.generation
+}
+
+/// What [`Follower::find_later`] found.
+enum Later {
+    None,
+    /// The next generation.
+    Found,
+    /// A generation, and no proof that everything before it was passed.
+    AfterGap,
 }
 
 /// What [`Follower::poll_advanced`] found.

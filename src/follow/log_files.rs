@@ -13,7 +13,7 @@ use crate::follow::shard_source::ShardSource;
 use crate::fs::{FileSystem, OpenMode};
 use crate::layout::manifest::{Generation, Manifest};
 use crate::layout::shard_dir::ShardDir;
-use crate::layout::truncation_mark::{self, ALL_TRUNCATED};
+use crate::layout::truncation_mark::{self, ALL_TRUNCATED, mark_path};
 use crate::recovery::beside_writer::scan_until_stable;
 use crate::recovery::inspect::{Inspected, find_manifest};
 use crate::recovery::open_segment::{OpenSegment, read_header};
@@ -31,6 +31,9 @@ const ENDS_MAX: usize = 4096;
 /// How often a shard is looked at from its last durable frame on, and its directory listed.
 /// Only a commit that was taken back or a writer that died makes a difference.
 const RECHECK: Duration = Duration::from_secs(1);
+
+/// Scans in a row at most.
+const RESCANS_MAX: usize = 16;
 
 /// The log's directory.
 #[derive(Debug)]
@@ -104,44 +107,57 @@ impl ShardFiles {
         identity: &SegmentIdentity,
     ) -> Result<Self, OpenError> {
         let inspected = scan_until_stable(fs, &dir, identity, 1)?;
-        let durable_below = inspected.scan.durable_below;
         let mut shard = Self {
             shard_dir: inspected.shard_dir.clone(),
             segments: Vec::new(),
             newest: None,
-            durable_below,
+            durable_below: 0,
             ends: VecDeque::new(),
             durable_end: None,
             records_end: 0,
             recheck_at: None,
             is_final: false,
         };
-        shard.take(inspected)?;
+        match shard.take(inspected) {
+            Err(error) if is_missing_file(&error) => shard.rescan()?,
+            taken => taken?,
+        }
         Ok(shard)
     }
 
-    /// Takes over a scan, and looks for marks from the start of the newest segment on.
+    /// Takes over a scan, and looks for marks from the start of the newest segment on. Fails with
+    /// `NotFound` if the writer has deleted that segment since: then nothing is taken over.
     fn take(&mut self, inspected: Inspected) -> Result<(), OpenError> {
         if let Some(corruption) = inspected.scan.corruption {
             return Err(OpenError::Corrupted(Box::new(corruption)));
         }
+        let end = inspected.end();
+        let mut segments = inspected.scan.segments;
+        let newest = match segments.last_mut() {
+            Some(last) => {
+                last.next_sequence = None;
+                Some(OpenSegment::open(&self.shard_dir, *last, u64::MAX, CHUNK_BYTES)?)
+            }
+            None => None,
+        };
         self.durable_below = self.durable_below.max(inspected.scan.durable_below);
-        self.records_end = inspected.end();
-        self.segments = inspected.scan.segments;
-        (self.newest, self.durable_end) = (None, None);
+        (self.records_end, self.segments, self.newest) = (end, segments, newest);
+        self.durable_end = None;
         self.ends.clear();
-        if let Some(last) = self.segments.last_mut().filter(|_| !self.is_final) {
-            last.next_sequence = None;
-            let newest = OpenSegment::open(&self.shard_dir, *last, u64::MAX, CHUNK_BYTES)?;
-            self.newest = Some(newest);
-        }
         Ok(())
     }
 
+    /// Scans the shard again. A writer may roll, truncate and delete faster than that, a few times.
     fn rescan(&mut self) -> Result<(), OpenError> {
-        let ShardDir { fs, dir, identity, .. } = &self.shard_dir;
-        let inspected = scan_until_stable(fs, dir, identity, 1)?;
-        self.take(inspected)
+        let mut rescans = 1;
+        loop {
+            let ShardDir { fs, dir, identity, .. } = &self.shard_dir;
+            let inspected = scan_until_stable(fs, dir, identity, 1)?;
+            match self.take(inspected) {
+                Err(error) if is_missing_file(&error) && rescans < RESCANS_MAX => rescans += 1,
+                taken => return taken,
+            }
+        }
     }
 
     /// Reads what the writer has added.
@@ -256,9 +272,11 @@ impl ShardFiles {
         Ok(false)
     }
 
+    /// Whether the shard's generation was retired. Its truncation mark goes first.
     fn is_removed(&self) -> bool {
-        let dir = &self.shard_dir.dir;
-        self.shard_dir.fs.list(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        let mark = mark_path(&self.shard_dir.dir);
+        let opened = self.shard_dir.fs.open(&mark, OpenMode::Read);
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 }
 
@@ -268,13 +286,17 @@ impl ShardSource for ShardFiles {
     }
 
     fn durable_below(&mut self) -> Result<u64, OpenError> {
-        if !self.is_final
-            && let Err(error) = self.look()
-            && !self.is_removed()
-        {
-            return Err(error);
+        if self.is_final {
+            return Ok(self.durable_below);
         }
-        Ok(self.durable_below.min(self.records_end))
+        let looked = match self.look() {
+            Err(error) if is_missing_file(&error) => self.rescan().and_then(|()| self.look()),
+            looked => looked,
+        };
+        match looked {
+            Err(error) if !self.is_removed() => Err(error),
+            _ => Ok(self.durable_below.min(self.records_end)),
+        }
     }
 
     fn truncated_below(&mut self) -> Result<u64, OpenError> {
@@ -295,19 +317,28 @@ impl ShardSource for ShardFiles {
         Poll::Pending
     }
 
-    fn end_generation(&mut self) -> Result<(), OpenError> {
+    fn end_generation(&mut self) -> Result<bool, OpenError> {
         if self.is_final || self.is_removed() {
-            return Ok(());
+            return Ok(self.is_final);
         }
-        self.is_final = true;
         let ShardDir { fs, dir, identity, .. } = &self.shard_dir;
         let inspected = scan_until_stable(fs, dir, identity, 1)?;
+        if let Some(corruption) = inspected.scan.corruption {
+            return Err(OpenError::Corrupted(Box::new(corruption)));
+        }
         // The open that began the next generation has made all of it durable.
         self.durable_below = inspected.end();
-        self.take(inspected)
+        self.segments = inspected.scan.segments;
+        (self.newest, self.is_final) = (None, true);
+        Ok(true)
     }
 
     fn would_deadlock(&self) -> Option<Cause> {
         None
     }
+}
+
+/// Whether a file was not there that was listed before.
+fn is_missing_file(error: &OpenError) -> bool {
+    matches!(error, OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

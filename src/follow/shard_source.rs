@@ -28,9 +28,9 @@ pub(crate) trait ShardSource: Debug + Send {
     fn poll_advanced(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Cause>>;
 
     /// Says that a later generation exists, so that this shard gets no more records. Its last
-    /// records are durable then.
-    fn end_generation(&mut self) -> Result<(), OpenError> {
-        Ok(())
+    /// records are durable then. Returns whether it is known where they end.
+    fn end_generation(&mut self) -> Result<bool, OpenError> {
+        Ok(true)
     }
 
     /// The error if the calling thread must not wait for the shard.

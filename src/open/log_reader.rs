@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Checkpoint, LogId};
+use crate::checkpoint::{Checkpoint, CheckpointError, LogId};
 use crate::error::{FollowError, OpenError, ReplayError};
 use crate::follow::Follower;
 use crate::follow::log_files::LogFiles;
@@ -165,7 +165,16 @@ impl LogReader {
     /// # Errors
     /// As for [`crate::ShardedWal::follow`]. [`FollowError::Log`] if a shard is corrupted.
     pub fn follow(&self, from: &Checkpoint) -> Result<Follower, FollowError> {
-        reach(self.id, &self.plans).check_position(from).map_err(FollowError::Checkpoint)?;
+        let checked = match reach(self.id, &self.plans).check_position(from) {
+            // The log may have grown since this reader was opened.
+            Err(CheckpointError::BeyondEnd { .. } | CheckpointError::NoSuchGeneration { .. }) => {
+                let (manifest, inspected) =
+                    scan_latest(&self.fs, &self.dir).map_err(FollowError::Log)?;
+                reach(self.id, &plans(&manifest, inspected)).check_position(from)
+            }
+            checked => checked,
+        };
+        checked.map_err(FollowError::Checkpoint)?;
         let files = LogFiles::new(self.fs.clone(), self.dir.clone());
         Follower::of_files(self.id, files, from)
     }

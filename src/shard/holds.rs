@@ -164,8 +164,8 @@ struct State {
     holds: BTreeMap<String, HoldFile>,
     /// `None` once the log is closed.
     lock: Option<Lock>,
-    /// Whether a sync of the log's directory has failed: the disk may have the old hold or the
-    /// new one, and a second sync proves nothing.
+    /// Whether a sync of a hold or of a truncation mark has failed: the disk may have the old one
+    /// or the new one, and a second sync proves nothing.
     is_uncertain: bool,
 }
 
@@ -180,7 +180,7 @@ impl State {
             return Err(HoldError::Closed);
         }
         if self.is_uncertain {
-            let failed = "an earlier change of a hold could not be synced; reopen the log";
+            let failed = "an earlier hold or truncation could not be synced; reopen the log";
             return Err(HoldError::io("changing a hold of", dir)(io::Error::other(failed)));
         }
         Ok(())
@@ -404,6 +404,11 @@ pub(crate) struct LockedHolds<'a> {
 }
 
 impl LockedHolds<'_> {
+    /// R6 HOLD: refuses every later change, because it is not known what is truncated.
+    pub(crate) fn refuse_changes(&mut self) {
+        self.state.is_uncertain = true;
+    }
+
     /// What a hold keeps from a truncation at `checkpoint`.
     fn kept_from(&self, hold: &HoldFile, checkpoint: &Checkpoint) -> Need {
         let mut need = Need::default();

@@ -113,6 +113,10 @@ pub(crate) fn truncate(
         marked += 1;
         Ok(())
     });
+    if targets.iter().any(|target| target.mark.lock().is_none()) {
+        // The next open may find a mark that this log does not know.
+        holds.refuse_changes();
+    }
     drop(holds);
     let mut deletion = Deletion::default();
     let deleted =

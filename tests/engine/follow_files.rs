@@ -8,17 +8,17 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    DIR, ENOSPC, Found, Random, append_all, config, fault_at, must_end, open, payload, replayed,
-    seed,
+    DIR, ENOSPC, Found, Random, append_all, config, fault_at, must_end, open, path_has, payload,
+    replayed, seed,
 };
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
-use shardwal::{Checkpoint, Durability, Followed, Follower, LogReader, ShardedWal};
+use shardwal::{Checkpoint, Durability, FollowError, Followed, Follower, LogReader, ShardedWal};
 
 fn follow(fs: &SimFileSystem, from: &Checkpoint) -> Follower {
     let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).unwrap();
@@ -286,4 +286,106 @@ fn a_task_is_woken_to_look_again() {
         done.store(true, Ordering::SeqCst);
         appends.join().unwrap();
     });
+}
+
+/// Counts its calls.
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn polls_that_find_nothing_share_one_look_at_the_files() {
+    let fs = SimFileSystem::new();
+    let _log = open(config(&fs));
+    let mut follower = follow(&fs, &Checkpoint::start());
+    assert!(all(&mut follower).records.is_empty());
+    let counter = Arc::new(Counter::default());
+    let waker = Waker::from(counter.clone());
+    for _ in 0..1000 {
+        assert!(follower.poll_next(&mut Context::from_waker(&waker)).is_pending());
+    }
+    thread::sleep(Duration::from_millis(200));
+    let wakes = counter.0.load(Ordering::SeqCst);
+    // One per 20 ms of the polls, however slow they are.
+    assert!((1..200).contains(&wakes), "{wakes} wake-ups of 1000 polls");
+}
+
+#[test]
+fn a_reader_follows_from_a_checkpoint_that_is_newer_than_itself() {
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs));
+    let reader = LogReader::open_in(Arc::new(fs.clone()), DIR).unwrap();
+    append_all(&log, 1, 0..5, 50);
+    let newer = log.durable_checkpoint();
+    append_all(&log, 1, 5..7, 50);
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(all(&mut reader.follow(&newer).unwrap()).of(1), [5, 6]);
+    let log = open(config(&fs).shards(2));
+    let of_next = log.durable_checkpoint();
+    append_all(&log, 1, 7..8, 50);
+    log.close().unwrap();
+    assert_eq!(all(&mut reader.follow(&of_next).unwrap()).of(1), [7]);
+    let beyond = Checkpoint::new(2, [9, 9]).of_log(reader.id());
+    assert!(matches!(reader.follow(&beyond), Err(FollowError::Checkpoint(_))));
+}
+
+#[test]
+fn an_error_at_the_end_of_a_generation_leaves_nothing_out() {
+    const EMFILE: i32 = 24;
+    for nth in 1..40 {
+        let fs = SimFileSystem::new();
+        let log = open(config(&fs).shards(2));
+        (0..4).for_each(|key| append_all(&log, key, 0..6, 100));
+        let fs = fs.kill();
+        drop(log);
+        let mut follower = follow(&fs, &Checkpoint::start());
+        let mut found = Found::default();
+        add_all(&mut found, &mut follower);
+        let log = open(config(&fs).shards(3));
+        (0..4).for_each(|key| append_all(&log, key, 6..9, 100));
+        log.close().unwrap();
+        drop(log);
+        fs.fail(Fault::new(Call::Open, nth, FaultKind::Error(EMFILE)));
+        for _ in 0..2 {
+            while let Ok(Followed::Advanced(batch)) = follower.try_next() {
+                let of = |record: shardwal::Record<'_>| {
+                    (record.position(), record.key(), record.to_bytes())
+                };
+                found.records.extend(batch.records().map(of));
+            }
+        }
+        (0..4).for_each(|key| assert_eq!(found.of(key), (0..9).collect::<Vec<_>>(), "{nth}"));
+    }
+}
+
+#[test]
+fn a_generation_that_was_retired_meanwhile_is_gone() {
+    let fs = SimFileSystem::new();
+    let log = open(config(&fs).shards(2));
+    (0..4).for_each(|key| append_all(&log, key, 0..6, 100));
+    log.close().unwrap();
+    drop(log);
+    let mut follower = follow(&fs, &Checkpoint::start());
+    assert_eq!(all(&mut follower).records.len(), 24);
+    // Later records, which the follower never sees.
+    let log = open(config(&fs).shards(2));
+    (0..4).for_each(|key| append_all(&log, key, 6..30, 300));
+    drop(log);
+    drop(open(config(&fs).shards(3)));
+    let log = open(config(&fs).shards(1));
+    log.truncate_before(&Checkpoint::new(3, [0]).of_log(log.id())).unwrap();
+    append_all(&log, 1, 30..31, 100);
+    log.close().unwrap();
+    assert!(!fs.files().iter().any(|file| path_has(file, "generation-00001")));
+    let first_kept = match follower.try_next().unwrap() {
+        Followed::Gone { first_kept } => first_kept,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(all(&mut follow(&fs, &first_kept)).of(1), [30]);
 }

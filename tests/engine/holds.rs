@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::yield_now;
@@ -396,20 +397,41 @@ mod on_a_failing_disk {
     #[test]
     fn recycled_segments_make_room_for_a_hold() {
         let fs = SimFileSystem::new();
-        let log = log_of(&fs, 40);
-        log.truncate_before(&at(&log, 20)).unwrap();
+        let log = log_of(&fs, 60);
         let recycled = |fs: &SimFileSystem| {
             let files = fs.files().into_iter();
             files.filter(|it| it.extension().is_some_and(|end| end == "spare")).count()
         };
+        // The next segment may take the first ones.
+        for below in (8..50).step_by(8) {
+            log.truncate_before(&at(&log, below)).unwrap();
+            if recycled(&fs) > 0 {
+                break;
+            }
+        }
         assert!(recycled(&fs) > 0);
         // No room but for what the recycled files give back.
         fs.set_capacity(Some(1 << 40));
         let free = |fs: &SimFileSystem| fs.free_bytes(DIR.as_ref()).unwrap().unwrap();
         fs.set_capacity(Some((1 << 40) - free(&fs)));
         assert_eq!(free(&fs), 0);
-        log.hold("a", &at(&log, 30), NONE).unwrap();
+        log.hold("a", &at(&log, 55), NONE).unwrap();
         assert_eq!(recycled(&fs), 0);
+    }
+
+    /// Calls `change`, after `prepare`, until a planned fault meets its sync of a directory. The
+    /// thread that prepares segments syncs directories too, and may meet the fault first.
+    fn until_the_sync_fails<E>(
+        fs: &SimFileSystem,
+        prepare: impl Fn(),
+        change: impl Fn() -> Result<(), E>,
+    ) -> E {
+        let mut changes = (0..20).map(|_| {
+            prepare();
+            fs.fail(fault_at(DIR, Call::SyncDir, FaultKind::Error(EIO)));
+            change()
+        });
+        changes.find_map(Result::err).expect("the other thread is idle by then")
     }
 
     /// After a failed sync of the directory, the disk may have either hold. The log goes on
@@ -417,22 +439,25 @@ mod on_a_failing_disk {
     #[test]
     fn a_failed_sync_of_the_directory_keeps_what_either_hold_needs() {
         let io = |error| assert!(matches!(error, HoldError::Io { .. }), "{error}");
-        let failing = |fs: &SimFileSystem| {
-            // The directory itself, not that of a shard: only names in it were changed.
-            fs.fail(fault_at(DIR, Call::SyncDir, FaultKind::Error(EIO)));
-        };
         for what in ["set", "advance", "release"] {
             let fs = SimFileSystem::new();
             let log = log_of(&fs, 40);
-            if what != "set" {
-                log.hold("a", &at(&log, 10), NONE).unwrap();
-            }
-            failing(&fs);
-            match what {
-                "set" => io(log.hold("a", &at(&log, 10), NONE).unwrap_err()),
-                "advance" => io(log.hold("a", &at(&log, 20), NONE).unwrap_err()),
-                _ => io(log.release_hold("a").unwrap_err()),
-            }
+            let failed = until_the_sync_fails(
+                &fs,
+                || {
+                    let is_there = listed(&log).iter().any(|hold| hold.1 == at(&log, 10));
+                    if what != "set" && !is_there {
+                        log.release_hold("a").ok();
+                        log.hold("a", &at(&log, 10), NONE).unwrap();
+                    }
+                },
+                || match what {
+                    "set" => log.hold("a", &at(&log, 10), NONE).map(drop),
+                    "advance" => log.hold("a", &at(&log, 20), NONE).map(drop),
+                    _ => log.release_hold("a"),
+                },
+            );
+            io(failed);
             io(log.hold("a", &at(&log, 30), NONE).unwrap_err());
             io(log.release_hold("a").unwrap_err());
             log.truncate_before(&log.durable_checkpoint()).unwrap();
@@ -444,6 +469,24 @@ mod on_a_failing_disk {
             }
             assert_eq!(the_hold(&log).checkpoint, at(&log, 40), "{what}: it can be changed");
         }
+    }
+
+    #[test]
+    fn no_hold_is_taken_after_a_truncation_whose_mark_may_be_on_the_disk() {
+        let fs = SimFileSystem::new();
+        let log = log_of(&fs, 20);
+        let below = Cell::new(0);
+        let next = || below.set(below.get() + 1);
+        until_the_sync_fails(&fs, next, || log.truncate_before(&at(&log, below.get())).map(drop));
+        let before = below.get() - 1;
+        assert_eq!(first(&log), before, "this log has the records");
+        let refused = log.hold("late", &at(&log, before), NONE).unwrap_err();
+        assert!(matches!(refused, HoldError::Io { .. }), "{refused}");
+        drop(log);
+        // The next open may find that they were truncated.
+        let log = open(config(&fs));
+        assert!(listed(&log).is_empty());
+        log.hold("late", &at(&log, 20), NONE).unwrap();
     }
 
     #[test]
