@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::thread::yield_now;
+use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use crate::support::{DIR, EIO, append_all, config, fault_at, open, replayed};
@@ -397,14 +397,16 @@ mod on_a_failing_disk {
     #[test]
     fn recycled_segments_make_room_for_a_hold() {
         let fs = SimFileSystem::new();
-        let log = log_of(&fs, 60);
+        let log = log_of(&fs, 40);
         let recycled = |fs: &SimFileSystem| {
             let files = fs.files().into_iter();
             files.filter(|it| it.extension().is_some_and(|end| end == "spare")).count()
         };
-        // The next segment may take the first ones.
-        for below in (8..50).step_by(8) {
-            log.truncate_before(&at(&log, below)).unwrap();
+        // A truncation deletes what it could recycle while the tail of a full segment is cut.
+        for next in (40..4000).step_by(8) {
+            append_all(&log, 1, next..next + 8, 1000);
+            sleep(Duration::from_millis(5));
+            log.truncate_before(&log.durable_checkpoint()).unwrap();
             if recycled(&fs) > 0 {
                 break;
             }
@@ -415,7 +417,7 @@ mod on_a_failing_disk {
         let free = |fs: &SimFileSystem| fs.free_bytes(DIR.as_ref()).unwrap().unwrap();
         fs.set_capacity(Some((1 << 40) - free(&fs)));
         assert_eq!(free(&fs), 0);
-        log.hold("a", &at(&log, 55), NONE).unwrap();
+        log.hold("a", &log.durable_checkpoint(), NONE).unwrap();
         assert_eq!(recycled(&fs), 0);
     }
 
