@@ -164,13 +164,14 @@ fn a_task_is_woken_by_each_shard_and_only_after_it_has_caught_up() {
     let waker = Waker::from(counter.clone());
     let mut context = Context::from_waker(&waker);
     let mut follower = from_start(&log);
+    let keys = [0, 1].map(|shard| (0..).find(|key| log.shard_of(*key) == shard).unwrap());
     for wakes in 0..20 {
         // Once it says that it has caught up, then it waits.
         let caught_up = follower.poll_next(&mut context);
         assert!(matches!(caught_up, Poll::Ready(Some(Ok(Followed::CaughtUp)))), "{caught_up:?}");
         assert!(follower.poll_next(&mut context).is_pending());
         assert_eq!(counter.0.load(Ordering::SeqCst), wakes);
-        append_all(&log, wakes % 2, wakes..wakes + 1, 50);
+        append_all(&log, keys[usize::from(wakes % 2 == 1)], wakes..wakes + 1, 50);
         // The shard's thread wakes it after the append is answered.
         while counter.0.load(Ordering::SeqCst) == wakes {
             thread::yield_now();
