@@ -6,17 +6,14 @@ use super::check;
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::error::Cause;
 use crate::follow::scripted::ScriptedShard;
-use crate::follow::shard_source::ShardSource;
+use crate::follow::shard_source::boxed;
 use crate::follow::{Followed, Follower};
 use crate::fs::sim::SimFileSystem;
 use crate::util::sync::{Arc, AtomicBool, Ordering};
 
 /// Follows two shards to their end. Returns the number of records.
 fn follow(shards: [ScriptedShard; 2], are_durable: &[AtomicBool; 2]) -> usize {
-    let shards = shards.map(|shard| {
-        let shard: Box<dyn ShardSource> = Box::new(shard);
-        shard
-    });
+    let shards = shards.map(boxed);
     let follower = Follower::new(LogId([7; 16]), vec![shards.into()], &Checkpoint::start());
     let answers = follower.expect("no file is needed");
     let batches = answers.filter_map(|answer| match answer.expect("nothing fails") {

@@ -100,7 +100,7 @@ impl Cursor {
     /// `None` if the record was truncated.
     fn reading(&mut self, durable_below: u64) -> Result<Option<Reading>, OpenError> {
         if let Some(mut reading) = self.reading.take()
-            && !reading.ends_before(self.next)
+            && reading.segment.meta.reaches(self.next)
         {
             reading.segment.frames.set_chunk_bytes(self.chunk_bytes);
             return Ok(Some(reading));
@@ -186,11 +186,6 @@ struct Reading {
 }
 
 impl Reading {
-    /// Whether the segment has no record from `next` on.
-    fn ends_before(&self, next: u64) -> bool {
-        self.segment.meta.next_sequence.is_some_and(|end| end <= next)
-    }
-
     /// The next frame, or why there is none in the buffer. It is read anew if record `next` was
     /// not durable when the buffer was read.
     fn frame(

@@ -10,7 +10,7 @@ use crate::error::{Cause, FollowError, OpenError, Position};
 use crate::follow::batch::FollowedBatch;
 use crate::follow::cursor::{Cursor, CursorBatch, Step};
 use crate::follow::log_files::LogFiles;
-use crate::follow::shard_source::ShardSource;
+use crate::follow::shard_source::{ShardSource, ShardSources, generation_of};
 use crate::util::sync::{AtomicBool, Mutex, Ordering, now, spawn, wait_until};
 use crate::wait::wake_chain::ParkState;
 
@@ -65,7 +65,7 @@ pub struct Follower {
     generation: u32,
     /// The shards of the generation that is being passed.
     cursors: Vec<Cursor>,
-    later: VecDeque<Vec<Box<dyn ShardSource>>>,
+    later: VecDeque<ShardSources>,
     /// Where later generations come from if no writer of this process names them.
     files: Option<LogFiles>,
     /// The shard whose turn it is, and the bytes that are left of its turn.
@@ -93,7 +93,7 @@ impl Follower {
     /// follower begins at the oldest one.
     pub(crate) fn new(
         log: LogId,
-        generations: Vec<Vec<Box<dyn ShardSource>>>,
+        generations: Vec<ShardSources>,
         from: &Checkpoint,
     ) -> Result<Self, FollowError> {
         let (later, state, turn_bytes) = (generations.into(), State::Advancing, TURN_BYTES);
@@ -418,11 +418,6 @@ fn first_kept<'a>(
         below.push(first);
     }
     Ok((below, has_records))
-}
-
-/// The generation of these shards, of which there is one at least.
-fn generation_of(shards: &[Box<dyn ShardSource>]) -> u32 {
-    shards[0].shard_dir().identity.generation
 }
 
 /// What [`Follower::find_later`] found.

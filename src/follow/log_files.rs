@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, OpenError};
-use crate::follow::shard_source::ShardSource;
+use crate::follow::shard_source::{ShardSource, ShardSources, boxed};
 use crate::fs::{FileSystem, OpenMode};
 use crate::layout::manifest::{Generation, Manifest};
 use crate::layout::shard_dir::ShardDir;
@@ -31,7 +31,6 @@ const ENDS_MAX: usize = 4096;
 /// How often a shard is looked at from its last durable frame on, and its directory listed.
 /// Only a commit that was taken back or a writer that died makes a difference.
 const RECHECK: Duration = Duration::from_secs(1);
-
 /// Scans in a row at most.
 const RESCANS_MAX: usize = 16;
 
@@ -48,10 +47,7 @@ impl LogFiles {
     }
 
     /// The shards of the first generation from `number` on. `None` if there is none.
-    pub(crate) fn generation(
-        &self,
-        number: u32,
-    ) -> Result<Option<Vec<Box<dyn ShardSource>>>, OpenError> {
+    pub(crate) fn generation(&self, number: u32) -> Result<Option<ShardSources>, OpenError> {
         loop {
             let manifest = self.manifest()?;
             let later = |it: &&Generation| it.number >= number;
@@ -60,9 +56,7 @@ impl LogFiles {
                 let generation = found.number;
                 let identity = SegmentIdentity { log: manifest.log, generation, shard, number: 0 };
                 let dir = found.shard_dir(&self.dir, shard);
-                let shard = ShardFiles::scan(&self.fs, dir, &identity)?;
-                let shard: Box<dyn ShardSource> = Box::new(shard);
-                Ok(shard)
+                ShardFiles::new(&self.fs, &dir, &identity).map(boxed)
             });
             match shards.collect() {
                 Ok(shards) => return Ok(Some(shards)),
@@ -101,12 +95,12 @@ struct ShardFiles {
 }
 
 impl ShardFiles {
-    fn scan(
+    fn new(
         fs: &Arc<dyn FileSystem>,
-        dir: PathBuf,
+        dir: &Path,
         identity: &SegmentIdentity,
     ) -> Result<Self, OpenError> {
-        let inspected = scan_until_stable(fs, &dir, identity, 1)?;
+        let inspected = scan_whole(fs, dir, identity)?;
         let mut shard = Self {
             shard_dir: inspected.shard_dir.clone(),
             segments: Vec::new(),
@@ -125,12 +119,14 @@ impl ShardFiles {
         Ok(shard)
     }
 
+    fn scan(&self) -> Result<Inspected, OpenError> {
+        let ShardDir { fs, dir, identity, .. } = &self.shard_dir;
+        scan_whole(fs, dir, identity)
+    }
+
     /// Takes over a scan, and looks for marks from the start of the newest segment on. Fails with
     /// `NotFound` if the writer has deleted that segment since: then nothing is taken over.
     fn take(&mut self, inspected: Inspected) -> Result<(), OpenError> {
-        if let Some(corruption) = inspected.scan.corruption {
-            return Err(OpenError::Corrupted(Box::new(corruption)));
-        }
         let end = inspected.end();
         let mut segments = inspected.scan.segments;
         let newest = match segments.last_mut() {
@@ -151,8 +147,7 @@ impl ShardFiles {
     fn rescan(&mut self) -> Result<(), OpenError> {
         let mut rescans = 1;
         loop {
-            let ShardDir { fs, dir, identity, .. } = &self.shard_dir;
-            let inspected = scan_until_stable(fs, dir, identity, 1)?;
+            let inspected = self.scan()?;
             match self.take(inspected) {
                 Err(error) if is_missing_file(&error) && rescans < RESCANS_MAX => rescans += 1,
                 taken => return taken,
@@ -308,8 +303,7 @@ impl ShardSource for ShardFiles {
     }
 
     fn segment(&mut self, sequence: u64) -> Result<Option<SegmentMeta>, OpenError> {
-        let has = |meta: &&SegmentMeta| meta.next_sequence.is_none_or(|next| next > sequence);
-        Ok(self.segments.iter().find(has).copied())
+        Ok(self.segments.iter().find(|meta| meta.reaches(sequence)).copied())
     }
 
     /// No writer wakes it: the follower looks again after a while.
@@ -321,11 +315,7 @@ impl ShardSource for ShardFiles {
         if self.is_final || self.is_removed() {
             return Ok(self.is_final);
         }
-        let ShardDir { fs, dir, identity, .. } = &self.shard_dir;
-        let inspected = scan_until_stable(fs, dir, identity, 1)?;
-        if let Some(corruption) = inspected.scan.corruption {
-            return Err(OpenError::Corrupted(Box::new(corruption)));
-        }
+        let inspected = self.scan()?;
         // The open that began the next generation has made all of it durable.
         self.durable_below = inspected.end();
         self.segments = inspected.scan.segments;
@@ -335,6 +325,19 @@ impl ShardSource for ShardFiles {
 
     fn would_deadlock(&self) -> Option<Cause> {
         None
+    }
+}
+
+/// Scans a shard. Corruption is an error.
+fn scan_whole(
+    fs: &Arc<dyn FileSystem>,
+    dir: &Path,
+    identity: &SegmentIdentity,
+) -> Result<Inspected, OpenError> {
+    let inspected = scan_until_stable(fs, dir, identity, 1)?;
+    match inspected.scan.corruption {
+        Some(corruption) => Err(OpenError::Corrupted(Box::new(corruption))),
+        None => Ok(inspected),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The shards of an open log, followed in the process that has it open.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use crate::error::{Cause, OpenError};
@@ -10,7 +11,6 @@ use crate::shard::shard::WalShard;
 use crate::shard::truncate::OldShard;
 use crate::util::sync::{Arc, Mutex};
 use crate::wait::waiter::Registration;
-use std::collections::VecDeque;
 
 /// A shard that takes appends. Its writer wakes the follower.
 #[derive(Debug)]
@@ -94,5 +94,5 @@ impl ShardSource for EarlierShard {
 
 fn segment_of(catalogue: &Mutex<VecDeque<SegmentMeta>>, sequence: u64) -> Option<SegmentMeta> {
     let segments = catalogue.lock();
-    segments.iter().find(|meta| meta.next_sequence.is_none_or(|next| next > sequence)).copied()
+    segments.iter().find(|meta| meta.reaches(sequence)).copied()
 }

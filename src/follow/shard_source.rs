@@ -7,6 +7,19 @@ use crate::error::{Cause, OpenError};
 use crate::layout::shard_dir::ShardDir;
 use crate::segment::catalogue::SegmentMeta;
 
+/// The shards of one generation, of which there is one at least.
+pub(crate) type ShardSources = Vec<Box<dyn ShardSource>>;
+
+/// The generation of these shards.
+pub(crate) fn generation_of(shards: &ShardSources) -> u32 {
+    shards[0].shard_dir().identity.generation
+}
+
+/// A source among those of other shards.
+pub(crate) fn boxed(source: impl ShardSource + 'static) -> Box<dyn ShardSource> {
+    Box::new(source)
+}
+
 /// A shard that is followed.
 pub(crate) trait ShardSource: Debug + Send {
     fn shard_dir(&self) -> &ShardDir;

@@ -4,13 +4,13 @@
 //! hold needs, nor when a hold is beyond its limits.
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::checkpoint::{Checkpoint, LogId};
 use crate::error::OpenError;
-use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_exists, write_full};
+use crate::fs::{FileSystem, OpenMode, unlink_if_exists, write_full};
+use crate::layout::text_file::read_text;
 use crate::layout::truncation_mark::StoreError;
 
 /// The maximum number of holds of a log.
@@ -113,26 +113,8 @@ fn load(
     name: &str,
 ) -> Result<Option<HoldFile>, OpenError> {
     let path = hold_path(log, name);
-    let file = match fs.open(&path, OpenMode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(OpenError::io("opening", &path))?,
-    };
-    file.drop_cache();
-    let length = file.len().map_err(OpenError::io("reading the size of", &path))?;
     let bad = |what: String| OpenError::Hold { file: path.clone(), what };
-    if length > BYTES_MAX {
-        return Err(bad(format!("it has {length} bytes, too many for a hold")));
-    }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    let mut unreadable = Unreadable::default();
-    let read = read_around(file.as_ref(), &mut bytes, 0, &mut unreadable)
-        .map_err(OpenError::io("reading", &path))?;
-    if let Some(range) = unreadable.first() {
-        let (from, to) = (range.start, range.end);
-        return Err(bad(format!("the disk cannot read bytes {from}..{to} of it")));
-    }
-    bytes.truncate(read);
-    let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+    let Some(text) = read_text(fs, &path, BYTES_MAX, "hold", bad)? else { return Ok(None) };
     match parse(&text, id) {
         Ok(hold) if hold.name == name => Ok(Some(hold)),
         Ok(hold) => Err(bad(format!("it is the hold `{}`, under another name", hold.name))),

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::LogId;
 use crate::error::OpenError;
-use crate::fs::{FileSystem, OpenMode, Unreadable, read_around, unlink_if_exists, write_full};
+use crate::fs::{FileSystem, OpenMode, unlink_if_exists, write_full};
 use crate::layout::router::ROUTER;
+use crate::layout::text_file::read_text;
 use crate::segment::header::FORMAT_VERSION;
 
 const FILE: &str = "MANIFEST";
@@ -95,27 +96,8 @@ impl Manifest {
     /// is none.
     pub(crate) fn load(fs: &dyn FileSystem, log: &Path) -> Result<Option<Self>, OpenError> {
         let path = log.join(FILE);
-        let file = match fs.open(&path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(OpenError::io("opening", &path)(error)),
-        };
-        file.drop_cache();
-        let length = file.len().map_err(OpenError::io("reading the size of", &path))?;
         let bad = |what: String| OpenError::Manifest { file: path.clone(), what };
-        if length > BYTES_MAX {
-            return Err(bad(format!("it has {length} bytes, too many for a manifest")));
-        }
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let mut unreadable = Unreadable::default();
-        let read = read_around(file.as_ref(), &mut bytes, 0, &mut unreadable)
-            .map_err(OpenError::io("reading", &path))?;
-        if let Some(range) = unreadable.first() {
-            let (from, to) = (range.start, range.end);
-            return Err(bad(format!("the disk cannot read bytes {from}..{to} of it")));
-        }
-        bytes.truncate(read);
-        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        let Some(text) = read_text(fs, &path, BYTES_MAX, "manifest", bad)? else { return Ok(None) };
         match Self::parse(&text) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(Problem::Bad(what)) => Err(bad(what)),

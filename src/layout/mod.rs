@@ -13,4 +13,5 @@ pub(crate) mod manifest;
 pub(crate) mod orphans;
 pub(crate) mod router;
 pub(crate) mod shard_dir;
+mod text_file;
 pub(crate) mod truncation_mark;

@@ -18,6 +18,13 @@ pub(crate) struct SegmentMeta {
     pub(crate) durable: bool,
 }
 
+impl SegmentMeta {
+    /// Whether it has a record at or above `sequence`, or may still get one.
+    pub(crate) fn reaches(&self, sequence: u64) -> bool {
+        self.next_sequence.is_none_or(|next| next > sequence)
+    }
+}
+
 /// The segments of a shard, oldest first. The writer adds a segment at a roll. Replay
 /// reads the list, and truncation removes the oldest. All three are rare, so a mutex is
 /// cheap enough.

@@ -5,8 +5,10 @@ use crate::checkpoint::Checkpoint;
 use crate::error::FollowError;
 use crate::follow::Follower;
 use crate::follow::open_log::{EarlierShard, OpenShard};
-use crate::follow::shard_source::ShardSource;
+use crate::follow::shard_source::boxed;
 use crate::recovery::replay::reach;
+use crate::shard::truncate::OldShard;
+use crate::util::sync::Arc;
 
 impl ShardedWal {
     /// Follows the log from a checkpoint on: the follower passes every durable record from there
@@ -47,27 +49,13 @@ impl ShardedWal {
         let reach = reach(self.id(), &self.plans());
         reach.check_position(from).map_err(FollowError::Checkpoint)?;
         let first = self.generations.first().max(from.generation());
-        let mut generations: Vec<Vec<Box<dyn ShardSource>>> = Vec::new();
-        let old = self.old.iter().filter(|it| it.shard_dir.identity.generation >= first);
-        for shard in old {
-            let source = Box::new(EarlierShard(shard.clone()));
-            match generations.last_mut() {
-                Some(shards) if generation(shards) == shard.shard_dir.identity.generation => {
-                    shards.push(source);
-                }
-                _ => generations.push(vec![source]),
-            }
-        }
-        let open = self.shards.iter().map(|shard| {
-            let source: Box<dyn ShardSource> = Box::new(OpenShard::new(shard.clone()));
-            source
-        });
-        generations.push(open.collect());
+        let generation = |shard: &OldShard| shard.shard_dir.identity.generation;
+        let old = self.old.chunk_by(|a, b| generation(a) == generation(b));
+        let old = old.filter(|shards| generation(&shards[0]) >= first);
+        let earlier = |shard: &Arc<OldShard>| boxed(EarlierShard(shard.clone()));
+        let open = self.shards.iter().map(|shard| boxed(OpenShard::new(shard.clone())));
+        let generations = old.map(|shards| shards.iter().map(earlier).collect());
+        let generations = generations.chain([open.collect()]).collect();
         Follower::new(self.id(), generations, from)
     }
-}
-
-/// The generation of these shards, of which there is one at least.
-fn generation(shards: &[Box<dyn ShardSource>]) -> u32 {
-    shards[0].shard_dir().identity.generation
 }

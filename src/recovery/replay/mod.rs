@@ -41,9 +41,7 @@ impl ShardPlan {
     /// Drops the segments without a record of `from..to`.
     fn trim(&mut self) {
         let (from, to) = (self.from, self.to);
-        self.segments.retain(|meta| {
-            meta.first_sequence < to && meta.next_sequence.is_none_or(|next| next > from)
-        });
+        self.segments.retain(|meta| meta.first_sequence < to && meta.reaches(from));
     }
 }
 

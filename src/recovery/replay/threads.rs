@@ -126,10 +126,9 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
         chunk_bytes: usize,
         visitor: &mut dyn ShardVisitor<E>,
     ) -> Result<(), ReplayError<E>> {
-        let segment = OpenSegment::open(&plan.shard_dir, *meta, plan.to, chunk_bytes)
+        let mut segment = OpenSegment::open(&plan.shard_dir, *meta, plan.to, chunk_bytes)
             .map_err(ReplayError::Log)?;
-        let (base, mut frames) = (segment.base(), segment.frames);
-        let (path, end) = (plan.shard_dir.path(meta.number), frames.end());
+        let (path, end) = (plan.shard_dir.path(meta.number), segment.frames.end());
         let needed = meta.next_sequence.unwrap_or(plan.to).min(plan.to);
         let mut next = meta.first_sequence;
         let mut reported = 0;
@@ -139,30 +138,28 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            match frames
-                .next()
-                .map_err(OpenError::io("reading", &path))
-                .map_err(ReplayError::Log)?
-            {
+            let read = segment.frames.next().map_err(OpenError::io("reading", &path));
+            match read.map_err(ReplayError::Log)? {
                 Ok(frame) => {
                     // A seal does not count, as in the scan: a seal that names a
                     // sequence past the last record must not hide records.
                     if frame.header.kind.advances_sequence() {
-                        next = base + frame.header.next();
+                        next = segment.base() + frame.header.next();
                     }
                     if frame.header.kind == FrameKind::Records {
-                        Self::run_frame(plan, (meta.number, base), &frame, visitor, &mut replayed)?;
+                        Self::run_frame(plan, &segment, &frame, visitor, &mut replayed)?;
                     }
                 }
                 Err(stop) => {
-                    let missing =
-                        missing(&plan.shard_dir, meta.number, frames.at(), next..needed, stop);
+                    let (number, at) = (meta.number, segment.frames.at());
+                    let missing = missing(&plan.shard_dir, number, at, next..needed, stop);
                     return Err(ReplayError::Log(missing));
                 }
             }
-            if frames.at() - reported >= chunk_bytes as u64 {
-                self.report(frames.at() - reported);
-                reported = frames.at();
+            let at = segment.frames.at();
+            if at - reported >= chunk_bytes as u64 {
+                self.report(at - reported);
+                reported = at;
             }
         }
         self.report(end - reported);
@@ -174,17 +171,18 @@ impl<'a, 'v, E: Send> Shared<'a, 'v, E> {
 
     fn run_frame(
         plan: &ShardPlan,
-        (number, base): (u64, u64),
+        segment: &OpenSegment,
         frame: &Frame,
         visitor: &mut dyn ShardVisitor<E>,
         replayed: &mut ReplayReport,
     ) -> Result<(), ReplayError<E>> {
-        let first = base + u64::from(frame.header.first);
+        let first = segment.base() + u64::from(frame.header.first);
         let mut at = 0;
         for sequence in first..first + u64::from(frame.header.records) {
             let Some((key, range)) = next_record(&frame.body, &mut at) else {
                 let stop = Stop::Bad("a frame contradicts itself");
                 let lost = sequence..plan.to;
+                let number = segment.meta.number;
                 let missing = missing(&plan.shard_dir, number, frame.offset, lost, stop);
                 return Err(ReplayError::Log(missing));
             };
