@@ -6,12 +6,12 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
-use crate::support::{append_all, config, must_end, open, payload, replayed};
+use crate::support::{WakeCounter, append_all, config, must_end, open, payload, replayed};
 use futures_executor::block_on;
 use shardwal::fs::sim::SimFileSystem;
 use shardwal::{Cause, Config, ShardedWal, TryAppendError};
@@ -162,27 +162,17 @@ fn all_blocked_producers_append_once_there_is_room() {
     });
 }
 
-/// Counts the calls of its waker.
-#[derive(Default)]
-struct Woken(std::sync::atomic::AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn append_async_resolves_when_there_is_room() {
     must_end("append_async", || {
         let full = FullQueue::new();
         {
             let mut waiting = pin!(full.log.append_async(1, payload(1, 5, 10)));
-            let woken = Arc::new(Woken::default());
+            let woken = Arc::new(WakeCounter::default());
             let waker = Waker::from(woken.clone());
             let first = waiting.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(first.is_pending());
-            assert_eq!(woken.0.load(std::sync::atomic::Ordering::SeqCst), 0);
+            assert_eq!(woken.count(), 0);
             full.gate.open();
             block_on(waiting).unwrap();
         }
@@ -195,7 +185,7 @@ fn a_dropped_append_future_leaves_nothing_behind() {
     must_end("a dropped future", || {
         let full = FullQueue::new();
         drop(full.log.append_async(1, payload(1, 90, 10)));
-        let waker = Waker::from(Arc::new(Woken::default()));
+        let waker = Waker::from(Arc::new(WakeCounter::default()));
         {
             let mut dropped = pin!(full.log.append_async(1, payload(1, 91, 10)));
             let polled = dropped.as_mut().poll(&mut Context::from_waker(&waker));
@@ -228,12 +218,12 @@ fn an_append_future_calls_the_waker_of_its_last_poll() {
         let log = open(config(&fs).file_system(gate.before(&fs)));
         gate.shut();
         let mut moved = pin!(log.append_async(1, payload(1, 0, 10)));
-        let woken = Arc::new(Woken::default());
+        let woken = Arc::new(WakeCounter::default());
         for waker in [Waker::noop().clone(), Waker::from(woken.clone())] {
             assert!(moved.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         gate.open();
-        while woken.0.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+        while woken.count() == 0 {
             thread::yield_now();
         }
         block_on(moved).unwrap();

@@ -8,15 +8,15 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    EIO, ENOSPC, Found, Random, append_all, assert_poisoned, config, fault_at, must_end, open,
-    payload, replayed, seed,
+    EIO, ENOSPC, Found, Random, WakeCounter, append_all, assert_poisoned, config, fault_at,
+    must_end, open, payload, replayed, seed,
 };
 use shardwal::fs::sim::{Call, FaultKind, SimFileSystem};
 use shardwal::{
@@ -146,21 +146,11 @@ fn a_thread_that_waits_is_woken_by_the_commit() {
     });
 }
 
-/// Counts its calls.
-#[derive(Default)]
-struct Counter(AtomicU64);
-
-impl Wake for Counter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn a_task_is_woken_by_each_shard_and_only_after_it_has_caught_up() {
     let fs = SimFileSystem::new();
     let log = open(config(&fs).shards(2));
-    let counter = Arc::new(Counter::default());
+    let counter = Arc::new(WakeCounter::default());
     let waker = Waker::from(counter.clone());
     let mut context = Context::from_waker(&waker);
     let mut follower = from_start(&log);
@@ -170,10 +160,10 @@ fn a_task_is_woken_by_each_shard_and_only_after_it_has_caught_up() {
         let caught_up = follower.poll_next(&mut context);
         assert!(matches!(caught_up, Poll::Ready(Some(Ok(Followed::CaughtUp)))), "{caught_up:?}");
         assert!(follower.poll_next(&mut context).is_pending());
-        assert_eq!(counter.0.load(Ordering::SeqCst), wakes);
+        assert_eq!(counter.count(), wakes);
         append_all(&log, keys[usize::from(wakes % 2 == 1)], wakes..wakes + 1, 50);
         // The shard's thread wakes it after the append is answered.
-        while counter.0.load(Ordering::SeqCst) == wakes {
+        while counter.count() == wakes {
             thread::yield_now();
         }
         match follower.poll_next(&mut context) {

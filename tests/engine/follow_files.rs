@@ -8,14 +8,14 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    DIR, ENOSPC, Found, Random, append_all, config, fault_at, must_end, open, path_has, payload,
-    replayed, seed,
+    DIR, ENOSPC, Found, Random, WakeCounter, append_all, config, fault_at, must_end, open,
+    path_has, payload, replayed, seed,
 };
 use shardwal::fs::sim::{Call, Fault, FaultKind, SimFileSystem};
 use shardwal::{Checkpoint, Durability, FollowError, Followed, Follower, LogReader, ShardedWal};
@@ -288,29 +288,19 @@ fn a_task_is_woken_to_look_again() {
     });
 }
 
-/// Counts its calls.
-#[derive(Default)]
-struct Counter(AtomicU64);
-
-impl Wake for Counter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn polls_that_find_nothing_share_one_look_at_the_files() {
     let fs = SimFileSystem::new();
     let _log = open(config(&fs));
     let mut follower = follow(&fs, &Checkpoint::start());
     assert!(all(&mut follower).records.is_empty());
-    let counter = Arc::new(Counter::default());
+    let counter = Arc::new(WakeCounter::default());
     let waker = Waker::from(counter.clone());
     for _ in 0..1000 {
         assert!(follower.poll_next(&mut Context::from_waker(&waker)).is_pending());
     }
     thread::sleep(Duration::from_millis(200));
-    let wakes = counter.0.load(Ordering::SeqCst);
+    let wakes = counter.count();
     // One per 20 ms of the polls, however slow they are.
     assert!((1..200).contains(&wakes), "{wakes} wake-ups of 1000 polls");
 }

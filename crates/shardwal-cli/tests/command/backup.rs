@@ -6,20 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::{run, text};
 use serde_json::Value;
 use shardwal::{Config, LogReader, ReplayOptions, ShardedWal};
-
-fn shardwal(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_shardwal")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 fn config(dir: &Path) -> Config {
     Config::new(dir).shards(2).segment_bytes(64 << 10).recycled_segments_max(4)
@@ -74,7 +66,7 @@ fn copies_of_a_live_log_stay_whole_while_its_files_are_recycled() {
             let mut arguments = vec!["backup", log_dir.to_str().unwrap(), copy.to_str().unwrap()];
             arguments.push("--json");
             arguments.extend((nth == 3).then_some("--copy"));
-            let output = shardwal(&arguments);
+            let output = run(&arguments);
             assert!(output.status.success(), "{}", text(&output.stderr));
             let report: Value = serde_json::from_slice(&output.stdout).unwrap();
             let shared = report["cloned"].as_u64().unwrap() + report["linked"].as_u64().unwrap();
@@ -115,15 +107,15 @@ fn backup_reports_its_work_and_its_obstacles() {
     let log = ShardedWal::open(config(&log_dir)).unwrap();
     (0..10).for_each(|number| append(&log, 1, number));
     let (from, to) = (log_dir.to_str().unwrap(), copy.to_str().unwrap());
-    let output = shardwal(&["backup", from, to]);
+    let output = run(&["backup", from, to]);
     let said = text(&output.stdout);
     assert!(said.contains(&format!("checkpoint: {}\n", log.durable_checkpoint())), "{said}");
-    let again = shardwal(&["backup", from, to]);
+    let again = run(&["backup", from, to]);
     assert_eq!(again.status.code(), Some(2));
     assert!(text(&again.stderr).contains("exists"), "{}", text(&again.stderr));
     let inside = log_dir.join("copy");
-    assert_eq!(shardwal(&["backup", from, inside.to_str().unwrap()]).status.code(), Some(2));
-    assert_eq!(shardwal(&["backup", "/nowhere", to]).status.code(), Some(2));
+    assert_eq!(run(&["backup", from, inside.to_str().unwrap()]).status.code(), Some(2));
+    assert_eq!(run(&["backup", "/nowhere", to]).status.code(), Some(2));
 }
 
 #[test]
@@ -137,27 +129,26 @@ fn a_closed_log_is_truncated_and_keeps_its_shards() {
     let checkpoint = log.durable_checkpoint();
     (0..7).for_each(|number| append(&log, number, number));
     let text_form = checkpoint.to_string();
-    let open = shardwal(&["truncate", path, "--before", &text_form]);
+    let open = run(&["truncate", path, "--before", &text_form]);
     assert_eq!(open.status.code(), Some(2), "it is open here");
     log.close().unwrap();
 
     let beyond = text_form.replacen('/', "/1", 1);
     for wrong in [&beyond, "-/1/0,0,0", "1/2/3", "0123456789abcdef0123456789abcdef/1/0,0,0"] {
-        let refused = shardwal(&["truncate", path, "--before", wrong]);
+        let refused = run(&["truncate", path, "--before", wrong]);
         assert_eq!(refused.status.code(), Some(2), "{wrong}");
     }
-    assert_eq!(shardwal(&["truncate", path]).status.code(), Some(2));
+    assert_eq!(run(&["truncate", path]).status.code(), Some(2));
     let all = LogReader::open(&log_dir).unwrap().report().records();
     assert_eq!(all, 907);
 
     let json = dir.path().join("checkpoint.json");
     fs::write(&json, serde_json::to_vec(&checkpoint).unwrap()).unwrap();
-    let truncated =
-        shardwal(&["truncate", path, "--before-json", json.to_str().unwrap(), "--json"]);
+    let truncated = run(&["truncate", path, "--before-json", json.to_str().unwrap(), "--json"]);
     assert!(truncated.status.success(), "{}", text(&truncated.stderr));
     let report: Value = serde_json::from_slice(&truncated.stdout).unwrap();
     assert!(report["segments"].as_u64().unwrap() > 0, "{report}");
-    let again = shardwal(&["truncate", path, "--before", &text_form]);
+    let again = run(&["truncate", path, "--before", &text_form]);
     assert!(text(&again.stdout).starts_with("truncated below "), "{}", text(&again.stdout));
     let reader = LogReader::open(&log_dir).unwrap();
     assert_eq!(reader.checkpoint().sequences().len(), 3);
@@ -167,7 +158,7 @@ fn a_closed_log_is_truncated_and_keeps_its_shards() {
     assert_eq!(left.unwrap().records, 7);
 
     let nowhere = dir.path().join("nowhere");
-    let none = shardwal(&["truncate", nowhere.to_str().unwrap(), "--before", &text_form]);
+    let none = run(&["truncate", nowhere.to_str().unwrap(), "--before", &text_form]);
     assert_eq!(none.status.code(), Some(2));
     assert!(!nowhere.exists(), "nothing is created where there is no log");
 }

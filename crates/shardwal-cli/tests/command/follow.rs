@@ -4,23 +4,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
+use crate::{run, shardwal, text};
 use shardwal::{Checkpoint, Config, HoldLimits, ShardedWal};
-
-fn shardwal(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shardwal"));
-    command.args(arguments);
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    shardwal(arguments).output().unwrap()
-}
 
 fn lines(output: &Output) -> Vec<String> {
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).unwrap().lines().map(String::from).collect()
+    text(&output.stdout).lines().map(String::from).collect()
 }
 
 fn log_of(dir: &Path, records: u64) -> ShardedWal {
@@ -82,7 +73,7 @@ fn follow_names_the_checkpoint_to_begin_at_if_records_are_gone() {
     let path = dir.to_str().unwrap();
     let refused = run(&["follow", path, "--until-caught-up", "--from", &early]);
     assert_eq!(refused.status.code(), Some(2));
-    let said = String::from_utf8(refused.stderr).unwrap();
+    let said = text(&refused.stderr);
     let (_, from) = said.trim().rsplit_once("--from ").unwrap();
     assert_eq!(lines(&run(&["follow", path, "--until-caught-up", "--from", from])).len(), 1);
     // Without a checkpoint it begins there, and with a hold at the hold.
@@ -95,5 +86,5 @@ fn follow_names_the_checkpoint_to_begin_at_if_records_are_gone() {
     assert!(held.len() == 1 && held[0].ends_with("68656c64"), "{held:?}");
     let unknown = run(&["follow", path, "--from", "other"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(String::from_utf8(unknown.stderr).unwrap().contains("no hold `other`"));
+    assert!(text(&unknown.stderr).contains("no hold `other`"));
 }

@@ -3,19 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::{run, text};
 use serde_json::Value;
 use shardwal::{Config, HoldLimits, HoldPolicy, ShardedWal};
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_shardwal")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 /// A log with the hold `mirror-b` at its end.
 fn held(dir: &Path) -> ShardedWal {

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::text;
 use choice::{Candidate, Spread, choose, reasons};
 use serde_json::Value;
 
@@ -70,10 +71,6 @@ fn tune(dir: &Path, more: &[&str]) -> Output {
         .arg(dir)
         .args(more);
     command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
