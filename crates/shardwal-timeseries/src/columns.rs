@@ -168,7 +168,7 @@ pub(crate) trait Aging {
     fn all(&self) -> Dropped;
 }
 
-/// What was dropped: a number of samples, and what they count in the budget.
+/// Samples that were dropped: a number of samples, and what they count in the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dropped {
     pub(crate) samples: u64,

@@ -64,7 +64,7 @@ pub(crate) enum Refusal {
         first: String,
         /// What else was left out of the request.
         also: Option<String>,
-        /// What was written.
+        /// The samples that were written.
         written: Written,
         /// The limit.
         max: u64,
@@ -190,7 +190,7 @@ impl Refusal {
         matches!(self, Self::SeriesLimit { others_written: true, .. })
     }
 
-    /// What was written all the same.
+    /// The samples that were written all the same.
     pub(crate) fn written(&self) -> Written {
         match self {
             Self::SeriesLimit { written, others_written: true, .. } => *written,

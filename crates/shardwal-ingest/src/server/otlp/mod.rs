@@ -101,7 +101,7 @@ pub(crate) async fn export(
 
 /// The body of a response.
 enum Reply {
-    /// What was left out, if anything was.
+    /// The points that were left out, if any were.
     Written(Option<PartialSuccess>),
     Refused(Status),
 }

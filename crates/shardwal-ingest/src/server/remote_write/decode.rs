@@ -27,7 +27,7 @@ pub(super) struct Decoded<'app> {
     pub(super) skipped: Skipped,
 }
 
-/// What was found in a request so far, of either version.
+/// The findings in a request so far, of either version.
 struct Found<'app> {
     batch: Batch<'app>,
     invalid: Invalid,
